@@ -1,0 +1,154 @@
+"""The eight facts a task's life is made of.
+
+Every event is frozen and past tense. What happened stands here; when, by whom and because of what stands in the
+envelope (`recorded.py`). The stored tags (`TAGS`) are frozen by a test: renaming a class is free, a tag is a migration.
+"""
+
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
+FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
+RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual"]
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A task's resume data. `data` is the handler's own; the rest is the seed's."""
+
+    processed_frames: int = 0
+    processed_bytes: int = 0
+    last_position: float = 0.0
+    """Where the work stands, in the handler's own unit (seconds of the source for video)."""
+    temp_files: tuple[str, ...] = ()
+    """Files the resume needs, relative to the task's work folder; never swept while the task may resume."""
+    data: dict[str, Any] = {}
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What all events share: immutable, defaults left out of the stored form."""
+
+
+class Created(_Event, kw_only=True):
+    """A task was accepted. Recorded by the Scheduler; from here on the task is never lost.
+
+    It holds everything that was asked for. The static fields are never repeated by later events.
+    """
+
+    type: str
+    input_file: str = ""
+    output_file: str = ""
+    options: dict[str, Any] = {}
+    priority: int = 0
+    user_level: int = 0
+    estimated_time: float = 0.0
+    """Expected run time in seconds; more than an hour lowers the effective priority by 20."""
+    max_retries: int = 0
+    retry_delay: float = 60.0
+    """Seconds between a failure and the next attempt."""
+    resumable: bool = False
+    parent_task_id: int | None = None
+    depends_on: tuple[int, ...] = ()
+    notify_email: str = ""
+    notify_webhook: str = ""
+    callback_url: str = ""
+    user_id: int = 0
+    document_id: int = 0
+    scheduled_for: datetime | None = None
+    held: bool = False
+    timeout: float | None = None
+    """Longest an attempt may run, in seconds; none means no limit."""
+    overwrite: bool = False
+    estimated_memory: int = 0
+    """Bytes reserved while the task runs."""
+    estimated_temp: int = 0
+    """Bytes of temp space reserved while the task runs."""
+
+
+class Started(_Event, kw_only=True):
+    """An attempt was given to an idle worker. Recorded before the work begins; opens attempt `attempt` of the envelope.
+
+    It does not say that the handler has run a single line: a crash may come first.
+    """
+
+    worker: str = ""
+    effective_priority: float = 0.0
+    resumed: bool = False
+    """Whether the attempt was given a checkpoint to go on from."""
+
+
+class Progressed(_Event, kw_only=True):
+    """The running attempt said how far it is. At most two a second and task are recorded; first and last always."""
+
+    progress: float
+    message: str = ""
+
+
+class Checkpointed(_Event, kw_only=True):
+    """The running attempt saved resume data. The next attempt gets the latest one; it also forgives earlier crashes."""
+
+    checkpoint: Checkpoint
+    progress: float | None = None
+    message: str = ""
+
+
+class Failed(_Event, kw_only=True):
+    """The attempt (or, with outcome `not_started`, the wait for one) ended without success.
+
+    With `final` the life is over. Otherwise a `Retried` follows in the same commit.
+    """
+
+    outcome: FailureOutcome
+    error: str
+    error_type: str = ""
+    rule: str = ""
+    """The retry rule that matched, by name; empty when none did."""
+    final: bool
+    memory_used: int = 0
+    """Peak resident bytes of the attempt's process tree."""
+    cpu_used: float = 0.0
+    """CPU seconds of the attempt's process tree."""
+
+
+class Retried(_Event, kw_only=True):
+    """The task goes back to the queue, not before `due_at`. By hand, after the end of a life, it opens the next one."""
+
+    cause: RetryCause
+    due_at: datetime | None = None
+    forced: bool = False
+    """A retry by hand that was beyond `max_retries`."""
+
+
+class Cancelled(_Event, kw_only=True):
+    """Somebody stopped the task. Recorded at once, and from then on reports of the running attempt are refused."""
+
+    attempt_running: bool = False
+
+
+class Completed(_Event, kw_only=True):
+    """The attempt reached its goal; its output stands under its final name."""
+
+    result: dict[str, Any] = {}
+    message: str = ""
+    memory_used: int = 0
+    cpu_used: float = 0.0
+
+
+TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed
+
+TAGS: dict[type[TaskEvent], str] = {
+    Created: "created",
+    Started: "started",
+    Progressed: "progressed",
+    Checkpointed: "checkpointed",
+    Failed: "failed",
+    Retried: "retried",
+    Cancelled: "cancelled",
+    Completed: "completed",
+}
+
+
+def is_terminal(event: object) -> bool:
+    """Whether the event ends a life: completed, cancelled, or failed for good."""
+    return isinstance(event, Completed | Cancelled) or (isinstance(event, Failed) and event.final)

@@ -1,0 +1,169 @@
+"""What a handler is given and what it may answer. This is the page a handler's author reads first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from ..events import Checkpoint
+
+O_co = TypeVar("O_co", covariant=True)
+
+
+class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For types that take no options."""
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt is expected to need. Admission reserves memory and temp space; too low is worse than too high."""
+
+    memory: int = 64 * 1024 * 1024
+    """Bytes of resident memory at the peak."""
+    temp: int = 0
+    """Bytes of temp space at the peak, the unpublished output included."""
+    seconds: float = 0.0
+    """Run time; 0 means unknown."""
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The goal is reached. `result` is recorded in `Completed` (size, duration, codec, …)."""
+
+    result: dict[str, Any] = {}
+    message: str = ""
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """The handler saw `should_stop()` and went home early; the last checkpoint says how far it came."""
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """The input can never be worked on: fails at once, whatever retries are left."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Finished | Stopped | Rejected
+
+
+class TaskContext(Protocol[O_co]):
+    """The running attempt, as its handler sees it.
+
+    After a crash the handler is called again from its first line, in a new process, with `checkpoint` as it was last
+    saved; whatever was done since then is done again. `work_dir` is the task's own and survives until the task ends.
+    """
+
+    @property
+    def task_id(self) -> int:
+        """The task's number."""
+    @property
+    def attempt(self) -> int:
+        """1 for the first run of the handler, then 2, …"""
+    @property
+    def input_file(self) -> Path:
+        """Absolute path; empty path (`Path()`) when the type needs none."""
+    @property
+    def output_file(self) -> Path:
+        """Where the result will stand. Never write here: write to `output_part`."""
+    @property
+    def output_part(self) -> Path:
+        """A hidden name beside `output_file` with the same suffix; published atomically when the handler finishes."""
+    @property
+    def work_dir(self) -> Path:
+        """The task's own folder for temp files; exists."""
+    @property
+    def options(self) -> O_co:
+        """The validated options Struct of the type."""
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The last saved checkpoint; none on a fresh start or when the task is not resumable."""
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Say how far the work is (0 to 100). Cheap: call it as often as you like, it is thinned out."""
+
+    def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
+        """Record resume data; returns once it is durable. Files it names must be fsynced before."""
+
+    def temp_file(self, prefix: str, suffix: str = "") -> Path:
+        """A new empty file in `work_dir`."""
+
+    def should_stop(self) -> bool:
+        """Whether somebody wants the attempt to end. Look often; after the grace period the process is killed."""
+
+
+Handle: TypeAlias = Callable[[TaskContext[Any]], Outcome | dict[str, Any] | None]
+Estimator: TypeAlias = Callable[[Any, int], Estimate]
+
+
+class TaskType(msgspec.Struct, frozen=True, kw_only=True):
+    """A task type as the registry knows it. Made by `@handler`."""
+
+    name: str
+    handle: Handle
+    summary: str
+    options: type[msgspec.Struct] = NoOptions
+    estimate: Estimator
+    """(options, size of the input in bytes) → Estimate. Runs in the service: never open the input here."""
+    resumable: bool = False
+    needs_input: bool = True
+    needs_output: bool = True
+    grace: float = 0.5
+    """Seconds between the wish to stop and the kill."""
+
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+def _fixed_estimate(_options: Any, _input_size: int) -> Estimate:
+    return Estimate()
+
+
+def handler(
+    name: str,
+    *,
+    options: type[msgspec.Struct] = NoOptions,
+    estimate: Estimator = _fixed_estimate,
+    resumable: bool = False,
+    needs_input: bool = True,
+    needs_output: bool = True,
+    grace: float = 0.5,
+) -> Callable[[H], H]:
+    """Make a function or class the handler of task type `name`.
+
+    A class is instantiated without arguments for each attempt and called with the context. The first line of the
+    docstring is the summary that `tasktrail types` shows.
+    """
+
+    def mark(target: H) -> H:
+        handle: Handle = (lambda context: target()(context)) if isinstance(target, type) else target
+        doc = (target.__doc__ or "").strip().splitlines()
+        task_type = TaskType(
+            name=name,
+            handle=handle,
+            summary=doc[0] if doc else "",
+            options=options,
+            estimate=estimate,
+            resumable=resumable,
+            needs_input=needs_input,
+            needs_output=needs_output,
+            grace=grace,
+        )
+        target.__tasktrail__ = task_type  # type: ignore[attr-defined]
+        return target
+
+    return mark
+
+
+__all__ = [
+    "Estimate",
+    "Estimator",
+    "Finished",
+    "Handle",
+    "NoOptions",
+    "Outcome",
+    "Rejected",
+    "Stopped",
+    "TaskContext",
+    "TaskType",
+    "handler",
+]

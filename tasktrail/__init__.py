@@ -1,0 +1,51 @@
+"""tasktrail runs long tasks and never loses one: an event log is the only truth, views are folds of it.
+
+The names below are loaded on first use, so that a worker process or a CLI call pays only for what it touches.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .events import Accepted, Checkpoint, Task, TasktrailError
+    from .handlers import Finished, Rejected, Stopped, TaskContext, handler
+    from .projections import TaskFilters
+    from .service import TaskService
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Accepted",
+    "Checkpoint",
+    "Finished",
+    "Rejected",
+    "Stopped",
+    "Task",
+    "TaskContext",
+    "TaskFilters",
+    "TaskService",
+    "TasktrailError",
+    "__version__",
+    "handler",
+]
+
+_HOMES = {
+    "Accepted": ".events",
+    "Checkpoint": ".events",
+    "Task": ".events",
+    "TasktrailError": ".events",
+    "Finished": ".handlers",
+    "Rejected": ".handlers",
+    "Stopped": ".handlers",
+    "TaskContext": ".handlers",
+    "handler": ".handlers",
+    "TaskFilters": ".projections",
+    "TaskService": ".service",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room the first time somebody asks for it."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
