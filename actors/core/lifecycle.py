@@ -1,26 +1,44 @@
 """The service's own moments: start with recovery, timers, stopping."""
 
+from collections.abc import Mapping
+from datetime import timedelta
+
 from ...events import TaskState
 from ...events.commands import EndAttempt
 from ...events.decide import decide
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
 from .messages import Boot
-from .state import Timer
+from .state import Running, Timer
 from .turn import SCHEDULER, Origin, Turn
 
 
 def boot(turn: Turn, message: Boot) -> None:
     """Say that the service is here, close the attempts that were open when the last one went, queue what waits."""
-    state = turn.state
     event = ServiceStarted(version=message.version, epoch=message.epoch, pid=message.pid, host=message.host)
     turn.record(0, event, SCHEDULER)
+    resume(turn, {})
+
+
+def resume(turn: Turn, running: Mapping[int, Running]) -> None:
+    """Go on from freshly folded tasks: `running` are the attempts that the executor really holds a slot for.
+
+    An attempt that the log has open and the executor does not know is closed as interrupted.
+    """
+    state = turn.state
+    state.running = dict(running)
+    for entry in running.values():
+        state.reserved.take(entry.reserved_for)
     for task in [task for task in state.tasks.values() if task.status == "running"]:
-        _interrupt(turn, task, "the service was gone while the attempt ran")
+        held = running.get(task.id)
+        if held is None or held.attempt != task.attempt:
+            _interrupt(turn, task, "the service was gone while the attempt ran")
     for task in state.tasks.values():
         if task.waiting:
             state.block(task)
             turn.place(task)
+        elif task.status == "running" and task.spec.timeout is not None and task.started_at is not None:
+            state.set_timer(task.started_at + timedelta(seconds=task.spec.timeout), task.id, task.attempt)
     state.forget_finished(set(state.tasks))
 
 

@@ -5,14 +5,14 @@ fold the log again. The finished tasks and dependencies that a message is about 
 tells which to load.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from ...events import CreateTask, RetryTask
 from . import commands, lifecycle, reports
 from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
-from .state import SchedulerState
+from .state import Running, SchedulerState
 from .turn import Origin, Turn
 
 
@@ -55,4 +55,11 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
         case _:
             reports.handle(turn, message)
     dispatch(turn)
+    return Staged(turn.facts, turn.effects)
+
+
+def resume(state: SchedulerState, running: Mapping[int, Running], now: datetime) -> Staged:
+    """Go on with a state folded anew while the executor still holds the attempts in `running`."""
+    turn = Turn(state, now)
+    lifecycle.resume(turn, running)
     return Staged(turn.facts, turn.effects)
