@@ -31,6 +31,8 @@ PURE = (
     "tasktrail.events.state",
     "tasktrail.events.decide",
     "tasktrail.events.retry",
+    "tasktrail.events.priority",
+    "tasktrail.events.chain",
     "tasktrail.events.recorded",
     "tasktrail.events.errors",
     "tasktrail.events.task",
@@ -213,6 +215,10 @@ def test_each_room_imports_only_rooms_below_it(house: Modules) -> None:
 
 def test_pure_files_depend_on_nothing_but_their_arguments(house: Modules) -> None:
     assert impurities(house) == []
+
+
+def test_every_file_on_the_pure_list_is_there(house: Modules) -> None:
+    assert [pure for pure in PURE if known_as(pure, house) not in house] == []
 
 
 def test_no_modules_import_each_other_in_a_circle(house: Modules) -> None:
