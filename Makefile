@@ -17,10 +17,11 @@ help: ## Show this list
 setup: $(READY) ## Make the environment in .venv (every other target does it by itself)
 
 # The first of these that runs, is new enough and has venv; a name on the PATH alone proves nothing (version managers).
-# An environment that works is kept, so a change of a pin takes seconds.
+# An environment that works is kept, so a change of a pin takes seconds. The warning that is left out says that folders
+# here shadow the package; that is how it is meant.
 $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { found=; \
-	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
@@ -29,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "setting up $(VENV) with $$($$found --version)"; \
 	$$found -m venv --clear $(VENV); }
 	@$(PIP_INSTALL) --upgrade pip
-	@$(PIP_INSTALL) --build-constraint constraints.txt --editable . --group dev --group bench
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable . --group dev --group bench
 	@touch $(READY)
 
 demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle
@@ -64,7 +65,7 @@ ci: ## Do all that CI does
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
-	.venv-pins/bin/pip install --quiet --editable . --group dev --group bench
+	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable . --group dev --group bench
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; } > constraints.txt
 	rm -rf .venv-pins
