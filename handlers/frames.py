@@ -17,7 +17,7 @@ MAX_REPORT = 1024 * 1024
 """Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
 
 
-class _Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame", gc=False):
     """Encoded as an array behind its tag; never part of a reference cycle, so the collector need not look."""
 
 
