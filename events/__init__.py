@@ -1,5 +1,52 @@
 """What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
 
-from .task_events import Checkpoint
+from .commands import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .errors import TasktrailError
+from .log import Answer, EventLog, Head
+from .recorded import Event, Fact, Recorded
+from .state import Status, TaskState
+from .system_events import SystemEvent
+from .task import Task
+from .task_events import (
+    Cancelled,
+    Checkpoint,
+    Checkpointed,
+    Completed,
+    Created,
+    Failed,
+    Progressed,
+    Retried,
+    Started,
+    TaskEvent,
+)
 
-__all__ = ["Checkpoint"]
+__all__ = [
+    "Accepted",
+    "Answer",
+    "CancelTask",
+    "Cancelled",
+    "Checkpoint",
+    "Checkpointed",
+    "Completed",
+    "CreateTask",
+    "Created",
+    "Event",
+    "EventLog",
+    "Fact",
+    "Failed",
+    "Head",
+    "Progressed",
+    "Recorded",
+    "Retried",
+    "RetryTask",
+    "SaveCheckpoint",
+    "StartTask",
+    "Started",
+    "Status",
+    "SystemEvent",
+    "Task",
+    "TaskCommand",
+    "TaskEvent",
+    "TaskState",
+    "TasktrailError",
+]

@@ -30,7 +30,7 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """What all events share: immutable, defaults left out of the stored form."""
 
 
-class Created(_Event, kw_only=True):
+class Created(_Event, frozen=True, kw_only=True):
     """A task was accepted. Recorded by the Scheduler; from here on the task is never lost.
 
     It holds everything that was asked for. The static fields are never repeated by later events.
@@ -66,7 +66,7 @@ class Created(_Event, kw_only=True):
     """Bytes of temp space reserved while the task runs."""
 
 
-class Started(_Event, kw_only=True):
+class Started(_Event, frozen=True, kw_only=True):
     """An attempt was given to an idle worker. Recorded before the work begins; opens attempt `attempt` of the envelope.
 
     It does not say that the handler has run a single line: a crash may come first.
@@ -78,14 +78,14 @@ class Started(_Event, kw_only=True):
     """Whether the attempt was given a checkpoint to go on from."""
 
 
-class Progressed(_Event, kw_only=True):
+class Progressed(_Event, frozen=True, kw_only=True):
     """The running attempt said how far it is. At most two a second and task are recorded; first and last always."""
 
     progress: float
     message: str = ""
 
 
-class Checkpointed(_Event, kw_only=True):
+class Checkpointed(_Event, frozen=True, kw_only=True):
     """The running attempt saved resume data. The next attempt gets the latest one; it also forgives earlier crashes."""
 
     checkpoint: Checkpoint
@@ -93,7 +93,7 @@ class Checkpointed(_Event, kw_only=True):
     message: str = ""
 
 
-class Failed(_Event, kw_only=True):
+class Failed(_Event, frozen=True, kw_only=True):
     """The attempt (or, with outcome `not_started`, the wait for one) ended without success.
 
     With `final` the life is over. Otherwise a `Retried` follows in the same commit.
@@ -111,7 +111,7 @@ class Failed(_Event, kw_only=True):
     """CPU seconds of the attempt's process tree."""
 
 
-class Retried(_Event, kw_only=True):
+class Retried(_Event, frozen=True, kw_only=True):
     """The task goes back to the queue, not before `due_at`. By hand, after the end of a life, it opens the next one."""
 
     cause: RetryCause
@@ -120,13 +120,13 @@ class Retried(_Event, kw_only=True):
     """A retry by hand that was beyond `max_retries`."""
 
 
-class Cancelled(_Event, kw_only=True):
+class Cancelled(_Event, frozen=True, kw_only=True):
     """Somebody stopped the task. Recorded at once, and from then on reports of the running attempt are refused."""
 
     attempt_running: bool = False
 
 
-class Completed(_Event, kw_only=True):
+class Completed(_Event, frozen=True, kw_only=True):
     """The attempt reached its goal; its output stands under its final name."""
 
     result: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-""""""
+"""The HTTP face of the service."""

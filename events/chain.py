@@ -1,0 +1,25 @@
+"""The hash chain: each record's hash covers its raw stored values, length-prefixed, and the hash before it.
+
+It shows any change, deletion or insertion inside the history. It cannot show a cut tail: that takes a head kept
+elsewhere.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TypeAlias
+
+GENESIS = sha256(b"tasktrail log 1").digest()
+
+Value: TypeAlias = str | int | None
+
+
+def _raw(value: Value) -> bytes:
+    if value is None:
+        return b"-"
+    raw = value.encode() if isinstance(value, str) else b"%d" % value
+    return b"%d:%b" % (len(raw), raw)
+
+
+def link(previous: bytes, values: Iterable[Value]) -> bytes:
+    """The hash of a record whose stored columns, in order and without the hash itself, are `values`."""
+    return sha256(previous + b"".join([_raw(value) for value in values])).digest()

@@ -1,0 +1,280 @@
+"""Every error tasktrail raises on purpose. Each says what happened, where, and what to do about it.
+
+`code` is stable and machine-readable; `status` is the HTTP status that the API answers with; `field` names the
+argument at fault, when there is one.
+"""
+
+from typing import ClassVar
+
+
+class TasktrailError(Exception):
+    """The root of the tree. Catch it to catch whatever tasktrail refuses."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong"
+    remedy: ClassVar[str] = "Look at the service's log for the cause."
+
+    def __init__(self, message: str, *, field: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.advice = remedy or self.remedy
+
+    def __str__(self) -> str:
+        where = f" (field: {self.field})" if self.field else ""
+        return f"{self.message}{where}. {self.advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling and copying although the arguments are keyword-only."""
+        return (_rebuild, (type(self), self.message, self.field, self.advice))
+
+
+def _rebuild(cls: type[TasktrailError], message: str, field: str, advice: str) -> TasktrailError:
+    error = cls.__new__(cls)
+    TasktrailError.__init__(error, message, field=field, remedy=advice)
+    return error
+
+
+# What a command can be refused for. Nothing is recorded.
+
+
+class Malformed(TasktrailError):
+    """The bytes are not a command: bad JSON, wrong shape, unknown field."""
+
+    code = "malformed"
+    status = 400
+    title = "The request cannot be read"
+    remedy = "Compare it with the reference of commands (docs/reference/commands.md)."
+
+
+class InvalidValue(TasktrailError):
+    """A field has a value outside of what is allowed."""
+
+    code = "invalid_value"
+    status = 400
+    title = "A value is not allowed"
+    remedy = "Correct the field and send the command again."
+
+
+class UnknownType(TasktrailError):
+    """No handler is registered for the task type."""
+
+    code = "unknown_type"
+    status = 400
+    title = "There is no such task type"
+    remedy = "List the types with `tasktrail types`; a type of your own needs an entry point or the key `handlers`."
+
+
+class InvalidOptions(TasktrailError):
+    """The options do not fit the task type."""
+
+    code = "invalid_options"
+    status = 400
+    title = "The options do not fit the task type"
+    remedy = "See `tasktrail types` for the options of each type."
+
+
+class InvalidPath(TasktrailError):
+    """A path cannot be used: relative, missing, not a regular file, or outside the allowed roots."""
+
+    code = "invalid_path"
+    status = 400
+    title = "A path cannot be used"
+    remedy = "Give an absolute path that the service can reach."
+
+
+class OutputExists(TasktrailError):
+    """The output is already there and the task may not overwrite it."""
+
+    code = "output_exists"
+    status = 409
+    title = "The output already exists"
+    remedy = "Choose another output, remove the file, or set `overwrite` (CLI: --overwrite)."
+
+
+class UnknownTask(TasktrailError):
+    """No task has this id."""
+
+    code = "unknown_task"
+    status = 404
+    title = "There is no such task"
+    remedy = "List the tasks with `tasktrail list`."
+
+
+class UnknownDependency(TasktrailError):
+    """A task can only depend on tasks that exist."""
+
+    code = "unknown_dependency"
+    status = 400
+    title = "A dependency does not exist"
+    remedy = "Create the task it depends on first and use the id of the answer."
+
+
+class IllegalTransition(TasktrailError):
+    """The task's state does not allow the command."""
+
+    code = "illegal_transition"
+    status = 409
+    title = "The task's state does not allow this"
+    remedy = "Look at the task with `tasktrail show ID`; docs/explanation/state-machine.md has every arrow."
+
+
+class StaleAttempt(TasktrailError):
+    """A report of an attempt that is no longer the current one. Refused: this is the fence."""
+
+    code = "stale_attempt"
+    status = 409
+    title = "The attempt is no longer the current one"
+    remedy = "Nothing to do: a newer attempt has taken over or the task has ended."
+
+
+class RetriesExhausted(TasktrailError):
+    """`retry_count` has reached `max_retries`."""
+
+    code = "retries_exhausted"
+    status = 409
+    title = "The task has no retries left"
+    remedy = "Force the retry (CLI: --force); who forced it is recorded."
+
+
+class CannotStartNow(TasktrailError):
+    """`StartTask` on a waiting task that cannot start at once."""
+
+    code = "cannot_start_now"
+    status = 409
+    title = "The task cannot start now"
+    remedy = "Wait: it starts by itself when the reasons are gone."
+
+
+class CommandIdReused(TasktrailError):
+    """The command id was used before for another command."""
+
+    code = "command_id_reused"
+    status = 409
+    title = "The command id belongs to another command"
+    remedy = "Use a new id for a new command; repeat an id only with the very same command."
+
+
+# What can happen to the log, the service and the machine.
+
+
+class OutcomeUnknown(TasktrailError):
+    """The commit failed in a way that leaves open whether the command is in the log."""
+
+    code = "outcome_unknown"
+    status = 503
+    title = "It is unknown whether the command was recorded"
+    remedy = "Send the same command with the same command id again: it has one effect however often it is sent."
+
+
+class LogFull(OutcomeUnknown):
+    """The disk has no room for the log. Nothing was acknowledged."""
+
+    code = "log_full"
+    title = "The disk is full"
+    remedy = "Free disk space; then send the same command with the same command id again."
+
+
+class ConcurrencyError(TasktrailError):
+    """Somebody else appended to the log in between. The writer must start again from the log."""
+
+    code = "concurrency"
+    status = 503
+    title = "The log has moved on"
+    remedy = "Repeat the command with the same command id."
+
+    def __init__(self, message: str, *, current: int = 0, expected: int = 0) -> None:
+        super().__init__(message)
+        self.current = current
+        self.expected = expected
+
+
+class Fenced(TasktrailError):
+    """A newer service has taken over the log; this one may not write any more."""
+
+    code = "fenced"
+    status = 503
+    title = "Another service has taken over"
+    remedy = "Stop this service; the newer one continues the work."
+
+
+class DataInUse(TasktrailError):
+    """Another service holds the data folder."""
+
+    code = "data_in_use"
+    status = 409
+    title = "Another service works on this data folder"
+    remedy = "Talk to the running service, or stop it first."
+
+
+class LogCorrupt(TasktrailError):
+    """The log cannot be read as it was written."""
+
+    code = "log_corrupt"
+    status = 500
+    title = "The log is damaged"
+    remedy = "Run `tasktrail verify` for the first bad position and restore the folder from a backup."
+
+
+class LogTooNew(TasktrailError):
+    """The log holds something that this version does not know."""
+
+    code = "log_too_new"
+    status = 500
+    title = "The log was written by a newer version"
+    remedy = "Install that version or a later one."
+
+
+class ServiceUnreachable(TasktrailError):
+    """No service answers."""
+
+    code = "service_unreachable"
+    status = 503
+    title = "No service answers"
+    remedy = "Start one with `tasktrail serve`, or name its address with --url."
+
+
+class NotReady(TasktrailError):
+    """The service is starting, stopping or has lost its log; or it did not answer in time."""
+
+    code = "not_ready"
+    status = 503
+    title = "The service is not ready"
+    remedy = "Try again; if a command was sent, repeat it with the same command id."
+
+
+class NotYet(TasktrailError):
+    """A feature that is announced but not built."""
+
+    code = "not_yet"
+    status = 501
+    title = "This is not built yet"
+    remedy = "See CHANGELOG.md for what each version can do."
+
+
+class ConfigurationError(TasktrailError):
+    """A configuration key is unknown or has a bad value."""
+
+    code = "configuration"
+    status = 500
+    title = "The configuration cannot be used"
+    remedy = "Correct the key; docs/reference/configuration.md has them all."
+
+
+class WaitTimeout(TasktrailError):
+    """The task had not ended when the patience did."""
+
+    code = "wait_timeout"
+    status = 504
+    title = "The task has not ended in time"
+    remedy = "The task goes on; wait again or look at its progress."
+
+
+class HandlerFault(TasktrailError):
+    """A handler module cannot be loaded or breaks the contract."""
+
+    code = "handler_fault"
+    status = 500
+    title = "A handler cannot be used"
+    remedy = "Correct the handler's module; `tasktrail types` shows what was found where."

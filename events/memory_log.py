@@ -1,0 +1,79 @@
+"""The log in memory: for tests, simulation and what-if. Same contract as the file, no durability."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from .chain import GENESIS, link
+from .errors import ConcurrencyError
+from .log import Answer, Head
+from .recorded import Fact, Recorded, record_at
+from .rows import to_row
+from .task_events import is_terminal
+
+
+class MemoryEventLog:
+    """Keeps records in a list; checks versions and terminal events as the database does."""
+
+    def __init__(self) -> None:
+        self._records: list[Recorded] = []
+        self._by_task: defaultdict[int, list[Recorded]] = defaultdict(list)
+        self._ended: set[tuple[int, int]] = set()
+        self._answers: dict[str, Answer] = {}
+
+    def head(self) -> Head:
+        """Where the log ends."""
+        last = self._records[-1] if self._records else None
+        return Head(last.position, last.hash) if last else Head(0, GENESIS)
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        """All or nothing; see `EventLog.append`."""
+        head = self.head()
+        if head.position != expected:
+            raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
+        self._check(facts, answers)
+        records: list[Recorded] = []
+        previous = head.hash
+        for position, fact in enumerate(facts, expected + 1):
+            previous = link(previous, to_row(fact, position))
+            records.append(record_at(fact, position, previous))
+        for record in records:
+            self._by_task[record.task_id].append(record)
+            if is_terminal(record.event):
+                self._ended.add((record.task_id, record.life))
+        self._records += records
+        self._answers.update({answer.command_id: answer for answer in answers})
+        return records
+
+    def _check(self, facts: Sequence[Fact], answers: Sequence[Answer]) -> None:
+        versions: dict[int, int] = {}
+        ended: set[tuple[int, int]] = set()
+        for fact in facts:
+            current = versions.get(fact.task_id, len(self._by_task.get(fact.task_id, ())))
+            if fact.version != current + 1:
+                raise ConcurrencyError(
+                    f"Task {fact.task_id} is at version {current}", current=current, expected=fact.version - 1
+                )
+            versions[fact.task_id] = fact.version
+            if is_terminal(fact.event):
+                life = (fact.task_id, fact.life)
+                if life in ended or life in self._ended:
+                    raise ConcurrencyError(f"Life {fact.life} of task {fact.task_id} has ended before")
+                ended.add(life)
+        if any(answer.command_id in self._answers for answer in answers):
+            raise ConcurrencyError("A command id was recorded before")
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+        end = None if limit is None else after + limit
+        yield from self._records[after:end]
+
+    def read_task(self, task_id: int) -> list[Recorded]:
+        """All records of one task, in order of version."""
+        return list(self._by_task.get(task_id, ()))
+
+    def answer(self, command_id: str) -> Answer | None:
+        """What was answered to a command id, if it was accepted before."""
+        return self._answers.get(command_id)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,30 @@
+"""The seed's dynamic priority, exact: base + user bonus + wait bonus − duration penalty. Higher runs first."""
+
+from datetime import datetime
+
+from .state import TaskState
+
+USER_LEVEL_BONUS = 10
+LONG_TASK_PENALTY = 20
+LONG_TASK_SECONDS = 3600.0
+
+
+def static_priority(state: TaskState) -> int:
+    """The part that time does not change."""
+    penalty = LONG_TASK_PENALTY if state.spec.estimated_time > LONG_TASK_SECONDS else 0
+    return state.priority + state.spec.user_level * USER_LEVEL_BONUS - penalty
+
+
+def effective_priority(state: TaskState, now: datetime) -> float:
+    """What the seed's `CalculatePriority` gives, without truncating to whole minutes (that would make order jitter)."""
+    waited = (now - state.waiting_since).total_seconds() / 60
+    return static_priority(state) + max(0.0, waited)
+
+
+def queue_key(state: TaskState) -> tuple[float, int]:
+    """The order of the queue: smaller runs first.
+
+    Everybody gains a point a minute, so the difference of two waiting tasks never changes and the order is that of
+    `waiting_since − static priority in minutes`. Equal keys run in order of creation.
+    """
+    return (state.waiting_since.timestamp() - 60.0 * static_priority(state), state.id)

@@ -1,0 +1,81 @@
+"""The envelope round an event: where it stands, when, by whom, because of what."""
+
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from .system_events import SYSTEM_TAGS, SystemEvent
+from .task_events import TAGS, TaskEvent
+
+Event: TypeAlias = TaskEvent | SystemEvent
+
+EVENT_TAGS: dict[type[Any], str] = {**TAGS, **SYSTEM_TAGS}
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """An event with everything but its place in the log; what the core hands to `EventLog.append`."""
+
+    task_id: int
+    """0 for system events."""
+    version: int
+    """Counts the task's events from 1, without gaps; of task 0 likewise."""
+    event: Event
+    recorded_at: datetime
+    actor: str = ""
+    reason: str = ""
+    command_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    """What led to it: the position of another event, as `event:41`, or a command id."""
+    attempt: int = 0
+    life: int = 0
+
+
+class Recorded(Fact, frozen=True, gc=False):
+    """A fact in the log. `position` is global, gap-free, from 1; `hash` chains it to all before."""
+
+    position: int = 0
+    hash: bytes = b""
+
+    def flat(self) -> dict[str, Any]:
+        """The one flat object that CLI and HTTP show: the envelope, the event's tag, and its fields as `data`."""
+        return {
+            "position": self.position,
+            "task_id": self.task_id,
+            "version": self.version,
+            "event": EVENT_TAGS[type(self.event)],
+            "recorded_at": self.recorded_at,
+            "actor": self.actor,
+            "reason": self.reason,
+            "command_id": self.command_id,
+            "correlation_id": self.correlation_id,
+            "causation_id": self.causation_id,
+            "attempt": self.attempt,
+            "hash": self.hash.hex(),
+            "data": msgspec.to_builtins(self.event, builtin_types=(datetime,)),
+        }
+
+
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC with six digits, so that texts sort like times."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def record_at(fact: Fact, position: int, digest: bytes) -> Recorded:
+    """The fact at its place in the log."""
+    return Recorded(
+        fact.task_id,
+        fact.version,
+        fact.event,
+        fact.recorded_at,
+        fact.actor,
+        fact.reason,
+        fact.command_id,
+        fact.correlation_id,
+        fact.causation_id,
+        fact.attempt,
+        fact.life,
+        position,
+        digest,
+    )

@@ -1,0 +1,247 @@
+"""What is true of a task now: a fold of its events. `evolve` is total and pure; it never refuses an event."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from .system_events import Adjusted
+from .task_events import (
+    Cancelled,
+    Checkpoint,
+    Checkpointed,
+    Completed,
+    Created,
+    Failed,
+    Progressed,
+    Retried,
+    Started,
+    TaskEvent,
+)
+
+Status: TypeAlias = Literal["pending", "running", "completed", "failed", "cancelled", "retrying"]
+
+WAITING: frozenset[Status] = frozenset({"pending", "retrying"})
+FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
+
+# The seed's messages of recovery, in both languages; recorded as the reason of the `Retried`.
+RECOVERING = "recovering the task (任务恢复中...)"
+RESUMING = "resuming from the checkpoint (从断点恢复...)"
+
+
+class TaskState(msgspec.Struct, frozen=True, gc=False):
+    """One task as the Scheduler holds it. `spec` is shared with the log's `Created`, so a change copies little."""
+
+    id: int
+    spec: Created
+    created_at: datetime
+    updated_at: datetime
+    priority: int
+    held: bool
+    scheduled_for: datetime | None
+    status: Status = "pending"
+    version: int = 1
+    life: int = 1
+    attempt: int = 0
+    progress: float = 0.0
+    message: str = ""
+    error: str = ""
+    error_type: str = ""
+    last_error: str = ""
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    duration: float = 0.0
+    due_at: datetime | None = None
+    retry_count: int = 0
+    crash_count: int = 0
+    checkpoint: Checkpoint | None = None
+    checkpoint_progress: float = 0.0
+    result: dict[str, Any] = {}
+    memory_used: int = 0
+    cpu_used: float = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it stands in the queue, or would if nothing held it."""
+        return self.status in WAITING
+
+    @property
+    def finished(self) -> bool:
+        """Whether its current life is over."""
+        return self.status in FINISHED
+
+    @property
+    def resume_from(self) -> Checkpoint | None:
+        """The checkpoint the next attempt gets; none when the task must not resume."""
+        return self.checkpoint if self.spec.resumable else None
+
+    @property
+    def waiting_since(self) -> datetime:
+        """The wait bonus counts from here; retries do not reset it."""
+        if self.scheduled_for is not None and self.scheduled_for > self.created_at:
+            return self.scheduled_for
+        return self.created_at
+
+
+def create(task_id: int, event: Created, at: datetime) -> TaskState:
+    """The first state of a task."""
+    return TaskState(
+        id=task_id,
+        spec=event,
+        created_at=at,
+        updated_at=at,
+        priority=event.priority,
+        held=event.held,
+        scheduled_for=event.scheduled_for,
+    )
+
+
+def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
+    return replace(
+        state,
+        status="running",
+        version=state.version + 1,
+        updated_at=at,
+        attempt=state.attempt + 1,
+        started_at=at,
+        completed_at=None,
+        duration=0.0,
+        due_at=None,
+        message="",
+    )
+
+
+def _progressed(state: TaskState, event: Progressed, at: datetime) -> TaskState:
+    return replace(
+        state, version=state.version + 1, updated_at=at, progress=event.progress, message=event.message or state.message
+    )
+
+
+def _checkpointed(state: TaskState, event: Checkpointed, at: datetime) -> TaskState:
+    progress = state.progress if event.progress is None else event.progress
+    return replace(
+        state,
+        version=state.version + 1,
+        updated_at=at,
+        checkpoint=event.checkpoint,
+        checkpoint_progress=progress,
+        progress=progress,
+        message=event.message or state.message,
+        crash_count=0,
+    )
+
+
+def _ran_for(state: TaskState, at: datetime) -> float:
+    running = state.status == "running" and state.started_at is not None
+    return (at - state.started_at).total_seconds() if running and state.started_at else state.duration
+
+
+def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
+    crashes = {"lost": state.crash_count + 1, "interrupted": state.crash_count}
+    return replace(
+        state,
+        status="failed" if event.final else "retrying",
+        version=state.version + 1,
+        updated_at=at,
+        error=event.error,
+        error_type=event.error_type,
+        completed_at=at if event.final else None,
+        duration=_ran_for(state, at),
+        due_at=None,
+        crash_count=crashes.get(event.outcome, 0),
+        memory_used=event.memory_used,
+        cpu_used=event.cpu_used,
+    )
+
+
+def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
+    by_hand = event.cause == "manual"
+    resumes = state.resume_from is not None
+    progress = state.checkpoint_progress if resumes else 0.0
+    return replace(
+        state,
+        status="retrying",
+        version=state.version + 1,
+        updated_at=at,
+        life=state.life + 1 if by_hand else state.life,
+        retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
+        crash_count=0 if by_hand else state.crash_count,
+        due_at=event.due_at,
+        last_error=state.error or state.last_error,
+        error="",
+        error_type="",
+        completed_at=None,
+        result={},
+        progress=progress,
+        message=f"{RESUMING} at {progress:.0f} %" if resumes else RECOVERING if event.cause == "recovery" else "",
+    )
+
+
+def _cancelled(state: TaskState, _event: Cancelled, at: datetime) -> TaskState:
+    return replace(
+        state,
+        status="cancelled",
+        version=state.version + 1,
+        updated_at=at,
+        completed_at=at,
+        duration=_ran_for(state, at),
+        due_at=None,
+    )
+
+
+def _completed(state: TaskState, event: Completed, at: datetime) -> TaskState:
+    return replace(
+        state,
+        status="completed",
+        version=state.version + 1,
+        updated_at=at,
+        completed_at=at,
+        duration=_ran_for(state, at),
+        progress=100.0,
+        message=event.message or state.message,
+        error="",
+        error_type="",
+        result=event.result,
+        memory_used=event.memory_used,
+        cpu_used=event.cpu_used,
+    )
+
+
+# A table, not a `match`: the fold is the hot path of every replay, and a dictionary is twice as quick.
+_EVOLVE: dict[type[Any], Callable[[TaskState, Any, datetime], TaskState]] = {
+    Started: _started,
+    Progressed: _progressed,
+    Checkpointed: _checkpointed,
+    Failed: _failed,
+    Retried: _retried,
+    Cancelled: _cancelled,
+    Completed: _completed,
+}
+
+
+def evolve(state: TaskState, event: TaskEvent, at: datetime) -> TaskState:
+    """The state after `event`, recorded at `at`. `Created` makes the first state: see `create`."""
+    return _EVOLVE[type(event)](state, event, at)
+
+
+def overlay(state: TaskState, event: Adjusted) -> TaskState:
+    """A waiting task with an adjustment laid over it. Its version does not change: this is no event of its own."""
+    return replace(
+        state,
+        held=state.held if event.held is None else event.held,
+        priority=state.priority if event.priority is None else event.priority,
+        scheduled_for=state.scheduled_for if event.scheduled_for is None else event.scheduled_for,
+    )
+
+
+def fold(task_id: int, events: Iterable[tuple[TaskEvent, datetime]]) -> TaskState | None:
+    """All events of one task, in order, folded; none for no events."""
+    state: TaskState | None = None
+    for event, at in events:
+        if isinstance(event, Created):
+            state = create(task_id, event, at)
+        elif state is not None:
+            state = evolve(state, event, at)
+    return state

@@ -1,0 +1,116 @@
+"""The task as readers see it: every field of the seed's model under the seed's JSON names, and a few more."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .priority import effective_priority
+from .state import Status, TaskState
+from .task_events import Checkpoint
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One task at one moment. Times are UTC, durations seconds, sizes bytes, progress 0 to 100."""
+
+    id: int
+    created_at: datetime
+    updated_at: datetime
+    type: str
+    status: Status
+    priority: int
+    effective_priority: float
+    """Moves while the task waits (+1 a minute); stands still at what it was started with."""
+    input_file: str
+    output_file: str
+    options: dict[str, Any]
+    progress: float
+    message: str
+    error: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration: float
+    retry_count: int
+    max_retries: int
+    retry_delay: float
+    last_error: str
+    checkpoint: Checkpoint | None
+    resumable: bool
+    parent_task_id: int | None
+    depends_on: tuple[int, ...]
+    notify_email: str
+    notify_webhook: str
+    callback_url: str
+    user_id: int
+    document_id: int
+    user_level: int
+    estimated_time: float
+    estimated_memory: int
+    estimated_temp: int
+    scheduled_for: datetime | None
+    held: bool
+    timeout: float | None
+    overwrite: bool
+    attempt: int
+    life: int
+    crash_count: int
+    due_at: datetime | None
+    error_type: str
+    result: dict[str, Any]
+    memory_used: int
+    cpu_used: float
+    version: int
+
+
+def view(state: TaskState, now: datetime) -> Task:
+    """The reader's view of a state. `now` only matters to the effective priority of a waiting task."""
+    spec = state.spec
+    moment = now if state.waiting else (state.started_at or state.updated_at)
+    return Task(
+        id=state.id,
+        created_at=state.created_at,
+        updated_at=state.updated_at,
+        type=spec.type,
+        status=state.status,
+        priority=state.priority,
+        effective_priority=round(effective_priority(state, moment), 3),
+        input_file=spec.input_file,
+        output_file=spec.output_file,
+        options=spec.options,
+        progress=state.progress,
+        message=state.message,
+        error=state.error,
+        started_at=state.started_at,
+        completed_at=state.completed_at,
+        duration=state.duration,
+        retry_count=state.retry_count,
+        max_retries=spec.max_retries,
+        retry_delay=spec.retry_delay,
+        last_error=state.last_error,
+        checkpoint=state.checkpoint,
+        resumable=spec.resumable,
+        parent_task_id=spec.parent_task_id,
+        depends_on=spec.depends_on,
+        notify_email=spec.notify_email,
+        notify_webhook=spec.notify_webhook,
+        callback_url=spec.callback_url,
+        user_id=spec.user_id,
+        document_id=spec.document_id,
+        user_level=spec.user_level,
+        estimated_time=spec.estimated_time,
+        estimated_memory=spec.estimated_memory,
+        estimated_temp=spec.estimated_temp,
+        scheduled_for=state.scheduled_for,
+        held=state.held,
+        timeout=spec.timeout,
+        overwrite=spec.overwrite,
+        attempt=state.attempt,
+        life=state.life,
+        crash_count=state.crash_count,
+        due_at=state.due_at,
+        error_type=state.error_type,
+        result=state.result,
+        memory_used=state.memory_used,
+        cpu_used=state.cpu_used,
+        version=state.version,
+    )
