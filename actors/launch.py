@@ -43,9 +43,7 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
 def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source: Mapping[str, str]) -> dict[str, str]:
     """The allow-listed part of `source`, with `pythonpath` in front of PYTHONPATH."""
     names = _PASSED | set(passed)
-    environment = {
-        name: value for name, value in source.items() if name in names or name.startswith(("PYTHON", "LC_"))
-    }
+    environment = {name: value for name, value in source.items() if name in names or name.startswith(("PYTHON", "LC_"))}
     path = [*pythonpath, *filter(None, [environment.get("PYTHONPATH")])]
     if path:
         environment["PYTHONPATH"] = os.pathsep.join(path)

@@ -47,16 +47,16 @@ def kill_marked(mark: str) -> int:
     """Kill every process whose mark begins so; tells how many there were. Nothing where there is no `/proc`."""
     needle = f"{MARK}={mark}".encode()
     found = 0
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if not entry.isdigit() or int(entry) == os.getpid():
+    for entry in Path("/proc").glob("[1-9]*"):
+        if entry.name == str(os.getpid()):
             continue
         try:
-            marked = needle in Path("/proc", entry, "environ").read_bytes()
+            marked = needle in (entry / "environ").read_bytes()
         except OSError:
             continue
         if marked:
             found += 1
-            _kill(int(entry))
+            _kill(int(entry.name))
     return found
 
 

@@ -123,7 +123,7 @@ class WorkerProcess:
             self._sweep(0)
 
     def _sweep(self, clean: int) -> None:
-        """The keeper was killed. Its worker dies with it; what had escaped is found by its mark. Look twice to be sure."""
+        """The keeper was killed. Its worker dies with it; what had escaped is found by its mark, looking twice."""
         clean = 0 if kill_marked(self._launched.mark) else clean + 1
         if clean < 2:  # noqa: PLR2004 - twice
             self._reactor.at(_SWEEP_PAUSE, lambda: self._sweep(clean))

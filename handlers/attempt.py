@@ -39,9 +39,6 @@ def perform(run: Run, task_type: TaskType, line: Line) -> Ending:
             ending = _STOPPED
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
         ending = failure(error)
-    if ending.outcome == "failed" and line.stop_wanted():
-        # Its tools were just sent SIGTERM: what broke, broke because of the wish to stop.
-        ending = msgspec.structs.replace(ending, outcome="stopped")
     if ending.outcome != "completed" and task_type.needs_output:
         _discard(run)
     return ending
@@ -75,8 +72,8 @@ def judge(answer: object, *, stop_wanted: bool) -> Ending:
         case Stopped() if stop_wanted:
             return _STOPPED
         case Stopped():
-            raise BadAnswer("The handler returned Stopped although nobody wanted it to stop.")
-    raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here.")
+            raise BadAnswer("The handler returned Stopped although nobody wanted it to stop")
+    raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here")
 
 
 def failure(error: BaseException) -> Ending:
@@ -96,7 +93,7 @@ def _plain_result(result: object) -> dict[str, Any]:
         return {}
     plain = msgspec.json.decode(plain_json(result, RESULT_LIMIT, "The result"))
     if not isinstance(plain, dict):
-        raise BadAnswer(f"The result is {type(result).__name__}, not a dict.")
+        raise BadAnswer(f"The result is {type(result).__name__}, not a dict")
     return plain
 
 

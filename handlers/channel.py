@@ -40,7 +40,7 @@ class Channel:
 
     def start(self) -> Setup:
         """Wait for the first frame and begin to listen for `Stop`."""
-        setup = self._next_order()
+        setup: Setup = self._next_order()
         Thread(target=self._listen, name="control", daemon=True).start()
         return setup
 
@@ -78,12 +78,12 @@ class Channel:
         self._timer = (time.monotonic() + seconds, call)
         os.write(self._bell_rope, b"x")
 
-    def _answer(self, kind: type, patience: float) -> bool:
+    def _answer(self, kind: type[Saved | Grant], patience: float) -> bool:
         while True:
             if not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]:
                 return False
             order = self._next_order()
-            if type(order) is kind and (order.task_id, order.attempt) == self._current:
+            if isinstance(order, kind) and (order.task_id, order.attempt) == self._current:
                 return True
             self._note_stop(order)
 

@@ -1,5 +1,6 @@
 """The running attempt as its handler sees it, and the thinning of what it says."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +126,7 @@ class AttemptContext:
             text = plain_text(message, MESSAGE_LIMIT)
             self._line.send(AttemptCheckpointed(self._run.task_id, self._run.attempt, plain, percent, text))
             if not self._line.saved():
-                raise CheckpointRefused("The attempt was stopped while its checkpoint was being recorded.")
+                raise CheckpointRefused("The attempt was stopped while its checkpoint was being recorded")
 
     def temp_file(self, prefix: str, suffix: str = "") -> Path:
         """A new empty file in `work_dir`."""
@@ -143,9 +144,7 @@ class AttemptContext:
 def clamped(percent: float, otherwise: float) -> float:
     """A number from 0 to 100; `otherwise` for NaN."""
     percent = float(percent)
-    if 0.0 <= percent <= 100.0:
-        return percent
-    return otherwise if percent != percent else (0.0 if percent < 0.0 else 100.0)  # noqa: PLR0124 - NaN is unlike itself
+    return otherwise if math.isnan(percent) else min(max(percent, 0.0), 100.0)
 
 
 def plain_text(text: object, limit: int) -> str:
@@ -158,18 +157,18 @@ def plain_json(value: Any, limit: int, what: str) -> bytes:
     try:
         data = msgspec.json.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise BadAnswer(f"{what} holds something that is not plain JSON: {error}") from error
+        raise BadAnswer(f"{what} holds something that is not plain JSON ({error})") from error
     if len(data) > limit:
-        raise BadAnswer(f"{what} has {len(data)} bytes; the limit is {limit}.")
+        raise BadAnswer(f"{what} has {len(data)} bytes; the limit is {limit}")
     return data
 
 
 def plain_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint as it will be read back. Raises BadAnswer."""
     if not isinstance(checkpoint, Checkpoint):
-        raise BadAnswer(f"A checkpoint is a tasktrail.Checkpoint, not {type(checkpoint).__name__}.")
+        raise BadAnswer(f"A checkpoint is a tasktrail.Checkpoint, not {type(checkpoint).__name__}")
     data = plain_json(checkpoint, CHECKPOINT_LIMIT, "The checkpoint")
     try:
         return msgspec.json.decode(data, type=Checkpoint)
     except msgspec.ValidationError as error:
-        raise BadAnswer(f"The checkpoint has a field of the wrong type: {error}") from error
+        raise BadAnswer(f"The checkpoint has a field of the wrong type ({error})") from error

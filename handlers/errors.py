@@ -1,40 +1,6 @@
 """What can go wrong around handlers: with their registration, their output, their temp files."""
 
-from typing import ClassVar
-
-
-class TasktrailError(Exception):
-    """Stands in for the root of `events.errors`."""
-
-    code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
-    title: ClassVar[str] = ""
-    remedy: ClassVar[str] = ""
-
-    def __init__(self, message: str, *, field: str = "", remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.field = field
-        self.advice = remedy or self.remedy
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.advice}"
-
-
-class HandlerFault(TasktrailError):
-    """Stands in for the one of `events.errors`."""
-
-
-class UnknownType(TasktrailError):
-    """No handler is registered for the task type."""
-
-    code = "unknown_type"
-
-
-class OutputExists(TasktrailError):
-    """The output is already there and the task may not overwrite it."""
-
-    code = "output_exists"
+from ..events.errors import HandlerFault, TasktrailError
 
 
 class DuplicateType(HandlerFault):
@@ -53,7 +19,7 @@ class BrokenHandlers(HandlerFault):
     remedy = "Repair or uninstall the package, or take the module out of `handlers` in the configuration."
 
 
-class OutputMissing(TasktrailError):
+class OutputMissing(HandlerFault):
     """The handler said it is done but wrote nothing."""
 
     code = "output_missing"
@@ -61,7 +27,7 @@ class OutputMissing(TasktrailError):
     remedy = "The handler must write to context.output_part, or be registered with needs_output=False."
 
 
-class BadAnswer(TasktrailError):
+class BadAnswer(HandlerFault):
     """The handler returned, or reported, something that cannot be recorded."""
 
     code = "bad_answer"

@@ -31,7 +31,7 @@ def main() -> None:
     inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[5:7])
     command = [str(os.getpid()) if part == KEEPER_PID else part for part in sys.argv[7:]]
     for fd in (lifeline, status, *private):
-        os.set_inheritable(fd, False)
+        os.set_inheritable(fd, False)  # noqa: FBT003 - positional only
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -110,8 +110,9 @@ class Keeper:
         return bool(wishes)
 
     def _reap_others(self) -> bool:
-        """Bury adopted children that have ended. False when the worker has; where possible it stays a zombie for now,
-        so that its number cannot be given to another process before its group is killed.
+        """Bury adopted children that have ended. False when the worker has.
+
+        The worker stays a zombie for now, so that no other process gets its number before its group is killed.
         """
         if not hasattr(os, "waitid"):  # macOS before Python 3.13; there are no adopted children there
             return self._bury()
@@ -191,13 +192,13 @@ def descendants(root: int) -> list[int]:
     """Every process below `root`, as `/proc` shows it now; empty where there is no `/proc`."""
     parents: dict[int, int] = {}
     try:
-        names = os.listdir("/proc")
+        names = os.listdir("/proc")  # noqa: PTH208 - as below
     except OSError:
         return []
     for name in names:
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib would triple the start-up time
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib doubles the start-up time
                     stat = file.read()
             except OSError:
                 continue

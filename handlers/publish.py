@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from zlib import crc32
 
-from .errors import OutputExists, OutputMissing
+from ..events.errors import OutputExists
+from .errors import OutputMissing
 
 NOTE = ".published"
 _NAME_MAX = 255
@@ -41,7 +42,7 @@ def settle(part: Path) -> None:
     try:
         fd = os.open(part, os.O_RDONLY)
     except FileNotFoundError:
-        raise OutputMissing(f"The handler ended without writing its output {part.name}.") from None
+        raise OutputMissing(f"The handler ended without writing its output {part.name}") from None
     try:
         os.fsync(fd)
     finally:
@@ -79,7 +80,7 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
     try:
         os.link(part, output_file, follow_symlinks=False)
     except FileExistsError:
-        raise OutputExists(f"There is already a file {output_file}.") from None
+        raise OutputExists(f"There is already a file {output_file}") from None
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
@@ -91,12 +92,12 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
 def _rename_new(part: Path, output_file: Path) -> None:
     """For filesystems without hard links. Between the look and the rename another program could take the name."""
     if os.path.lexists(output_file):
-        raise OutputExists(f"There is already a file {output_file}.")
+        raise OutputExists(f"There is already a file {output_file}")
     part.rename(output_file)
 
 
 def _identity(path: Path) -> str:
-    """What stays the same when a file is linked or renamed, and differs from any later file; empty when there is none."""
+    """What linking and renaming keep and no later file will have; empty when there is no such file."""
     try:
         stat = path.lstat()
     except OSError:

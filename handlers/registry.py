@@ -5,8 +5,9 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from ..events.errors import HandlerFault, UnknownType
 from .contract import TaskType
-from .errors import BrokenHandlers, DuplicateType, HandlerFault, UnknownType
+from .errors import BrokenHandlers, DuplicateType
 from .homes import resolve
 
 GROUP = "tasktrail.handlers"
@@ -40,7 +41,7 @@ class Registry:
         found = list(_types_of(target, home))
         if not found:
             raise BrokenHandlers(
-                f"There is no handler in {home}.", remedy="Mark a function or class with @handler(...)."
+                f"There is no handler in {home}", remedy="Mark a function or class with @handler(...)."
             )
         for task_type, place in found:
             self.add(task_type, place)
@@ -50,7 +51,7 @@ class Registry:
         known = self._types.setdefault(task_type.name, task_type)
         if known is not task_type:
             raise DuplicateType(
-                f"Task type {task_type.name!r} of {home} is already that of {self._homes[task_type.name]}."
+                f"Task type {task_type.name!r} of {home} is already that of {self._homes[task_type.name]}"
             )
         self._homes.setdefault(task_type.name, home)
 
@@ -60,8 +61,8 @@ class Registry:
             return self._types[name]
         except KeyError:
             near = get_close_matches(name, self._types, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UnknownType(f"There is no task type {name!r}.{hint}") from None
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownType(f"There is no task type {name!r}{hint}") from None
 
     def homes(self) -> dict[str, str]:
         """Type → `module:attribute`. A worker finds its handler by this, without loading any other."""

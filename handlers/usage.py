@@ -63,7 +63,7 @@ class Leftovers:
         return ""
 
     def _new_thread(self) -> bool:
-        """Whether Python code still runs. Native threads that once called into Python stay listed as daemons named so."""
+        """Whether Python code still runs. Native threads that once called into Python stay listed as `Dummy-…`."""
         return any(not thread.name.startswith("Dummy-") for thread in set(threading.enumerate()) - self._threads)
 
 

@@ -13,10 +13,10 @@ import signal
 import sys
 from typing import NoReturn
 
+from ..events.errors import UnknownType
 from .attempt import Ending, failure, perform
 from .channel import Channel, ServiceGone
 from .contract import TaskType
-from .errors import UnknownType
 from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
 from .homes import resolve
 from .usage import Leftovers, Meter, resident
@@ -31,7 +31,7 @@ def main() -> NoReturn:
     keeper, job, control, report = (int(argument) for argument in sys.argv[1:5])
     _guard(keeper)
     for fd in (job, control, report):
-        os.set_inheritable(fd, False)
+        os.set_inheritable(fd, False)  # noqa: FBT003 - positional only
     try:
         channel = Channel(job, control, report)
         setup = channel.start()
@@ -107,10 +107,10 @@ class Worker:
     def _load(self, name: str) -> TaskType:
         home = self._setup.homes.get(name)
         if home is None:
-            raise UnknownType(f"This worker knows no task type {name!r}.")
+            raise UnknownType(f"This worker knows no task type {name!r}")
         task_type = resolve(home).__tasktrail__
         if not isinstance(task_type, TaskType) or task_type.name != name:
-            raise UnknownType(f"{home} is no longer the handler of task type {name!r}.")
+            raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
         self._types[name] = task_type
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()

@@ -68,11 +68,11 @@ class TempFiles:
         return self._root / str(task_id)
 
     def create(self, task_id: int, prefix: str, suffix: str = "") -> Path:
-        """A new empty file of the task. Cleans up when the quota is reached; raises TempSpaceFull if that frees nothing."""
+        """A new empty file of the task. At the quota it cleans up first; raises TempSpaceFull if that does not help."""
         if self.total_size() >= self._max_size:
             self.clean_up()
             if (size := self.total_size()) >= self._max_size:
-                raise TempSpaceFull(f"The temp folder {self._root} holds {size} of {self._max_size} bytes.")
+                raise TempSpaceFull(f"The temp folder {self._root} holds {size} of {self._max_size} bytes")
         return create_temp_file(self.folder(task_id), prefix, suffix)
 
     def files(self, task_id: int | None = None) -> Iterator[TempFileInfo]:
