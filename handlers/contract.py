@@ -56,24 +56,31 @@ class TaskContext(Protocol[O_co]):
     @property
     def task_id(self) -> int:
         """The task's number."""
+
     @property
     def attempt(self) -> int:
         """1 for the first run of the handler, then 2, …"""
+
     @property
     def input_file(self) -> Path:
         """Absolute path; empty path (`Path()`) when the type needs none."""
+
     @property
     def output_file(self) -> Path:
         """Where the result will stand. Never write here: write to `output_part`."""
+
     @property
     def output_part(self) -> Path:
         """A hidden name beside `output_file` with the same suffix; published atomically when the handler finishes."""
+
     @property
     def work_dir(self) -> Path:
         """The task's own folder for temp files; exists."""
+
     @property
     def options(self) -> O_co:
         """The validated options Struct of the type."""
+
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The last saved checkpoint; none on a fresh start or when the task is not resumable."""
