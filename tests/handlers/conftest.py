@@ -52,7 +52,7 @@ def _pictures(clip: Clip) -> list[VideoFrame]:
     source = f"testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration={clip.seconds}"
     with av.open(source, "r", format="lavfi") as container:
         frames = list(container.decode(video=0))
-    kept = [f for n, f in enumerate(frames) if not clip.uneven or n % 7 not in (2, 3) and not 40 <= n < 62]
+    kept = [f for n, f in enumerate(frames) if not clip.uneven or (n % 7 not in (2, 3) and not 40 <= n < 62)]
     return [frame.reformat(format=clip.pixel_format) for frame in kept]
 
 
