@@ -10,7 +10,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeAlias
 
+import structlog
+
 Call: TypeAlias = Callable[[], None]
+
+log = structlog.get_logger(__name__)
 
 
 class Reactor:
@@ -39,14 +43,20 @@ class Reactor:
         """Work until `finish`; then let go of everything."""
         self._thread = threading.get_ident()
         while not self._finished:
-            for key, _ in self._selector.select(self._until_next()):
-                key.data()
-            self._run_posted()
-            self._run_due()
-            self._after_turn()
+            try:
+                self._turn()
+            except Exception:
+                log.exception("reactor_call_failed")  # one broken pipe must not silence all the others
         self._selector.close()
         os.close(self._bell)
         os.close(self._rope)
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._until_next()):
+            key.data()
+        self._run_posted()
+        self._run_due()
+        self._after_turn()
 
     def finish(self) -> None:
         """Let `run` return after this turn. From the reactor's thread."""
