@@ -41,7 +41,9 @@ class InlineExecutor:
         slots: attempts at once.
     """
 
-    capabilities = Capabilities(hard_kill_tree="none: threads cannot be killed", kills_escaped=False, finds_orphans=False)
+    capabilities = Capabilities(
+        hard_kill_tree="none: threads cannot be killed", kills_escaped=False, finds_orphans=False
+    )
 
     def __init__(self, types: Mapping[str, TaskType], slots: int = 1) -> None:
         self._types = types
@@ -100,7 +102,9 @@ class InlineExecutor:
             del self._waiting[key]
             line = _InlineLine(self._reports.put)
             self._running[key] = line
-            thread = threading.Thread(target=self._attempt, args=(run, line), name=f"attempt-{run.task_id}", daemon=True)
+            thread = threading.Thread(
+                target=self._attempt, args=(run, line), name=f"attempt-{run.task_id}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 

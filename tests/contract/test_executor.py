@@ -221,7 +221,7 @@ def test_a_run_beyond_the_capacity_waits_and_can_be_stopped_there(
     ],
 )
 def test_an_answer_that_cannot_be_recorded_fails_the_attempt(
-    executor: Executor, reports: Reports, run: MakeRun, shape: str, outcome: str, error_type: str
+    *, executor: Executor, reports: Reports, run: MakeRun, shape: str, outcome: str, error_type: str
 ) -> None:
     executor.do([run("answer", shape=shape)])
 
@@ -242,7 +242,7 @@ def test_an_answer_that_cannot_be_recorded_fails_the_attempt(
     ],
 )
 def test_whatever_a_handler_raises_fails_the_attempt_with_its_text(
-    executor: Executor, reports: Reports, run: MakeRun, shape: str, error_type: str, error: str
+    *, executor: Executor, reports: Reports, run: MakeRun, shape: str, error_type: str, error: str
 ) -> None:
     executor.do([run("raise", shape=shape)])
 
@@ -287,9 +287,7 @@ def test_a_temp_file_is_made_in_the_work_folder(
     assert Path(result["path"]).parent == tmp_path / "tmp" / "1"
 
 
-def test_close_ends_open_and_waiting_attempts_as_stopped(
-    executor: Executor, reports: Reports, run: MakeRun
-) -> None:
+def test_close_ends_open_and_waiting_attempts_as_stopped(executor: Executor, reports: Reports, run: MakeRun) -> None:
     executor.do([run("patient"), run("noop", task_id=2)])
     reports.until(lambda report: isinstance(report, AttemptProgressed))
 
@@ -297,3 +295,20 @@ def test_close_ends_open_and_waiting_attempts_as_stopped(
 
     assert [reports.end(1).outcome, reports.end(2).outcome] == ["stopped", "stopped"]
     assert len([report for report in reports.all if isinstance(report, AttemptEnded)]) == 2
+
+
+def test_a_part_left_by_an_earlier_attempt_is_not_written_into(
+    executor: Executor, reports: Reports, run: MakeRun, tmp_path: Path
+) -> None:
+    """After a crash in the middle of publishing, part and output are two names of one file."""
+    executor.do([run("write", output="out.txt", value="first run")])
+    reports.end(1)
+    (tmp_path / ".out.tasktrail-1.txt").hardlink_to(tmp_path / "out.txt")
+    published = (tmp_path / "out.txt").open()
+
+    executor.do([run("write", attempt=2, output="out.txt", value="2")])
+
+    assert reports.end(1, 2).outcome == "completed"
+    assert published.read() == "first run"
+    published.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt", "tmp"]

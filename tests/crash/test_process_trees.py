@@ -27,7 +27,7 @@ Pids: TypeAlias = Callable[[], list[int]]
 
 @pytest.mark.parametrize("shape", [*SHAPES, "bare"])
 def test_nothing_is_left_when_an_attempt_that_ignores_the_stop_is_reported_stopped(
-    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
+    *, executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
 ) -> None:
     executor.do([run("parent", shape=shape)])
     tree = pids()
@@ -43,7 +43,7 @@ def test_nothing_is_left_when_an_attempt_that_ignores_the_stop_is_reported_stopp
 
 @pytest.mark.parametrize("shape", [*SHAPES, "bare"])
 def test_nothing_is_left_when_a_killed_worker_is_reported_lost(
-    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
+    *, executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
 ) -> None:
     executor.do([run("parent", shape=shape)])
     tree = pids()
@@ -60,7 +60,7 @@ def test_nothing_is_left_when_a_killed_worker_is_reported_lost(
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nothing_is_left_when_even_the_keeper_was_killed(
-    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
+    *, executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
 ) -> None:
     executor.do([run("parent", shape=shape)])
     tree = pids()
@@ -100,7 +100,7 @@ def test_a_new_service_finds_what_escaped_when_service_and_keepers_were_killed(
     wait_gone(tree, 0.0)
 
 
-def test_waiting_for_orphans_gives_up_in_time(executor: LocalExecutor, reports: Reports, tmp_path: Path) -> None:
+def test_waiting_for_orphans_gives_up_in_time(reports: Reports, tmp_path: Path) -> None:
     reports.capacity(1)
 
     assert not wait_for_orphans(tmp_path / "workers.lock", 0.05)
