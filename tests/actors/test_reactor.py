@@ -48,8 +48,11 @@ def test_calls_are_made_in_the_reactors_thread(reactor: Reactor) -> None:
 def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: Reactor) -> None:
     done = threading.Event()
 
+    def fail() -> None:
+        raise RuntimeError("ill")
+
     with capture_logs() as logs:
-        reactor.post(lambda: [].pop())
+        reactor.post(fail)
         reactor.post(done.set)
         assert done.wait(10)
 
@@ -85,3 +88,12 @@ def test_writing_to_a_closed_pipe_is_an_error_at_once(reactor: Reactor) -> None:
         writer.write(b"x")
 
     reactor.post(writer.close)
+
+
+def test_posting_after_the_end_is_harmless() -> None:
+    reactor = Reactor(lambda: None)
+    reactor.post(reactor.finish)
+    reactor.run()
+
+    reactor.post(lambda: pytest.fail("called"))
+    reactor.at(0.0, lambda: pytest.fail("called"))
