@@ -17,14 +17,14 @@ MAX_REPORT = 1024 * 1024
 """Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
 
 
-class _Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame", gc=False):
     """Encoded as an array behind its tag; never part of a reference cycle, so the collector need not look."""
 
 
 # --- orders: service to executor to worker -------------------------------------------------------------------------
 
 
-class Run(_Frame, tag="run"):
+class Run(_Frame, frozen=True, tag="run"):
     """Run a handler. Answered by exactly one `AttemptEnded`."""
 
     task_id: int
@@ -41,21 +41,21 @@ class Run(_Frame, tag="run"):
     """Seconds between `Stop` and the kill."""
 
 
-class Stop(_Frame, tag="stop"):
+class Stop(_Frame, frozen=True, tag="stop"):
     """Somebody wants the attempt to end. After the attempt's grace its whole process tree is killed."""
 
     task_id: int
     attempt: int
 
 
-class Grant(_Frame, tag="grant"):
+class Grant(_Frame, frozen=True, tag="grant"):
     """The attempt is current: its output may be published now."""
 
     task_id: int
     attempt: int
 
 
-class Saved(_Frame, tag="saved"):
+class Saved(_Frame, frozen=True, tag="saved"):
     """The checkpoint reported last is durable."""
 
     task_id: int
@@ -68,7 +68,7 @@ Order: TypeAlias = Run | Stop | Grant | Saved
 # --- reports: worker to executor to Scheduler ----------------------------------------------------------------------
 
 
-class AttemptProgressed(_Frame, tag="progressed"):
+class AttemptProgressed(_Frame, frozen=True, tag="progressed"):
     """How far the attempt is, 0 to 100. At most two a second."""
 
     task_id: int
@@ -77,7 +77,7 @@ class AttemptProgressed(_Frame, tag="progressed"):
     message: str = ""
 
 
-class AttemptCheckpointed(_Frame, tag="checkpointed"):
+class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
     """The attempt wants its resume data recorded and waits for `Saved`."""
 
     task_id: int
@@ -87,14 +87,14 @@ class AttemptCheckpointed(_Frame, tag="checkpointed"):
     message: str = ""
 
 
-class PublishWanted(_Frame, tag="publish"):
+class PublishWanted(_Frame, frozen=True, tag="publish"):
     """The output is complete under its hidden name; the attempt waits for `Grant`."""
 
     task_id: int
     attempt: int
 
 
-class AttemptEnded(_Frame, tag="ended"):
+class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
 
     `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
@@ -114,7 +114,7 @@ class AttemptEnded(_Frame, tag="ended"):
     """CPU seconds, finished child processes included."""
 
 
-class WorkerExited(_Frame, tag="exited"):
+class WorkerExited(_Frame, frozen=True, tag="exited"):
     """A worker process is gone. Only to be shown; the attempt it ran has a report of its own."""
 
     pid: int
@@ -123,7 +123,7 @@ class WorkerExited(_Frame, tag="exited"):
     why: str
 
 
-class CapacityChanged(_Frame, tag="capacity"):
+class CapacityChanged(_Frame, frozen=True, tag="capacity"):
     """So many attempts can run at once from now on."""
 
     slots: int
@@ -137,7 +137,7 @@ Report: TypeAlias = (
 # --- between executor and worker only ------------------------------------------------------------------------------
 
 
-class Setup(_Frame, tag="setup"):
+class Setup(_Frame, frozen=True, tag="setup"):
     """First frame to a new worker."""
 
     homes: dict[str, str]
@@ -146,13 +146,13 @@ class Setup(_Frame, tag="setup"):
     """Resident bytes after an attempt above which the worker asks to be replaced."""
 
 
-class WorkerReady(_Frame, tag="ready"):
+class WorkerReady(_Frame, frozen=True, tag="ready"):
     """First frame of a worker."""
 
     pid: int
 
 
-class Retiring(_Frame, tag="retiring"):
+class Retiring(_Frame, frozen=True, tag="retiring"):
     """The attempt is over but this worker must be replaced before its end may be told."""
 
     ended: AttemptEnded
@@ -164,6 +164,7 @@ WorkerReport: TypeAlias = (
     AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerReady | Retiring
 )
 
+_PREFIX = 4
 _encoder = msgspec.msgpack.Encoder()
 worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
 worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
@@ -172,7 +173,7 @@ worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
 def encode(frame: Any) -> bytes:
     """The frame as it travels, length first."""
     body = _encoder.encode(frame)
-    return len(body).to_bytes(4, "little") + body
+    return len(body).to_bytes(_PREFIX, "little") + body
 
 
 class GarbageFrame(Exception):
@@ -193,14 +194,14 @@ class FrameBuffer:
             data = self._rest + data
         frames = []
         start, end = 0, len(data)
-        while end - start >= 4:
-            size = int.from_bytes(data[start : start + 4], "little")
+        while end - start >= _PREFIX:
+            size = int.from_bytes(data[start : start + _PREFIX], "little")
             if self._limit is not None and size > self._limit:
                 raise GarbageFrame(f"a frame of {size} bytes")
-            stop = start + 4 + size
+            stop = start + _PREFIX + size
             if stop > end:
                 break
-            frames.append(self._decode_one(data[start + 4 : stop]))
+            frames.append(self._decode_one(data[start + _PREFIX : stop]))
             start = stop
         self._rest = data[start:]
         return frames
