@@ -57,6 +57,7 @@ def at_checkpoint(done: RecordingContext[Any], number: int, folder: Path) -> Rec
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_resuming_from_any_checkpoint_gives_the_same_file(
+    *,
     name: str,
     clips: Callable[..., Path],
     prepare: Callable[..., Any],
