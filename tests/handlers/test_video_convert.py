@@ -11,12 +11,14 @@ from typing import Any
 import av
 import msgspec
 import pytest
+from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video_convert import VideoConvertOptions
 from tasktrail.handlers.video_convert.frames import frames_after
+from tasktrail.handlers.video_convert.picture import Shaper
 from tasktrail.handlers.video_convert.probe import probe
 
 
@@ -184,16 +186,69 @@ def test_pixels_that_are_not_square_stay_so(
             assert (container.streams.video[0].sample_aspect_ratio or 1) == aspect
 
 
-def test_full_range_becomes_limited_range_of_the_same_brightness(
-    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], look: Callable[..., Any]
+def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable[..., Path]) -> None:
+    source = probe(clips())
+    _, limited = next(frames_after(source, None))
+    full = VideoReformatter().reformat(limited, format="yuv420p", dst_color_range=ColorRange.JPEG)
+    assert bytes(full.planes[0]) != bytes(limited.planes[0])
+    shaped = Shaper(source, (160, 120)).shape(full)
+    assert shaped.color_range == ColorRange.MPEG
+    assert brightness(shaped, 0, 0.6) == pytest.approx(brightness(limited, 0, 0.6), abs=1)
+
+
+def test_cuts_are_keyframes_of_the_source_and_the_encoder_chooses_its_own_inside(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    source = clips(suffix=".avi", codec="mjpeg", pixel_format="yuvj420p", audio="", seconds=1)
-    context = prepare(source, crf=10)
+    context = prepare(clips(options={"bf": "3", "g": "5"}, audio=""))
     convert(context)
-    before, after = look(source).first, look(context.output_file).first
-    assert after.color_range == ColorRange.MPEG
-    full, limited = brightness(before, 0, 0.6), brightness(after, 0, 0.6)
-    assert limited == pytest.approx(full, abs=2)
+    source = probe(context.input_file)
+    keys = [moment for moment, frame in frames_after(source, None) if frame.key_frame]
+    segments = context.checkpoint.data["segments"]
+    assert len(keys) >= 20
+    assert {segment[1] for segment in segments} < set(keys)
+    with av.open(str(context.output_file)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) == len(segments) == 4
+
+
+def test_frames_that_repeat_a_time_are_left_out(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    twice = tmp_path / "twice.mp4"
+    with av.open(str(clips(audio=""))) as source, av.open(str(twice), "w") as output:
+        track = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.pts is not None and packet.dts is not None:
+                packet.stream = track
+                packet.pts += 512 * (packet.pts // 512 in (77, 87, 97))
+                output.mux(packet)
+    context = prepare(twice)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == 97
+
+
+def test_a_cover_picture_is_not_taken_for_the_video(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    song = tmp_path / "song.mp4"
+    done = prepare(clips())
+    convert(done)
+    with (
+        av.open(str(done.work_dir / "sound.mp4")) as sound,
+        av.open(str(clips(suffix=".avi", codec="mjpeg", pixel_format="yuvj420p", audio="", seconds=1))) as cover,
+        av.open(str(song), "w") as output,
+    ):
+        picture = output.add_stream_from_template(cover.streams.video[0], opaque=True)
+        picture.disposition = Disposition.attached_pic
+        track = output.add_stream_from_template(sound.streams.audio[0])
+        packets: list[av.Packet[Any]] = [next(cover.demux(video=0)), *sound.demux(audio=0)]
+        for packet in packets:
+            if packet.size:
+                packet.stream = track if packet.stream.type == "audio" else picture
+                output.mux(packet)
+    outcome = convert(prepare(song, "other.mp4"))
+    assert isinstance(outcome, Rejected)
+    assert "no moving picture" in outcome.reason
 
 
 def test_sound_keeps_its_place_beside_the_picture(
@@ -223,9 +278,11 @@ def test_pcm_in_matroska_is_understood(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], look: Callable[..., Any]
 ) -> None:
     """Its channel layout has no name there."""
-    context = prepare(clips(suffix=".mkv", audio="pcm_s16le"), audio_codec="mp3")
+    context = prepare(clips(suffix=".mkv", audio="pcm_s16le"), "out.webm")
     convert(context)
-    assert look(context.output_file).samples == pytest.approx(4 * 48000, abs=3000)
+    seen = look(context.output_file)
+    assert seen.samples == pytest.approx(4 * 48000, abs=3000)
+    assert seen.duration == pytest.approx(4, abs=0.06)
 
 
 def test_damage_in_the_middle_costs_only_its_own_pictures(
