@@ -1,8 +1,9 @@
 """Synthetic videos and a way to look at the results; both through PyAV, so that no ffmpeg has to be installed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import av
@@ -25,7 +26,7 @@ class Clip(NamedTuple):
 
     suffix: str = ".mp4"
     codec: str = "libx264"
-    options: dict[str, str] = {}
+    options: Mapping[str, str] = MappingProxyType({})
     seconds: float = 4
     audio: str = "aac"
     """Encoder of the sound; empty for none."""
