@@ -17,8 +17,7 @@ from .events.lock import DataLock
 from .events.sqlite_log import LogReader
 from .handlers.registry import Registry
 from .paths import DataPaths
-from .projections import Stats, TaskFilters, TaskQueries, TaskViews, Verification, catch_up, verify
-from .projections.as_of import parse_point, task_as_of, views_as_of
+from .projections import Stats, TaskFilters, TaskQueries, TaskViews, catch_up
 from .surface import Point, TypeInfo
 
 _FOLLOW_PAUSE = 0.2
@@ -60,6 +59,8 @@ class FileReading:
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         if as_of is not None:
+            from .projections.as_of import task_as_of
+
             return task_as_of(self._reader(), task_id, as_of, self._clock.now())
         return self._queries().get(task_id, self._clock.now())
 
@@ -72,6 +73,8 @@ class FileReading:
         filters = filters or TaskFilters()
         if filters.as_of == "":
             return self._queries().list(filters, self._clock.now())
+        from .projections.as_of import parse_point, views_as_of
+
         with views_as_of(self._reader(), parse_point(filters.as_of)) as past:
             return past.list(filters, self._clock.now())
 
@@ -105,8 +108,10 @@ class FileReading:
             if not self.grown(after + 1):
                 return
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Any:
         """Check the chain, the rules and the views against the fold."""
+        from .projections.verify import verify
+
         self.settle()
         return verify(self._reader(), self.paths.views, progress)
 
