@@ -189,7 +189,9 @@ def inspect(data: Path, client: Client) -> list[str]:
                 seen[record.command_id] = record.position
         for command_id, (task_id, position) in client.acknowledged.items():
             if seen.get(command_id) != position:
-                found.append(f"{command_id} (task {task_id}) was acknowledged at {position}, found at {seen.get(command_id)}")
+                found.append(
+                    f"{command_id} (task {task_id}) was acknowledged at {position}, found at {seen.get(command_id)}"
+                )
         verification = reader.verify()
         found += [f"{finding.position}: {finding.what}" for finding in verification.findings]
     found += [f"process {pid} is left" for pid in left_processes(data)]
@@ -221,7 +223,9 @@ def run(kills: int, seed: int, *, loud: bool = True) -> list[str]:
     settle(data, client)
     found = inspect(data, client)
     if loud:
-        print(f"{kills} kills, {len(client.sent)} commands, {len(client.acknowledged)} acknowledged, {len(found)} findings")
+        print(
+            f"{kills} kills, {len(client.sent)} commands, {len(client.acknowledged)} acknowledged, {len(found)} findings"
+        )
     if found:
         print(f"seed {seed}, data kept in {data}")
     else:

@@ -7,8 +7,8 @@ import time
 
 import msgspec
 
-from tasktrail.handlers import Stopped, TaskContext, handler
 from tasktrail.events import Checkpoint
+from tasktrail.handlers import Stopped, TaskContext, handler
 
 
 class Steps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
