@@ -1,0 +1,51 @@
+"""The seam between the Scheduler and whatever runs attempts: processes of this machine, later a cluster engine."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from ..handlers.frames import Order, Report
+
+Reporter: TypeAlias = Callable[[list[Report]], None]
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What this executor can promise here; `doctor` shows it."""
+
+    hard_kill_tree: str
+    """The mechanism that ends a whole process tree, in words."""
+    kills_escaped: bool
+    """Whether it also ends processes that left for a session of their own or were daemonised."""
+    finds_orphans: bool
+    """Whether descendants are still found when the keeping process itself was killed."""
+    enforces_memory: bool = False
+
+
+class Executor(Protocol):
+    """Runs attempts and tells what becomes of them.
+
+    Rules that the contract suite checks for every implementation: each `Run` is answered by exactly one
+    `AttemptEnded`, and nothing about an attempt follows it. No end is told while a process of the attempt is left.
+    A repeated order changes nothing; an order for an attempt that is unknown or over is ignored. Executors never
+    retry, and never start what they were not told to.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be promised on this machine."""
+
+    def open(self, report: Reporter) -> None:
+        """Begin. `report` is called from the executor's own thread with all that came at once; it may call `do`."""
+
+    def capacity(self) -> int:
+        """Attempts that can run at once now. `CapacityChanged` follows each change, and says it once after `open`."""
+
+    def do(self, orders: Sequence[Order]) -> None:
+        """Carry out orders, from any thread; never blocks long.
+
+        A `Run` beyond the capacity waits for the next free worker.
+        """
+
+    def close(self, timeout: float) -> None:
+        """Kill everything, wait up to `timeout` seconds for it to be gone. Open attempts end as stopped."""

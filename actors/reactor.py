@@ -1,0 +1,176 @@
+"""One thread that waits for pipes and for moments in time."""
+
+import heapq
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import TypeAlias
+
+import structlog
+
+Call: TypeAlias = Callable[[], None]
+
+log = structlog.get_logger(__name__)
+
+
+class Reactor:
+    """Calls back, always from its own thread: when a pipe can be read or written, and when a moment has come.
+
+    Args:
+        after_turn: called after each round of calls.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, after_turn: Call, clock: Callable[[], float] = time.monotonic) -> None:
+        self._after_turn = after_turn
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._moments: list[tuple[float, int, Call]] = []
+        self._numbers = count()
+        self._posted: deque[Call] = deque()
+        self._finished = False
+        self._thread = 0
+        self._ringing = threading.Lock()
+        self._rope_open = True
+        self._bell, self._rope = os.pipe()
+        os.set_blocking(self._bell, False)
+        os.set_blocking(self._rope, False)
+        self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
+
+    def run(self) -> None:
+        """Work until `finish`; then let go of everything."""
+        self._thread = threading.get_ident()
+        while not self._finished:
+            try:
+                self._turn()
+            except Exception:
+                log.exception("reactor_call_failed")  # one broken pipe must not silence all the others
+        self.dispose()
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._until_next()):
+            key.data()
+        self._run_posted()
+        self._run_due()
+        self._after_turn()
+
+    def finish(self) -> None:
+        """Let `run` return after this turn. From the reactor's thread."""
+        self._finished = True
+
+    def dispose(self) -> None:
+        """Let go of everything; `run` does it by itself."""
+        self._selector.close()
+        with self._ringing:
+            if self._rope_open:
+                self._rope_open = False
+                os.close(self._bell)
+                os.close(self._rope)
+
+    def inside(self) -> bool:
+        """Whether the caller is in the reactor's thread."""
+        return threading.get_ident() == self._thread
+
+    def post(self, call: Call) -> None:
+        """Call it soon; never, when `run` has returned. From any thread."""
+        self._posted.append(call)
+        if not self.inside():
+            self._ring()
+
+    def at(self, seconds: float, call: Call) -> None:
+        """Call it in so many seconds. From any thread."""
+        moment = self._clock() + seconds
+        self.post(lambda: heapq.heappush(self._moments, (moment, next(self._numbers), call)))
+
+    def on_readable(self, fd: int, call: Call) -> None:
+        """Call whenever there is something to read, or the end of the file. From the reactor's thread."""
+        self._selector.register(fd, selectors.EVENT_READ, call)
+
+    def on_writable(self, fd: int, call: Call) -> None:
+        """Call whenever there is room. From the reactor's thread."""
+        self._selector.register(fd, selectors.EVENT_WRITE, call)
+
+    def forget(self, fd: int) -> None:
+        """No more calls for this one; must come before it is closed. From the reactor's thread."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def _until_next(self) -> float | None:
+        if self._posted:
+            return 0.0
+        if not self._moments:
+            return None
+        return max(0.0, self._moments[0][0] - self._clock())
+
+    def _run_posted(self) -> None:
+        # Only what is there now: a call that posts itself again must not keep the pipes waiting.
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
+
+    def _run_due(self) -> None:
+        while self._moments and self._moments[0][0] <= self._clock():
+            heapq.heappop(self._moments)[2]()
+
+    def _ring(self) -> None:
+        with self._ringing:
+            if self._rope_open:
+                with suppress(BlockingIOError):  # it rings already
+                    os.write(self._rope, b"x")
+
+    def _rung(self) -> None:
+        os.read(self._bell, 4096)
+
+
+class PipeWriter:
+    """Writes to a pipe without waiting; what does not fit goes out when there is room.
+
+    The caller holds `lock` during `write`.
+    """
+
+    def __init__(self, fd: int, reactor: Reactor, lock: "threading.RLock") -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._reactor = reactor
+        self._lock = lock
+        self._rest = b""
+        self._closed = False
+
+    def write(self, data: bytes) -> None:
+        """Write now or soon. Raises BrokenPipeError when nobody can read it any more."""
+        if self._rest:
+            self._rest += data
+            return
+        try:
+            sent = os.write(self.fd, data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._rest = data[sent:]
+            self._reactor.post(self._watch)
+
+    def close(self) -> None:
+        """From the reactor's thread."""
+        if not self._closed:
+            self._closed = True
+            self._reactor.forget(self.fd)
+            os.close(self.fd)
+
+    def _watch(self) -> None:
+        if not self._closed:
+            self._reactor.on_writable(self.fd, self._flush)
+
+    def _flush(self) -> None:
+        with self._lock:
+            try:
+                self._rest = self._rest[os.write(self.fd, self._rest) :]
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                self._rest = b""  # the worker has died; its keeper tells
+            if not self._rest:
+                self._reactor.forget(self.fd)

@@ -1,0 +1,120 @@
+"""One attempt from `Run` to its end: call the handler, judge its answer, publish its output."""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
+from .contract import Finished, Rejected, Stopped, TaskType
+from .errors import BadAnswer
+from .frames import AttemptEnd, PublishWanted, Run
+from .line import Line
+from .publish import part_path, publish, remove_part, settle
+
+ERROR_LIMIT = 4096
+RESULT_LIMIT = 64 * 1024
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """How the handler's part ended."""
+
+    outcome: AttemptEnd
+    result: dict[str, Any] = {}
+    message: str = ""
+    error: str = ""
+    error_type: str = ""
+
+
+_COMPLETED = Ending("completed")
+_STOPPED = Ending("stopped", message="stopped as asked")
+
+
+def perform(run: Run, task_type: TaskType, line: Line) -> Ending:
+    """Run the handler and publish what it wrote. Never raises, whatever the handler does."""
+    try:
+        ending = _handle(run, task_type, line)
+        if ending.outcome == "completed" and task_type.needs_output and not _publish(run, line):
+            ending = _STOPPED
+    except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
+        ending = failure(error)
+    if ending.outcome != "completed" and task_type.needs_output:
+        _discard(run)
+    return ending
+
+
+def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
+    try:
+        options = msgspec.convert(run.options, task_type.options)
+    except msgspec.ValidationError as error:
+        return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
+    if task_type.needs_output or task_type.needs_input:
+        Path(run.work_dir).mkdir(parents=True, exist_ok=True)
+    if task_type.needs_output:
+        # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
+        # into it would change the output in place.
+        remove_part(Path(run.output_file), run.task_id)
+    context = AttemptContext(run, options, line)
+    try:
+        return judge(task_type.handle(context), stop_wanted=line.stop_wanted())
+    finally:
+        context.flush()
+
+
+def judge(answer: object, *, stop_wanted: bool) -> Ending:
+    """What the handler's answer means. Raises BadAnswer for one that means nothing."""
+    match answer:
+        case None:
+            return _COMPLETED
+        case dict():
+            return Ending("completed", result=_plain_result(answer))
+        case Finished(result=result, message=message):
+            return Ending("completed", result=_plain_result(result), message=plain_text(message, MESSAGE_LIMIT))
+        case Rejected(reason=reason):
+            return Ending("rejected", error=plain_text(reason, ERROR_LIMIT), error_type="Rejected")
+        case Stopped() if stop_wanted:
+            return _STOPPED
+        case Stopped():
+            raise BadAnswer("The handler returned Stopped although nobody wanted it to stop")
+    raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here")
+
+
+def failure(error: BaseException) -> Ending:
+    """The failed end that an exception makes: its text, and the line it came from."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception's text is foreign code as well
+        text = ""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    name = type(error).__name__
+    return Ending("failed", error=plain_text(text or name, ERROR_LIMIT - len(where)) + where, error_type=name)
+
+
+def _plain_result(result: object) -> dict[str, Any]:
+    if not result:
+        return {}
+    plain = msgspec.json.decode(plain_json(result, RESULT_LIMIT, "The result"))
+    if not isinstance(plain, dict):
+        raise BadAnswer(f"The result is {type(result).__name__}, not a dict")
+    return plain
+
+
+def _publish(run: Run, line: Line) -> bool:
+    """Publish under a grant. False when the attempt is no longer wanted; then nothing appears."""
+    output = Path(run.output_file)
+    part = part_path(output, run.task_id)
+    settle(part)
+    line.send(PublishWanted(run.task_id, run.attempt))
+    if not line.granted():
+        return False
+    publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
+    return True
+
+
+def _discard(run: Run) -> None:
+    try:
+        remove_part(Path(run.output_file), run.task_id)
+    except (OSError, ValueError):
+        return  # the service removes it again when the task has ended

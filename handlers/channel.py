@@ -1,0 +1,119 @@
+"""The worker's ends of its pipes."""
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, Thread
+from typing import Any
+
+from .frames import FrameBuffer, Grant, Run, Saved, Setup, Stop, encode, worker_order_decoder
+
+_CHUNK = 32768
+
+
+class ServiceGone(BaseException):
+    """The other end of the pipes is closed. Not an Exception, so that no handler catches it by mistake."""
+
+
+class Channel:
+    """Implements `Line` on three pipes.
+
+    The job pipe is read by whoever waits: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
+    other thread takes part, which spares a hand-over for each attempt. Only `Stop` must be seen while the handler
+    works; it comes on the control pipe as well, where a thread waits for it.
+    """
+
+    def __init__(self, job: int, control: int, report: int) -> None:
+        self._job = job
+        self._control = control
+        self._report = report
+        self._sending = Lock()
+        self._orders: deque[Any] = deque()
+        self._buffer = FrameBuffer(worker_order_decoder)
+        self._current = (0, 0)
+        self._grace = 0.0
+        self._stopped = (0, 0)
+        self._bell, self._bell_rope = os.pipe()
+        self._timer: tuple[float, Callable[[], None]] | None = None
+
+    def start(self) -> Setup:
+        """Wait for the first frame and begin to listen for `Stop`."""
+        setup: Setup = self._next_order()
+        Thread(target=self._listen, name="control", daemon=True).start()
+        return setup
+
+    def next_run(self) -> Run:
+        """Wait for work. Raises ServiceGone."""
+        self._timer = None
+        while True:
+            order = self._next_order()
+            if type(order) is Run:
+                self._grace = order.grace
+                self._current = (order.task_id, order.attempt)
+                return order
+
+    def send(self, report: Any) -> None:
+        """Write one frame, whole."""
+        data = encode(report)
+        with self._sending:
+            while data:
+                data = data[os.write(self._report, data) :]
+
+    def stop_wanted(self) -> bool:
+        """See `Line`."""
+        return self._stopped == self._current
+
+    def saved(self) -> bool:
+        """Wait for `Saved`; once a stop is wanted, for no more than half the grace, to leave time for tidying up."""
+        return self._answer(Saved, patience=self._grace / 2)
+
+    def granted(self) -> bool:
+        """Wait for `Grant`."""
+        return self._answer(Grant, patience=0.0)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """See `Line`."""
+        self._timer = (time.monotonic() + seconds, call)
+        os.write(self._bell_rope, b"x")
+
+    def _answer(self, kind: type[Saved | Grant], patience: float) -> bool:
+        while True:
+            if not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]:
+                return False
+            order = self._next_order()
+            if isinstance(order, kind) and (order.task_id, order.attempt) == self._current:
+                return True
+            self._note_stop(order)
+
+    def _next_order(self) -> Any:
+        while not self._orders:
+            data = os.read(self._job, _CHUNK)
+            if not data:
+                raise ServiceGone
+            self._orders.extend(self._buffer.feed(data))
+        return self._orders.popleft()
+
+    def _note_stop(self, order: Any) -> None:
+        if type(order) is Stop:
+            self._stopped = (order.task_id, order.attempt)
+
+    def _listen(self) -> None:
+        """The control thread: hears `Stop`, and makes the calls that were asked for `later`."""
+        buffer = FrameBuffer(worker_order_decoder)
+        while True:
+            timer = self._timer
+            wait = None if timer is None else max(0.0, timer[0] - time.monotonic())
+            ready = select.select([self._control, self._bell], [], [], wait)[0]
+            if self._control in ready:
+                data = os.read(self._control, _CHUNK)
+                if not data:
+                    return
+                for order in buffer.feed(data):
+                    self._note_stop(order)
+            elif self._bell in ready:
+                os.read(self._bell, 64)
+            elif timer is not None and self._timer is timer:
+                self._timer = None
+                timer[1]()

@@ -1,0 +1,174 @@
+"""The running attempt as its handler sees it, and the thinning of what it says."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import msgspec
+
+from ..events import Checkpoint
+from .errors import BadAnswer, CheckpointRefused
+from .frames import AttemptCheckpointed, AttemptProgressed, Run
+from .line import Line
+from .publish import part_path
+from .workspace import create_temp_file
+
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two progress reports of an attempt."""
+MESSAGE_LIMIT = 500
+CHECKPOINT_LIMIT = 256 * 1024
+
+
+class Progress:
+    """Thins progress to two reports a second: the first at once, the newest of the others when its time has come."""
+
+    def __init__(self, run: Run, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run = run
+        self._line = line
+        self._clock = clock
+        self._lock = Lock()
+        self._next = float("-inf")
+        self._percent = 0.0
+        self._pending: AttemptProgressed | None = None
+
+    def say(self, percent: float, message: str) -> None:
+        """Report now, or soon."""
+        with self._lock:
+            self._percent = clamped(percent, self._percent)
+            report = AttemptProgressed(
+                self._run.task_id, self._run.attempt, self._percent, plain_text(message, MESSAGE_LIMIT)
+            )
+            now = self._clock()
+            if now >= self._next:
+                self._send(report, now)
+                return
+            if self._pending is None:
+                self._line.later(self._next - now, self.flush)
+            self._pending = report
+
+    def flush(self) -> None:
+        """Report what is still held back."""
+        with self._lock:
+            if self._pending is not None:
+                self._send(self._pending, self._clock())
+
+    def _send(self, report: AttemptProgressed, now: float) -> None:
+        self._pending = None
+        self._next = now + PROGRESS_INTERVAL
+        self._line.send(report)
+
+
+class AttemptContext:
+    """See `TaskContext`."""
+
+    def __init__(self, run: Run, options: Any, line: Line) -> None:
+        self._run = run
+        self._options = options
+        self._line = line
+        self._progress = Progress(run, line)
+        self._saving = Lock()
+
+    @property
+    def task_id(self) -> int:
+        """The task's number."""
+        return self._run.task_id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run of the handler."""
+        return self._run.attempt
+
+    @property
+    def input_file(self) -> Path:
+        """Absolute path, or `Path()`."""
+        return Path(self._run.input_file)
+
+    @property
+    def output_file(self) -> Path:
+        """Where the result will stand."""
+        return Path(self._run.output_file)
+
+    @property
+    def output_part(self) -> Path:
+        """Where the handler writes."""
+        return part_path(self.output_file, self._run.task_id)
+
+    @property
+    def work_dir(self) -> Path:
+        """The task's own folder, made on first use."""
+        folder = Path(self._run.work_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def options(self) -> Any:
+        """The type's options Struct."""
+        return self._options
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The last saved checkpoint."""
+        return self._run.checkpoint
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Say how far the work is. Values beyond 0 to 100 are cut, NaN is ignored."""
+        self._progress.say(percent, message)
+
+    def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
+        """Record resume data; raises CheckpointRefused when the attempt is to end before it is durable."""
+        plain = plain_checkpoint(checkpoint)
+        percent = None if progress is None else clamped(progress, 0.0)
+        with self._saving:
+            self._progress.flush()
+            text = plain_text(message, MESSAGE_LIMIT)
+            self._line.send(AttemptCheckpointed(self._run.task_id, self._run.attempt, plain, percent, text))
+            if not self._line.saved():
+                raise CheckpointRefused("The attempt was stopped while its checkpoint was being recorded")
+
+    def temp_file(self, prefix: str, suffix: str = "") -> Path:
+        """A new empty file in `work_dir`."""
+        return create_temp_file(Path(self._run.work_dir), prefix, suffix)
+
+    def should_stop(self) -> bool:
+        """Whether the attempt is to end."""
+        return self._line.stop_wanted()
+
+    def flush(self) -> None:
+        """For the caller of the handler: report the progress that is still held back."""
+        self._progress.flush()
+
+
+def clamped(percent: float, otherwise: float) -> float:
+    """A number from 0 to 100; `otherwise` for NaN."""
+    percent = float(percent)
+    return otherwise if math.isnan(percent) else min(max(percent, 0.0), 100.0)
+
+
+def plain_text(text: object, limit: int) -> str:
+    """Text that can be encoded, of at most so many characters. File names may hold what UTF-8 cannot."""
+    return str(text)[:limit].encode("utf-8", "replace").decode()
+
+
+def plain_json(value: Any, limit: int, what: str) -> bytes:
+    """The value as JSON. Raises BadAnswer when it cannot be written as JSON or has more than `limit` bytes."""
+    try:
+        data = msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise BadAnswer(f"{what} holds something that is not plain JSON ({error})") from error
+    if len(data) > limit:
+        raise BadAnswer(f"{what} has {len(data)} bytes; the limit is {limit}")
+    return data
+
+
+def plain_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as it will be read back. Raises BadAnswer."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise BadAnswer(f"A checkpoint is a tasktrail.Checkpoint, not {type(checkpoint).__name__}")
+    data = plain_json(checkpoint, CHECKPOINT_LIMIT, "The checkpoint")
+    try:
+        return msgspec.json.decode(data, type=Checkpoint)
+    except msgspec.ValidationError as error:
+        raise BadAnswer(f"The checkpoint has a field of the wrong type ({error})") from error

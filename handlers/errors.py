@@ -1,0 +1,52 @@
+"""What can go wrong around handlers: with their registration, their output, their temp files."""
+
+from ..events.errors import HandlerFault, TasktrailError
+
+
+class DuplicateType(HandlerFault):
+    """Two handlers claim the same task type. The first one found keeps it."""
+
+    code = "duplicate_type"
+    title = "A task type is claimed twice"
+    remedy = "Rename one of the two types, or uninstall the package that brings the second."
+
+
+class BrokenHandlers(HandlerFault):
+    """A module of handlers cannot be imported or holds none."""
+
+    code = "broken_handlers"
+    title = "Handlers cannot be loaded"
+    remedy = "Repair or uninstall the package, or take the module out of `handlers` in the configuration."
+
+
+class OutputMissing(HandlerFault):
+    """The handler said it is done but wrote nothing."""
+
+    code = "output_missing"
+    title = "There is no output"
+    remedy = "The handler must write to context.output_part, or be registered with needs_output=False."
+
+
+class BadAnswer(HandlerFault):
+    """The handler returned, or reported, something that cannot be recorded."""
+
+    code = "bad_answer"
+    title = "The handler's answer cannot be recorded"
+    remedy = "Return None, a dict of plain JSON values, Finished, Stopped or Rejected; keep large data in files."
+
+
+class CheckpointRefused(TasktrailError):
+    """The checkpoint was not recorded, because the attempt is to end."""
+
+    code = "checkpoint_refused"
+    title = "The checkpoint was not recorded"
+    remedy = "Let the exception end the handler; the next attempt goes on from the checkpoint before."
+
+
+class TempSpaceFull(TasktrailError):
+    """The temp folder has reached its quota and nothing in it may be removed."""
+
+    code = "temp_space_full"
+    status = 507
+    title = "The temp folder is full"
+    remedy = "Raise max_temp_size, or wait until running tasks end."

@@ -1,0 +1,213 @@
+"""What the service and its workers say to each other, and how it travels.
+
+The same Structs are the messages between an executor and the Scheduler. On a pipe each is one frame: four bytes of
+length, little-endian, then msgpack. Every frame about an attempt carries its number, so that a late one can be told
+from a current one.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ..events import Checkpoint
+
+AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost"]
+
+MAX_REPORT = 1024 * 1024
+"""Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
+
+
+class _Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame", gc=False):
+    """Encoded as an array behind its tag; never part of a reference cycle, so the collector need not look."""
+
+
+# --- orders: service to executor to worker -------------------------------------------------------------------------
+
+
+class Run(_Frame, frozen=True, tag="run"):
+    """Run a handler. Answered by exactly one `AttemptEnded`."""
+
+    task_id: int
+    attempt: int
+    type: str
+    input_file: str
+    output_file: str
+    options: dict[str, Any]
+    checkpoint: Checkpoint | None
+    work_dir: str
+    """The task's own folder; made when it is needed."""
+    overwrite: bool = False
+    grace: float = 0.5
+    """Seconds between `Stop` and the kill."""
+
+
+class Stop(_Frame, frozen=True, tag="stop"):
+    """Somebody wants the attempt to end. After the attempt's grace its whole process tree is killed."""
+
+    task_id: int
+    attempt: int
+
+
+class Grant(_Frame, frozen=True, tag="grant"):
+    """The attempt is current: its output may be published now."""
+
+    task_id: int
+    attempt: int
+
+
+class Saved(_Frame, frozen=True, tag="saved"):
+    """The checkpoint reported last is durable."""
+
+    task_id: int
+    attempt: int
+
+
+Order: TypeAlias = Run | Stop | Grant | Saved
+
+
+# --- reports: worker to executor to Scheduler ----------------------------------------------------------------------
+
+
+class AttemptProgressed(_Frame, frozen=True, tag="progressed"):
+    """How far the attempt is, 0 to 100. At most two a second."""
+
+    task_id: int
+    attempt: int
+    progress: float
+    message: str = ""
+
+
+class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
+    """The attempt wants its resume data recorded and waits for `Saved`."""
+
+    task_id: int
+    attempt: int
+    checkpoint: Checkpoint
+    progress: float | None = None
+    message: str = ""
+
+
+class PublishWanted(_Frame, frozen=True, tag="publish"):
+    """The output is complete under its hidden name; the attempt waits for `Grant`."""
+
+    task_id: int
+    attempt: int
+
+
+class AttemptEnded(_Frame, frozen=True, tag="ended"):
+    """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
+
+    `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
+    `stopped`.
+    """
+
+    task_id: int
+    attempt: int
+    outcome: AttemptEnd
+    result: dict[str, Any] = {}
+    message: str = ""
+    error: str = ""
+    error_type: str = ""
+    memory_used: int = 0
+    """Peak resident bytes. For a killed worker: of its own process only."""
+    cpu_used: float = 0.0
+    """CPU seconds, finished child processes included."""
+
+
+class WorkerExited(_Frame, frozen=True, tag="exited"):
+    """A worker process is gone. Only to be shown; the attempt it ran has a report of its own."""
+
+    pid: int
+    exit_code: int
+    """Negative: the signal that killed it."""
+    why: str
+
+
+class CapacityChanged(_Frame, frozen=True, tag="capacity"):
+    """So many attempts can run at once from now on."""
+
+    slots: int
+
+
+Report: TypeAlias = (
+    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerExited | CapacityChanged
+)
+
+
+# --- between executor and worker only ------------------------------------------------------------------------------
+
+
+class Setup(_Frame, frozen=True, tag="setup"):
+    """First frame to a new worker."""
+
+    homes: dict[str, str]
+    """Task type → `module:attribute` of its handler."""
+    rss_limit: int
+    """Resident bytes after an attempt above which the worker asks to be replaced."""
+
+
+class WorkerReady(_Frame, frozen=True, tag="ready"):
+    """First frame of a worker."""
+
+    pid: int
+
+
+class Retiring(_Frame, frozen=True, tag="retiring"):
+    """The attempt is over but this worker must be replaced before its end may be told."""
+
+    ended: AttemptEnded
+    why: str
+
+
+WorkerOrder: TypeAlias = Setup | Order
+WorkerReport: TypeAlias = (
+    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerReady | Retiring
+)
+
+_PREFIX = 4
+_encoder = msgspec.msgpack.Encoder()
+worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
+worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
+
+
+def encode(frame: Any) -> bytes:
+    """The frame as it travels, length first."""
+    body = _encoder.encode(frame)
+    return len(body).to_bytes(_PREFIX, "little") + body
+
+
+class GarbageFrame(Exception):
+    """What came through a pipe is not a frame. The other side is broken and must be replaced."""
+
+
+class FrameBuffer:
+    """Cuts the bytes of a pipe into frames."""
+
+    def __init__(self, decoder: "msgspec.msgpack.Decoder[Any]", limit: int | None = None) -> None:
+        self._decode = decoder.decode
+        self._limit = limit
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Any]:
+        """The frames that are complete now. Raises GarbageFrame."""
+        if self._rest:
+            data = self._rest + data
+        frames = []
+        start, end = 0, len(data)
+        while end - start >= _PREFIX:
+            size = int.from_bytes(data[start : start + _PREFIX], "little")
+            if self._limit is not None and size > self._limit:
+                raise GarbageFrame(f"a frame of {size} bytes")
+            stop = start + _PREFIX + size
+            if stop > end:
+                break
+            frames.append(self._decode_one(data[start + _PREFIX : stop]))
+            start = stop
+        self._rest = data[start:]
+        return frames
+
+    def _decode_one(self, body: bytes) -> Any:
+        try:
+            return self._decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise GarbageFrame(str(error)) from error

@@ -1,0 +1,99 @@
+"""Which task types there are, and where their handlers live."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from ..events.errors import HandlerFault, UnknownType
+from .contract import TaskType
+from .errors import BrokenHandlers, DuplicateType
+from .homes import resolve
+
+GROUP = "tasktrail.handlers"
+
+
+class Registry:
+    """Task types by name. What could not be loaded is kept in `errors` and takes nothing else down."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, TaskType] = {}
+        self._homes: dict[str, str] = {}
+        self.errors: list[HandlerFault] = []
+
+    @classmethod
+    def load(cls, modules: Iterable[str] = (), *, group: str = GROUP) -> "Registry":
+        """Every type of the entry point group, then of the configured `modules` (`package.module` or `module:name`)."""
+        registry = cls()
+        for home in [*_entry_point_homes(group), *modules]:
+            try:
+                registry.add_home(home)
+            except HandlerFault as error:
+                registry.errors.append(error)
+        return registry
+
+    def add_home(self, home: str) -> None:
+        """Add every type that the module or object has. Raises BrokenHandlers or DuplicateType."""
+        try:
+            target = resolve(home)
+        except (Exception, SystemExit) as error:
+            raise BrokenHandlers(f"Handlers of {home} cannot be loaded: {type(error).__name__}: {error}") from error
+        found = list(_types_of(target, home))
+        if not found:
+            raise BrokenHandlers(
+                f"There is no handler in {home}", remedy="Mark a function or class with @handler(...)."
+            )
+        for task_type, place in found:
+            self.add(task_type, place)
+
+    def add(self, task_type: TaskType, home: str) -> None:
+        """Add one type. The same type may be seen twice; another one of the same name raises DuplicateType."""
+        known = self._types.setdefault(task_type.name, task_type)
+        if known is not task_type:
+            raise DuplicateType(
+                f"Task type {task_type.name!r} of {home} is already that of {self._homes[task_type.name]}"
+            )
+        self._homes.setdefault(task_type.name, home)
+
+    def get(self, name: str) -> TaskType:
+        """The type. Raises UnknownType, with the nearest name there is."""
+        try:
+            return self._types[name]
+        except KeyError:
+            near = get_close_matches(name, self._types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownType(f"There is no task type {name!r}{hint}") from None
+
+    def homes(self) -> dict[str, str]:
+        """Type → `module:attribute`. A worker finds its handler by this, without loading any other."""
+        return dict(self._homes)
+
+    def __iter__(self) -> Iterator[TaskType]:
+        return iter(sorted(self._types.values(), key=lambda task_type: task_type.name))
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
+
+def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:
+    own = getattr(target, "__tasktrail__", None)
+    if isinstance(own, TaskType):
+        yield own, home
+        return
+    inside = f"{home}." if ":" in home else f"{home}:"
+    for name in list(getattr(target, "__dict__", ())):
+        task_type = getattr(getattr(target, name, None), "__tasktrail__", None)
+        if isinstance(task_type, TaskType):
+            yield task_type, inside + name
+
+
+def _entry_point_homes(group: str) -> list[str]:
+    """Ours before those of others, so that nobody takes over a built-in type; otherwise in a fixed order."""
+
+    def rank(point: EntryPoint) -> tuple[bool, str, str]:
+        return not point.value.startswith("tasktrail."), point.name, point.value
+
+    return list(dict.fromkeys(point.value for point in sorted(entry_points(group=group), key=rank)))

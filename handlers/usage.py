@@ -1,0 +1,95 @@
+"""What an attempt cost its worker, and whether it left something running."""
+
+import os
+import sys
+import threading
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Meter:
+    """Peak memory and CPU seconds between `start` and `stop`; a few microseconds each.
+
+    Linux can reset a process's peak. Elsewhere, and for child processes everywhere, the peak is that of the worker's
+    whole life, so it may be too high, never too low.
+    """
+
+    def __init__(self) -> None:
+        self._reset = _open_quietly("/proc/self/clear_refs", os.O_WRONLY)
+        self._cpu = 0.0
+        self._faults = 0
+
+    def start(self) -> None:
+        """Begin to count for a new attempt."""
+        if self._reset is not None:
+            os.pwrite(self._reset, b"5", 0)
+        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        self._cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        self._faults = children.ru_minflt
+
+    def stop(self) -> tuple[int, float]:
+        """(peak bytes, CPU seconds). The largest child process counts when the attempt had any."""
+        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        peak = own.ru_maxrss
+        if children.ru_minflt != self._faults:
+            peak += children.ru_maxrss
+        cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime - self._cpu
+        return peak * _UNIT, max(cpu, 0.0)
+
+
+class Leftovers:
+    """Looks for what an attempt left behind: child processes, daemons, threads."""
+
+    def __init__(self, keeper: int) -> None:
+        # The keeper adopts orphans, so whatever it has besides this worker was left by an attempt. The open file is
+        # read again and again: that is the cheapest way to ask.
+        self._adopted = _open_quietly(f"/proc/{keeper}/task/{keeper}/children", os.O_RDONLY)
+        self._only_us = f"{os.getpid()} ".encode()
+        self._threads = frozenset(threading.enumerate())
+
+    def settle(self) -> None:
+        """Take the threads that run now for the worker's own."""
+        self._threads = frozenset(threading.enumerate())
+
+    def found(self) -> str:
+        """What was left, in words; empty when nothing was."""
+        if threading.active_count() > len(self._threads) and self._new_thread():
+            return "a thread"
+        if _has_children():
+            return "a child process"
+        if self._adopted is not None and os.pread(self._adopted, 64, 0) != self._only_us:
+            return "a detached process"
+        return ""
+
+    def _new_thread(self) -> bool:
+        """Whether Python code still runs. Native threads that once called into Python stay listed as `Dummy-…`."""
+        return any(not thread.name.startswith("Dummy-") for thread in set(threading.enumerate()) - self._threads)
+
+
+def resident() -> int:
+    """Resident bytes of this process now; 0 where that cannot be told cheaply."""
+    fd = _open_quietly("/proc/self/statm", os.O_RDONLY)
+    if fd is None:
+        return 0
+    try:
+        return int(os.read(fd, 128).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    finally:
+        os.close(fd)
+
+
+def _has_children() -> bool:
+    """Whether a child process is alive. Ended ones that nobody waited for are buried on the way."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _open_quietly(path: str, flags: int) -> int | None:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -1,0 +1,121 @@
+"""A worker process: runs one attempt after another. Started by its keeper as `python -m tasktrail.handlers.worker`.
+
+The handler runs in the main thread, as libraries expect. The process ends by `os._exit`, because some media libraries
+hang in the interpreter's orderly end.
+"""
+
+import ctypes
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import sys
+from typing import NoReturn
+
+from ..events.errors import UnknownType
+from .attempt import Ending, failure, perform
+from .channel import Channel, ServiceGone
+from .contract import TaskType
+from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
+from .homes import resolve
+from .usage import Leftovers, Meter, resident
+
+PR_SET_PDEATHSIG = 1
+ORPHANED = 71
+"""Exit code of a worker whose keeper or service was gone before it could begin."""
+
+
+def main() -> NoReturn:
+    """Arguments: the keeper's process id; the pipes for jobs, control and reports."""
+    keeper, job, control, report = (int(argument) for argument in sys.argv[1:5])
+    _guard(keeper)
+    for fd in (job, control, report):
+        os.set_inheritable(fd, False)
+    try:
+        channel = Channel(job, control, report)
+        setup = channel.start()
+        worker = Worker(channel, setup, keeper)
+        channel.send(WorkerReady(os.getpid()))
+        worker.work()
+    except (ServiceGone, BrokenPipeError):
+        os._exit(ORPHANED)
+
+
+def _guard(keeper: int) -> None:
+    """Die with the keeper, survive signals that are meant for the tools of a handler, leave no core files."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != keeper:
+        os._exit(ORPHANED)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A handler function, not SIG_IGN: that would be inherited by every tool a handler starts.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    faulthandler.enable()
+
+
+def _point_temp_files_to(folder: str) -> None:
+    """Libraries that make temp files by themselves make them where they are swept."""
+    os.environ["TMPDIR"] = folder
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the folder it found first
+
+
+class Worker:
+    """Takes runs from the channel until it is told to go."""
+
+    def __init__(self, channel: Channel, setup: Setup, keeper: int) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._types: dict[str, TaskType] = {}
+        self._meter = Meter()
+        self._leftovers = Leftovers(keeper)
+        gc.freeze()
+
+    def work(self) -> NoReturn:
+        """Run attempts until the service is gone."""
+        while True:
+            run = self._channel.next_run()
+            self._meter.start()
+            _point_temp_files_to(run.work_dir)
+            ending = self._attempt(run)
+            why = self._leftovers.found()
+            memory, cpu = self._meter.stop()
+            if not why and memory > self._setup.rss_limit and resident() > self._setup.rss_limit:
+                why = "memory"
+            ended = AttemptEnded(
+                run.task_id,
+                run.attempt,
+                ending.outcome,
+                ending.result,
+                ending.message,
+                ending.error,
+                ending.error_type,
+                memory,
+                cpu,
+            )
+            self._channel.send(Retiring(ended, why) if why else ended)
+
+    def _attempt(self, run: Run) -> Ending:
+        try:
+            task_type = self._types.get(run.type) or self._load(run.type)
+        except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
+            return failure(error)
+        return perform(run, task_type, self._channel)
+
+    def _load(self, name: str) -> TaskType:
+        home = self._setup.homes.get(name)
+        if home is None:
+            raise UnknownType(f"This worker knows no task type {name!r}")
+        task_type = resolve(home).__tasktrail__
+        if not isinstance(task_type, TaskType) or task_type.name != name:
+            raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
+        self._types[name] = task_type
+        # Threads that a library starts when it is imported are not what an attempt left behind.
+        self._leftovers.settle()
+        return task_type
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Temp files, by task, on disk: `ROOT/<task id>/…`. What is there is read from the disk, so a crash forgets nothing."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+from .errors import TempSpaceFull
+
+
+class TempFileInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One temp file."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    created_at: float
+    """When it was last written, seconds since 1970: no filesystem call tells the birth of a file everywhere."""
+    task_id: int
+
+
+def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
+    """A new empty file in `folder`, which is made when it is missing; readable by the owner only."""
+    if any(part in f"{prefix}{suffix}" for part in ("/", "\0")):
+        raise ValueError(f"A temp file's prefix and suffix are parts of a name, not of a path: {prefix!r}, {suffix!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = folder / f"{prefix}{os.urandom(6).hex()}{suffix}"
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            continue
+        return path
+
+
+class TempFiles:
+    """The temp files of all tasks.
+
+    Args:
+        root: the folder; made when it is missing.
+        max_size: quota in bytes, for all tasks together.
+        cleanup_after: seconds after its last write when an unprotected file may go.
+        protected: tells the tasks whose files are never touched: running ones, and those that may resume.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_size: int,
+        cleanup_after: float,
+        protected: Callable[[], Collection[int]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = root
+        self._max_size = max_size
+        self._cleanup_after = cleanup_after
+        self._protected = protected
+        self._clock = clock
+        root.mkdir(parents=True, exist_ok=True)
+
+    def folder(self, task_id: int) -> Path:
+        """The task's own folder; not necessarily there."""
+        return self._root / str(task_id)
+
+    def create(self, task_id: int, prefix: str, suffix: str = "") -> Path:
+        """A new empty file of the task. At the quota it cleans up first; raises TempSpaceFull if that does not help."""
+        if self.total_size() >= self._max_size:
+            self.clean_up()
+            if (size := self.total_size()) >= self._max_size:
+                raise TempSpaceFull(f"The temp folder {self._root} holds {size} of {self._max_size} bytes")
+        return create_temp_file(self.folder(task_id), prefix, suffix)
+
+    def files(self, task_id: int | None = None) -> Iterator[TempFileInfo]:
+        """The temp files of one task, or of all."""
+        for owner in self.tasks() if task_id is None else [task_id]:
+            yield from _files(self.folder(owner), owner)
+
+    def tasks(self) -> list[int]:
+        """The tasks that have a folder, in order."""
+        return sorted(int(entry.name) for entry in os.scandir(self._root) if entry.name.isdecimal())
+
+    def total_size(self) -> int:
+        """Bytes of all temp files."""
+        return sum(info.size for info in self.files())
+
+    def clean_up(self) -> list[TempFileInfo]:
+        """Remove the old files of unprotected tasks; tells which."""
+        protected = self._protected()
+        oldest = self._clock() - self._cleanup_after
+        removed = []
+        for task_id in self.tasks():
+            if task_id in protected:
+                continue
+            for info in _files(self.folder(task_id), task_id):
+                if info.created_at < oldest:
+                    info.path.unlink(missing_ok=True)
+                    removed.append(info)
+            _remove_empty_folders(self.folder(task_id))
+        return removed
+
+    def remove(self, task_id: int) -> None:
+        """Remove all of a task's files: it has ended."""
+        shutil.rmtree(self.folder(task_id), ignore_errors=True)
+
+    def sweep_orphans(self, known: Collection[int]) -> list[int]:
+        """Remove the folders of tasks that are not in `known`, whatever their age; tells which tasks."""
+        keep = set(known) | set(self._protected())
+        orphans = [task_id for task_id in self.tasks() if task_id not in keep]
+        for task_id in orphans:
+            self.remove(task_id)
+        return orphans
+
+
+def _files(folder: Path, task_id: int) -> Iterator[TempFileInfo]:
+    """Everything below the folder that is no folder. Links are counted, never followed; vanished files are skipped."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                stat = path.lstat()
+            except FileNotFoundError:
+                continue
+            yield TempFileInfo(path=path, size=stat.st_size, created_at=stat.st_mtime, task_id=task_id)
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    for parent, _, _ in os.walk(folder, topdown=False):
+        try:
+            os.rmdir(parent)  # noqa: PTH106 - os.walk gives strings; nothing would be gained
+        except OSError:
+            continue
