@@ -49,6 +49,18 @@ def test_a_handler_that_cannot_be_asked_is_killed_after_its_grace(
     assert 0.3 <= time.monotonic() - begun < 1.3
 
 
+def test_a_stop_ends_the_tools_of_a_handler_by_sigterm(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("tool", grace=60.0)])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+
+    executor.do([Stop(1, 1)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, "ended with -15" in ended.error) == ("stopped", True)
+
+
 def test_a_worker_that_dies_after_the_stop_is_stopped_and_not_lost(
     executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
 ) -> None:

@@ -107,6 +107,15 @@ def hog(context: Context) -> dict[str, int]:
     return {"pid": os.getpid(), "size": len(block), "spun": spun}
 
 
+@handler("tool", **pure)
+def tool(context: Context) -> None:
+    """Let a tool work that knows nothing of us, only of SIGTERM."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        context.progress(0, str(process.pid))
+        if process.wait():
+            raise OSError(f"the tool ended with {process.returncode}")
+
+
 # --- broken --------------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +127,6 @@ def answer(context: Context) -> Any:
         "object": {"x": object()},
         "path": {"x": Path("/")},
         "huge": {"x": "x" * 100_000},
-        "nested": {"x": json.loads("[" * 400 + "]" * 400)},
         "surrogate": {"x": "\udc80"},
         "stopped": Stopped(),
         "rejected": Rejected(reason="not a picture"),
