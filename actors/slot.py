@@ -186,7 +186,7 @@ class Slot:
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended
-                self.kill(f"replaced: {frame.why} was left")
+                self.kill(f"replaced: {frame.why}")
 
     def on_garbage(self, error: str) -> None:
         """See `Owner`."""

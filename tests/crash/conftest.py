@@ -29,6 +29,7 @@ TYPES = (
     "hog",
     "environment",
     "tool",
+    "fork",
 )
 
 

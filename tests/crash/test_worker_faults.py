@@ -97,7 +97,18 @@ def test_what_a_stray_thread_says_after_the_end_counts_for_nothing(
     assert reports.end(2).outcome == "completed"
     exited = reports.until(lambda report: isinstance(report, WorkerExited))
     assert isinstance(exited, WorkerExited)
-    assert exited.why == "replaced: a thread was left"
+    assert exited.why == "replaced: it left a thread"
+
+
+def test_the_copy_of_a_worker_that_forked_does_not_speak_for_it(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("fork")])
+    reports.end(1)
+    executor.do([run("noop", task_id=2)])
+    reports.end(2)
+
+    assert [type(report).__name__ for report in reports.of(1)] == ["AttemptEnded"]
 
 
 def test_a_flood_of_output_blocks_nobody_and_stays_out_of_the_service(

@@ -104,7 +104,7 @@ def hog(context: Context) -> dict[str, int]:
     """Use memory and CPU for a moment."""
     block = bytearray(context.options.count)
     spun = sum(range(2_000_000))
-    return {"pid": os.getpid(), "size": len(block), "spun": spun}
+    return {"pid": os.getpid(), "keeper": os.getppid(), "size": len(block), "spun": spun}
 
 
 @handler("tool", **pure)
@@ -220,6 +220,12 @@ def garbage(context: Context) -> None:
     os.write(int(sys.argv[4]), nonsense[context.options.shape])
     while True:
         time.sleep(0.05)
+
+
+@handler("fork", **pure)
+def fork(_context: Context) -> None:
+    """Fork, and return twice."""
+    os.fork()
 
 
 _DAEMON = """
