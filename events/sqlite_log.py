@@ -41,7 +41,7 @@ class SqliteEventLog:
         self._prepare()
         self._epoch = self._take_epoch(now)
         self._identity = self._file_identity()
-        self._head = read_head(self._conn)
+        self._head: Head | None = None
 
     def _prepare(self) -> None:
         self._conn.execute("PRAGMA journal_mode = WAL")
@@ -77,16 +77,19 @@ class SqliteEventLog:
         return self._epoch
 
     def head(self) -> Head:
-        """Where the log ends."""
+        """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
+        if self._head is None:
+            self._head = read_head(self._conn)
         return self._head
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """All or nothing, fsynced on return; see `EventLog.append`."""
-        if self._head.position != expected:
-            raise ConcurrencyError("The log has grown", current=self._head.position, expected=expected)
+        head = self.head()
+        if head.position != expected:
+            raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
         records: list[Recorded] = []
         rows: list[tuple[object, ...]] = []
-        digest = self._head.hash
+        digest = head.hash
         for position, fact in zip(count(expected + 1), facts, strict=False):
             row = to_row(fact, position)
             digest = link(digest, row)
@@ -109,6 +112,7 @@ class SqliteEventLog:
             conn.executemany(_INSERT_ANSWER, [astuple(answer) for answer in answers])
             conn.execute("COMMIT")
         except BaseException as error:
+            self._head = None
             self._roll_back()
             raise _as_ours(error, self._path) from error
 

@@ -1,0 +1,76 @@
+# What a contributor runs. Only make and Python (3.11 or newer, with venv) have to be there before.
+# Settings, all optional: PYTHON=python3.13  VENV=.venv  N=200 (kills of `make crash`)  ARGS="..." (more for pytest or bench)
+
+VENV ?= .venv
+N ?= 200
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check coverage bench crash ci pins clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Make the environment in .venv (every other target does it by itself)
+
+# The first of these that runs, is new enough and has venv; a name on the PATH alone proves nothing (version managers).
+# An environment that works is kept, so a change of a pin takes seconds. The warning that is left out says that folders
+# here shadow the package; that is how it is meant.
+$(READY): pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { found=; \
+	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "No Python 3.11 or newer with venv was found. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$($$found --version)"; \
+	$$found -m venv --clear $(VENV); }
+	@$(PIP_INSTALL) --upgrade pip
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable . --group dev --group bench
+	@touch $(READY)
+
+demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle
+	$(BIN)/tasktrail demo
+
+test: $(READY) ## Run the fast tests (unit, property, contract)
+	$(BIN)/pytest -m "not slow and not crash" $(ARGS)
+
+test-all: $(READY) ## Run every test, and a short kill campaign
+	$(BIN)/pytest $(ARGS)
+	$(BIN)/python tests/crash/campaign.py --kills 20
+
+check: $(READY) ## Lint, formatting, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py tests/test_source_shape.py tests/test_packaging.py
+
+coverage: $(READY) ## Run every test and report line and branch coverage
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+bench: $(READY) ## Measure speed against peers, in the same run
+	$(BIN)/python tests/bench/run.py $(ARGS)
+
+crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and check what is left
+	$(BIN)/python tests/crash/campaign.py --kills $(N)
+
+ci: ## Do all that CI does
+	.ci/run
+
+# Made with the oldest Python we support: what it can install, the newer ones can too.
+pins: ## Make constraints.txt anew from a fresh environment
+	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
+	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
+	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable . --group dev --group bench
+	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
+	  .venv-pins/bin/pip freeze --all --exclude tasktrail; } > constraints.txt
+	rm -rf .venv-pins
+
+clean: ## Remove everything that can be made again
+	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov .demo demo-output
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

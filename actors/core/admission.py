@@ -1,0 +1,94 @@
+"""May this task start now? Checks and reserves are one step of the Scheduler, so two tasks never pass the same check.
+
+The seed's ResourceMonitor: `CanExecute` is `obstacles(…) == ()`, `AllocateResources` and `ReleaseResources` are
+`Reserved.take` and `Reserved.give_back`. Not enough resources is a wait, never an error of the task.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from ...events import TaskState
+
+UNLIMITED = 2**63 - 1
+
+
+class WaitReason(StrEnum):
+    """Why a task is not running."""
+
+    DEPENDENCY = "Dependency"
+    NOT_BEFORE = "NotBefore"
+    RETRY_DELAY = "RetryDelay"
+    CONCURRENCY_LIMIT = "ConcurrencyLimit"
+    MEMORY = "Memory"
+    CPU = "Cpu"
+    TEMP_SPACE = "TempSpace"
+    HIGHER_PRIORITY = "HigherPriority"
+    HELD = "Held"
+    STOPPING = "Stopping"
+    NO_HANDLER = "NoHandler"
+    SHUTTING_DOWN = "ShuttingDown"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator allows. Bytes; CPU in percent of the whole machine."""
+
+    max_concurrent: int = 1
+    max_memory: int = UNLIMITED
+    max_cpu: float = 100.0
+    max_temp_size: int = UNLIMITED
+    max_crashes: int = 3
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine said last. Bytes; CPU in percent of the whole machine."""
+
+    cpu_percent: float = 0.0
+    memory_available: int = UNLIMITED
+    temp_free: int = UNLIMITED
+    memory_total: int = UNLIMITED
+
+
+class Reserved(msgspec.Struct):
+    """What running tasks have been promised."""
+
+    memory: int = 0
+    temp: int = 0
+
+    def take(self, task: TaskState) -> None:
+        """Promise a task what it is expected to need."""
+        self.memory += task.spec.estimated_memory
+        self.temp += task.spec.estimated_temp
+
+    def give_back(self, task: TaskState) -> None:
+        """The task needs nothing more."""
+        self.memory -= task.spec.estimated_memory
+        self.temp -= task.spec.estimated_temp
+
+
+class Obstacle(msgspec.Struct, frozen=True):
+    """One reason why a task waits, with the numbers behind it."""
+
+    reason: WaitReason
+    detail: str
+
+
+def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
+    """What the machine's resources say against starting the task now; empty when nothing does."""
+    found = []
+    memory, temp = task.spec.estimated_memory, task.spec.estimated_temp
+    if reserved.memory + memory > limits.max_memory:
+        found.append(_lack(WaitReason.MEMORY, memory, limits.max_memory - reserved.memory, "max_memory"))
+    elif memory > sample.memory_available:
+        found.append(_lack(WaitReason.MEMORY, memory, sample.memory_available, "the machine"))
+    if sample.cpu_percent > limits.max_cpu:
+        found.append(Obstacle(WaitReason.CPU, f"{sample.cpu_percent:.0f} % is used, max_cpu is {limits.max_cpu:.0f} %"))
+    if reserved.temp + temp > limits.max_temp_size:
+        found.append(_lack(WaitReason.TEMP_SPACE, temp, limits.max_temp_size - reserved.temp, "max_temp_size"))
+    elif temp > sample.temp_free:
+        found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free, "the disk"))
+    return tuple(found)
+
+
+def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
+    return Obstacle(reason, f"needs {needed:,} bytes, {max(0, left):,} are left of {owner}")

@@ -1,0 +1,114 @@
+"""Fill free slots: the best ready task first, smaller ones past a head that does not fit, but not for ever."""
+
+from pathlib import PurePath
+
+from ...events import Started, TaskState
+from ...events.priority import effective_priority
+from ...handlers.frames import Run
+from .admission import Obstacle, WaitReason, obstacles
+from .state import Running
+from .turn import SCHEDULER, Origin, Turn
+
+BACKFILL_BOUND = 32
+"""So many tasks may start past a head that does not fit; then resources are kept for it."""
+BACKFILL_DEPTH = 64
+"""So far down the queue a fitting task is looked for."""
+
+
+def dispatch(turn: Turn) -> None:
+    """Start whatever can start now."""
+    state = turn.state
+    while state.free_slots > 0 and len(state.queue) and not state.draining:
+        task = _next_fitting(turn)
+        if task is None:
+            return
+        start(turn, task)
+
+
+def _next_fitting(turn: Turn) -> TaskState | None:
+    state = turn.state
+    aside: list[TaskState] = []
+    chosen = None
+    while len(aside) < BACKFILL_DEPTH:
+        task_id = state.queue.pop()
+        if task_id is None:
+            break
+        task = state.tasks[task_id]
+        against = obstacles(task, state.limits, state.sample, state.reserved)
+        if not against:
+            chosen = task
+            break
+        aside.append(task)
+        if _stands_against_all(against) or _head_has_waited_enough(turn, aside[0]):
+            break
+    for task in aside:
+        state.queue.push(task)
+    if chosen is not None:
+        _count_overtaking(turn, aside)
+    return chosen
+
+
+def _stands_against_all(against: tuple[Obstacle, ...]) -> bool:
+    return any(obstacle.reason is WaitReason.CPU for obstacle in against)
+
+
+def _head_has_waited_enough(turn: Turn, head: TaskState) -> bool:
+    task_id, count = turn.state.overtaken
+    return task_id == head.id and count >= BACKFILL_BOUND
+
+
+def _count_overtaking(turn: Turn, aside: list[TaskState]) -> None:
+    if not aside:
+        turn.state.overtaken = (0, 0)
+        return
+    task_id, count = turn.state.overtaken
+    turn.state.overtaken = (aside[0].id, count + 1 if task_id == aside[0].id else 1)
+
+
+def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
+    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
+    state = turn.state
+    state.queue.remove(task.id)
+    checkpoint = task.resume_from
+    priority = round(effective_priority(task, turn.now), 3)
+    event = Started(effective_priority=priority, resumed=checkpoint is not None)
+    position = turn.record(task.id, event, origin)
+    task = state.tasks[task.id]
+    state.reserved.take(task)
+    state.running[task.id] = Running(task.id, task.attempt, position, task)
+    if task.spec.timeout is not None:
+        state.set_timer(turn.later(task.spec.timeout), task.id, task.attempt)
+    spec = task.spec
+    turn.order(
+        Run(
+            task.id,
+            task.attempt,
+            spec.type,
+            spec.input_file,
+            spec.output_file,
+            spec.options,
+            checkpoint,
+            str(PurePath(state.work_root) / str(task.id)),
+            spec.overwrite,
+            state.grace[spec.type],
+        )
+    )
+    return position
+
+
+def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
+    """What stands against starting this very task at once, ahead of the queue and of its own timer."""
+    state = turn.state
+    found = []
+    if task.spec.type not in state.grace:
+        found.append(Obstacle(WaitReason.NO_HANDLER, f"no handler is installed for type {task.spec.type}"))
+    if state.draining:
+        found.append(Obstacle(WaitReason.SHUTTING_DOWN, "the service is stopping"))
+    if state.blocked.get(task.id):
+        ids = ", ".join(str(i) for i in sorted(state.blocked[task.id]))
+        found.append(Obstacle(WaitReason.DEPENDENCY, f"waits for task {ids}"))
+    if task.id in state.running:
+        found.append(Obstacle(WaitReason.STOPPING, f"attempt {task.attempt} is still being stopped"))
+    elif state.free_slots <= 0:
+        found.append(Obstacle(WaitReason.CONCURRENCY_LIMIT, f"{len(state.running)} attempts hold all the slots"))
+    return (*found, *obstacles(task, state.limits, state.sample, state.reserved))

@@ -1,0 +1,100 @@
+"""The service's own moments: start with recovery, timers, stopping."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from ...events import TaskState
+from ...events.commands import EndAttempt
+from ...events.decide import decide
+from ...events.state import RECOVERING, RESUMING
+from ...events.system_events import ServiceStarted, ServiceStopped
+from .messages import Boot
+from .state import Running, Timer
+from .turn import SCHEDULER, Origin, Turn
+
+
+def boot(turn: Turn, message: Boot) -> None:
+    """Say that the service is here, close the attempts that were open when the last one went, queue what waits."""
+    event = ServiceStarted(version=message.version, epoch=message.epoch, pid=message.pid, host=message.host)
+    turn.record(0, event, SCHEDULER)
+    resume(turn, {})
+
+
+def resume(turn: Turn, running: Mapping[int, Running]) -> None:
+    """Go on from freshly folded tasks: `running` are the attempts that the executor really holds a slot for.
+
+    An attempt that the log has open and the executor does not know is closed as interrupted.
+    """
+    state = turn.state
+    state.running = dict(running)
+    for entry in running.values():
+        state.reserved.take(entry.reserved_for)
+    for task in [task for task in state.tasks.values() if task.status == "running"]:
+        held = running.get(task.id)
+        if held is None or held.attempt != task.attempt:
+            _interrupt(turn, task, "the service was gone while the attempt ran")
+    for task in state.tasks.values():
+        if task.waiting:
+            state.block(task)
+            turn.place(task)
+        elif task.status == "running" and task.spec.timeout is not None and task.started_at is not None:
+            state.set_timer(task.started_at + timedelta(seconds=task.spec.timeout), task.id, task.attempt)
+    state.forget_finished(set(state.tasks))
+
+
+def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
+    resumes = task.resume_from is not None
+    command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="interrupted", error=error)
+    origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
+    turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
+
+
+def tick(turn: Turn) -> None:
+    """Act on the timers that have gone off."""
+    for timer in turn.state.due_timers(turn.now):
+        if timer.attempt:
+            _end_overlong(turn, timer)
+        else:
+            task = turn.state.tasks.get(timer.task_id)
+            if task is not None and task.waiting:
+                turn.place(task)
+
+
+def _end_overlong(turn: Turn, timer: Timer) -> None:
+    state = turn.state
+    running = state.running.get(timer.task_id)
+    task = state.tasks.get(timer.task_id)
+    if running is None or task is None or running.attempt != timer.attempt:
+        return
+    if running.publishing or running.stopping or task.status != "running":
+        return
+    command = EndAttempt(
+        task_id=task.id,
+        attempt=task.attempt,
+        outcome="timed_out",
+        error=f"timeout: attempt {task.attempt} ran longer than {task.spec.timeout} s",
+    )
+    events = decide(task, command, turn.decision_facts())
+    turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
+    turn.stop(running)
+
+
+def drain(turn: Turn) -> None:
+    """Start nothing more; ask the running attempts to stop. They end as interrupted and go on after the next start."""
+    turn.state.draining = True
+    for running in turn.state.running.values():
+        if not running.publishing:
+            turn.stop(running)
+
+
+def close(turn: Turn) -> None:
+    """What still runs when the service goes is recorded as interrupted; the executor kills it next."""
+    state = turn.state
+    state.draining = True
+    for running in list(state.running.values()):
+        task = state.tasks[running.task_id]
+        if task.status == "running" and task.attempt == running.attempt:
+            _interrupt(turn, task, "the service was stopped while the attempt ran")
+    state.running.clear()
+    turn.record(0, ServiceStopped(), SCHEDULER)
+    state.closed = True

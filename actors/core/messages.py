@@ -1,0 +1,96 @@
+"""What goes into the Scheduler's step and what comes out of it.
+
+In: commands with a token for the answer, reports of the executor (`handlers.frames`), samples, deliveries, and the
+moments of the service's own life. Out: facts to append, and effects to carry out once they are durable.
+"""
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ...events import Accepted, Fact, TaskCommand, TasktrailError
+from ...events.system_events import DeliveryAttempted
+from ...handlers.frames import Order, Report
+from .admission import Limits, Sample
+
+
+class Intake(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found out about a new task before it reached the Scheduler: by its type, its options, its input."""
+
+    can_resume: bool = False
+    estimated_memory: int = 0
+    estimated_temp: int = 0
+    estimated_time: float = 0.0
+
+
+class Submit(msgspec.Struct, frozen=True):
+    """A command. `token` is handed back untouched with the answer."""
+
+    command: TaskCommand
+    intake: Intake
+    token: Any = None
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """The service has the log and has folded it: recover, then accept commands."""
+
+    version: str
+    epoch: int
+    pid: int
+    host: str
+
+
+class Sampled(msgspec.Struct, frozen=True):
+    """What the machine can bear now."""
+
+    sample: Sample
+
+
+class LimitsChanged(msgspec.Struct, frozen=True):
+    """Other limits hold from now on."""
+
+    limits: Limits
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """The Notifier tried to deliver a notice."""
+
+    attempt: DeliveryAttempted
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed: look at the timers."""
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """Start nothing more and ask what runs to stop; attempts that do are recorded as interrupted."""
+
+
+class Close(msgspec.Struct, frozen=True):
+    """The last message: what still runs is recorded as interrupted, the service as stopped."""
+
+
+Message: TypeAlias = Submit | Report | Boot | Sampled | LimitsChanged | Delivered | Tick | Drain | Close
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """Tell the sender of a command what became of it."""
+
+    token: Any
+    answer: Accepted | TasktrailError
+
+
+class Commanded(msgspec.Struct, frozen=True):
+    """An order for the executor."""
+
+    order: Order
+
+
+Effect: TypeAlias = Answered | Commanded
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """The result of one step: facts in the order of their positions, and what to do once they are durable."""
+
+    facts: list[Fact]
+    effects: list[Effect]

@@ -1,0 +1,157 @@
+"""What the executor says about attempts. Reports of an attempt that is not the current one are refused and counted."""
+
+from datetime import datetime, timedelta
+
+from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
+from ...events.decide import decide
+from ...events.system_events import WorkerExited as WorkerExitedEvent
+from ...events.task_events import AttemptOutcome
+from ...handlers.frames import (
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProgressed,
+    CapacityChanged,
+    Grant,
+    PublishWanted,
+    Report,
+    Saved,
+    WorkerExited,
+)
+from . import commands
+from .state import Running
+from .turn import SCHEDULER, Origin, Turn
+
+PROGRESS_INTERVAL = timedelta(seconds=0.45)
+"""Progress nearer to the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
+
+
+def handle(turn: Turn, report: Report) -> None:
+    """Record what a report means and answer it."""
+    match report:
+        case AttemptProgressed():
+            _progressed(turn, report)
+        case AttemptCheckpointed():
+            _checkpointed(turn, report)
+        case PublishWanted():
+            _publish_wanted(turn, report)
+        case AttemptEnded():
+            _ended(turn, report)
+        case CapacityChanged():
+            turn.state.slots = report.slots
+        case WorkerExited():
+            event = WorkerExitedEvent(pid=report.pid, exit_code=report.exit_code, why=report.why)
+            turn.record(0, event, SCHEDULER)
+
+
+def _current(turn: Turn, task_id: int, attempt: int) -> Running | None:
+    """The running attempt that a report is about, if it is still the current one."""
+    running = turn.state.running.get(task_id)
+    task = turn.state.tasks.get(task_id)
+    current = running is not None and running.attempt == attempt
+    if not current or task is None or task.status != "running" or task.attempt != attempt:
+        turn.state.stale_reports += 1
+        return None
+    return running
+
+
+def _origin(running: Running) -> Origin:
+    return Origin(actor="worker", causation_id=f"event:{running.started_position}")
+
+
+def _progressed(turn: Turn, report: AttemptProgressed) -> None:
+    running = _current(turn, report.task_id, report.attempt)
+    if running is None or _too_soon(running.reported_at, turn.now, report.progress):
+        return
+    command = RecordProgress(
+        task_id=report.task_id, attempt=report.attempt, progress=report.progress, message=report.message
+    )
+    events = decide(turn.state.tasks[report.task_id], command, turn.decision_facts())
+    turn.record_all(report.task_id, events, _origin(running))
+    running.reported_at = turn.now
+
+
+def _too_soon(last: datetime | None, now: datetime, progress: float) -> bool:
+    return last is not None and now - last < PROGRESS_INTERVAL and progress < 100  # noqa: PLR2004 - the last one counts
+
+
+def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
+    running = _current(turn, report.task_id, report.attempt)
+    if running is None:
+        return
+    command = RecordCheckpoint(
+        task_id=report.task_id,
+        attempt=report.attempt,
+        checkpoint=report.checkpoint,
+        progress=report.progress,
+        message=report.message,
+    )
+    events = decide(turn.state.tasks[report.task_id], command, turn.decision_facts())
+    turn.record_all(report.task_id, events, _origin(running))
+    turn.order(Saved(report.task_id, report.attempt))
+
+
+def _publish_wanted(turn: Turn, report: PublishWanted) -> None:
+    """The grant is the last moment at which a cancel can win; a later one waits for the end of publishing."""
+    running = _current(turn, report.task_id, report.attempt)
+    if running is not None:
+        running.publishing = True
+        turn.order(Grant(report.task_id, report.attempt))
+
+
+def _ended(turn: Turn, report: AttemptEnded) -> None:
+    state = turn.state
+    running = state.running.get(report.task_id)
+    if running is None or running.attempt != report.attempt:
+        state.stale_reports += 1
+        return
+    del state.running[report.task_id]
+    state.reserved.give_back(running.reserved_for)
+    task = state.tasks[report.task_id]
+    if task.status == "running" and task.attempt == report.attempt:
+        _record_end(turn, report, running)
+        task = state.tasks[report.task_id]
+    if task.waiting:
+        turn.place(task)
+    if task.status == "completed":
+        for freed in state.unblock(task.id):
+            turn.place(freed)
+    for submit in running.deferred:
+        commands.handle(turn, submit)
+
+
+def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:
+    task = turn.state.tasks[report.task_id]
+    command = _as_command(report, draining=turn.state.draining)
+    events = decide(task, command, turn.decision_facts())
+    turn.record_all(report.task_id, events, _origin(running))
+
+
+def _as_command(report: AttemptEnded, *, draining: bool) -> EndAttempt:
+    match report.outcome:
+        case "completed":
+            return _end(report, "completed")
+        case "lost":
+            return _end(report, "lost")
+        case "stopped" if draining:
+            return _end(report, "interrupted", error="the service was stopped while the attempt ran")
+        case "stopped":
+            return _end(report, "failed", error=report.error or "the handler stopped without being asked to")
+        case "failed":
+            return _end(report, "failed")
+        case "rejected":
+            return _end(report, "failed", retryable=False)
+
+
+def _end(report: AttemptEnded, outcome: AttemptOutcome, *, error: str = "", retryable: bool = True) -> EndAttempt:
+    return EndAttempt(
+        task_id=report.task_id,
+        attempt=report.attempt,
+        outcome=outcome,
+        result=report.result,
+        message=report.message,
+        error=error or report.error,
+        error_type=report.error_type,
+        retryable=retryable,
+        memory_used=report.memory_used,
+        cpu_used=report.cpu_used,
+    )

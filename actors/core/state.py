@@ -1,0 +1,135 @@
+"""What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about this very moment."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from heapq import heappop, heappush
+
+import msgspec
+
+from ...events import Created, Recorded, TaskState
+from ...events.state import create, evolve, overlay
+from ...events.system_events import Adjusted
+from .admission import Limits, Reserved, Sample
+from .messages import Submit
+from .ready_queue import ReadyQueue
+
+
+class Running(msgspec.Struct):
+    """An attempt that holds a slot, from its `Started` until the executor reports its process tree gone."""
+
+    task_id: int
+    attempt: int
+    started_position: int
+    reserved_for: TaskState
+    stopping: bool = False
+    publishing: bool = False
+    reported_at: datetime | None = None
+    """When its progress was last recorded."""
+    deferred: list[Submit] = []
+    """Commands that wait for the end of publishing."""
+
+
+class Timer(msgspec.Struct, frozen=True, order=True):
+    """Look at a task again at `at`. `attempt` 0: it may be due; otherwise that attempt may have run too long."""
+
+    at: datetime
+    task_id: int
+    attempt: int = 0
+
+
+class SchedulerState:
+    """The Scheduler's memory: open tasks, the queue, timers, slots and reservations.
+
+    `tasks` holds what is not finished, and for a moment the finished tasks that a message is about.
+    """
+
+    def __init__(self, limits: Limits, *, grace: Mapping[str, float], work_root: str = "") -> None:
+        self.limits = limits
+        self.work_root = work_root
+        """Folder that holds the work folder of each task."""
+        self.grace = grace
+        """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
+        self.sample = Sample()
+        self.reserved = Reserved()
+        self.slots = 0
+        self.draining = False
+        self.closed = False
+        self.tasks: dict[int, TaskState] = {}
+        self.last_task_id = 0
+        self.position = 0
+        self.system_version = 0
+        self.last_at: datetime | None = None
+        self.queue = ReadyQueue()
+        self.timers: list[Timer] = []
+        self.running: dict[int, Running] = {}
+        self.blocked: dict[int, set[int]] = {}
+        """Task → the dependencies it still waits for."""
+        self.dependents: dict[int, set[int]] = {}
+        self.overtaken: tuple[int, int] = (0, 0)
+        """The task at the head that does not fit, and how many have started past it."""
+        self.stale_reports = 0
+
+    def apply(self, record: Recorded) -> None:
+        """Fold one record of the log. Used at boot; afterwards the step folds what it stages itself."""
+        self.position = record.position
+        self.last_at = record.recorded_at
+        event = record.event
+        if record.task_id == 0:
+            self.system_version = record.version
+            if isinstance(event, Adjusted) and event.task_id in self.tasks:
+                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+        elif isinstance(event, Created):
+            self.last_task_id = record.task_id
+            self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
+        else:
+            self.tasks[record.task_id] = evolve(
+                self.tasks[record.task_id],
+                event,  # type: ignore[arg-type]  # a task's records hold task events
+                record.recorded_at,
+            )
+
+    def forget_finished(self, task_ids: set[int]) -> None:
+        """Drop finished tasks from memory; the log has them when somebody asks."""
+        for task_id in task_ids:
+            task = self.tasks.get(task_id)
+            if task is not None and task.finished and task_id not in self.running:
+                del self.tasks[task_id]
+
+    def block(self, task: TaskState) -> None:
+        """Note the dependencies that a waiting task still waits for. Their states must be in memory."""
+        unmet = {other for other in task.spec.depends_on if self.tasks[other].status != "completed"}
+        if unmet:
+            self.blocked[task.id] = unmet
+            for other in unmet:
+                self.dependents.setdefault(other, set()).add(task.id)
+
+    def unblock(self, completed: int) -> list[TaskState]:
+        """A task is completed: the tasks that waited for it, and now for nothing else."""
+        free = []
+        for task_id in sorted(self.dependents.pop(completed, ())):
+            unmet = self.blocked.get(task_id, set())
+            unmet.discard(completed)
+            if not unmet:
+                self.blocked.pop(task_id, None)
+                free.append(self.tasks[task_id])
+        return free
+
+    @property
+    def free_slots(self) -> int:
+        """Attempts that could start now if nothing else stood against it."""
+        return min(self.slots, self.limits.max_concurrent) - len(self.running)
+
+    def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
+        """Look at the task again at `at`."""
+        heappush(self.timers, Timer(at, task_id, attempt))
+
+    def due_timers(self, now: datetime) -> list[Timer]:
+        """Take the timers that have gone off, earliest first."""
+        due = []
+        while self.timers and self.timers[0].at <= now:
+            due.append(heappop(self.timers))
+        return due
+
+    def next_wake(self) -> datetime | None:
+        """When the earliest timer goes off."""
+        return self.timers[0].at if self.timers else None

@@ -1,0 +1,143 @@
+"""One turn of the Scheduler: stages facts, keeps memory in step with them, and collects effects."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
+from ...events.decide import Facts
+from ...events.state import create, evolve, overlay
+from ...events.system_events import SYSTEM_TAGS, Adjusted, SystemEvent
+from ...handlers.frames import Order, Stop
+from .messages import Answered, Commanded, Effect, Intake
+from .state import Running, SchedulerState
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Who wants something recorded, why, and because of what."""
+
+    actor: str
+    reason: str = ""
+    command_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+
+
+SCHEDULER = Origin(actor="scheduler")
+
+
+class Turn:
+    """What one message leads to. Time never runs backwards in the log, whatever the wall clock does."""
+
+    def __init__(self, state: SchedulerState, now: datetime) -> None:
+        self.state = state
+        self.now = now if state.last_at is None else max(now, state.last_at)
+        self.facts: list[Fact] = []
+        self.effects: list[Effect] = []
+        state.last_at = self.now
+
+    def later(self, seconds: float) -> datetime:
+        """The moment so many seconds from now."""
+        return self.now + timedelta(seconds=seconds)
+
+    def decision_facts(self, intake: Intake | None = None) -> Facts:
+        """The facts that `decide` needs."""
+        state = self.state
+        if intake is None:
+            return Facts(now=self.now, last_task_id=state.last_task_id, max_crashes=state.limits.max_crashes)
+        return Facts(
+            now=self.now,
+            last_task_id=state.last_task_id,
+            max_crashes=state.limits.max_crashes,
+            can_resume=intake.can_resume,
+            estimated_memory=intake.estimated_memory,
+            estimated_temp=intake.estimated_temp,
+            estimated_time=intake.estimated_time,
+        )
+
+    def record(self, task_id: int, event: Event, origin: Origin) -> int:
+        """Stage one event and fold it into memory; its position."""
+        state = self.state
+        state.position += 1
+        task: TaskState | None
+        if type(event) in SYSTEM_TAGS:
+            state.system_version += 1
+            fact_task, version, attempt, life = 0, state.system_version, 0, 0
+            self._overlay(event)
+        else:
+            if isinstance(event, Created):
+                task = create(task_id, event, self.now)
+                state.last_task_id = task_id
+            else:
+                task = evolve(state.tasks[task_id], event, self.now)  # type: ignore[arg-type]  # not a system event
+            state.tasks[task_id] = task
+            fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
+        self.facts.append(
+            Fact(
+                fact_task,
+                version,
+                event,
+                self.now,
+                origin.actor,
+                origin.reason,
+                origin.command_id,
+                origin.correlation_id,
+                origin.causation_id,
+                attempt,
+                life,
+            )
+        )
+        return state.position
+
+    def _overlay(self, event: SystemEvent | Any) -> None:
+        if isinstance(event, Adjusted):
+            self.state.tasks[event.task_id] = overlay(self.state.tasks[event.task_id], event)
+
+    def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
+        """Stage the events of one decision, each caused by the one before; the last position."""
+        position = self.state.position
+        for number, event in enumerate(events):
+            if number:
+                origin = msgspec.structs.replace(origin, causation_id=f"event:{position}")
+            position = self.record(task_id, event, origin)
+        return position
+
+    def order(self, order: Order) -> None:
+        """Have the executor do something, once all that was staged is durable."""
+        self.effects.append(Commanded(order))
+
+    def answer(self, token: Any, answer: Accepted | TasktrailError) -> None:
+        """Tell the sender of a command, once all that was staged is durable."""
+        if token is not None:
+            self.effects.append(Answered(token, answer))
+
+    def stop(self, running: Running) -> None:
+        """End a running attempt. It holds its slot until the executor reports its process tree gone."""
+        if not running.stopping:
+            running.stopping = True
+            self.order(Stop(running.task_id, running.attempt))
+
+    def place(self, task: TaskState) -> None:
+        """Put a waiting task where it belongs: behind a dependency, a timer, the end of its old attempt, or ready.
+
+        A task whose type has no handler here is parked: it burns no attempt and goes on when the handler is back.
+        """
+        state = self.state
+        parked = task.held or task.spec.type not in state.grace
+        if parked or task.id in state.running or state.blocked.get(task.id):
+            state.queue.remove(task.id)
+            return
+        due = max((at for at in (task.due_at, task.scheduled_for) if at is not None), default=None)
+        if due is not None and due > self.now:
+            state.queue.remove(task.id)
+            state.set_timer(due, task.id)
+            return
+        state.queue.push(task)
+
+    def unplace(self, task_id: int) -> None:
+        """The task waits no longer, whatever it waited for."""
+        state = self.state
+        state.queue.remove(task_id)
+        for dependency in state.blocked.pop(task_id, ()):
+            state.dependents.get(dependency, set()).discard(task_id)

@@ -1,0 +1,240 @@
+"""The Scheduler: a thin shell round the pure step. Append first, tell second.
+
+Messages are stepped one by one and their facts staged. When the inbox runs dry, or the batch is full, they are
+appended in one commit; only then are commands answered, the executor ordered and consumers told. If the commit fails,
+everybody waiting is told that the outcome is unknown, memory is thrown away and folded from the log again, and the
+executor's reports, which have no other home, are stepped once more.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ..events import Accepted, Answer, EventLog, Fact, Recorded, TasktrailError
+from ..events.clock import Clock
+from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
+from ..events.state import fold
+from .alarm import Alarm
+from .base import Actor, log
+from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Submit, Tick
+from .core.state import Running, SchedulerState
+from .core.step import needed, resume, step
+from .messages import Committed, Orders, Query, Ticket
+
+MAX_BATCH = 2000
+"""Facts after which a commit is made although more messages wait."""
+
+RETRY_COMMIT_AFTER = timedelta(seconds=1)
+"""Until what could not be recorded is tried again."""
+
+
+class Scheduler(Actor):
+    """Decides, appends, tells. The only writer of the log.
+
+    `open_log` runs in the actor's own thread, to which the log's connection then belongs.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_log: Callable[[], EventLog],
+        new_state: Callable[[], SchedulerState],
+        boot: Callable[[EventLog], Boot],
+        clock: Clock,
+        order: Callable[[Orders], None],
+        publish: Callable[[Committed], None],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__()
+        self._open_log = open_log
+        self._new_state = new_state
+        self._boot = boot
+        self._clock = clock
+        self._order = order
+        self._publish = publish
+        self._on_fatal = on_fatal
+        self._trouble: OutcomeUnknown | None = None
+        """Why the log cannot be written just now. Meanwhile commands are refused, reports kept."""
+        self._retry_at: datetime | None = None
+        self._begin_batch_of({})
+
+    def on_start(self) -> None:
+        """Open the log, fold it, close what a crash left open. Runs before the first message."""
+        self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
+        try:
+            self._log = self._open_log()
+            self._state = self._folded()
+            self._begin_batch_of(self._state.running)
+            self._stage(self._boot(self._log))
+            self._commit()
+        except BaseException as error:
+            self._on_fatal(error)
+            raise
+
+    def on_stop(self) -> None:
+        """Record what is staged, and let go of the log last."""
+        self._commit()
+        self._alarm.close()
+        self._log.close()
+
+    def settle(self) -> None:
+        """A ping is answered when everything told before is durable."""
+        self._commit()
+
+    def receive(self, message: Any) -> Any:
+        """Step a message, or each of a list; commit when nothing more waits."""
+        if isinstance(message, Query):
+            self._commit()
+            return message.function(self._state)
+        for one in message if isinstance(message, list) else (message,):
+            self._take(one)
+        if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
+            self._commit()
+        return None
+
+    def on_fault(self, message: Any, error: BaseException) -> None:
+        """A step broke half-way: memory may be wrong, so it is made anew. The message at fault is dropped."""
+        for one in message if isinstance(message, list) else (message,):
+            if isinstance(one, Submit):
+                one.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
+            elif one in self._reports:
+                self._reports.remove(one)
+        self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
+
+    # --- stepping -----------------------------------------------------------------------------------------------
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Submit):
+            if self._trouble is not None:
+                message.token.reply(self._trouble)
+                return
+            if self._answer_repetition(message):
+                return
+        elif not isinstance(message, Tick | Sampled | LimitsChanged):
+            self._reports.append(message)
+        self._stage(message)
+
+    def _stage(self, message: Message) -> None:
+        while missing := list(needed(self._state, message)):
+            for task_id in missing:
+                self._load(task_id)
+        staged = step(self._state, message, self._clock.now())
+        self._facts += staged.facts
+        for effect in staged.effects:
+            if isinstance(effect, Commanded):
+                self._orders.append(effect.order)
+            else:
+                self._note_answer(effect)
+
+    def _load(self, task_id: int) -> None:
+        records = self._log.read_task(task_id)
+        task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
+        if task is None:
+            raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
+        self._state.tasks[task_id] = task
+        self._loaded.add(task_id)
+
+    def _note_answer(self, effect: Answered) -> None:
+        ticket: Ticket = effect.token
+        self._answered.append((ticket, effect.answer))
+        if isinstance(effect.answer, Accepted) and ticket.command_id:
+            accepted = effect.answer
+            self._answers[ticket.command_id] = Answer(
+                ticket.command_id, ticket.digest, accepted.task_id, accepted.position
+            )
+
+    def _answer_repetition(self, submit: Submit) -> bool:
+        """A command id that was accepted before gets its answer again, or a refusal if it means another command."""
+        ticket = submit.token
+        if not isinstance(ticket, Ticket) or ticket.fresh:
+            return False
+        known = self._answers.get(ticket.command_id) or self._log.answer(ticket.command_id)
+        if known is None:
+            return False
+        if known.digest == ticket.digest:
+            self._answered.append((ticket, Accepted(known.task_id, known.position, known.command_id)))
+        else:
+            error = CommandIdReused(f"Command id {ticket.command_id} was used for task {known.task_id}")
+            self._answered.append((ticket, error))
+        return True
+
+    # --- committing ---------------------------------------------------------------------------------------------
+
+    def _begin_batch_of(self, running: dict[int, Running]) -> None:
+        self._facts: list[Fact] = []
+        self._orders: list[Any] = []
+        self._answered: list[tuple[Ticket, Accepted | TasktrailError]] = []
+        self._answers: dict[str, Answer] = {}
+        self._loaded: set[int] = set()
+        self._reports: list[Message] = []
+        self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
+
+    def _commit(self) -> None:
+        if self._retry_at is not None and self._clock.now() < self._retry_at:
+            return
+        records: list[Recorded] = []
+        if self._facts or self._answers:
+            expected = self._state.position - len(self._facts)
+            try:
+                records = self._log.append(self._facts, list(self._answers.values()), expected=expected)
+            except BaseException as error:  # noqa: BLE001 - sorted out by kind
+                self._append_failed(error)
+                return
+        self._tell(records)
+
+    def _tell(self, records: list[Recorded]) -> None:
+        """Everything staged is durable now: answer, order, publish, and forget what is finished."""
+        self._trouble = self._retry_at = None
+        answered, orders = self._answered, self._orders
+        touched = self._loaded
+        touched.update(record.task_id for record in records)
+        self._state.forget_finished(touched)
+        self._begin_batch_of(self._state.running)
+        if orders:
+            self._order(Orders(orders))
+        for ticket, answer in answered:
+            ticket.reply(answer)
+        if records:
+            self._publish(Committed(records))
+        self._alarm.set(self._state.next_wake())
+
+    def _append_failed(self, error: BaseException) -> None:
+        if isinstance(error, Fenced | LogCorrupt | LogTooNew):
+            self._answer_all(error)
+            self._on_fatal(error)
+            return
+        log.error("the commit failed", error=str(error), waiting=len(self._answered))
+        unknown = error if isinstance(error, OutcomeUnknown) else OutcomeUnknown(f"The commit failed: {error}")
+        self._start_over(unknown)
+
+    def _answer_all(self, error: TasktrailError) -> None:
+        for ticket, answer in self._answered:
+            ticket.reply(answer if isinstance(answer, TasktrailError) else error)
+
+    def _start_over(self, error: OutcomeUnknown) -> None:
+        """Fold the log again, keep the slots as they really are, and step the executor's reports once more."""
+        self._answer_all(error)
+        reports, running = self._reports, self._running_before
+        old = self._state
+        try:
+            self._state = self._folded()
+            self._state.slots, self._state.sample = old.slots, old.sample
+            self._state.limits, self._state.draining = old.limits, old.draining
+            self._begin_batch_of(running)
+            staged = resume(self._state, running, self._clock.now())
+            self._facts += staged.facts
+            for report in reports:
+                self._take(report)
+            self._trouble = error
+            self._retry_at = self._clock.now() + RETRY_COMMIT_AFTER
+            self._alarm.set(self._retry_at)
+        except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read: nothing is left to stand on
+            self._on_fatal(fatal)
+
+    def _folded(self) -> SchedulerState:
+        state = self._new_state()
+        for record in self._log.read():
+            state.apply(record)
+        return state

@@ -1,0 +1,178 @@
+"""The course of `video_convert`: plan, sound (0-5 %), picture by segments (5-95 %), join (95-100 %).
+
+Each stage leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
+"""
+
+import hashlib
+import os
+import time
+from contextlib import closing
+from typing import Any
+
+import av
+import msgspec
+
+from ..contract import Finished, Outcome, Rejected, Stopped, TaskContext
+from .audio import convert_audio
+from .errors import StopAskedError, UnusableInputError
+from .join import Parts, duration_of, join
+from .options import VideoConvertOptions
+from .picture import output_size
+from .plan import Plan, choose_cuts, fingerprint, step_for
+from .probe import Source, probe
+from .saved import Saved, Segment, recall, remove_leftovers
+from .segments import Job, encode_segments
+from .target import Target, choose_target
+
+_SOUND_SHARE = 5.0
+_PICTURE_UNTIL = 95.0
+
+
+def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
+    """Convert `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
+
+    Raises:
+        DamagedInputError: too much of the picture cannot be decoded.
+        OSError: a file cannot be read or written.
+    """
+    try:
+        target = choose_target(context.options, context.output_file)
+        source = probe(context.input_file)
+    except UnusableInputError as error:
+        return Rejected(reason=str(error))
+    try:
+        return _Conversion(context, source, target).run()
+    except StopAskedError:
+        context.output_part.unlink(missing_ok=True)
+        return Stopped()
+
+
+class _Conversion:
+    """One attempt."""
+
+    def __init__(self, context: TaskContext[VideoConvertOptions], source: Source, target: Target) -> None:
+        self._context = context
+        self._source = source
+        self._target = target
+        self._saved = self._recall_or_plan()
+        self._began = time.monotonic()
+        self._encoded = 0
+
+    def _recall_or_plan(self) -> Saved:
+        options = self._context.options
+        mark = fingerprint(
+            self._source.path,
+            msgspec.to_builtins(options),
+            msgspec.to_builtins(self._target),
+            [av.__version__, av.library_versions],
+        )
+        saved = recall(self._context.checkpoint, mark)
+        if saved is not None:
+            self._source = msgspec.structs.replace(self._source, clock=saved.plan.clock)
+            return saved
+        return Saved(fingerprint=mark, plan=_plan(self._source, options.segment_seconds))
+
+    def run(self) -> Outcome:
+        """Do what is left to do."""
+        remove_leftovers(self._context.work_dir, self._saved)
+        self._convert_sound()
+        self._redo_lost_segments()
+        self._encode(self._saved.last_moment, None)
+        if not self._saved.segments:
+            return Rejected(reason=f"not one picture of {self._source.path.name} can be decoded")
+        self._join()
+        return Finished(result=self._describe(), message=f"{self._saved.frames} frames")
+
+    def _stop_if_asked(self) -> None:
+        if self._context.should_stop():
+            raise StopAskedError
+
+    def _save(self, saved: Saved, progress: float, message: str) -> None:
+        self._saved = saved
+        self._context.save_checkpoint(saved.as_checkpoint(self._source.time_base), progress=progress, message=message)
+
+    def _convert_sound(self) -> None:
+        if not self._source.has_audio or not self._target.audio_codec:
+            return
+        track = self._saved.audio
+        if self._saved.audio_done and (track is None or track.intact(self._context.work_dir)):
+            return
+        track = convert_audio(self._source.path, self._target, self._context.work_dir, self._sound_tick)
+        saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
+        self._save(saved, _SOUND_SHARE, "sound is ready")
+
+    def _sound_tick(self, seconds: float) -> None:
+        self._stop_if_asked()
+        share = self._saved.plan.share(int(seconds / self._source.time_base))
+        self._context.progress(_SOUND_SHARE * share, f"sound, {seconds:.0f} s")
+
+    def _redo_lost_segments(self) -> None:
+        """Encode again what is missing or damaged among the finished segments, and nothing else."""
+        before: int | None = None
+        for segment in self._saved.segments:
+            if not segment.intact(self._context.work_dir):
+                self._encode(before, segment.last)
+            before = segment.last
+
+    def _encode(self, after: int | None, until: int | None) -> None:
+        job = Job(
+            source=self._source,
+            target=self._target,
+            options=self._context.options,
+            plan=self._saved.plan,
+            folder=self._context.work_dir,
+        )
+        with closing(encode_segments(job, after, until)) as steps:
+            for step in steps:
+                match step:
+                    case Segment():
+                        self._save(self._saved.with_segment(step), self._percent(step.last), self._where(step.last))
+                    case moment:
+                        self._stop_if_asked()
+                        self._encoded += 1
+                        self._context.progress(self._percent(moment), self._where(moment))
+
+    def _percent(self, moment: int) -> float:
+        return _SOUND_SHARE + (_PICTURE_UNTIL - _SOUND_SHARE) * self._saved.plan.share(moment)
+
+    def _where(self, moment: int) -> str:
+        plan = self._saved.plan
+        number = plan.segment_of(moment) + 1
+        speed = self._encoded / max(0.001, time.monotonic() - self._began)
+        return f"segment {number} of {max(number, plan.count)}, {speed:.0f} fps"
+
+    def _join(self) -> None:
+        plan = self._saved.plan
+        length = max(0.001, float((plan.end - plan.start) * self._source.time_base))
+
+        def tick(seconds: float) -> None:
+            self._stop_if_asked()
+            self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
+
+        parts = Parts(self._context.work_dir, self._saved.segments, self._saved.audio)
+        join(self._source, self._target, parts, self._context.output_part, tick)
+
+    def _describe(self) -> dict[str, Any]:
+        output = self._context.output_part
+        with output.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            os.fsync(file.fileno())
+        width, height = output_size(self._source, self._context.options)
+        return {
+            "size": size,
+            "width": width,
+            "height": height,
+            "duration": duration_of(output),
+            "frames": self._saved.frames,
+            "video_codec": self._target.video_codec,
+            "audio_codec": self._target.audio_codec if self._saved.audio else "",
+            "segments": len(self._saved.segments),
+            "sha256": digest,
+        }
+
+
+def _plan(source: Source, segment_seconds: float) -> Plan:
+    step = step_for(source.start, source.end, int(segment_seconds / source.time_base))
+    cuts = choose_cuts(source.start, source.end, step, source.keyframes)
+    return Plan(clock=source.clock, start=source.start, end=source.end, step=step, cuts=cuts)

@@ -1,0 +1,102 @@
+"""The frames of the input in order, from the start or from where an earlier attempt had come."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from .errors import DamagedInputError
+from .probe import Source, open_input, picture_of
+
+_STEP_BACK = 5
+"""Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
+_FORGIVEN = 50
+"""Undecodable packets that are always forgiven; beyond that, one in four."""
+
+
+def frames_after(source: Source, moment: int | None) -> Iterator[tuple[int, VideoFrame]]:
+    """All frames later than `moment`, each with its own moment, strictly rising; none: from the start.
+
+    The same frames come out whether the source is read in one go or from anywhere. Whatever a seek promises, it is
+    believed only if it yields a frame at or before `moment`; otherwise it is tried again from further back.
+
+    Raises:
+        DamagedInputError: too many packets cannot be decoded.
+    """
+    for target in _seek_targets(source, moment):
+        reached = False
+        for found, frame in _rising(_decode(source, target)):
+            if target is not None and not reached and moment is not None and found > moment:
+                break
+            reached = True
+            if moment is None or found > moment:
+                yield found, frame
+        if reached:
+            return
+
+
+def _seek_targets(source: Source, moment: int | None) -> Iterator[int | None]:
+    if moment is not None:
+        back = 0
+        while moment - back > source.start:
+            yield moment - back
+            back = max(2 * back, int(_STEP_BACK / source.time_base))
+    yield None
+
+
+def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
+    """Damaged files repeat moments or jump back: such frames are left out."""
+    last: int | None = None
+    for moment, frame in frames:
+        if last is None or moment > last:
+            last = moment
+            yield moment, frame
+
+
+def _decode(source: Source, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
+    with open_input(source.path) as container:
+        stream = picture_of(container, source.path.name)
+        if target is not None:
+            container.seek(target, stream=stream)
+        packets = _packets(container, stream, from_key=target is not None)
+        last: int | None = None
+        for frame in _tolerant(stream, packets, source.path.name):
+            moment = frame.pts if source.clock == "pts" else frame.dts
+            if moment is None and source.clock == "dts" and last is not None:
+                # The last frames come out when no packet is left to lend them its time.
+                moment = last + max(1, round(1 / (source.rate * source.time_base)))
+            if moment is not None:
+                last = moment
+                yield moment, frame
+
+
+def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str) -> Iterator[VideoFrame]:
+    """Decode, and forgive some damage."""
+    bad = good = 0
+    for packet in chain(packets, [None]):
+        try:
+            frames = stream.decode(packet)
+        except av.error.InvalidDataError as error:
+            bad += 1
+            if bad > _FORGIVEN + good // 4:
+                raise DamagedInputError(f"{name}: {bad} packets cannot be decoded: {error}") from error
+            continue
+        good += 1
+        yield from frames
+
+
+def _packets(container: InputContainer, stream: VideoStream, *, from_key: bool) -> Iterator["av.Packet[VideoStream]"]:
+    """Packets to decode, without empty ones; after a seek, from the first keyframe on.
+
+    A read error that is the file's own ends them as its end would: what came before is complete.
+    """
+    try:
+        for packet in container.demux(stream):
+            from_key = from_key and not packet.is_keyframe
+            if packet.size and not from_key:
+                yield packet
+    except av.error.InvalidDataError:
+        return

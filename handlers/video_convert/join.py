@@ -1,0 +1,105 @@
+"""One file out of segments and sound, without encoding anything again. The same parts give the same bytes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from heapq import merge
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+
+from .probe import Source
+from .saved import AudioTrack, Segment
+from .target import Target
+from .timing import decoding_times
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+
+Timed: TypeAlias = "tuple[Fraction, Packet[Stream]]"
+"""A packet with its decoding time in seconds."""
+
+
+class Parts(NamedTuple):
+    """What an output is made of."""
+
+    folder: Path
+    segments: Sequence[Segment]
+    audio: AudioTrack | None
+
+
+def join(source: Source, target: Target, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
+    """Write `output`. `tick` is told the position in the result, in seconds."""
+    begin = parts.segments[0].first * source.time_base
+    sound_begin = begin
+    if parts.audio is not None:
+        sound_begin = Fraction(parts.audio.start).limit_denominator(1_000_000)
+        begin = min(begin, sound_begin)
+    with ExitStack() as opened:
+        result = opened.enter_context(
+            av.open(str(output), "w", format=target.container.format, options=target.container.options)
+        )
+        template = opened.enter_context(av.open(str(parts.folder / parts.segments[0].name)))
+        picture = result.add_stream_from_template(template.streams.video[0], opaque=True)
+        picture.time_base = source.time_base
+        tracks = [_picture(parts, picture, source, begin)]
+        if parts.audio is not None:
+            sound = opened.enter_context(av.open(str(parts.folder / parts.audio.name)))
+            track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
+            tracks.append(_sound(sound, track, sound_begin - begin))
+        for moment, packet in merge(*tracks, key=itemgetter(0)):
+            tick(float(moment))
+            result.mux(packet)
+
+
+def duration_of(path: Path) -> float:
+    """Seconds, as a player would show it."""
+    with av.open(str(path)) as container:
+        return (container.duration or 0) / av.time_base
+
+
+def _packets(container: InputContainer) -> Iterator["tuple[int, int, Packet[Stream]]"]:
+    """Presentation time, decoding time and packet of a part; parts have one track."""
+    for packet in container.demux(container.streams[0]):
+        if packet.pts is not None and packet.dts is not None:
+            yield packet.pts, packet.dts, packet
+
+
+def _moments(parts: Parts, source: Source) -> list[int]:
+    """Presentation times of all pictures in the order they are decoded, on the source's clock."""
+    moments: list[int] = []
+    for segment in parts.segments:
+        with av.open(str(parts.folder / segment.name)) as container:
+            times = [
+                round(presented * packet.time_base / source.time_base) for presented, _, packet in _packets(container)
+            ]
+        moments += [segment.first + time - min(times) for time in times]
+    return moments
+
+
+def _picture(parts: Parts, track: Stream, source: Source, begin: Fraction) -> Iterator[Timed]:
+    """The packets of all segments, with times for the whole track."""
+    moments = _moments(parts, source)
+    times = zip(moments, decoding_times(moments), strict=True)
+    origin = round(begin / source.time_base)
+    for segment in parts.segments:
+        with av.open(str(parts.folder / segment.name)) as container:
+            for _, _, packet in _packets(container):
+                presented, decoded = next(times)
+                packet.stream = track
+                packet.duration = round((packet.duration or 0) * packet.time_base / source.time_base)
+                packet.time_base = source.time_base
+                packet.pts, packet.dts = presented - origin, decoded - origin
+                yield decoded * source.time_base - begin, packet
+
+
+def _sound(container: InputContainer, track: Stream, start: Fraction) -> Iterator[Timed]:
+    for presented, decoded, packet in _packets(container):
+        offset = round(start / packet.time_base)
+        packet.stream = track
+        packet.pts, packet.dts = presented + offset, decoded + offset
+        yield (decoded + offset) * packet.time_base, packet

@@ -1,0 +1,173 @@
+"""Look at the input without trusting it."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import av
+import msgspec
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from .errors import UnusableInputError
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
+"""What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
+
+MAX_PIXELS = 8192 * 8192
+_SAMPLED_FRAMES = 60
+_HIGHEST_RATE = 1000
+_QUARTER = 90
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found out about the input's picture. Moments are integers in `time_base`."""
+
+    path: Path
+    width: int
+    height: int
+    rotation: int
+    """Degrees counter-clockwise that set the picture upright: 0, 90, 180 or 270."""
+    time_base: Fraction
+    rate: Fraction
+    """Average frames a second."""
+    clock: Literal["pts", "dts"]
+    start: int
+    end: int
+    keyframes: tuple[int, ...]
+    """As far as the container has an index; else empty."""
+    pixel_aspect: Fraction
+    colour: tuple[int, int, int]
+    """Primaries, transfer, matrix, by FFmpeg's numbers; 2 is unknown."""
+    has_audio: bool
+
+
+def open_input(path: Path) -> InputContainer:
+    """Open a file as a video, confined to itself.
+
+    Raises:
+        UnusableInputError: it is none of the formats that are opened.
+        OSError: it cannot be read.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    try:
+        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise UnusableInputError(f"{path.name} is not a video in a format that is read here: {error}") from error
+
+
+def picture_of(container: InputContainer, name: str) -> VideoStream:
+    """The moving picture of a file.
+
+    Raises:
+        UnusableInputError: there is none, its codec is unknown, or it is too large.
+    """
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise UnusableInputError(f"{name} has no moving picture")
+    stream = moving[0]
+    context = stream.codec_context
+    if context is None or not context.width or not context.height:
+        raise UnusableInputError(f"{name}: the picture's codec is not known here")
+    if context.width * context.height > MAX_PIXELS:
+        raise UnusableInputError(f"{name} is {context.width}x{context.height}: too large, at most {MAX_PIXELS} pixels")
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def probe(path: Path) -> Source:
+    """Find out what is needed to plan and to encode; reads the first frames and the index.
+
+    Raises:
+        UnusableInputError: it can never be converted.
+    """
+    with open_input(path) as container:
+        stream = picture_of(container, path.name)
+        if stream.time_base is None:
+            raise UnusableInputError(f"{path.name}: the picture has no time base")
+        marks = _index(container, stream)
+        stamps, rotation = _sample(container, stream)
+        clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
+        known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
+        if not known:
+            raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
+        context = stream.codec_context
+        return Source(
+            path=path,
+            width=context.width,
+            height=context.height,
+            rotation=rotation,
+            time_base=stream.time_base,
+            rate=_rate(stream),
+            clock=clock,
+            start=known[0],
+            end=_end(container, stream, known[0]),
+            keyframes=_keyframes(marks, known[0]),
+            pixel_aspect=stream.sample_aspect_ratio or Fraction(1),
+            colour=(context.color_primaries, context.color_trc, context.colorspace),
+            has_audio=bool(container.streams.audio),
+        )
+
+
+def _sample(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[int | None, int | None]], int]:
+    """Timestamps of the first frames, and the rotation of the first one."""
+    stamps: list[tuple[int | None, int | None]] = []
+    rotation = 0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        if frames and not stamps:
+            rotation = round(frames[0].rotation / _QUARTER) * _QUARTER % 360
+        stamps += [(frame.pts, frame.dts) for frame in frames]
+        if len(stamps) >= _SAMPLED_FRAMES:
+            break
+    return stamps, rotation
+
+
+def _runs_forward(moments: Sequence[int | None]) -> bool:
+    """AVI with B-frames hands out presentation times that jump back; its decoding times then are the right ones."""
+    known = [moment for moment in moments if moment is not None]
+    return len(known) == len(moments) > 0 and all(before < after for before, after in pairwise(known))
+
+
+def _rate(stream: VideoStream) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0 < rate <= _HIGHEST_RATE:
+            return Fraction(rate)
+    return Fraction(25)
+
+
+def _end(container: InputContainer, stream: VideoStream, start: int) -> int:
+    """Where the picture ends: as the file says, else by reading through it without decoding."""
+    assert stream.time_base is not None
+    if stream.duration:
+        return max(start, (stream.start_time or 0) + stream.duration)
+    if container.duration:
+        first = container.start_time or 0
+        return max(start, int(Fraction(first + container.duration, av.time_base) / stream.time_base))
+    container.seek(0)
+    moments = (packet.pts if packet.pts is not None else packet.dts for packet in container.demux(stream))
+    return max((moment for moment in moments if moment is not None), default=start)
+
+
+def _index(container: InputContainer, stream: VideoStream) -> list[int]:
+    """Keyframes in the index that the file itself has. Matroska's is read only when somebody seeks.
+
+    Asked before any packet is read: from then on some formats list what they happened to pass.
+    """
+    if "matroska" in container.format.name:
+        container.seek(0)
+    return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
+
+
+def _keyframes(marks: Sequence[int], start: int) -> tuple[int, ...]:
+    """The index counts in decoding time, which runs ahead of presentation by the same span everywhere."""
+    ahead = max(0, start - marks[0]) if marks else 0
+    return tuple(mark + ahead for mark in marks)

@@ -1,0 +1,148 @@
+"""The picture, piece by piece: each segment is a file of its own that starts with a keyframe and needs no other."""
+
+import os
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import msgspec
+from av.codec.context import ThreadType
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+
+from .frames import frames_after
+from .options import VideoConvertOptions
+from .picture import PIXEL_FORMAT, Shaper, output_aspect, output_size
+from .plan import Plan
+from .probe import Source
+from .saved import Segment, seal, segment_name
+from .target import Target
+from .timing import decoding_times
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+
+os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard error, past every logger
+
+_RGB_MATRIX = 0
+_UNSPECIFIED = 2
+_HELD = 16
+"""Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the encoding of a segment depends on."""
+
+    source: Source
+    target: Target
+    options: VideoConvertOptions
+    plan: Plan
+    folder: Path
+
+
+def encode_segments(job: Job, after: int | None, until: int | None) -> Generator[int | Segment, None, None]:
+    """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
+
+    Yields the moment of each frame as it is encoded, and each finished segment once it is durable. The caller may stop
+    between any two: the unfinished segment is then thrown away.
+    """
+    shaper = Shaper(job.source, output_size(job.source, job.options))
+    encoder: _SegmentEncoder | None = None
+    try:
+        for moment, frame in frames_after(job.source, after):
+            if until is not None and moment > until:
+                break
+            number = job.plan.segment_of(moment)
+            if encoder is not None and number != encoder.number:
+                finished, encoder = encoder.finish(), None
+                yield finished
+            if encoder is None:
+                encoder = _SegmentEncoder(job, number)
+            encoder.encode(moment, shaper.shape(frame))
+            yield moment
+        if encoder is not None:
+            finished, encoder = encoder.finish(), None
+            yield finished
+    finally:
+        if encoder is not None:
+            encoder.discard()
+
+
+class _SegmentEncoder:
+    """A fresh encoder that writes one segment file. Its moments are relative to the segment's first frame."""
+
+    def __init__(self, job: Job, number: int) -> None:
+        self.number = number
+        self._job = job
+        self._final = job.folder / segment_name(number)
+        self._part = self._final.with_suffix(".part")
+        self._container = av.open(str(self._part), "w", format="mp4", options={"fflags": "+bitexact"})
+        self._stream = self._add_stream()
+        self._held: list[Packet[VideoStream]] = []
+        self._first: int | None = None
+        self._last = 0
+        self._frames = 0
+
+    def _add_stream(self) -> VideoStream:
+        job = self._job
+        stream = self._container.add_stream(
+            job.target.video_encoder,
+            rate=job.source.rate,
+            options=dict(job.target.video_options),
+            time_base=job.source.time_base,
+            bit_rate=job.target.video_bitrate,
+        )
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = output_size(job.source, job.options)
+        stream.pix_fmt = PIXEL_FORMAT
+        # The default, slices, makes each picture larger.
+        stream.thread_type = ThreadType.FRAME
+        context = stream.codec_context
+        context.sample_aspect_ratio = output_aspect(job.source, job.options)
+        context.color_primaries, context.color_trc, matrix = job.source.colour
+        context.colorspace = _UNSPECIFIED if matrix == _RGB_MATRIX else matrix
+        context.color_range = ColorRange.MPEG
+        if job.target.video_codec == "h265":
+            context.codec_tag = "hvc1"  # what Apple's players ask for
+        return stream
+
+    def encode(self, moment: int, frame: VideoFrame) -> None:
+        if self._first is None:
+            self._first = moment
+        frame.pts = moment - self._first
+        frame.time_base = self._job.source.time_base
+        frame.pict_type = PictureType.NONE  # else the encoder would copy the source's choice
+        self._mux(self._stream.encode(frame))
+        self._last = moment
+        self._frames += 1
+
+    def finish(self) -> Segment:
+        """Flush, close and make durable."""
+        assert self._first is not None
+        self._mux(self._stream.encode(None))
+        self._release()
+        self._container.close()
+        size, digest = seal(self._part, self._final)
+        return Segment(self.number, self._first, self._last, self._frames, size, digest)
+
+    def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
+        self._held += packets
+        if self._frames > _HELD:
+            self._container.mux(self._held)
+            self._held = []
+
+    def _release(self) -> None:
+        """Of a very short segment no packet has been written yet. x265 invents its decoding times: set them."""
+        presented = [packet.pts for packet in self._held if packet.pts is not None]
+        if self._frames <= _HELD and len(presented) == len(self._held):
+            for packet, decoded in zip(self._held, decoding_times(presented), strict=True):
+                packet.dts = decoded
+        self._container.mux(self._held)
+
+    def discard(self) -> None:
+        with suppress(av.error.FFmpegError):
+            self._container.close()
+        self._part.unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""What can be asked of tasktrail, whoever answers: the embedded service, a running one over HTTP, or the files alone.
+
+`Reading` needs no service: the log and the views are enough. `Tasks` adds commands. The command line and the HTTP
+routes are written against these two, so they never care who is behind them.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
+from .projections import Stats, TaskFilters
+
+Point: TypeAlias = int | datetime
+"""A moment of the history: a position, or a time."""
+
+
+class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A task type as `tasktrail types` shows it."""
+
+    name: str
+    summary: str
+    resumable: bool
+    needs_input: bool
+    needs_output: bool
+    options: dict[str, Any]
+    """JSON schema of the options."""
+
+
+class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service found unfinished when it opened the log, and what became of it."""
+
+    unfinished: int
+    interrupted: tuple[int, ...]
+    """Tasks whose attempt was open; it is closed as interrupted and they are queued again."""
+    resuming: tuple[int, ...]
+    """Those of them that go on from a checkpoint."""
+
+
+class Reading(Protocol):
+    """Questions. Every answer sees at least the commands that the same object has had accepted."""
+
+    def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        """One task. Raises `UnknownTask`."""
+
+    def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        """Percent and message. Raises `UnknownTask`."""
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        """One page, and how many there are in all."""
+
+    def load_checkpoint(self, task_id: int) -> Checkpoint | None:
+        """The task's latest resume data."""
+
+    def events(self, task_id: int) -> list[Recorded]:
+        """The recorded events of one task, in order. Raises `UnknownTask`."""
+
+    def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Recorded events of all tasks and of the service, in order of position."""
+
+    def follow(self, after: int = 0) -> Iterator[Recorded]:
+        """Like `log`, and then what is yet to come, until the iterator is closed or the service stops."""
+
+    def stats(self) -> Stats:
+        """Numbers over all tasks."""
+
+    def types(self) -> list[TypeInfo]:
+        """The task types there are handlers for."""
+
+    def verify(self) -> Any:
+        """Check the chain, the rules and the views."""
+
+
+class Tasks(Reading, Protocol):
+    """Commands. Each is durable when the method returns; a refusal is a `TasktrailError` and changes nothing."""
+
+    def create_task(self, **fields: Any) -> int:
+        """A new task's id; the fields are those of `CreateTask`."""
+
+    def send(self, command: TaskCommand) -> Accepted:
+        """Any command."""
+
+    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+        """Many commands in one go: an answer each, in order. Much quicker than one by one."""
+
+    def start_task(
+        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Release a held task, or start a waiting one now."""
+
+    def cancel_task(
+        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Stop a task, whether it waits or runs."""
+
+    def retry_task(
+        self,
+        task_id: int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        force: bool = False,
+    ) -> Accepted:
+        """Give a failed or cancelled task another life."""
+
+    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
+        """Save resume data of a running task from outside its handler."""
+
+    def wait(self, task_id: int, timeout: float | None = None) -> Task:
+        """The task, once its life is over. Raises `WaitTimeout`."""
+
+    def close(self) -> None:
+        """Let go: the embedded service stops in good order, a client hangs up."""

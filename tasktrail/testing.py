@@ -1,0 +1,114 @@
+"""For authors of handlers: run a handler without the service, stop it or let it crash, and see what it said.
+
+A crash here is an exception that ends the handler where it stands; the next `resumed()` context then carries the
+last checkpoint, as the service would give it. Real kills of real processes belong into tests of their own.
+"""
+
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from .events import Checkpoint
+from .handlers import Finished, Outcome, TaskContext, TaskType
+
+O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
+
+
+class SimulatedCrash(BaseException):
+    """Ends the handler as a kill would: no `except Exception` of its own sees it."""
+
+
+class RecordingContext(Generic[O]):
+    """A `TaskContext` in memory that records all it is told.
+
+    Args:
+        stop_after: `should_stop()` answers no this many times, then yes.
+        crash_after: the checkpoint with this number (from 1) is kept, then `SimulatedCrash` is raised.
+    """
+
+    def __init__(
+        self,
+        options: O,
+        *,
+        work_dir: Path,
+        input_file: Path = Path(),
+        output_file: Path = Path(),
+        checkpoint: Checkpoint | None = None,
+        attempt: int = 1,
+        stop_after: int | None = None,
+        crash_after: int | None = None,
+    ) -> None:
+        self.task_id = 1
+        self.attempt = attempt
+        self.input_file = input_file
+        self.output_file = output_file
+        self.work_dir = work_dir
+        self.options = options
+        self.checkpoint = checkpoint
+        self.reports: list[tuple[float, str]] = []
+        self.checkpoints: list[Checkpoint] = []
+        self.stop_after = stop_after
+        self.crash_after = crash_after
+        self.stops_asked = 0
+        work_dir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def output_part(self) -> Path:
+        """A hidden name beside `output_file`."""
+        return self.output_file.with_name(f".{self.output_file.stem}.part{self.output_file.suffix}")
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Record a report."""
+        self.reports.append((percent, message))
+
+    def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
+        """Record a checkpoint, as it would come back from the log, and crash if it is time."""
+        self.checkpoint = msgspec.json.decode(msgspec.json.encode(checkpoint), type=Checkpoint)
+        self.checkpoints.append(self.checkpoint)
+        if progress is not None:
+            self.progress(progress, message)
+        if self.crash_after == len(self.checkpoints):
+            raise SimulatedCrash
+
+    def temp_file(self, prefix: str, suffix: str = "") -> Path:
+        """A new empty file in `work_dir`."""
+        number = len(list(self.work_dir.iterdir()))
+        path = self.work_dir / f"{prefix}{number}{suffix}"
+        path.touch(exist_ok=False)
+        return path
+
+    def should_stop(self) -> bool:
+        """Count the question; yes once `stop_after` is used up."""
+        self.stops_asked += 1
+        return self.stop_after is not None and self.stops_asked > self.stop_after
+
+    def resumed(self, *, stop_after: int | None = None, crash_after: int | None = None) -> "RecordingContext[O]":
+        """The next attempt at the same task: same files, last checkpoint."""
+        return RecordingContext(
+            self.options,
+            work_dir=self.work_dir,
+            input_file=self.input_file,
+            output_file=self.output_file,
+            checkpoint=self.checkpoint,
+            attempt=self.attempt + 1,
+            stop_after=stop_after,
+            crash_after=crash_after,
+        )
+
+
+def task_type_of(handler: object) -> TaskType:
+    """The task type that `@handler` made of a function or class."""
+    task_type = getattr(handler, "__tasktrail__", None)
+    if not isinstance(task_type, TaskType):
+        raise TypeError(f"{handler!r} is not a handler: decorate it with @handler(...)")
+    return task_type
+
+
+def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
+    """Run one attempt and, when it finished, publish its output as the worker does."""
+    answer = task_type_of(handler).handle(context)
+    outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
+    if isinstance(outcome, Finished) and context.output_part.exists():
+        context.output_part.replace(context.output_file)
+    return outcome

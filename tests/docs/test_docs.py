@@ -1,0 +1,126 @@
+"""The documentation is whole: links lead somewhere, pages say their kind, the reference leaves nothing out."""
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tasktrail.events import commands, errors, recorded
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(DOCS.rglob("*.md"))
+KINDS = {"index", "tutorial", "how-to", "reference", "explanation", "decision"}
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def prose(page: Path) -> str:
+    """The page without its code blocks, which may hold brackets that are no links."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names under which the headings of a page can be linked to."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    """Links to files that are not there, or to headings that the file does not have."""
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+def front_matter(page: Path) -> dict[str, str]:
+    """The `key: value` lines between the first two `---` lines."""
+    head = re.match(r"---\n(.*?)\n---\n", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return dict(line.split(": ", 1) for line in head[1].splitlines()) if head else {}
+
+
+def section(page: Path, title: str) -> str:
+    """The text under a heading, up to the next one."""
+    pattern = rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)"
+    found = re.search(pattern, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
+
+
+def unnamed(names: Iterator[str] | tuple[str, ...], text: str) -> list[str]:
+    """Those of the names that do not stand in the text as code."""
+    code = set(re.findall(r"`([^`\n]+)`", text))
+    return [name for name in names if name not in code]
+
+
+def every_error(root: type[errors.TasktrailError]) -> Iterator[type[errors.TasktrailError]]:
+    """All below the root that stand in a room's `errors.py`; what other tests have loaded must not matter."""
+    for room in ("actors", "handlers", "projections"):
+        if (ROOT / room / "errors.py").exists():
+            import_module(f"tasktrail.{room}.errors")
+    for error in root.__subclasses__():
+        if re.fullmatch(r"tasktrail\.\w+\.errors", error.__module__):
+            yield error
+        yield from every_error(error)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert list(broken_links(page)) == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_every_page_says_its_kind_and_title(page: Path) -> None:
+    matter = front_matter(page)
+    assert matter.get("type") in KINDS
+    assert matter.get("title")
+
+
+def test_every_page_but_the_decisions_is_in_the_index() -> None:
+    linked = {(DOCS / link).resolve() for link in LINK.findall(prose(DOCS / "index.md"))}
+    pages = {page for page in DOCS.rglob("*.md") if page.parent.name != "decisions"}
+    assert pages - linked == {DOCS / "index.md"}
+
+
+@pytest.mark.parametrize("event", recorded.EVENT_TAGS)
+def test_every_event_is_in_the_reference_with_its_tag_and_fields(event: type[msgspec.Struct]) -> None:
+    text = section(DOCS / "reference" / "events.md", event.__name__)
+    assert unnamed((recorded.EVENT_TAGS[event], *event.__struct_fields__), text) == []
+
+
+def test_the_envelope_is_in_the_reference() -> None:
+    fields = tuple(field for field in recorded.Recorded.__struct_fields__ if field != "event")
+    assert unnamed(fields, section(DOCS / "reference" / "events.md", "The envelope")) == []
+
+
+@pytest.mark.parametrize("command", commands.TaskCommand.__args__)
+def test_every_command_is_in_the_reference_with_its_tag(command: type[msgspec.Struct]) -> None:
+    text = section(DOCS / "reference" / "commands.md", command.__name__)
+    assert unnamed((str(command.__struct_config__.tag),), text) == []
+
+
+def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:
+    text = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    rows = [f"| `{error.__name__}` | `{error.code}` | {error.status} |" for error in every_error(errors.TasktrailError)]
+    assert [row for row in rows if row not in text] == []
+
+
+def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Some title\n[a](no.md) [b](page.md#some-title) [c](#nowhere) [d](https://example.org)\n")
+    assert list(broken_links(page)) == ["no.md", "#nowhere"]
+
+
+def test_links_inside_code_blocks_do_not_count(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```\n[a](no.md)\n```\n")
+    assert list(broken_links(page)) == []
+
+
+def test_a_name_that_is_not_written_as_code_is_found() -> None:
+    assert unnamed(("created", "position"), "`created` at some position") == ["position"]

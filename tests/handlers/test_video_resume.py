@@ -1,0 +1,210 @@
+"""A killed conversion goes on, and nobody can tell from the result."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.events import Checkpoint
+from tasktrail.handlers import Finished, Stopped
+from tasktrail.testing import RecordingContext, SimulatedCrash
+
+BFRAMES = {"bf": "3", "g": "30"}
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "b-frames": {"options": BFRAMES},
+    "no index": {"suffix": ".ts", "options": {"g": "40"}},
+    "open groups": {"suffix": ".mkv", "options": {"g": "20", "x264-params": "open-gop=1:bframes=3:scenecut=0"}},
+    "open groups in hevc": {
+        "suffix": ".mkv",
+        "codec": "libx265",
+        "options": {"x265-params": "open-gop=1:keyint=20:bframes=4:log-level=none"},
+        "audio": "",
+    },
+    "uneven": {"suffix": ".mkv", "options": BFRAMES, "uneven": True},
+    "one keyframe": {"options": {"g": "1000", "bf": "2"}, "audio": ""},
+    "times that jump back": {"suffix": ".avi", "options": {"bf": "2", "g": "15"}, "audio": "mp3"},
+    "mpeg-2 without index": {"suffix": ".ts", "codec": "mpeg2video", "options": {"bf": "2", "g": "25"}, "audio": ""},
+    "mpeg-2": {"suffix": ".mpg", "codec": "mpeg2video", "options": {"bf": "2", "g": "12"}, "audio": "mp2"},
+    "flash": {"suffix": ".flv", "options": BFRAMES},
+    "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
+    "animation": {"suffix": ".gif", "codec": "gif", "audio": "", "pixel_format": "rgb8"},
+}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def at_checkpoint(done: RecordingContext[Any], number: int, folder: Path) -> RecordingContext[Any]:
+    """The task as a kill right after checkpoint `number` (from 0) would have left it."""
+    checkpoint = done.checkpoints[number]
+    folder.mkdir()
+    for name in checkpoint.temp_files:
+        shutil.copy(done.work_dir / name, folder / name)
+    (folder / f"segment-{number + 90:05}.part").write_bytes(b"cut off")
+    return RecordingContext(
+        done.options,
+        work_dir=folder,
+        input_file=done.input_file,
+        output_file=folder / done.output_file.name,
+        checkpoint=checkpoint,
+        attempt=2,
+    )
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_resuming_from_any_checkpoint_gives_the_same_file(
+    *,
+    name: str,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    source = clips(**SOURCES[name])
+    whole = prepare(source, segment_seconds=0.8)
+    assert isinstance(convert(whole), Finished)
+    original, result = look(source), look(whole.output_file)
+    assert len(whole.checkpoints) >= 4
+    assert len(result.times) == len(original.times) == whole.checkpoints[-1].processed_frames
+    assert result.corrupt == 0
+    assert result.times == sorted(set(result.times))
+    for number in range(len(whole.checkpoints)):
+        resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
+        assert isinstance(convert(resumed), Finished)
+        assert digest(resumed.output_file) == digest(whole.output_file), f"from checkpoint {number}"
+        assert resumed.checkpoints == whole.checkpoints[number + 1 :]
+        assert not list(resumed.work_dir.glob("*.part"))
+
+
+def test_an_interrupted_run_redoes_at_most_one_segment(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = clips()
+    whole = prepare(source)
+    convert(whole)
+    expected = digest(whole.output_file)
+    shutil.rmtree(whole.work_dir)
+    context, attempts = prepare(source, crash_after=1), 0
+    while True:
+        attempts += 1
+        try:
+            assert isinstance(convert(context), Finished)
+            break
+        except SimulatedCrash:
+            context = context.resumed(crash_after=1)
+    assert attempts == len(whole.checkpoints) + 1
+    assert context.checkpoint == whole.checkpoints[-1]
+    assert digest(context.output_file) == expected
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
+def test_a_damaged_segment_is_made_again_and_no_other(
+    harm: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    first = prepare(clips())
+    convert(first)
+    expected = digest(first.output_file)
+    segments = sorted(first.work_dir.glob("segment-*"))
+    before = {path: path.stat().st_mtime_ns for path in segments}
+    victim = segments[1]
+    content = victim.read_bytes()
+    match harm:
+        case "changed":
+            victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case "cut":
+            victim.write_bytes(content[:100])
+        case _:
+            victim.unlink()
+    again = first.resumed()
+    assert isinstance(convert(again), Finished)
+    assert digest(again.output_file) == expected
+    assert [path for path in segments if path.stat().st_mtime_ns != before[path]] == [victim]
+    assert len(again.checkpoints) == 1
+
+
+def test_damaged_sound_is_made_again(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    first = prepare(clips())
+    convert(first)
+    expected = digest(first.output_file)
+    (first.work_dir / "sound.mp4").write_bytes(b"")
+    again = first.resumed()
+    assert isinstance(convert(again), Finished)
+    assert digest(again.output_file) == expected
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_once_all_is_encoded_only_the_join_is_done_again(
+    output: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    first = prepare(clips(seconds=2), output)
+    convert(first)
+    expected = digest(first.output_file)
+    again = first.resumed()
+    assert isinstance(convert(again), Finished)
+    assert digest(again.output_file) == expected
+    assert again.checkpoints == []
+    assert {message for _, message in again.reports} == {"joining"}
+
+
+def test_other_options_start_anew(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    first = prepare(clips(), crash_after=3)
+    with pytest.raises(SimulatedCrash):
+        convert(first)
+    second = prepare(clips(), crf=40)
+    second.checkpoint = first.checkpoint
+    assert isinstance(convert(second), Finished)
+    fresh = prepare(clips(), "fresh.mp4", crf=40)
+    convert(fresh)
+    assert second.checkpoints == fresh.checkpoints
+    assert digest(second.output_file) == digest(fresh.output_file)
+
+
+def test_another_input_starts_anew(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], look: Callable[..., Any]
+) -> None:
+    first = prepare(clips(), crash_after=3)
+    with pytest.raises(SimulatedCrash):
+        convert(first)
+    other = prepare(clips(seconds=3, audio=""))
+    other.checkpoint = first.checkpoint
+    outcome = convert(other)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == len(look(other.output_file).times) == 75
+    assert not (other.work_dir / "sound.mp4").exists()
+
+
+def test_a_checkpoint_of_somebody_else_is_ignored(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(clips())
+    context.checkpoint = Checkpoint(processed_frames=5, data={"version": 0, "chunks": [1, 2]})
+    assert isinstance(convert(context), Finished)
+
+
+@pytest.mark.parametrize("stop_after", [0, 20, 230, 290])
+def test_it_goes_home_when_asked_and_leaves_nothing_unfinished(
+    stop_after: int, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    whole = prepare(clips())
+    convert(whole)
+    expected = digest(whole.output_file)
+    whole.output_file.unlink()
+    shutil.rmtree(whole.work_dir)
+    context = prepare(clips(), stop_after=stop_after)
+    assert isinstance(convert(context), Stopped)
+    assert not context.output_part.exists()
+    left = {path.name for path in context.work_dir.iterdir()}
+    assert left == set(context.checkpoint.temp_files if context.checkpoint else ())
+    again = context.resumed()
+    assert isinstance(convert(again), Finished)
+    assert digest(again.output_file) == expected

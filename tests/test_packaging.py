@@ -1,0 +1,107 @@
+"""The package list, the folders on disk and the links for type checkers agree, so nothing is left out of the wheel."""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def setuptools_table(root: Path) -> dict[str, Any]:
+    with (root / "pyproject.toml").open("rb") as file:
+        table: dict[str, Any] = tomllib.load(file)["tool"]["setuptools"]
+    return table
+
+
+def folder_of(package: str, table: dict[str, Any]) -> str:
+    """`tasktrail.handlers.video_convert` → handlers/video_convert, by the longest mapped prefix."""
+    head, tail = package, ""
+    while head not in table["package-dir"] and "." in head:
+        head, _, last = head.rpartition(".")
+        tail = f"/{last}{tail}"
+    mapped: str = table["package-dir"].get(head, head)
+    return mapped + tail
+
+
+def files(root: Path, folder: str) -> Iterator[Path]:
+    for where, _, names in os.walk(root / folder):
+        yield from (Path(where, name) for name in names if "__pycache__" not in where)
+
+
+def disagreements(root: Path) -> list[str]:
+    """Source files no listed package takes along, listed packages without a folder, rooms without their link."""
+    table = setuptools_table(root)
+    listed = {folder_of(package, table): package for package in table["packages"]}
+    found = [
+        f"{package} has no {folder}/__init__.py"
+        for folder, package in listed.items()
+        if not (root / folder / "__init__.py").is_file()
+    ]
+    for folder in {path.split("/")[0] for path in listed}:
+        for path in files(root, folder):
+            if path.parent.relative_to(root).as_posix() not in listed:
+                found.append(f"{path.relative_to(root)} is in no listed package")
+            elif path.suffix != ".py" and path.name != "py.typed" and not ships(path, root, table, listed):
+                found.append(f"{path.relative_to(root)} is data that no package-data entry takes along")
+    for room in table["package-dir"].values():
+        link = root / "tasktrail" / room
+        if not link.is_symlink() or link.readlink() != Path("..", room):
+            found.append(f"tasktrail/{room} is not a link to ../{room}")
+    return sorted(found)
+
+
+def ships(path: Path, root: Path, table: dict[str, Any], listed: dict[str, str]) -> bool:
+    package = listed[path.parent.relative_to(root).as_posix()]
+    return any(path.match(pattern) for pattern in table.get("package-data", {}).get(package, []))
+
+
+def test_every_source_file_is_packaged_and_every_room_is_linked() -> None:
+    assert disagreements(ROOT) == []
+
+
+def test_nothing_makes_the_tests_a_package() -> None:
+    assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+@pytest.fixture
+def small_tree(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.setuptools]\npackages = ["tasktrail", "tasktrail.events", "tasktrail.events.log"]\n'
+        '[tool.setuptools.package-dir]\n"tasktrail.events" = "events"\n'
+    )
+    for folder in ("tasktrail", "events", "events/log"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "tasktrail" / "events").symlink_to("../events")
+    return tmp_path
+
+
+def test_a_tree_in_step_has_no_disagreements(small_tree: Path) -> None:
+    assert disagreements(small_tree) == []
+
+
+def test_a_nested_package_that_is_not_listed_is_found(small_tree: Path) -> None:
+    (small_tree / "events" / "more").mkdir()
+    (small_tree / "events" / "more" / "__init__.py").touch()
+    assert disagreements(small_tree) == ["events/more/__init__.py is in no listed package"]
+
+
+def test_a_listed_package_without_a_folder_is_found(small_tree: Path) -> None:
+    (small_tree / "events" / "log" / "__init__.py").unlink()
+    assert disagreements(small_tree) == ["tasktrail.events.log has no events/log/__init__.py"]
+
+
+def test_data_that_no_package_takes_along_is_found(small_tree: Path) -> None:
+    (small_tree / "events" / "schema.sql").touch()
+    assert disagreements(small_tree) == ["events/schema.sql is data that no package-data entry takes along"]
+
+
+def test_a_missing_or_wrong_link_is_found(small_tree: Path) -> None:
+    (small_tree / "tasktrail" / "events").unlink()
+    assert disagreements(small_tree) == ["tasktrail/events is not a link to ../events"]
+    (small_tree / "tasktrail" / "events").symlink_to("../tasktrail")
+    assert disagreements(small_tree) == ["tasktrail/events is not a link to ../events"]

@@ -1,0 +1,90 @@
+"""Modules and functions stay small, and Structs keep annotations that msgspec can read."""
+
+import ast
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("actors", "events", "handlers", "projections", "tasktrail")
+MODULE_LINES = 300
+TEST_MODULE_LINES = 500
+FUNCTION_LINES = 60
+
+
+def sources(root: Path, *folders: str) -> Iterator[Path]:
+    """Python files below the folders; the links inside tasktrail/ are not followed."""
+    for folder in folders:
+        for where, _, files in os.walk(root / folder):
+            yield from (Path(where, file) for file in sorted(files) if file.endswith(".py"))
+
+
+def too_long(path: Path, limit: int) -> list[str]:
+    """A module beyond the limit whose docstring has no line `Length: <the reason>`, and functions beyond theirs."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    lines = len(text.splitlines())
+    doc = ast.get_docstring(tree) or ""
+    excused = any(line.startswith("Length: ") for line in doc.splitlines())
+    found = [f"{path}: {lines} lines"] if lines > limit and not excused else []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            size = (node.end_lineno or node.lineno) - node.lineno + 1
+            if size > FUNCTION_LINES:
+                found.append(f"{path}:{node.lineno}: {node.name} has {size} lines")
+    return found
+
+
+def structs_with_text_annotations(paths: list[Path]) -> list[str]:
+    """Files that define a Struct, directly or through a base in another file, and postpone their annotations."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    bases = {
+        node.name: {ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases}
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    structs = {"Struct"}
+    while more := {name for name, above in bases.items() if above & structs} - structs:
+        structs |= more
+    return [
+        str(path)
+        for path, tree in trees.items()
+        if any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+        and any(isinstance(node, ast.ClassDef) and node.name in structs for node in ast.walk(tree))
+    ]
+
+
+def test_modules_and_functions_fit_a_reader() -> None:
+    rooms = [line for path in sources(ROOT, *ROOMS) for line in too_long(path, MODULE_LINES)]
+    tests = [line for path in sources(ROOT, "tests") for line in too_long(path, TEST_MODULE_LINES)]
+    assert rooms + tests == []
+
+
+def test_no_file_with_structs_postpones_its_annotations() -> None:
+    assert structs_with_text_annotations(list(sources(ROOT, *ROOMS, "tests"))) == []
+
+
+def test_a_long_module_is_found_unless_it_says_why(tmp_path: Path) -> None:
+    long, excused = tmp_path / "long.py", tmp_path / "excused.py"
+    long.write_text('"""Long."""\n' + "x = 1\n" * 300)
+    excused.write_text('"""Long.\n\nLength: one table, kept in one place.\n"""\n' + "x = 1\n" * 300)
+    assert too_long(long, MODULE_LINES) == [f"{long}: 301 lines"]
+    assert too_long(excused, MODULE_LINES) == []
+
+
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+def test_a_long_function_is_found(tmp_path: Path, keyword: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(f"{keyword} f():\n" + "    x = 1\n" * 60)
+    assert too_long(path, MODULE_LINES) == [f"{path}:1: f has 61 lines"]
+
+
+def test_postponed_annotations_are_found_through_a_base_in_another_file(tmp_path: Path) -> None:
+    base, derived, free = tmp_path / "base.py", tmp_path / "derived.py", tmp_path / "free.py"
+    base.write_text("import msgspec\nclass Base(msgspec.Struct): ...")
+    derived.write_text("from __future__ import annotations\nfrom base import Base\nclass Derived(Base, tag='x'): ...")
+    free.write_text("from __future__ import annotations\nclass Plain: ...")
+    assert structs_with_text_annotations([base, derived, free]) == [str(derived)]
