@@ -1,0 +1,73 @@
+"""Routes about the service: numbers, types, checks, and whether it is there."""
+
+import threading
+
+import msgspec
+from litestar import Router, get
+from litestar.di import NamedDependency
+
+from ..events.errors import NotReady
+from ..projections import Stats, Verification
+from ..surface import TypeInfo
+from .desk import Desk
+from .parameters import MinPosition
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Commands are accepted; the log ends at `position`."""
+
+    ready: bool
+    position: int
+
+
+@get("/v1/stats")
+async def get_stats(desk: NamedDependency[Desk], min_position: MinPosition = 0) -> Stats:
+    """Numbers over all tasks."""
+    return await desk.read(min_position, desk.service.stats)
+
+
+@get("/v1/types")
+async def get_types(desk: NamedDependency[Desk]) -> list[TypeInfo]:
+    """The task types there are handlers for, with the JSON schema of their options."""
+    return await desk.ask(desk.service.types)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@get("/v1/verify")
+async def verify(desk: NamedDependency[Desk]) -> Verification:
+    """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
+
+    def verifying() -> Verification:
+        if not _one_at_a_time.acquire(blocking=False):
+            raise NotReady("Another check is running", remedy="Wait until it is done.")
+        try:
+            return desk.service.verify()
+        finally:
+            _one_at_a_time.release()
+
+    return await desk.ask(verifying)
+
+
+@get("/healthz")
+async def healthz() -> Health:
+    """Whether the process answers."""
+    return Health()
+
+
+@get("/readyz")
+async def readyz(desk: NamedDependency[Desk]) -> Readiness:
+    """Whether commands are accepted."""
+    if not desk.service.ready:
+        raise NotReady("The service does not accept commands now")
+    return Readiness(ready=True, position=desk.service.watermark.position)
+
+
+router = Router("/", route_handlers=[get_stats, get_types, verify, healthz, readyz])

@@ -1,0 +1,89 @@
+"""Routes that ask about tasks. Answers come from the views; `min_position` makes them wait for a write of your own."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Router, get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from ..events import Task
+from ..events.errors import NotYet
+from ..projections import TaskFilters
+from .desk import Desk
+from .parameters import AsOf, MinPosition, TaskId, point
+
+Values = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
+Text = Annotated[str | None, QueryParameter()]
+Sort = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
+
+
+class TaskPage(msgspec.Struct, frozen=True):
+    """One page of tasks, and how many there are in all."""
+
+    tasks: list[Task]
+    total: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a task is."""
+
+    task_id: int
+    progress: float
+    """Percent."""
+    message: str
+
+
+@get("/v1/tasks")
+async def list_tasks(
+    request: Request[Any, Any, Any],
+    desk: NamedDependency[Desk],
+    status: Values = None,
+    type: Values = None,  # noqa: A002 - the field's name
+    user_id: Values = None,
+    document_id: Values = None,
+    parent_task_id: Values = None,
+    search: Text = None,
+    sort: Sort = None,
+    limit: Text = None,
+    offset: Text = None,
+    as_of: AsOf = None,
+    min_position: MinPosition = 0,
+) -> TaskPage:
+    """Tasks that fit the filters, a page of them."""
+    # The filters are checked where they are at home; the parameters above are for the description.
+    given = request.query_params.dict()
+    texts = {name: ",".join(map(str, values)) for name, values in given.items() if name != "min_position"}
+    tasks, total = await desk.read(min_position, desk.service.list_tasks, TaskFilters.parse(texts))
+    return TaskPage(tasks, total)
+
+
+@get("/v1/tasks/{task_id:int}")
+async def get_task(
+    desk: NamedDependency[Desk], task_id: TaskId, as_of: AsOf = None, min_position: MinPosition = 0
+) -> Task:
+    """One task, now or as of an earlier moment."""
+    moment = point(as_of)
+    return await desk.read(min_position, lambda: desk.service.get_task(task_id, as_of=moment))
+
+
+@get("/v1/tasks/{task_id:int}/progress")
+async def get_progress(desk: NamedDependency[Desk], task_id: TaskId, min_position: MinPosition = 0) -> Progress:
+    """How far a task is."""
+    percent, message = await desk.read(min_position, desk.service.get_task_progress, task_id)
+    return Progress(task_id, percent, message)
+
+
+@get("/v1/tasks/{task_id:int}/why")
+async def why(task_id: TaskId) -> None:
+    """Why a task is not running."""
+    raise NotYet(f"Why task {task_id} waits cannot be told yet")
+
+
+@get("/v1/queue")
+async def queue() -> None:
+    """What waits, in the order in which it will run."""
+    raise NotYet("The queue cannot be shown yet")
+
+
+router = Router("/", route_handlers=[list_tasks, get_task, get_progress, why, queue])
