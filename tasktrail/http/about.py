@@ -1,13 +1,15 @@
 """Routes about the service: numbers, types, checks, and whether it is there."""
 
-import threading
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from litestar import Router, get
+from litestar import get
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 
 from ..events.errors import NotReady
-from ..projections import Stats, Verification
+from ..projections import Stats
 from ..surface import TypeInfo
 from .desk import Desk
 from .parameters import MinPosition
@@ -38,20 +40,17 @@ async def get_types(desk: NamedDependency[Desk]) -> list[TypeInfo]:
     return await desk.ask(desk.service.types)
 
 
-_one_at_a_time = threading.Lock()
-
-
 @get("/v1/verify")
-async def verify(desk: NamedDependency[Desk]) -> Verification:
+async def verify(desk: NamedDependency[Desk]) -> Any:
     """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
 
-    def verifying() -> Verification:
-        if not _one_at_a_time.acquire(blocking=False):
+    def verifying() -> Any:
+        if not desk.verifying.acquire(blocking=False):
             raise NotReady("Another check is running", remedy="Wait until it is done.")
         try:
             return desk.service.verify()
         finally:
-            _one_at_a_time.release()
+            desk.verifying.release()
 
     return await desk.ask(verifying)
 
@@ -70,4 +69,4 @@ async def readyz(desk: NamedDependency[Desk]) -> Readiness:
     return Readiness(ready=True, position=desk.service.watermark.position)
 
 
-router = Router("/", route_handlers=[get_stats, get_types, verify, healthz, readyz])
+ROUTES: Sequence[HTTPRouteHandler] = (get_stats, get_types, verify, healthz, readyz)

@@ -1,10 +1,11 @@
 """Routes that change something. Each answers when the command is durable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from litestar import Request, Router, post
+from litestar import Request, post
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 
 from ..events import Accepted, CancelTask, RetryTask, StartTask, TasktrailError
 from .decode import MAX_BODY, MAX_COMMAND, Item, decode_array, decode_command, decode_create, decode_on_task, is_array
@@ -74,4 +75,4 @@ async def retry_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId
     return await _one(desk, lambda: decode_on_task(RetryTask, task_id, body))
 
 
-router = Router("/", route_handlers=[send_commands, create_task, start_task, cancel_task, retry_task])
+ROUTES: Sequence[HTTPRouteHandler] = (send_commands, create_task, start_task, cancel_task, retry_task)

@@ -1,7 +1,7 @@
 """Bytes of a request → commands, or the typed error that says what is wrong with them.
 
-Every way in which bytes can be bad ends here: broken JSON, bad UTF-8, endless nesting, unknown or missing fields, values
-out of bounds. In an array each command stands for itself.
+Every way in which bytes can be bad ends here: broken JSON, bad UTF-8, endless nesting, unknown or missing fields,
+values out of bounds. In an array each command stands for itself.
 """
 
 import re
@@ -21,14 +21,15 @@ MAX_COMMANDS = 10_000
 """Commands in one array."""
 
 Item: TypeAlias = TaskCommand | TasktrailError
+T = TypeVar("T")
 C = TypeVar("C", bound=msgspec.Struct)
 
 _KINDS: tuple[type[Any], ...] = get_args(TaskCommand)
 KNOWN = tuple(str(kind.__struct_config__.tag) for kind in _KINDS)
 _command: msgspec.json.Decoder[TaskCommand] = msgspec.json.Decoder(TaskCommand)
-_create = msgspec.json.Decoder(CreateTask)
-_array = msgspec.json.Decoder(list[msgspec.Raw])
-_object = msgspec.json.Decoder(dict[str, Any])
+_create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
+_array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+_object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`")
 
 
@@ -67,7 +68,7 @@ def decode_create(body: bytes) -> CreateTask:
 
 def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
     """A command on the task that the path names. The body may be empty or hold the other fields."""
-    fields: dict[str, Any] = _decode(body, _object) if body.strip() else {}
+    fields = _decode(body, _object) if body.strip() else {}
     if fields.setdefault("task_id", task_id) != task_id:
         raise InvalidValue(f"task_id: the path names task {task_id}", field="task_id")
     fields.setdefault("command", kind.__struct_config__.tag)
@@ -77,7 +78,7 @@ def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
         raise refusal(error) from error
 
 
-def _decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if len(body) > MAX_COMMAND:
         raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
     try:

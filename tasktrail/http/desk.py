@@ -1,6 +1,7 @@
 """Between the event loop and the service: everything that may block runs in threads of its own."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
@@ -15,6 +16,8 @@ ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
 CATCH_UP_WITHIN = 10.0
 """Seconds the views may lag behind a position that a reader wants to see."""
+SETTLE_WITHIN = 2.0
+"""Seconds they may lag behind our own answers before a reader who asked for nothing gets what there is."""
 ANNOUNCED_WITHIN = 1.0
 """Seconds between the answer to a command and the moment when everybody can know its position."""
 _THREADS = 8
@@ -29,6 +32,9 @@ class Desk:
     def __init__(self, service: Served) -> None:
         self.service = service
         self.feed = Feed(service)
+        self.verifying = threading.Lock()
+        self._acknowledged = 0
+        """The last position that was answered to a command here."""
         self._threads = ThreadPoolExecutor(_THREADS, "http")
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -36,11 +42,13 @@ class Desk:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Ask the views, once they have reached `min_position`."""
+        """Ask the views, once they have reached `min_position` and, if they can, all that was acknowledged here."""
 
         def reading() -> T:
             if min_position:
                 self._reach(min_position)
+            elif self._acknowledged:
+                self.service.catch_up(self._acknowledged, SETTLE_WITHIN)
             return function(*args)
 
         return await self.ask(reading)
@@ -84,10 +92,13 @@ class Desk:
 
         items = await self.ask(hand_over)
         try:
-            answers = iter(await asyncio.wait_for(answered, ANSWER_WITHIN))
+            answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
         except TimeoutError:
             raise _unanswered(items) from None
-        return [item if isinstance(item, TasktrailError) else next(answers) for item in items]
+        positions = [answer.position for answer in answers if isinstance(answer, Accepted)]
+        self._acknowledged = max([self._acknowledged, *positions])
+        following = iter(answers)
+        return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
     def close(self) -> None:
         """End the streams and let no more thread begin."""
@@ -97,13 +108,5 @@ class Desk:
 
 def _unanswered(items: Sequence[Item]) -> OutcomeUnknown:
     ids = [item.command_id or "(none)" for item in items if not isinstance(item, TasktrailError)]
-    shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-    return OutcomeUnknown(f"No answer within {ANSWER_WITHIN:g} s to the command with id {shown}", field="command_id")
-
-
-def only(answers: list[Accepted | TasktrailError]) -> Accepted:
-    """The answer to a single command. Raises the refusal."""
-    answer = answers[0]
-    if isinstance(answer, TasktrailError):
-        raise answer
-    return answer
+    more = f" and {len(ids) - 1} more" if ids[1:] else ""
+    return OutcomeUnknown(f"No answer within {ANSWER_WITHIN:g} s to the command with id {ids[0]}{more}")

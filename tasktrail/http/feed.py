@@ -89,12 +89,12 @@ class Feed:
         start = bisect_right(self._ring, position, key=lambda one: one.position)
         return list(islice(self._ring, start, start + BATCH))
 
-    async def wait(self, position: int, timeout: float) -> bool:
-        """Wait for something beyond `position`, or for the end; whether either came within `timeout` seconds."""
+    async def wait(self, position: int, patience: float) -> bool:
+        """Wait for something beyond `position`, or for the end; whether either came within `patience` seconds."""
         if position < self._end or self.closed:
             return True
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            await asyncio.wait_for(self._changed.wait(), patience)
         except TimeoutError:
             return False
         return True
@@ -122,7 +122,7 @@ class Feed:
                 if lines:
                     position = lines[-1].position
                     loop.call_soon_threadsafe(self._publish, wanted, lines)
-            except Exception:  # noqa: BLE001 - a stream must outlive one bad read; a closed loop ends it below
+            except Exception:  # a stream must outlive one bad read
                 if loop.is_closed() or not wanted.is_set():
                     return
                 log.exception("new records could not be read", position=position)

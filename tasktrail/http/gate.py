@@ -25,7 +25,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through or answer it with a problem."""
-        error = self._objection(scope) if scope["type"] == "http" else None
+        error = self._objection(scope)
         if error is None:
             await self._app(scope, receive, send)
         else:
@@ -33,7 +33,7 @@ class Gate:
 
     def _objection(self, scope: Any) -> TasktrailError | None:
         server = scope.get("server")
-        if server is None or server[1] is None:
+        if scope["type"] != "http" or server is None or server[1] is None:
             return None
         headers = {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
         host = headers.get(b"host", b"").decode("latin-1").lower()

@@ -1,9 +1,12 @@
 """Routes that give recorded events: of one task, or of all; as they are, or as a stream that goes on."""
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from litestar import Request, Response, Router, get
+from litestar import Request, Response, get
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
@@ -76,9 +79,9 @@ async def _stream(request: Asked, desk: Desk, span: Span) -> Stream:
 
 
 def _position(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+    if not re.fullmatch("[0-9]{1,15}", text):
         raise InvalidValue(f"Last-Event-ID: {text!r} is not a position", field="Last-Event-ID")
     return int(text)
 
 
-router = Router("/", route_handlers=[get_log, get_events])
+ROUTES: Sequence[HTTPRouteHandler] = (get_log, get_events)

@@ -33,12 +33,15 @@ def point(text: str | None) -> Point | None:
     """The moment that `as_of` names. Raises `InvalidValue`."""
     if not text:
         return None
-    # An unescaped `+` of a time zone arrives as a space.
-    text = text[:11] + text[11:].replace(" ", "+")
     try:
-        return msgspec.convert({"as_of": text}, _Moment, strict=False).as_of
+        return msgspec.convert({"as_of": unescaped(text)}, _Moment, strict=False).as_of
     except msgspec.ValidationError as error:
         raise InvalidValue(f"as_of: {text!r} is neither a position nor a time with zone", field="as_of") from error
+
+
+def unescaped(moment: str) -> str:
+    """The `+` of a time zone, which arrives as a space when it was not escaped."""
+    return moment[:11] + moment[11:].replace(" ", "+")
 
 
 def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -52,4 +55,6 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
 def _unknown(name: str, known: list[str]) -> TasktrailError:
     near = get_close_matches(name, known, n=1)
     hint = f"; did you mean `{near[0]}`?" if near else ""
-    return Malformed(f"There is no parameter `{name}` here{hint}", field=name)
+    return Malformed(
+        f"There is no parameter `{name}` here{hint}", field=name, remedy="GET /openapi.json lists the parameters."
+    )

@@ -55,10 +55,10 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
             first = error.extra[0]
             field = str(first.get("key", ""))
             return _answer(InvalidValue(f"{field}: {first.get('message', error.detail)}", field=field))
-        case status if status < 500:
-            return _answer(BadRequest(error.detail))
-        case _:
+        case 500:
             return _fault(request, error)
+        case _:
+            return _answer(BadRequest(error.detail))
 
 
 def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
@@ -67,7 +67,7 @@ def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
 
 
 HANDLERS: ExceptionHandlersMap = {
-    TasktrailError: _typed,  # type: ignore[dict-item]  # Litestar's map wants handlers of plain Exception
-    HTTPException: _framework,  # type: ignore[dict-item]  # likewise
+    TasktrailError: _typed,
+    HTTPException: _framework,
     Exception: _fault,
 }

@@ -66,9 +66,9 @@ async def _batches(desk: Desk, span: Span) -> AsyncIterator[Sequence[Line]]:
     with desk.feed.following():
         while not desk.feed.closed and loop.time() < deadline:
             known = desk.service.watermark.position
-            lines = desk.feed.after(position)
-            if lines is None:
-                lines = await _read(desk, span, position, BATCH)
+            ready = desk.feed.after(position)
+            lines = await _read(desk, span, position, BATCH) if ready is None else ready
+            if ready is None:
                 position = max(position, known) if span.task_id else position
             if lines:
                 position = max(position, lines[-1].position)

@@ -1,17 +1,19 @@
 """Routes that ask about tasks. Answers come from the views; `min_position` makes them wait for a write of your own."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
-from litestar import Request, Router, get
+from litestar import get
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from ..events import Task
 from ..events.errors import NotYet
 from ..projections import TaskFilters
 from .desk import Desk
-from .parameters import AsOf, MinPosition, TaskId, point
+from .parameters import AsOf, MinPosition, TaskId, point, unescaped
 
 Values = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
 Text = Annotated[str | None, QueryParameter()]
@@ -36,7 +38,6 @@ class Progress(msgspec.Struct, frozen=True):
 
 @get("/v1/tasks")
 async def list_tasks(
-    request: Request[Any, Any, Any],
     desk: NamedDependency[Desk],
     status: Values = None,
     type: Values = None,  # noqa: A002 - the field's name
@@ -51,10 +52,22 @@ async def list_tasks(
     min_position: MinPosition = 0,
 ) -> TaskPage:
     """Tasks that fit the filters, a page of them."""
-    # The filters are checked where they are at home; the parameters above are for the description.
-    given = request.query_params.dict()
-    texts = {name: ",".join(map(str, values)) for name, values in given.items() if name != "min_position"}
-    tasks, total = await desk.read(min_position, desk.service.list_tasks, TaskFilters.parse(texts))
+    # The values are checked where filters are at home: their errors are the same from everywhere.
+    filters = TaskFilters.parse(
+        {
+            "status": ",".join(status or ()),
+            "type": ",".join(type or ()),
+            "user_id": ",".join(user_id or ()),
+            "document_id": ",".join(document_id or ()),
+            "parent_task_id": ",".join(parent_task_id or ()),
+            "search": search or "",
+            "sort": sort or "",
+            "limit": limit or "",
+            "offset": offset or "",
+            "as_of": unescaped(as_of or ""),
+        }
+    )
+    tasks, total = await desk.read(min_position, desk.service.list_tasks, filters)
     return TaskPage(tasks, total)
 
 
@@ -86,4 +99,4 @@ async def queue() -> None:
     raise NotYet("The queue cannot be shown yet")
 
 
-router = Router("/", route_handlers=[list_tasks, get_task, get_progress, why, queue])
+ROUTES: Sequence[HTTPRouteHandler] = (list_tasks, get_task, get_progress, why, queue)
