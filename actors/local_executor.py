@@ -128,6 +128,7 @@ class LocalExecutor:
     def close(self, timeout: float) -> None:
         """See `Executor`."""
         if not self._thread.is_alive():
+            self.reactor.dispose()
             return
         self.reactor.post(self._kill_all)
         self.reactor.at(timeout, self._kill_keepers)

@@ -7,10 +7,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TypeAlias
 
+import structlog
+
 Call: TypeAlias = Callable[[], None]
+
+log = structlog.get_logger(__name__)
 
 
 class Reactor:
@@ -30,6 +35,8 @@ class Reactor:
         self._posted: deque[Call] = deque()
         self._finished = False
         self._thread = 0
+        self._ringing = threading.Lock()
+        self._rope_open = True
         self._bell, self._rope = os.pipe()
         os.set_blocking(self._bell, False)
         os.set_blocking(self._rope, False)
@@ -39,25 +46,38 @@ class Reactor:
         """Work until `finish`; then let go of everything."""
         self._thread = threading.get_ident()
         while not self._finished:
-            for key, _ in self._selector.select(self._until_next()):
-                key.data()
-            self._run_posted()
-            self._run_due()
-            self._after_turn()
-        self._selector.close()
-        os.close(self._bell)
-        os.close(self._rope)
+            try:
+                self._turn()
+            except Exception:
+                log.exception("reactor_call_failed")  # one broken pipe must not silence all the others
+        self.dispose()
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._until_next()):
+            key.data()
+        self._run_posted()
+        self._run_due()
+        self._after_turn()
 
     def finish(self) -> None:
         """Let `run` return after this turn. From the reactor's thread."""
         self._finished = True
+
+    def dispose(self) -> None:
+        """Let go of everything; `run` does it by itself."""
+        self._selector.close()
+        with self._ringing:
+            if self._rope_open:
+                self._rope_open = False
+                os.close(self._bell)
+                os.close(self._rope)
 
     def inside(self) -> bool:
         """Whether the caller is in the reactor's thread."""
         return threading.get_ident() == self._thread
 
     def post(self, call: Call) -> None:
-        """Call it soon. From any thread."""
+        """Call it soon; never, when `run` has returned. From any thread."""
         self._posted.append(call)
         if not self.inside():
             self._ring()
@@ -97,10 +117,10 @@ class Reactor:
             heapq.heappop(self._moments)[2]()
 
     def _ring(self) -> None:
-        try:
-            os.write(self._rope, b"x")
-        except BlockingIOError:
-            return  # it rings already
+        with self._ringing:
+            if self._rope_open:
+                with suppress(BlockingIOError):  # it rings already
+                    os.write(self._rope, b"x")
 
     def _rung(self) -> None:
         os.read(self._bell, 4096)

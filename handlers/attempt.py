@@ -51,6 +51,10 @@ def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
         return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
     if task_type.needs_output or task_type.needs_input:
         Path(run.work_dir).mkdir(parents=True, exist_ok=True)
+    if task_type.needs_output:
+        # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
+        # into it would change the output in place.
+        remove_part(Path(run.output_file), run.task_id)
     context = AttemptContext(run, options, line)
     try:
         return judge(task_type.handle(context), stop_wanted=line.stop_wanted())

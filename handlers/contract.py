@@ -114,8 +114,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     resumable: bool = False
     needs_input: bool = True
     needs_output: bool = True
-    grace: float = 0.5
-    """Seconds between the wish to stop and the kill."""
+    grace: float | None = None
+    """Seconds between the wish to stop and the kill; none: what the configuration says."""
 
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -133,7 +133,7 @@ def handler(
     resumable: bool = False,
     needs_input: bool = True,
     needs_output: bool = True,
-    grace: float = 0.5,
+    grace: float | None = None,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`.
 

@@ -31,7 +31,7 @@ def main() -> None:
     inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[5:7])
     command = [str(os.getpid()) if part == KEEPER_PID else part for part in sys.argv[7:]]
     for fd in (lifeline, status, *private):
-        os.set_inheritable(fd, False)  # noqa: FBT003 - positional only
+        os.set_inheritable(fd, False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":

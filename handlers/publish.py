@@ -74,6 +74,7 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
     ours = _identity(output_file)
     if ours and (_noted(note) == ours or _equal(part, output_file)):
         part.replace(output_file)
+        part.unlink(missing_ok=True)  # renaming a file onto itself changes nothing
         return
     if note:
         _write_note(note, _identity(part))

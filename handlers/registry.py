@@ -36,7 +36,7 @@ class Registry:
         """Add every type that the module or object has. Raises BrokenHandlers or DuplicateType."""
         try:
             target = resolve(home)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BrokenHandlers(f"Handlers of {home} cannot be loaded: {type(error).__name__}: {error}") from error
         found = list(_types_of(target, home))
         if not found:
@@ -84,8 +84,8 @@ def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:
         yield own, home
         return
     inside = f"{home}." if ":" in home else f"{home}:"
-    for name, value in getattr(target, "__dict__", {}).items():
-        task_type = getattr(value, "__tasktrail__", None)
+    for name in list(getattr(target, "__dict__", ())):
+        task_type = getattr(getattr(target, name, None), "__tasktrail__", None)
         if isinstance(task_type, TaskType):
             yield task_type, inside + name
 

@@ -31,7 +31,7 @@ def main() -> NoReturn:
     keeper, job, control, report = (int(argument) for argument in sys.argv[1:5])
     _guard(keeper)
     for fd in (job, control, report):
-        os.set_inheritable(fd, False)  # noqa: FBT003 - positional only
+        os.set_inheritable(fd, False)
     try:
         channel = Channel(job, control, report)
         setup = channel.start()

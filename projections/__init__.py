@@ -1,1 +1,21 @@
 """Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
+
+from .catch_up import Records, catch_up, rebuild
+from .errors import BeyondTheLog, ViewsFailed, ViewsGap
+from .filters import TaskFilters
+from .queries import TaskQueries
+from .stats import Stats
+from .views import TaskViews
+
+__all__ = [
+    "BeyondTheLog",
+    "Records",
+    "Stats",
+    "TaskFilters",
+    "TaskQueries",
+    "TaskViews",
+    "ViewsFailed",
+    "ViewsGap",
+    "catch_up",
+    "rebuild",
+]

@@ -97,3 +97,4 @@ def close(turn: Turn) -> None:
             _interrupt(turn, task, "the service was stopped while the attempt ran")
     state.running.clear()
     turn.record(0, ServiceStopped(), SCHEDULER)
+    state.closed = True

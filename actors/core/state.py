@@ -53,6 +53,7 @@ class SchedulerState:
         self.reserved = Reserved()
         self.slots = 0
         self.draining = False
+        self.closed = False
         self.tasks: dict[int, TaskState] = {}
         self.last_task_id = 0
         self.position = 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from ...events import CreateTask, RetryTask
+from ...events.errors import NotReady
 from . import commands, lifecycle, reports
 from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
@@ -35,6 +36,9 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
 def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     """What `message` leads to at `now`."""
     turn = Turn(state, now)
+    if state.closed:
+        _refuse(turn, message)
+        return Staged(turn.facts, turn.effects)
     match message:
         case Submit():
             commands.handle(turn, message)
@@ -56,6 +60,12 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
             reports.handle(turn, message)
     dispatch(turn)
     return Staged(turn.facts, turn.effects)
+
+
+def _refuse(turn: Turn, message: Message) -> None:
+    """After `Close` nothing is recorded any more: the service is as good as gone."""
+    if isinstance(message, Submit):
+        turn.answer(message.token, NotReady("The service has stopped"))
 
 
 def resume(state: SchedulerState, running: Mapping[int, Running], now: datetime) -> Staged:

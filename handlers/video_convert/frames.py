@@ -61,20 +61,31 @@ def _decode(source: Source, target: int | None) -> Iterator[tuple[int, VideoFram
         stream = picture_of(container, source.path.name)
         if target is not None:
             container.seek(target, stream=stream)
-        bad = good = 0
-        for packet in chain(_packets(container, stream, from_key=target is not None), [None]):
-            try:
-                decoded = stream.decode(packet)
-            except av.error.InvalidDataError as error:
-                bad += 1
-                if bad > _FORGIVEN + good // 4:
-                    raise DamagedInputError(f"{source.path.name}: {bad} packets cannot be decoded: {error}") from error
-                continue
-            good += 1
-            for frame in decoded:
-                moment = frame.pts if source.clock == "pts" else frame.dts
-                if moment is not None:
-                    yield moment, frame
+        packets = _packets(container, stream, from_key=target is not None)
+        last: int | None = None
+        for frame in _tolerant(stream, packets, source.path.name):
+            moment = frame.pts if source.clock == "pts" else frame.dts
+            if moment is None and source.clock == "dts" and last is not None:
+                # The last frames come out when no packet is left to lend them its time.
+                moment = last + max(1, round(1 / (source.rate * source.time_base)))
+            if moment is not None:
+                last = moment
+                yield moment, frame
+
+
+def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str) -> Iterator[VideoFrame]:
+    """Decode, and forgive some damage."""
+    bad = good = 0
+    for packet in chain(packets, [None]):
+        try:
+            frames = stream.decode(packet)
+        except av.error.InvalidDataError as error:
+            bad += 1
+            if bad > _FORGIVEN + good // 4:
+                raise DamagedInputError(f"{name}: {bad} packets cannot be decoded: {error}") from error
+            continue
+        good += 1
+        yield from frames
 
 
 def _packets(container: InputContainer, stream: VideoStream, *, from_key: bool) -> Iterator["av.Packet[VideoStream]"]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -58,9 +59,12 @@ def unnamed(names: Iterator[str] | tuple[str, ...], text: str) -> list[str]:
 
 
 def every_error(root: type[errors.TasktrailError]) -> Iterator[type[errors.TasktrailError]]:
-    """All below the root that stand in `events/errors.py`; what other tests have loaded must not matter."""
+    """All below the root that stand in a room's `errors.py`; what other tests have loaded must not matter."""
+    for room in ("actors", "handlers", "projections"):
+        if (ROOT / room / "errors.py").exists():
+            import_module(f"tasktrail.{room}.errors")
     for error in root.__subclasses__():
-        if error.__module__ == errors.__name__:
+        if re.fullmatch(r"tasktrail\.\w+\.errors", error.__module__):
             yield error
         yield from every_error(error)
 

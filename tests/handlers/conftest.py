@@ -1,8 +1,9 @@
 """Synthetic videos and a way to look at the results; both through PyAV, so that no ffmpeg has to be installed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import av
@@ -25,7 +26,7 @@ class Clip(NamedTuple):
 
     suffix: str = ".mp4"
     codec: str = "libx264"
-    options: dict[str, str] = {}
+    options: Mapping[str, str] = MappingProxyType({})
     seconds: float = 4
     audio: str = "aac"
     """Encoder of the sound; empty for none."""
@@ -52,7 +53,7 @@ def _pictures(clip: Clip) -> list[VideoFrame]:
     source = f"testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration={clip.seconds}"
     with av.open(source, "r", format="lavfi") as container:
         frames = list(container.decode(video=0))
-    kept = [f for n, f in enumerate(frames) if not clip.uneven or n % 7 not in (2, 3) and not 40 <= n < 62]
+    kept = [f for n, f in enumerate(frames) if not clip.uneven or (n % 7 not in (2, 3) and not 40 <= n < 62)]
     return [frame.reformat(format=clip.pixel_format) for frame in kept]
 
 

@@ -26,7 +26,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     },
     "uneven": {"suffix": ".mkv", "options": BFRAMES, "uneven": True},
     "one keyframe": {"options": {"g": "1000", "bf": "2"}, "audio": ""},
-    "times that jump back": {"suffix": ".avi", "codec": "mpeg4", "options": {"bf": "2", "g": "15"}, "audio": "mp3"},
+    "times that jump back": {"suffix": ".avi", "options": {"bf": "2", "g": "15"}, "audio": "mp3"},
+    "mpeg-2 without index": {"suffix": ".ts", "codec": "mpeg2video", "options": {"bf": "2", "g": "25"}, "audio": ""},
     "mpeg-2": {"suffix": ".mpg", "codec": "mpeg2video", "options": {"bf": "2", "g": "12"}, "audio": "mp2"},
     "flash": {"suffix": ".flv", "options": BFRAMES},
     "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
@@ -57,6 +58,7 @@ def at_checkpoint(done: RecordingContext[Any], number: int, folder: Path) -> Rec
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_resuming_from_any_checkpoint_gives_the_same_file(
+    *,
     name: str,
     clips: Callable[..., Path],
     prepare: Callable[..., Any],
@@ -138,10 +140,11 @@ def test_damaged_sound_is_made_again(
     assert digest(again.output_file) == expected
 
 
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
 def test_once_all_is_encoded_only_the_join_is_done_again(
-    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+    output: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    first = prepare(clips())
+    first = prepare(clips(seconds=2), output)
     convert(first)
     expected = digest(first.output_file)
     again = first.resumed()

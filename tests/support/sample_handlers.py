@@ -1,10 +1,269 @@
 """Task types for tests: well-behaved, broken, and hostile. Imported by workers, never by the product."""
 
-from typing import Any
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from tasktrail.handlers import TaskContext, handler
+import msgspec
+
+from tasktrail.events import Checkpoint
+from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
+from tasktrail.handlers.frames import AttemptProgressed, encode
+
+Context: TypeAlias = TaskContext[Any]
+pure: dict[str, Any] = {"needs_input": False, "needs_output": False}
 
 
-@handler("noop", needs_input=False, needs_output=False)
-def noop(_context: TaskContext[Any]) -> None:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of most types here."""
+
+    value: Any = None
+    shape: str = "plain"
+    count: int = 1
+
+
+# --- well-behaved --------------------------------------------------------------------------------------------------
+
+
+@handler("noop", **pure)
+def noop(_context: Context) -> None:
     """Do nothing."""
+
+
+@handler("echo", options=Wish, **pure)
+def echo(context: Context) -> Finished:
+    """Answer with what it was given."""
+    context.progress(100, "done")
+    checkpoint = context.checkpoint
+    return Finished(
+        result={"value": context.options.value, "frames": checkpoint.processed_frames if checkpoint else None},
+        message="echoed",
+    )
+
+
+@handler("write", options=Wish, needs_input=False)
+def write(context: Context) -> dict[str, int]:
+    """Write the value into the output."""
+    text = str(context.options.value)
+    context.output_part.write_text(text)
+    return {"size": len(text)}
+
+
+@handler("no_output", needs_input=False)
+def no_output(_context: Context) -> None:
+    """Say done without having written."""
+
+
+@handler("save", options=Wish, resumable=True, **pure)
+def save(context: Context) -> dict[str, int]:
+    """Save as many checkpoints as asked for."""
+    for number in range(context.options.count):
+        context.progress(number, "at work")
+        context.save_checkpoint(Checkpoint(processed_frames=number + 1), progress=float(number))
+    return {"saved": context.options.count}
+
+
+@handler("chatter", options=Wish, **pure)
+def chatter(context: Context) -> None:
+    """Report progress far too often."""
+    for number in range(context.options.count):
+        context.progress(number * 100 / context.options.count, f"step {number}")
+    context.progress(100, "last")
+
+
+@handler("patient", **pure)
+def patient(context: Context) -> Stopped:
+    """Work until asked to stop."""
+    context.progress(0, "waiting")
+    while not context.should_stop():
+        time.sleep(0.005)
+    return Stopped()
+
+
+@handler("temp", **pure)
+def temp(context: Context) -> dict[str, Any]:
+    """Make a temp file."""
+    path = context.temp_file("frame-", ".png")
+    return {"path": str(path), "there": path.exists(), "tmpdir": os.environ.get("TMPDIR")}
+
+
+@handler("environment", **pure)
+def environment(_context: Context) -> dict[str, str]:
+    """Answer with the environment."""
+    return dict(os.environ)
+
+
+@handler("hog", options=Wish, **pure)
+def hog(context: Context) -> dict[str, int]:
+    """Use memory and CPU for a moment."""
+    block = bytearray(context.options.count)
+    spun = sum(range(2_000_000))
+    return {"pid": os.getpid(), "size": len(block), "spun": spun}
+
+
+# --- broken --------------------------------------------------------------------------------------------------------
+
+
+@handler("answer", options=Wish, **pure)
+def answer(context: Context) -> Any:
+    """Return whatever is asked for."""
+    answers: dict[str, Any] = {
+        "number": 42,
+        "object": {"x": object()},
+        "path": {"x": Path("/")},
+        "huge": {"x": "x" * 100_000},
+        "nested": {"x": json.loads("[" * 400 + "]" * 400)},
+        "surrogate": {"x": "\udc80"},
+        "stopped": Stopped(),
+        "rejected": Rejected(reason="not a picture"),
+        "list": Finished(result=[1]),  # type: ignore[arg-type] # on purpose
+    }
+    return answers[context.options.shape]
+
+
+@handler("raise", options=Wish, **pure)
+def raise_(context: Context) -> None:
+    """Raise what is asked for."""
+
+    class BrokenText(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("even this")
+
+    errors: dict[str, BaseException] = {
+        "value": ValueError("no such codec"),
+        "long": ValueError("x" * 100_000),
+        "surrogate": ValueError("file \udcff"),
+        "empty": KeyError(),
+        "exit": SystemExit(3),
+        "interrupt": KeyboardInterrupt(),
+        "text": BrokenText(),
+    }
+    raise errors[context.options.shape]
+
+
+@handler("late", **pure)
+def late(context: Context) -> None:
+    """Leave a thread that goes on talking."""
+    threading.Thread(target=_talk_on, args=(context,), daemon=True).start()
+
+
+def _talk_on(context: Context) -> None:
+    while True:
+        context.save_checkpoint(Checkpoint())
+
+
+@handler("flood", **pure)
+def flood(_context: Context) -> dict[str, int]:
+    """Print far more than a pipe holds, to both streams."""
+    for _ in range(100):
+        print("o" * 10_000)
+        print("e" * 10_000, file=sys.stderr)
+    os.system("head -c 1000000 /dev/zero")
+    return {"printed": 3_000_000}
+
+
+# --- hostile -------------------------------------------------------------------------------------------------------
+
+
+@handler("die", options=Wish, **pure)
+def die(context: Context) -> None:
+    """End the whole worker."""
+    context.progress(1, "dying")
+    match context.options.shape:
+        case "exit":
+            print("last words", file=sys.stderr, flush=True)
+            os._exit(7)
+        case "abort":
+            os.abort()
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@handler("deaf", options=Wish, grace=0.2, **pure)
+def deaf(context: Context) -> None:
+    """Ignore every wish to stop."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    context.progress(0, str(os.getpid()))
+    while True:
+        time.sleep(0.05)
+
+
+@handler("hang", **pure)
+def hang(context: Context) -> None:
+    """Stop the own process, as a debugger would."""
+    context.progress(0, str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@handler("garbage", options=Wish, **pure)
+def garbage(context: Context) -> None:
+    """Write nonsense into the report pipe."""
+    nonsense = {
+        "noise": b"\x05\x00\x00\x00\xff\xff\xff\xff\xff",
+        "huge": b"\xff\xff\xff\x7f" + b"x" * 100,
+        "wrong": encode(AttemptProgressed(context.task_id, context.attempt + 1, 5.0)),
+    }
+    os.write(int(sys.argv[4]), nonsense[context.options.shape])
+    while True:
+        time.sleep(0.05)
+
+
+_DAEMON = """
+import os, sys, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+print(os.getpid(), flush=True)
+os.closerange(0, 3)
+time.sleep(600)
+"""
+
+
+@handler("parent", options=Wish, grace=0.2, **pure)
+def parent(context: Context) -> None:
+    """Start children of the asked shape, say their pids, and hang on to them."""
+    context.progress(0, json.dumps([os.getpid(), os.getppid(), *children(context.options)]))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(0.05)
+
+
+@handler("leave", options=Wish, **pure)
+def leave(context: Context) -> dict[str, Any]:
+    """Start children of the asked shape and end without them."""
+    return {"pids": [os.getpid(), *children(context.options)]}
+
+
+def children(options: Wish) -> list[int]:
+    """Process ids of the children, and of theirs."""
+    pids: list[int] = []
+    for _ in range(options.count):
+        pids += _child(options.shape)
+    return pids
+
+
+def _child(shape: str) -> list[int]:
+    if shape == "daemon":
+        return [int(subprocess.run([sys.executable, "-c", _DAEMON], stdout=subprocess.PIPE, check=True).stdout)]
+    script = {
+        "plain": "echo; exec sleep 600",
+        "deaf": "trap '' TERM; echo; while :; do sleep 600; done",
+        "session": "echo; exec sleep 600",
+        "grandchild": "sleep 600 & echo $!; wait",
+        "bare": "sleep 600 & echo $!; wait",
+    }[shape]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=shape in ("session", "grandchild", "bare"),
+        env={} if shape == "bare" else None,
+    )
+    assert process.stdout is not None
+    return [process.pid, *map(int, process.stdout.readline().split())]

@@ -1,0 +1,30 @@
+"""What can go wrong with the views. None of it touches the truth: the log alone is that."""
+
+from ..events.errors import TasktrailError
+
+
+class ViewsGap(TasktrailError):
+    """The records handed over do not follow on the last one applied."""
+
+    code = "views_gap"
+    status = 500
+    title = "The views have missed records"
+    remedy = "Catch up from the log first; it has every position."
+
+
+class ViewsFailed(TasktrailError):
+    """SQLite cannot read or write views.db, or somebody else has replaced it."""
+
+    code = "views_failed"
+    status = 503
+    title = "The views cannot be used"
+    remedy = "Free disk space if there is none; views.db may be deleted, it is built again from the log."
+
+
+class BeyondTheLog(TasktrailError):
+    """An earlier state was asked for at a position that the log has not reached."""
+
+    code = "beyond_the_log"
+    status = 400
+    title = "The log does not reach that far"
+    remedy = "Use a position up to the log's head; `tasktrail log` shows it."

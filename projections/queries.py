@@ -1,0 +1,100 @@
+"""The reading side of views.db: one read-only connection a thread, every answer from one moment."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import msgspec
+
+from ..events import Task, TaskState
+from ..events.errors import UnknownTask
+from ..events.task import view
+from .errors import ViewsFailed
+from .filters import TaskFilters
+from .row import decode_state
+from .selection import count, kept_total, page
+from .stats import Stats, read_counts, read_stats
+
+_ONE = "SELECT id, spec, state FROM tasks WHERE id = ?"
+_MANY = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+_MAX_ID = 2**63 - 1
+
+Page: TypeAlias = tuple[list[Task], int]
+
+
+class TaskQueries:
+    """Answers about tasks as of the views' position. Belongs to the thread that makes it."""
+
+    def __init__(self, conn: sqlite3.Connection, name: str = "views") -> None:
+        self._conn = conn
+        self._name = name
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read-only, on the file that a `TaskViews` writes, in whichever process."""
+        try:
+            conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            conn.execute("SELECT position FROM progress").fetchone()
+        except sqlite3.Error as error:
+            raise ViewsFailed(f"{path} cannot be read: {error}") from error
+        return cls(conn, str(path))
+
+    @property
+    def position(self) -> int:
+        """How far the views have read the log: whoever must see his own write waits for this."""
+        with self._moment() as conn:
+            return int(conn.execute("SELECT position FROM progress").fetchone()[0])
+
+    def state(self, task_id: int) -> TaskState:
+        """The folded state of one task. Raises `UnknownTask`."""
+        with self._moment() as conn:
+            row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
+            if row is None:
+                raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+            return decode_state(*row)
+
+    def get(self, task_id: int, now: datetime) -> Task:
+        """One task as readers see it. Raises `UnknownTask`."""
+        return view(self.state(task_id), now)
+
+    def progress(self, task_id: int) -> tuple[float, str]:
+        """Percent done and the latest message. Raises `UnknownTask`."""
+        state = self.state(task_id)
+        return state.progress, state.message
+
+    def list(self, filters: TaskFilters, now: datetime) -> Page:
+        """One page, and the number of all tasks that pass the filters."""
+        with self._moment() as conn:
+            counts = read_counts(conn)
+            total = kept_total(filters, counts)
+            if total is None:
+                total = conn.execute(*count(filters)).fetchone()[0]
+            ids = [row[0] for row in conn.execute(*page(filters, counts))] if total > filters.offset else []
+            rows = conn.execute(_MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
+            states = {row[0]: decode_state(*row) for row in rows}
+        return [view(states[task_id], now) for task_id in ids], total
+
+    def stats(self, now: datetime) -> Stats:
+        """The numbers over all tasks."""
+        with self._moment() as conn:
+            return read_stats(conn, now)
+
+    @contextmanager
+    def _moment(self) -> Iterator[sqlite3.Connection]:
+        """One read transaction: what is read in it belongs together."""
+        conn = self._conn
+        try:
+            conn.execute("BEGIN")
+            try:
+                yield conn
+            finally:
+                conn.execute("COMMIT")
+        except (sqlite3.Error, msgspec.DecodeError) as error:
+            raise ViewsFailed(f"{self._name} cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._conn.close()

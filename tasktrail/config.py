@@ -1,0 +1,176 @@
+"""The configuration: what can be set, what it means, what is allowed. `load_config` reads it from file and environment.
+
+Each key carries its description, so docs/reference/configuration.md and every error message are made of what stands
+here.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from .config_values import (
+    Secret,
+    check_absolute,
+    check_endpoint,
+    check_webhook_secret,
+    parse_duration,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from .actors.core.admission import Limits
+
+_TEN_YEARS = 10 * 365 * 86400
+_EXABYTE = 10**18
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a key beside its type."""
+
+    says: str
+    allowed: str
+    default: str = ""
+    """The default in words, where the value itself would say nothing."""
+    read: Callable[[str], Any] | None = None
+    """Makes the value of a text such as `4GiB`."""
+    check: Callable[[str], None] | None = None
+    """Looks at a text, or at each of a list; raises ValueError."""
+
+
+def _key(says: str, allowed: str, *, default: str = "", **bounds: Any) -> msgspec.Meta:
+    read, check = bounds.pop("read", None), bounds.pop("check", None)
+    rule = Rule(says=says, allowed=allowed, default=default, read=read, check=check)
+    return msgspec.Meta(extra={"rule": rule}, **bounds)
+
+
+def _bytes(says: str) -> msgspec.Meta:
+    allowed = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
+    return _key(says, allowed, read=parse_size, ge=0, le=_EXABYTE)
+
+
+def _seconds(says: str, default: str) -> msgspec.Meta:
+    allowed = 'seconds, or a text such as `"30s"`, `"2h"`, `"1.5d"`'
+    return _key(says, allowed, default=default, read=parse_duration, ge=0, le=_TEN_YEARS)
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_Folders: TypeAlias = tuple[str, ...]
+_FOLDERS = "a list of absolute paths"
+_PORT = "0 to 65535"
+
+
+class Smtp(msgspec.Struct, frozen=True, kw_only=True):
+    """The mail server that notices by email go through."""
+
+    host: Annotated[str, _key("Name of the mail server. Empty: no mail is sent.", "a host name")] = ""
+    port: Annotated[int, _key("Its port.", "1 to 65535", ge=1, le=65535)] = 587
+    user: Annotated[str, _key("Who logs in. Empty: nobody does.", "a text")] = ""
+    password: Annotated[Secret, _key("The password of `user`. Never shown.", "a text", default="none")] = Secret("")
+    starttls: Annotated[
+        bool, _key("Encrypt by STARTTLS and check the certificate; without it a server is not used.", "true or false")
+    ] = True
+    sender: Annotated[str, _key("The address that mail comes from; needed with `host`.", "one mail address")] = ""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Bytes, seconds, percent of the whole machine."""
+
+    handlers: Annotated[
+        tuple[str, ...],
+        _key("Modules with task types of your own, beside the installed entry points.", "a list of module names"),
+    ] = ()
+    workers: Annotated[
+        int,
+        _key("Worker processes kept ready.", "1 to 1024", default="the number of usable CPUs", ge=1, le=1024),
+    ] = msgspec.field(default_factory=usable_cpus)
+    max_concurrent: Annotated[
+        int,
+        _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", ge=0, le=1024),
+    ] = 0
+    max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.")] = 0
+    max_cpu: Annotated[
+        float,
+        _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
+    ] = 100.0
+    max_temp_size: Annotated[int, _bytes("Temp space that running tasks may be promised in all; 0: no limit.")] = 0
+    temp_dir: Annotated[
+        str,
+        _key(
+            "Folder for the tasks' temp files.",
+            "an absolute path",
+            default="`tmp` in the data folder",
+            check=check_absolute,
+        ),
+    ] = ""
+    cleanup_after: Annotated[
+        float, _seconds("Age at which temp files that belong to no open task are removed.", "`24h`")
+    ] = 86400.0
+    grace_period: Annotated[
+        float, _seconds("Between the wish to stop an attempt and its kill, for types that name none.", "`0.5s`")
+    ] = 0.5
+    max_crashes: Annotated[
+        int,
+        _key(
+            "Crashes in a row without a new checkpoint after which a task is failed for good.",
+            "1 to 1000",
+            ge=1,
+            le=1000,
+        ),
+    ] = 3
+    input_roots: Annotated[
+        _Folders, _key("Inputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
+    ] = ()
+    output_roots: Annotated[
+        _Folders, _key("Outputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
+    ] = ()
+    smtp: Smtp = Smtp()
+    webhook_secret: Annotated[
+        Secret,
+        _key(
+            "Signs webhooks and callbacks after Standard Webhooks. Empty: they go unsigned. Never shown.",
+            "`whsec_` and the base64 of 24 to 64 random bytes",
+            default="none",
+            check=check_webhook_secret,
+        ),
+    ] = Secret("")
+    allow_endpoints: Annotated[
+        tuple[str, ...],
+        _key(
+            "Receivers of webhooks that may be on this machine or in a private network.",
+            "a list of `host` or `host:port`",
+            check=check_endpoint,
+        ),
+    ] = ()
+    host: Annotated[str, _key("Address that the HTTP service listens on.", "an address or host name")] = "127.0.0.1"
+    port: Annotated[int, _key("Its port; 0 takes any free one.", _PORT, ge=0, le=65535)] = 0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _key("The least important messages that are shown.", "debug, info, warning or error"),
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"],
+        _key("Lines for people, or one JSON object a line.", "console or json"),
+    ] = "console"
+
+    def work_root(self, data_dir: Path) -> Path:
+        """The folder that holds the tasks' temp files."""
+        return Path(self.temp_dir) if self.temp_dir else data_dir / "tmp"
+
+    def limits(self) -> "Limits":
+        """What the Scheduler is told about limits."""
+        from .actors.core.admission import UNLIMITED, Limits
+
+        return Limits(
+            max_concurrent=self.max_concurrent or self.workers,
+            max_memory=self.max_memory or UNLIMITED,
+            max_cpu=self.max_cpu,
+            max_temp_size=self.max_temp_size or UNLIMITED,
+            max_crashes=self.max_crashes,
+        )

@@ -1,0 +1,224 @@
+"""What is looked at before a command reaches the Scheduler: its values, its type and options, its paths.
+
+Runs in the caller's thread: the disk is touched here, so that the Scheduler never waits for one. Nothing is recorded
+for a command that is refused here.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from .actors.core.messages import Intake
+from .events import CreateTask, SaveCheckpoint, TaskCommand
+from .events.errors import InvalidOptions, InvalidPath, InvalidValue, Malformed, OutputExists
+from .handlers.contract import TaskType
+from .handlers.registry import Registry
+
+MAX_OPTIONS = 32 * 1024
+MAX_CHECKPOINT = 256 * 1024
+_MAX_DEPTH = 32
+_NOTHING = Intake()
+_SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class IntakeDesk:
+    """Knows the task types and the allowed roots; turns a wish into a command that can be decided on."""
+
+    def __init__(
+        self, registry: Registry, *, input_roots: Sequence[Path] = (), output_roots: Sequence[Path] = ()
+    ) -> None:
+        self._registry = registry
+        self._input_roots = [root.resolve() for root in input_roots]
+        self._output_roots = [root.resolve() for root in output_roots]
+
+    def examine(self, command: TaskCommand, *, trusted: bool = False) -> tuple[TaskCommand, Intake]:
+        """The command as it will be recorded, and what was found out. Raises the error that explains a refusal.
+
+        `trusted` says that the values were checked by decoding; a Struct built in Python was not.
+        """
+        if not trusted:
+            command = validated(command)
+        _refuse_odd_text(command)
+        match command:
+            case CreateTask():
+                return self._examine_create(command)
+            case SaveCheckpoint():
+                _check_json(command.checkpoint.data, "checkpoint", MAX_CHECKPOINT)
+        return command, _NOTHING
+
+    def _examine_create(self, command: CreateTask) -> tuple[CreateTask, Intake]:
+        task_type = self._registry.get(command.type)
+        _check_json(command.options, "options", MAX_OPTIONS)
+        options = _convert_options(task_type, command.options)
+        size = self._check_input(command, task_type)
+        self._check_output(command, task_type)
+        estimate = task_type.estimate(options, size)
+        intake = Intake(
+            can_resume=task_type.resumable,
+            estimated_memory=estimate.memory,
+            estimated_temp=estimate.temp,
+            estimated_time=estimate.seconds,
+        )
+        return command, intake
+
+    def _check_input(self, command: CreateTask, task_type: TaskType) -> int:
+        """The size of the input in bytes."""
+        path = command.input_file
+        if not path:
+            if task_type.needs_input:
+                raise InvalidPath(f"{command.type} needs an input file", field="input_file")
+            return 0
+        _check_form(path, "input_file")
+        try:
+            status = os.stat(path)  # noqa: PTH116 - on the way of every command
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InvalidPath(f"{path!r} cannot be read: {reason}", field="input_file") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
+        if not os.access(path, os.R_OK):
+            raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
+        _check_root(path, self._input_roots, "input_file", "input_roots")
+        return status.st_size
+
+    def _check_output(self, command: CreateTask, task_type: TaskType) -> None:
+        path = command.output_file
+        if not path:
+            if task_type.needs_output:
+                raise InvalidPath(f"{command.type} needs an output file", field="output_file")
+            return
+        _check_form(path, "output_file")
+        folder, name = os.path.split(path)
+        if not name or name in (".", ".."):
+            raise InvalidPath(f"{path!r} names no file", field="output_file")
+        if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
+            raise InvalidPath(f"The folder {folder!r} does not exist", field="output_file", remedy="Create it first.")
+        if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
+            raise InvalidPath(
+                "Input and output are the same file", field="output_file", remedy="Choose another output."
+            )
+        if os.path.isdir(path):  # noqa: PTH112
+            raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
+        if not command.overwrite and os.path.lexists(path):
+            raise OutputExists(f"{path!r} is already there", field="output_file")
+        _check_root(path, self._output_roots, "output_file", "output_roots")
+
+
+def validated(command: TaskCommand) -> TaskCommand:
+    """The command with every value checked. Raises `InvalidValue` naming the field."""
+    try:
+        fields = {name: getattr(command, name) for name in command.__struct_fields__}
+        return msgspec.convert({"command": command.__struct_config__.tag, **fields}, type(command))
+    except msgspec.ValidationError as error:
+        raise as_invalid(error) from error
+
+
+def command_from_fields(kind: type[Any], fields: dict[str, Any]) -> Any:
+    """A command of `kind` from plain values, checked."""
+    try:
+        return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
+    except msgspec.ValidationError as error:
+        raise as_invalid(error) from error
+    except RecursionError as error:
+        raise Malformed("The values are nested too deeply") from error
+
+
+def as_invalid(error: msgspec.ValidationError) -> InvalidValue | Malformed:
+    """Msgspec's complaint as ours. It ends in ` - at `$.field`` where it concerns a field."""
+    text, _, where = str(error).partition(" - at `$.")
+    field = where.rstrip("`").split(".")[0].split("[")[0]
+    if field:
+        return InvalidValue(f"{field}: {text}", field=field)
+    if "unknown field" in text:
+        name = text.partition("`")[2].rstrip("`")
+        return Malformed(f"There is no field `{name}`", field=name)
+    return Malformed(text)
+
+
+def digest(command: TaskCommand) -> bytes:
+    """Tells whether two commands with one id are the same: everything counts but id, actor and reason."""
+    bare = replace(command, command_id="", actor="", reason="", correlation_id="")
+    return sha256(_encoder.encode(bare)).digest()
+
+
+def _refuse_odd_text(command: TaskCommand) -> None:
+    for name in command.__struct_fields__:
+        value = getattr(command, name)
+        if isinstance(value, str) and value and not value.isprintable():
+            if not value.isascii():
+                _refuse_surrogates(value, name)
+            if any(character < " " or character == "\x7f" for character in value):
+                raise InvalidValue(f"{name} holds a control character", field=name)
+
+
+def _refuse_surrogates(value: str, name: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{name} is not valid text: {error.reason}", field=name) from error
+
+
+def _check_json(value: Any, field: str, limit: int) -> None:
+    """Plain JSON values only, finite numbers, not too deep, not too big."""
+    if not value:
+        return
+    _check_value(value, field, 0)
+    try:
+        size = len(_encoder.encode(value))
+    except (TypeError, ValueError, UnicodeError, OverflowError) as error:
+        raise InvalidValue(f"{field} cannot be stored as JSON: {error}", field=field) from error
+    if size > limit:
+        raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field)
+
+
+def _check_value(value: Any, field: str, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidValue(f"{field} is nested deeper than {_MAX_DEPTH} levels", field=field)
+    match value:
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidValue(f"{field} has a key that is not text: {key!r}", field=field)
+                _check_value(item, field, depth + 1)
+        case list() | tuple():
+            for item in value:
+                _check_value(item, field, depth + 1)
+        case float() if not isfinite(value):
+            raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
+        case None | bool() | int() | float() | str():
+            pass
+        case _:
+            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+
+
+def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
+    try:
+        return msgspec.convert(options, task_type.options)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
+        raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
+
+
+def _check_form(path: str, field: str) -> None:
+    if not path.startswith("/"):
+        raise InvalidPath(f"{path!r} is not an absolute path", field=field)
+    if ".." in path.split("/"):
+        raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
+
+
+def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
+    if not roots:
+        return
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(root) for root in roots):
+        raise InvalidPath(f"{path!r} is outside of {key}", field=field, remedy=f"Use a file below one of {key}.")

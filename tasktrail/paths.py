@@ -1,0 +1,30 @@
+"""What lies where in a data folder."""
+
+from pathlib import Path
+
+from .events.errors import InvalidPath
+
+
+class DataPaths:
+    """The files of one data folder. Only `log` is the truth; `views` may be deleted at any time."""
+
+    def __init__(self, data: Path, temp_dir: Path | None = None) -> None:
+        self.data = data.absolute()
+        self.log = self.data / "log.db"
+        self.views = self.data / "views.db"
+        self.lock = self.data / "lock"
+        self.workers_lock = self.data / "workers.lock"
+        self.socket = self.data / "tasktrail.sock"
+        self.config = self.data / "tasktrail.toml"
+        self.temp = (temp_dir or self.data / "tmp").absolute()
+
+    def make(self) -> None:
+        """Create the folders, readable by the owner only. Raises `InvalidPath`."""
+        for folder in (self.data, self.temp):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise InvalidPath(
+                    f"The folder {folder} cannot be made: {error.strerror}",
+                    remedy="Choose another data folder (--data or TASKTRAIL_DATA), or correct its permissions.",
+                ) from error

@@ -1,0 +1,179 @@
+"""Questions answered from the files: the views for what is true now, the log for the past.
+
+`FileReading` is what the service itself answers with; `Reader` is the same with no service running.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .events import Checkpoint, Recorded, Task, TasktrailError
+from .events.clock import Clock, SystemClock
+from .events.errors import DataInUse, InvalidPath, UnknownTask
+from .events.lock import DataLock
+from .events.sqlite_log import LogReader
+from .handlers.registry import Registry
+from .paths import DataPaths
+from .projections import Stats, TaskFilters, TaskQueries, TaskViews, catch_up
+from .surface import Point, TypeInfo
+
+_FOLLOW_PAUSE = 0.2
+"""Seconds between two looks at the log when there is no service in this process to say that it has grown."""
+
+
+class FileReading:
+    """Implements `surface.Reading` on a data folder. Each thread gets connections of its own, all read-only."""
+
+    def __init__(self, paths: DataPaths, registry: Registry, clock: Clock) -> None:
+        self.paths = paths
+        self._registry = registry
+        self._clock = clock
+        self._mine = threading.local()
+
+    def settle(self) -> None:
+        """Called before the views are asked: see to it that they are far enough."""
+
+    def grown(self, position: int) -> bool:
+        """Wait a little for the log to grow beyond `position`; false when nothing more will come."""
+        threading.Event().wait(_FOLLOW_PAUSE)
+        return self._reader().head().position >= position
+
+    def _queries(self) -> TaskQueries:
+        self.settle()
+        return self._own("queries", lambda: TaskQueries.open(self.paths.views))
+
+    def _reader(self) -> LogReader:
+        return self._own("reader", lambda: LogReader(self.paths.log))
+
+    def _own(self, name: str, make: Callable[[], Any]) -> Any:
+        # SQLite connections belong to their thread, and go with it.
+        if not hasattr(self._mine, name):
+            setattr(self._mine, name, make())
+        return getattr(self._mine, name)
+
+    # --- tasks --------------------------------------------------------------------------------------------------
+
+    def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        """One task, now or as of a position or time. Raises `UnknownTask`."""
+        if as_of is not None:
+            from .projections.as_of import task_as_of
+
+            return task_as_of(self._reader(), task_id, as_of, self._clock.now())
+        return self._queries().get(task_id, self._clock.now())
+
+    def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        """Percent and message. Raises `UnknownTask`."""
+        return self._queries().progress(task_id)
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        filters = filters or TaskFilters()
+        if filters.as_of == "":
+            return self._queries().list(filters, self._clock.now())
+        from .projections.as_of import parse_point, views_as_of
+
+        with views_as_of(self._reader(), parse_point(filters.as_of)) as past:
+            return past.list(filters, self._clock.now())
+
+    def load_checkpoint(self, task_id: int) -> Checkpoint | None:
+        """The task's latest resume data. Raises `UnknownTask`."""
+        return self._queries().state(task_id).checkpoint
+
+    def stats(self) -> Stats:
+        """Numbers over all tasks."""
+        return self._queries().stats(self._clock.now())
+
+    # --- the log ------------------------------------------------------------------------------------------------
+
+    def events(self, task_id: int) -> list[Recorded]:
+        """The recorded events of one task, in order. Raises `UnknownTask`."""
+        records = self._reader().read_task(task_id) if task_id > 0 else []
+        if not records:
+            raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+        return records
+
+    def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Recorded events of all tasks and of the service, in order of position."""
+        return self._reader().read(after, limit)
+
+    def follow(self, after: int = 0) -> Iterator[Recorded]:
+        """Like `log`, and then what is yet to come, without gaps."""
+        while True:
+            for record in self._reader().read(after):
+                after = record.position
+                yield record
+            if not self.grown(after + 1):
+                return
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Any:
+        """Check the chain, the rules and the views against the fold."""
+        from .projections.verify import verify
+
+        self.settle()
+        return verify(self._reader(), self.paths.views, progress)
+
+    # --- the types ----------------------------------------------------------------------------------------------
+
+    def types(self) -> list[TypeInfo]:
+        """The task types there are handlers for, with the JSON schema of their options."""
+        return [
+            TypeInfo(
+                name=task_type.name,
+                summary=task_type.summary,
+                resumable=task_type.resumable,
+                needs_input=task_type.needs_input,
+                needs_output=task_type.needs_output,
+                options=msgspec.json.schema(task_type.options),
+            )
+            for task_type in self._registry
+        ]
+
+    def handler_errors(self) -> list[TasktrailError]:
+        """What could not be loaded of the handlers that are configured or installed."""
+        return list(self._registry.errors)
+
+
+class Reader(FileReading):
+    """The files of a data folder with no service running on it.
+
+    Views that lag behind the log (the last service was killed) are brought up first. Where that is not possible, on a
+    read-only copy say, views are built in memory.
+    """
+
+    def __init__(self, data: str | Path, *, registry: Registry | None = None, clock: Clock | None = None) -> None:
+        paths = DataPaths(Path(data))
+        if not paths.log.exists():
+            raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+        super().__init__(paths, registry if registry is not None else Registry.load(), clock or SystemClock())
+        self._in_memory: TaskQueries | None = None
+        self._bring_up()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held beyond the thread's own connections."""
+
+    def _bring_up(self) -> None:
+        try:
+            with DataLock(self.paths.lock):
+                views = TaskViews(self.paths.views)
+                try:
+                    catch_up(self._reader(), views)
+                finally:
+                    views.close()
+        except DataInUse:
+            return  # a service has just started: it keeps the views
+        except (InvalidPath, OSError):
+            views = TaskViews(":memory:")
+            catch_up(self._reader(), views)
+            self._in_memory = TaskQueries(views.connection)
+
+    def _queries(self) -> TaskQueries:
+        return self._in_memory or super()._queries()

@@ -1,0 +1,297 @@
+"""`TaskService`: tasktrail inside your own program. Opening it starts the actors and recovers; closing stops them."""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from msgspec.structs import replace
+
+from .actors.core.messages import Submit
+from .actors.messages import Catch, Ticket
+from .actors.watermark import Watermark
+from .config import Config
+from .config_load import load_config
+from .events import (
+    Accepted,
+    CancelTask,
+    Checkpoint,
+    CreateTask,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    Task,
+    TaskCommand,
+)
+from .events.errors import NotReady, NotYet, TasktrailError, WaitTimeout
+from .ids import new_command_id
+from .intake import IntakeDesk, command_from_fields, digest
+from .paths import DataPaths
+from .reading import FileReading
+from .surface import RecoveryReport
+from .system import System
+
+ANSWER_WITHIN = 60.0
+"""Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
+VIEWS_WITHIN = 30.0
+"""Seconds that the views may lag behind a command of our own."""
+
+
+class TaskService(FileReading):
+    """Tasks on one data folder. Implements `surface.Tasks`; safe to use from many threads.
+
+    ```python
+    with TaskService.open("data") as tasks:
+        task_id = tasks.create_task(type="image_thumbnail", input_file="in.jpg", output_file="out.jpg")
+        print(tasks.wait(task_id, timeout=60).status)
+    ```
+    """
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system.paths, system.registry, system.clock)
+        self._system = system
+        config = system.config
+        self._desk = IntakeDesk(
+            system.registry,
+            input_roots=[Path(root) for root in config.input_roots],
+            output_roots=[Path(root) for root in config.output_roots],
+        )
+        self._seen = 0
+        """The last position that this object knows to be committed."""
+        self._closed = False
+
+    @classmethod
+    def open(cls, data: str | Path, *, config: Config | None = None) -> Self:
+        """Start on a data folder, which is created when missing. Raises `DataInUse` when a service has it.
+
+        The configuration is read from `data/tasktrail.toml` unless one is given.
+        """
+        folder = Path(data)
+        config = config or load_config(folder)
+        system = System(DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None), config)
+        system.start()
+        return cls(system)
+
+    def close(self) -> None:
+        """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
+        if not self._closed:
+            self._closed = True
+            self._system.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def create_task(self, **fields: Any) -> int:
+        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative to the current folder."""
+        for name in ("input_file", "output_file"):
+            if isinstance(fields.get(name), str | Path) and str(fields[name]):
+                fields[name] = str(Path(fields[name]).absolute())
+        return self.send(command_from_fields(CreateTask, {"actor": "python", **fields})).task_id
+
+    def send(self, command: TaskCommand) -> Accepted:
+        """Any command. Durable when it returns; a refusal raises and changes nothing."""
+        answer = self.send_many([command])[0]
+        if isinstance(answer, TasktrailError):
+            raise answer
+        return answer
+
+    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+        """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
+        waiter = _Waiter()
+        self.submit(commands, waiter.set)
+        answers = waiter.get(ANSWER_WITHIN)
+        accepted = [answer.position for answer in answers if isinstance(answer, Accepted)]
+        if accepted:
+            self._seen = max(self._seen, *accepted)
+        return answers
+
+    def submit(
+        self,
+        commands: Sequence[TaskCommand],
+        reply: Callable[[list[Accepted | TasktrailError]], None],
+        *,
+        trusted: bool = False,
+    ) -> None:
+        """Hand commands over without waiting; `reply` is called once, from another thread, with all the answers.
+
+        `trusted`: the commands come from a decoder, which has checked their values.
+        """
+        collector = _Collector(len(commands), reply)
+        messages = []
+        for index, command in enumerate(commands):
+            try:
+                messages.append(self._admit(command, collector.slot(index), trusted=trusted))
+            except TasktrailError as error:
+                collector.put(index, error)
+        if self._closed or self._system.fatal:
+            for message in messages:
+                message.token.reply(NotReady("The service is stopped", remedy="Start it again."))
+        elif messages:
+            self._system.scheduler.tell(messages)
+
+    def _admit(self, command: TaskCommand, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
+        command, intake = self._desk.examine(command, trusted=trusted)
+        fresh = not command.command_id
+        if fresh:
+            command = replace(command, command_id=new_command_id())
+        return Submit(command, intake, Ticket(reply, command.command_id, digest(command), fresh))
+
+    def start_task(
+        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Release a held task, or start a waiting one now, ahead of the queue."""
+        return self._on_task(StartTask, task_id, reason, actor, command_id)
+
+    def cancel_task(
+        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Stop a task, whether it waits or runs."""
+        return self._on_task(CancelTask, task_id, reason, actor, command_id)
+
+    def retry_task(
+        self,
+        task_id: int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        force: bool = False,
+    ) -> Accepted:
+        """Give a failed or cancelled task another life; beyond `max_retries` only with `force`."""
+        return self._on_task(RetryTask, task_id, reason, actor, command_id, force=force)
+
+    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
+        """Save resume data of a running task from outside its handler."""
+        return self._on_task(SaveCheckpoint, task_id, "", None, None, checkpoint=checkpoint)
+
+    def _on_task(
+        self,
+        kind: type[StartTask | CancelTask | RetryTask | SaveCheckpoint],
+        task_id: int,
+        reason: str,
+        actor: str | None,
+        command_id: str | None,
+        **more: Any,
+    ) -> Accepted:
+        fields = {"task_id": task_id, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
+        return self.send(command_from_fields(kind, {**fields, **more}))
+
+    # --- waiting and following ----------------------------------------------------------------------------------
+
+    def wait(self, task_id: int, timeout: float | None = None) -> Task:
+        """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        with self._system.endings.expecting(task_id) as ended:
+            task = self.get_task(task_id)
+            if task.status in ("completed", "failed", "cancelled"):
+                return task
+            if not ended.wait(timeout):
+                raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")
+        self._seen = max(self._seen, self._system.committed.position)
+        return self.get_task(task_id)
+
+    def recover_tasks(self) -> RecoveryReport:
+        """What `open` found unfinished and set going again. Recovery happens at every start; this only tells."""
+        return self._system.recovery
+
+    def why(self, task_id: int) -> Any:
+        """Why a task waits."""
+        raise NotYet(f"The reasons why task {task_id} waits cannot be asked for yet")
+
+    def queue(self) -> Any:
+        """The order of the queue."""
+        raise NotYet("The queue cannot be asked for yet", remedy="Use list_tasks with sort='-effective_priority'.")
+
+    # --- for the HTTP server ------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether commands are accepted."""
+        return not self._closed and self._system.fatal is None
+
+    @property
+    def failed(self) -> threading.Event:
+        """Set when the service cannot go on; `fatal` says why."""
+        return self._system.failed
+
+    @property
+    def fatal(self) -> BaseException | None:
+        """What ended the service, if something did."""
+        return self._system.fatal
+
+    @property
+    def watermark(self) -> Watermark:
+        """How far the log is committed."""
+        return self._system.committed
+
+    def catch_up(self, position: int, timeout: float = VIEWS_WITHIN) -> bool:
+        """Wait until the views have reached `position`; whether they did in time."""
+        if self._system.projected.position >= position:
+            return True
+        self._system.projector.tell(Catch(position))
+        return self._system.projected.wait(position, timeout)
+
+    def settle(self) -> None:
+        """Read your own writes: the views must have seen what this object has had accepted."""
+        if self._closed:
+            raise NotReady("The service is closed", remedy="Open it again.")
+        if not self.catch_up(self._seen):
+            raise NotReady(f"The views have not reached position {self._seen} in time")
+
+    def grown(self, position: int) -> bool:
+        """Wait for the log to reach `position`; false once the service is closed."""
+        while not self._system.committed.wait(position, 1.0):
+            if self._closed or self.fatal:
+                return False
+        return True
+
+
+class _Waiter:
+    """A one-time mailbox between the Scheduler's thread and the caller's. Lighter than a condition variable."""
+
+    def __init__(self) -> None:
+        self._answers: list[Accepted | TasktrailError] | None = None
+        self._full = threading.Lock()
+        self._full.acquire()
+
+    def set(self, answers: list[Accepted | TasktrailError]) -> None:
+        self._answers = answers
+        self._full.release()
+
+    def get(self, timeout: float) -> list[Accepted | TasktrailError]:
+        if not self._full.acquire(timeout=timeout) or self._answers is None:
+            raise NotReady(f"The command was not answered within {timeout:g} s")
+        return self._answers
+
+
+class _Collector:
+    """Gathers the answers of one submission and passes them on when the last is there. A second answer is ignored."""
+
+    def __init__(self, number: int, reply: Callable[[list[Accepted | TasktrailError]], None]) -> None:
+        self._answers: list[Accepted | TasktrailError | None] = [None] * number
+        self._missing = number
+        self._reply = reply
+        self._lock = threading.Lock()
+        if not number:
+            reply([])
+
+    def slot(self, index: int) -> Callable[[Accepted | TasktrailError], None]:
+        return partial(self.put, index)
+
+    def put(self, index: int, answer: Accepted | TasktrailError) -> None:
+        with self._lock:
+            if self._answers[index] is not None:
+                return
+            self._answers[index] = answer
+            self._missing -= 1
+            done = self._missing == 0
+        if done:
+            self._reply([answer for answer in self._answers if answer is not None])

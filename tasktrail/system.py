@@ -1,0 +1,200 @@
+"""The composition root: builds the log, the actors and the executor, starts them in order, stops them in reverse.
+
+The start list reads from top to bottom; nobody is let in before every actor has answered a ping.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from . import __version__
+from .actors.base import PING, log
+from .actors.core.admission import UNLIMITED, Limits
+from .actors.core.messages import Boot, Close, Drain
+from .actors.core.state import SchedulerState
+from .actors.endings import Endings
+from .actors.janitor import Janitor
+from .actors.local_executor import LocalExecutor
+from .actors.messages import Committed, Query
+from .actors.orphans import wait_for_orphans
+from .actors.projector import Projector
+from .actors.scheduler import Scheduler
+from .actors.supervisor import Child, Supervisor
+from .actors.watermark import Watermark
+from .actors.worker_pool import WorkerPool
+from .config import Config
+from .events import EventLog, Recorded, Retried
+from .events.clock import Clock, SystemClock
+from .events.errors import NotReady
+from .events.lock import DataLock
+from .events.sqlite_log import LogReader, SqliteEventLog
+from .events.state import RESUMING
+from .handlers.registry import Registry
+from .handlers.workspace import TempFiles
+from .paths import DataPaths
+from .projections import TaskViews
+from .surface import RecoveryReport
+
+ORPHANS_WITHIN = 10.0
+"""Seconds that processes of a killed service get to be gone."""
+START_WITHIN = 600.0
+"""Seconds that folding the log may take."""
+STOP_WITHIN = 10.0
+_WATCH_EVERY = 5.0
+
+
+class System:
+    """One running service on one data folder."""
+
+    def __init__(self, paths: DataPaths, config: Config, *, clock: Clock | None = None) -> None:
+        self.paths = paths
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.registry = Registry.load(config.handlers)
+        self.committed = Watermark()
+        self.projected = Watermark()
+        self.endings = Endings()
+        self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
+        self.fatal: BaseException | None = None
+        self.failed = threading.Event()
+        self._followers: list[Callable[[Committed], None]] = []
+        self._supervisor = Supervisor(self.clock, self._on_fatal)
+        self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
+        self.projector = Child("projector", self._start_projector, restart=True)
+        self.pool = Child("worker_pool", self._start_pool, restart=False)
+        self.janitor = Child("janitor", self._start_janitor, restart=True)
+        self._lock: DataLock | None = None
+        self._booted = False
+
+    def start(self) -> None:
+        """Take the folder, recover, and be ready. Raises the error that stands in the way; then nothing is left."""
+        self.paths.make()
+        self._lock = DataLock(self.paths.lock)
+        try:
+            if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
+                raise NotReady("Processes of an earlier service are still there and cannot be killed")
+            for child in (self.scheduler, self.projector, self.janitor, self.pool):
+                self._supervisor.start(child, within=START_WITHIN)
+            self._supervisor.watch(_WATCH_EVERY)
+            unfinished = len(self.scheduler.ask(Query(_open_tasks), timeout=30))
+            self.recovery = replace(self.recovery, unfinished=unfinished)
+        except BaseException as error:
+            self._supervisor.stop(STOP_WITHIN)
+            self._lock.release()
+            raise (self.fatal or error) from None
+
+    def stop(self, within: float = STOP_WITHIN) -> list[str]:
+        """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
+        deadline = self.clock.monotonic() + within
+        self.scheduler.tell(Drain())
+        self._wait_until_idle(deadline - within / 2)
+        self.scheduler.tell(Close())
+        self._settle_scheduler()
+        hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
+        if self._lock is not None:
+            self._lock.release()
+        return hung
+
+    def _wait_until_idle(self, deadline: float) -> None:
+        pause = threading.Event()
+        try:
+            while self.clock.monotonic() < deadline and self.scheduler.ask(Query(_running), timeout=5):
+                pause.wait(0.02)
+        except NotReady:
+            return
+
+    def _settle_scheduler(self) -> None:
+        try:
+            self.scheduler.ask(PING, timeout=5)
+        except NotReady as error:
+            log.warning("the Scheduler did not settle before the stop", error=str(error))
+
+    def _on_fatal(self, error: BaseException) -> None:
+        self.fatal = self.fatal or error
+        self.failed.set()
+
+    # --- the actors ---------------------------------------------------------------------------------------------
+
+    def _start_scheduler(self) -> "Scheduler.ref":  # type: ignore[name-defined]
+        return Scheduler.start(
+            open_log=lambda: SqliteEventLog(self.paths.log, now=self.clock.now()),
+            new_state=self._new_state,
+            boot=self._boot,
+            clock=self.clock,
+            order=self.pool.tell,
+            publish=self._publish,
+            on_fatal=self._on_fatal,
+        )
+
+    def _new_state(self) -> SchedulerState:
+        config = self.config
+        limits = Limits(
+            max_concurrent=config.max_concurrent or config.workers,
+            max_memory=config.max_memory or UNLIMITED,
+            max_cpu=config.max_cpu,
+            max_temp_size=config.max_temp_size or UNLIMITED,
+            max_crashes=config.max_crashes,
+        )
+        grace = {
+            task_type.name: config.grace_period if task_type.grace is None else task_type.grace
+            for task_type in self.registry
+        }
+        return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp))
+
+    def _boot(self, log: EventLog) -> Boot:
+        epoch = log.epoch if isinstance(log, SqliteEventLog) else 1
+        return Boot(version=__version__, epoch=epoch, pid=os.getpid(), host=socket.gethostname())
+
+    def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
+        return Projector.start(
+            open_views=lambda: TaskViews(self.paths.views),
+            open_log=lambda: LogReader(self.paths.log),
+            watermark=self.projected,
+            clock=self.clock,
+        )
+
+    def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
+        executor = LocalExecutor(
+            slots=self.config.workers, homes=self.registry.homes(), lock_path=self.paths.workers_lock
+        )
+        return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
+
+    def _start_janitor(self) -> "Janitor.ref":  # type: ignore[name-defined]
+        files = TempFiles(
+            self.paths.temp,
+            max_size=self.config.max_temp_size or UNLIMITED,
+            cleanup_after=self.config.cleanup_after,
+            protected=lambda: self.scheduler.ask(Query(_open_tasks), timeout=30),
+        )
+        return Janitor.start(files=files, clock=self.clock)
+
+    def _publish(self, message: Committed) -> None:
+        """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
+        if not self._booted:
+            self._booted = True
+            self.recovery = _recovery(message.records)
+        self.committed.rise(message.records[-1].position)
+        self.projector.tell(message)
+        self.janitor.tell(message)
+        self.endings.note(message.records)
+
+
+def _recovery(records: list[Recorded]) -> RecoveryReport:
+    """What the first commit of a service tells: it closes the attempts that were open."""
+    retried = [record for record in records if isinstance(record.event, Retried)]
+    return RecoveryReport(
+        unfinished=0,
+        interrupted=tuple(record.task_id for record in retried),
+        resuming=tuple(record.task_id for record in retried if record.reason == RESUMING),
+    )
+
+
+def _open_tasks(state: SchedulerState) -> set[int]:
+    return {task_id for task_id, task in state.tasks.items() if not task.finished}
+
+
+def _running(state: SchedulerState) -> int:
+    return len(state.running)

@@ -1,0 +1,247 @@
+"""What the executor on processes does beyond the common contract."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from structlog.testing import capture_logs
+
+from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.actors.slot import SlotRules
+from tasktrail.handlers.frames import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop, WorkerExited
+from tasktrail.testing_executor import Reports
+
+SUPPORT = Path(__file__).parent.parent / "support"
+TYPES = ("noop", "echo", "hog", "environment", "patient", "die", "temp")
+MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
+
+
+@pytest.fixture
+def make() -> Iterator[MakeExecutor]:
+    """Make an executor; all are closed afterwards."""
+    made = []
+
+    def build(slots: int = 1, pythonpath: tuple[str, ...] = (), **settings: Any) -> LocalExecutor:
+        homes = {name: f"sample_handlers:{name}" for name in TYPES}
+        executor = LocalExecutor(slots=slots, homes=homes, pythonpath=[*pythonpath, str(SUPPORT)], **settings)
+        made.append(executor)
+        return executor
+
+    yield build
+    for executor in made:
+        executor.close(5.0)
+
+
+def run(task_type: str, task_id: int = 1, **options: Any) -> Run:
+    return Run(task_id, 1, task_type, "", "", options, None, f"/nowhere/{task_id}")
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def exits(reports: Reports) -> list[WorkerExited]:
+    return [report for report in reports.all if isinstance(report, WorkerExited)]
+
+
+def test_the_mechanism_of_the_kill_is_named(make: MakeExecutor) -> None:
+    assert make().capabilities.hard_kill_tree.startswith("a keeper per worker")
+
+
+def test_capacity_grows_slot_by_slot(make: MakeExecutor) -> None:
+    executor = make(slots=3)
+    reports = Reports(executor)
+
+    reports.capacity(3)
+
+    told = [report.slots for report in reports.all if isinstance(report, CapacityChanged)]
+    assert told == sorted(set(told))
+    assert executor.capacity() == 3
+
+
+def test_slots_work_side_by_side(make: MakeExecutor) -> None:
+    executor = make(slots=2)
+    reports = Reports(executor)
+
+    executor.do([run("patient", 1), run("patient", 2)])
+    for task_id in (1, 2):
+        reports.until(lambda report, n=task_id: isinstance(report, AttemptProgressed) and report.task_id == n)  # type: ignore[misc]
+    executor.do([Stop(1, 1), Stop(2, 1)])
+
+    assert {reports.end(1).outcome, reports.end(2).outcome} == {"stopped"}
+
+
+def test_a_worker_is_recycled_after_so_many_attempts(make: MakeExecutor) -> None:
+    executor = make(rules=SlotRules(recycle_after=3, recycle_age=0.0))
+    reports = Reports(executor)
+
+    executor.do([run("noop", number) for number in range(1, 8)])
+
+    assert {reports.end(number).outcome for number in range(1, 8)} == {"completed"}
+    assert [exited.why for exited in exits(reports)] == ["recycled", "recycled"]
+    assert [report for report in reports.all if isinstance(report, CapacityChanged)][1:] == [CapacityChanged(1)]
+
+
+def test_a_young_worker_is_not_recycled(make: MakeExecutor) -> None:
+    executor = make(rules=SlotRules(recycle_after=3, recycle_age=3600.0))
+    reports = Reports(executor)
+
+    executor.do([run("noop", number) for number in range(1, 8)])
+
+    assert reports.end(7).outcome == "completed"
+    assert exits(reports) == []
+
+
+def test_a_worker_that_has_grown_is_replaced_before_the_end_is_told(make: MakeExecutor) -> None:
+    executor = make(rules=SlotRules(rss_limit=1))
+    reports = Reports(executor)
+
+    executor.do([run("noop")])
+
+    assert reports.end(1).outcome == "completed"
+    assert [exited.why for exited in exits(reports)] == ["replaced: memory was left"]
+
+
+def test_memory_and_cpu_are_those_of_the_attempt(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+    size = 100 * 1024 * 1024
+
+    executor.do([run("hog", 1, count=size), run("noop", 2)])
+
+    hog, noop = reports.end(1), reports.end(2)
+    assert hog.memory_used > size > noop.memory_used > 0
+    assert hog.cpu_used > noop.cpu_used >= 0
+
+
+def test_the_use_of_a_worker_that_died_is_known_as_well(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+
+    executor.do([run("hog", 1, count=100_000_000), run("die", 2, shape="kill")])
+
+    died = reports.end(2)
+    assert 0 < died.memory_used < 100_000_000
+    assert 0 <= died.cpu_used < reports.end(1).cpu_used + 1
+
+
+def test_workers_see_no_secret_of_the_service(make: MakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SMTP_PASSWORD": "s3cret", "LC_TIME": "C", "WANTED": "yes", "PYTHONHASHSEED": "7"}.items():
+        monkeypatch.setenv(name, value)
+    executor = make(pass_environment=["WANTED"])
+    reports = Reports(executor)
+
+    executor.do([run("environment")])
+
+    seen = reports.end(1).result
+    assert "s3cret" not in str(seen)
+    assert (seen["LC_TIME"], seen["WANTED"], seen["PYTHONHASHSEED"]) == ("C", "yes", "7")
+    assert (seen["PATH"], seen["MALLOC_ARENA_MAX"], seen["TMPDIR"]) == (os.environ["PATH"], "2", "/nowhere/1")
+    assert seen["TASKTRAIL_WORKER"]
+
+
+def test_options_larger_than_a_pipe_arrive_whole(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+
+    executor.do([run("echo", value="x" * 1_000_000)])
+
+    assert reports.end(1).error_type == "BadAnswer"
+    assert "The result has 1000" in reports.end(1).error
+
+
+def test_nothing_is_ready_when_workers_cannot_start(make: MakeExecutor, tmp_path: Path) -> None:
+    (tmp_path / "sample_handlers.py").touch()
+    (tmp_path / "msgspec.py").write_text("raise ImportError('no such thing here')")
+    executor = make(pythonpath=(str(tmp_path),), rules=SlotRules(backoff=0.01, backoff_max=0.02))
+    reports = Reports(executor)
+    executor.do([run("noop")])
+
+    reports.until(lambda _: len(exits(reports)) >= 3)
+
+    assert "no such thing here" in exits(reports)[0].why
+    assert executor.capacity() == 0
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_a_worker_that_never_gets_ready_is_replaced(make: MakeExecutor, tmp_path: Path) -> None:
+    (tmp_path / "msgspec.py").write_text("import time; time.sleep(600)")
+    executor = make(pythonpath=(str(tmp_path),), rules=SlotRules(start_timeout=0.2))
+    reports = Reports(executor)
+
+    reports.until(lambda report: isinstance(report, WorkerExited))
+
+    assert exits(reports)[0].why == "it was not ready in time"
+
+
+def test_a_worker_that_dies_while_idle_costs_no_attempt(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+    executor.do([run("hog", 1)])
+    worker = reports.end(1).result["pid"]
+
+    os.kill(worker, signal.SIGKILL)
+    reports.until(lambda report: isinstance(report, WorkerExited))
+    executor.do([run("noop", 2)])
+
+    assert reports.end(2).outcome == "completed"
+    assert exits(reports) == [WorkerExited(worker, -9, "it died")]
+
+
+def test_signals_of_the_terminal_do_not_disturb_a_worker(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+    executor.do([run("hog", 1)])
+    worker = reports.end(1).result["pid"]
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(worker, number)
+    executor.do([run("hog", 2)])
+
+    assert reports.end(2).result["pid"] == worker
+
+
+def test_a_reporter_that_fails_is_logged_and_called_again(make: MakeExecutor) -> None:
+    executor = make()
+    seen: list[Report] = []
+
+    class Failing(Reports):
+        def _take(self, reports: list[Report]) -> None:
+            super()._take(reports)
+            seen.extend(reports)
+            raise RuntimeError("scheduler is ill")
+
+    with capture_logs() as logs:
+        reports = Failing(executor)
+        executor.do([run("noop")])
+        assert reports.end(1).outcome == "completed"
+        executor.close(5.0)
+
+    assert {entry["event"] for entry in logs} == {"executor_report_failed"}
+
+
+def test_a_closed_executor_ends_new_runs_and_may_be_closed_again(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+    reports.capacity(1)
+
+    executor.close(5.0)
+    executor.close(5.0)
+
+    assert [report for report in reports.all if isinstance(report, AttemptEnded)] == []
+
+
+def test_descriptors_are_given_back(make: MakeExecutor) -> None:
+    before = open_descriptors()
+    executor = make(rules=SlotRules(recycle_after=1, recycle_age=0.0))
+    reports = Reports(executor)
+
+    executor.do([run("noop", number) for number in range(1, 6)])
+    reports.end(5)
+    executor.close(5.0)
+
+    assert open_descriptors() == before

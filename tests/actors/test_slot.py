@@ -1,0 +1,68 @@
+"""When a dead worker is replaced: at once the first time, ever later in a row."""
+
+import threading
+from typing import NoReturn
+
+from tasktrail.actors.reactor import Reactor
+from tasktrail.actors.slot import Slot, SlotRules
+from tasktrail.handlers.frames import AttemptEnded, Report, Run, Setup, WorkerExited
+
+
+class FakeHub:
+    """Records what the slot wants."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.reactor = Reactor(lambda: None)
+        self.told: list[Report] = []
+        self.delays: list[float] = []
+
+    def tell(self, report: Report) -> None:
+        self.told.append(report)
+
+    def ready(self, slot: Slot) -> None:
+        raise AssertionError(slot)
+
+    def idle(self, slot: Slot) -> None:
+        raise AssertionError(slot)
+
+    def empty(self, slot: Slot, delay: float) -> None:
+        assert slot.state == "empty"
+        self.delays.append(delay)
+
+
+def cannot_launch() -> NoReturn:
+    raise OSError("too many open files")
+
+
+def test_a_worker_that_cannot_start_is_tried_again_ever_later_up_to_a_limit() -> None:
+    hub = FakeHub()
+    slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules(backoff=0.1, backoff_max=0.5))
+
+    for _ in range(6):
+        slot.start()
+
+    assert hub.delays == [0.0, 0.1, 0.2, 0.4, 0.5, 0.5]
+    assert hub.told[0] == WorkerExited(0, 127, "it died: too many open files")
+
+
+def test_a_thousand_failures_in_a_row_are_counted_without_overflow() -> None:
+    hub = FakeHub()
+    slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
+
+    for _ in range(2000):
+        slot.start()
+
+    assert hub.delays[-1] == 5.0
+
+
+def test_wishes_to_an_empty_slot_do_nothing() -> None:
+    hub = FakeHub()
+    slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
+
+    slot.stop()
+    slot.kill("why")
+    slot.kill_keeper()
+
+    assert (slot.state, hub.told) == ("empty", [])
+    assert not any(isinstance(report, AttemptEnded | Run) for report in hub.told)

@@ -1,0 +1,85 @@
+"""Executors on real processes, and a look at which of them are still there."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.actors.slot import SlotRules
+from tasktrail.handlers.frames import AttemptProgressed, Run
+from tasktrail.testing_executor import Reports
+
+SUPPORT = Path(__file__).parent.parent / "support"
+TYPES = ("noop", "echo", "die", "deaf", "hang", "garbage", "parent", "leave", "late", "flood", "hog", "environment")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def wait_gone() -> Callable[[list[int], float], float]:
+    """Wait until none of the processes is alive; gives the seconds it took, fails after the limit."""
+
+    def wait(pids: list[int], limit: float) -> float:
+        begun = time.monotonic()
+        while left := [pid for pid in pids if is_alive(pid)]:
+            if time.monotonic() - begun > limit:
+                pytest.fail(f"still there after {limit} s: {left}")
+            os.sched_yield()
+        return time.monotonic() - begun
+
+    return wait
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Run]:
+    """Make a `Run` of a sample type."""
+
+    def make(task_type: str, task_id: int = 1, *, grace: float = 0.2, **options: Any) -> Run:
+        return Run(task_id, 1, task_type, "", "", options, None, str(tmp_path / str(task_id)), grace=grace)
+
+    return make
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Iterator[LocalExecutor]:
+    """One slot, quick to come back."""
+    made = LocalExecutor(
+        slots=1,
+        homes={name: f"sample_handlers:{name}" for name in TYPES},
+        lock_path=tmp_path / "workers.lock",
+        pythonpath=[str(SUPPORT)],
+        rules=SlotRules(backoff=0.01, backoff_max=0.05),
+    )
+    yield made
+    made.close(5.0)
+
+
+@pytest.fixture
+def reports(executor: LocalExecutor) -> Reports:
+    """The open executor's reports."""
+    return Reports(executor)
+
+
+@pytest.fixture
+def pids(reports: Reports) -> Callable[[], list[int]]:
+    """What the attempt `parent` says first: worker, keeper, children."""
+
+    def said() -> list[int]:
+        report = reports.until(lambda report: isinstance(report, AttemptProgressed))
+        assert isinstance(report, AttemptProgressed)
+        numbers: list[int] = json.loads(report.message)
+        assert all(map(is_alive, numbers))
+        return numbers
+
+    return said

@@ -1,0 +1,107 @@
+"""Handlers that break their worker: the attempt is told lost, and the executor goes on."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.handlers.frames import AttemptProgressed, Run, Stop, WorkerExited
+from tasktrail.testing_executor import Reports
+
+pytestmark = pytest.mark.crash
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [
+        ("exit", "The worker ended with exit code 7. Its last output: last words"),
+        ("abort", "The worker was killed by signal 6 (SIGABRT). Its last output: Fatal Python error: Aborted"),
+        ("kill", "The worker was killed by signal 9 (SIGKILL)."),
+    ],
+)
+def test_a_worker_that_dies_makes_its_attempt_lost_and_is_replaced(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], shape: str, error: str
+) -> None:
+    executor.do([run("die", shape=shape)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type) == ("lost", "WorkerLost")
+    assert ended.error.startswith(error)
+    executor.do([run("noop", task_id=2)])
+    assert reports.end(2).outcome == "completed"
+
+
+@pytest.mark.parametrize("task_type", ["deaf", "hang"])
+def test_a_handler_that_cannot_be_asked_is_killed_after_its_grace(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], task_type: str
+) -> None:
+    executor.do([run(task_type, grace=0.3)])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+
+    begun = time.monotonic()
+    executor.do([Stop(1, 1), Stop(1, 1)])
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    assert 0.3 <= time.monotonic() - begun < 1.3
+
+
+def test_a_worker_that_dies_after_the_stop_is_stopped_and_not_lost(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("deaf", grace=60.0)])
+    said = reports.until(lambda report: isinstance(report, AttemptProgressed))
+    assert isinstance(said, AttemptProgressed)
+
+    executor.do([Stop(1, 1)])
+    os.kill(int(said.message), signal.SIGKILL)
+
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.parametrize("shape", ["noise", "huge", "wrong"])
+def test_garbage_from_a_worker_costs_its_attempt_and_nothing_else(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], shape: str
+) -> None:
+    executor.do([run("garbage", shape=shape)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
+    assert ended.error.startswith("PROTOCOL")
+    executor.do([run("noop", task_id=2)])
+    assert reports.end(2).outcome == "completed"
+
+
+def test_what_a_stray_thread_says_after_the_end_counts_for_nothing(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("late")])
+
+    assert reports.end(1).outcome == "completed"
+    executor.do([run("noop", task_id=2)])
+    assert reports.end(2).outcome == "completed"
+    exited = reports.until(lambda report: isinstance(report, WorkerExited))
+    assert isinstance(exited, WorkerExited)
+    assert exited.why == "replaced: a thread was left"
+
+
+def test_a_flood_of_output_blocks_nobody_and_stays_out_of_the_service(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run], capfd: pytest.CaptureFixture[str]
+) -> None:
+    executor.do([run("flood")])
+
+    assert reports.end(1).result == {"printed": 3_000_000}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_poison_tasks_in_a_row_do_not_make_a_fork_storm(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("die", task_id=number, shape="kill") for number in range(1, 11)])
+
+    assert {reports.end(number).outcome for number in range(1, 11)} == {"lost"}
+    exits = [report for report in reports.all if isinstance(report, WorkerExited)]
+    assert len(exits) == 10

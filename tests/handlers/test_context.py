@@ -1,0 +1,125 @@
+"""What a handler says is thinned, cut and cleaned before it travels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.events import Checkpoint
+from tasktrail.handlers.context import AttemptContext, Progress, clamped, plain_text
+from tasktrail.handlers.errors import BadAnswer, CheckpointRefused
+from tasktrail.handlers.frames import AttemptCheckpointed, AttemptProgressed, Run
+
+RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
+
+
+class FakeLine:
+    """Records; answers as it is told."""
+
+    def __init__(self, *, is_saved: bool = True) -> None:
+        self.sent: list[Any] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self._is_saved = is_saved
+
+    def send(self, report: Any) -> None:
+        self.sent.append(report)
+
+    def stop_wanted(self) -> bool:
+        return not self._is_saved
+
+    def saved(self) -> bool:
+        return self._is_saved
+
+    def granted(self) -> bool:
+        return True
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.timers.append((seconds, call))
+
+    def messages(self) -> list[str]:
+        return [report.message for report in self.sent if isinstance(report, AttemptProgressed)]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_first_report_goes_at_once_and_the_newest_of_the_rest_when_its_time_has_come() -> None:
+    line, clock = FakeLine(), Clock()
+    progress = Progress(RUN, line, clock)
+
+    progress.say(1, "first")
+    clock.now += 0.1
+    progress.say(2, "second")
+    progress.say(3, "third")
+
+    assert line.messages() == ["first"]
+    assert [round(seconds, 3) for seconds, _ in line.timers] == [0.4]
+    clock.now += 0.4
+    line.timers[0][1]()
+    assert line.messages() == ["first", "third"]
+
+
+def test_a_held_back_report_goes_out_before_a_checkpoint() -> None:
+    line = FakeLine()
+    context = AttemptContext(RUN, None, line)
+
+    context.progress(1, "first")
+    context.progress(2, "held back")
+    context.save_checkpoint(Checkpoint(processed_frames=3), progress=250.0, message="saved")
+
+    assert line.messages() == ["first", "held back"]
+    assert line.sent[-1] == AttemptCheckpointed(7, 2, Checkpoint(processed_frames=3), 100.0, "saved")
+
+
+def test_flushing_twice_says_nothing_twice() -> None:
+    line = FakeLine()
+    context = AttemptContext(RUN, None, line)
+    context.progress(1, "first")
+    context.progress(2, "last")
+
+    context.flush()
+    context.flush()
+
+    assert line.messages() == ["first", "last"]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [(50, 50.0), (-1, 0.0), (101, 100.0), (float("inf"), 100.0), (float("-inf"), 0.0), (float("nan"), 33.0)],
+)
+def test_percents_are_numbers_from_0_to_100(said: float, meant: float) -> None:
+    assert clamped(said, 33.0) == meant
+
+
+def test_text_is_cut_and_made_encodable() -> None:
+    assert plain_text("ü" * 10, 3) == "üüü"
+    assert plain_text("bad \udcff name", 100) == "bad ? name"
+    assert plain_text(Path("/x"), 100) == "/x"
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"processed_frames": 1},
+        Checkpoint(data={"x": object()}),
+        Checkpoint(data={"x": "y" * 300_000}),
+        Checkpoint(processed_frames="many"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_checkpoint_that_could_not_be_read_back_is_refused_at_once(checkpoint: Any) -> None:
+    line = FakeLine()
+
+    with pytest.raises(BadAnswer):
+        AttemptContext(RUN, None, line).save_checkpoint(checkpoint)
+
+    assert line.sent == []
+
+
+def test_saving_raises_when_the_attempt_is_to_end_first() -> None:
+    with pytest.raises(CheckpointRefused):
+        AttemptContext(RUN, None, FakeLine(is_saved=False)).save_checkpoint(Checkpoint())

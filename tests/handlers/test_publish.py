@@ -1,0 +1,143 @@
+"""An output appears whole or not at all, and never over a file that is not the task's own."""
+
+import errno
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tasktrail.events.errors import OutputExists
+from tasktrail.handlers.errors import OutputMissing
+from tasktrail.handlers.publish import part_path, publish, remove_part, settle
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "film.mp4"
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path) -> Path:
+    return tmp_path / "tmp" / "7"
+
+
+def write_part(output: Path, text: str) -> Path:
+    part = part_path(output, 7)
+    part.write_text(text)
+    settle(part)
+    return part
+
+
+def test_the_part_is_hidden_beside_the_output_and_has_its_suffix(output: Path) -> None:
+    part = part_path(output, 7)
+
+    assert (part.parent, part.name) == (output.parent, ".film.tasktrail-7.mp4")
+
+
+def test_the_part_of_a_long_name_still_fits(tmp_path: Path) -> None:
+    part = part_path(tmp_path / ("ü" * 120 + ".webp"), 123456)
+    part.touch()
+
+    assert part != part_path(tmp_path / ("ö" * 120 + ".webp"), 123456)
+
+
+def test_publishing_moves_the_part(output: Path, work_dir: Path) -> None:
+    part = write_part(output, "new")
+
+    publish(part, output, overwrite=False, work_dir=work_dir)
+
+    assert output.read_text() == "new"
+    assert not part.exists()
+
+
+def test_a_foreign_file_is_kept_and_the_part_as_well(output: Path, work_dir: Path) -> None:
+    output.write_text("foreign")
+    part = write_part(output, "new")
+
+    with pytest.raises(OutputExists, match=r"film\.mp4"):
+        publish(part, output, overwrite=False, work_dir=work_dir)
+
+    assert (output.read_text(), part.read_text()) == ("foreign", "new")
+
+
+def test_a_foreign_link_is_kept_even_when_it_leads_nowhere(output: Path, work_dir: Path) -> None:
+    output.symlink_to("nowhere")
+
+    with pytest.raises(OutputExists):
+        publish(write_part(output, "new"), output, overwrite=False, work_dir=work_dir)
+
+    assert output.is_symlink()
+
+
+def test_overwrite_replaces_a_foreign_file(output: Path, work_dir: Path) -> None:
+    output.write_text("foreign")
+
+    publish(write_part(output, "new"), output, overwrite=True, work_dir=work_dir)
+
+    assert output.read_text() == "new"
+
+
+def test_after_a_crash_the_own_earlier_output_is_replaced(output: Path, work_dir: Path) -> None:
+    """A second run of an encoder need not give the same bytes."""
+    publish(write_part(output, "first run"), output, overwrite=False, work_dir=work_dir)
+
+    publish(write_part(output, "second run"), output, overwrite=False, work_dir=work_dir)
+
+    assert output.read_text() == "second run"
+
+
+def test_after_a_crash_between_the_two_names_the_output_is_published(output: Path, work_dir: Path) -> None:
+    publish(write_part(output, "first run"), output, overwrite=False, work_dir=work_dir)
+    os.link(output, part_path(output, 7))
+
+    publish(write_part(output, "first run"), output, overwrite=False, work_dir=work_dir)
+
+    assert output.read_text() == "first run"
+    assert not part_path(output, 7).exists()
+
+
+def test_a_file_that_somebody_put_in_place_of_the_own_output_is_kept(output: Path, work_dir: Path) -> None:
+    publish(write_part(output, "first run"), output, overwrite=False, work_dir=work_dir)
+    output.unlink()
+    output.write_text("foreign")
+
+    with pytest.raises(OutputExists):
+        publish(write_part(output, "second run"), output, overwrite=False, work_dir=work_dir)
+
+
+def test_without_a_work_folder_equal_bytes_are_taken_for_the_own_output(output: Path) -> None:
+    output.write_text("same")
+
+    publish(write_part(output, "same"), output, overwrite=False)
+
+    with pytest.raises(OutputExists):
+        publish(write_part(output, "other"), output, overwrite=False)
+
+
+def test_a_filesystem_without_hard_links_will_do(output: Path, work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    publish(write_part(output, "new"), output, overwrite=False, work_dir=work_dir)
+
+    assert output.read_text() == "new"
+    output.unlink()
+    output.write_text("foreign")
+    with pytest.raises(OutputExists):
+        publish(write_part(output, "newer"), output, overwrite=False, work_dir=work_dir)
+
+
+def test_settling_what_was_never_written_is_an_error(output: Path) -> None:
+    with pytest.raises(OutputMissing, match="output_part"):
+        settle(part_path(output, 7))
+
+
+def test_removing_the_part_of_an_attempt_says_whether_there_was_one(output: Path) -> None:
+    write_part(output, "half")
+
+    assert remove_part(output, 7)
+    assert not remove_part(output, 7)
+    assert not remove_part(Path("/nowhere/at/all.txt"), 7)

@@ -1,0 +1,130 @@
+"""Task types are found where users put them, and a broken module takes nobody down."""
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tasktrail.events.errors import UnknownType
+from tasktrail.handlers import handler
+from tasktrail.handlers.errors import BrokenHandlers, DuplicateType
+from tasktrail.handlers.homes import resolve
+from tasktrail.handlers.registry import Registry
+
+NOWHERE = "tasktrail.no.such.group"
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module with two types: a function and a class; gives its name."""
+    name = f"types_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(
+        dedent("""
+        from tasktrail.handlers import handler
+
+        @handler("one")
+        def one(context):
+            '''The first.'''
+
+        @handler("two")
+        class Two:
+            '''The second.'''
+            def __call__(self, context):
+                return {"two": 2}
+
+        class Box:
+            @staticmethod
+            @handler("three")
+            def three(context):
+                '''The third.'''
+        also_one = one
+        """)
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.fixture
+def registry(module: str) -> Registry:
+    return Registry.load([module], group=NOWHERE)
+
+
+def test_every_type_of_a_configured_module_is_found_with_its_home(registry: Registry, module: str) -> None:
+    assert [task_type.name for task_type in registry] == ["one", "two"]
+    assert registry.homes() == {"one": f"{module}:one", "two": f"{module}:Two"}
+    assert registry.get("two").summary == "The second."
+    assert registry.errors == []
+
+
+def test_an_object_of_a_module_can_be_named(module: str) -> None:
+    registry = Registry.load([f"{module}:one", f"{module}:Box"], group=NOWHERE)
+
+    assert registry.homes() == {"one": f"{module}:one", "three": f"{module}:Box.three"}
+
+
+def test_a_home_leads_back_to_the_type(registry: Registry) -> None:
+    for task_type in registry:
+        assert resolve(registry.homes()[task_type.name]).__tasktrail__ is task_type
+
+
+def test_an_unknown_type_names_the_nearest(registry: Registry) -> None:
+    with pytest.raises(UnknownType, match=r"'tow'; did you mean 'two'\?"):
+        registry.get("tow")
+    with pytest.raises(UnknownType, match="no task type ''"):
+        registry.get("")
+
+
+def test_a_second_claim_on_a_name_is_refused_with_both_homes(registry: Registry, module: str) -> None:
+    @handler("two")
+    def other(_context: object) -> None:
+        """Another one."""
+
+    with pytest.raises(DuplicateType, match=rf"'two' of elsewhere:other is already that of {module}:Two"):
+        registry.add(other.__tasktrail__, "elsewhere:other")  # type: ignore[attr-defined]
+
+    assert registry.get("two").summary == "The second."
+
+
+def test_a_broken_module_is_kept_as_an_error_and_the_others_are_loaded(module: str, tmp_path: Path) -> None:
+    (tmp_path / "broken_types.py").write_text("1 / 0")
+    (tmp_path / "exiting_types.py").write_text("raise SystemExit(3)")
+    (tmp_path / "empty_types.py").write_text("")
+    modules = ["broken_types", "exiting_types", "no_such_types", "empty_types", f"{module}:nothing", module]
+
+    registry = Registry.load(modules, group=NOWHERE)
+
+    assert len(registry) == 2
+    assert all(isinstance(error, BrokenHandlers) for error in registry.errors)
+    texts = "\n".join(map(str, registry.errors))
+    for name in modules[:-1]:
+        assert name in texts
+    assert "ZeroDivisionError: division by zero" in texts
+
+
+def test_entry_points_are_loaded_and_the_built_in_types_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foreign_types.py").write_text(
+        "from tasktrail.handlers import handler\n@handler('foreign')\ndef foreign(context): ...\n"
+    )
+    info = tmp_path / "foreign-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[tasktrail.test]\na_foreign = foreign_types\nz_own = tasktrail.handlers.contract\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    registry = Registry.load(group="tasktrail.test")
+
+    assert registry.homes() == {"foreign": "foreign_types:foreign"}
+    assert ["tasktrail.handlers.contract" in str(error) for error in registry.errors] == [True]
+
+
+def test_a_worker_does_not_load_the_registry() -> None:
+    """Package metadata and its parser would cost each worker time and memory."""
+    script = "import sys, tasktrail.handlers.worker; sys.exit('tasktrail.handlers.registry' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,360 @@
+"""What comes out is what was asked for."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import msgspec
+import pytest
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.video_convert import VideoConvertOptions
+from tasktrail.handlers.video_convert.frames import frames_after
+from tasktrail.handlers.video_convert.picture import Shaper
+from tasktrail.handlers.video_convert.probe import probe
+
+
+def brightness(frame: VideoFrame, left: float, top: float) -> float:
+    """Mean luma of the ninth of the picture that begins there."""
+    plane = frame.reformat(format="gray").planes[0]
+    rows, columns = frame.height // 3, frame.width // 3
+    x, y = int(left * frame.width), int(top * frame.height)
+    data = bytes(plane)
+    spot = [data[(y + row) * plane.line_size + x + column] for row in range(rows) for column in range(columns)]
+    return sum(spot) / len(spot)
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "video", "audio"),
+    [
+        ("out.mp4", {}, "h264", "aac"),
+        ("out.mov", {"video_codec": "h265"}, "hevc", "aac"),
+        ("out.webm", {}, "vp9", "opus"),
+        ("out.mkv", {"video_codec": "av1", "preset": "ultrafast", "audio_codec": "mp3"}, "av1", "mp3"),
+        ("out.m4v", {"video_codec": "h264", "audio_codec": "opus", "video_bitrate": 100_000}, "h264", "opus"),
+    ],
+)
+def test_codecs_and_containers(
+    *,
+    output: str,
+    options: dict[str, Any],
+    video: str,
+    audio: str,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+) -> None:
+    context = prepare(clips(), output, **options)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    seen = look(context.output_file)
+    assert seen.codec == video
+    with av.open(str(context.output_file)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name.startswith(audio)
+    assert (len(seen.times), seen.corrupt) == (100, 0)
+    assert seen.duration == pytest.approx(4, abs=0.06)
+    gaps = {after - before for before, after in zip(seen.times, seen.times[1:], strict=False)}
+    assert gaps == {Fraction(1, 25)}
+    assert seen.samples == pytest.approx(4 * 48000, abs=3000)
+
+
+def test_the_result_describes_the_file(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(clips())
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    content = context.output_file.read_bytes()
+    assert outcome.result == {
+        "size": len(content),
+        "width": 160,
+        "height": 120,
+        "duration": pytest.approx(4, abs=0.03),
+        "frames": 100,
+        "video_codec": "h264",
+        "audio_codec": "aac",
+        "segments": 4,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"width": 81}, (80, 60)),
+        ({"height": 90}, (120, 90)),
+        ({"scale": 0.3}, (48, 36)),
+        ({"width": 100, "height": 100}, (100, 100)),
+    ],
+)
+def test_sizes_are_even_and_keep_the_shape(
+    *,
+    options: dict[str, Any],
+    size: tuple[int, int],
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+) -> None:
+    context = prepare(clips(audio=""), **options)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert look(context.output_file).size == size == (outcome.result["width"], outcome.result["height"])
+
+
+@pytest.mark.parametrize("segment_seconds", [0.5, 600])
+def test_frames_are_the_same_however_it_is_cut(
+    segment_seconds: float,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+) -> None:
+    source = clips(suffix=".mkv", options={"bf": "3", "g": "30"}, uneven=True)
+    context = prepare(source, segment_seconds=segment_seconds)
+    assert isinstance(convert(context), Finished)
+    original, result = look(source), look(context.output_file)
+    assert [time - original.times[0] for time in original.times] == [time - result.times[0] for time in result.times]
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_a_segment_of_one_frame_is_written(
+    codec: str,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+) -> None:
+    """x265 invents decoding times when it gets fewer frames than it reorders."""
+    context = prepare(clips(audio="", uneven=True), video_codec=codec, segment_seconds=0.5)
+    source = probe(context.input_file)
+    moments = [moment for moment, _ in frames_after(source, None)]
+    convert(context)
+    data = context.checkpoint.data
+    plan = {**data["plan"], "cuts": [*moments[1:4], moments[6], moments[20], moments[-1]]}
+    for part in context.work_dir.iterdir():
+        part.unlink()
+    context.checkpoint = msgspec.structs.replace(
+        context.checkpoint, temp_files=(), data={**data, "plan": plan, "segments": []}
+    )
+    again = context.resumed()
+    assert isinstance(convert(again), Finished)
+    frames = [segment[3] for segment in again.checkpoint.data["segments"]]
+    assert frames == [1, 1, 1, 3, 14, len(moments) - 21, 1]
+    seen = look(again.output_file)
+    assert (len(seen.times), seen.corrupt) == (len(moments), 0)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_turned_phone_video_comes_out_upright(
+    rotation: int,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+) -> None:
+    source = clips(audio="", rotation=rotation, seconds=1)
+    context = prepare(source)
+    convert(context)
+    lying, upright = look(source), look(context.output_file)
+    assert upright.size == ((160, 120) if rotation == 180 else (120, 160))
+    # Where the upper left corner of the stored picture is seen, by FFmpeg's own use of the angle.
+    spot = {90: (0, 2 / 3), 180: (2 / 3, 2 / 3), 270: (2 / 3, 0)}[rotation]
+    corner = brightness(lying.first, 0, 0)
+    assert brightness(upright.first, *spot) == pytest.approx(corner, abs=3)
+    assert brightness(upright.first, 0, 0) != pytest.approx(corner, abs=3)
+    assert upright.first.rotation == 0
+
+
+def test_pixels_that_are_not_square_stay_so(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = clips(audio="", options={"x264-params": "sar=4/3"}, seconds=1)
+    for options, aspect in (({"width": 80}, Fraction(4, 3)), ({"width": 80, "height": 60}, Fraction(1))):
+        context = prepare(source, **options)
+        convert(context)
+        with av.open(str(context.output_file)) as container:
+            assert (container.streams.video[0].sample_aspect_ratio or 1) == aspect
+
+
+def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable[..., Path]) -> None:
+    source = probe(clips())
+    _, limited = next(frames_after(source, None))
+    full = VideoReformatter().reformat(limited, format="yuv420p", dst_color_range=ColorRange.JPEG)
+    assert bytes(full.planes[0]) != bytes(limited.planes[0])
+    shaped = Shaper(source, (160, 120)).shape(full)
+    assert shaped.color_range == ColorRange.MPEG
+    assert brightness(shaped, 0, 0.6) == pytest.approx(brightness(limited, 0, 0.6), abs=1)
+
+
+def test_cuts_are_keyframes_of_the_source_and_the_encoder_chooses_its_own_inside(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(clips(options={"bf": "3", "g": "5"}, audio=""))
+    convert(context)
+    source = probe(context.input_file)
+    keys = [moment for moment, frame in frames_after(source, None) if frame.key_frame]
+    segments = context.checkpoint.data["segments"]
+    assert len(keys) >= 20
+    assert {segment[1] for segment in segments} < set(keys)
+    with av.open(str(context.output_file)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) == len(segments) == 4
+
+
+def test_frames_that_repeat_a_time_are_left_out(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    twice = tmp_path / "twice.mp4"
+    with av.open(str(clips(audio=""))) as source, av.open(str(twice), "w") as output:
+        track = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.pts is not None and packet.dts is not None:
+                packet.stream = track
+                packet.pts += 512 * (packet.pts // 512 in (77, 87, 97))
+                output.mux(packet)
+    context = prepare(twice)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == 97
+
+
+def test_a_cover_picture_is_not_taken_for_the_video(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    song = tmp_path / "song.mp4"
+    done = prepare(clips())
+    convert(done)
+    with (
+        av.open(str(done.work_dir / "sound.mp4")) as sound,
+        av.open(str(clips(suffix=".avi", codec="mjpeg", pixel_format="yuvj420p", audio="", seconds=1))) as cover,
+        av.open(str(song), "w") as output,
+    ):
+        picture = output.add_stream_from_template(cover.streams.video[0], opaque=True)
+        picture.disposition = Disposition.attached_pic
+        track = output.add_stream_from_template(sound.streams.audio[0])
+        packets: list[av.Packet[Any]] = [next(cover.demux(video=0)), *sound.demux(audio=0)]
+        for packet in packets:
+            if packet.size:
+                packet.stream = track if packet.stream.type == "audio" else picture
+                output.mux(packet)
+    outcome = convert(prepare(song, "other.mp4"))
+    assert isinstance(outcome, Rejected)
+    assert "no moving picture" in outcome.reason
+
+
+def test_sound_keeps_its_place_beside_the_picture(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], look: Callable[..., Any]
+) -> None:
+    source = clips(suffix=".ts")
+    context = prepare(source)
+    convert(context)
+    original, result = look(source), look(context.output_file)
+    assert original.times[0] - original.sound_begins > 0.01
+    assert float(result.times[0] - result.sound_begins) == pytest.approx(
+        float(original.times[0] - original.sound_begins), abs=0.001
+    )
+
+
+def test_sound_can_be_left_out(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], look: Callable[..., Any]
+) -> None:
+    context = prepare(clips(), audio_codec="none")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["audio_codec"] == ""
+    assert look(context.output_file).samples == 0
+
+
+def test_pcm_in_matroska_is_understood(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], look: Callable[..., Any]
+) -> None:
+    """Its channel layout has no name there."""
+    context = prepare(clips(suffix=".mkv", audio="pcm_s16le"), "out.webm")
+    convert(context)
+    seen = look(context.output_file)
+    assert seen.samples == pytest.approx(4 * 48000, abs=3000)
+    assert seen.duration == pytest.approx(4, abs=0.06)
+
+
+def test_damage_in_the_middle_costs_only_its_own_pictures(
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    content = bytearray(clips(suffix=".ts", options={"g": "12"}).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    (tmp_path / "damaged.ts").write_bytes(content)
+    context = prepare(tmp_path / "damaged.ts")
+    assert isinstance(convert(context), Finished)
+    assert 80 <= len(look(context.output_file).times) <= 100
+
+
+def test_progress_rises_to_the_end_and_says_where_it_is(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(clips())
+    convert(context)
+    percents = [percent for percent, _ in context.reports]
+    assert percents == sorted(percents)
+    assert percents[0] < 1
+    assert 99 < percents[-1] <= 100
+    messages = [message for _, message in context.reports]
+    assert messages[0].startswith("sound")
+    assert any(message.startswith("segment 3 of 4, ") and message.endswith(" fps") for message in messages)
+    assert messages[-1] == "joining"
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "hint"),
+    [
+        ("out.webm", {"video_codec": "h264"}, "vp9"),
+        ("out.webm", {"audio_codec": "aac"}, "opus"),
+        ("out.wmv", {}, ".mkv"),
+    ],
+)
+def test_what_does_not_go_together_is_rejected_with_a_remedy(
+    *,
+    output: str,
+    options: dict[str, Any],
+    hint: str,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+) -> None:
+    outcome = convert(prepare(clips(), output, **options))
+    assert isinstance(outcome, Rejected)
+    assert hint in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 0.5, "width": 100},
+        {"crf": 20, "video_bitrate": 100_000},
+        {"crf": 60, "video_codec": "h264"},
+        {"width": 8},
+        {"preset": "placebo"},
+        {"segment_seconds": 0.1},
+        {"colour": "red"},
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(options, VideoConvertOptions)
+
+
+def test_importing_the_type_does_not_load_ffmpeg() -> None:
+    script = "import sys, tasktrail.handlers.video_convert; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

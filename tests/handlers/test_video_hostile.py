@@ -1,0 +1,92 @@
+"""Untrusted input is refused or fails by name; it never reads other files."""
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.handlers import Rejected
+from tasktrail.handlers.video_convert.errors import DamagedInputError
+
+
+def rejected(convert: Callable[..., Any], context: Any) -> str:
+    outcome = convert(context)
+    assert isinstance(outcome, Rejected)
+    assert not context.output_part.exists()
+    return outcome.reason
+
+
+def test_playlists_that_name_other_files_are_refused(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    secret = clips(suffix=".ts")
+    (tmp_path / "secret.ts").symlink_to(secret)
+    texts = {
+        "absolute.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:4,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+        "relative.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:4,\nsecret.ts\n#EXT-X-ENDLIST\n",
+        "list.mp4": "ffconcat version 1.0\nfile secret.ts\n",
+        "remote.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:4,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        assert name in rejected(convert, prepare(tmp_path / name))
+
+
+def test_what_is_no_video_is_rejected(prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path) -> None:
+    for name, content in {
+        "text.mp4": b"hello " * 500,
+        "empty.mp4": b"",
+        "noise.mkv": os.urandom(20_000),
+        "picture.mp4": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60000, 60000, 8, 2, 0, 0, 0),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in rejected(convert, prepare(tmp_path / name))
+
+
+def test_a_file_of_sound_alone_is_rejected(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    done = prepare(clips())
+    convert(done)
+    assert "no moving picture" in rejected(convert, prepare(done.work_dir / "sound.mp4", "other.mp4"))
+
+
+def test_a_video_that_is_cut_before_its_index_is_rejected(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    content = clips().read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
+    assert "cut.mp4" in rejected(convert, prepare(tmp_path / "cut.mp4"))
+
+
+def test_a_claimed_size_beyond_all_measure_is_rejected(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    content = clips(suffix=".gif", codec="gif", audio="", pixel_format="rgb8").read_bytes()
+    (tmp_path / "bomb.gif").write_bytes(content[:6] + struct.pack("<HH", 65000, 65000) + content[10:])
+    rejected(convert, prepare(tmp_path / "bomb.gif"))
+
+
+def test_a_video_of_which_nearly_nothing_can_be_decoded_fails_by_name(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = clips(suffix=".mov", codec="png", pixel_format="rgb24", audio="", seconds=6)
+    content = bytearray(whole.read_bytes())
+    start = 0
+    for _ in range(65):
+        start = content.index(b"IHDR", start + 1)
+    while (start := content.find(b"IHDR", start + 1)) >= 0:
+        content[start : start + 4] = b"XXXX"
+    (tmp_path / "damaged.mov").write_bytes(content)
+    with pytest.raises(DamagedInputError, match=r"damaged\.mov"):
+        convert(prepare(tmp_path / "damaged.mov"))
+
+
+def test_a_missing_input_is_an_error_that_may_pass(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        convert(prepare(tmp_path / "nowhere.mp4"))

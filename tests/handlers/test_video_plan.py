@@ -1,0 +1,89 @@
+"""The arithmetic of cutting and joining."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.handlers.video_convert.options import VideoConvertOptions, estimate
+from tasktrail.handlers.video_convert.plan import MAX_SEGMENTS, Plan, choose_cuts, fingerprint, step_for
+from tasktrail.handlers.video_convert.timing import decoding_times
+
+STEP = 100
+
+
+def plan(cuts: tuple[int, ...], end: int = 1000) -> Plan:
+    return Plan(clock="pts", start=0, end=end, step=STEP, cuts=cuts)
+
+
+@given(end=st.integers(0, 5000), keyframes=st.lists(st.integers(-50, 6000), max_size=60).map(sorted))
+def test_cuts_leave_pieces_of_one_half_to_two_steps(end: int, keyframes: list[int]) -> None:
+    edges = [0, *choose_cuts(0, end, STEP, keyframes), end]
+    pieces = [after - before for before, after in pairwise(edges)]
+    assert all(STEP <= piece <= 2 * STEP for piece in pieces[:-1])
+    if len(pieces) > 1:
+        assert pieces[-1] >= STEP / 2
+    if not keyframes:
+        assert pieces[-1] < 1.5 * STEP
+
+
+def test_a_cut_is_put_on_a_near_keyframe_and_on_the_grid_where_there_is_none() -> None:
+    assert choose_cuts(0, 600, STEP, [0, 90, 130, 500]) == (130, 230, 330, 500)
+
+
+@given(cuts=st.lists(st.integers(1, 999), unique=True, max_size=20).map(sorted), moments=st.lists(st.integers(0, 5000)))
+def test_segment_numbers_rise_with_time_and_change_only_at_cuts(cuts: list[int], moments: list[int]) -> None:
+    cut = plan(tuple(cuts))
+    numbers = [cut.segment_of(moment) for moment in sorted(moments)]
+    assert numbers == sorted(numbers)
+    assert all(cut.segment_of(moment) == number for number, moment in enumerate(cuts, 1))
+    assert all(cut.segment_of(moment - 1) == number for number, moment in enumerate(cuts))
+
+
+def test_a_source_that_goes_on_past_its_stated_end_is_still_cut() -> None:
+    assert [plan((100, 200), end=300).segment_of(moment) for moment in (250, 399, 400, 1000)] == [2, 2, 3, 6]
+    assert plan((), end=0).segment_of(10_000) == 50
+
+
+@given(start=st.integers(-1000, 1000), length=st.integers(0, 10**12), wanted=st.integers(0, 10**6))
+def test_there_are_never_too_many_segments(start: int, length: int, wanted: int) -> None:
+    step = step_for(start, start + length, wanted)
+    assert step >= max(1, wanted)
+    assert len(choose_cuts(start, start + length, step, [])) < MAX_SEGMENTS
+
+
+@given(st.lists(st.integers(-1000, 10**6), unique=True, min_size=1, max_size=50).flatmap(st.permutations))
+def test_decoding_times_rise_and_never_come_after_presentation(presented: list[int]) -> None:
+    decoded = decoding_times(presented)
+    assert all(before < after for before, after in pairwise(decoded))
+    assert all(early <= late for early, late in zip(decoded, presented, strict=True))
+
+
+def test_decoding_times_of_a_track_without_reordering_are_its_presentation_times() -> None:
+    assert decoding_times([5, 7, 12]) == [5, 7, 12]
+    assert decoding_times([0, 20, 10, 30]) == [-10, 0, 10, 20]
+
+
+def test_the_fingerprint_sees_both_ends_of_the_input_and_every_decision(tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    marks = set()
+    for content in (b"a" * 200_000, b"b" + b"a" * 199_999, b"a" * 199_999 + b"b", b"a" * 200_001):
+        path.write_bytes(content)
+        marks.add(fingerprint(path, {"crf": 20}))
+    assert len(marks) == 4
+    assert fingerprint(path, {"crf": 20}) in marks
+    assert fingerprint(path, {"crf": 21}) not in marks
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "medium", "veryslow"])
+def test_the_estimate_grows_with_the_input_and_the_picture(preset: str) -> None:
+    small = msgspec.convert({"preset": preset, "height": 360, "width": 640}, VideoConvertOptions)
+    large = msgspec.convert({"preset": preset}, VideoConvertOptions)
+    half, whole = estimate(large, 50_000_000), estimate(large, 100_000_000)
+    assert half.memory == whole.memory > estimate(small, 100_000_000).memory
+    assert half.seconds < whole.seconds > estimate(small, 100_000_000).seconds
+    assert half.temp < whole.temp
+    assert whole.temp > 200_000_000

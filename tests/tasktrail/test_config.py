@@ -1,0 +1,200 @@
+"""What is read from file and environment, and how wrong values are refused."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.actors.core.admission import UNLIMITED
+from tasktrail.config import Config, Smtp, usable_cpus
+from tasktrail.config_load import keys, load_config
+from tasktrail.config_reference import reference
+from tasktrail.config_values import Secret, parse_duration, parse_size
+from tasktrail.events.errors import ConfigurationError
+
+ROOT = Path(__file__).parent.parent.parent
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def load(tmp_path: Path, text: str = "", **environment: str) -> Config:
+    (tmp_path / "tasktrail.toml").write_text(text)
+    return load_config(tmp_path, environment={f"TASKTRAIL_{name}": value for name, value in environment.items()})
+
+
+def test_without_file_and_environment_everything_has_its_default(tmp_path: Path) -> None:
+    config = load_config(tmp_path, environment={"HOME": "/root", "TASKTRAIL_DATA": "/data", "TASKTRAIL_TOKEN": "x"})
+    assert config == Config()
+    assert config.workers == usable_cpus()
+    assert config.work_root(tmp_path) == tmp_path / "tmp"
+
+
+def test_the_file_is_read_with_units_and_tables(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        'workers = 3\nmax_memory = "4GiB"\nmax_temp_size = 1_000\ncleanup_after = "2h"\nmax_cpu = 80\n'
+        'handlers = ["mine.video"]\ninput_roots = ["/srv/in"]\ntemp_dir = "/scratch"\n'
+        '[smtp]\nhost = "mail.example.org"\nsender = "a@example.org"\nstarttls = false\n',
+    )
+    assert config.max_memory == 4 * 1024**3
+    assert config.max_temp_size == 1000
+    assert config.cleanup_after == 7200.0
+    assert (config.max_cpu, config.handlers, config.input_roots) == (80.0, ("mine.video",), ("/srv/in",))
+    assert config.smtp == Smtp(host="mail.example.org", sender="a@example.org", starttls=False)
+    assert config.work_root(tmp_path) == Path("/scratch")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path, 'workers = 3\nport = 80\nallow_endpoints = ["a"]', WORKERS="5", ALLOW_ENDPOINTS="b, c:8080")
+    assert (config.workers, config.port, config.allow_endpoints) == (5, 80, ("b", "c:8080"))
+
+
+def test_the_environment_reaches_into_tables_and_reads_text(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, '[smtp]\nhost = "m"\nsender = "a@b.c"\n', SMTP_STARTTLS="false", SMTP_PORT="25", GRACE_PERIOD="250ms"
+    )
+    assert (config.smtp.starttls, config.smtp.port, config.grace_period) == (False, 25, 0.25)
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"other\.toml does not exist"):
+        load_config(tmp_path, file=tmp_path / "other.toml", environment={})
+
+
+def test_a_file_that_is_no_toml_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"tasktrail\.toml cannot be read: .*line 2"):
+        load(tmp_path, "workers = 1\nworkers = = 2\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("worker = 1", "no key worker .*; did you mean workers"),
+        ("[smtp]\nhots = 'm'", r"no key smtp\.hots .*; did you mean smtp\.host"),
+        ("zzzzzz = 1", r"no key zzzzzz \(in [^;]*\)\. "),
+        ("smtp = 'm'", r"smtp .* is a table"),
+        ("[workers]\na = 1", r"no key workers\.a"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        load(tmp_path, text)
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"TASKTRAIL_MAX_MEM .*did you mean TASKTRAIL_MAX_MEMORY"):
+        load(tmp_path, MAX_MEM="1GiB")
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("workers = 0", "1 to 1024"),
+        ("workers = true", "1 to 1024"),
+        ('workers = "4"', "1 to 1024"),
+        ("workers = 2.5", "1 to 1024"),
+        ('max_memory = "4 gallons"', '"4GiB"'),
+        ("max_memory = -1", '"4GiB"'),
+        ('cleanup_after = "soon"', '"2h"'),
+        ("cleanup_after = inf", '"2h"'),
+        ("max_cpu = nan", "in percent"),
+        ("max_cpu = 101", "in percent"),
+        ('temp_dir = "relative/path"', "an absolute path"),
+        ('input_roots = ["/ok", "not/ok"]', "a list of absolute paths"),
+        ('input_roots = "/a"', "a list of absolute paths"),
+        ("port = 70000", "0 to 65535"),
+        ('log_level = "loud"', "debug, info, warning or error"),
+        ('log_format = "xml"', "console or json"),
+        ('allow_endpoints = ["http://localhost"]', "`host` or `host:port`"),
+        ('allow_endpoints = ["localhost:0"]', "`host` or `host:port`"),
+        ("handlers = [1]", "a list of module names"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_place_and_what_is_allowed(
+    tmp_path: Path, line: str, allowed: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, line)
+    key = line.split(" = ", maxsplit=1)[0]
+    assert caught.value.field == key
+    assert caught.value.message.startswith(f"{key} in {tmp_path / 'tasktrail.toml'} cannot be ")
+    assert allowed in caught.value.message
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="workers in TASKTRAIL_WORKERS cannot be 'many': allowed is 1 to 1024"):
+        load(tmp_path, WORKERS="many")
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "whsec_", "whsec_c2hvcnQ=", "whsec_!!!!", "whsec_" + "QUFB" * 22, "whsec_é"]
+)
+def test_a_weak_webhook_secret_is_refused_without_being_shown(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, WEBHOOK_SECRET=value)
+    assert "whsec_` and the base64 of 24 to 64" in str(caught.value)
+    assert value == "whsec_" or value not in str(caught.value)
+
+
+def test_secrets_are_shown_nowhere(tmp_path: Path) -> None:
+    config = load(tmp_path, WEBHOOK_SECRET=SECRET, SMTP_USER="u", SMTP_PASSWORD="canary-7")
+    assert (config.webhook_secret.reveal(), config.smtp.password.reveal()) == (SECRET, "canary-7")
+    for shown in (repr(config), str(config), f"{config.smtp.password}", f"{config.webhook_secret!s}"):
+        assert SECRET not in shown
+        assert "canary-7" not in shown
+    with pytest.raises(TypeError):
+        msgspec.json.encode(config)
+    with pytest.raises(TypeError):
+        json.dumps(config.smtp.password)
+
+
+@pytest.mark.parametrize(("smtp", "missing"), [('host = "m"', "smtp.sender"), ('user = "u"', "smtp.password")])
+def test_what_only_makes_sense_together_is_asked_for_together(tmp_path: Path, smtp: str, missing: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, f"[smtp]\n{smtp}\n")
+    assert caught.value.field == missing
+
+
+def test_limits_follow_the_workers_unless_they_are_set(tmp_path: Path) -> None:
+    free = load(tmp_path, "workers = 6").limits()
+    assert (free.max_concurrent, free.max_memory, free.max_temp_size) == (6, UNLIMITED, UNLIMITED)
+    bound = load(tmp_path, 'workers = 6\nmax_concurrent = 2\nmax_memory = "1MB"\nmax_crashes = 9').limits()
+    assert (bound.max_concurrent, bound.max_memory, bound.max_crashes) == (2, 1_000_000, 9)
+
+
+@given(st.integers(0, 10**15))
+def test_a_plain_number_is_bytes_and_seconds(number: int) -> None:
+    assert parse_size(str(number)) == number
+    assert parse_duration(f"{number}s") == number
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1KiB", 1024), ("1kb", 1000), ("1.5 MiB", 1572864), ("2TB", 2 * 10**12), ("7 B", 7)]
+)
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "1 2", "-1", "1e3", "1XB", "1GiB!", "nan"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no number with a known unit"):
+        parse_size(text)
+
+
+def test_every_key_says_what_it_means_and_what_is_allowed() -> None:
+    assert [key.name for key in keys() if not key.rule.says.endswith(".") or not key.rule.allowed] == []
+
+
+def test_a_secret_equals_only_the_same_secret() -> None:
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert hash(Secret("a")) == hash(Secret("a"))
+
+
+def test_the_reference_page_is_what_the_keys_say() -> None:
+    """Renew it with `python -m tasktrail.config_reference > docs/reference/configuration.md`."""
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    assert page == reference()

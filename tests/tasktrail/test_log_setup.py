@@ -1,0 +1,109 @@
+"""What comes out on the stream, for people and for programs."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from tasktrail.config_values import Secret
+from tasktrail.log_setup import QUIET, set_up_logging
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in QUIET}
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def fail_with(secret: str) -> None:
+    hidden = secret + "!"
+    raise ValueError(f"no luck with {len(hidden)} letters")
+
+
+def test_json_lines_hold_event_level_time_and_fields() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream)
+    structlog.get_logger("tasktrail").info("started", task_id=7, odd={1, 2}.__class__, password=Secret("canary"))
+    (line,) = lines(stream)
+    assert (line["event"], line["level"], line["task_id"], line["password"]) == ("started", "info", 7, "***")
+    assert line["odd"] == "<class 'set'>"
+    assert line["timestamp"].endswith("Z")
+
+
+def test_lines_of_the_standard_library_come_out_alike() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream)
+    logging.getLogger("pykka").info("Started %s", "Scheduler")
+    logging.getLogger("uvicorn.error").warning("late")
+    assert [(line["logger"], line["event"], line["level"]) for line in lines(stream)] == [
+        ("pykka", "Started Scheduler", "info"),
+        ("uvicorn.error", "late", "warning"),
+    ]
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_traceback_shows_the_error_but_no_local_variables(form: Any) -> None:
+    stream = io.StringIO()
+    set_up_logging("info", form, stream)
+    for log in (structlog.get_logger(), logging.getLogger("pykka")):
+        try:
+            fail_with("canary" + "-9")
+        except ValueError:
+            log.exception("broke")
+    text = stream.getvalue()
+    assert text.count("no luck with 9 letters") == 2
+    assert "fail_with" in text
+    assert "canary-9" not in text
+    assert form == "console" or "exception" in lines(stream)[1]
+
+
+@pytest.mark.parametrize(("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_what_is_less_important_is_left_out(level: Any, expected: int) -> None:
+    stream = io.StringIO()
+    set_up_logging(level, "json", stream)
+    for log in (structlog.get_logger(), logging.getLogger("tests")):
+        for method in (log.debug, log.info, log.warning, log.error):
+            method("line")
+    assert len(lines(stream)) == 2 * expected
+
+
+def test_requests_of_the_http_client_are_not_told() -> None:
+    stream = io.StringIO()
+    set_up_logging("debug", "json", stream)
+    logging.getLogger("httpx").info("HTTP Request: POST https://example.org/hook?token=canary")
+    assert lines(stream) == []
+
+
+def test_console_lines_have_no_colours_unless_somebody_looks() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "console", stream)
+    structlog.get_logger().info("started", task_id=7)
+    logging.getLogger("pykka").info("Started %s", "Scheduler")
+    assert "\x1b" not in stream.getvalue()
+    assert "task_id=7" in stream.getvalue()
+    assert "Started Scheduler" in stream.getvalue()
+
+
+def test_setting_up_again_replaces_what_was_there() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    set_up_logging("info", "json", first)
+    set_up_logging("info", "json", second)
+    logging.getLogger("pykka").info("once")
+    structlog.get_logger().info("once")
+    assert first.getvalue() == ""
+    assert len(lines(second)) == 2
