@@ -53,7 +53,9 @@ class App(click.Group):
             return announced(cmd_name)
         return None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does; a mistyped name is answered with the nearest one."""
         try:
             return super().resolve_command(ctx, args)

@@ -62,4 +62,3 @@ def complain_unexpected(error: Exception) -> int:
     if not isinstance(error, OSError):
         click.echo("  This is a fault of tasktrail; TASKTRAIL_DEBUG=1 shows where it is.", err=True)
     return REFUSED
-

@@ -219,7 +219,7 @@ def run(kills: int, seed: int, *, loud: bool = True) -> list[str]:
     for number in range(1, kills + 1):
         sent = one_round(data, client)
         if loud:
-            print(f"kill {number}: {sent} sent, {len(client.acknowledged)} acknowledged in all", flush=True)
+            print(f"kill {number}: {sent} sent, {len(client.acknowledged)} acknowledged so far", flush=True)
     settle(data, client)
     found = inspect(data, client)
     if loud:
