@@ -28,10 +28,10 @@ from .events.errors import ServiceUnreachable, WaitTimeout
 from .events.state import FINISHED
 from .events.task_events import is_terminal
 from .http.decode import refusal
+from .outgoing import chunks, encode_command, with_id
 from .paths import DataPaths
 from .projections import Stats, TaskFilters
 from .surface import Point, TypeInfo
-from .outgoing import chunks, encode_command, with_id
 from .wire import answer_of, recorded, recorded_all
 
 _LONGEST_STREAM = 3600.0
