@@ -86,7 +86,7 @@ class Client:
     # --- commands -----------------------------------------------------------------------------------------------
 
     def create_task(self, **fields: Any) -> int:
-        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative to the current folder."""
+        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative."""
         for name in ("input_file", "output_file"):
             path = fields.get(name)
             if isinstance(path, str | PathLike) and str(path):
