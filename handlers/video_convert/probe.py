@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import msgspec
@@ -18,6 +18,8 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
 
 MAX_PIXELS = 8192 * 8192
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+"""PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
 _SAMPLED_FRAMES = 60
 _HIGHEST_RATE = 1000
 _QUARTER = 90
@@ -54,11 +56,12 @@ def open_input(path: Path) -> InputContainer:
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
     except av.error.FFmpegError as error:
         if isinstance(error, OSError | MemoryError):
             raise
         raise UnusableInputError(f"{path.name} is not a video in a format that is read here: {error}") from error
+    return container
 
 
 def picture_of(container: InputContainer, name: str) -> VideoStream:

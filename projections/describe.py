@@ -1,0 +1,91 @@
+"""An event as one line that a person reads."""
+
+from typing import assert_never
+
+from ..events import (
+    Cancelled,
+    Checkpointed,
+    Completed,
+    Created,
+    Event,
+    Failed,
+    Progressed,
+    Retried,
+    Started,
+)
+from ..events.recorded import timestamp
+from ..events.system_events import Adjusted, DeliveryAttempted, ServiceStarted, ServiceStopped, WorkerExited
+
+
+def describe(event: Event) -> str:
+    """What happened, without when, who and why: those stand in the envelope."""
+    match event:
+        case Created():
+            return _created(event)
+        case Started():
+            how = "resumed from its checkpoint" if event.resumed else "started"
+            return f"{how} with effective priority {event.effective_priority:.1f}{_by(event.worker)}"
+        case Progressed():
+            return f"{event.progress:.1f} %{_colon(event.message)}"
+        case Checkpointed():
+            reached = "" if event.progress is None else f" at {event.progress:.1f} %"
+            return f"checkpoint saved{reached}{_colon(event.message)}"
+        case Failed():
+            return _failed(event)
+        case Retried():
+            when = f", not before {timestamp(event.due_at)}" if event.due_at else ""
+            return f"back to the queue ({event.cause}{', forced' if event.forced else ''}){when}"
+        case Cancelled():
+            return "cancelled while running" if event.attempt_running else "cancelled while waiting"
+        case Completed():
+            return f"completed{_colon(event.message)}"
+        case _:
+            return _system(event)
+
+
+def _system(event: ServiceStarted | ServiceStopped | Adjusted | WorkerExited | DeliveryAttempted) -> str:
+    match event:
+        case ServiceStarted():
+            return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
+        case ServiceStopped():
+            return "service stopped"
+        case Adjusted():
+            return f"task {event.task_id} adjusted: {_adjustment(event)}"
+        case WorkerExited():
+            return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
+        case DeliveryAttempted():
+            end = "delivered" if event.ok else "given up" if event.final else "not delivered"
+            return f"{event.channel} to {event.target} {end}{_colon(event.detail)}"
+        case _:
+            assert_never(event)
+
+
+def _created(event: Created) -> str:
+    paths = f" {event.input_file} → {event.output_file}" if event.input_file or event.output_file else ""
+    when = f", not before {timestamp(event.scheduled_for)}" if event.scheduled_for else ""
+    return f"created as {event.type}{paths} with priority {event.priority}{when}{', held' if event.held else ''}"
+
+
+def _failed(event: Failed) -> str:
+    how = event.outcome.replace("_", " ")
+    rule = f" [{event.rule}]" if event.rule else ""
+    return f"{how}{' for good' if event.final else ''}{_colon(event.error)}{rule}"
+
+
+def _adjustment(event: Adjusted) -> str:
+    changes = []
+    if event.held is not None:
+        changes.append("held" if event.held else "released")
+    if event.priority is not None:
+        changes.append(f"priority {event.priority}")
+    if event.scheduled_for is not None:
+        changes.append(f"not before {timestamp(event.scheduled_for)}")
+    return ", ".join(changes) or "nothing"
+
+
+def _by(worker: str) -> str:
+    return f" by {worker}" if worker else ""
+
+
+def _colon(text: str) -> str:
+    return f": {text}" if text else ""
