@@ -1,6 +1,6 @@
 """A small deterministic simulator: one seed plays people, machine, executor and faults; the core is the real one.
 
-    python tests/actors/core/simulation.py --seed 7 --steps 100000
+python tests/actors/core/simulation.py --seed 7 --steps 100000
 """
 
 import argparse
@@ -16,7 +16,17 @@ from simulated_executor import BrokenInvariantError, SimulatedExecutor, must
 from simulated_service import Answer, SimulatedService
 
 from tasktrail.actors.core.admission import Limits, Sample
-from tasktrail.actors.core.messages import Close, Delivered, Drain, Intake, LimitsChanged, Message, Sampled, Submit, Tick
+from tasktrail.actors.core.messages import (
+    Close,
+    Delivered,
+    Drain,
+    Intake,
+    LimitsChanged,
+    Message,
+    Sampled,
+    Submit,
+    Tick,
+)
 from tasktrail.events import (
     Accepted,
     CancelTask,
