@@ -61,7 +61,7 @@ class FileReading:
         if as_of is not None:
             from .projections.as_of import task_as_of
 
-            return task_as_of(self._reader(), task_id, as_of, self._clock.now())
+            return task_as_of(self._reader(), task_id, as_of)
         return self._queries().get(task_id, self._clock.now())
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
@@ -73,10 +73,10 @@ class FileReading:
         filters = filters or TaskFilters()
         if filters.as_of == "":
             return self._queries().list(filters, self._clock.now())
-        from .projections.as_of import parse_point, views_as_of
+        from .projections.as_of import views_as_of
 
-        with views_as_of(self._reader(), parse_point(filters.as_of)) as past:
-            return past.list(filters, self._clock.now())
+        with views_as_of(self._reader(), filters.as_of) as past:
+            return past.list(filters)
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""
