@@ -93,7 +93,7 @@ class Past:
         self.close()
 
 
-def views_as_of(log: Records, point: str | Point) -> Past:
+def as_of(log: Records, point: str | Point) -> Past:
     """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet."""
     point = parse_point(point)
     moment = _moment(log, point)

@@ -1,0 +1,71 @@
+"""The ResourceMonitor: looks at the machine again and again and tells the Scheduler what is free."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .base import Actor
+from .core.messages import Sampled
+from .machine import Machine
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Sample now. Comes from the beat; anybody may send one who cannot wait for it."""
+
+
+LOOK = Look()
+
+
+class ResourceMonitor(Actor):
+    """Samples once a period, and less often while nothing runs. Its beat is monotonic: a wall clock may be set back.
+
+    Args:
+        machine: what is sampled.
+        report: gets each sample; called in this actor's thread.
+        is_busy: whether anything runs that needs a close eye.
+        period: seconds between samples while something runs.
+        idle_period: seconds between samples otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        machine: Machine,
+        report: Callable[[Sampled], None],
+        is_busy: Callable[[], bool],
+        period: float = 1.0,
+        idle_period: float = 5.0,
+    ) -> None:
+        super().__init__()
+        self._machine = machine
+        self._report = report
+        self._is_busy = is_busy
+        self._period = period
+        self._idle_period = idle_period
+        self._closed = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beat, name="resource-beat", daemon=True)
+
+    def on_start(self) -> None:
+        """Sample at once, then by the beat."""
+        self.actor_ref.tell(LOOK)
+        self._beat.start()
+
+    def on_stop(self) -> None:
+        """End the beat."""
+        self._closed.set()
+        self._beat.join(timeout=5)
+
+    def receive(self, message: Any) -> None:
+        """Sample and tell."""
+        if isinstance(message, Look):
+            self._report(Sampled(self._machine.sample()))
+
+    def _keep_beat(self) -> None:
+        while not self._closed.wait(self.pause()):
+            self.actor_ref.tell(LOOK)
+
+    def pause(self) -> float:
+        """Seconds until the next sample."""
+        return self._period if self._is_busy() else self._idle_period
