@@ -54,7 +54,7 @@ def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source:
 
 def launch(settings: LaunchSettings) -> Launched:
     """Start a keeper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
-    mark = f"{settings.family}:{secrets.token_hex(8)}"
+    mark = f"{settings.family}{secrets.token_hex(8)}"
     job_end, job = os.pipe()
     control_end, control = os.pipe()
     report, report_end = os.pipe()

@@ -56,7 +56,7 @@ class LocalExecutor:
         self._lock_fd: int | None = None
         self._settings = LaunchSettings(
             lock=None,
-            family=secrets.token_hex(8),
+            family=f"{secrets.token_hex(8)}:",
             environment=worker_environment(pythonpath, pass_environment, os.environ),
             nice=nice,
         )

@@ -6,9 +6,8 @@ and a task that changed several times costs one row.
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..events import Recorded
 from ..events.clock import Clock
 from ..events.sqlite_log import LogReader
 from ..projections import TaskViews, catch_up
@@ -17,6 +16,9 @@ from .base import Actor
 from .core.messages import Tick
 from .messages import Catch, Committed
 from .watermark import Watermark
+
+if TYPE_CHECKING:
+    from ..events import Recorded
 
 GATHER = timedelta(milliseconds=50)
 

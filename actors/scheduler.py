@@ -16,6 +16,7 @@ from ..events import Accepted, Answer, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
 from ..events.state import fold
+from ..handlers.frames import AttemptEnded
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Submit, Tick
@@ -190,6 +191,7 @@ class Scheduler(Actor):
         answered, orders = self._answered, self._orders
         touched = self._loaded
         touched.update(record.task_id for record in records)
+        touched.update(report.task_id for report in self._reports if isinstance(report, AttemptEnded))
         self._state.forget_finished(touched)
         self._begin_batch_of(self._state.running)
         if orders:

@@ -139,8 +139,8 @@ class Slot:
             self._hub.reactor.at(run.grace, lambda: self._overdue(run))
 
     def answer(self, order: Grant | Saved) -> None:
-        """Pass on what the attempt waits for. No grant once it is to end: nothing may appear then."""
-        if self.state == "busy" and self._process and not (self._stop_wanted and type(order) is Grant):
+        """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""
+        if self.state == "busy" and self._process:
             self._process.send(encode(order))
 
     def kill(self, why: str) -> None:
@@ -186,7 +186,7 @@ class Slot:
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended
-                self.kill(f"replaced: {frame.why} was left")
+                self.kill(f"replaced: {frame.why}")
 
     def on_garbage(self, error: str) -> None:
         """See `Owner`."""

@@ -22,6 +22,11 @@ from .sqlite_schema import migrations
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
+_SELECT_ANSWERED = """
+    SELECT answers.command_id, answers.task_id, answers.position, events.command_id, events.task_id, events.data
+    FROM answers LEFT JOIN events ON events.position = answers.position
+    WHERE answers.command_id > ? ORDER BY answers.command_id LIMIT ?
+"""
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # One file of the log takes a bigger write-ahead log: fewer checkpoints, up to 1.7 times the append rate.
@@ -174,6 +179,16 @@ class LogReader:
         """The raw stored values and hash of each record, undecoded: what a verifier works on."""
         for row in _pages(self._conn, after, None):
             yield row[:14], row[14]
+
+    def answered(self) -> Iterator[tuple[Any, ...]]:
+        """Each answer beside the record it points at, undecoded, in order of command id.
+
+        (command id, task id, position, and of the record: command id, task id, data; null when there is none.)
+        """
+        after = ""
+        while page := self._conn.execute(_SELECT_ANSWERED, (after, _PAGE)).fetchall():
+            yield from page
+            after = page[-1][0]
 
     def close(self) -> None:
         """Let go of the file."""

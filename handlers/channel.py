@@ -46,7 +46,6 @@ class Channel:
 
     def next_run(self) -> Run:
         """Wait for work. Raises ServiceGone."""
-        self._timer = None
         while True:
             order = self._next_order()
             if type(order) is Run:
@@ -67,25 +66,32 @@ class Channel:
 
     def saved(self) -> bool:
         """Wait for `Saved`; once a stop is wanted, for no more than half the grace, to leave time for tidying up."""
-        return self._answer(Saved, patience=self._grace / 2)
+        while not self._stop_leaves_nothing_to_read(self._grace / 2):
+            if self._is_answer(self._next_order(), Saved):
+                return True
+        return False
 
     def granted(self) -> bool:
-        """Wait for `Grant`."""
-        return self._answer(Grant, patience=0.0)
+        """Wait for `Grant`. A grant behind a stop is none."""
+        while not self._stop_leaves_nothing_to_read(0.0):
+            order = self._next_order()
+            if self._is_answer(order, Grant):
+                return True
+            if self._is_answer(order, Stop):
+                return False
+        return False
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """See `Line`."""
         self._timer = (time.monotonic() + seconds, call)
         os.write(self._bell_rope, b"x")
 
-    def _answer(self, kind: type[Saved | Grant], patience: float) -> bool:
-        while True:
-            if not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]:
-                return False
-            order = self._next_order()
-            if isinstance(order, kind) and (order.task_id, order.attempt) == self._current:
-                return True
-            self._note_stop(order)
+    def _stop_leaves_nothing_to_read(self, patience: float) -> bool:
+        return not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]
+
+    def _is_answer(self, order: Any, kind: type[Saved | Grant | Stop]) -> bool:
+        self._note_stop(order)
+        return isinstance(order, kind) and (order.task_id, order.attempt) == self._current
 
     def _next_order(self) -> Any:
         while not self._orders:

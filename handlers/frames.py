@@ -157,6 +157,7 @@ class Retiring(_Frame, frozen=True, tag="retiring"):
 
     ended: AttemptEnded
     why: str
+    """In words: "it left a thread"."""
 
 
 WorkerOrder: TypeAlias = Setup | Order

@@ -66,7 +66,7 @@ class Keeper:
             self._write_status(f"exit 127 0 0\n{error}".encode())
             return
         if nice:
-            os.setpriority(os.PRIO_PROCESS, self._worker, nice)
+            os.setpriority(os.PRIO_PROCESS, self._worker, min(os.getpriority(os.PRIO_PROCESS, 0) + nice, 19))
         poll = select.poll()
         for fd in (self._lifeline, self._bell, self._output, self._service):
             poll.register(fd, select.POLLIN)

@@ -55,11 +55,11 @@ class Leftovers:
     def found(self) -> str:
         """What was left, in words; empty when nothing was."""
         if threading.active_count() > len(self._threads) and self._new_thread():
-            return "a thread"
+            return "it left a thread"
         if _has_children():
-            return "a child process"
+            return "it left a child process"
         if self._adopted is not None and os.pread(self._adopted, 64, 0) != self._only_us:
-            return "a detached process"
+            return "it left a detached process"
         return ""
 
     def _new_thread(self) -> bool:

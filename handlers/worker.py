@@ -22,6 +22,7 @@ from .homes import resolve
 from .usage import Leftovers, Meter, resident
 
 PR_SET_PDEATHSIG = 1
+FORKED = 70
 ORPHANED = 71
 """Exit code of a worker whose keeper or service was gone before it could begin."""
 
@@ -68,6 +69,7 @@ class Worker:
     def __init__(self, channel: Channel, setup: Setup, keeper: int) -> None:
         self._channel = channel
         self._setup = setup
+        self._pid = os.getpid()
         self._types: dict[str, TaskType] = {}
         self._meter = Meter()
         self._leftovers = Leftovers(keeper)
@@ -80,10 +82,12 @@ class Worker:
             self._meter.start()
             _point_temp_files_to(run.work_dir)
             ending = self._attempt(run)
+            if os.getpid() != self._pid:
+                os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
             why = self._leftovers.found()
             memory, cpu = self._meter.stop()
             if not why and memory > self._setup.rss_limit and resident() > self._setup.rss_limit:
-                why = "memory"
+                why = "its memory had grown"
             ended = AttemptEnded(
                 run.task_id,
                 run.attempt,

@@ -6,7 +6,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -18,6 +18,8 @@ from .events.sqlite_log import LogReader
 from .handlers.registry import Registry
 from .paths import DataPaths
 from .projections import Stats, TaskFilters, TaskQueries, TaskViews, catch_up
+from .projections.as_of import as_of as replayed_to
+from .projections.as_of import parse_point, task_as_of
 from .surface import Point, TypeInfo
 
 _FOLLOW_PAUSE = 0.2
@@ -43,10 +45,12 @@ class FileReading:
 
     def _queries(self) -> TaskQueries:
         self.settle()
-        return self._own("queries", lambda: TaskQueries.open(self.paths.views))
+        queries: TaskQueries = self._own("queries", lambda: TaskQueries.open(self.paths.views))
+        return queries
 
     def _reader(self) -> LogReader:
-        return self._own("reader", lambda: LogReader(self.paths.log))
+        reader: LogReader = self._own("reader", lambda: LogReader(self.paths.log))
+        return reader
 
     def _own(self, name: str, make: Callable[[], Any]) -> Any:
         # SQLite connections belong to their thread, and go with it.
@@ -59,9 +63,7 @@ class FileReading:
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         if as_of is not None:
-            from .projections.as_of import task_as_of
-
-            return task_as_of(self._reader(), task_id, as_of, self._clock.now())
+            return task_as_of(self._reader(), task_id, parse_point(as_of))
         return self._queries().get(task_id, self._clock.now())
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
@@ -73,10 +75,8 @@ class FileReading:
         filters = filters or TaskFilters()
         if filters.as_of == "":
             return self._queries().list(filters, self._clock.now())
-        from .projections.as_of import parse_point, views_as_of
-
-        with views_as_of(self._reader(), parse_point(filters.as_of)) as past:
-            return past.list(filters, self._clock.now())
+        with replayed_to(self._reader(), parse_point(filters.as_of)) as past:
+            return past.list(filters)
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""
@@ -151,7 +151,7 @@ class Reader(FileReading):
         self._in_memory: TaskQueries | None = None
         self._bring_up()
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

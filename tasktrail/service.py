@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from msgspec.structs import replace
@@ -83,15 +82,13 @@ class TaskService(FileReading):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # --- commands -----------------------------------------------------------------------------------------------
 
     def create_task(self, **fields: Any) -> int:
-        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative to the current folder."""
+        """A new task's id, durable. The fields are those of `CreateTask`; relative paths are made absolute."""
         for name in ("input_file", "output_file"):
             if isinstance(fields.get(name), str | Path) and str(fields[name]):
                 fields[name] = str(Path(fields[name]).absolute())

@@ -6,7 +6,6 @@ The start list reads from top to bottom; nobody is let in before every actor has
 import os
 import socket
 import threading
-from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -18,9 +17,11 @@ from .actors.core.state import SchedulerState
 from .actors.endings import Endings
 from .actors.janitor import Janitor
 from .actors.local_executor import LocalExecutor
+from .actors.machine import Machine
 from .actors.messages import Committed, Query
 from .actors.orphans import wait_for_orphans
 from .actors.projector import Projector
+from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
 from .actors.supervisor import Child, Supervisor
 from .actors.watermark import Watermark
@@ -60,14 +61,15 @@ class System:
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
         self.failed = threading.Event()
-        self._followers: list[Callable[[Committed], None]] = []
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.pool = Child("worker_pool", self._start_pool, restart=False)
         self.janitor = Child("janitor", self._start_janitor, restart=True)
+        self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
         self._lock: DataLock | None = None
         self._booted = False
+        self._looked_at = 0
 
     def start(self) -> None:
         """Take the folder, recover, and be ready. Raises the error that stands in the way; then nothing is left."""
@@ -76,12 +78,12 @@ class System:
         try:
             if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
-            for child in (self.scheduler, self.projector, self.janitor, self.pool):
+            for child in (self.scheduler, self.projector, self.janitor, self.pool, self.monitor):
                 self._supervisor.start(child, within=START_WITHIN)
             self._supervisor.watch(_WATCH_EVERY)
             unfinished = len(self.scheduler.ask(Query(_open_tasks), timeout=30))
             self.recovery = replace(self.recovery, unfinished=unfinished)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
             self._lock.release()
             raise (self.fatal or error) from None
@@ -161,6 +163,16 @@ class System:
             slots=self.config.workers, homes=self.registry.homes(), lock_path=self.paths.workers_lock
         )
         return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
+
+    def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
+        return ResourceMonitor.start(
+            machine=Machine(self.paths.temp), report=self.scheduler.tell, is_busy=self._log_has_grown
+        )
+
+    def _log_has_grown(self) -> bool:
+        """Whether anything was recorded since the last question: what runs says so twice a second."""
+        before, self._looked_at = self._looked_at, self.committed.position
+        return before != self._looked_at
 
     def _start_janitor(self) -> "Janitor.ref":  # type: ignore[name-defined]
         files = TempFiles(

@@ -148,8 +148,9 @@ class _InlineLine:
 
     def hear(self, order: Order) -> None:
         with self._changed:
-            self._heard.append(type(order))
-            self._changed.notify_all()
+            if not (isinstance(order, Grant) and self.stop_wanted()):
+                self._heard.append(type(order))
+                self._changed.notify_all()
 
     def stop_wanted(self) -> bool:
         return Stop in self._heard

@@ -110,6 +110,7 @@ class _Conversion:
         """Encode again what is missing or damaged among the finished segments, and nothing else."""
         before: int | None = None
         for segment in self._saved.segments:
+            self._stop_if_asked()
             if not segment.intact(self._context.work_dir):
                 self._encode(before, segment.last)
             before = segment.last

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import msgspec
@@ -18,6 +18,8 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
 
 MAX_PIXELS = 8192 * 8192
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+"""PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
 _SAMPLED_FRAMES = 60
 _HIGHEST_RATE = 1000
 _QUARTER = 90
@@ -54,11 +56,12 @@ def open_input(path: Path) -> InputContainer:
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
     except av.error.FFmpegError as error:
         if isinstance(error, OSError | MemoryError):
             raise
         raise UnusableInputError(f"{path.name} is not a video in a format that is read here: {error}") from error
+    return container
 
 
 def picture_of(container: InputContainer, name: str) -> VideoStream:
@@ -102,13 +105,13 @@ def probe(path: Path) -> Source:
             width=context.width,
             height=context.height,
             rotation=rotation,
-            time_base=stream.time_base,
+            time_base=_exact(stream.time_base),
             rate=_rate(stream),
             clock=clock,
             start=known[0],
             end=_end(container, stream, known[0]),
             keyframes=_keyframes(marks, known[0]),
-            pixel_aspect=stream.sample_aspect_ratio or Fraction(1),
+            pixel_aspect=_exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             has_audio=bool(container.streams.audio),
         )
@@ -140,8 +143,13 @@ def _runs_forward(moments: Sequence[int | None]) -> bool:
 def _rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0 < rate <= _HIGHEST_RATE:
-            return Fraction(rate)
+            return _exact(rate)
     return Fraction(25)
+
+
+def _exact(ratio: Any) -> Fraction:
+    """PyAV 19 has a ratio type of its own where 18 has fractions; both may be none."""
+    return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)
 
 
 def _end(container: InputContainer, stream: VideoStream, start: int) -> int:

@@ -138,7 +138,7 @@ def test_nothing_is_published_when_a_stop_comes_instead_of_the_grant(
     executor.do([run("write", output="out.txt", value="hello")])
     unanswered.until(lambda report: report == PublishWanted(1, 1))
 
-    executor.do([Stop(1, 1)])
+    executor.do([Stop(1, 1), Grant(1, 1)])
 
     assert unanswered.end(1).outcome == "stopped"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []

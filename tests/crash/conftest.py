@@ -15,7 +15,22 @@ from tasktrail.handlers.frames import AttemptProgressed, Run
 from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
-TYPES = ("noop", "echo", "die", "deaf", "hang", "garbage", "parent", "leave", "late", "flood", "hog", "environment")
+TYPES = (
+    "noop",
+    "echo",
+    "die",
+    "deaf",
+    "hang",
+    "garbage",
+    "parent",
+    "leave",
+    "late",
+    "flood",
+    "hog",
+    "environment",
+    "tool",
+    "fork",
+)
 
 
 def is_alive(pid: int) -> bool:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -100,6 +101,30 @@ def test_a_new_service_finds_what_escaped_when_service_and_keepers_were_killed(
     wait_gone(tree, 0.0)
 
 
+def test_a_worker_dies_with_its_keeper_even_when_nobody_looks(tmp_path: Path, wait_gone: WaitGone) -> None:
+    with start_service(tmp_path / "workers.lock", "plain") as service:
+        tree = read_tree(service)
+        service.send_signal(signal.SIGSTOP)
+
+        os.kill(tree[1], signal.SIGKILL)
+
+        wait_gone(tree[:2], 2.0)
+        service.kill()
+    assert wait_for_orphans(tmp_path / "workers.lock", 5.0)
+
+
+def test_the_keeper_holds_the_lock_and_its_worker_does_not(
+    executor: LocalExecutor, run: Callable[..., Run], pids: Pids, tmp_path: Path
+) -> None:
+    executor.do([run("parent", shape="plain")])
+    worker, keeper, child = pids()
+
+    def holds_lock(pid: int) -> bool:
+        return any(fd.readlink() == tmp_path / "workers.lock" for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+    assert [holds_lock(keeper), holds_lock(worker), holds_lock(child)] == [True, False, False]
+
+
 def test_waiting_for_orphans_gives_up_in_time(reports: Reports, tmp_path: Path) -> None:
     reports.capacity(1)
 
@@ -172,12 +197,27 @@ def test_a_worker_that_was_told_to_end_is_shown_with_the_reason(
 
 def kill_service(lock: Path, shape: str, *extra: str, keeper_too: bool = False) -> list[int]:
     """Start the little service, kill -9 it in mid-attempt, and tell which processes its attempt had."""
-    command = [sys.executable, str(SERVICE), str(lock), shape, *extra]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
-        assert service.stdout is not None
-        tree: list[int] = json.loads(service.stdout.readline())
+    with start_service(lock, shape, *extra) as service:
+        tree = read_tree(service)
         service.send_signal(signal.SIGSTOP)
         if keeper_too:
             os.kill(tree[1], signal.SIGKILL)
-        service.kill()
+    return tree
+
+
+@contextmanager
+def start_service(lock: Path, shape: str, *extra: str) -> Iterator["subprocess.Popen[str]"]:
+    """The little service; killed at the end, whatever its state."""
+    command = [sys.executable, str(SERVICE), str(lock), shape, *extra]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            yield service
+        finally:
+            service.kill()
+
+
+def read_tree(service: "subprocess.Popen[str]") -> list[int]:
+    """Worker, keeper and children of the service's attempt."""
+    assert service.stdout is not None
+    tree: list[int] = json.loads(service.stdout.readline())
     return tree

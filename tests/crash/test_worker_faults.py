@@ -49,6 +49,18 @@ def test_a_handler_that_cannot_be_asked_is_killed_after_its_grace(
     assert 0.3 <= time.monotonic() - begun < 1.3
 
 
+def test_a_stop_ends_the_tools_of_a_handler_by_sigterm(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("tool", grace=60.0)])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+
+    executor.do([Stop(1, 1)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, "ended with -15" in ended.error) == ("stopped", True)
+
+
 def test_a_worker_that_dies_after_the_stop_is_stopped_and_not_lost(
     executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
 ) -> None:
@@ -85,7 +97,18 @@ def test_what_a_stray_thread_says_after_the_end_counts_for_nothing(
     assert reports.end(2).outcome == "completed"
     exited = reports.until(lambda report: isinstance(report, WorkerExited))
     assert isinstance(exited, WorkerExited)
-    assert exited.why == "replaced: a thread was left"
+    assert exited.why == "replaced: it left a thread"
+
+
+def test_the_copy_of_a_worker_that_forked_does_not_speak_for_it(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("fork")])
+    reports.end(1)
+    executor.do([run("noop", task_id=2)])
+    reports.end(2)
+
+    assert [type(report).__name__ for report in reports.of(1)] == ["AttemptEnded"]
 
 
 def test_a_flood_of_output_blocks_nobody_and_stays_out_of_the_service(

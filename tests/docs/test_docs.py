@@ -110,6 +110,31 @@ def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:
     assert [row for row in rows if row not in text] == []
 
 
+def seed_rows() -> list[list[str]]:
+    """The rows of the table of the seed's names: seed, ours, state, test."""
+    lines = (DOCS / "reference" / "seed-table.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return [row for row in rows if row[0] != "seed"]
+
+
+def test_every_done_row_of_the_seed_table_names_a_test_and_every_open_one_does_not() -> None:
+    assert {row[2] for row in seed_rows()} == {"done", "open"}
+    assert [row[0] for row in seed_rows() if (row[2] == "done") != bool(row[3])] == []
+
+
+def test_the_tests_that_the_seed_table_names_are_there() -> None:
+    named = {row[3].strip("`") for row in seed_rows() if row[3]}
+    missing = [name for name in named if not is_a_test(name)]
+    assert missing == []
+
+
+def is_a_test(name: str) -> bool:
+    """Whether `folder/test_file.py::test_name` stands below tests/."""
+    file, _, function = name.partition("::")
+    path = ROOT / "tests" / file
+    return path.is_file() and f"def {function}(" in path.read_text(encoding="utf-8")
+
+
 def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Some title\n[a](no.md) [b](page.md#some-title) [c](#nowhere) [d](https://example.org)\n")
@@ -124,3 +149,9 @@ def test_links_inside_code_blocks_do_not_count(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_written_as_code_is_found() -> None:
     assert unnamed(("created", "position"), "`created` at some position") == ["position"]
+
+
+def test_a_test_that_is_not_there_is_found() -> None:
+    assert is_a_test("docs/test_docs.py::test_a_test_that_is_not_there_is_found")
+    assert not is_a_test("docs/test_docs.py::test_nothing")
+    assert not is_a_test("docs/test_none.py::test_nothing")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
-from tasktrail.handlers import Rejected
+from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video_convert.errors import DamagedInputError
 
 
@@ -83,6 +84,23 @@ def test_a_video_of_which_nearly_nothing_can_be_decoded_fails_by_name(
     (tmp_path / "damaged.mov").write_bytes(content)
     with pytest.raises(DamagedInputError, match=r"damaged\.mov"):
         convert(prepare(tmp_path / "damaged.mov"))
+
+
+def test_a_title_that_is_not_utf_8_does_no_harm(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    named = tmp_path / "named.mp4"
+    with av.open(str(clips(audio="", seconds=1))) as source, av.open(str(named), "w") as output:
+        track = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        output.metadata["title"] = "a long title"
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = track
+                output.mux(packet)
+    content = named.read_bytes()
+    assert b"a long title" in content
+    named.write_bytes(content.replace(b"a long title", b"\xff\xfe\xe9 \xc3\x28title"))
+    assert isinstance(convert(prepare(named)), Finished)
 
 
 def test_a_missing_input_is_an_error_that_may_pass(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tasktrail.events import Checkpoint
@@ -27,8 +28,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "uneven": {"suffix": ".mkv", "options": BFRAMES, "uneven": True},
     "one keyframe": {"options": {"g": "1000", "bf": "2"}, "audio": ""},
     "times that jump back": {"suffix": ".avi", "options": {"bf": "2", "g": "15"}, "audio": "mp3"},
-    "mpeg-2 without index": {"suffix": ".ts", "codec": "mpeg2video", "options": {"bf": "2", "g": "25"}, "audio": ""},
-    "mpeg-2": {"suffix": ".mpg", "codec": "mpeg2video", "options": {"bf": "2", "g": "12"}, "audio": "mp2"},
+    "mpeg-4 without index": {"suffix": ".ts", "codec": "mpeg4", "options": {"g": "60"}, "audio": "aac"},
+    "mpeg-2": {"suffix": ".mpg", "codec": "mpeg2video", "options": {"bf": "2", "g": "40"}, "audio": "mp2"},
     "flash": {"suffix": ".flv", "options": BFRAMES},
     "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
     "animation": {"suffix": ".gif", "codec": "gif", "audio": "", "pixel_format": "rgb8"},
@@ -181,6 +182,20 @@ def test_another_input_starts_anew(
     assert isinstance(outcome, Finished)
     assert outcome.result["frames"] == len(look(other.output_file).times) == 75
     assert not (other.work_dir / "sound.mp4").exists()
+
+
+def test_another_version_of_the_library_starts_anew(
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = prepare(clips())
+    convert(first)
+    monkeypatch.setattr(av, "__version__", "0.0")
+    again = first.resumed()
+    assert isinstance(convert(again), Finished)
+    assert len(again.checkpoints) == len(first.checkpoints)
 
 
 def test_a_checkpoint_of_somebody_else_is_ignored(

@@ -104,7 +104,16 @@ def hog(context: Context) -> dict[str, int]:
     """Use memory and CPU for a moment."""
     block = bytearray(context.options.count)
     spun = sum(range(2_000_000))
-    return {"pid": os.getpid(), "size": len(block), "spun": spun}
+    return {"pid": os.getpid(), "keeper": os.getppid(), "size": len(block), "spun": spun}
+
+
+@handler("tool", **pure)
+def tool(context: Context) -> None:
+    """Let a tool work that knows nothing of us, only of SIGTERM."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        context.progress(0, str(process.pid))
+        if process.wait():
+            raise OSError(f"the tool ended with {process.returncode}")
 
 
 # --- broken --------------------------------------------------------------------------------------------------------
@@ -118,7 +127,6 @@ def answer(context: Context) -> Any:
         "object": {"x": object()},
         "path": {"x": Path("/")},
         "huge": {"x": "x" * 100_000},
-        "nested": {"x": json.loads("[" * 400 + "]" * 400)},
         "surrogate": {"x": "\udc80"},
         "stopped": Stopped(),
         "rejected": Rejected(reason="not a picture"),
@@ -212,6 +220,12 @@ def garbage(context: Context) -> None:
     os.write(int(sys.argv[4]), nonsense[context.options.shape])
     while True:
         time.sleep(0.05)
+
+
+@handler("fork", **pure)
+def fork(_context: Context) -> None:
+    """Fork, and return twice."""
+    os.fork()
 
 
 _DAEMON = """

@@ -1,0 +1,88 @@
+"""What all commands share: the options that every one takes, help with examples, and the session they run in."""
+
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from .session import Doors, Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_GIVEN = "tasktrail.given"
+Example = tuple[str, str]
+
+
+def everywhere(*, root: bool) -> list[click.Option]:
+    """The options accepted before and after the command's name. Only the first place looks at the environment."""
+    shared: dict[str, Any] = {"expose_value": False, "callback": _keep, "hidden": not root, "default": None}
+
+    def option(flag: str, variable: str | None, text: str, **more: Any) -> click.Option:
+        more.setdefault("show_envvar", variable is not None)
+        return click.Option([flag], envvar=variable if root else None, help=text, **shared, **more)
+
+    folder = click.Path(path_type=Path, file_okay=False)
+    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+    return [
+        option("--data", "TASKTRAIL_DATA", "The data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
+        option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
+        option("--token", "TASKTRAIL_TOKEN", "For a service that asks for one."),
+        option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
+        option(
+            "--config",
+            "TASKTRAIL_CONFIG",
+            "The configuration, instead of DIR/tasktrail.toml.",
+            type=file,
+            metavar="FILE",
+        ),
+    ]
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_GIVEN, {})[param.name] = value
+
+
+def session_of(ctx: click.Context) -> Session:
+    """The session, from what was typed before and after the command's name; the later word wins."""
+    given = dict(ctx.meta.get(_GIVEN, {}))
+    as_json = bool(given.pop("json", False))
+    return Session(doors=ctx.find_root().obj or Doors(), as_json=as_json, **given)
+
+
+def pass_session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
+    """Give the command its session as first argument."""
+
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        return function(session_of(click.get_current_context()), *args, **kwargs)
+
+    return update_wrapper(wrapper, function)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples, and that takes the options of `everywhere` as well."""
+
+    def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        self.params.extend(everywhere(root=False))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples, then a pointer to the options that all commands take."""
+        write_examples(self.examples, formatter)
+        formatter.write_paragraph()
+        formatter.write_text("Also: --data, --url, --token, --json, --config; see `tasktrail --help`.")
+        super().format_epilog(ctx, formatter)
+
+
+def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
+    """A section of command lines, each under the sentence that says what it does."""
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        for line, meaning in examples:
+            formatter.write_text(f"# {meaning}")
+            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")

@@ -1,0 +1,128 @@
+"""The fields of a new task as options of `run` and `submit`."""
+
+import os
+import pwd
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from .words import TASK_ID, Ids, Moment
+
+if TYPE_CHECKING:
+    from ..events import CreateTask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def me() -> str:
+    """The actor that is recorded when none is named: the user of the operating system, not of the environment."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return f"cli:{name}"
+
+
+class Pair(click.ParamType[tuple[str, Any]]):
+    """`key=value`; the value is JSON when it reads as JSON (12, true, [1,2], "text"), otherwise text."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: str | tuple[str, Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Split at the first `=`."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not key=value.", param, ctx)
+        try:
+            return key, msgspec.json.decode(text.encode())
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return key, text
+
+
+def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        twice = next(key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1)
+        raise click.BadParameter(f"{twice!r} is given more than once.")
+    return options
+
+
+# A default of None means "not given": the command's own default holds, and stands in the help text.
+_FIELDS = (
+    click.option("-o", "--option", "options", type=Pair(), multiple=True, callback=_options,
+                 help="An option of the task type; see `tasktrail types`. Repeat it for more."),
+    click.option("--priority", type=int, help="0 to 10, higher runs first. Default: 0"),
+    click.option("--max-retries", type=int, help="How often a failure may be tried again. Default: 0"),
+    click.option("--retry-delay", type=float, metavar="SECONDS", help="Between failure and next attempt. Default: 60"),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one attempt. Default: none"),
+    click.option("--held", is_flag=True, default=None, help="Wait until `tasktrail start` releases it."),
+    click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z."),
+    click.option("--depends-on", type=Ids(), help="Not before these tasks have completed, e.g. 3,7."),
+    click.option("--parent", "parent_task_id", type=TASK_ID, metavar="ID", help="The task this one is part of."),
+    click.option("--user-id", type=int, help="Whose task it is."),
+    click.option("--user-level", type=int, help="The user's rank; raises the effective priority. Default: 0"),
+    click.option("--document-id", type=int, help="The document it belongs to."),
+    click.option("--estimated-time", type=float, metavar="SECONDS", help="Expected; above an hour it yields."),
+    click.option("--notify-email", metavar="ADDRESS", help="Mail to this address at the end."),
+    click.option("--notify-webhook", metavar="URL", help="POST events to this address."),
+    click.option("--callback-url", metavar="URL", help="POST the outcome to this address, once."),
+    click.option("--overwrite", is_flag=True, default=None, help="Replace the output if it exists."),
+    click.option("--no-resume", "resumable", flag_value=False, default=None, type=bool,
+                 help="Always begin at 0 %, whatever checkpoint there is."),
+)  # fmt: skip
+_SHARED = (
+    click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
+    click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
+)
+_COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a command with its id has one effect.")
+
+
+def task_fields(function: F) -> F:
+    """Add an option for each field of a new task."""
+    for option in reversed((*_FIELDS, _COMMAND_ID, *_SHARED)):
+        function = option(function)
+    return function
+
+
+def who_and_why(function: F) -> F:
+    """Add `--reason` and `--actor`."""
+    for option in reversed(_SHARED):
+        function = option(function)
+    return function
+
+
+def absolute(path: str) -> str:
+    """The path as the service will understand it; empty stays empty."""
+    return os.path.abspath(path) if path else ""  # noqa: PTH100 - no symbolic link is resolved
+
+
+def build_command(task_type: str, input_file: str, output_file: str, given: dict[str, Any]) -> "CreateTask":
+    """The command for a new task, checked. Raises `InvalidValue` naming the field."""
+    from ..events import CreateTask
+    from ..ids import new_command_id
+    from ..intake import command_from_fields
+
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields.update(type=task_type, input_file=absolute(input_file), output_file=absolute(output_file))
+    fields.setdefault("actor", me())
+    fields.setdefault("command_id", new_command_id())
+    _refuse_broken_text(fields)
+    command: CreateTask = command_from_fields(CreateTask, fields)
+    return command
+
+
+def _refuse_broken_text(fields: dict[str, Any]) -> None:
+    """The shell hands over any bytes; what is not UTF-8 cannot be stored or sent."""
+    from ..events.errors import InvalidValue
+
+    for name, value in fields.items():
+        try:
+            repr(value).encode() if not isinstance(value, str) else value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValue(f"{name} is not valid UTF-8 text", field=name) from error

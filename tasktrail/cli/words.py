@@ -1,0 +1,98 @@
+"""Values in words: times, durations, sizes, percents, and text that cannot upset a terminal."""
+
+from datetime import UTC, datetime
+
+import click
+
+
+def plain(text: str) -> str:
+    """The text with control characters made visible: what handlers and users wrote must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def moment(at: datetime | None) -> str:
+    """UTC, to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: 0.4 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes}m {rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:  # noqa: PLR2004 - a day
+        return f"{hours}h {minutes:02}m"
+    return f"{hours // 24}d {hours % 24}h"
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that suits: 512 B, 64.0 MiB."""
+    if count < 1024:  # noqa: PLR2004 - a KiB
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:  # noqa: PLR2004 - of the next unit
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def percent(progress: float) -> str:
+    """With one digit; 100 without."""
+    return f"{progress:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
+
+
+class Moment(click.ParamType[datetime]):
+    """A time as RFC 3339 writes it, with its zone: `2026-08-01T22:00:00Z`, `2026-08-01 22:00+02:00`."""
+
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read the time. A time without a zone would mean something else on every machine, so it is refused."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time like 2026-08-01T22:00:00Z.", param, ctx)
+        if at.tzinfo is None:
+            self.fail(f"{value!r} has no time zone: end it with Z or with an offset like +02:00.", param, ctx)
+        return at
+
+
+class Point(Moment):
+    """A position of the log, or a time."""
+
+    name = "position|time"
+
+    def convert(  # type: ignore[override] - a wider answer than a plain time's
+        self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | datetime:
+        """Digits are a position."""
+        if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
+            return int(value)
+        return super().convert(value, param, ctx)
+
+
+class Ids(click.ParamType[tuple[int, ...]]):
+    """One or several task ids, separated by commas."""
+
+    name = "ID,ID"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Split at the commas and read the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(word) for word in value.split(",") if word.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
+
+
+TASK_ID = click.IntRange(min=1, max=2**53)

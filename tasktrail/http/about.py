@@ -1,0 +1,72 @@
+"""Routes about the service: numbers, types, checks, and whether it is there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+
+from ..events.errors import NotReady
+from ..projections import Stats
+from ..surface import TypeInfo
+from .desk import Desk
+from .parameters import MinPosition
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Commands are accepted; the log ends at `position`."""
+
+    ready: bool
+    position: int
+
+
+@get("/v1/stats")
+async def get_stats(desk: NamedDependency[Desk], min_position: MinPosition = 0) -> Stats:
+    """Numbers over all tasks."""
+    return await desk.read(min_position, desk.service.stats)
+
+
+@get("/v1/types")
+async def get_types(desk: NamedDependency[Desk]) -> list[TypeInfo]:
+    """The task types there are handlers for, with the JSON schema of their options."""
+    return await desk.ask(desk.service.types)
+
+
+@get("/v1/verify")
+async def verify(desk: NamedDependency[Desk]) -> Any:
+    """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
+
+    def verifying() -> Any:
+        if not desk.verifying.acquire(blocking=False):
+            raise NotReady("Another check is running", remedy="Wait until it is done.")
+        try:
+            return desk.service.verify()
+        finally:
+            desk.verifying.release()
+
+    return await desk.ask(verifying)
+
+
+@get("/healthz")
+async def healthz() -> Health:
+    """Whether the process answers."""
+    return Health()
+
+
+@get("/readyz")
+async def readyz(desk: NamedDependency[Desk]) -> Readiness:
+    """Whether commands are accepted."""
+    if not desk.service.ready:
+        raise NotReady("The service does not accept commands now")
+    return Readiness(ready=True, position=desk.service.watermark.position)
+
+
+ROUTES: Sequence[HTTPRouteHandler] = (get_stats, get_types, verify, healthz, readyz)

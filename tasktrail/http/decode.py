@@ -1,0 +1,117 @@
+"""Bytes of a request → commands, or the typed error that says what is wrong with them.
+
+Every way in which bytes can be bad ends here: broken JSON, bad UTF-8, endless nesting, unknown or missing fields,
+values out of bounds. In an array each command stands for itself.
+"""
+
+import re
+from typing import Any, TypeAlias, TypeVar, get_args
+
+import msgspec
+
+from ..events import CreateTask, TaskCommand, TasktrailError
+from ..events.errors import InvalidPath, InvalidValue, Malformed
+from .errors import TooLarge
+
+MAX_COMMAND = 1024 * 1024
+"""Bytes of one command."""
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of one request: an array of commands."""
+MAX_COMMANDS = 10_000
+"""Commands in one array."""
+
+Item: TypeAlias = TaskCommand | TasktrailError
+T = TypeVar("T")
+C = TypeVar("C", bound=msgspec.Struct)
+
+_KINDS: tuple[type[Any], ...] = get_args(TaskCommand)
+KNOWN = tuple(str(kind.__struct_config__.tag) for kind in _KINDS)
+_command: msgspec.json.Decoder[TaskCommand] = msgspec.json.Decoder(TaskCommand)
+_create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
+_array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+_object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`")
+
+
+def is_array(body: bytes) -> bool:
+    """Whether the body holds, or wants to hold, an array."""
+    return body.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def decode_array(body: bytes) -> list[Item]:
+    """An item for each element: the command, or the reason why it is none. Raises what is wrong with the whole."""
+    try:
+        raws = _array.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise refusal(error) from error
+    if len(raws) > MAX_COMMANDS:
+        raise TooLarge(f"{len(raws):,} commands in one array; at most {MAX_COMMANDS:,} are taken")
+    return [_decode_item(bytes(raw)) for raw in raws]
+
+
+def _decode_item(raw: bytes) -> Item:
+    try:
+        return decode_command(raw)
+    except TasktrailError as error:
+        return error
+
+
+def decode_command(body: bytes) -> TaskCommand:
+    """One command that names itself in `command`."""
+    return _decode(body, _command)
+
+
+def decode_create(body: bytes) -> CreateTask:
+    """A new task's fields; `command` may be left out."""
+    return _decode(body, _create)
+
+
+def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
+    """A command on the task that the path names. The body may be empty or hold the other fields."""
+    fields = _decode(body, _object) if body.strip() else {}
+    if fields.setdefault("task_id", task_id) != task_id:
+        raise InvalidValue(f"task_id: the path names task {task_id}", field="task_id")
+    fields.setdefault("command", kind.__struct_config__.tag)
+    try:
+        return msgspec.convert(fields, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise refusal(error) from error
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    if len(body) > MAX_COMMAND:
+        raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
+    try:
+        decoded = decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise refusal(error) from error
+    if isinstance(decoded, CreateTask):
+        _refuse_relative_paths(decoded)
+    return decoded
+
+
+def _refuse_relative_paths(command: CreateTask) -> None:
+    """A relative path would count from the folder that the service happens to run in."""
+    for field in ("input_file", "output_file"):
+        path = getattr(command, field)
+        if path and not path.startswith("/"):
+            raise InvalidPath(f"{path!r} is not an absolute path", field=field)
+
+
+def refusal(error: Exception) -> TasktrailError:
+    """A decoder's complaint as ours, with the field it is about."""
+    if isinstance(error, RecursionError):
+        return Malformed("The JSON is nested too deeply")
+    if isinstance(error, UnicodeError):
+        return Malformed("The body is not valid UTF-8")
+    text, _, where = str(error).partition(" - at `$")
+    field = where.rstrip("`").lstrip(".")
+    if field == "command":
+        return Malformed(f"{text}; the commands are {', '.join(KNOWN)}", field="command")
+    if named := _NAMED.search(text):
+        name = f"{field}.{named['name']}" if field else named["name"]
+        more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
+        return Malformed(f"{text}{more}", field=name)
+    if isinstance(error, msgspec.ValidationError) and field:
+        return InvalidValue(f"{field}: {text}", field=field)
+    return Malformed(text)

@@ -1,0 +1,112 @@
+"""Between the event loop and the service: everything that may block runs in threads of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple
+
+from ..events import Accepted, TasktrailError
+from ..events.errors import InvalidValue, NotReady, OutcomeUnknown
+from .decode import Item
+from .feed import Feed
+from .served import Served
+
+ANSWER_WITHIN = 30.0
+"""Seconds a command may take to be durable before its outcome is called unknown."""
+CATCH_UP_WITHIN = 10.0
+"""Seconds the views may lag behind a position that a reader wants to see."""
+SETTLE_WITHIN = 2.0
+"""Seconds they may lag behind our own answers before a reader who asked for nothing gets what there is."""
+ANNOUNCED_WITHIN = 1.0
+"""Seconds between the answer to a command and the moment when everybody can know its position."""
+_THREADS = 8
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Desk:
+    """Where routes ask and send. Lives in one event loop."""
+
+    def __init__(self, service: Served) -> None:
+        self.service = service
+        self.feed = Feed(service)
+        self.verifying = threading.Lock()
+        self._acknowledged = 0
+        """The last position that was answered to a command here."""
+        self._threads = ThreadPoolExecutor(_THREADS, "http")
+
+    async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call something that may block."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+    async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Ask the views, once they have reached `min_position` and, if they can, all that was acknowledged here."""
+
+        def reading() -> T:
+            if min_position:
+                self._reach(min_position)
+            elif self._acknowledged:
+                self.service.catch_up(self._acknowledged, SETTLE_WITHIN)
+            return function(*args)
+
+        return await self.ask(reading)
+
+    async def reach(self, position: int, field: str) -> None:
+        """See to it that the log has `position`. Raises `InvalidValue` naming the field that asks for more."""
+        if position > self.service.watermark.position:
+            await self.ask(self._announced, position, field)
+
+    def _announced(self, position: int, field: str) -> None:
+        watermark = self.service.watermark
+        if not watermark.wait(position, ANNOUNCED_WITHIN):
+            raise InvalidValue(f"{field}: the log ends at position {watermark.position}", field=field)
+
+    def _reach(self, position: int) -> None:
+        self._announced(position, "min_position")
+        if not self.service.catch_up(position, CATCH_UP_WITHIN):
+            raise NotReady(f"The views have not reached position {position} within {CATCH_UP_WITHIN:g} s")
+
+    async def send(self, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
+        """Decode and hand over in a thread; an answer for each item, once all are durable or refused."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[list[Accepted | TasktrailError]] = loop.create_future()
+
+        def settle(answers: list[Accepted | TasktrailError]) -> None:
+            if not answered.done():
+                answered.set_result(answers)
+
+        def reply(answers: list[Accepted | TasktrailError]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, answers)
+
+        def hand_over() -> list[Item]:
+            items = list(decode())
+            commands = [item for item in items if not isinstance(item, TasktrailError)]
+            if commands:
+                self.service.submit(commands, reply, trusted=True)
+            else:
+                reply([])
+            return items
+
+        items = await self.ask(hand_over)
+        try:
+            answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
+        except TimeoutError:
+            raise _unanswered(items) from None
+        positions = [answer.position for answer in answers if isinstance(answer, Accepted)]
+        self._acknowledged = max([self._acknowledged, *positions])
+        following = iter(answers)
+        return [item if isinstance(item, TasktrailError) else next(following) for item in items]
+
+    def close(self) -> None:
+        """End the streams and let no more thread begin."""
+        self.feed.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _unanswered(items: Sequence[Item]) -> OutcomeUnknown:
+    ids = [item.command_id or "(none)" for item in items if not isinstance(item, TasktrailError)]
+    more = f" and {len(ids) - 1} more" if ids[1:] else ""
+    return OutcomeUnknown(f"No answer within {ANSWER_WITHIN:g} s to the command with id {ids[0]}{more}")

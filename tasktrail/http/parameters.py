@@ -1,0 +1,60 @@
+"""Parameters of addresses: the shared kinds, and a guard against misspelt ones."""
+
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.params import PathParameter, QueryParameter
+
+from ..events import TasktrailError
+from ..events.errors import InvalidValue, Malformed
+from ..surface import Point
+
+_MAX = 2**53
+
+TaskId: TypeAlias = Annotated[int, PathParameter(description="The task's number")]
+Position: TypeAlias = Annotated[int, QueryParameter(ge=0, le=_MAX, description="A position of the log")]
+MinPosition: TypeAlias = Annotated[
+    int, QueryParameter(ge=0, le=_MAX, description="Answer only once this position can be seen: read your own write")
+]
+AsOf: TypeAlias = Annotated[
+    str | None, QueryParameter(description="An earlier moment: a position, or a time as in RFC 3339")
+]
+
+
+class _Moment(msgspec.Struct):
+    as_of: Annotated[int, msgspec.Meta(ge=0, le=_MAX)] | Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def point(text: str | None) -> Point | None:
+    """The moment that `as_of` names. Raises `InvalidValue`."""
+    if not text:
+        return None
+    try:
+        return msgspec.convert({"as_of": unescaped(text)}, _Moment, strict=False).as_of
+    except msgspec.ValidationError as error:
+        raise InvalidValue(f"as_of: {text!r} is neither a position nor a time with zone", field="as_of") from error
+
+
+def unescaped(moment: str) -> str:
+    """The `+` of a time zone, which arrives as a space when it was not escaped."""
+    return moment[:11] + moment[11:].replace(" ", "+")
+
+
+def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse a parameter that the route does not know: a misspelt filter must not answer with everything."""
+    known = handler.parsed_fn_signature.parameters
+    for name in connection.query_params:
+        if name not in known:
+            raise _unknown(name, list(known))
+
+
+def _unknown(name: str, known: list[str]) -> TasktrailError:
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return Malformed(
+        f"There is no parameter `{name}` here{hint}", field=name, remedy="GET /openapi.json lists the parameters."
+    )

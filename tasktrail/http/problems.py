@@ -1,0 +1,73 @@
+"""Errors as `application/problem+json` (RFC 9457), whatever raised them."""
+
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from ..events import TasktrailError
+from ..events.errors import InvalidValue
+from .errors import BadRequest, TooLarge, UnknownRoute, WrongMethod
+
+MEDIA_TYPE = "application/problem+json"
+log = structlog.get_logger("tasktrail.http")
+
+
+def problem(error: TasktrailError) -> dict[str, Any]:
+    """The object that tells an error: what happened, where, and what to do."""
+    return {
+        "type": f"urn:tasktrail:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+        "field": error.field,
+        "remedy": error.advice,
+    }
+
+
+def unexpected() -> TasktrailError:
+    """A fault of ours. What it was stands in the log, not in the answer."""
+    return TasktrailError("The service met a fault of its own while handling the request")
+
+
+def _answer(error: TasktrailError, headers: dict[str, str] | None = None) -> Response[dict[str, Any]]:
+    return Response(problem(error), status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _typed(_request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:
+    return _answer(error)
+
+
+def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    """What Litestar refuses by itself: routes, methods, parameters, sizes."""
+    where = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case 404:
+            return _answer(UnknownRoute(f"Nothing answers at {request.url.path}"))
+        case 405:
+            return _answer(WrongMethod(f"{where} is not possible"), error.headers)
+        case 413:
+            return _answer(TooLarge("The body is larger than this route takes"))
+        case 400 if isinstance(error.extra, list) and error.extra:
+            first = error.extra[0]
+            field = str(first.get("key", ""))
+            return _answer(InvalidValue(f"{field}: {first.get('message', error.detail)}", field=field))
+        case 500:
+            return _fault(request, error)
+        case _:
+            return _answer(BadRequest(error.detail))
+
+
+def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
+    return _answer(unexpected())
+
+
+HANDLERS: ExceptionHandlersMap = {
+    TasktrailError: _typed,
+    HTTPException: _framework,
+    Exception: _fault,
+}

@@ -1,0 +1,40 @@
+"""What the HTTP face needs of the service beyond `Tasks`."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..events import Accepted, TaskCommand, TasktrailError
+from ..surface import Tasks
+
+
+class Committed(Protocol):
+    """How far the log is durable."""
+
+    position: int
+
+    def wait(self, position: int, timeout: float | None) -> bool:
+        """Wait until `position` is durable; whether it was in time."""
+
+
+class Served(Tasks, Protocol):
+    """A service that can be put on a socket."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether commands are accepted."""
+
+    @property
+    def watermark(self) -> Committed:
+        """The committed end of the log."""
+
+    def catch_up(self, position: int, timeout: float) -> bool:
+        """Wait until the views have reached `position`; whether they have."""
+
+    def submit(
+        self,
+        commands: Sequence[TaskCommand],
+        reply: Callable[[list[Accepted | TasktrailError]], None],
+        *,
+        trusted: bool = False,
+    ) -> None:
+        """Hand commands over without waiting; `reply` gets all answers at once, in order, maybe from another thread."""

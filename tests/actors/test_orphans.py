@@ -1,0 +1,51 @@
+"""The sweep finds what bears the mark, and only that."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasktrail.actors.orphans import MARK, family, kill_marked, open_shared_lock, wait_for_orphans
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@pytest.fixture
+def strays() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Processes marked `12:a`, `123:a` and not at all."""
+    marks: list[dict[str, str]] = [{MARK: "12:a"}, {MARK: "123:a"}, {}]
+    started = [subprocess.Popen(["/bin/sleep", "60"], env=mark) for mark in marks]
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_only_processes_of_the_family_are_killed(strays: list["subprocess.Popen[bytes]"]) -> None:
+    assert kill_marked("12:") == 1
+
+    assert strays[0].wait(10) == -9
+    assert [process.poll() for process in strays[1:]] == [None, None]
+    assert kill_marked("12:") == 0
+
+
+def test_two_lock_files_are_two_families(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).touch()
+
+    assert family(tmp_path / "one") != family(tmp_path / "two")
+    assert family(tmp_path / "one").endswith(":")
+
+
+def test_the_lock_is_free_once_all_holders_are_gone(tmp_path: Path) -> None:
+    lock = tmp_path / "workers.lock"
+    first, second = open_shared_lock(lock), open_shared_lock(lock)
+
+    assert not wait_for_orphans(lock, 0.0)
+    os.close(first)
+    assert not wait_for_orphans(lock, 0.0)
+    os.close(second)
+    assert wait_for_orphans(lock, 0.0)

@@ -1,0 +1,285 @@
+"""The Scheduler actor: what is told is durable before, and what cannot be committed is unknown, never lost."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tasktrail.actors.base import PING, PONG
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Boot, Close, Intake, Submit
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import Committed, Orders, Query, Ticket
+from tasktrail.actors.scheduler import Scheduler
+from tasktrail.events import (
+    Accepted,
+    Answer,
+    CancelTask,
+    CreateTask,
+    Fact,
+    Recorded,
+    RetryTask,
+    TaskCommand,
+    TasktrailError,
+)
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.handlers.frames import AttemptEnded, CapacityChanged, Run
+from tasktrail.intake import digest
+
+WITHIN = 10
+
+
+class TroubledLog(MemoryEventLog):
+    """A log whose next appends can be made to fail, before or after the fact, and which counts its commits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trouble: list[tuple[BaseException, bool]] = []
+        self.commits = 0
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        self.entered.set()
+        assert self.gate.wait(WITHIN)
+        if self.trouble:
+            error, happened = self.trouble.pop(0)
+            if happened:
+                super().append(facts, answers, expected=expected)
+            raise error
+        self.commits += 1
+        return super().append(facts, answers, expected=expected)
+
+
+class House:
+    """A Scheduler with what it talks to."""
+
+    def __init__(self) -> None:
+        self.log = TroubledLog()
+        self.orders: list[Any] = []
+        self.committed: list[Recorded] = []
+        self.fatal: list[BaseException] = []
+        self.ordered = threading.Condition()
+        self.ref = Scheduler.start(
+            open_log=lambda: self.log,
+            new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace={"noop": 0.5}),
+            boot=lambda _log: Boot(version="1", epoch=1, pid=1, host="here"),
+            clock=SystemClock(),
+            order=self._order,
+            publish=self._publish,
+            on_fatal=self.fatal.append,
+        )
+        self.settle()
+
+    def _order(self, message: Orders) -> None:
+        with self.ordered:
+            self.orders += message.orders
+            self.ordered.notify_all()
+
+    def _publish(self, message: Committed) -> None:
+        self.committed += message.records
+
+    def settle(self) -> None:
+        assert self.ref.ask(PING, timeout=WITHIN) == PONG
+
+    def send(self, *commands: TaskCommand) -> list["Promise"]:
+        """Tell commands as one message."""
+        promises = [Promise() for _ in commands]
+        self.ref.tell(
+            [
+                Submit(command, Intake(), Ticket(promise.set, command.command_id, digest(command)))
+                for command, promise in zip(commands, promises, strict=True)
+            ]
+        )
+        return promises
+
+    def state(self, look: Callable[[SchedulerState], Any]) -> Any:
+        return self.ref.ask(Query(look), timeout=WITHIN)
+
+
+class Promise:
+    """An answer to come."""
+
+    def __init__(self) -> None:
+        self._there = threading.Event()
+        self._answer: Accepted | TasktrailError | None = None
+
+    def set(self, answer: Accepted | TasktrailError) -> None:
+        if not self._there.is_set():
+            self._answer = answer
+            self._there.set()
+
+    @property
+    def given(self) -> bool:
+        return self._there.is_set()
+
+    def get(self) -> Any:
+        assert self._there.wait(WITHIN), "never answered"
+        return self._answer
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.log.gate.set()
+    made.ref.stop(timeout=WITHIN)
+
+
+def create(command_id: str, **fields: Any) -> CreateTask:
+    return CreateTask(type="noop", command_id=command_id, **fields)
+
+
+def test_commands_of_one_message_share_a_commit(house: House) -> None:
+    before = house.log.commits
+    answers = [promise.get() for promise in house.send(*(create(f"c{n}") for n in range(50)))]
+    assert [answer.task_id for answer in answers] == list(range(1, 51))
+    assert house.log.commits == before + 1
+
+
+def test_commands_that_arrive_during_a_commit_share_the_next(house: House) -> None:
+    house.log.entered.clear()
+    house.log.gate.clear()
+    first = house.send(create("first"))
+    assert house.log.entered.wait(WITHIN)
+    before = house.log.commits
+    later = [house.send(create(f"later{n}"))[0] for n in range(20)]
+    house.log.gate.set()
+    for promise in (*first, *later):
+        assert isinstance(promise.get(), Accepted)
+    assert house.log.commits == before + 2
+
+
+def test_nobody_is_told_before_the_commit(house: House) -> None:
+    house.ref.tell(CapacityChanged(1))
+    house.settle()
+    house.log.entered.clear()
+    house.log.gate.clear()
+    (promise,) = house.send(create("c"))
+    assert house.log.entered.wait(WITHIN)
+    assert not promise.given
+    assert house.orders == []
+    assert all(record.task_id == 0 for record in house.committed)
+    house.log.gate.set()
+    assert isinstance(promise.get(), Accepted)
+
+
+def test_an_idle_worker_gets_the_task_in_the_commit_that_creates_it(house: House) -> None:
+    house.ref.tell(CapacityChanged(1))
+    house.settle()
+    before = house.log.commits
+    house.send(create("c"))[0].get()
+    assert house.log.commits == before + 1
+    assert [type(order) for order in house.orders] == [Run]
+
+
+def test_a_repeated_command_gets_the_first_answer_and_has_no_second_effect(house: House) -> None:
+    first = house.send(create("same"))[0].get()
+    again = [
+        promise.get() for promise in house.send(create("same", actor="another", reason="impatient"), create("same"))
+    ]
+    assert again == [first, first]
+    assert house.state(lambda state: state.last_task_id) == 1
+
+
+def test_a_repetition_inside_one_batch_is_found_too(house: House) -> None:
+    one, two = (promise.get() for promise in house.send(create("same"), create("same")))
+    assert one == two
+
+
+def test_a_command_id_cannot_be_used_for_another_command(house: House) -> None:
+    house.send(create("same"))[0].get()
+    assert isinstance(house.send(create("same", priority=3))[0].get(), CommandIdReused)
+
+
+def test_a_refusal_records_nothing_and_is_not_remembered(house: House) -> None:
+    head = house.log.head()
+    refused = house.send(CancelTask(task_id=1, command_id="x"))[0].get()
+    assert isinstance(refused, UnknownTask)
+    assert house.log.head() == head
+    house.send(create("c"))[0].get()
+    assert isinstance(house.send(CancelTask(task_id=1, command_id="x"))[0].get(), Accepted)
+
+
+@pytest.mark.parametrize("happened", [False, True])
+def test_a_failed_commit_is_unknown_and_the_repetition_has_one_effect(house: House, happened: bool) -> None:  # noqa: FBT001
+    """An error of COMMIT can mean that it happened. Either way the client repeats, and there is one task."""
+    house.log.trouble.append((OutcomeUnknown("the disk hiccuped"), happened))
+    assert isinstance(house.send(create("c"))[0].get(), OutcomeUnknown)
+    answer = _repeat_until_accepted(house, create("c"))
+    assert answer.task_id == 1
+    assert [type(r.event).__name__ for r in house.log.read() if r.task_id == 1] == ["Created"]
+
+
+def _repeat_until_accepted(house: House, command: TaskCommand) -> Accepted:
+    for _ in range(1000):
+        answer = house.send(command)[0].get()
+        if isinstance(answer, Accepted):
+            return answer
+        threading.Event().wait(0.01)
+    raise AssertionError("the log never came back")
+
+
+def test_reports_of_the_executor_survive_a_full_disk(house: House) -> None:
+    """What a worker finished while the log could not be written is recorded once it can."""
+    house.ref.tell(CapacityChanged(1))
+    house.send(create("c"))[0].get()
+    house.log.trouble += [(LogFull("no room"), False)] * 2
+    house.ref.tell([AttemptEnded(1, 1, "completed", {"n": 1})])
+    with pytest.raises(OutcomeUnknown):
+        raise house.send(create("meanwhile"))[0].get()
+    _repeat_until_accepted(house, create("after"))
+    names = [type(record.event).__name__ for record in house.log.read_task(1)]
+    assert names == ["Created", "Started", "Completed"]
+
+
+def test_a_started_that_was_never_ordered_is_closed_when_it_turns_out_to_be_in_the_log(house: House) -> None:
+    house.ref.tell(CapacityChanged(1))
+    house.settle()
+    house.log.trouble.append((OutcomeUnknown("lost the answer"), True))
+    house.send(create("c"))[0].get()
+    _repeat_until_accepted(house, create("c"))
+    house.settle()
+    names = [type(record.event).__name__ for record in house.log.read_task(1)]
+    assert names == ["Created", "Started", "Failed", "Retried", "Started"]
+    assert [order.attempt for order in house.orders] == [2]
+
+
+def test_a_message_that_breaks_a_rule_does_not_end_the_scheduler(house: House) -> None:
+    house.ref.tell(Submit("nonsense", Intake(), Ticket(lambda _answer: None, "n", b"")))  # type: ignore[arg-type]
+    answer = _repeat_until_accepted(house, create("c"))
+    assert answer.task_id == 1
+
+
+def test_an_unknown_message_is_survived(house: House) -> None:
+    house.ref.tell(object())
+    house.settle()
+    assert isinstance(_repeat_until_accepted(house, create("c")), Accepted)
+
+
+def test_a_fenced_scheduler_gives_up(house: House) -> None:
+    house.log.trouble.append((Fenced("somebody newer"), False))
+    assert isinstance(house.send(create("c"))[0].get(), TasktrailError)
+    house.settle()
+    assert isinstance(house.fatal[0], Fenced)
+
+
+def test_a_finished_task_leaves_memory_and_is_loaded_when_somebody_asks(house: House) -> None:
+    house.ref.tell(CapacityChanged(1))
+    house.send(create("c", max_retries=5, retry_delay=0.0))[0].get()
+    house.send(CancelTask(task_id=1, command_id="x"))[0].get()
+    house.ref.tell([AttemptEnded(1, 1, "stopped")])
+    house.settle()
+    assert house.state(lambda state: dict(state.tasks)) == {}
+    assert isinstance(house.send(RetryTask(task_id=1, command_id="y"))[0].get(), Accepted)
+    assert house.state(lambda state: state.tasks[1].attempt) == 2
+
+
+def test_after_close_nothing_is_recorded(house: House) -> None:
+    house.ref.tell(Close())
+    assert isinstance(house.send(create("c"))[0].get(), TasktrailError)
+    assert type(list(house.log.read())[-1].event).__name__ == "ServiceStopped"

@@ -1,0 +1,247 @@
+"""Kill the service over and over under a stream of commands, then hold its log against its promises.
+
+    python tests/crash/campaign.py --kills 200 --seed 7
+
+Each round starts the service, sends commands (some of them repetitions under an old command id), and kills it with -9
+at a random moment, sometimes before it is ready. After the last kill the service runs until everything has settled.
+Prints one line a round and a summary; a failure names the seed that repeats it.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tasktrail.actors.orphans import family
+from tasktrail.projections import TaskFilters
+from tasktrail.reading import Reader
+
+SUPPORT = Path(__file__).parent.parent / "support"
+SETTLE_WITHIN = 120.0
+
+
+class Service:
+    """The service process, and the answers it gives."""
+
+    def __init__(self, data: Path, on_answer: Any) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+        self.ready = threading.Event()
+        self._on_answer = on_answer
+        self._process = subprocess.Popen(
+            [sys.executable, str(SUPPORT / "service_process.py"), str(data), "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if not line.endswith(b"\n"):
+                return  # the kill cut the line: nothing was promised
+            if line == b'"ready"\n':
+                self.ready.set()
+            else:
+                self._on_answer(*json.loads(line))
+
+    def send(self, command: dict[str, Any]) -> bool:
+        """Pass a command on; false when the service is gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._thread.join()
+
+    def finish(self) -> int:
+        """End in good order."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        code = self._process.wait(timeout=60)
+        self._thread.join()
+        return code
+
+
+class Client:
+    """Sends commands, remembers what was acknowledged, and repeats some under the same id."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.sent: dict[str, dict[str, Any]] = {}
+        self.acknowledged: dict[str, tuple[int, int]] = {}
+        self.refused: dict[str, str] = {}
+        self.complaints: list[str] = []
+        self._last_task = 0
+
+    def on_answer(self, command_id: str, code: str, task_id: int, position: int) -> None:
+        if code:
+            self.refused[command_id] = code
+            if command_id in self.acknowledged:
+                self.complaints.append(f"{command_id} was acknowledged and is now refused: {code}")
+            return
+        before = self.acknowledged.setdefault(command_id, (task_id, position))
+        if before != (task_id, position):
+            self.complaints.append(f"{command_id} was answered {before}, repeated it is {(task_id, position)}")
+        self._last_task = max(self._last_task, task_id)
+
+    def command(self) -> dict[str, Any]:
+        """The next command: a new one, or one sent before."""
+        rng = self.rng
+        if self.sent and rng.random() < 0.15:
+            return self.sent[rng.choice(list(self.sent))]
+        command: dict[str, Any] = {"command_id": f"{len(self.sent):06d}-{rng.getrandbits(32):08x}", "actor": "campaign"}
+        if self._last_task and rng.random() < 0.25:
+            command |= {"command": rng.choice(["cancel_task", "retry_task", "start_task"])}
+            command |= {"task_id": rng.randint(1, self._last_task)}
+            if command["command"] == "retry_task":
+                command["force"] = True
+        else:
+            command |= self._task()
+        self.sent[command["command_id"]] = command
+        return command
+
+    def _task(self) -> dict[str, Any]:
+        rng = self.rng
+        kind = rng.choices(["quick", "steps", "timeout", "dies", "family"], [50, 25, 10, 5, 10])[0]
+        task: dict[str, Any] = {"command": "create_task", "type": kind, "priority": rng.randint(0, 10)}
+        task |= {"max_retries": rng.randint(0, 2), "retry_delay": rng.choice([0, 0.05])}
+        if kind in ("steps", "family"):
+            task["options"] = {"seconds": rng.choice([0.001, 0.02, 0.1])}
+        if self._last_task and rng.random() < 0.1:
+            task["depends_on"] = [rng.randint(1, self._last_task)]
+        return task
+
+
+def one_round(data: Path, client: Client) -> int:
+    """Start, send, kill at a random moment; the number of commands sent."""
+    rng = client.rng
+    service = Service(data, client.on_answer)
+    sent = 0
+    if rng.random() < 0.1:
+        time.sleep(rng.uniform(0, 0.3))  # during the start
+    else:
+        if not service.ready.wait(60):
+            raise SystemExit("the service did not come up within 60 s")
+        until = time.monotonic() + rng.expovariate(1 / 0.3)
+        while time.monotonic() < until and service.send(client.command()):
+            sent += 1
+            if rng.random() < 0.3:
+                time.sleep(rng.uniform(0, 0.004))
+    service.kill()
+    return sent
+
+
+def settle(data: Path, client: Client) -> None:
+    """Let the service run until nothing is open that could still end; then stop it in good order."""
+    service = Service(data, client.on_answer)
+    if not service.ready.wait(60):
+        raise SystemExit("the service did not come up within 60 s")
+    for command in list(client.sent.values()):
+        if command["command_id"] not in client.refused:
+            service.send(command)  # what was never answered is repeated, what was is asked again
+    deadline = time.monotonic() + SETTLE_WITHIN
+    with Reader(data) as reader:
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            if not _open_tasks(reader):
+                break
+        else:
+            client.complaints.append(f"still open after {SETTLE_WITHIN} s: {_open_tasks(reader)[:5]}")
+    if service.finish() != 0:
+        client.complaints.append("the service did not stop in good order")
+
+
+def _open_tasks(reader: Reader) -> list[str]:
+    """Tasks that are not finished, but for those behind a dependency that did not complete."""
+    open_tasks, _total = reader.list_tasks(TaskFilters(status=("pending", "running", "retrying"), limit=500))
+    return [
+        f"{task.id} {task.type} {task.status}"
+        for task in open_tasks
+        if all(reader.get_task(other).status == "completed" for other in task.depends_on)
+    ]
+
+
+def inspect(data: Path, client: Client) -> list[str]:
+    """What the log shows to be wrong."""
+    found = list(client.complaints)
+    with Reader(data) as reader:
+        seen: dict[str, int] = {}
+        for record in reader.log():
+            if record.command_id:
+                seen[record.command_id] = record.position
+        for command_id, (task_id, position) in client.acknowledged.items():
+            if seen.get(command_id) != position:
+                found.append(
+                    f"{command_id} (task {task_id}) was acknowledged at {position}, found at {seen.get(command_id)}"
+                )
+        verification = reader.verify()
+        found += [f"{finding.position}: {finding.what}" for finding in verification.findings]
+    found += [f"process {pid} is left" for pid in left_processes(data)]
+    return found
+
+
+def left_processes(data: Path) -> list[int]:
+    """Processes that carry the mark of this data folder's workers."""
+    mark = f"TASKTRAIL_WORKER={family(data / 'workers.lock')}".encode()
+    left = []
+    for entry in Path("/proc").glob("[1-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes():
+                left.append(int(entry.name))
+        except OSError:
+            continue
+    return left
+
+
+def run(kills: int, seed: int, *, loud: bool = True) -> list[str]:
+    """A whole campaign; what was wrong."""
+    rng = random.Random(seed)
+    data = Path(tempfile.mkdtemp(prefix="tasktrail-crash-"))
+    client = Client(rng)
+    for number in range(1, kills + 1):
+        sent = one_round(data, client)
+        if loud:
+            print(f"kill {number}: {sent} sent, {len(client.acknowledged)} acknowledged so far", flush=True)
+    settle(data, client)
+    found = inspect(data, client)
+    if loud:
+        print(
+            f"{kills} kills, {len(client.sent)} commands, {len(client.acknowledged)} acknowledged, {len(found)} findings"
+        )
+    if found:
+        print(f"seed {seed}, data kept in {data}")
+    else:
+        shutil.rmtree(data)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    found = run(options.kills, options.seed)
+    print(*found[:50], sep="\n")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The rules of the first design, one by one, as they hold here. docs/reference/seed-table.md refers to these tests."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, obstacles
+from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
+from tasktrail.events.commands import EndAttempt, TaskCommand
+from tasktrail.events.decide import Facts, decide
+from tasktrail.events.errors import IllegalTransition, RetriesExhausted, UnknownDependency
+from tasktrail.events.priority import effective_priority
+from tasktrail.events.retry import matching_rule
+from tasktrail.events.state import Status, create, evolve
+from tasktrail.events.task import view
+from tasktrail.events.task_events import Checkpoint, Checkpointed, Created, Failed, Progressed, Retried, Started
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+SEED_JSON = """id created_at updated_at type status priority input_file output_file options progress message error
+started_at completed_at duration retry_count max_retries retry_delay last_error checkpoint resumable parent_task_id
+depends_on notify_email notify_webhook callback_url user_id document_id"""
+
+
+def waiting(task_id: int = 1, at: datetime = NOW, **fields: Any) -> TaskState:
+    return create(task_id, Created(type="noop", **fields), at)
+
+
+def running(**fields: Any) -> TaskState:
+    return evolve(waiting(**fields), Started(), NOW)
+
+
+def failed(**fields: Any) -> TaskState:
+    return evolve(running(**fields), Failed(outcome="failed", error="boom", final=True), NOW)
+
+
+def after(state: TaskState, command: Any) -> TaskState:
+    """The state after what `command` leads to."""
+    for event in decide(state, command, Facts(now=NOW)):
+        state = evolve(state, event, NOW)  # type: ignore[arg-type]  # task events
+    return state
+
+
+def interrupted(state: TaskState) -> TaskState:
+    return after(state, EndAttempt(task_id=1, attempt=1, outcome="interrupted"))
+
+
+def test_a_task_has_every_field_of_the_seed_under_its_json_name() -> None:
+    shown = msgspec.to_builtins(view(waiting(), NOW))
+    assert set(SEED_JSON.split()) <= shown.keys()
+
+
+def test_there_are_the_six_states_of_the_seed() -> None:
+    assert set(get_args(Status)) == {"pending", "running", "completed", "failed", "cancelled", "retrying"}
+
+
+def test_retries_are_off_and_a_minute_apart_unless_asked_for() -> None:
+    command = CreateTask(type="noop")
+    assert (command.max_retries, command.retry_delay) == (0, 60)
+
+
+@pytest.mark.parametrize("priority", [-1, 11])
+def test_a_priority_outside_of_0_to_10_is_refused(priority: int) -> None:
+    with pytest.raises(msgspec.ValidationError, match="priority"):
+        msgspec.convert({"command": "create_task", "type": "noop", "priority": priority}, TaskCommand)
+
+
+def test_a_dependency_has_to_exist() -> None:
+    with pytest.raises(UnknownDependency, match="7"):
+        decide(None, CreateTask(type="noop", depends_on=(7,)), Facts(now=NOW, last_task_id=6))
+
+
+@given(
+    priority=st.integers(0, 10),
+    user_level=st.integers(0, 5),
+    estimated_time=st.sampled_from([0.0, 3600.0, 3600.1, 90000.0]),
+    minutes=st.integers(0, 10_000),
+)
+def test_the_effective_priority_is_that_of_the_seed(
+    priority: int, user_level: int, estimated_time: float, minutes: int
+) -> None:
+    task = waiting(priority=priority, user_level=user_level, estimated_time=estimated_time)
+    seed = priority + user_level * 10 + minutes - (20 if estimated_time > 3600 else 0)
+    assert effective_priority(task, NOW + timedelta(minutes=minutes)) == seed
+
+
+def test_waiting_counts_from_the_time_a_task_is_scheduled_for() -> None:
+    task = waiting(scheduled_for=NOW + timedelta(minutes=5))
+    assert effective_priority(task, NOW + timedelta(minutes=7)) == 2
+
+
+def test_the_queue_pushes_pops_peeks_removes_and_counts() -> None:
+    queue = ReadyQueue()
+    for task_id, priority in ((1, 0), (2, 9), (3, 5)):
+        queue.push(waiting(task_id, priority=priority))
+    assert (len(queue), queue.peek(), queue.pop()) == (3, 2, 2)
+    assert queue.remove(3)
+    assert not queue.remove(3)
+    assert (queue.pop(), queue.pop()) == (1, None)
+
+
+@pytest.mark.parametrize("text", ["connection refused", "timeout", "temporary failure", "disk full"])
+def test_the_errors_of_the_seed_are_retryable_wherever_they_stand_in_the_text(text: str) -> None:
+    rule = matching_rule("RuntimeError", f"it broke: {text} (again)")
+    assert rule is not None
+    assert rule.retryable
+
+
+def test_any_other_error_is_not_retryable() -> None:
+    assert matching_rule("ValueError", "no such codec") is None
+
+
+def test_a_retry_by_hand_is_refused_when_none_are_left() -> None:
+    with pytest.raises(RetriesExhausted):
+        decide(failed(max_retries=0), RetryTask(task_id=1), Facts(now=NOW))
+
+
+def test_a_forced_retry_says_that_it_was_forced() -> None:
+    (event,) = decide(failed(max_retries=0), RetryTask(task_id=1, force=True), Facts(now=NOW))
+    assert isinstance(event, Retried)
+    assert event.forced
+
+
+def test_a_retry_is_counted_moves_the_error_and_is_due_after_the_delay() -> None:
+    task = after(failed(max_retries=1, retry_delay=90.0), RetryTask(task_id=1))
+    assert (task.status, task.retry_count, task.error, task.last_error) == ("retrying", 1, "", "boom")
+    assert task.due_at == NOW + timedelta(seconds=90)
+
+
+def test_recovery_goes_on_from_the_checkpoint_and_says_so() -> None:
+    task = evolve(running(resumable=True), Checkpointed(checkpoint=Checkpoint(processed_frames=9), progress=40), NOW)
+    task = interrupted(evolve(task, Progressed(progress=55), NOW))
+    assert (task.status, task.progress, task.retry_count) == ("retrying", 40, 0)
+    assert "从断点恢复..." in task.message
+
+
+def test_recovery_without_a_checkpoint_starts_from_0_and_says_so() -> None:
+    task = interrupted(evolve(running(), Progressed(progress=55), NOW))
+    assert (task.status, task.progress) == ("retrying", 0)
+    assert "任务恢复中..." in task.message
+
+
+def test_a_checkpoint_has_the_fields_of_the_seed() -> None:
+    names = {"processed_frames", "processed_bytes", "last_position", "temp_files"}
+    assert names <= set(Checkpoint.__struct_fields__)
+
+
+def test_a_checkpoint_is_kept_for_the_next_attempt() -> None:
+    saved = Checkpoint(processed_frames=9, last_position=1.5, temp_files=("a",))
+    task = after(running(resumable=True), SaveCheckpoint(task_id=1, checkpoint=saved))
+    assert task.resume_from == saved
+
+
+def test_a_checkpoint_of_a_task_that_does_not_run_is_refused() -> None:
+    with pytest.raises(IllegalTransition):
+        decide(waiting(), SaveCheckpoint(task_id=1, checkpoint=Checkpoint()), Facts(now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("limits", "sample", "reason"),
+    [
+        (Limits(max_memory=99), Sample(), WaitReason.MEMORY),
+        (Limits(max_cpu=50), Sample(cpu_percent=51), WaitReason.CPU),
+        (Limits(max_temp_size=9), Sample(), WaitReason.TEMP_SPACE),
+    ],
+)
+def test_memory_cpu_and_temp_space_can_each_make_a_task_wait(
+    limits: Limits, sample: Sample, reason: WaitReason
+) -> None:
+    task = waiting(estimated_memory=100, estimated_temp=10)
+    assert [obstacle.reason for obstacle in obstacles(task, limits, sample, Reserved())] == [reason]
+
+
+def test_what_is_taken_is_missing_until_it_is_given_back() -> None:
+    task, reserved, limits = waiting(estimated_memory=100, estimated_temp=10), Reserved(), Limits(max_memory=150)
+    reserved.take(task)
+    assert obstacles(task, limits, Sample(), reserved)
+    reserved.give_back(task)
+    assert not obstacles(task, limits, Sample(), reserved)

@@ -1,0 +1,147 @@
+"""The worker's ends of the pipes: what it hears, and what it takes no notice of."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tasktrail.handlers.channel import Channel, ServiceGone
+from tasktrail.handlers.frames import (
+    AttemptProgressed,
+    FrameBuffer,
+    Grant,
+    Run,
+    Saved,
+    Setup,
+    Stop,
+    encode,
+    worker_report_decoder,
+)
+
+RUN = Run(1, 2, "t", "", "", {}, None, "", grace=0.02)
+
+
+class Service:
+    """The other ends."""
+
+    def __init__(self) -> None:
+        job, self.job = os.pipe()
+        control, self.control = os.pipe()
+        self.report, report = os.pipe()
+        self.channel = Channel(job, control, report)
+        self.order(Setup({}, 0))
+        self.channel.start()
+
+    def order(self, *orders: Any) -> None:
+        os.write(self.job, b"".join(map(encode, orders)))
+
+    def stop(self, key: tuple[int, int], *, heard: Callable[[], bool]) -> None:
+        os.write(self.control, encode(Stop(*key)))
+        self.order(Stop(*key))
+        while not heard():
+            os.sched_yield()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    yield made
+    os.close(made.control)
+
+
+@pytest.fixture
+def channel(service: Service) -> Channel:
+    """In the middle of attempt (1, 2)."""
+    service.order(RUN)
+    assert service.channel.next_run() == RUN
+    return service.channel
+
+
+def test_stale_orders_between_runs_are_skipped(service: Service) -> None:
+    service.order(Stop(9, 9), Grant(9, 9), Saved(9, 9), RUN)
+
+    assert service.channel.next_run() == RUN
+    assert not service.channel.stop_wanted()
+
+
+def test_only_the_answer_to_this_attempt_counts(service: Service, channel: Channel) -> None:
+    service.order(Saved(1, 1), Grant(1, 2), Saved(1, 2), Grant(9, 2), Grant(1, 2))
+
+    assert channel.saved()
+    assert channel.granted()
+    service.order(Run(5, 1, "t", "", "", {}, None, ""))
+    assert channel.next_run().task_id == 5
+
+
+def test_a_stop_is_heard_while_the_handler_works(service: Service, channel: Channel) -> None:
+    service.stop((1, 2), heard=channel.stop_wanted)
+
+    assert not channel.granted()
+
+
+def test_the_answer_to_another_attempt_is_no_answer(service: Service, channel: Channel) -> None:
+    service.stop((1, 2), heard=channel.stop_wanted)
+    service.order(Saved(1, 1), Grant(9, 2))
+
+    assert not channel.saved()
+
+
+def test_a_grant_behind_a_stop_is_none(service: Service, channel: Channel) -> None:
+    service.order(Stop(1, 1), Stop(1, 2), Grant(1, 2))
+
+    assert not channel.granted()
+
+
+def test_a_grant_before_a_stop_holds(service: Service, channel: Channel) -> None:
+    service.order(Grant(1, 2), Stop(1, 2))
+
+    assert channel.granted()
+
+
+def test_after_a_stop_saving_goes_on_for_part_of_the_grace(service: Service, channel: Channel) -> None:
+    service.stop((1, 2), heard=channel.stop_wanted)
+    service.order(Saved(1, 2))
+
+    assert channel.saved()
+    assert not channel.saved()
+
+
+def test_the_stop_of_an_earlier_attempt_is_forgotten(service: Service, channel: Channel) -> None:
+    service.stop((1, 2), heard=channel.stop_wanted)
+    service.order(Run(1, 3, "t", "", "", {}, None, ""))
+
+    assert channel.next_run().attempt == 3
+    assert not channel.stop_wanted()
+
+
+def test_a_call_for_later_is_made_by_the_other_thread(channel: Channel) -> None:
+    called = threading.Event()
+
+    channel.later(0.01, called.set)
+
+    assert called.wait(10)
+
+
+def test_large_reports_are_written_whole(service: Service, channel: Channel) -> None:
+    report = AttemptProgressed(1, 2, 5.0, "x" * 300_000)
+    writer = threading.Thread(target=channel.send, args=(report,))
+    writer.start()
+
+    buffer = FrameBuffer(worker_report_decoder)
+    frames: list[Any] = []
+    while not frames:
+        frames = buffer.feed(os.read(service.report, 65536))
+
+    writer.join()
+    assert frames == [report]
+
+
+def test_the_end_of_the_service_is_noticed(service: Service, channel: Channel) -> None:
+    os.close(service.job)
+
+    with pytest.raises(ServiceGone):
+        channel.granted()
+    with pytest.raises(ServiceGone):
+        channel.next_run()
