@@ -73,8 +73,7 @@ def test_every_answer_sees_ones_own_commands(service: TaskService) -> None:
         assert service.list_tasks(TaskFilters(status="pending"))[1] == number + 1
 
 
-def test_a_higher_priority_runs_first(service: TaskService, open_service: Opener) -> None:
-    service.close()
+def test_a_higher_priority_runs_first(open_service: Opener) -> None:
     single = open_service(workers=1)
     blocker = single.create_task(type="patient")
     until(single, blocker, "Started")
@@ -191,7 +190,8 @@ def test_many_commands_are_answered_in_order_and_refusals_stand_among_them(servi
     assert kinds == [1, "unknown_task", "unknown_type", 2]
 
 
-def test_a_second_service_is_refused(service: TaskService, open_service: Opener) -> None:
+def test_a_second_service_is_refused(open_service: Opener) -> None:
+    open_service()
     with pytest.raises(DataInUse, match=str(os.getpid())):
         open_service()
 
@@ -360,5 +360,9 @@ def test_the_log_is_readable_with_plain_sqlite(service: TaskService, tmp_path: P
 
 
 def test_a_task_view_has_every_field_of_the_seed() -> None:
-    seed = ["id", "created_at", "updated_at", "type", "status", "priority", "input_file", "output_file", "options", "progress", "message", "error", "started_at", "completed_at", "duration", "retry_count", "max_retries", "retry_delay", "last_error", "checkpoint", "resumable", "parent_task_id", "depends_on", "notify_email", "notify_webhook", "callback_url", "user_id", "document_id"]
-    assert set(seed) <= set(Task.__struct_fields__)
+    seed = """
+        id created_at updated_at type status priority input_file output_file options progress message error started_at
+        completed_at duration retry_count max_retries retry_delay last_error checkpoint resumable parent_task_id
+        depends_on notify_email notify_webhook callback_url user_id document_id
+    """
+    assert set(seed.split()) <= set(Task.__struct_fields__)
