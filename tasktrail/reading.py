@@ -91,7 +91,7 @@ class FileReading:
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
-        records = self._reader().read_task(task_id) if task_id > 0 else []
+        records = self._reader().read_task(task_id) if 0 < task_id < 2**63 else []
         if not records:
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         return records

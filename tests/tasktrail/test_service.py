@@ -275,7 +275,7 @@ def _deep(levels: int) -> Any:
 @pytest.mark.parametrize(
     ("fields", "error", "field"),
     [
-        ({"type": "nope"}, UnknownType, ""),
+        ({"type": "nope"}, UnknownType, "type"),
         ({"type": ""}, InvalidValue, "type"),
         ({"type": "noop", "priority": 11}, InvalidValue, "priority"),
         ({"type": "noop", "priority": -1}, InvalidValue, "priority"),
