@@ -222,6 +222,15 @@ def test_deleted_views_come_back_the_same(service: TaskService, open_service: Op
     assert (again.list_tasks(), again.list_tasks(TaskFilters(search="timeout")), again.stats().counts) == before
 
 
+def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService) -> None:
+    """The end may be told before anybody listens, while the views still lag behind it."""
+    for _ in range(150):
+        task_id = service.create_task(type="noop")
+        while service._system.committed.position < 3 * task_id + 1:
+            os.sched_yield()
+        assert service.wait(task_id, timeout=WITHIN).status == "completed"
+
+
 def test_the_past_can_be_asked(service: TaskService) -> None:
     task_id = service.create_task(type="noop", held=True)
     created = service.events(task_id)[0]
