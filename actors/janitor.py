@@ -9,7 +9,8 @@ from ..handlers.workspace import TempFiles
 from .alarm import Alarm
 from .base import Actor
 from .core.messages import Tick
-from .messages import Committed
+from .feed import Feed
+from .messages import WAKE, Wake
 
 EVERY = timedelta(hours=1)
 
@@ -20,8 +21,9 @@ class Janitor(Actor):
     `files.protected` must ask which tasks are not finished: theirs is never touched.
     """
 
-    def __init__(self, *, files: TempFiles, clock: Clock) -> None:
+    def __init__(self, *, feed: Feed, files: TempFiles, clock: Clock) -> None:
         super().__init__()
+        self._feed = feed
         self._files = files
         self._clock = clock
 
@@ -29,6 +31,7 @@ class Janitor(Actor):
         """Sweep once, then every hour."""
         self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "janitor-alarm")
         self.actor_ref.tell(Tick())
+        self.actor_ref.tell(WAKE)  # a ring that a dead predecessor has heard must not be the last
 
     def on_stop(self) -> None:
         """End the alarm."""
@@ -37,8 +40,8 @@ class Janitor(Actor):
     def receive(self, message: object) -> None:
         """Clear up after what was completed; sweep when it is time."""
         match message:
-            case Committed():
-                for record in message.records:
+            case Wake():
+                for record in self._feed.take():
                     if isinstance(record.event, Completed) and os.path.isdir(self._files.folder(record.task_id)):  # noqa: PTH112 - quick
                         self._files.remove(record.task_id)
             case Tick():

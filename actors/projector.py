@@ -1,12 +1,12 @@
 """The Projector: folds committed events into the views, a little behind the log.
 
-A commit is folded at once when the last one is a moment ago or somebody waits for it; under load, commits are gathered
+A commit is folded at once when the last fold is a moment ago or somebody waits for it; under load, commits are gathered
 and a task that changed several times costs one row.
 """
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..events.clock import Clock
 from ..events.sqlite_log import LogReader
@@ -14,11 +14,9 @@ from ..projections import TaskViews, catch_up
 from .alarm import Alarm
 from .base import Actor
 from .core.messages import Tick
-from .messages import Catch, Committed
+from .feed import Feed
+from .messages import Catch
 from .watermark import Watermark
-
-if TYPE_CHECKING:
-    from ..events import Recorded
 
 GATHER = timedelta(milliseconds=50)
 
@@ -29,17 +27,18 @@ class Projector(Actor):
     def __init__(
         self,
         *,
+        feed: Feed,
         open_views: Callable[[], TaskViews],
         open_log: Callable[[], LogReader],
         watermark: Watermark,
         clock: Clock,
     ) -> None:
         super().__init__()
+        self._feed = feed
         self._open_views = open_views
         self._open_log = open_log
         self._watermark = watermark
         self._clock = clock
-        self._pending: list[Recorded] = []
         self._wanted = 0
         self._last_fold = clock.now() - GATHER
 
@@ -48,6 +47,7 @@ class Projector(Actor):
         self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "projector-alarm")
         self._log = self._open_log()
         self._view = self._open_views()
+        self._feed.take()  # a ring that a dead predecessor has heard must not be the last
         self._catch_up()
 
     def on_stop(self) -> None:
@@ -62,23 +62,18 @@ class Projector(Actor):
         self._fold()
 
     def receive(self, message: Any) -> None:
-        """Gather commits; fold when it is time."""
-        match message:
-            case Committed():
-                self._pending += message.records
-            case Catch():
-                self._wanted = max(self._wanted, message.position)
+        """Fold when it is time."""
+        if isinstance(message, Catch):
+            self._wanted = max(self._wanted, message.position)
         if self.actor_inbox.empty():
             self._fold_if_time()
 
     def on_fault(self, message: Any, error: BaseException) -> None:  # noqa: ARG002 - the same cure whatever it was
         """The rows and the position are still those of the last good fold: read on from there."""
-        self._pending.clear()
+        self._feed.take()
         self._catch_up()
 
     def _fold_if_time(self) -> None:
-        if not self._pending:
-            return
         due = self._last_fold + GATHER
         if self._wanted > self._watermark.position or self._clock.now() >= due:
             self._fold()
@@ -86,12 +81,12 @@ class Projector(Actor):
             self._alarm.set(due)
 
     def _fold(self) -> None:
-        pending, self._pending = self._pending, []
-        if not pending:
+        records = self._feed.take()
+        if not records:
             return
-        if pending[0].position > self._view.position + 1:
+        if records[0].position > self._view.position + 1:
             self._catch_up()
-        self._view.apply(pending)
+        self._view.apply(records)
         self._last_fold = self._clock.now()
         self._watermark.rise(self._view.position)
 

@@ -15,10 +15,11 @@ from .actors.core.admission import UNLIMITED, Limits
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.state import SchedulerState
 from .actors.endings import Endings
+from .actors.feed import Feed
 from .actors.janitor import Janitor
 from .actors.local_executor import LocalExecutor
 from .actors.machine import Machine
-from .actors.messages import Committed, Query
+from .actors.messages import WAKE, Committed, Query
 from .actors.orphans import wait_for_orphans
 from .actors.projector import Projector
 from .actors.resource_monitor import ResourceMonitor
@@ -27,7 +28,7 @@ from .actors.supervisor import Child, Supervisor
 from .actors.watermark import Watermark
 from .actors.worker_pool import WorkerPool
 from .config import Config
-from .events import EventLog, Recorded, Retried
+from .events import Completed, EventLog, Recorded, Retried
 from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
 from .events.lock import DataLock
@@ -64,6 +65,8 @@ class System:
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
+        self._to_projector = Feed(lambda: self.projector.tell(WAKE))
+        self._to_janitor = Feed(lambda: self.janitor.tell(WAKE))
         self.pool = Child("worker_pool", self._start_pool, restart=False)
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
@@ -152,6 +155,7 @@ class System:
 
     def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
         return Projector.start(
+            feed=self._to_projector,
             open_views=lambda: TaskViews(self.paths.views),
             open_log=lambda: LogReader(self.paths.log),
             watermark=self.projected,
@@ -181,7 +185,7 @@ class System:
             cleanup_after=self.config.cleanup_after,
             protected=lambda: self.scheduler.ask(Query(_open_tasks), timeout=30),
         )
-        return Janitor.start(files=files, clock=self.clock)
+        return Janitor.start(feed=self._to_janitor, files=files, clock=self.clock)
 
     def _publish(self, message: Committed) -> None:
         """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
@@ -189,8 +193,9 @@ class System:
             self._booted = True
             self.recovery = _recovery(message.records)
         self.committed.rise(message.records[-1].position)
-        self.projector.tell(message)
-        self.janitor.tell(message)
+        self._to_projector.put(message.records)
+        if any(type(record.event) is Completed for record in message.records):
+            self._to_janitor.put(message.records)
         self.endings.note(message.records)
 
 
