@@ -7,9 +7,9 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import TYPE_CHECKING
 
 from invariants import Ledger, check_blocked, check_commit, check_executor, check_places, check_reservations
 from simulated_executor import BrokenInvariantError, SimulatedExecutor, must
@@ -42,6 +42,9 @@ from tasktrail.events import (
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.frames import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_MEMORY = 10
