@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from .connection import PAUSES, Connection, Params, StreamBroken
+from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
 from .events import (
     Accepted,
     CancelTask,
@@ -52,8 +52,9 @@ class Client:
     ```
     """
 
-    def __init__(self, url: str, *, socket: Path | None = None) -> None:
-        self._connection = Connection(url, socket)
+    def __init__(self, url: str, *, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
+        """To the service at `url`, or behind a Unix socket; answers must come within so many seconds."""
+        self._connection = Connection(url, socket, answer_within)
         self._seen = 0
         self._lock = threading.Lock()
 
@@ -196,7 +197,7 @@ class Client:
         """Check the chain, the rules and the views. Takes as long as the log is long."""
         from .projections.verify import Verification
 
-        return self._decoded(Verification, self._connection.get("/v1/verify", within=None))
+        return self._decoded(Verification, self._connection.get("/v1/verify", patient=True))
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""

@@ -15,7 +15,7 @@ from .http.sockets import UnixName
 from .wire import error_of, is_doubtful
 
 ANSWER_WITHIN = 40.0
-"""Seconds to wait for an answer; the service itself gives up a command after 30."""
+"""Seconds to wait for an answer unless said otherwise; the service itself gives up a command after 30."""
 SIGN_OF_LIFE_WITHIN = 45.0
 """Seconds of silence after which a stream is taken for dead; the service sends something every 15."""
 PAUSES = (0.1, 0.4, 1.0)
@@ -32,12 +32,12 @@ class StreamBroken(Exception):
 class Connection:
     """Speaks to a service at `url`, or behind the Unix socket at `socket`. May be used from many threads."""
 
-    def __init__(self, url: str, socket: Path | None = None) -> None:
+    def __init__(self, url: str, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
         self.where = str(socket) if socket else url
         try:
             self._name = UnixName(socket) if socket else None
             transport = httpx.HTTPTransport(uds=self._name.text) if self._name else httpx.HTTPTransport()
-            timeout = httpx.Timeout(ANSWER_WITHIN, connect=5.0)
+            timeout = httpx.Timeout(answer_within, connect=5.0)
             # Proxies that the environment names are for the world outside, not for a service of one's own.
             self._http = httpx.Client(base_url=url, transport=transport, timeout=timeout, trust_env=False)
         except OSError as error:
@@ -55,15 +55,16 @@ class Connection:
         """The error that says that nobody is there."""
         return ServiceUnreachable(f"No service answers at {self.where}")
 
-    def get(self, path: str, params: Params | None = None, *, within: float | None = ANSWER_WITHIN) -> bytes:
-        """The answer's body. A connection that is lost is made anew a few times: asking has no effect."""
+    def get(self, path: str, params: Params | None = None, *, patient: bool = False) -> bytes:
+        """The answer's body; who is patient waits for it without end. A connection that is lost is made anew a few times: asking has no effect."""
+        timeout = httpx.Timeout(None, connect=5.0) if patient else httpx.USE_CLIENT_DEFAULT
         for pause in (*PAUSES, None):
             try:
-                return self._once("GET", path, params=params, timeout=httpx.Timeout(within, connect=5.0))
+                return self._once("GET", path, params=params, timeout=timeout)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
                 raise self.unreachable() from error
             except httpx.TimeoutException as error:
-                raise NotReady(f"No answer from {self.where} within {within:g} s") from error
+                raise NotReady(f"No answer from {self.where} in time") from error
             except httpx.TransportError as error:
                 if pause is None:
                     raise self.unreachable() from error
