@@ -13,7 +13,7 @@ from .problems import HANDLERS
 
 
 def build_app(desk: Desk) -> Litestar:
-    """An ASGI application that answers from `desk`. Whoever runs it closes the desk, so that streams end first."""
+    """An ASGI application that answers from `desk`. Whoever runs it closes the desk."""
     return Litestar(
         route_handlers=[*commands.ROUTES, *tasks.ROUTES, *history.ROUTES, *about.ROUTES],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},

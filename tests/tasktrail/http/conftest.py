@@ -1,5 +1,6 @@
 """One real service with its HTTP server for all tests here, and ways to talk to it."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -90,6 +91,15 @@ def wish(picture: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return {**usual, **changes}
 
     return fields
+
+
+_numbers = itertools.count(1_000_000)
+
+
+@pytest.fixture
+def document() -> int:
+    """A document that no other test knows."""
+    return next(_numbers)
 
 
 @pytest.fixture

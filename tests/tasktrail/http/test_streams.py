@@ -90,6 +90,13 @@ def test_the_log_is_json_lines_from_any_position_on(web: httpx.Client, service: 
     }
 
 
+def test_a_record_is_one_line_to_every_reader(web: httpx.Client, service: TaskService, wish: Wish) -> None:
+    odd = "line separators: \u2028 \u2029 \x85, Chinese: \u4efb\u52a1"
+    position = service.send(CreateTask(**wish(reason=odd))).position
+    (only,) = web.get(f"/v1/events?after={position - 1}&limit=1").text.splitlines()
+    assert json.loads(only)["reason"] == odd
+
+
 def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: TaskService, many: Many) -> None:
     after = service.watermark.position
     with web.stream("GET", f"/v1/events?follow=true&after={after}") as answer:
@@ -167,9 +174,9 @@ def test_a_silent_stream_gives_signs_of_life(
         assert next(answer.iter_bytes()).strip() == b""
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30, "²"])
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30, "\xb2"])
 def test_a_last_event_id_that_is_no_position_is_refused(web: httpx.Client, last: str) -> None:
-    answer = web.get("/v1/events", headers={**EVENTS, "last-event-id": last.encode()})
+    answer = web.get("/v1/events", headers={**EVENTS, "last-event-id": last.encode("latin-1").decode("latin-1")})
     assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
 
 
