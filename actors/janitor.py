@@ -34,16 +34,21 @@ class Janitor(Actor):
         self.actor_ref.tell(WAKE)  # a ring that a dead predecessor has heard must not be the last
 
     def on_stop(self) -> None:
-        """End the alarm."""
+        """Clear up after the last ones."""
         self._alarm.close()
+        self._clear_up()
 
     def receive(self, message: object) -> None:
         """Clear up after what was completed; sweep when it is time."""
         match message:
             case Wake():
-                for record in self._feed.take():
-                    if isinstance(record.event, Completed) and os.path.isdir(self._files.folder(record.task_id)):  # noqa: PTH112 - quick
-                        self._files.remove(record.task_id)
+                self._clear_up()
             case Tick():
                 self._files.clean_up()
                 self._alarm.set(self._clock.now() + EVERY)
+
+    def _clear_up(self) -> None:
+        for record in self._feed.take():
+            folder = self._files.folder(record.task_id)
+            if isinstance(record.event, Completed) and os.path.isdir(folder):  # noqa: PTH112 - quick
+                self._files.remove(record.task_id)

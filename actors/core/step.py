@@ -11,7 +11,7 @@ from datetime import datetime
 from ...events import CreateTask, RetryTask
 from ...events.errors import NotReady
 from . import commands, lifecycle, reports
-from .dispatch import dispatch, look_again_at_too_big
+from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
 from .state import Running, SchedulerState
 from .turn import Origin, Turn
@@ -38,20 +38,22 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     turn = Turn(state, now)
     if state.closed:
         _refuse(turn, message)
-        return Staged(turn.facts, turn.effects)
+    else:
+        _handle(turn, message)
+        dispatch(turn)
+    return Staged(turn.facts, turn.effects)
+
+
+def _handle(turn: Turn, message: Message) -> None:
     match message:
         case Submit():
             commands.handle(turn, message)
         case Tick():
             lifecycle.tick(turn)
         case Sampled():
-            grown = message.sample.memory_total > state.sample.memory_total
-            state.sample = message.sample
-            if grown:
-                look_again_at_too_big(turn)
+            lifecycle.sampled(turn, message.sample)
         case LimitsChanged():
-            state.limits = message.limits
-            look_again_at_too_big(turn)
+            lifecycle.limits_changed(turn, message.limits)
         case Delivered():
             turn.record(0, message.attempt, Origin(actor="notifier"))
         case Boot():
@@ -62,8 +64,6 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
             lifecycle.close(turn)
         case _:
             reports.handle(turn, message)
-    dispatch(turn)
-    return Staged(turn.facts, turn.effects)
 
 
 def _refuse(turn: Turn, message: Message) -> None:

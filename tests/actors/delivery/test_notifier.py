@@ -17,7 +17,8 @@ from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.webhook import WebhookSender
-from tasktrail.actors.messages import Committed, Ticket
+from tasktrail.actors.feed import Feed
+from tasktrail.actors.messages import WAKE, Committed, Ticket
 from tasktrail.actors.notifier import Notifier
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
@@ -71,6 +72,7 @@ class House:
         self.lost: list[Committed] = []
         self.deaf = False
         self.notifier: Any = None
+        self.feed = Feed(self._ring, SystemClock(), "notifier", gather=timedelta())
         self.scheduler = Scheduler.start(
             open_log=lambda: self.log,
             new_state=lambda: SchedulerState(Limits(), grace={"noop": 0.5}),
@@ -84,6 +86,7 @@ class House:
 
     def start_notifier(self, deliver: Any = None) -> None:
         self.notifier = Notifier.start(
+            feed=self.feed,
             open_log=lambda: self.log,
             deliver=deliver or self.deliveries,
             report=self._report,
@@ -101,7 +104,11 @@ class House:
         if self.deaf:
             self.lost.append(message)
         elif self.notifier is not None:
-            self.notifier.tell(message)
+            self.feed.put(message.records)
+
+    def _ring(self) -> None:
+        if self.notifier is not None:
+            self.notifier.tell(WAKE)
 
     def wait_for_attempts(self, count: int) -> list[DeliveryAttempted]:
         with self.recorded:
