@@ -129,9 +129,7 @@ def test_the_value_of_an_option_is_json_when_it_reads_as_json(
         "start 1 --nonsense",
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2_and_sends_nothing(
-    cli: Callable[..., Any], tasks: Any, line: str
-) -> None:
+def test_wrong_usage_is_told_with_exit_code_2_and_sends_nothing(cli: Callable[..., Any], tasks: Any, line: str) -> None:
     shown = cli(*line.split())
     assert shown.code == 2
     assert shown.out == ""

@@ -29,9 +29,7 @@ def test_every_line_is_answered_in_order(cli: Callable[..., Any], tasks: Any) ->
     assert [answer["command_id"] for answer in answers(shown)] == [sent.command_id for sent in tasks.sent]
 
 
-def test_commands_can_come_from_a_file_and_need_no_newline_at_the_end(
-    cli: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_commands_can_come_from_a_file_and_need_no_newline_at_the_end(cli: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "commands.jsonl"
     path.write_bytes(NOOP + NOOP.rstrip())
     assert len(answers(cli("submit", "--from", str(path)))) == 2
