@@ -25,7 +25,7 @@ Point: TypeAlias = int | datetime
 _PAGE = 20_000
 
 
-def parse_point(text: str | int | datetime) -> Point:
+def parse_point(text: str | Point) -> Point:
     """A position or an RFC 3339 time with an offset. Raises `InvalidValue`."""
     if isinstance(text, str):
         text = _read(text.strip())
@@ -55,7 +55,7 @@ class Past:
 
     def __init__(self, views: TaskViews, moment: datetime) -> None:
         self._views = views
-        self._queries = TaskQueries(views.connection, "the views of the past")
+        self._queries = TaskQueries(views.connection)
         self.moment = moment
         """What "now" means for the answers, such as the wait bonus."""
 
@@ -93,8 +93,9 @@ class Past:
         self.close()
 
 
-def as_of(log: Records, point: Point) -> Past:
-    """Replay the log up to the point. Raises `BeyondTheLog` for a position not reached yet."""
+def as_of(log: Records, point: str | Point) -> Past:
+    """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet."""
+    point = parse_point(point)
     moment = _moment(log, point)
     views = TaskViews(":memory:", bulk=True)
     records = _until(log, point)
@@ -104,8 +105,9 @@ def as_of(log: Records, point: Point) -> Past:
     return Past(views, moment)
 
 
-def task_as_of(log: Records, task_id: int, point: Point) -> Task:
+def task_as_of(log: Records, task_id: int, point: str | Point) -> Task:
     """One task as of the point, from its own records alone. Raises `UnknownTask` when it was not created yet."""
+    point = parse_point(point)
     moment = _moment(log, point)
     states: dict[int, TaskState] = fold_batch(_up_to(read_stream(log, task_id), point), {}, Tally())
     if task_id not in states:

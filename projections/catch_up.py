@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from ..events import Head, Recorded
+from ..events.errors import LogCorrupt
 from . import views_schema as schema
 from .errors import ViewsFailed
 from .views import TaskViews
 
 _PAGE = 2000
-_BULK_PAGE = 20_000
+BULK_PAGE = 20_000
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told the position reached and the one to reach."""
@@ -35,9 +36,10 @@ def catch_up(log: Records, views: TaskViews, progress: Progress | None = None) -
 
     Views that do not belong to this log (it was restored from a backup, or is another) are built from nothing.
     """
+    views.refresh()
     if not _belongs(log, views):
         views.reset()
-    _pull(log, views, log.head().position, _PAGE, progress)
+    pull(log, views, log.head().position, _PAGE, progress)
     return views.position
 
 
@@ -48,9 +50,12 @@ def _belongs(log: Records, views: TaskViews) -> bool:
     return latest is not None and latest.hash == views.hash
 
 
-def _pull(log: Records, views: TaskViews, until: int, size: int, progress: Progress | None) -> None:
+def pull(log: Records, views: TaskViews, until: int, size: int = _PAGE, progress: Progress | None = None) -> None:
+    """Fold in page after page, up to a position that the log has reached."""
     while views.position < until:
         page = list(log.read(views.position, min(size, until - views.position)))
+        if not page:
+            raise LogCorrupt(f"The log holds nothing behind position {views.position}, but should reach {until}")
         views.apply(page)
         if progress is not None:
             progress(views.position, until)
@@ -66,7 +71,7 @@ def rebuild(log: Records, path: Path, progress: Progress | None = None) -> int:
     try:
         views = TaskViews(beside, bulk=True)
         try:
-            _pull(log, views, log.head().position, _BULK_PAGE, progress)
+            pull(log, views, log.head().position, BULK_PAGE, progress)
             views.finish()
             _copy(views.connection, path)
             return views.position

@@ -17,6 +17,7 @@ from .filters import TaskFilters
 from .row import decode_state
 from .selection import count, kept_total, page
 from .stats import Stats, read_counts, read_stats
+from .views_schema import identity
 
 _ONE = "SELECT id, spec, state FROM tasks WHERE id = ?"
 _MANY = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
@@ -28,19 +29,16 @@ Page: TypeAlias = tuple[list[Task], int]
 class TaskQueries:
     """Answers about tasks as of the views' position. Belongs to the thread that makes it."""
 
-    def __init__(self, conn: sqlite3.Connection, name: str = "views") -> None:
+    def __init__(self, conn: sqlite3.Connection, path: Path | None = None) -> None:
+        """On the connection of a `TaskViews` in the same thread; for a file see `open`."""
         self._conn = conn
-        self._name = name
+        self._path = path
+        self._identity = identity(path) if path else (0, 0)
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read-only, on the file that a `TaskViews` writes, in whichever process."""
-        try:
-            conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            conn.execute("SELECT position FROM progress").fetchone()
-        except sqlite3.Error as error:
-            raise ViewsFailed(f"{path} cannot be read: {error}") from error
-        return cls(conn, str(path))
+        return cls(connect(path), path)
 
     @property
     def position(self) -> int:
@@ -85,6 +83,7 @@ class TaskQueries:
     @contextmanager
     def _moment(self) -> Iterator[sqlite3.Connection]:
         """One read transaction: what is read in it belongs together."""
+        self._follow()
         conn = self._conn
         try:
             conn.execute("BEGIN")
@@ -93,8 +92,25 @@ class TaskQueries:
             finally:
                 conn.execute("COMMIT")
         except (sqlite3.Error, msgspec.DecodeError) as error:
-            raise ViewsFailed(f"{self._name} cannot be read: {error}") from error
+            raise ViewsFailed(f"{self._path or 'The views'} cannot be read: {error}") from error
+
+    def _follow(self) -> None:
+        """Open the file anew when another has taken its name: the old one would stand still for ever."""
+        if self._path is not None and identity(self._path) != self._identity:
+            self._conn.close()
+            self._conn = connect(self._path)
+            self._identity = identity(self._path)
 
     def close(self) -> None:
         """Let go of the file."""
         self._conn.close()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A read-only connection to views.db. Raises `ViewsFailed`."""
+    try:
+        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        conn.execute("SELECT position FROM progress").fetchone()
+    except sqlite3.Error as error:
+        raise ViewsFailed(f"{path} cannot be read: {error}") from error
+    return conn

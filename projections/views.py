@@ -29,25 +29,28 @@ class TaskViews:
 
     def __init__(self, path: Path | str, *, bulk: bool = False) -> None:
         """`:memory:` for a view without a file; `bulk` for one built in one go, which a failure spoils: `finish` it."""
-        self._path = path
+        self._path: Path | str = path
         self._bulk = bulk
         self._hot: dict[int, TaskState] = {}
-        self._conn = self._open()
+        self._begin(self._open())
+
+    def _begin(self, conn: sqlite3.Connection) -> None:
+        # Losing the last commits in a power cut is harmless: they are pulled from the log again.
+        conn.execute("PRAGMA synchronous = NORMAL")
+        self._conn = conn
+        self._hot.clear()
+        self._identity = self._file()
         self._position, self._hash = self._where()
+
+    def _file(self) -> tuple[int, int]:
+        return schema.identity(self._path) if isinstance(self._path, Path) else (0, 0)
 
     def _open(self) -> sqlite3.Connection:
         try:
             conn = sqlite3.connect(self._path, isolation_level=None)
-            try:
-                if not schema.is_current(conn):
-                    conn = self._start_over(conn)
-            except sqlite3.DatabaseError:
-                conn = self._start_over(conn)
-            # Losing the last commits in a power cut is harmless: they are pulled from the log again.
-            conn.execute("PRAGMA synchronous = NORMAL")
+            return conn if schema.is_current(conn) else self._start_over(conn)
         except sqlite3.Error as error:
             raise ViewsFailed(f"{self._path} cannot be opened: {error}") from error
-        return conn
 
     def _start_over(self, conn: sqlite3.Connection) -> sqlite3.Connection:
         conn.close()
@@ -80,9 +83,10 @@ class TaskViews:
     def apply(self, records: Sequence[Recorded]) -> None:
         """Fold a batch in, in one transaction. What was applied before is skipped.
 
-        Raises `ViewsGap` when records are missing in between, `ViewsFailed` when the file cannot be written; either
-        way nothing has changed.
+        Raises `ViewsGap` when records are missing in between (or the file was deleted, or is written by somebody
+        else), `ViewsFailed` when it cannot be written. Then nothing has changed, and `catch_up` sets it right.
         """
+        self.refresh()
         fresh = [record for record in records if record.position > self._position]
         if not fresh:
             return
@@ -94,6 +98,10 @@ class TaskViews:
             tally = Tally()
             after = fold_batch(fresh, before, tally)
             self._commit(before, after, tally, fresh[-1])
+        except ViewsGap:
+            self._roll_back()
+            self._begin(self._conn)
+            raise
         except (sqlite3.Error, msgspec.DecodeError, UnicodeError, OverflowError) as error:
             raise ViewsFailed(f"{self._path} failed at position {fresh[0].position}: {error}") from error
         finally:
@@ -119,7 +127,7 @@ class TaskViews:
             (last.position, last.hash, timestamp(last.recorded_at), self._position),
         )
         if moved.rowcount != 1:
-            raise ViewsFailed(f"{self._path} was written by somebody else", remedy="Open the views anew.")
+            raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
         self._write_rows(before, after)
         for task_id, state in after.items():
             tally.changed(before.get(task_id), state)
@@ -159,15 +167,19 @@ class TaskViews:
         for task_id in list(islice(hot, max(0, len(hot) - _HOT))):
             del hot[task_id]
 
+    def refresh(self) -> None:
+        """Look whether the file is still the one that was opened; open anew when it was deleted or replaced."""
+        if self._file() == self._identity:
+            return
+        self._conn.close()
+        self._begin(self._open())
+
     def reset(self) -> None:
-        """Forget everything: the views of another log, or of another past."""
-        self._hot.clear()
+        """Forget everything: these are the views of another log, or of another past."""
         try:
-            self._conn = self._start_over(self._conn)
-            self._conn.execute("PRAGMA synchronous = NORMAL")
+            self._begin(self._start_over(self._conn))
         except sqlite3.Error as error:
             raise ViewsFailed(f"{self._path} cannot be made anew: {error}") from error
-        self._position, self._hash = self._where()
 
     def finish(self) -> None:
         """The end of a bulk build: add the indexes."""

@@ -1,5 +1,6 @@
 """The tables of views.db. They are a cache of the log: a file of another shape is thrown away, never migrated."""
 
+import os
 import sqlite3
 from binascii import crc32
 from pathlib import Path
@@ -71,8 +72,14 @@ STAMP = _stamp()
 
 
 def is_current(conn: sqlite3.Connection) -> bool:
-    """Whether the file was built by this code."""
-    return bool(conn.execute("PRAGMA user_version").fetchone()[0] == STAMP)
+    """Whether the file was built by this code and can be read. Raises `sqlite3.Error` when that cannot be told now."""
+    try:
+        stamp = conn.execute("PRAGMA user_version").fetchone()[0]
+        return bool(stamp == STAMP and conn.execute("SELECT count(*) FROM progress").fetchone()[0] == 1)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR")):
+            return False
+        raise
 
 
 def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
@@ -97,3 +104,12 @@ def delete_files(path: Path) -> None:
     """Throw a views database away. The write-ahead log goes first: alone it must never meet another database."""
     for name in (f"{path}-wal", f"{path}-shm", str(path)):
         Path(name).unlink(missing_ok=True)
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Tells a file from the one that took its name. By stat alone: to open and close it would drop SQLite's locks."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - asked before every answer
+    except OSError:
+        return (0, 0)
+    return status.st_dev, status.st_ino

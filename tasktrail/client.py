@@ -28,10 +28,10 @@ from .events.errors import ServiceUnreachable, WaitTimeout
 from .events.state import FINISHED
 from .events.task_events import is_terminal
 from .http.decode import refusal
+from .outgoing import chunks, encode_command, with_id
 from .paths import DataPaths
 from .projections import Stats, TaskFilters
 from .surface import Point, TypeInfo
-from .outgoing import chunks, encode_command, with_id
 from .wire import answer_of, recorded, recorded_all
 
 _LONGEST_STREAM = 3600.0
@@ -86,7 +86,7 @@ class Client:
     # --- commands -----------------------------------------------------------------------------------------------
 
     def create_task(self, **fields: Any) -> int:
-        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative to the current folder."""
+        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative."""
         for name in ("input_file", "output_file"):
             path = fields.get(name)
             if isinstance(path, str | PathLike) and str(path):

@@ -38,6 +38,10 @@ PURE = (
     "tasktrail.events.task",
     "tasktrail.events.codec",
     "tasktrail.events.rows",
+    "tasktrail.projections.errors",
+    "tasktrail.projections.outbox",
+    "tasktrail.projections.describe",
+    "tasktrail.projections.lawful",
     "tasktrail.handlers.frames",
     "tasktrail.actors.core",
 )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from ...events import TaskState
 from ...events.commands import EndAttempt
 from ...events.decide import decide
+from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
 from .messages import Boot
@@ -95,6 +96,8 @@ def close(turn: Turn) -> None:
         task = state.tasks[running.task_id]
         if task.status == "running" and task.attempt == running.attempt:
             _interrupt(turn, task, "the service was stopped while the attempt ran")
-    state.running.clear()
+        for submit in running.deferred:
+            turn.answer(submit.token, NotReady("The service has stopped"))
+        state.release(running)
     turn.record(0, ServiceStopped(), SCHEDULER)
     state.closed = True

@@ -104,8 +104,7 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
     if running is None or running.attempt != report.attempt:
         state.stale_reports += 1
         return
-    del state.running[report.task_id]
-    state.reserved.give_back(running.reserved_for)
+    state.release(running)
     task = state.tasks[report.task_id]
     if task.status == "running" and task.attempt == report.attempt:
         _record_end(turn, report, running)

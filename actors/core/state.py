@@ -68,6 +68,8 @@ class SchedulerState:
         self.overtaken: tuple[int, int] = (0, 0)
         """The task at the head that does not fit, and how many have started past it."""
         self.stale_reports = 0
+        self._released: set[int] = set()
+        """Tasks whose attempt is gone since `forget_finished` was asked last."""
 
     def apply(self, record: Recorded) -> None:
         """Fold one record of the log. Used at boot; afterwards the step folds what it stages itself."""
@@ -89,11 +91,22 @@ class SchedulerState:
             )
 
     def forget_finished(self, task_ids: set[int]) -> None:
-        """Drop finished tasks from memory; the log has them when somebody asks."""
+        """Drop finished tasks from memory; the log has them when somebody asks.
+
+        To be called after each commit, with the tasks that it was about or that were loaded for it.
+        """
+        task_ids = task_ids | self._released  # the end of a cancelled attempt is recorded nowhere
+        self._released = set()
         for task_id in task_ids:
             task = self.tasks.get(task_id)
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
+
+    def release(self, running: Running) -> None:
+        """The process tree of an attempt is gone: its slot and its resources are free."""
+        del self.running[running.task_id]
+        self.reserved.give_back(running.reserved_for)
+        self._released.add(running.task_id)
 
     def block(self, task: TaskState) -> None:
         """Note the dependencies that a waiting task still waits for. Their states must be in memory."""

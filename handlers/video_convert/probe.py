@@ -105,13 +105,13 @@ def probe(path: Path) -> Source:
             width=context.width,
             height=context.height,
             rotation=rotation,
-            time_base=stream.time_base,
+            time_base=_exact(stream.time_base),
             rate=_rate(stream),
             clock=clock,
             start=known[0],
             end=_end(container, stream, known[0]),
             keyframes=_keyframes(marks, known[0]),
-            pixel_aspect=stream.sample_aspect_ratio or Fraction(1),
+            pixel_aspect=_exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             has_audio=bool(container.streams.audio),
         )
@@ -143,8 +143,13 @@ def _runs_forward(moments: Sequence[int | None]) -> bool:
 def _rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0 < rate <= _HIGHEST_RATE:
-            return Fraction(rate)
+            return _exact(rate)
     return Fraction(25)
+
+
+def _exact(ratio: Any) -> Fraction:
+    """PyAV 19 has a ratio type of its own where 18 has fractions; both may be none."""
+    return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)
 
 
 def _end(container: InputContainer, stream: VideoStream, start: int) -> int:

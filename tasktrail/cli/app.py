@@ -10,21 +10,21 @@ from .. import __version__
 from .base import everywhere, write_examples
 from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 
-# Each command is `command` in the module named here, which is loaded when the command is called or listed.
+# Name → module and attribute. The module is loaded when the command is called or listed.
 SECTIONS: dict[str, dict[str, str]] = {
-    "Run and serve": {"run": "run", "serve": "serve", "demo": "demo"},
-    "Send": {"submit": "submit", "start": "start", "cancel": "cancel", "retry": "retry"},
+    "Run and serve": {"run": "run:command", "serve": "serve:command", "demo": "demo:command"},
+    "Send": {"submit": "submit:command", "start": "act:start", "cancel": "act:cancel", "retry": "act:retry"},
     "Look": {
-        "list": "list_tasks",
-        "show": "show",
-        "watch": "watch",
-        "history": "history",
-        "log": "log",
-        "stats": "stats",
-        "types": "types",
+        "list": "list_tasks:command",
+        "show": "show:command",
+        "watch": "watch:command",
+        "history": "history:command",
+        "log": "log:command",
+        "stats": "stats:command",
+        "types": "types:command",
     },
-    "Check": {"verify": "verify", "rebuild": "rebuild", "doctor": "doctor"},
-    "Set up": {"completion": "completion"},
+    "Check": {"verify": "verify:command", "rebuild": "rebuild:command", "doctor": "doctor:command"},
+    "Set up": {"completion": "completion:command"},
 }
 NOT_YET = ("why", "queue", "top")
 EXAMPLES = (
@@ -44,8 +44,9 @@ class App(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """The command of that name."""
         for section in SECTIONS.values():
-            if module := section.get(cmd_name):
-                command: click.Command = import_module(f".{module}", __package__).command
+            if home := section.get(cmd_name):
+                module, _, attribute = home.partition(":")
+                command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
                 return command
         if cmd_name in NOT_YET:
             from .not_yet import announced
@@ -63,9 +64,8 @@ class App(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near:
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"{error.message}{hint}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A sentence for each, section by section."""

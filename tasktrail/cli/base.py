@@ -31,7 +31,13 @@ def everywhere(*, root: bool) -> list[click.Option]:
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
         option("--token", "TASKTRAIL_TOKEN", "For a service that asks for one."),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
-        option("--config", None, "The configuration, instead of DIR/tasktrail.toml.", type=file, metavar="FILE"),
+        option(
+            "--config",
+            "TASKTRAIL_CONFIG",
+            "The configuration, instead of DIR/tasktrail.toml.",
+            type=file,
+            metavar="FILE",
+        ),
     ]
 
 

@@ -1,12 +1,14 @@
 """How a command fails: a line or two on standard error, never a traceback, and an exit code that means something."""
 
-import os
+import json
+import sys
 from typing import Any, Final
 
 import click
 import msgspec
 
 from ..events.errors import NotReady, ServiceUnreachable, TasktrailError
+from .words import plain
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -19,12 +21,13 @@ INTERRUPTED: Final = 130
 def problem(error: TasktrailError, **more: Any) -> dict[str, Any]:
     """The error as the HTTP routes show it (RFC 9457)."""
     return {
-        "type": f"urn:tasktrail:{error.code}",
+        "type": f"urn:tasktrail:problem:{error.code}",
         "title": error.title,
         "status": error.status,
-        "detail": f"{error.message}. {error.advice}",
+        "detail": error.message,
         "code": error.code,
         "field": error.field,
+        "remedy": error.advice,
         **more,
     }
 
@@ -34,31 +37,40 @@ def exit_code(error: TasktrailError) -> int:
     return NO_SERVICE if isinstance(error, ServiceUnreachable | NotReady) else REFUSED
 
 
-def complain(error: TasktrailError, *, as_json: bool) -> int:
-    """Say on standard error what happened, where and what to do. Answers the exit code."""
+def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
+    """Say on standard error what happened, where and what to do; answers the exit code. `more`: what it was about."""
     if as_json:
-        click.echo(msgspec.json.encode(problem(error)), err=True)
+        click.echo(encode(problem(error, **more)), err=True)
     else:
+        about = "".join(f"{name.replace('_', ' ')} {value}: " for name, value in more.items() if value)
         where = f" (field: {error.field})" if error.field else ""
-        click.echo(f"tasktrail: {error.message}{where}\n  {error.advice}", err=True)
+        click.echo(f"tasktrail: {plain(about + error.message)}{where}\n  {plain(error.advice)}", err=True)
     return exit_code(error)
+
+
+def encode(value: Any) -> bytes:
+    """As JSON; file names that are not UTF-8 come out with their odd bytes replaced."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, default=str).encode()
 
 
 def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
     """A wrong option or argument: click's own words, which name the command's help."""
     if as_json:
-        told = {"type": "urn:tasktrail:usage", "title": "Wrong usage", "status": 400, "code": "usage"}
-        click.echo(msgspec.json.encode({**told, "detail": error.format_message()}), err=True)
+        told = {"type": "urn:tasktrail:problem:usage", "title": "Wrong usage", "status": 400, "code": "usage"}
+        click.echo(encode({**told, "detail": error.format_message()}), err=True)
     else:
         error.show()
     return error.exit_code
 
 
 def complain_unexpected(error: Exception) -> int:
-    """An error nobody foresaw, in one line. `TASKTRAIL_DEBUG=1` shows where it came from."""
-    if os.environ.get("TASKTRAIL_DEBUG"):
+    """An error nobody foresaw, in one line. Python's development mode shows where it came from."""
+    if sys.flags.dev_mode:
         raise error
     click.echo(f"tasktrail: {type(error).__name__}: {error}", err=True)
     if not isinstance(error, OSError):
-        click.echo("  This is a fault of tasktrail; TASKTRAIL_DEBUG=1 shows where it is.", err=True)
+        click.echo("  This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is.", err=True)
     return REFUSED

@@ -25,7 +25,7 @@ def me() -> str:
     return f"cli:{name}"
 
 
-class Pair(click.ParamType):
+class Pair(click.ParamType[tuple[str, Any]]):
     """`key=value`; the value is JSON when it reads as JSON (12, true, [1,2], "text"), otherwise text."""
 
     name = "key=value"
@@ -68,7 +68,7 @@ _FIELDS = (
     click.option("--user-id", type=int, help="Whose task it is."),
     click.option("--user-level", type=int, help="The user's rank; raises the effective priority. Default: 0"),
     click.option("--document-id", type=int, help="The document it belongs to."),
-    click.option("--estimated-time", type=float, metavar="SECONDS", help="Expected run time; beyond an hour it yields."),
+    click.option("--estimated-time", type=float, metavar="SECONDS", help="Expected; above an hour it yields."),
     click.option("--notify-email", metavar="ADDRESS", help="Mail to this address at the end."),
     click.option("--notify-webhook", metavar="URL", help="POST events to this address."),
     click.option("--callback-url", metavar="URL", help="POST the outcome to this address, once."),

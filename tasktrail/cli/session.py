@@ -1,12 +1,21 @@
 """Who answers a command: the running service, the files alone, or a service of the command's own."""
 
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
-    from ..surface import Reading, Tasks
+    from ..config import Config
+    from ..events import TasktrailError
+    from ..paths import DataPaths
+    from ..projections import Verification
+    from ..surface import Reading, Tasks, TypeInfo
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told the number reached and the one to reach."""
 
 DEFAULT_DATA = Path("tasktrail-data")
 
@@ -21,12 +30,39 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool = False
     config: Path | None = None
 
-    def tasks(self) -> "Tasks":
+    @contextmanager
+    def tasks(self) -> Iterator["Tasks"]:
         """The running service. Raises `ServiceUnreachable`."""
-        return self.doors.service(self)
+        with closing(self.doors.service(self)) as tasks:
+            yield tasks
 
-    def reading(self) -> "Reading":
+    @contextmanager
+    def reading(self) -> Iterator["Reading"]:
         """The running service, or the files when none runs on the data folder."""
+        with self.reading_and_live() as (reading, _live):
+            yield reading
+
+    @contextmanager
+    def reading_and_live(self) -> Iterator[tuple["Reading", bool]]:
+        """Like `reading`, and whether a service answers, so that what is asked can change."""
+        service = self.service_or_none()
+        reading = service or self.doors.files(self)
+        try:
+            yield reading, service is not None
+        finally:
+            close = getattr(reading, "close", None)
+            if close is not None:
+                close()
+
+    @contextmanager
+    def tasks_or_embedded(self) -> Iterator[tuple["Tasks", bool]]:
+        """The running service, or one inside this process; and whether it is the latter."""
+        service = self.service_or_none()
+        with closing(service or self.doors.embedded(self)) as tasks:
+            yield tasks, service is None
+
+    def service_or_none(self) -> "Tasks | None":
+        """The running service, if there is one; one named by `--url` must be there."""
         from ..events.errors import ServiceUnreachable
 
         try:
@@ -34,29 +70,90 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         except ServiceUnreachable:
             if self.url:
                 raise
-            return self.doors.files(self)
+            return None
+
+    def load_config(self) -> "Config":
+        """The configuration of the data folder, or of `--config`."""
+        from ..config_load import load_config
+
+        return load_config(self.data, file=self.config)
 
 
 class Doors:
-    """The three ways in. Tests put their own in place of these."""
+    """The ways in. Tests put their own in place of these."""
 
     def service(self, session: Session) -> "Tasks":
         """A client of the running service. Raises `ServiceUnreachable`."""
+        from ..events.errors import ServiceUnreachable
+        from ..paths import DataPaths
+
+        # Looked at before the client is loaded: most of the time of a reading command would go there.
+        if not session.url and not DataPaths(session.data).socket.exists():
+            raise ServiceUnreachable(f"No service runs on {session.data.absolute()}")
         from ..client import Client
 
-        if session.url:
-            return Client(session.url, token=session.token)
-        return Client.connect(session.data, token=session.token)
+        return Client(session.url) if session.url else Client.connect(session.data)
 
     def files(self, session: Session) -> "Reading":
-        """A reader of the log and the views. Raises `UnknownFolder` rather than making an empty one."""
+        """A reader of the log and the views."""
+        from ..handlers.registry import Registry
         from ..reading import Reader
 
-        return Reader(session.data)
+        return Reader(session.data, registry=Registry())
+
+    def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
+        """The task types, and what could not be loaded of the handlers. Needs no data folder."""
+        from ..events.clock import SystemClock
+        from ..handlers.registry import Registry
+        from ..paths import DataPaths
+        from ..reading import FileReading
+
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.types(), []
+        registry = Registry.load(session.load_config().handlers)
+        reading = FileReading(DataPaths(session.data), registry, SystemClock())
+        return reading.types(), reading.handler_errors()
+
+    def verify(self, session: Session, progress: Progress) -> "Verification":
+        """Check the files, or have the service of `--url` check its own."""
+        if session.url:
+            with session.tasks() as tasks:
+                return tasks.verify()
+        from ..events.clock import SystemClock
+        from ..handlers.registry import Registry
+        from ..reading import FileReading
+
+        # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
+        return FileReading(_with_log(session), Registry(), SystemClock()).verify(progress)
+
+    def rebuild(self, session: Session, progress: Progress) -> int:
+        """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""
+        from ..events.lock import DataLock
+        from ..events.sqlite_log import LogReader
+        from ..projections import rebuild
+
+        paths = _with_log(session)
+        with DataLock(paths.lock):
+            return rebuild(LogReader(paths.log), paths.views, progress)
 
     def embedded(self, session: Session) -> "Tasks":
         """A service inside this process, for this command only."""
-        from ..config import load_config
+        from ..log_setup import set_up_logging
         from ..service import TaskService
 
-        return TaskService.open(session.data, load_config(session.data, session.config))
+        config = session.load_config()
+        set_up_logging("warning", config.log_format)
+        return TaskService.open(session.data, config=config)
+
+
+def _with_log(session: Session) -> "DataPaths":
+    """The files of the data folder. Raises `InvalidPath` when there is no log in it."""
+    from ..events.errors import InvalidPath
+    from ..paths import DataPaths
+
+    paths = DataPaths(session.data)
+    if not paths.log.exists():
+        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+    return paths

@@ -46,7 +46,7 @@ def percent(progress: float) -> str:
     return f"{progress:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[datetime]):
     """A time as RFC 3339 writes it, with its zone: `2026-08-01T22:00:00Z`, `2026-08-01 22:00+02:00`."""
 
     name = "time"
@@ -78,28 +78,7 @@ class Point(Moment):
         return super().convert(value, param, ctx)
 
 
-class Names(click.ParamType):
-    """One or several words, separated by commas; of a given set when there is one."""
-
-    name = "a,b"
-
-    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
-        self.allowed = allowed
-
-    def convert(
-        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Split at the commas."""
-        if isinstance(value, tuple):
-            return value
-        words = tuple(word for part in value.split(",") if (word := part.strip()))
-        for word in words:
-            if self.allowed and word not in self.allowed:
-                self.fail(f"{word!r} is none of {', '.join(self.allowed)}.", param, ctx)
-        return words
-
-
-class Ids(click.ParamType):
+class Ids(click.ParamType[tuple[int, ...]]):
     """One or several task ids, separated by commas."""
 
     name = "ID,ID"

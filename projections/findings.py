@@ -1,0 +1,50 @@
+"""What a verification found."""
+
+import msgspec
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong."""
+
+    position: int
+    """Where in the log; for the views, the position they stand at."""
+    code: str
+    """chain, gap, version, time, unreadable, illegal, answer, file or views."""
+    message: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """The result. The log is sound when there are no findings; `head` is to be compared with one kept elsewhere."""
+
+    ok: bool
+    records: int
+    tasks: int
+    position: int
+    """The last position that could be read."""
+    head: str
+    """Its hash, in hex."""
+    answers: int
+    views_position: int | None
+    """Where the views stand that were compared with the fold. None: there are none, or the log itself is damaged."""
+    findings: tuple[Finding, ...]
+    more: int
+    """Findings beyond those listed."""
+
+
+class Findings:
+    """Collects what is wrong, up to a number that a person still reads."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self.listed: list[Finding] = []
+        self.more = 0
+
+    def add(self, position: int, code: str, message: str) -> None:
+        """Note one thing that is wrong."""
+        if len(self.listed) < self._limit:
+            self.listed.append(Finding(position=position, code=code, message=message))
+        else:
+            self.more += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.listed)

@@ -1,0 +1,148 @@
+"""A Scheduler core to talk to, with a clock that is turned by hand."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Message, Submit
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.step import needed, step
+from tasktrail.events import (
+    Accepted,
+    CancelTask,
+    Checkpoint,
+    CreateTask,
+    Event,
+    Fact,
+    Recorded,
+    RetryTask,
+    StartTask,
+    TaskCommand,
+    TaskEvent,
+    TaskState,
+    TasktrailError,
+)
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.state import fold
+from tasktrail.handlers.frames import (
+    AttemptCheckpointed,
+    AttemptEnd,
+    AttemptEnded,
+    AttemptProgressed,
+    CapacityChanged,
+    Order,
+    PublishWanted,
+    Run,
+    Stop,
+)
+
+GRACE = {"work": 0.5}
+
+
+class Core:
+    """The pure core with a log and a clock. Every message is committed at once."""
+
+    def __init__(self, *, slots: int = 1, log: MemoryEventLog | None = None, **limits: Any) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.log = log or MemoryEventLog()
+        self.orders: list[Order] = []
+        """What the last message had the executor do."""
+        self.facts: list[Fact] = []
+        """What the last message had recorded."""
+        self.answers: dict[Any, Accepted | TasktrailError] = {}
+        limits = {"max_concurrent": 8} | limits
+        self.state = SchedulerState(Limits(**limits), grace=GRACE, work_root="/data/tmp")
+        for record in self.log.read():
+            self.state.apply(record)
+        if self.log.head().position:
+            self.now = max(self.now, self.state.last_at or self.now)
+        self.tell(Boot(version="1", epoch=1, pid=1, host="here"))
+        self.tell(CapacityChanged(slots))
+
+    def tell(self, message: Message) -> list[Event]:
+        """Step and commit one message; the events it led to."""
+        while missing := list(needed(self.state, message)):
+            for task_id in missing:
+                self.state.tasks[task_id] = self.read(task_id)
+        staged = step(self.state, message, self.now)
+        records = self.log.append(staged.facts, expected=self.state.position - len(staged.facts))
+        self.state.forget_finished({record.task_id for record in records})
+        self.facts, self.orders = staged.facts, []
+        for effect in staged.effects:
+            if isinstance(effect, Commanded):
+                self.orders.append(effect.order)
+            elif isinstance(effect, Answered):
+                self.answers[effect.token] = effect.answer
+        return [fact.event for fact in staged.facts]
+
+    def read(self, task_id: int) -> TaskState:
+        """The task as the log has it."""
+        task = fold(task_id, _task_events(self.log.read_task(task_id)))
+        assert task is not None
+        return task
+
+    def send(self, command: TaskCommand, **intake: Any) -> Accepted:
+        """Send a command that has to be accepted."""
+        answer = self.ask(command, **intake)
+        assert isinstance(answer, Accepted), answer
+        return answer
+
+    def ask(self, command: TaskCommand, **intake: Any) -> Accepted | TasktrailError | None:
+        """Send a command; its answer, if it has one yet."""
+        token = object()
+        self.tell(Submit(command, Intake(**intake), token))
+        return self.answers.get(token)
+
+    def create(self, *, memory: int = 0, temp: int = 0, can_resume: bool = True, **fields: Any) -> int:
+        """A new task; its id."""
+        command = CreateTask(**({"type": "work"} | fields))
+        intake = {"estimated_memory": memory, "estimated_temp": temp, "can_resume": can_resume}
+        return self.send(command, **intake).task_id
+
+    def cancel(self, task_id: int) -> Accepted | TasktrailError | None:
+        return self.ask(CancelTask(task_id=task_id, command_id="cancel"))
+
+    def retry(self, task_id: int, *, force: bool = False) -> Accepted | TasktrailError | None:
+        return self.ask(RetryTask(task_id=task_id, command_id="retry", force=force))
+
+    def start(self, task_id: int) -> Accepted | TasktrailError | None:
+        return self.ask(StartTask(task_id=task_id, command_id="start"))
+
+    def end(self, task_id: int, outcome: AttemptEnd = "completed", attempt: int = 0, **fields: Any) -> list[Event]:
+        """The executor reports the end of the attempt that holds the slot, or of the given one."""
+        attempt = attempt or self.state.running[task_id].attempt
+        return self.tell(AttemptEnded(task_id, attempt, outcome, **fields))
+
+    def progress(self, task_id: int, percent: float, attempt: int = 1) -> list[Event]:
+        return self.tell(AttemptProgressed(task_id, attempt, percent, "working"))
+
+    def checkpoint(self, task_id: int, attempt: int = 1, *, progress: float | None = None) -> list[Event]:
+        return self.tell(AttemptCheckpointed(task_id, attempt, Checkpoint(processed_frames=7), progress))
+
+    def want_to_publish(self, task_id: int, attempt: int = 1) -> list[Event]:
+        return self.tell(PublishWanted(task_id, attempt))
+
+    def wait(self, seconds: float) -> None:
+        """Time goes by; nobody is told."""
+        self.now += timedelta(seconds=seconds)
+
+    def running(self) -> list[int]:
+        """Tasks whose attempt holds a slot, in the order of their starts."""
+        return list(self.state.running)
+
+    def runs(self) -> list[tuple[int, int]]:
+        """The attempts that the last message had started."""
+        return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Run)]
+
+    def stops(self) -> list[tuple[int, int]]:
+        """The attempts that the last message had asked to stop."""
+        return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
+
+    def again(self, *, slots: int = 1, **limits: Any) -> "Core":
+        """The service was killed; the next one has the same log."""
+        return Core(slots=slots, log=self.log, **limits)
+
+
+def _task_events(records: Iterable[Recorded]) -> Iterable[tuple[TaskEvent, datetime]]:
+    return [(record.event, record.recorded_at) for record in records]  # type: ignore[misc]  # a task's records

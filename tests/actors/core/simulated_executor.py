@@ -1,0 +1,174 @@
+"""An executor without processes, played by a seed. It keeps the rules of the seam and checks that the core does."""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import get_args
+
+from tasktrail.events import Checkpoint, TaskState
+from tasktrail.handlers.frames import (
+    AttemptCheckpointed,
+    AttemptEnd,
+    AttemptEnded,
+    AttemptProgressed,
+    CapacityChanged,
+    Grant,
+    Order,
+    PublishWanted,
+    Report,
+    Run,
+    Saved,
+    Stop,
+    WorkerExited,
+)
+
+Key = tuple[int, int]
+
+ERRORS = ("connection refused", "no such codec", "timeout while reading", "")
+
+
+class BrokenInvariantError(AssertionError):
+    """The core did what it must never do."""
+
+
+def must(condition: object, what: str) -> None:
+    """Raise when an invariant does not hold."""
+    if not condition:
+        raise BrokenInvariantError(what)
+
+
+class Attempt:
+    """One attempt in the executor's hands, from `Run` to its end."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.key = (run.task_id, run.attempt)
+        self.stop_wanted = False
+        self.granted = False
+        self.waits_for: type[Saved | Grant] | None = None
+        self.progress = 0.0
+
+
+class SimulatedExecutor:
+    """Attempts that progress, checkpoint, publish, die and end in every way, as the random numbers have it.
+
+    `durable` tells a task's state as the log has it: orders are checked against it when they come.
+    """
+
+    def __init__(self, rng: Random, slots: int, durable: Callable[[int], TaskState | None]) -> None:
+        self._rng = rng
+        self._durable = durable
+        self.slots = slots
+        self.seen: set[Key] = set()
+        self.live: dict[Key, Attempt] = {}
+        self.channel: deque[Report] = deque([CapacityChanged(slots)])
+        """Reports on their way to the Scheduler."""
+        self._told: deque[Report] = deque(maxlen=50)
+
+    # --- orders -----------------------------------------------------------------------------------------------
+
+    def do(self, order: Order) -> None:
+        """Carry out an order, after checking that it may be given."""
+        if isinstance(order, Run):
+            self._run(order)
+            return
+        attempt = self.live.get((order.task_id, order.attempt))
+        if attempt is None:
+            return
+        if isinstance(order, Stop):
+            attempt.stop_wanted = True
+            attempt.waits_for = None
+        elif attempt.waits_for is type(order):
+            attempt.waits_for = None
+            if isinstance(order, Grant):
+                self._check_current(attempt.key, "the output may be published")
+                attempt.granted = True
+
+    def _run(self, run: Run) -> None:
+        key = (run.task_id, run.attempt)
+        must(key not in self.seen, f"I6: attempt {key} is ordered a second time")
+        must(all(run.task_id != other for other, _ in self.live), f"I7: task {run.task_id} has two live attempts")
+        task = self._durable(run.task_id)
+        must(task and task.attempt >= run.attempt, f"I6: attempt {key} runs before its Started is durable")
+        self.seen.add(key)
+        self.live[key] = Attempt(run)
+
+    def _check_current(self, key: Key, what: str) -> None:
+        task = self._durable(key[0])
+        current = task is not None and task.status == "running" and task.attempt == key[1]
+        must(current, f"I7: {what} by attempt {key}, which is not the current one")
+
+    # --- what attempts do -------------------------------------------------------------------------------------
+
+    def act(self) -> None:
+        """One attempt that has a slot does something."""
+        working = list(self.live.values())[: self.slots]
+        if not working:
+            return
+        attempt = self._rng.choice(working)
+        if attempt.stop_wanted:
+            self._end(attempt, self._rng.choice(("stopped", "stopped", "stopped", "failed", "lost")))
+        elif attempt.waits_for is None:
+            self._work(attempt)
+
+    def _work(self, attempt: Attempt) -> None:
+        dice = self._rng.random()
+        if attempt.granted or dice < 0.2:
+            # Most end well; an attempt with the grant may also die between publishing and its report.
+            outcome = "completed" if self._rng.random() < 0.5 else self._rng.choice(get_args(AttemptEnd))
+            if outcome == "completed" and attempt.run.output_file and not attempt.granted:
+                attempt.waits_for = Grant
+                self._tell(PublishWanted(*attempt.key))
+            else:
+                self._end(attempt, outcome)
+        elif dice < 0.4:
+            attempt.waits_for = Saved
+            checkpoint = Checkpoint(processed_frames=self._rng.randrange(1000))
+            progress = self._rng.choice((None, attempt.progress))
+            self._tell(AttemptCheckpointed(*attempt.key, checkpoint, progress))
+        else:
+            attempt.progress = min(100.0, attempt.progress + self._rng.random() * 20)
+            self._tell(AttemptProgressed(*attempt.key, attempt.progress, "working"))
+
+    def _end(self, attempt: Attempt, outcome: AttemptEnd) -> None:
+        if outcome == "lost":
+            self._tell(WorkerExited(self._rng.randrange(1, 9999), -9, "killed"))
+        error = "" if outcome == "completed" else self._rng.choice(ERRORS)
+        self._tell(AttemptEnded(*attempt.key, outcome, error=error))
+        del self.live[attempt.key]
+
+    def finish_all(self) -> None:
+        """The world is kind again: what runs comes to its end, and well unless it was asked to stop."""
+        for attempt in list(self.live.values())[: self.slots]:
+            if attempt.run.output_file and not attempt.granted and not attempt.stop_wanted:
+                if attempt.waits_for is not Grant:
+                    attempt.waits_for = Grant
+                    self._tell(PublishWanted(*attempt.key))
+            else:
+                self._end(attempt, "stopped" if attempt.stop_wanted else "completed")
+
+    def _tell(self, report: Report) -> None:
+        self.channel.append(report)
+        self._told.append(report)
+
+    # --- faults -----------------------------------------------------------------------------------------------
+
+    def repeat_an_old_report(self) -> None:
+        """Something told before arrives once more, if its attempt is over by now; or something nobody ever ran."""
+        over = [report for report in self._told if self._is_over(report)]
+        nobody = AttemptEnded(self._rng.randrange(20), self._rng.randrange(9, 99), "completed")
+        self.channel.append(self._rng.choice([*over, nobody]))
+
+    def _is_over(self, report: Report) -> bool:
+        if isinstance(report, WorkerExited | CapacityChanged):
+            return False
+        return (report.task_id, report.attempt) not in self.live
+
+    def change_capacity(self, slots: int) -> None:
+        """Workers come or go."""
+        self.slots = slots
+        self.channel.append(CapacityChanged(slots))
+
+    def ends_on_the_way(self) -> set[Key]:
+        """Attempts whose end has been told and not yet received."""
+        return {(report.task_id, report.attempt) for report in self.channel if isinstance(report, AttemptEnded)}

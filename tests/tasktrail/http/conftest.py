@@ -1,0 +1,153 @@
+"""One real service with its HTTP server for all tests here, and ways to talk to it."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tasktrail.client import Client
+from tasktrail.config import Config
+from tasktrail.events import CreateTask
+from tasktrail.http.server import HttpServer
+from tasktrail.service import TaskService
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def service(data: Path) -> Iterator[TaskService]:
+    with TaskService.open(data, config=Config(workers=1)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(service: TaskService, data: Path) -> Iterator[HttpServer]:
+    running = HttpServer(service, socket_path=data / "tasktrail.sock")
+    running.start()
+    yield running
+    assert running.stop()
+
+
+@pytest.fixture
+def serve(service: TaskService, tmp_path: Path) -> Iterator[Callable[..., HttpServer]]:
+    """Start another server, on the same service or on one that stands in front of it."""
+    started: list[HttpServer] = []
+
+    def start(served: Any = service, **more: Any) -> HttpServer:
+        running = HttpServer(served, **{"socket_path": tmp_path / "other.sock", **more})
+        started.append(running)
+        running.start()
+        return running
+
+    yield start
+    for running in started:
+        assert running.stop()
+
+
+@pytest.fixture(scope="session")
+def web(server: HttpServer) -> Iterator[httpx.Client]:
+    """Plain HTTP on the loopback port."""
+    with httpx.Client(base_url=server.address, headers=JSON, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(server: HttpServer, data: Path) -> Iterator[Client]:
+    assert server.address
+    with Client.connect(data) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "in.png"
+    Image.new("RGB", (64, 48), "teal").save(path)
+    return path
+
+
+@pytest.fixture
+def wish(picture: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The fields of a task that would work, with changes. It is held, so that it stays as it is."""
+
+    def fields(**changes: Any) -> dict[str, Any]:
+        usual = {
+            "type": "image_thumbnail",
+            "input_file": str(picture),
+            "output_file": str(tmp_path / "out.jpg"),
+            "held": True,
+        }
+        return {**usual, **changes}
+
+    return fields
+
+
+@pytest.fixture
+def many(wish: Callable[..., dict[str, Any]]) -> Callable[..., list[CreateTask]]:
+    """Many commands of the usual kind."""
+
+    def commands(number: int, **changes: Any) -> list[CreateTask]:
+        return [CreateTask(**wish(**changes)) for _ in range(number)]
+
+    return commands
+
+
+class Proxy:
+    """Passes bytes between a client and a server, and cuts the connection before an answer as often as it is told."""
+
+    def __init__(self, address: str) -> None:
+        url = httpx.URL(address)
+        self._target = (url.host, url.port or 0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.cuts = 0
+        self.requests = 0
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, suppress(OSError):
+                    self._pass_on(connection)
+
+    def _pass_on(self, connection: socket.socket) -> None:
+        with socket.create_connection(self._target) as target:
+            while request := connection.recv(1 << 20):
+                self.requests += 1
+                target.sendall(request)
+                answer = target.recv(1 << 20)
+                if self.cuts:
+                    self.cuts -= 1
+                    return
+                while answer:
+                    connection.sendall(answer)
+                    target.settimeout(0.2)
+                    try:
+                        answer = target.recv(1 << 20)
+                    except TimeoutError:
+                        answer = b""
+                target.settimeout(None)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def proxy(server: HttpServer) -> Iterator[Proxy]:
+    between = Proxy(server.address)
+    yield between
+    between.close()

@@ -1,0 +1,246 @@
+"""Commands over plain HTTP: what is accepted, what is refused, and how a refusal looks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tasktrail.http import desk
+from tasktrail.http.server import HttpServer
+from tasktrail.service import TaskService
+
+Wish = Callable[..., dict[str, Any]]
+PROBLEM = {"type", "title", "status", "detail", "code", "field", "remedy"}
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str, field: str = "") -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    told: dict[str, Any] = answer.json()
+    assert told.keys() == PROBLEM
+    assert (answer.status_code, told["status"], told["code"], told["field"]) == (status, status, code, field)
+    assert told["detail"]
+    assert told["remedy"]
+    return told
+
+
+def create(wish: dict[str, Any]) -> dict[str, Any]:
+    return {"command": "create_task", **wish}
+
+
+def test_a_command_is_answered_with_task_position_and_id(web: httpx.Client, wish: Wish) -> None:
+    answer = web.post("/v1/commands", json=create(wish(command_id="answered-1")))
+    assert answer.status_code == 202
+    assert answer.json().keys() == {"task_id", "position", "command_id"}
+    assert answer.json()["command_id"] == "answered-1"
+
+
+def test_the_same_command_id_gets_the_same_answer(web: httpx.Client, wish: Wish) -> None:
+    first, second = (web.post("/v1/tasks", json=wish(command_id="twice")) for _ in range(2))
+    assert first.json() == second.json()
+    assert_problem(web.post("/v1/tasks", json=wish(command_id="twice", priority=3)), 409, "command_id_reused")
+
+
+def test_a_task_is_created_started_cancelled_and_retried_by_its_routes(web: httpx.Client, wish: Wish) -> None:
+    task_id = web.post("/v1/tasks", json=wish(max_retries=1)).json()["task_id"]
+    assert web.post(f"/v1/tasks/{task_id}/cancel", json={"reason": "wrong file"}).status_code == 202
+    assert web.get(f"/v1/tasks/{task_id}").json()["status"] == "cancelled"
+    assert web.post(f"/v1/tasks/{task_id}/retry").json()["task_id"] == task_id
+    assert web.get(f"/v1/tasks/{task_id}").json()["status"] == "retrying"
+    assert web.post(f"/v1/tasks/{task_id}/cancel").status_code == 202
+    assert_problem(web.post(f"/v1/tasks/{task_id}/retry"), 409, "retries_exhausted")
+    assert web.post(f"/v1/tasks/{task_id}/retry", json={"force": True, "actor": "anna"}).status_code == 202
+    history = web.get(f"/v1/tasks/{task_id}/events").json()
+    assert [event["event"] for event in history] == ["created", "cancelled", "retried", "cancelled", "retried"]
+    assert (history[1]["reason"], history[-1]["actor"]) == ("wrong file", "anna")
+    web.post(f"/v1/tasks/{task_id}/cancel")
+
+
+def test_a_held_task_is_released_by_start(web: httpx.Client, wish: Wish) -> None:
+    task_id = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    assert web.get(f"/v1/tasks/{task_id}").json()["held"]
+    assert web.post(f"/v1/tasks/{task_id}/start").status_code == 202
+    assert not web.get(f"/v1/tasks/{task_id}").json()["held"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        (b"{", "malformed", ""),
+        (b"", "malformed", ""),
+        (b"5", "malformed", ""),
+        (b"[1", "malformed", ""),
+        (b"[" * 100_000, "malformed", ""),
+        (b'{"a":' * 100_000, "malformed", ""),
+        (
+            b'{"command":"create_task","type":"x","options":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+            "malformed",
+            "",
+        ),
+        (b'{"command":"create_task","type":"\xff\xfe"}', "malformed", ""),
+        (b'{"command":"create_task","type":"a\x00b"}', "malformed", ""),
+        (b'{"command":"create_task","type":"x","options":{"a":NaN}}', "malformed", ""),
+        (b'{"type":"image_thumbnail"}', "malformed", "command"),
+        (b'{"command":"delete_task","task_id":1}', "malformed", "command"),
+        (b'{"command":"create_task"}', "malformed", "type"),
+        (b'{"command":"create_task","type":"x","colour":1}', "malformed", "colour"),
+        (b'{"command":"create_task","type":"x","priority":11}', "invalid_value", "priority"),
+        (b'{"command":"create_task","type":"x","priority":"1"}', "invalid_value", "priority"),
+        (b'{"command":"create_task","type":"x","depends_on":[1,0]}', "invalid_value", "depends_on[1]"),
+        (
+            b'{"command":"create_task","type":"x","scheduled_for":"2026-01-01T00:00:00"}',
+            "invalid_value",
+            "scheduled_for",
+        ),
+        (b'{"command":"create_task","type":"nothing"}', "unknown_type", "type"),
+    ],
+    ids=lambda value: str(value[:40]) if isinstance(value, bytes) else None,
+)
+def test_what_cannot_be_a_command_is_refused(web: httpx.Client, body: bytes, code: str, field: str) -> None:
+    assert_problem(web.post("/v1/commands", content=body), 400, code, field)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code", "field"),
+    [
+        ({"type": "nothing"}, 400, "unknown_type", "type"),
+        ({"input_file": "/no/such/file.png"}, 400, "invalid_path", "input_file"),
+        ({"input_file": "in.png"}, 400, "invalid_path", "input_file"),
+        ({"output_file": "../out.jpg"}, 400, "invalid_path", "output_file"),
+        ({"input_file": "/tmp/a\0b.png"}, 400, "invalid_value", "input_file"),
+        ({"options": {"size": "huge"}}, 400, "invalid_options", None),
+        ({"options": {"no_such_option": 1}}, 400, "invalid_options", None),
+        ({"depends_on": [2**40]}, 400, "unknown_dependency", "depends_on"),
+        ({"priority": 11}, 400, "invalid_value", "priority"),
+        ({"reason": "x" * 5000}, 400, "invalid_value", "reason"),
+        ({"options": {"a": "x" * 40_000}}, 400, "invalid_value", "options"),
+    ],
+    ids=str,
+)
+def test_a_command_that_asks_for_the_impossible_is_refused(
+    web: httpx.Client, wish: Wish, changes: dict[str, Any], status: int, code: str, field: str | None
+) -> None:
+    before = web.get("/v1/stats").json()["total"]
+    answer = web.post("/v1/tasks", json=wish(**changes))
+    assert_problem(answer, status, code, answer.json()["field"] if field is None else field)
+    assert web.get("/v1/stats").json()["total"] == before
+
+
+def test_refusals_of_unknown_commands_name_the_known_ones(web: httpx.Client) -> None:
+    told = web.post("/v1/commands", json={"command": "destroy"}).json()
+    assert "create_task, start_task, cancel_task, retry_task, save_checkpoint" in told["detail"]
+
+
+@pytest.mark.parametrize("task_id", [0, -1, 999_999_999, 2**63, 10**30])
+@pytest.mark.parametrize("verb", ["start", "cancel", "retry"])
+def test_commands_on_tasks_that_do_not_exist_are_refused(web: httpx.Client, task_id: int, verb: str) -> None:
+    answer = web.post(f"/v1/tasks/{task_id}/{verb}")
+    assert answer.status_code in (400, 404)
+    assert answer.json()["code"] in ("unknown_task", "invalid_value")
+
+
+def test_a_body_may_not_name_another_task_than_the_path(web: httpx.Client) -> None:
+    assert_problem(web.post("/v1/tasks/1/cancel", json={"task_id": 2}), 400, "invalid_value", "task_id")
+    assert_problem(web.post("/v1/tasks/1/cancel", json={"command": "retry_task"}), 400, "malformed", "command")
+
+
+def test_in_an_array_a_refused_command_is_a_problem_and_the_others_stand(web: httpx.Client, wish: Wish) -> None:
+    commands = [
+        create(wish()),
+        {"command": "create_task"},
+        7,
+        create(wish(type="nothing")),
+        create(wish(input_file="relative.png")),
+        {"command": "cancel_task", "task_id": 999_999},
+        create(wish()),
+    ]
+    answer = web.post("/v1/commands", json=commands)
+    assert answer.status_code == 202
+    told = answer.json()
+    assert [one.get("code", "accepted") for one in told] == [
+        "accepted",
+        "malformed",
+        "malformed",
+        "unknown_type",
+        "invalid_path",
+        "unknown_task",
+        "accepted",
+    ]
+    assert [one["status"] for one in told[1:-1]] == [400, 400, 400, 400, 404]
+    assert told[-1]["task_id"] == told[0]["task_id"] + 1
+
+
+def test_an_empty_array_is_answered_with_one(web: httpx.Client) -> None:
+    assert web.post("/v1/commands", json=[]).json() == []
+
+
+def test_too_much_at_a_time_is_refused_by_size(web: httpx.Client, wish: Wish) -> None:
+    large = msgspec.json.encode(create(wish(options={"a": "x" * 1_100_000})))
+    assert_problem(web.post("/v1/commands", content=large), 413, "too_large")
+    assert_problem(web.post("/v1/tasks", content=large), 413, "too_large")
+    assert_problem(web.post("/v1/commands", content=b"[" + b" " * 17_000_000 + b"]"), 413, "too_large")
+    assert_problem(web.post("/v1/commands", content=b"[" + b"1," * 10_001 + b"1]"), 413, "too_large")
+    answer = web.post("/v1/commands", content=b"[" + large + b"]")
+    assert [one["code"] for one in answer.json()] == ["too_large"]
+
+
+def test_a_body_without_a_length_is_limited_too(web: httpx.Client) -> None:
+    endless = (b" " * 65536 for _ in range(400))
+    assert_problem(web.post("/v1/commands", content=endless), 413, "too_large")
+
+
+@pytest.mark.parametrize("declared", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_a_body_that_is_not_declared_as_json_is_refused(web: httpx.Client, wish: Wish, declared: str) -> None:
+    answer = web.post("/v1/tasks", content=msgspec.json.encode(wish()), headers={"content-type": declared})
+    assert_problem(answer, 415, "wrong_content_type")
+
+
+def test_json_may_be_declared_with_its_encoding(web: httpx.Client, wish: Wish) -> None:
+    headers = {"content-type": "application/json; charset=utf-8"}
+    assert web.post("/v1/tasks", content=msgspec.json.encode(wish()), headers=headers).status_code == 202
+
+
+class Silent:
+    """A service that takes commands and never answers them."""
+
+    def __init__(self, service: TaskService) -> None:
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def submit(self, *_args: Any, **_more: Any) -> None:
+        pass
+
+
+def test_a_command_without_answer_in_time_is_an_unknown_outcome_with_its_id(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "ANSWER_WITHIN", 0.05)
+    server = serve(Silent(service))
+    answer = httpx.post(f"{server.address}/v1/tasks", json=wish(command_id="remember-me"), trust_env=False)
+    assert "remember-me" in assert_problem(answer, 503, "outcome_unknown")["detail"]
+
+
+class Broken(Silent):
+    """A service with a fault of its own."""
+
+    def submit(self, *_args: Any, **_more: Any) -> None:
+        raise RuntimeError("secret detail in /home/somebody")
+
+    def stats(self) -> None:
+        raise ValueError("secret detail in /home/somebody")
+
+
+def test_a_fault_of_ours_is_a_problem_without_its_details(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish
+) -> None:
+    server = serve(Broken(service))
+    for answer in (
+        httpx.get(f"{server.address}/v1/stats", trust_env=False),
+        httpx.post(f"{server.address}/v1/tasks", json=wish(), trust_env=False),
+    ):
+        assert_problem(answer, 500, "error")
+        assert "secret" not in answer.text
+        assert "Traceback" not in answer.text

@@ -1,0 +1,145 @@
+"""Reading routes over plain HTTP: tasks, numbers, description, and requests that make no sense."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+Wish = Callable[..., dict[str, Any]]
+
+
+def code(answer: httpx.Response) -> tuple[int, str, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    return answer.status_code, told["code"], told["field"]
+
+
+def test_a_task_can_be_read_as_soon_as_it_is_acknowledged(web: httpx.Client, wish: Wish) -> None:
+    for _ in range(20):
+        task_id = web.post("/v1/tasks", json=wish(user_id=7)).json()["task_id"]
+        answer = web.get(f"/v1/tasks/{task_id}")
+        assert (answer.status_code, answer.json()["user_id"]) == (200, 7)
+        assert web.get(f"/v1/tasks/{task_id}/progress").json() == {"task_id": task_id, "progress": 0.0, "message": ""}
+
+
+def test_tasks_are_listed_with_filters_and_their_total(web: httpx.Client, wish: Wish) -> None:
+    ids = [web.post("/v1/tasks", json=wish(document_id=42, priority=p)).json()["task_id"] for p in (1, 5, 3)]
+    page = web.get("/v1/tasks", params={"document_id": 42, "sort": "-priority", "limit": 2}).json()
+    assert ([task["id"] for task in page["tasks"]], page["total"]) == ([ids[1], ids[2]], 3)
+    web.post(f"/v1/tasks/{ids[0]}/cancel")
+    for several in ("status=pending,cancelled", "status=pending&status=cancelled"):
+        assert web.get(f"/v1/tasks?document_id=42&{several}").json()["total"] == 3
+    assert web.get("/v1/tasks?document_id=42&status=cancelled").json()["total"] == 1
+
+
+def test_the_past_of_a_task_and_of_a_list_can_be_asked_for(web: httpx.Client, wish: Wish) -> None:
+    created = web.post("/v1/tasks", json=wish(document_id=77)).json()
+    path = f"/v1/tasks/{created['task_id']}"
+    cancelled = web.post(f"{path}/cancel").json()
+    assert web.get(path, params={"as_of": created["position"]}).json()["status"] == "pending"
+    assert web.get(path, params={"as_of": cancelled["position"]}).json()["status"] == "cancelled"
+    before = {"as_of": created["position"], "document_id": 77}
+    assert [task["status"] for task in web.get("/v1/tasks", params=before).json()["tasks"]] == ["pending"]
+    assert code(web.get(path, params={"as_of": created["position"] - 1}))[:2] == (404, "unknown_task")
+    now = web.get(path).json()["updated_at"].replace("Z", "+00:00")
+    assert web.get(f"{path}?as_of={now}").json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("stauts=failed", "stauts"),
+        ("status=broken", "status"),
+        ("limit=0", "limit"),
+        ("limit=many", "limit"),
+        ("user_id=x", "user_id"),
+        ("user_id=" + "9" * 5000, "user_id"),
+        ("sort=colour", "sort"),
+        ("as_of=yesterday", "as_of"),
+        ("min_position=-1", "min_position"),
+        ("min_position=x", "min_position"),
+        ("min_position=999999999", "min_position"),
+    ],
+)
+def test_bad_parameters_of_a_list_are_named(web: httpx.Client, query: str, field: str) -> None:
+    status, what, where = code(web.get(f"/v1/tasks?{query}"))
+    assert (status, where) == (400, field)
+    assert what in ("invalid_value", "malformed")
+
+
+@pytest.mark.parametrize("task_id", ["0", "-5", "999999999", str(2**63), "1" * 400])
+@pytest.mark.parametrize("rest", ["", "/progress", "/events", "?as_of=1"])
+def test_tasks_that_do_not_exist_are_not_found(web: httpx.Client, task_id: str, rest: str) -> None:
+    assert code(web.get(f"/v1/tasks/{task_id}{rest}")) == (404, "unknown_task", "task_id")
+
+
+def test_numbers_types_and_health(web: httpx.Client, wish: Wish) -> None:
+    position = web.post("/v1/tasks", json=wish()).json()["position"]
+    stats = web.get("/v1/stats", params={"min_position": position}).json()
+    assert stats["counts"]["pending"] >= 1
+    assert stats["position"] >= position
+    assert {"image_thumbnail", "video_convert"} <= {known["name"] for known in web.get("/v1/types").json()}
+    assert web.get("/healthz").json() == {"status": "ok"}
+    assert web.get("/readyz").json()["position"] >= position
+
+
+def test_what_is_not_built_says_so(web: httpx.Client) -> None:
+    assert code(web.get("/v1/queue"))[:2] == (501, "not_yet")
+    assert code(web.get("/v1/tasks/1/why"))[:2] == (501, "not_yet")
+
+
+def test_unknown_routes_and_methods_are_problems(web: httpx.Client) -> None:
+    assert code(web.get("/v2/tasks")) == (404, "unknown_route", "")
+    assert code(web.get("/v1/tasks/abc")) == (404, "unknown_route", "")
+    answer = web.delete("/v1/tasks")
+    assert code(answer) == (405, "wrong_method", "")
+    assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
+
+
+def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.Client) -> None:
+    document = web.get("/openapi.json").json()
+    paths = document["paths"]
+    assert set(paths) == {
+        "/v1/commands",
+        "/v1/tasks",
+        "/v1/tasks/{task_id}",
+        "/v1/tasks/{task_id}/start",
+        "/v1/tasks/{task_id}/cancel",
+        "/v1/tasks/{task_id}/retry",
+        "/v1/tasks/{task_id}/progress",
+        "/v1/tasks/{task_id}/events",
+        "/v1/tasks/{task_id}/why",
+        "/v1/events",
+        "/v1/queue",
+        "/v1/stats",
+        "/v1/types",
+        "/v1/verify",
+        "/healthz",
+        "/readyz",
+    }
+    schemas = document["components"]["schemas"]
+    assert schemas["CreateTask"]["properties"]["priority"]["maximum"] == 10
+    for operations in paths.values():
+        for method, operation in operations.items():
+            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            assert ("requestBody" in operation) == (method == "post")
+    references = [part.split('"')[0] for part in web.get("/openapi.json").text.split("#/components/schemas/")[1:]]
+    assert set(references) <= set(schemas)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1"])
+def test_a_request_for_another_host_is_refused(web: httpx.Client, host: str) -> None:
+    assert code(web.get("/v1/tasks", headers={"host": host})) == (421, "wrong_host", "")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "[::1]:1", "[::1]"])
+def test_the_names_of_this_machine_are_known(web: httpx.Client, host: str) -> None:
+    assert web.get("/healthz", headers={"host": host}).status_code == 200
+
+
+def test_a_web_page_of_somebody_else_may_not_send_commands(web: httpx.Client) -> None:
+    for origin in ("https://evil.example", "null", "http://localhost:1"):
+        assert code(web.post("/v1/tasks/1/cancel", headers={"origin": origin})) == (403, "wrong_origin", "")
+    own = str(web.base_url).rstrip("/")
+    assert web.get("/healthz", headers={"origin": own}).status_code == 200
