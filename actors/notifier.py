@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pykka
 
-from ..events import EventLog, TaskState
+from ..events import EventLog, Recorded, TaskState
 from ..events.clock import Clock
 from ..events.sqlite_log import LogReader
 from ..events.state import fold
@@ -26,7 +26,8 @@ from .core.messages import Delivered, Tick
 from .delivery.dispatcher import AT_ONCE, Dispatcher
 from .delivery.lifeline import Lifeline
 from .delivery.result import Result
-from .messages import Committed
+from .feed import Feed
+from .messages import WAKE, Wake
 
 Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
 
@@ -45,6 +46,7 @@ class Notifier(Actor):
     """A few threads send; this actor decides what and when.
 
     Args:
+        feed: what is committed.
         open_log: called in this actor's thread; the outbox is folded from it at every start.
         deliver: sends one notice, in a thread of its own; see `Courier.deliver`.
         report: gets every try; called in this actor's thread.
@@ -54,6 +56,7 @@ class Notifier(Actor):
     def __init__(
         self,
         *,
+        feed: Feed,
         open_log: Callable[[], EventLog | LogReader],
         deliver: Deliver,
         report: Callable[[Delivered], None],
@@ -61,6 +64,7 @@ class Notifier(Actor):
         within: float = DELIVER_WITHIN,
     ) -> None:
         super().__init__()
+        self._feed = feed
         self._open_log = open_log
         self._deliver = deliver
         self._report = report
@@ -76,6 +80,7 @@ class Notifier(Actor):
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
         self._log = self._open_log()
         self._dispatcher = Dispatcher(Outbox(self._recall))
+        self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
         self._dispatcher.apply(self._log.read())
         self._send_due()
 
@@ -90,11 +95,15 @@ class Notifier(Actor):
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._log.close()
 
+    def settle(self) -> None:
+        """A ping is answered when all that was committed is folded."""
+        self.receive(WAKE)
+
     def receive(self, message: Any) -> None:
         """Follow the log, take results back, and send what can be sent."""
         match message:
-            case Committed():
-                if not self._follow(message):
+            case Wake():
+                if not self._follow(self._feed.take()):
                     return
             case Finished():
                 self._take_back(message)
@@ -103,10 +112,11 @@ class Notifier(Actor):
                     self._report(Delivered(attempt))
         self._send_due()
 
-    def _follow(self, message: Committed) -> bool:
-        if message.records[0].position > self._dispatcher.position + 1:
+    def _follow(self, records: list[Recorded]) -> bool:
+        """Fold what was committed; whether any of it matters here."""
+        if records and records[0].position > self._dispatcher.position + 1:
             return self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
-        return self._dispatcher.apply(message.records)
+        return self._dispatcher.apply(records)
 
     def _take_back(self, finished: Finished) -> None:
         jitter = random.random()  # noqa: S311 - spreads load, keeps no secret

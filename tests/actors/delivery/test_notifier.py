@@ -1,11 +1,13 @@
 """The Notifier with a real Scheduler, a real receiver, and deliveries that are held back by hand."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import pykka
 import pytest
 
 from tasktrail.actors.base import PING, PONG
@@ -17,7 +19,8 @@ from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.webhook import WebhookSender
-from tasktrail.actors.messages import Committed, Ticket
+from tasktrail.actors.feed import Feed
+from tasktrail.actors.messages import WAKE, Committed, Ticket
 from tasktrail.actors.notifier import Notifier
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
@@ -71,6 +74,7 @@ class House:
         self.lost: list[Committed] = []
         self.deaf = False
         self.notifier: Any = None
+        self.feed = Feed(self._ring, SystemClock(), "notifier", gather=timedelta())
         self.scheduler = Scheduler.start(
             open_log=lambda: self.log,
             new_state=lambda: SchedulerState(Limits(), grace={"noop": 0.5}),
@@ -84,6 +88,7 @@ class House:
 
     def start_notifier(self, deliver: Any = None) -> None:
         self.notifier = Notifier.start(
+            feed=self.feed,
             open_log=lambda: self.log,
             deliver=deliver or self.deliveries,
             report=self._report,
@@ -101,7 +106,12 @@ class House:
         if self.deaf:
             self.lost.append(message)
         elif self.notifier is not None:
-            self.notifier.tell(message)
+            self.feed.put(message.records)
+
+    def _ring(self) -> None:
+        with contextlib.suppress(pykka.ActorDeadError):  # a test may stop it in between
+            if self.notifier is not None:
+                self.notifier.tell(WAKE)
 
     def wait_for_attempts(self, count: int) -> list[DeliveryAttempted]:
         with self.recorded:
@@ -122,6 +132,7 @@ class House:
         return task_id
 
     def forward(self, seconds: float) -> None:
+        assert self.notifier.ask(PING, timeout=WITHIN) == PONG
         self.clock.ahead += timedelta(seconds=seconds)
         self.notifier.tell(Tick())
 
