@@ -6,7 +6,7 @@ here.
 
 import os
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,9 @@ from .config_values import (
     parse_duration,
     parse_size,
 )
+
+if TYPE_CHECKING:
+    from .actors.core.admission import Limits
 
 _TEN_YEARS = 10 * 365 * 86400
 _EXABYTE = 10**18
@@ -157,3 +160,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["console", "json"],
         _key("Lines for people, or one JSON object a line.", "console or json"),
     ] = "console"
+
+    def limits(self) -> "Limits":
+        """What the Scheduler is told about limits."""
+        from .actors.core.admission import UNLIMITED, Limits
+
+        return Limits(
+            max_concurrent=self.max_concurrent or self.workers,
+            max_memory=self.max_memory or UNLIMITED,
+            max_cpu=self.max_cpu,
+            max_temp_size=self.max_temp_size or UNLIMITED,
+            max_crashes=self.max_crashes,
+        )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasktrail.actors.core.admission import UNLIMITED
 from tasktrail.actors.secret import Secret
 from tasktrail.config import Config, Smtp, usable_cpus
 from tasktrail.config_load import keys, load_config
@@ -41,8 +42,8 @@ def test_the_file_is_read_with_units_and_tables(tmp_path: Path) -> None:
     assert config.max_temp_size == 1000
     assert config.cleanup_after == 7200.0
     assert (config.max_cpu, config.handlers, config.input_roots) == (80.0, ("mine.video",), ("/srv/in",))
-    assert config.temp_dir == "/scratch"
     assert config.smtp == Smtp(host="mail.example.org", sender="a@example.org", starttls=False)
+    assert config.temp_dir == "/scratch"
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -160,6 +161,13 @@ def test_what_only_makes_sense_together_is_asked_for_together(tmp_path: Path, sm
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, f"[smtp]\n{smtp}\n")
     assert caught.value.field == missing
+
+
+def test_limits_follow_the_workers_unless_they_are_set(tmp_path: Path) -> None:
+    free = load(tmp_path, "workers = 6").limits()
+    assert (free.max_concurrent, free.max_memory, free.max_temp_size) == (6, UNLIMITED, UNLIMITED)
+    bound = load(tmp_path, 'workers = 6\nmax_concurrent = 2\nmax_memory = "1MB"\nmax_crashes = 9').limits()
+    assert (bound.max_concurrent, bound.max_memory, bound.max_crashes) == (2, 1_000_000, 9)
 
 
 @given(st.integers(0, 10**15))
