@@ -164,6 +164,45 @@ def test_a_file_that_is_no_database_is_a_typed_error(path: Path) -> None:
     path.write_bytes(b"this is not a database, but long enough to be looked at" * 100)
     with pytest.raises(LogCorrupt):
         LogReader(path)
+    with pytest.raises(LogCorrupt):
+        SqliteEventLog(path, now=NOW)
+
+
+def test_pages_of_the_file_that_were_overwritten_are_a_typed_error(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(task_id, "x" * 500) for task_id in range(1, 200)], expected=0)
+    log.close()
+    content = bytearray(path.read_bytes())
+    content[60_000:100_000] = b"\xff" * 40_000
+    path.write_bytes(content)
+    reader = LogReader(path)
+    with pytest.raises(LogCorrupt):
+        list(reader.read())
+    with pytest.raises(LogCorrupt):
+        list(reader.rows())
+    reader.close()
+
+
+def test_text_that_is_no_text_is_a_typed_error(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    log.close()
+    by_hand(path, "DROP TRIGGER events_are_not_changed", "UPDATE events SET actor = CAST(X'ff80' AS TEXT)")
+    reader = LogReader(path)
+    with pytest.raises(LogCorrupt):
+        list(reader.read())
+    reader.close()
+
+
+def test_a_disk_that_is_full_when_the_log_is_opened_is_a_typed_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(path: Path) -> sqlite3.Connection:
+        conn = sqlite3.connect(path, isolation_level=None)
+        conn.execute("PRAGMA max_page_count = 3")
+        return conn
+
+    monkeypatch.setattr("tasktrail.events.sqlite_log._connect", small)
+    with pytest.raises(LogFull):
+        SqliteEventLog(path, now=NOW)
 
 
 def test_a_reader_of_nothing_is_a_typed_error_and_makes_no_file(path: Path) -> None:
