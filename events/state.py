@@ -40,6 +40,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime
     priority: int
     held: bool
+    """Waits for a `StartTask`. Never once an attempt has started or the task has ended: no own event releases it."""
     scheduled_for: datetime | None
     status: Status = "pending"
     version: int = 1
@@ -104,6 +105,7 @@ def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
         status="running",
         version=state.version + 1,
         updated_at=at,
+        held=False,
         attempt=state.attempt + 1,
         started_at=at,
         completed_at=None,
@@ -143,6 +145,7 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
     return replace(
         state,
         status="failed" if event.final else "retrying",
+        held=state.held and not event.final,
         version=state.version + 1,
         updated_at=at,
         error=event.error,
@@ -183,6 +186,7 @@ def _cancelled(state: TaskState, _event: Cancelled, at: datetime) -> TaskState:
     return replace(
         state,
         status="cancelled",
+        held=False,
         version=state.version + 1,
         updated_at=at,
         completed_at=at,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from .actors.secret import Secret
 from .config_values import (
-    Secret,
     check_absolute,
     check_endpoint,
+    check_mail_address,
     check_webhook_secret,
     parse_duration,
     parse_size,
@@ -76,7 +77,9 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     starttls: Annotated[
         bool, _key("Encrypt by STARTTLS and check the certificate; without it a server is not used.", "true or false")
     ] = True
-    sender: Annotated[str, _key("The address that mail comes from; needed with `host`.", "one mail address")] = ""
+    sender: Annotated[
+        str, _key("The address that mail comes from; needed with `host`.", "one mail address", check=check_mail_address)
+    ] = ""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import msgspec
 
+from .actors.secret import Secret
 from .config import Config, Rule, Smtp
-from .config_values import Secret
 from .events.errors import ConfigurationError
 
 FILE_NAME = "tasktrail.toml"

@@ -1,4 +1,4 @@
-"""Values that a person writes into the configuration: sizes, durations, secrets, addresses. Text in, plain numbers out.
+"""Values that a person writes into the configuration: sizes, durations, secrets, addresses. Text in, numbers out.
 
 Each parser raises ValueError when the text says nothing that it understands.
 """
@@ -14,31 +14,6 @@ _DECIMAL = {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", sta
 _BYTES = {"": 1, "b": 1, **_DECIMAL, **_BINARY}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WEBHOOK_PREFIX = "whsec_"
-
-
-class Secret:
-    """A text that is never shown: in no repr, no log line, no JSON. `reveal` gives it to whom it is for."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The secret itself. Hand it to the library that needs it and to nothing else."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        return "***" if self._text else "''"
 
 
 def parse_size(text: str) -> int:
@@ -81,3 +56,10 @@ def check_endpoint(text: str) -> None:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]?#]+)(?::(\d{1,5}))?", text)
     if match is None or (match[2] is not None and not 1 <= int(match[2]) <= 65535):  # noqa: PLR2004 - ports
         raise ValueError(f"neither host nor host:port: {text}")
+
+
+def check_mail_address(text: str) -> None:
+    """Exactly one mail address, with or without a name."""
+    from .actors.delivery.address import one_address
+
+    one_address(text)

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.core.admission import UNLIMITED
+from tasktrail.actors.secret import Secret
 from tasktrail.config import Config, Smtp, usable_cpus
 from tasktrail.config_load import keys, load_config
 from tasktrail.config_reference import reference
-from tasktrail.config_values import Secret, parse_duration, parse_size
+from tasktrail.config_values import parse_duration, parse_size
 from tasktrail.events.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,6 +149,12 @@ def test_secrets_are_shown_nowhere(tmp_path: Path) -> None:
         msgspec.json.encode(config)
     with pytest.raises(TypeError):
         json.dumps(config.smtp.password)
+
+
+def test_the_sender_is_one_mail_address(tmp_path: Path) -> None:
+    assert load(tmp_path, '[smtp]\nsender = "Tasks <a@b.org>"').smtp.sender == "Tasks <a@b.org>"
+    with pytest.raises(ConfigurationError, match=r"smtp\.sender .* cannot be 'a@b, c@d': allowed is one mail address"):
+        load(tmp_path, '[smtp]\nsender = "a@b, c@d"')
 
 
 @pytest.mark.parametrize(("smtp", "missing"), [('host = "m"', "smtp.sender"), ('user = "u"', "smtp.password")])

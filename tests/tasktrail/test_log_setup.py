@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tasktrail.config_values import Secret
+from tasktrail.actors.secret import Secret
 from tasktrail.log_setup import QUIET, set_up_logging
 
 

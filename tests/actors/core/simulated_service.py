@@ -7,7 +7,17 @@ from typing import TypeAlias
 import msgspec
 
 from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Staged, Submit, Tick
+from tasktrail.actors.core.messages import (
+    Answered,
+    Boot,
+    Commanded,
+    LimitsChanged,
+    Message,
+    Sampled,
+    Staged,
+    Submit,
+    Tick,
+)
 from tasktrail.actors.core.state import Running, SchedulerState
 from tasktrail.actors.core.step import needed, resume, step
 from tasktrail.events import Accepted, Fact, Recorded, TaskEvent, TasktrailError

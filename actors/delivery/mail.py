@@ -1,0 +1,130 @@
+"""Notices by email: one plain-text message to one address."""
+
+import contextlib
+import hashlib
+import smtplib
+import ssl
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+
+import msgspec
+
+from ...projections.outbox import Notice
+from ..secret import Secret
+from .address import one_address
+from .lifeline import Lifeline
+from .result import Result, brief
+
+CONNECT_WITHIN = 5.0
+WITHIN = 20.0
+_PERMANENT = 500
+
+
+class MailServer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where mail is handed in."""
+
+    host: str
+    port: int = 587
+    user: str = ""
+    password: Secret = Secret("")
+    starttls: bool = True
+    """Encrypt and check the certificate; a server that cannot is not used."""
+    sender: str
+
+
+def compose(notice: Notice, sender: str) -> EmailMessage:
+    """The message. The same notice gives the same Message-ID, so a repetition can be told. Raises ValueError."""
+    message = EmailMessage(policy=SMTP)
+    message["From"] = one_address(sender)
+    message["To"] = one_address(notice.target).addr_spec
+    message["Subject"] = brief(f"Task {notice.task_id} ({notice.task['type']}) {notice.event}", 200)
+    message["Date"] = format_datetime(notice.recorded_at)
+    name = hashlib.sha256(notice.notice_id.encode()).hexdigest()[:40]
+    message["Message-ID"] = f"<{name}@{one_address(sender).domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text(notice))
+    return message
+
+
+def text(notice: Notice) -> str:
+    """What the mail says."""
+    task = notice.task
+    lines = [
+        f"Task:      {notice.task_id}",
+        f"Type:      {brief(task['type'], 200)}",
+        f"Outcome:   {notice.event}",
+        f"Input:     {brief(task['input_file'], 4096)}",
+        f"Output:    {brief(task['output_file'], 4096)}",
+        f"Duration:  {task['duration']:.1f} s",
+        f"Attempts:  {task['attempt']}",
+    ]
+    if task["error"]:
+        lines.append(f"Error:     {brief(task['error'], 4096)}")
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+class MailSender:
+    """Hands mail to one server. One object for all threads; every delivery has a connection of its own."""
+
+    def __init__(
+        self, server: MailServer | None, *, within: float = WITHIN, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._server = server
+        self._within = within
+        self._context = context or ssl.create_default_context()
+
+    def send(self, notice: Notice, lifeline: Lifeline) -> Result:
+        """Deliver, and say what came of it."""
+        if self._server is None:
+            return Result(ok=False, detail="no mail server is configured (smtp)")
+        try:
+            message = compose(notice, self._server.sender)
+        except ValueError as error:
+            return Result(ok=False, detail=brief(str(error)), retryable=False)
+        try:
+            self._hand_in(message, self._server, lifeline)
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            if lifeline.cut:
+                return Result(ok=False, detail=f"the mail server took longer than {self._within:g} s")
+            return judge(error)
+        return Result(ok=True, detail="accepted by the mail server")
+
+    def _hand_in(self, message: EmailMessage, server: MailServer, lifeline: Lifeline) -> None:
+        smtp = smtplib.SMTP(server.host, server.port, timeout=min(CONNECT_WITHIN, self._within))
+        try:
+            if smtp.sock is not None:
+                smtp.sock.settimeout(self._within)
+                lifeline.watch(smtp.sock)
+            if server.starttls:
+                smtp.starttls(context=self._context)
+            if server.user:
+                smtp.login(server.user, server.password.reveal())
+            smtp.send_message(message)
+            with contextlib.suppress(smtplib.SMTPException, OSError):  # it is delivered, whatever the goodbye is like
+                smtp.quit()
+        finally:
+            smtp.close()
+
+
+def judge(error: Exception) -> Result:
+    """Whether another try could do better: what depends on the operator may, what the receiver refuses does not."""
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            code, said = next(iter(error.recipients.values()))
+            return Result(ok=False, detail=_said(code, said), retryable=code < _PERMANENT)
+        case smtplib.SMTPDataError():
+            return Result(
+                ok=False, detail=_said(error.smtp_code, error.smtp_error), retryable=error.smtp_code < _PERMANENT
+            )
+        case smtplib.SMTPAuthenticationError():
+            return Result(ok=False, detail=f"the mail server refused the login ({error.smtp_code})")
+        case smtplib.SMTPResponseException():
+            return Result(ok=False, detail=_said(error.smtp_code, error.smtp_error))
+        case _:
+            return Result(ok=False, detail=brief(f"{type(error).__name__}: {error}"))
+
+
+def _said(code: int, said: bytes | str) -> str:
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return brief(f"the mail server answered {code}: {text}")

@@ -1,0 +1,162 @@
+"""Webhooks and callbacks: a POST of one CloudEvents-shaped JSON document, signed after Standard Webhooks."""
+
+import ssl
+from collections.abc import Collection
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import msgspec
+from standardwebhooks import Webhook
+
+from ...events.recorded import timestamp
+from ...projections.outbox import Notice
+from ..secret import Secret
+from .endpoint import EndpointRefused, parse_endpoint
+from .lifeline import Lifeline
+from .result import Result, brief
+from .transport import GuardedBackend, GuardedTransport, Resolve, resolve
+
+CONNECT_WITHIN = 5.0
+ALL_WITHIN = 20.0
+MAX_ANSWER = 64 * 1024
+MAX_BODY = 20_000
+"""Bytes of a notice; what makes it longer is left out, and named in `left_out`."""
+
+_SHOWN_OF_ANSWER = 300
+_GONE = 410
+_PRIVATE = ("notify_email", "notify_webhook", "callback_url", "checkpoint")
+"""Not for receivers: how others are told, and the handler's own data."""
+_MAY_BE_LONG = ("options", "result", "depends_on", "last_error", "error", "message")
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def body(notice: Notice) -> bytes:
+    """The document, always the same bytes for the same notice."""
+    task = {name: value for name, value in notice.task.items() if name not in _PRIVATE}
+    left_out: list[str] = []
+    for name in ("", *_MAY_BE_LONG):
+        if name in task:
+            del task[name]
+            left_out.append(name)
+        encoded = _ENCODER.encode(_document(notice, task, left_out))
+        if len(encoded) <= MAX_BODY:
+            break
+    return encoded
+
+
+def _document(notice: Notice, task: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
+    data: dict[str, Any] = {"position": notice.position, "event": notice.event, "task": task}
+    if left_out:
+        data["left_out"] = left_out
+    return {
+        "specversion": "1.0",
+        "id": notice.notice_id,
+        "source": "tasktrail",
+        "type": f"tasktrail.task.{notice.event}",
+        "subject": f"task/{notice.task_id}",
+        "time": timestamp(notice.recorded_at),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def headers(notice_id: str, content: bytes, secret: Secret, now: datetime) -> dict[str, str]:
+    """The headers of one try: the id is that of all tries, the time and the signature are this one's."""
+    sent = {"content-type": "application/cloudevents+json", "user-agent": "tasktrail", "webhook-id": notice_id}
+    if secret:
+        sent["webhook-timestamp"] = str(int(now.timestamp()))
+        # The library signs UTC as it is written on the clock face, so the time must be in UTC.
+        sent["webhook-signature"] = Webhook(secret.reveal()).sign(notice_id, now.astimezone(UTC), content.decode())
+    return sent
+
+
+class WebhookSender:
+    """Posts notices. One object for all threads; every delivery has a connection of its own."""
+
+    def __init__(
+        self,
+        secret: Secret,
+        allowed: Collection[str] = (),
+        *,
+        resolve: Resolve = resolve,
+        connect_within: float = CONNECT_WITHIN,
+        all_within: float = ALL_WITHIN,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._secret = secret
+        self._allowed = allowed
+        self._resolve = resolve
+        self._timeout = httpx.Timeout(all_within, connect=connect_within)
+        self._all_within = all_within
+        self._context = context or httpx.create_ssl_context()
+
+    def send(self, notice: Notice, lifeline: Lifeline, now: datetime) -> Result:
+        """Deliver, and say what came of it. Raises nothing that a receiver could bring about."""
+        content = body(notice)
+        backend = GuardedBackend(lifeline, self._allowed, self._resolve)
+        try:
+            url = parse_endpoint(notice.target)
+            with (
+                httpx.Client(
+                    transport=GuardedTransport(self._context, backend),
+                    timeout=self._timeout,
+                    follow_redirects=False,
+                    trust_env=False,
+                ) as client,
+                client.stream(
+                    "POST", url, content=content, headers=headers(notice.notice_id, content, self._secret, now)
+                ) as response,
+            ):
+                return judge(response.status_code, _read(response), response.headers.get("retry-after"), now)
+        except EndpointRefused as error:
+            return Result(ok=False, detail=str(error), retryable=False)
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            return self._failed(error, lifeline)
+
+    def _failed(self, error: Exception, lifeline: Lifeline) -> Result:
+        if isinstance(error, httpx.ConnectTimeout):
+            return Result(ok=False, detail=f"no connection within {self._timeout.connect:g} s")
+        if lifeline.cut or isinstance(error, httpx.TimeoutException):
+            return Result(ok=False, detail=f"no complete answer within {self._all_within:g} s")
+        return Result(ok=False, detail=brief(f"{type(error).__name__}: {error}"))
+
+
+def _read(response: httpx.Response) -> bytes:
+    """The answer's body as it came, but no more than `MAX_ANSWER` bytes of it."""
+    kept = b""
+    for chunk in response.iter_raw():
+        kept += chunk
+        if len(kept) >= MAX_ANSWER:
+            break
+    return kept[:MAX_ANSWER]
+
+
+def judge(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
+    """What an answer means: 2xx is delivered, 410 is goodbye, everything else (redirects too) is a failure."""
+    if httpx.codes.is_success(status):
+        return Result(ok=True, detail=f"HTTP {status}")
+    said = brief(answer[:_SHOWN_OF_ANSWER].decode(errors="ignore"), _SHOWN_OF_ANSWER)
+    return Result(
+        ok=False,
+        detail=f"HTTP {status}: {said}" if said else f"HTTP {status}",
+        retryable=status != _GONE,
+        disabled=status == _GONE,
+        retry_after=_seconds(retry_after, now),
+    )
+
+
+def _seconds(retry_after: str | None, now: datetime) -> float | None:
+    """`Retry-After` is a number of seconds or a date."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isascii() and retry_after.strip().isdigit():
+        return float(retry_after[:20])
+    try:
+        at = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())

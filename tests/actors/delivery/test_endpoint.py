@@ -1,0 +1,161 @@
+"""Which receivers may be connected to, by rule and by a trap that counts connections."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tasktrail.actors.delivery.endpoint import (
+    EndpointRefused,
+    endpoint_allowed,
+    host_and_port,
+    is_public,
+    parse_endpoint,
+)
+from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.transport import resolve
+
+PRIVATE = [
+    "127.0.0.1",
+    "0.0.0.0",
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "192.88.99.1",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fc00::1",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::1",
+    "2002:7f00:1::",
+    "2001::1",
+    "2001:db8::1",
+    "not an address",
+    "",
+]
+PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8"]
+SPELLINGS_OF_LOOPBACK = ["2130706433", "127.1", "0x7f.1", "0177.0.0.1", "localhost", "127.0.0.1", "[::1]", "①②⑦.1"]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_addresses_that_are_not_of_the_open_internet_are_known(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_known(address: str) -> None:
+    assert is_public(address)
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+    assert endpoint_allowed("example.org", 443, ["8.8.8.8", "1.1.1.1"], ())
+    assert not endpoint_allowed("example.org", 443, ["8.8.8.8", "10.0.0.1"], ())
+    assert not endpoint_allowed("example.org", 443, [], ())
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "entry"),
+    [
+        ("localhost", 8080, "localhost"),
+        ("localhost", 8080, "LocalHost:8080"),
+        ("::1", 80, "[::1]"),
+        ("::1", 80, "[::1]:80"),
+        ("10.0.0.5", 443, "10.0.0.5:443"),
+    ],
+)
+def test_the_operator_can_make_exceptions(host: str, port: int, entry: str) -> None:
+    assert endpoint_allowed(host, port, ["127.0.0.1"], (entry,))
+
+
+def test_an_exception_for_one_port_is_none_for_another() -> None:
+    assert not endpoint_allowed("localhost", 8081, ["127.0.0.1"], ("localhost:8080",))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.org",
+        "//example.org/x",
+        "ftp://example.org/",
+        "file:///etc/passwd",
+        "http://",
+        "http:///path",
+        "http://user@example.org/",
+        "http://user:word@example.org/",
+        "http://example.org:70000/",
+        "http://example.org:0/",
+        "http://example.org:port/",
+        "http://exa\nmple.org/",
+        "http://example.org/\x00",
+        "javascript:alert(1)",
+        "http://[::1/",
+        "unix:///run/docker.sock",
+        "http://" + "a" * 70 + ".org:x",
+    ],
+)
+def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
+    with pytest.raises(EndpointRefused):
+        parse_endpoint(url)
+
+
+def test_host_and_port_have_the_schemes_default() -> None:
+    assert host_and_port(parse_endpoint("https://Example.ORG/x")) == ("example.org", 443)
+    assert host_and_port(parse_endpoint("http://example.org:81/x")) == ("example.org", 81)
+
+
+@pytest.mark.parametrize("host", SPELLINGS_OF_LOOPBACK)
+def test_no_spelling_of_loopback_reaches_a_local_server(receiver: Any, post: Callable[..., Result], host: str) -> None:
+    result = post(f"http://{host}:{receiver.port}/")
+    assert not result.ok
+    assert receiver.requests == []
+
+
+def test_a_name_that_means_a_private_address_never_gets_a_connection(
+    receiver: Any, post: Callable[..., Result]
+) -> None:
+    for addresses in (["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["::ffff:127.0.0.1"]):
+        result = post(f"http://example.org:{receiver.port}/", resolve=lambda _h, _p, found=addresses: found)
+        assert result == Result(ok=False, detail="The address is not allowed", retryable=False)
+    assert receiver.requests == []
+
+
+def test_a_name_is_resolved_once_and_the_checked_address_is_the_connected_one(
+    receiver: Any, post: Callable[..., Result]
+) -> None:
+    """The second answer of a rebinding name server is never asked for."""
+    asked = []
+
+    def rebinding(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return ["127.0.0.1"]
+
+    assert post(f"http://once.test:{receiver.port}/", ("once.test",), resolve=rebinding).ok
+    assert asked == [("once.test", receiver.port)]
+    assert receiver.requests[0][2]["host"] == f"once.test:{receiver.port}"
+
+
+def test_the_next_address_is_tried_when_one_does_not_answer(receiver: Any, post: Callable[..., Result]) -> None:
+    addresses = ["127.0.0.2", "127.0.0.1"]
+    assert post(f"http://two.test:{receiver.port}/", ("two.test",), resolve=lambda _h, _p: addresses).ok
+
+
+def test_a_name_that_cannot_be_resolved_is_tried_again_later(post: Callable[..., Result]) -> None:
+    def lost(_host: str, _port: int) -> list[str]:
+        raise OSError("no name server")
+
+    result = post("http://example.org/", resolve=lost)
+    assert (result.ok, result.retryable) == (False, True)
+
+
+def test_the_systems_resolver_answers_each_address_once() -> None:
+    assert resolve("127.0.0.1", 80) == ["127.0.0.1"]

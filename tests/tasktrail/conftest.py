@@ -1,0 +1,34 @@
+"""A whole service in this process, with the task types of tests/support."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.config import Config
+from tasktrail.service import TaskService
+
+SUPPORT = str(Path(__file__).parent.parent / "support")
+
+
+@pytest.fixture
+def open_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TaskService]]:
+    """Open a service on `tmp_path/data`; all are closed at the end."""
+    monkeypatch.setenv("PYTHONPATH", SUPPORT)
+    monkeypatch.setattr(sys, "path", [*sys.path, SUPPORT])
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> TaskService:
+            config = Config(**{"workers": 2, "handlers": ("sample_handlers", "crash_handlers"), **settings})
+            return stack.enter_context(TaskService.open(tmp_path / "data", config=config))
+
+        yield make
+
+
+@pytest.fixture
+def service(open_service: Callable[..., TaskService]) -> TaskService:
+    """A service with two workers."""
+    return open_service()

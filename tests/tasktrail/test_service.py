@@ -1,0 +1,377 @@
+"""TaskService as an integrator meets it, with real worker processes."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tasktrail import TaskFilters, TaskService
+from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, Recorded, Task, TasktrailError
+from tasktrail.events.errors import (
+    CannotStartNow,
+    DataInUse,
+    IllegalTransition,
+    InvalidOptions,
+    InvalidPath,
+    InvalidValue,
+    Malformed,
+    NotYet,
+    OutputExists,
+    RetriesExhausted,
+    UnknownDependency,
+    UnknownTask,
+    UnknownType,
+    WaitTimeout,
+)
+
+WITHIN = 20.0
+Opener = Callable[..., TaskService]
+
+
+def names(records: Iterable[Recorded]) -> list[str]:
+    return [type(record.event).__name__ for record in records]
+
+
+def until(service: TaskService, task_id: int, name: str) -> Recorded:
+    """Wait for an event of the task."""
+    for record in service.follow():
+        if record.task_id == task_id and type(record.event).__name__ == name:
+            return record
+    raise AssertionError(f"the service stopped before {name}")
+
+
+def test_a_task_runs_to_its_end_and_its_history_says_how(service: TaskService) -> None:
+    task_id = service.create_task(type="echo", options={"value": [1, "two"]}, user_id=7, reason="a test")
+    task = service.wait(task_id, timeout=WITHIN)
+    assert (task.status, task.progress, task.user_id, task.attempt) == ("completed", 100.0, 7, 1)
+    assert task.result["value"] == [1, "two"]
+    assert names(service.events(task_id)) == ["Created", "Started", "Progressed", "Completed"]
+    assert service.events(task_id)[0].reason == "a test"
+    assert service.get_task_progress(task_id) == (100.0, "echoed")
+
+
+def test_an_output_appears_whole_and_the_temp_folder_goes(service: TaskService, tmp_path: Path) -> None:
+    task_id = service.create_task(type="write", output_file=tmp_path / "out.txt", options={"value": "hello"})
+    assert service.wait(task_id, timeout=WITHIN).status == "completed"
+    assert (tmp_path / "out.txt").read_text() == "hello"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out.txt"]
+    service.close()
+    assert list((tmp_path / "data" / "tmp").iterdir()) == []
+
+
+def test_every_answer_sees_ones_own_commands(service: TaskService) -> None:
+    for number in range(30):
+        task_id = service.create_task(type="noop", held=True)
+        assert service.get_task(task_id).status == "pending"
+        assert service.list_tasks(TaskFilters(status="pending"))[1] == number + 1
+
+
+def test_a_higher_priority_runs_first(open_service: Opener) -> None:
+    single = open_service(workers=1)
+    blocker = single.create_task(type="patient")
+    until(single, blocker, "Started")
+    ids = [single.create_task(type="noop", priority=priority) for priority in (1, 9, 5)]
+    single.cancel_task(blocker)
+    for task_id in ids:
+        single.wait(task_id, timeout=WITHIN)
+    started = [record.task_id for record in single.log() if names([record]) == ["Started"] and record.task_id in ids]
+    assert started == [ids[1], ids[2], ids[0]]
+
+
+def test_a_running_task_is_cancelled_and_its_process_gone(service: TaskService) -> None:
+    task_id = service.create_task(type="deaf")
+    pid = int(until(service, task_id, "Progressed").event.message)  # type: ignore[union-attr]
+    service.cancel_task(task_id, reason="enough")
+    task = service.wait(task_id, timeout=WITHIN)
+    assert (task.status, service.events(task_id)[-1].reason) == ("cancelled", "enough")
+    _wait_gone(pid)
+
+
+def _wait_gone(pid: int, within: float = 5.0) -> None:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        os.sched_yield()
+    pytest.fail(f"process {pid} is still there after {within} s")
+
+
+def test_an_attempt_that_runs_too_long_times_out(service: TaskService) -> None:
+    task_id = service.create_task(type="deaf", timeout=0.3)
+    task = service.wait(task_id, timeout=WITHIN)
+    failed = service.events(task_id)[-1].event
+    assert (task.status, failed.outcome) == ("failed", "timed_out")  # type: ignore[union-attr]
+
+
+def test_a_timed_out_attempt_is_retried_by_the_rule_once_its_process_is_gone(service: TaskService) -> None:
+    task_id = service.create_task(type="deaf", timeout=0.2, max_retries=1, retry_delay=0)
+    task = service.wait(task_id, timeout=WITHIN)
+    assert names(service.events(task_id))[-5:] == ["Failed", "Retried", "Started", "Progressed", "Failed"]
+    assert (task.status, task.attempt, task.retry_count) == ("failed", 2, 1)
+
+
+def test_a_killed_worker_is_lost_within_a_second_and_the_task_is_tried_again(service: TaskService) -> None:
+    task_id = service.create_task(type="parent", options={"shape": "plain"})
+    worker, _keeper, *children = json.loads(until(service, task_id, "Progressed").event.message)  # type: ignore[union-attr]
+    killed_at = _now(service)
+    os.kill(worker, signal.SIGKILL)
+    failed = until(service, task_id, "Failed")
+    assert failed.event.outcome == "lost"  # type: ignore[union-attr]
+    assert (failed.recorded_at - killed_at).total_seconds() < 1.0
+    for pid in children:
+        _wait_gone(pid)
+    assert service.events(task_id)[failed.version].event.cause == "crash"  # type: ignore[union-attr]
+    service.cancel_task(task_id)
+
+
+def _now(service: TaskService) -> Any:
+    return service._clock.now()
+
+
+def test_a_poison_task_is_stopped_and_others_go_on(service: TaskService) -> None:
+    poison = service.create_task(type="dies")
+    good = [service.create_task(type="noop") for _ in range(20)]
+    task = service.wait(poison, timeout=WITHIN)
+    assert (task.status, task.attempt, task.crash_count) == ("failed", 3, 3)
+    assert {service.wait(task_id, timeout=WITHIN).status for task_id in good} == {"completed"}
+
+
+def test_retry_by_hand_follows_the_seed_and_force_is_recorded(service: TaskService) -> None:
+    task_id = service.create_task(type="noop", held=True, retry_delay=0)
+    service.cancel_task(task_id)
+    with pytest.raises(RetriesExhausted):
+        service.retry_task(task_id)
+    service.retry_task(task_id, force=True, actor="anna")
+    retried = service.events(task_id)[-1]
+    assert (retried.actor, retried.event.forced, retried.life) == ("anna", True, 2)  # type: ignore[union-attr]
+
+
+def test_a_held_task_waits_for_start(service: TaskService) -> None:
+    task_id = service.create_task(type="noop", held=True)
+    with pytest.raises(WaitTimeout):
+        service.wait(task_id, timeout=0.2)
+    service.start_task(task_id)
+    assert service.wait(task_id, timeout=WITHIN).status == "completed"
+
+
+def test_start_refuses_with_the_reasons(service: TaskService) -> None:
+    first = service.create_task(type="noop", held=True)
+    second = service.create_task(type="noop", depends_on=[first])
+    with pytest.raises(CannotStartNow, match="Dependency"):
+        service.start_task(second)
+    service.start_task(first)
+    assert service.wait(second, timeout=WITHIN).status == "completed"
+
+
+def test_checkpoints_are_saved_and_loaded(service: TaskService) -> None:
+    task_id = service.create_task(type="save", options={"count": 3})
+    service.wait(task_id, timeout=WITHIN)
+    assert service.load_checkpoint(task_id) == Checkpoint(processed_frames=3)
+    with pytest.raises(IllegalTransition):
+        service.save_checkpoint(task_id, Checkpoint(processed_frames=4))
+
+
+def test_many_commands_are_answered_in_order_and_refusals_stand_among_them(service: TaskService) -> None:
+    answers = service.send_many(
+        [CreateTask(type="noop"), CancelTask(task_id=999), CreateTask(type="nope"), CreateTask(type="noop")]
+    )
+    kinds = [answer.task_id if isinstance(answer, Accepted) else answer.code for answer in answers]
+    assert kinds == [1, "unknown_task", "unknown_type", 2]
+
+
+def test_a_second_service_is_refused(open_service: Opener) -> None:
+    open_service()
+    with pytest.raises(DataInUse, match=str(os.getpid())):
+        open_service()
+
+
+def test_closing_interrupts_what_runs_and_the_next_start_goes_on(service: TaskService, open_service: Opener) -> None:
+    task_id = service.create_task(type="steps", options={"number": 100, "seconds": 0.02})
+    until(service, task_id, "Checkpointed")
+    service.close()
+    again = open_service()
+    task = again.wait(task_id, timeout=WITHIN)
+    assert (task.status, task.result["done"], task.retry_count) == ("completed", 100, 0)
+    assert task.result["here"] < 100
+    assert "interrupted" in [getattr(record.event, "outcome", "") for record in again.events(task_id)]
+
+
+def test_deleted_views_come_back_the_same(service: TaskService, open_service: Opener, tmp_path: Path) -> None:
+    for number in range(20):
+        service.create_task(type="echo", options={"value": number}, user_id=number % 3)
+    failing = service.create_task(type="timeout")
+    service.wait(failing, timeout=WITHIN)
+    for number in range(1, 21):
+        service.wait(number, timeout=WITHIN)
+    before = service.list_tasks(), service.list_tasks(TaskFilters(search="timeout")), service.stats().counts
+    service.close()
+    for path in (tmp_path / "data").glob("views.db*"):
+        path.unlink()
+    again = open_service()
+    assert (again.list_tasks(), again.list_tasks(TaskFilters(search="timeout")), again.stats().counts) == before
+
+
+def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService) -> None:
+    """The end may be told before anybody listens, while the views still lag behind it."""
+    for _ in range(150):
+        task_id = service.create_task(type="noop")
+        while service._system.committed.position < 3 * task_id + 1:
+            os.sched_yield()
+        assert service.wait(task_id, timeout=WITHIN).status == "completed"
+
+
+def test_the_past_can_be_asked(service: TaskService) -> None:
+    task_id = service.create_task(type="noop", held=True)
+    created = service.events(task_id)[0]
+    service.start_task(task_id)
+    service.wait(task_id, timeout=WITHIN)
+    assert service.get_task(task_id, as_of=created.position).status == "pending"
+    assert service.list_tasks(TaskFilters(as_of=created.position))[0][0].status == "pending"
+    with pytest.raises(UnknownTask):
+        service.get_task(task_id, as_of=created.position - 1)
+
+
+def test_following_sees_every_record_once(service: TaskService) -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        for record in service.follow():
+            seen.append(record.position)
+            if record.task_id == 50 and names([record]) == ["Completed"]:
+                return
+
+    watcher = Thread(target=look)
+    watcher.start()
+    for _ in range(50):
+        service.create_task(type="noop")
+    watcher.join(WITHIN)
+    assert not watcher.is_alive()
+    assert seen == list(range(1, len(seen) + 1))
+
+
+def test_recovery_is_reported(service: TaskService, open_service: Opener) -> None:
+    assert service.recover_tasks().unfinished == 0
+    service.create_task(type="noop", held=True)
+    service.close()
+    assert open_service().recover_tasks().unfinished == 1
+
+
+def test_what_is_not_built_says_so(service: TaskService) -> None:
+    with pytest.raises(NotYet):
+        service.queue()
+    with pytest.raises(NotYet):
+        service.why(1)
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "field"),
+    [
+        ({"type": "nope"}, UnknownType, "type"),
+        ({"type": ""}, InvalidValue, "type"),
+        ({"type": "noop", "priority": 11}, InvalidValue, "priority"),
+        ({"type": "noop", "priority": -1}, InvalidValue, "priority"),
+        ({"type": "noop", "priority": "high"}, InvalidValue, "priority"),
+        ({"type": "noop", "max_retries": -1}, InvalidValue, "max_retries"),
+        ({"type": "noop", "retry_delay": float("nan")}, InvalidValue, "retry_delay"),
+        ({"type": "noop", "depends_on": [99]}, UnknownDependency, "depends_on"),
+        ({"type": "noop", "depends_on": [0]}, InvalidValue, "depends_on"),
+        ({"type": "noop", "parent_task_id": 99}, UnknownDependency, "parent_task_id"),
+        ({"type": "noop", "colour": "red"}, Malformed, "colour"),
+        ({"type": "noop", "options": {"x": 1}}, InvalidOptions, "options"),
+        ({"type": "echo", "options": {"value": float("inf")}}, InvalidValue, "options"),
+        ({"type": "echo", "options": {"value": {1, 2}}}, InvalidValue, "options"),
+        ({"type": "echo", "options": {"value": _deep(100)}}, InvalidValue, "options"),
+        ({"type": "echo", "options": {"value": "x" * 40_000}}, InvalidValue, "options"),
+        ({"type": "echo", "options": {"count": "many"}}, InvalidOptions, "options.count"),
+        ({"type": "noop", "reason": "a\0b"}, InvalidValue, "reason"),
+        ({"type": "noop", "reason": "\ud800"}, InvalidValue, "reason"),
+        ({"type": "noop", "notify_email": "x" * 5000}, InvalidValue, "notify_email"),
+        ({"type": "image_thumbnail", "output_file": "/tmp/x.png"}, InvalidPath, "input_file"),
+        (
+            {"type": "image_thumbnail", "input_file": "/no/such.png", "output_file": "/tmp/x.png"},
+            InvalidPath,
+            "input_file",
+        ),
+        (
+            {"type": "image_thumbnail", "input_file": "/tmp/a\0b", "output_file": "/tmp/x.png"},
+            TasktrailError,
+            "input_file",
+        ),
+        (
+            {"type": "image_thumbnail", "input_file": "/dev/zero", "output_file": "/tmp/x.png"},
+            InvalidPath,
+            "input_file",
+        ),
+        ({"type": "image_thumbnail", "input_file": "/tmp", "output_file": "/tmp/x.png"}, InvalidPath, "input_file"),
+        ({"type": "write", "output_file": "/no/such/folder/x"}, InvalidPath, "output_file"),
+        ({"type": "write", "output_file": "/tmp"}, InvalidPath, "output_file"),
+        ({"type": "write", "output_file": "/tmp/../etc/x"}, InvalidPath, "output_file"),
+        ({"type": "write", "output_file": "/etc/hostname"}, OutputExists, "output_file"),
+        ({"type": "write"}, InvalidPath, "output_file"),
+    ],
+)
+def test_bad_input_gets_a_typed_error_and_records_nothing(
+    service: TaskService, fields: dict[str, Any], error: type[TasktrailError], field: str
+) -> None:
+    service.create_task(type="noop", held=True)
+    with pytest.raises(error) as caught:
+        service.create_task(**fields)
+    assert caught.value.field == field
+    assert caught.value.advice.endswith((".", "`", ")"))
+    assert service.list_tasks()[1] == 1
+
+
+@pytest.mark.parametrize("task_id", [0, -1, 99, 2**60, "one", None])
+def test_an_unknown_task_gets_a_typed_error(service: TaskService, task_id: Any) -> None:
+    for ask in (service.cancel_task, service.start_task, service.retry_task):
+        with pytest.raises((UnknownTask, InvalidValue)):
+            ask(task_id)
+
+
+def test_a_finished_task_refuses_what_its_state_does_not_allow(service: TaskService) -> None:
+    task_id = service.create_task(type="noop")
+    service.wait(task_id, timeout=WITHIN)
+    head = service.stats().position
+    for ask in (service.cancel_task, service.start_task, service.retry_task):
+        with pytest.raises(IllegalTransition):
+            ask(task_id)
+    assert service.stats().position == head
+
+
+def test_the_log_is_readable_with_plain_sqlite(service: TaskService, tmp_path: Path) -> None:
+    task_id = service.create_task(type="noop", reason="为什么")
+    service.wait(task_id, timeout=WITHIN)
+    service.close()
+    with sqlite3.connect(tmp_path / "data" / "log.db") as plain:
+        rows = plain.execute(
+            "SELECT event, reason, json_extract(data, '$.type') FROM events WHERE task_id = 1"
+        ).fetchall()
+    plain.close()
+    assert rows[0] == ("created", "为什么", "noop")
+
+
+def test_a_task_view_has_every_field_of_the_seed() -> None:
+    seed = """
+        id created_at updated_at type status priority input_file output_file options progress message error started_at
+        completed_at duration retry_count max_retries retry_delay last_error checkpoint resumable parent_task_id
+        depends_on notify_email notify_webhook callback_url user_id document_id
+    """
+    assert set(seed.split()) <= set(Task.__struct_fields__)
