@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tasktrail.events import CreateTask
-from tasktrail.http import feed, stream
+from tasktrail.http import desk, feed, stream
 from tasktrail.service import TaskService
 
 Many = Callable[..., list[CreateTask]]
@@ -180,7 +180,8 @@ def test_a_last_event_id_that_is_no_position_is_refused(web: httpx.Client, last:
     assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
 
 
-def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
+def test_a_position_beyond_the_log_is_refused(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "ANNOUNCED_WITHIN", 0.05)
     answer = web.get("/v1/events?after=99999999")
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "invalid_value", "after")
 
@@ -212,5 +213,5 @@ def test_nothing_is_read_while_nobody_follows(
         return any(thread.name == "http-feed" for thread in threading.enumerate())
 
     with web.stream("GET", f"/v1/events?follow=true&after={service.watermark.position}"):
-        assert reads()
+        assert eventually(reads)
     assert eventually(lambda: not reads())
