@@ -26,12 +26,16 @@ def boot(turn: Turn, message: Boot) -> None:
 def resume(turn: Turn, running: Mapping[int, Running]) -> None:
     """Go on from freshly folded tasks: `running` are the attempts that the executor really holds a slot for.
 
-    An attempt that the log has open and the executor does not know is closed as interrupted.
+    An attempt that the log has open and the executor does not know is closed as interrupted. One that the executor
+    has and the log has over is stopped: the order may have been lost with the answer to the commit.
     """
     state = turn.state
     state.running = dict(running)
     for entry in running.values():
         state.reserved.take(entry.reserved_for)
+        task = state.tasks[entry.task_id]
+        if task.status != "running" or task.attempt != entry.attempt:
+            turn.stop(entry)
     for task in [task for task in state.tasks.values() if task.status == "running"]:
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:

@@ -1,11 +1,13 @@
 """The Notifier with a real Scheduler, a real receiver, and deliveries that are held back by hand."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import pykka
 import pytest
 
 from tasktrail.actors.base import PING, PONG
@@ -107,8 +109,9 @@ class House:
             self.feed.put(message.records)
 
     def _ring(self) -> None:
-        if self.notifier is not None:
-            self.notifier.tell(WAKE)
+        with contextlib.suppress(pykka.ActorDeadError):  # a test may stop it in between
+            if self.notifier is not None:
+                self.notifier.tell(WAKE)
 
     def wait_for_attempts(self, count: int) -> list[DeliveryAttempted]:
         with self.recorded:

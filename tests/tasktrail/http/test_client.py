@@ -120,7 +120,7 @@ def test_the_past_can_be_asked_for(tasks: Tasks, wish: Wish) -> None:
         ({"colour": "red"}, Malformed),
         ({"options": {"size": float("inf")}}, InvalidValue),
         ({"options": {1: 2}}, TasktrailError),
-        ({"options": {"a": object()}}, InvalidValue),
+        pytest.param({"options": {"a": object()}}, InvalidValue, id="an object in the options"),
         ({"options": {"a": "x" * 2_000_000}}, TasktrailError),
         ({"depends_on": [2**40]}, TasktrailError),
     ],
