@@ -19,7 +19,7 @@ from ..events.state import fold
 from ..handlers.frames import AttemptEnded
 from .alarm import Alarm
 from .base import Actor, log
-from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Submit, Tick
+from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Staged, Submit, Tick
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume, step
 from .messages import Committed, Orders, Query, Ticket
@@ -121,7 +121,9 @@ class Scheduler(Actor):
         while missing := list(needed(self._state, message)):
             for task_id in missing:
                 self._load(task_id)
-        staged = step(self._state, message, self._clock.now())
+        self._keep(step(self._state, message, self._clock.now()))
+
+    def _keep(self, staged: Staged) -> None:
         self._facts += staged.facts
         for effect in staged.effects:
             if isinstance(effect, Commanded):
@@ -225,8 +227,7 @@ class Scheduler(Actor):
             self._state.slots, self._state.sample = old.slots, old.sample
             self._state.limits, self._state.draining = old.limits, old.draining
             self._begin_batch_of(running)
-            staged = resume(self._state, running, self._clock.now())
-            self._facts += staged.facts
+            self._keep(resume(self._state, running, self._clock.now()))
             for report in reports:
                 self._take(report)
             self._trouble = error

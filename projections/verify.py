@@ -21,6 +21,8 @@ from .findings import Findings, Verification
 from .lawful import Lawbook
 from .verify_views import compare
 
+__all__ = ["Verification", "verify"]
+
 _EVERY = 5000
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str)
 

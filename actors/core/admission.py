@@ -90,5 +90,10 @@ def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
     return tuple(found)
 
 
+def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
+    """Whether the task could not start even on a machine that does nothing else."""
+    return bool(obstacles(task, limits, Sample(memory_available=sample.memory_total), Reserved()))
+
+
 def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
     return Obstacle(reason, f"needs {needed:,} bytes, {max(0, left):,} are left of {owner}")

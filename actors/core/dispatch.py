@@ -1,16 +1,16 @@
-"""Fill free slots: the best ready task first, smaller ones past a head that does not fit, but not for ever."""
+"""Fill free slots: the best ready task first, smaller ones past those that do not fit, but not for ever."""
 
 from pathlib import PurePath
 
 from ...events import Started, TaskState
 from ...events.priority import effective_priority
 from ...handlers.frames import Run
-from .admission import Obstacle, WaitReason, obstacles
-from .state import Running
+from .admission import Obstacle, WaitReason, is_too_big, obstacles
+from .state import Running, SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
 BACKFILL_BOUND = 32
-"""So many tasks may start past a head that does not fit; then resources are kept for it."""
+"""So many tasks may start past one that does not fit; then resources are kept for it."""
 BACKFILL_DEPTH = 64
 """So far down the queue a fitting task is looked for."""
 
@@ -38,13 +38,16 @@ def _next_fitting(turn: Turn) -> TaskState | None:
         if not against:
             chosen = task
             break
+        if is_too_big(task, state.limits, state.sample):
+            state.too_big.add(task_id)
+            continue
         aside.append(task)
-        if _stands_against_all(against) or _head_has_waited_enough(turn, aside[0]):
+        if _stands_against_all(against) or _has_been_overtaken_enough(state, task_id):
             break
     for task in aside:
         state.queue.push(task)
-    if chosen is not None:
-        _count_overtaking(turn, aside)
+        if chosen is not None:
+            state.overtaken[task.id] = state.overtaken.get(task.id, 0) + 1
     return chosen
 
 
@@ -52,23 +55,22 @@ def _stands_against_all(against: tuple[Obstacle, ...]) -> bool:
     return any(obstacle.reason is WaitReason.CPU for obstacle in against)
 
 
-def _head_has_waited_enough(turn: Turn, head: TaskState) -> bool:
-    task_id, count = turn.state.overtaken
-    return task_id == head.id and count >= BACKFILL_BOUND
+def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
+    """Keeping resources helps only while something runs that will give some back."""
+    return bool(state.running) and state.overtaken.get(task_id, 0) >= BACKFILL_BOUND
 
 
-def _count_overtaking(turn: Turn, aside: list[TaskState]) -> None:
-    if not aside:
-        turn.state.overtaken = (0, 0)
-        return
-    task_id, count = turn.state.overtaken
-    turn.state.overtaken = (aside[0].id, count + 1 if task_id == aside[0].id else 1)
+def look_again_at_too_big(turn: Turn) -> None:
+    """The limits or the machine have changed."""
+    for task_id in sorted(turn.state.too_big):
+        turn.place(turn.state.tasks[task_id])
 
 
 def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
     state = turn.state
     state.queue.remove(task.id)
+    state.overtaken.pop(task.id, None)
     checkpoint = task.resume_from
     priority = round(effective_priority(task, turn.now), 3)
     event = Started(effective_priority=priority, resumed=checkpoint is not None)

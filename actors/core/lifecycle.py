@@ -9,6 +9,8 @@ from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
+from .admission import Limits, Sample
+from .dispatch import look_again_at_too_big
 from .messages import Boot
 from .state import Running, Timer
 from .turn import SCHEDULER, Origin, Turn
@@ -24,12 +26,16 @@ def boot(turn: Turn, message: Boot) -> None:
 def resume(turn: Turn, running: Mapping[int, Running]) -> None:
     """Go on from freshly folded tasks: `running` are the attempts that the executor really holds a slot for.
 
-    An attempt that the log has open and the executor does not know is closed as interrupted.
+    An attempt that the log has open and the executor does not know is closed as interrupted. One that the executor
+    has and the log has over is stopped: the order may have been lost with the answer to the commit.
     """
     state = turn.state
     state.running = dict(running)
     for entry in running.values():
         state.reserved.take(entry.reserved_for)
+        task = state.tasks[entry.task_id]
+        if task.status != "running" or task.attempt != entry.attempt:
+            turn.stop(entry)
     for task in [task for task in state.tasks.values() if task.status == "running"]:
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
@@ -48,6 +54,20 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="interrupted", error=error)
     origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
     turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
+
+
+def sampled(turn: Turn, sample: Sample) -> None:
+    """The machine has changed; when it has grown, what was too big for it may fit now."""
+    grown = sample.memory_total > turn.state.sample.memory_total
+    turn.state.sample = sample
+    if grown:
+        look_again_at_too_big(turn)
+
+
+def limits_changed(turn: Turn, limits: Limits) -> None:
+    """Other limits hold; what was too big for the old ones may fit now."""
+    turn.state.limits = limits
+    look_again_at_too_big(turn)
 
 
 def tick(turn: Turn) -> None:

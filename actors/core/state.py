@@ -65,8 +65,10 @@ class SchedulerState:
         self.blocked: dict[int, set[int]] = {}
         """Task → the dependencies it still waits for."""
         self.dependents: dict[int, set[int]] = {}
-        self.overtaken: tuple[int, int] = (0, 0)
-        """The task at the head that does not fit, and how many have started past it."""
+        self.overtaken: dict[int, int] = {}
+        """Queued task that did not fit → how many behind it have started before it."""
+        self.too_big: set[int] = set()
+        """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.stale_reports = 0
         self._released: set[int] = set()
         """Tasks whose attempt is gone since `forget_finished` was asked last."""

@@ -38,16 +38,22 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     turn = Turn(state, now)
     if state.closed:
         _refuse(turn, message)
-        return Staged(turn.facts, turn.effects)
+    else:
+        _handle(turn, message)
+        dispatch(turn)
+    return Staged(turn.facts, turn.effects)
+
+
+def _handle(turn: Turn, message: Message) -> None:
     match message:
         case Submit():
             commands.handle(turn, message)
         case Tick():
             lifecycle.tick(turn)
         case Sampled():
-            state.sample = message.sample
+            lifecycle.sampled(turn, message.sample)
         case LimitsChanged():
-            state.limits = message.limits
+            lifecycle.limits_changed(turn, message.limits)
         case Delivered():
             turn.record(0, message.attempt, Origin(actor="notifier"))
         case Boot():
@@ -58,8 +64,6 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
             lifecycle.close(turn)
         case _:
             reports.handle(turn, message)
-    dispatch(turn)
-    return Staged(turn.facts, turn.effects)
 
 
 def _refuse(turn: Turn, message: Message) -> None:

@@ -124,6 +124,7 @@ class Turn:
         A task whose type has no handler here is parked: it burns no attempt and goes on when the handler is back.
         """
         state = self.state
+        state.too_big.discard(task.id)
         parked = task.held or task.spec.type not in state.grace
         if parked or task.id in state.running or state.blocked.get(task.id):
             state.queue.remove(task.id)
@@ -139,5 +140,7 @@ class Turn:
         """The task waits no longer, whatever it waited for."""
         state = self.state
         state.queue.remove(task_id)
+        state.too_big.discard(task_id)
+        state.overtaken.pop(task_id, None)
         for dependency in state.blocked.pop(task_id, ()):
             state.dependents.get(dependency, set()).discard(task_id)

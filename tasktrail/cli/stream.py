@@ -20,7 +20,7 @@ from ..surface import Tasks
 from .failing import DONE, encode, exit_code, problem
 from .fields import absolute, me
 
-AT_ONCE = 500
+AT_ONCE = 1000
 """Commands in one go, at most."""
 _CHUNK = 256 * 1024
 

@@ -26,7 +26,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.handlers.frames import AttemptEnded, CapacityChanged, Run
+from tasktrail.handlers.frames import AttemptEnded, CapacityChanged, Run, Stop
 from tasktrail.intake import digest
 
 WITHIN = 10
@@ -247,6 +247,16 @@ def test_a_started_that_was_never_ordered_is_closed_when_it_turns_out_to_be_in_t
     names = [type(record.event).__name__ for record in house.log.read_task(1)]
     assert names == ["Created", "Started", "Failed", "Retried", "Started"]
     assert [order.attempt for order in house.orders] == [2]
+
+
+def test_an_attempt_is_stopped_when_its_cancel_turns_out_to_be_in_the_log(house: House) -> None:
+    house.ref.tell(CapacityChanged(1))
+    house.send(create("c"))[0].get()
+    house.log.trouble.append((OutcomeUnknown("lost the answer"), True))
+    assert isinstance(house.send(CancelTask(task_id=1, command_id="x"))[0].get(), OutcomeUnknown)
+    _repeat_until_accepted(house, create("after"))
+    house.settle()
+    assert house.orders[1:] == [Stop(1, 1)]
 
 
 def test_a_message_that_breaks_a_rule_does_not_end_the_scheduler(house: House) -> None:

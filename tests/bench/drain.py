@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -93,22 +94,20 @@ def _huey(number: int) -> float:
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             return _watch_huey(folder / "huey.db", number)
         finally:
-            consumer.send_signal(signal.SIGKILL)
+            os.killpg(consumer.pid, signal.SIGKILL)
             consumer.wait()
-            subprocess.run(["pkill", "-9", "-f", "bench_huey.huey"], check=False)
 
 
 def _watch_huey(path: Path, number: int) -> float:
-    import sqlite3
-
     conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     first_at, first, deadline = 0.0, 0, time.monotonic() + 120
     while time.monotonic() < deadline:
-        done = conn.execute("SELECT count(*) FROM kv").fetchone()[0]
+        done = int(conn.execute("SELECT count(*) FROM kv").fetchone()[0])
         now = time.perf_counter()
         if not first_at and done >= number // 10:
             first_at, first = now, done

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from floors import in_batches, one_by_one, raw_log
@@ -24,8 +25,8 @@ def tables(*, quick: bool) -> list[Table]:
     for size in (1, 10, 100):
         count = min(number, 1000) if size == 1 else number
         table = Table("D1", f"Append, {size} a commit", "events/s", yardstick="raw SQLite, WAL FULL")
-        table.add("raw SQLite, WAL FULL", lambda size=size, count=count: _raw_append(count, size))
-        table.add("tasktrail's log", lambda size=size, count=count: _append(count, size))
+        table.add("raw SQLite, WAL FULL", partial(_raw_append, count, size))
+        table.add("tasktrail's log", partial(_append, count, size))
         append.append(table)
     events = 3_000 if quick else 120_000
     replay = Table("D2", "Replay to all states", "events/s")

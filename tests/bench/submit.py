@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from floors import in_batches, many_callers, one_by_one, raw_log
 from harness import Goal, Table, scratch, seconds
+from huey import SqliteHuey
 from services import service
 
 from tasktrail.events import CreateTask
@@ -65,12 +66,10 @@ def _bulk(tasks: TaskService, total: int) -> None:
 
 
 def _huey(number: int) -> float:
-    from huey import SqliteHuey
-
     with scratch() as folder:
         huey = SqliteHuey(filename=str(folder / "huey.db"))
 
-        @huey.task()
+        @huey.task()  # type: ignore[untyped-decorator]  # huey has no types
         def nothing() -> None: ...
 
         nothing()

@@ -59,6 +59,7 @@ class SimulatedExecutor:
         self._rng = rng
         self._durable = durable
         self.slots = slots
+        self.closed = False
         self.seen: set[Key] = set()
         self.live: dict[Key, Attempt] = {}
         self.channel: deque[Report] = deque([CapacityChanged(slots)])
@@ -69,6 +70,8 @@ class SimulatedExecutor:
 
     def do(self, order: Order) -> None:
         """Carry out an order, after checking that it may be given."""
+        if self.closed:
+            return
         if isinstance(order, Run):
             self._run(order)
             return
@@ -83,6 +86,11 @@ class SimulatedExecutor:
             if isinstance(order, Grant):
                 self._check_current(attempt.key, "the output may be published")
                 attempt.granted = True
+
+    def close(self) -> None:
+        """Everything is killed and nothing is told any more."""
+        self.closed = True
+        self.live.clear()
 
     def _run(self, run: Run) -> None:
         key = (run.task_id, run.attempt)
@@ -115,7 +123,7 @@ class SimulatedExecutor:
         dice = self._rng.random()
         if attempt.granted or dice < 0.2:
             # Most end well; an attempt with the grant may also die between publishing and its report.
-            outcome = "completed" if self._rng.random() < 0.5 else self._rng.choice(get_args(AttemptEnd))
+            outcome: AttemptEnd = "completed" if self._rng.random() < 0.5 else self._rng.choice(get_args(AttemptEnd))
             if outcome == "completed" and attempt.run.output_file and not attempt.granted:
                 attempt.waits_for = Grant
                 self._tell(PublishWanted(*attempt.key))

@@ -1,0 +1,154 @@
+"""Smaller tasks may start past one that does not fit, but not for ever, and one that can never fit stops nobody."""
+
+from collections.abc import Callable
+
+from core_harness import Core
+
+from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
+from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
+from tasktrail.events.errors import CannotStartNow
+
+MakeCore = Callable[..., Core]
+
+
+def a_full_machine(make_core: MakeCore) -> tuple[Core, int]:
+    """A core where 6 of 10 bytes are taken by a long task, and a big one that needs 8 is first in the queue."""
+    core = make_core(slots=2, max_memory=10)
+    core.create(memory=6)
+    return core, core.create(memory=8, priority=5)
+
+
+def overtakings(core: Core, big: int, tries: int) -> int:
+    """How many of so many small tasks start past the big one. Each ends at once."""
+    started = 0
+    for _ in range(tries):
+        small = core.create(memory=1)
+        if small not in core.running():
+            core.cancel(small)
+            continue
+        assert big not in core.running()
+        core.end(small)
+        started += 1
+    return started
+
+
+def test_a_smaller_task_starts_past_one_that_does_not_fit(make_core: MakeCore) -> None:
+    core, _ = a_full_machine(make_core)
+    small = core.create(memory=4)
+    assert small in core.running()
+
+
+def test_the_head_is_overtaken_so_often_and_no_more(make_core: MakeCore) -> None:
+    core, big = a_full_machine(make_core)
+    assert overtakings(core, big, BACKFILL_BOUND + 10) == BACKFILL_BOUND
+
+
+def test_the_head_starts_as_soon_as_it_fits(make_core: MakeCore) -> None:
+    core, big = a_full_machine(make_core)
+    overtakings(core, big, BACKFILL_BOUND + 1)
+    waiting = core.create(memory=1)
+    core.end(1)
+    assert core.running() == [big, waiting]
+
+
+def test_better_tasks_that_come_and_go_do_not_reset_the_bound(make_core: MakeCore) -> None:
+    core, big = a_full_machine(make_core)
+    started = 0
+    for _ in range(10):
+        started += overtakings(core, big, BACKFILL_BOUND // 2)
+        better = core.create(memory=1, priority=10)
+        core.end(better)
+    assert started == BACKFILL_BOUND
+
+
+def test_a_better_head_that_does_not_fit_does_not_reset_the_bound_of_the_one_behind_it(make_core: MakeCore) -> None:
+    core, big = a_full_machine(make_core)
+    started = 0
+    for _ in range(10):
+        bigger = core.create(memory=9, priority=10)
+        started += overtakings(core, big, BACKFILL_BOUND // 2)
+        core.cancel(bigger)
+    assert started == BACKFILL_BOUND
+
+
+def test_a_task_that_starts_counts_from_nothing_when_it_waits_again(make_core: MakeCore) -> None:
+    core, big = a_full_machine(make_core)
+    overtakings(core, big, BACKFILL_BOUND)
+    core.end(1)
+    core.end(big, "lost")
+    assert core.running() == [big]
+    core.end(big, "lost")  # now it waits a second, and 6 bytes are taken again
+    core.create(memory=6)
+    core.wait(1)
+    core.tell(Tick())
+    assert overtakings(core, big, BACKFILL_BOUND + 1) == BACKFILL_BOUND
+
+
+def test_nothing_is_kept_for_a_task_that_needs_more_than_is_allowed(make_core: MakeCore) -> None:
+    core = make_core(slots=2, max_memory=10)
+    huge = [core.create(memory=11, priority=9) for _ in range(BACKFILL_DEPTH + 1)]
+    core.create(memory=6)
+    assert overtakings(core, huge[0], 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
+
+
+def test_nothing_is_kept_for_a_task_that_needs_more_than_the_machine_has(make_core: MakeCore) -> None:
+    core = make_core(slots=2)
+    core.tell(Sampled(Sample(memory_available=6, memory_total=10)))
+    huge = core.create(memory=11, priority=9)
+    assert overtakings(core, huge, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
+
+
+def test_a_task_too_big_for_the_limits_starts_when_they_are_raised(make_core: MakeCore) -> None:
+    core = make_core(max_memory=10)
+    huge = core.create(memory=11)
+    core.tell(LimitsChanged(Limits(max_memory=11)))
+    assert core.running() == [huge]
+
+
+def test_a_task_too_big_for_the_machine_starts_when_that_has_grown(make_core: MakeCore) -> None:
+    core = make_core()
+    core.tell(Sampled(Sample(memory_available=6, memory_total=10)))
+    huge = core.create(memory=11)
+    core.tell(Sampled(Sample(memory_available=15, memory_total=20)))
+    assert core.running() == [huge]
+
+
+def test_a_task_too_big_can_be_cancelled_and_does_not_come_back(make_core: MakeCore) -> None:
+    core = make_core(max_memory=10)
+    huge = core.create(memory=11)
+    core.cancel(huge)
+    core.tell(LimitsChanged(Limits(max_memory=11)))
+    assert core.running() == []
+
+
+def test_a_task_too_big_says_so_when_it_is_to_start_now(make_core: MakeCore) -> None:
+    core = make_core(max_memory=10)
+    huge = core.create(memory=11)
+    answer = core.start(huge)
+    assert isinstance(answer, CannotStartNow)
+    assert "needs 11 bytes, 10 are left of max_memory" in str(answer)
+
+
+def test_when_nothing_runs_that_could_make_room_others_go_on(make_core: MakeCore) -> None:
+    core = make_core()
+    core.tell(Sampled(Sample(temp_free=5)))
+    big = core.create(temp=6, priority=9)
+    assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
+
+
+def test_nothing_at_all_starts_while_the_processors_are_busy(make_core: MakeCore) -> None:
+    core = make_core(slots=2, max_cpu=50.0)
+    core.tell(Sampled(Sample(cpu_percent=51.0)))
+    task_id = core.create()
+    assert core.running() == []
+    core.tell(Sampled(Sample(cpu_percent=50.0)))
+    assert core.running() == [task_id]
+
+
+def test_a_fitting_task_is_looked_for_only_so_far_down_the_queue(make_core: MakeCore) -> None:
+    core, _ = a_full_machine(make_core)
+    for _ in range(BACKFILL_DEPTH - 1):
+        core.create(memory=9, priority=1)
+    small = core.create(memory=1)
+    assert small not in core.running()
