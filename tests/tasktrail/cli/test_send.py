@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tasktrail.cli.submit import command as submit
 from tasktrail.events import CreateTask, RetryTask, Started
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown
@@ -69,9 +70,7 @@ def test_every_field_of_a_new_task_can_be_given(cli: Callable[..., Any], tasks: 
 
 def test_the_fields_on_the_command_line_are_all_there_are() -> None:
     """A field that is added to `CreateTask` needs an option."""
-    from tasktrail.cli.submit import command
-
-    given = {parameter.name for parameter in command.params} | {"type", "correlation_id"}
+    given = {parameter.name for parameter in submit.params} | {"type", "correlation_id"}
     renamed = {"task_type": "type"}
     assert set(CreateTask.__struct_fields__) - {renamed.get(str(name), name) for name in given} == set()
 
@@ -129,9 +128,7 @@ def test_the_value_of_an_option_is_json_when_it_reads_as_json(
         "start 1 --nonsense",
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2_and_sends_nothing(
-    cli: Callable[..., Any], tasks: Any, line: str
-) -> None:
+def test_wrong_usage_is_told_with_exit_code_2_and_sends_nothing(cli: Callable[..., Any], tasks: Any, line: str) -> None:
     shown = cli(*line.split())
     assert shown.code == 2
     assert shown.out == ""
