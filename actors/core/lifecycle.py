@@ -31,6 +31,7 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
     state.running = dict(running)
     for entry in running.values():
         state.reserved.take(entry.reserved_for)
+        entry.seen = False
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             turn.stop(entry)

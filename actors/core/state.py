@@ -21,6 +21,8 @@ class Running(msgspec.Struct):
     attempt: int
     started_position: int
     reserved_for: TaskState
+    seen: bool = False
+    """Whether the machine was sampled since it started."""
     stopping: bool = False
     publishing: bool = False
     reported_at: datetime | None = None
@@ -104,10 +106,17 @@ class SchedulerState:
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
 
+    def look_at(self, sample: Sample) -> None:
+        """The machine was sampled: what runs is part of it."""
+        self.sample = sample
+        self.reserved.sampled()
+        for running in self.running.values():
+            running.seen = True
+
     def release(self, running: Running) -> None:
         """The process tree of an attempt is gone: its slot and its resources are free."""
         del self.running[running.task_id]
-        self.reserved.give_back(running.reserved_for)
+        self.reserved.give_back(running.reserved_for, seen=running.seen)
         self._released.add(running.task_id)
 
     def block(self, task: TaskState) -> None:

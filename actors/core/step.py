@@ -46,7 +46,7 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
             lifecycle.tick(turn)
         case Sampled():
             grown = message.sample.memory_total > state.sample.memory_total
-            state.sample = message.sample
+            state.look_at(message.sample)
             if grown:
                 look_again_at_too_big(turn)
         case LimitsChanged():
