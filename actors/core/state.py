@@ -146,6 +146,15 @@ class SchedulerState:
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
         """Look at the task again at `at`."""
         heappush(self.timers, Timer(at, task_id, attempt))
+        if len(self.timers) > 2 * len(self.tasks) + 64:
+            self.timers = sorted({timer for timer in self.timers if self._is_of_use(timer)})
+
+    def _is_of_use(self, timer: Timer) -> bool:
+        if timer.attempt:
+            running = self.running.get(timer.task_id)
+            return running is not None and running.attempt == timer.attempt
+        task = self.tasks.get(timer.task_id)
+        return task is not None and task.waiting and task.not_before == timer.at
 
     def due_timers(self, now: datetime) -> list[Timer]:
         """Take the timers that have gone off, earliest first."""

@@ -161,7 +161,7 @@ class Simulation:
         self.unchecked += 50
         if self.unchecked >= len(state.tasks):  # seldom when there are many tasks, so that long runs stay quick
             self.unchecked = 0
-            check_places(state)
+            check_places(state, self.now)
             check_blocked(state, self.ledger)
 
     def pass_time(self) -> None:
