@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from ...events import TasktrailError
 from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
 from ...events.system_events import WorkerExited as WorkerExitedEvent
@@ -28,7 +29,14 @@ DONE = 100.0
 
 
 def handle(turn: Turn, report: Report) -> None:
-    """Record what a report means and answer it."""
+    """Record what a report means and answer it. One that breaks the rules is refused and counted, like a stale one."""
+    try:
+        _handle(turn, report)
+    except TasktrailError:
+        turn.state.stale_reports += 1
+
+
+def _handle(turn: Turn, report: Report) -> None:
     match report:
         case AttemptProgressed():
             _progressed(turn, report)
