@@ -1,4 +1,4 @@
-"""The service's own moments: start with recovery, timers, stopping."""
+"""The service's own moments: start with recovery, timers, what the machine can bear, stopping."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,6 +9,7 @@ from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
+from .admission import Limits, Sample
 from .messages import Boot
 from .state import Running, Timer
 from .turn import SCHEDULER, Origin, Turn
@@ -83,6 +84,25 @@ def _end_overlong(turn: Turn, timer: Timer) -> None:
     events = decide(task, command, turn.decision_facts())
     turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
     turn.stop(running)
+
+
+def sampled(turn: Turn, sample: Sample) -> None:
+    """The machine was looked at. One that has grown may have room for what was too big."""
+    has_grown = sample.memory_total > turn.state.sample.memory_total
+    turn.state.look_at(sample)
+    if has_grown:
+        _look_again(turn)
+
+
+def limits_changed(turn: Turn, limits: Limits) -> None:
+    """Other limits hold from now on."""
+    turn.state.limits = limits
+    _look_again(turn)
+
+
+def _look_again(turn: Turn) -> None:
+    for task_id in sorted(turn.state.too_big):
+        turn.place(turn.state.tasks[task_id])
 
 
 def drain(turn: Turn) -> None:

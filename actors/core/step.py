@@ -11,7 +11,7 @@ from datetime import datetime
 from ...events import CreateTask, RetryTask
 from ...events.errors import NotReady
 from . import commands, lifecycle, reports
-from .dispatch import dispatch, look_again_at_too_big
+from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
 from .state import Running, SchedulerState
 from .turn import Origin, Turn
@@ -45,13 +45,9 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
         case Tick():
             lifecycle.tick(turn)
         case Sampled():
-            grown = message.sample.memory_total > state.sample.memory_total
-            state.look_at(message.sample)
-            if grown:
-                look_again_at_too_big(turn)
+            lifecycle.sampled(turn, message.sample)
         case LimitsChanged():
-            state.limits = message.limits
-            look_again_at_too_big(turn)
+            lifecycle.limits_changed(turn, message.limits)
         case Delivered():
             turn.record(0, message.attempt, Origin(actor="notifier"))
         case Boot():

@@ -30,7 +30,7 @@ SCHEDULER = Origin(actor="scheduler")
 class Turn:
     """What one message leads to.
 
-    Timers and delays go by the wall clock. The log's time stands still while that was set back: it never runs backwards.
+    Timers and delays go by the wall clock. When that is set back, the log's time stands still: it never runs backwards.
     """
 
     def __init__(self, state: SchedulerState, now: datetime) -> None:
@@ -147,4 +147,7 @@ class Turn:
         state.too_big.discard(task_id)
         state.overtaken.pop(task_id, None)
         for dependency in state.blocked.pop(task_id, ()):
-            state.dependents.get(dependency, set()).discard(task_id)
+            waiting = state.dependents[dependency]
+            waiting.discard(task_id)
+            if not waiting:
+                del state.dependents[dependency]

@@ -159,7 +159,9 @@ def check_places(state: SchedulerState, now: datetime) -> None:
     for task in state.tasks.values():
         queued, blocked = task.id in state.queue, state.blocked.get(task.id)
         if not task.waiting:
-            must(task.id not in state.too_big and task.id not in state.overtaken, f"task {task.id} still waits for room")
+            must(
+                task.id not in state.too_big and task.id not in state.overtaken, f"task {task.id} still waits for room"
+            )
             must(not queued and not blocked, f"task {task.id} is {task.status} and still waits somewhere")
             continue
         if task.held or task.spec.type not in state.grace or task.id in state.running or blocked:
@@ -167,7 +169,10 @@ def check_places(state: SchedulerState, now: datetime) -> None:
             continue
         due = max((at for at in (task.due_at, task.scheduled_for) if at is not None), default=now)
         wakes_in_time = task.id in wakes and wakes[task.id] <= max(due, now)
-        must(queued or wakes_in_time or task.id in state.too_big, f"task {task.id} waits for {due} and nothing will wake it then")
+        must(
+            queued or wakes_in_time or task.id in state.too_big,
+            f"task {task.id} waits for {due} and nothing will wake it then",
+        )
 
 
 def check_blocked(state: SchedulerState, ledger: Ledger) -> None:

@@ -7,9 +7,9 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import TYPE_CHECKING
 
 from invariants import Ledger, check_blocked, check_commit, check_executor, check_places, check_reservations
 from simulated_executor import BrokenInvariantError, SimulatedExecutor, must
@@ -42,6 +42,9 @@ from tasktrail.events import (
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.frames import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_MEMORY = 10
@@ -332,6 +335,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--quiet", action="store_true", help="print the hash of the last trace only")
     options = parser.parse_args()
     started = time.perf_counter()
     for seed in range(options.seed, options.seed + options.seeds):
@@ -342,6 +346,9 @@ def main() -> int:
             print(f"python tests/actors/core/simulation.py --seed {seed} --steps {options.steps}  # {kind}: {error}")
             return 1
     seconds = time.perf_counter() - started
+    if options.quiet:
+        print(digest)
+        return 0
     steps = options.seeds * options.steps
     print(f"{options.seeds} seeds, {steps} steps, {steps / seconds:,.0f} steps/s, last trace {digest}")
     return 0

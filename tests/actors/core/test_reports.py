@@ -102,7 +102,13 @@ def test_the_exit_of_a_worker_is_recorded(core: Core) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "kind"),
-    [("completed", "Completed"), ("failed", "Failed"), ("rejected", "Failed"), ("stopped", "Failed"), ("lost", "Failed")],
+    [
+        ("completed", "Completed"),
+        ("failed", "Failed"),
+        ("rejected", "Failed"),
+        ("stopped", "Failed"),
+        ("lost", "Failed"),
+    ],
 )
 def test_each_end_is_recorded_with_what_it_cost(core: Core, outcome: AttemptEnd, kind: str) -> None:
     task_id = core.create()
