@@ -27,7 +27,7 @@ from .delivery.dispatcher import AT_ONCE, Dispatcher
 from .delivery.lifeline import Lifeline
 from .delivery.result import Result
 from .feed import Feed
-from .messages import Wake
+from .messages import WAKE, Wake
 
 Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
 
@@ -94,6 +94,10 @@ class Notifier(Actor):
             lifeline.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._log.close()
+
+    def settle(self) -> None:
+        """A ping is answered when all that was committed is folded."""
+        self.receive(WAKE)
 
     def receive(self, message: Any) -> None:
         """Follow the log, take results back, and send what can be sent."""

@@ -132,6 +132,7 @@ class House:
         return task_id
 
     def forward(self, seconds: float) -> None:
+        assert self.notifier.ask(PING, timeout=WITHIN) == PONG
         self.clock.ahead += timedelta(seconds=seconds)
         self.notifier.tell(Tick())
 
