@@ -11,11 +11,11 @@ import pytest
 from simulated_executor import BrokenInvariantError
 from simulation import play
 
-from tasktrail.actors.core import admission, commands, dispatch, lifecycle, reports
+from tasktrail.actors.core import commands, dispatch, lifecycle, reports
 from tasktrail.actors.core.state import Running, SchedulerState
 from tasktrail.actors.core.turn import Turn
-from tasktrail.events import state as task_state
 from tasktrail.events import TaskState
+from tasktrail.events import state as task_state
 from tasktrail.events.task_events import Failed
 
 SCRIPT = Path(__file__).parent / "simulation.py"
