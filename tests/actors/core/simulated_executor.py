@@ -122,14 +122,9 @@ class SimulatedExecutor:
     def _work(self, attempt: Attempt) -> None:
         dice = self._rng.random()
         if attempt.granted or dice < 0.2:
-            # Most end well; an attempt with the grant may also die between publishing and its report.
-            ends: tuple[AttemptEnd, ...] = get_args(AttemptEnd)
-            outcome = "completed" if self._rng.random() < 0.5 else self._rng.choice(ends)
-            if outcome == "completed" and attempt.run.output_file and not attempt.granted:
-                attempt.waits_for = Grant
-                self._tell(PublishWanted(*attempt.key))
-            else:
-                self._end(attempt, outcome)
+            self._finish(attempt, self._outcome(attempt))
+        elif attempt.run.options["fate"] == "deadly":
+            self._end(attempt, "lost")
         elif dice < 0.4:
             attempt.waits_for = Saved
             checkpoint = Checkpoint(processed_frames=self._rng.randrange(1000))
@@ -138,6 +133,21 @@ class SimulatedExecutor:
         else:
             attempt.progress = min(100.0, attempt.progress + self._rng.random() * 20)
             self._tell(AttemptProgressed(*attempt.key, attempt.progress, "working"))
+
+    def _outcome(self, attempt: Attempt) -> AttemptEnd:
+        """Most end well; an attempt with the grant may also die between publishing and its report."""
+        ends: tuple[AttemptEnd, ...] = get_args(AttemptEnd)
+        if attempt.run.options["fate"] == "flaky":
+            return "failed"
+        return "completed" if self._rng.random() < 0.5 else self._rng.choice(ends)
+
+    def _finish(self, attempt: Attempt, outcome: AttemptEnd) -> None:
+        """The end, or the wish to publish before it."""
+        if outcome == "completed" and attempt.run.output_file and not attempt.granted:
+            attempt.waits_for = Grant
+            self._tell(PublishWanted(*attempt.key))
+        else:
+            self._end(attempt, outcome)
 
     def _end(self, attempt: Attempt, outcome: AttemptEnd) -> None:
         if outcome == "lost":
@@ -149,12 +159,8 @@ class SimulatedExecutor:
     def finish_all(self) -> None:
         """The world is kind again: what runs comes to its end, and well unless it was asked to stop."""
         for attempt in list(self.live.values())[: self.slots]:
-            if attempt.run.output_file and not attempt.granted and not attempt.stop_wanted:
-                if attempt.waits_for is not Grant:
-                    attempt.waits_for = Grant
-                    self._tell(PublishWanted(*attempt.key))
-            else:
-                self._end(attempt, "stopped" if attempt.stop_wanted else "completed")
+            if attempt.waits_for is not Grant:
+                self._finish(attempt, "stopped" if attempt.stop_wanted else "completed")
 
     def _tell(self, report: Report) -> None:
         self.channel.append(report)

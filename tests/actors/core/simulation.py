@@ -11,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
-from invariants import Ledger, check_blocked, check_commit, check_executor, check_places, check_reservations
+from invariants import (
+    Ledger,
+    Overtakings,
+    check_blocked,
+    check_commit,
+    check_executor,
+    check_places,
+    check_reservations,
+)
 from simulated_executor import BrokenInvariantError, SimulatedExecutor, must
 from simulated_service import Answer, SimulatedService
 
@@ -51,7 +59,7 @@ MAX_MEMORY = 10
 PATIENCE = timedelta(days=1)
 """Once faults have stopped, everything that can end has ended after this much virtual time."""
 ACTIONS = ("deliver", "work", "command", "commit", "time", "sample", "stale", "tune", "fail", "crash", "drain", "jump")
-USUAL = (30.0, 25.0, 15.0, 15.0, 8.0, 1.0, 1.0, 1.0, 0.5, 0.3, 0.3, 0.3)
+USUAL = (25.0, 30.0, 14.0, 20.0, 6.0, 1.0, 1.0, 1.0, 0.5, 0.3, 0.3, 0.3)
 
 
 class Simulation:
@@ -75,6 +83,7 @@ class Simulation:
     def _open(self) -> None:
         """A new service and a new executor on the log of the old ones."""
         self.epoch += 1
+        self.overtakings = Overtakings()
         self.commands.clear()  # whoever still waits for an answer is cut off, and does not know
         self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger.tasks.get)
         grace = {"plain": 0.5, "other": 5.0} | ({"seldom": 0.5} if self.rng.random() < 0.5 else {})
@@ -150,6 +159,7 @@ class Simulation:
         before = {entry.task_id: entry.attempt for entry in state.running.values()}
         self.service.take(message, self.now)
         check_reservations(state, state.limits, before, message)
+        self.overtakings.follow(state, before, message)
 
     def deliver(self) -> None:
         """A report reaches the Scheduler."""
@@ -169,7 +179,7 @@ class Simulation:
 
     def pass_time(self) -> None:
         """Some time goes by; the alarm rings when it is due."""
-        self.now += timedelta(seconds=self.rng.choice((0.1, 1, 10, 100, 1000)) * self.rng.random())
+        self.now += timedelta(seconds=self.rng.choice((0.1, 1, 1, 10, 100)) * self.rng.random())
         wake = self.service.state.next_wake()
         if wake is not None and wake <= self.now:
             self.tell(Tick())
@@ -239,8 +249,7 @@ class Simulation:
         rng = self.rng
         kind = rng.choice(("create", "create", "create", "start", "cancel", "retry", "checkpoint"))
         last = self.service.state.last_task_id
-        # Mostly about a task of late, now and then about one that is not there.
-        task_id = max(0, last + 2 - int(rng.expovariate(0.15)))
+        task_id = self._target(kind, last)
         match kind:
             case "create":
                 return self._create(command_id, last), self._intake()
@@ -254,6 +263,15 @@ class Simulation:
                 checkpoint = Checkpoint(processed_bytes=rng.randrange(1000))
                 return SaveCheckpoint(task_id=task_id, command_id=command_id, checkpoint=checkpoint), Intake()
 
+    def _target(self, kind: str, last: int) -> int:
+        """Mostly a task of late that the command makes sense for, now and then one that is not there."""
+        if self.rng.random() < 0.3:
+            return max(0, last + 2 - int(self.rng.expovariate(0.15)))
+        wanted = {"start": ("pending",), "retry": ("failed", "cancelled")}.get(kind, ("running", "retrying"))
+        recent = range(max(1, last - 20), last + 1)
+        fitting = [i for i in recent if i in self.ledger.tasks and self.ledger.tasks[i].status in wanted]
+        return self.rng.choice(fitting) if fitting else last
+
     def _create(self, command_id: str, last: int) -> CreateTask:
         rng = self.rng
         depends_on = [max(0, last + 1 - rng.randint(0, 8)) for _ in range(rng.randint(-4, 3))]
@@ -261,6 +279,7 @@ class Simulation:
         return CreateTask(
             type=rng.choice(("plain", "plain", "other", "seldom")),
             output_file=rng.choice(("", "/out")),
+            options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
             priority=rng.randint(0, 10),
             user_level=rng.choice((0, 0, 1)),
             max_retries=rng.randint(0, 3),
@@ -270,7 +289,7 @@ class Simulation:
             parent_task_id=last or None if rng.random() < 0.1 else None,
             scheduled_for=later if rng.random() < 0.15 else None,
             held=rng.random() < 0.1,
-            timeout=rng.choice((None, None, 30.0, 600.0)),
+            timeout=rng.choice((None, None, 30.0, 300.0)),
             command_id=command_id,
         )
 
