@@ -161,10 +161,13 @@ class LogReader:
     """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
 
     def __init__(self, path: Path) -> None:
+        conn = None
         try:
-            self._conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            self._conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
+            self._conn = conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
         except sqlite3.Error as error:
+            if conn is not None:
+                conn.close()
             raise LogCorrupt(f"{path} cannot be read: {error}", remedy="Is this a data folder of tasktrail?") from error
 
     def head(self) -> Head:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.base import PING, log
-from .actors.core.admission import UNLIMITED, Limits
+from .actors.core.admission import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.state import SchedulerState
 from .actors.delivery.courier import Courier
@@ -148,18 +148,11 @@ class System:
 
     def _new_state(self) -> SchedulerState:
         config = self.config
-        limits = Limits(
-            max_concurrent=config.max_concurrent or config.workers,
-            max_memory=config.max_memory or UNLIMITED,
-            max_cpu=config.max_cpu,
-            max_temp_size=config.max_temp_size or UNLIMITED,
-            max_crashes=config.max_crashes,
-        )
         grace = {
             task_type.name: config.grace_period if task_type.grace is None else task_type.grace
             for task_type in self.registry
         }
-        return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp))
+        return SchedulerState(config.limits(), grace=grace, work_root=str(self.paths.temp))
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1

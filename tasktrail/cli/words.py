@@ -44,8 +44,8 @@ def size(count: float) -> str:
 
 
 def percent(progress: float) -> str:
-    """With one digit; 100 without."""
-    return f"{progress:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
+    """With one digit, rounded down so that 100 % means all of it."""
+    return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
 class Moment(click.ParamType[datetime]):

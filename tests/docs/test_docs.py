@@ -6,12 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 
-import click
 import msgspec
 import pytest
 
 import tasktrail
-from tasktrail.cli.app import app
 from tasktrail.events import commands, errors, recorded
 
 ROOT = Path(__file__).parent.parent.parent
@@ -106,30 +104,6 @@ def test_the_envelope_is_in_the_reference() -> None:
 def test_every_command_is_in_the_reference_with_its_tag(command: type[msgspec.Struct]) -> None:
     text = section(DOCS / "reference" / "commands.md", command.__name__)
     assert unnamed((str(command.__struct_config__.tag),), text) == []
-
-
-def options(command: click.Command) -> set[str]:
-    """The long options of a command that its help shows."""
-    shown = (param for param in command.params if isinstance(param, click.Option) and not param.hidden)
-    return {flag for param in shown for flag in param.opts if flag.startswith("--")}
-
-
-def test_every_command_of_the_command_line_is_in_the_reference_with_its_options() -> None:
-    page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
-    context = click.Context(app)
-    new_task = section(DOCS / "reference" / "cli.md", "A new task")
-    missing = []
-    for name in app.list_commands(context):
-        command = app.get_command(context, name)
-        assert command is not None
-        text = section(DOCS / "reference" / "cli.md", name)
-        if f"tasktrail {name}" not in text:
-            missing.append(name)
-        known = text + (new_task if name in ("run", "submit") else "")
-        missing += [
-            f"{name} {flag}" for flag in options(command) if f"`{flag}" not in known and f" {flag}" not in known
-        ]
-    assert missing + [flag for flag in options(app) if f"`{flag}" not in page] == []
 
 
 def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:

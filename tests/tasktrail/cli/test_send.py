@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tasktrail.cli.submit import command as submit
 from tasktrail.events import CreateTask, RetryTask, Started
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown
@@ -69,9 +70,7 @@ def test_every_field_of_a_new_task_can_be_given(cli: Callable[..., Any], tasks: 
 
 def test_the_fields_on_the_command_line_are_all_there_are() -> None:
     """A field that is added to `CreateTask` needs an option."""
-    from tasktrail.cli.submit import command
-
-    given = {parameter.name for parameter in command.params} | {"type", "correlation_id"}
+    given = {parameter.name for parameter in submit.params} | {"type", "correlation_id"}
     renamed = {"task_type": "type"}
     assert set(CreateTask.__struct_fields__) - {renamed.get(str(name), name) for name in given} == set()
 

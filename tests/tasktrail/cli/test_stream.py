@@ -77,7 +77,7 @@ def test_what_the_line_says_itself_is_kept(cli: Callable[..., Any], tasks: Any) 
 
 def test_many_lines_are_sent_together_but_not_all_at_once(tasks: Any) -> None:
     target = io.BytesIO()
-    source = io.BufferedReader(io.BytesIO(NOOP * (AT_ONCE + 10)), buffer_size=1 << 20)  # type: ignore[arg-type]  # a raw file in all that counts
+    source: Any = io.BufferedReader(io.BytesIO(NOOP * (AT_ONCE + 10)), buffer_size=1 << 20)
     assert send_stream(tasks, source, target) == 0
     assert max(tasks.batches) <= AT_ONCE
     assert sum(tasks.batches) == AT_ONCE + 10
@@ -87,10 +87,14 @@ def test_many_lines_are_sent_together_but_not_all_at_once(tasks: Any) -> None:
 def test_an_answer_comes_before_the_next_line_is_written(tasks: Any) -> None:
     """A producer that waits for each answer must not wait for ever."""
     ours, theirs = os.pipe(), os.pipe()
-    with open(ours[0], "rb") as source, open(theirs[1], "wb") as target, open(theirs[0], "rb") as answered:
+    with (
+        os.fdopen(ours[0], "rb") as source,
+        os.fdopen(theirs[1], "wb") as target,
+        os.fdopen(theirs[0], "rb") as answered,
+    ):
         sending = threading.Thread(target=send_stream, args=(tasks, source, target))
         sending.start()
-        with open(ours[1], "wb", buffering=0) as producer:
+        with os.fdopen(ours[1], "wb", buffering=0) as producer:
             for number in (1, 2, 3):
                 producer.write(NOOP)
                 assert json.loads(answered.readline())["task_id"] == number
