@@ -20,7 +20,7 @@ def journal() -> Journal:
 def history() -> Journal:
     """A log in memory in which much has happened."""
     journal = Journal(MemoryEventLog())
-    random_history(journal, 400, seed=7)
+    random_history(journal, 900, seed=7)
     return journal
 
 
