@@ -163,12 +163,15 @@ class LogReader:
     def __init__(self, path: Path) -> None:
         conn = None
         try:
-            self._conn = conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+            address = f"{path.absolute().as_uri()}?mode=ro"
+            conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
             conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
         except sqlite3.Error as error:
             if conn is not None:
                 conn.close()
             raise LogCorrupt(f"{path} cannot be read: {error}", remedy="Is this a data folder of tasktrail?") from error
+        self._conn = conn
 
     def head(self) -> Head:
         """Where the log ends now."""
