@@ -27,7 +27,7 @@ from .recorded import Event
 from .retry import crash_delay, matching_rule, retry_due
 from .state import TaskState
 from .system_events import Adjusted
-from .task_events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Retried
+from .task_events import Cancelled, Checkpoint, Checkpointed, Completed, Created, Failed, Progressed, Retried
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +130,14 @@ def _retry(state: TaskState, command: RetryTask, facts: Facts) -> tuple[Event, .
 def _save_checkpoint(state: TaskState, command: SaveCheckpoint) -> tuple[Event, ...]:
     if state.status != "running":
         raise IllegalTransition(f"Task {state.id} is {state.status}: a checkpoint belongs to a running task")
-    return (Checkpointed(checkpoint=command.checkpoint),)
+    return (Checkpointed(checkpoint=_readable(command.checkpoint)),)
+
+
+def _readable(checkpoint: Checkpoint) -> Checkpoint:
+    """JSON has no NaN and no infinity: the log could be written with them and not be read."""
+    if not isfinite(checkpoint.last_position):
+        raise InvalidValue(f"A position must be a number, not {checkpoint.last_position}", field="last_position")
+    return checkpoint
 
 
 def _refuse_stale(state: TaskState, report: AttemptReport) -> None:
@@ -155,11 +162,13 @@ def _record_progress(state: TaskState, report: RecordProgress) -> tuple[Event, .
 def _record_checkpoint(state: TaskState, report: RecordCheckpoint) -> tuple[Event, ...]:
     _refuse_stale(state, report)
     progress = None if report.progress is None else _percent(report.progress)
-    return (Checkpointed(checkpoint=report.checkpoint, progress=progress, message=report.message),)
+    return (Checkpointed(checkpoint=_readable(report.checkpoint), progress=progress, message=report.message),)
 
 
 def _end_attempt(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Event, ...]:
     _refuse_stale(state, report)
+    if not isfinite(report.cpu_used):  # the end itself cannot be refused
+        report = msgspec.structs.replace(report, cpu_used=0.0)
     match report.outcome:
         case "completed":
             return (

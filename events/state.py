@@ -79,6 +79,11 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
         return self.checkpoint if self.spec.resumable else None
 
     @property
+    def not_before(self) -> datetime | None:
+        """The next attempt waits for this moment, if for any."""
+        return max((at for at in (self.due_at, self.scheduled_for) if at is not None), default=None)
+
+    @property
     def waiting_since(self) -> datetime:
         """The wait bonus counts from here; retries do not reset it."""
         if self.scheduled_for is not None and self.scheduled_for > self.created_at:
@@ -99,6 +104,11 @@ def create(task_id: int, event: Created, at: datetime) -> TaskState:
     )
 
 
+def _is_early(state: TaskState, at: datetime) -> bool:
+    """Whether it was started by hand before its time, which then binds later attempts no more."""
+    return state.scheduled_for is not None and at < state.scheduled_for
+
+
 def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
     return replace(
         state,
@@ -106,6 +116,7 @@ def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         held=False,
+        scheduled_for=None if _is_early(state, at) else state.scheduled_for,
         attempt=state.attempt + 1,
         started_at=at,
         completed_at=None,

@@ -50,20 +50,31 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reserved(msgspec.Struct):
-    """What running tasks have been promised."""
+    """What running tasks have been promised, and how much of it the last sample cannot have seen yet."""
 
     memory: int = 0
     temp: int = 0
+    unseen_memory: int = 0
+    unseen_temp: int = 0
 
     def take(self, task: TaskState) -> None:
         """Promise a task what it is expected to need."""
         self.memory += task.spec.estimated_memory
         self.temp += task.spec.estimated_temp
+        self.unseen_memory += task.spec.estimated_memory
+        self.unseen_temp += task.spec.estimated_temp
 
-    def give_back(self, task: TaskState) -> None:
-        """The task needs nothing more."""
+    def give_back(self, task: TaskState, *, seen: bool = False) -> None:
+        """The task needs nothing more. `seen`: a sample was taken since it started."""
         self.memory -= task.spec.estimated_memory
         self.temp -= task.spec.estimated_temp
+        if not seen:
+            self.unseen_memory -= task.spec.estimated_memory
+            self.unseen_temp -= task.spec.estimated_temp
+
+    def sampled(self) -> None:
+        """What runs is part of the newest sample."""
+        self.unseen_memory = self.unseen_temp = 0
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -79,14 +90,15 @@ def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
     memory, temp = task.spec.estimated_memory, task.spec.estimated_temp
     if reserved.memory + memory > limits.max_memory:
         found.append(_lack(WaitReason.MEMORY, memory, limits.max_memory - reserved.memory, "max_memory"))
-    elif memory > sample.memory_available:
-        found.append(_lack(WaitReason.MEMORY, memory, sample.memory_available, "the machine"))
+    elif reserved.unseen_memory + memory > sample.memory_available:
+        left = sample.memory_available - reserved.unseen_memory
+        found.append(_lack(WaitReason.MEMORY, memory, left, "the machine"))
     if sample.cpu_percent > limits.max_cpu:
         found.append(Obstacle(WaitReason.CPU, f"{sample.cpu_percent:.0f} % is used, max_cpu is {limits.max_cpu:.0f} %"))
     if reserved.temp + temp > limits.max_temp_size:
         found.append(_lack(WaitReason.TEMP_SPACE, temp, limits.max_temp_size - reserved.temp, "max_temp_size"))
-    elif temp > sample.temp_free:
-        found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free, "the disk"))
+    elif reserved.unseen_temp + temp > sample.temp_free:
+        found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free - reserved.unseen_temp, "the disk"))
     return tuple(found)
 
 

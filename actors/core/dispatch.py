@@ -60,12 +60,6 @@ def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
     return bool(state.running) and state.overtaken.get(task_id, 0) >= BACKFILL_BOUND
 
 
-def look_again_at_too_big(turn: Turn) -> None:
-    """The limits or the machine have changed."""
-    for task_id in sorted(turn.state.too_big):
-        turn.place(turn.state.tasks[task_id])
-
-
 def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
     state = turn.state

@@ -1,4 +1,4 @@
-"""The service's own moments: start with recovery, timers, stopping."""
+"""The service's own moments: start with recovery, timers, what the machine can bear, stopping."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,7 +10,6 @@ from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
 from .admission import Limits, Sample
-from .dispatch import look_again_at_too_big
 from .messages import Boot
 from .state import Running, Timer
 from .turn import SCHEDULER, Origin, Turn
@@ -33,6 +32,7 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
     state.running = dict(running)
     for entry in running.values():
         state.reserved.take(entry.reserved_for)
+        entry.seen = False
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             turn.stop(entry)
@@ -54,20 +54,6 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="interrupted", error=error)
     origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
     turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
-
-
-def sampled(turn: Turn, sample: Sample) -> None:
-    """The machine has changed; when it has grown, what was too big for it may fit now."""
-    grown = sample.memory_total > turn.state.sample.memory_total
-    turn.state.sample = sample
-    if grown:
-        look_again_at_too_big(turn)
-
-
-def limits_changed(turn: Turn, limits: Limits) -> None:
-    """Other limits hold; what was too big for the old ones may fit now."""
-    turn.state.limits = limits
-    look_again_at_too_big(turn)
 
 
 def tick(turn: Turn) -> None:
@@ -98,6 +84,25 @@ def _end_overlong(turn: Turn, timer: Timer) -> None:
     events = decide(task, command, turn.decision_facts())
     turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
     turn.stop(running)
+
+
+def sampled(turn: Turn, sample: Sample) -> None:
+    """The machine was looked at. One that has grown may have room for what was too big."""
+    has_grown = sample.memory_total > turn.state.sample.memory_total
+    turn.state.look_at(sample)
+    if has_grown:
+        _look_again(turn)
+
+
+def limits_changed(turn: Turn, limits: Limits) -> None:
+    """Other limits hold from now on."""
+    turn.state.limits = limits
+    _look_again(turn)
+
+
+def _look_again(turn: Turn) -> None:
+    for task_id in sorted(turn.state.too_big):
+        turn.place(turn.state.tasks[task_id])
 
 
 def drain(turn: Turn) -> None:

@@ -19,6 +19,7 @@ class ReadyQueue:
         if self._keys.get(task.id) != key:
             self._keys[task.id] = key
             heappush(self._heap, key)
+            self._tidy()
 
     def pop(self) -> int | None:
         """Take the id of the task that runs next; none when the queue is empty."""
@@ -41,10 +42,14 @@ class ReadyQueue:
     def remove(self, task_id: int) -> bool:
         """Take a task out; whether it was there."""
         found = self._keys.pop(task_id, None) is not None
+        self._tidy()
+        return found
+
+    def _tidy(self) -> None:
+        """Forget entries that are of no use before they outnumber the others."""
         if len(self._heap) > 2 * len(self._keys) + 64:
             self._heap = list(self._keys.values())
             heapify(self._heap)
-        return found
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._keys

@@ -1,7 +1,8 @@
 """What the executor says about attempts. Reports of an attempt that is not the current one are refused and counted."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from ...events import TasktrailError
 from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
 from ...events.system_events import WorkerExited as WorkerExitedEvent
@@ -24,9 +25,18 @@ from .turn import SCHEDULER, Origin, Turn
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
 """Progress nearer to the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
 
+DONE = 100.0
+
 
 def handle(turn: Turn, report: Report) -> None:
-    """Record what a report means and answer it."""
+    """Record what a report means and answer it. One that breaks the rules is refused and counted, like a stale one."""
+    try:
+        _handle(turn, report)
+    except TasktrailError:
+        turn.state.stale_reports += 1
+
+
+def _handle(turn: Turn, report: Report) -> None:
     match report:
         case AttemptProgressed():
             _progressed(turn, report)
@@ -60,7 +70,7 @@ def _origin(running: Running) -> Origin:
 
 def _progressed(turn: Turn, report: AttemptProgressed) -> None:
     running = _current(turn, report.task_id, report.attempt)
-    if running is None or _too_soon(running.reported_at, turn.now, report.progress):
+    if running is None or _too_soon(turn, running, report.progress):
         return
     command = RecordProgress(
         task_id=report.task_id, attempt=report.attempt, progress=report.progress, message=report.message
@@ -70,8 +80,12 @@ def _progressed(turn: Turn, report: AttemptProgressed) -> None:
     running.reported_at = turn.now
 
 
-def _too_soon(last: datetime | None, now: datetime, progress: float) -> bool:
-    return last is not None and now - last < PROGRESS_INTERVAL and progress < 100  # noqa: PLR2004 - the last one counts
+def _too_soon(turn: Turn, running: Running, progress: float) -> bool:
+    if running.reported_at is None:
+        return False
+    is_the_last = progress >= DONE > turn.state.tasks[running.task_id].progress
+    since = turn.now - running.reported_at  # negative when the clock was set back
+    return not is_the_last and timedelta(0) <= since < PROGRESS_INTERVAL
 
 
 def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:

@@ -21,6 +21,8 @@ class Running(msgspec.Struct):
     attempt: int
     started_position: int
     reserved_for: TaskState
+    seen: bool = False
+    """Whether the machine was sampled since it started."""
     stopping: bool = False
     publishing: bool = False
     reported_at: datetime | None = None
@@ -104,10 +106,17 @@ class SchedulerState:
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
 
+    def look_at(self, sample: Sample) -> None:
+        """The machine was sampled: what runs is part of it."""
+        self.sample = sample
+        self.reserved.sampled()
+        for running in self.running.values():
+            running.seen = True
+
     def release(self, running: Running) -> None:
         """The process tree of an attempt is gone: its slot and its resources are free."""
         del self.running[running.task_id]
-        self.reserved.give_back(running.reserved_for)
+        self.reserved.give_back(running.reserved_for, seen=running.seen)
         self._released.add(running.task_id)
 
     def block(self, task: TaskState) -> None:
@@ -137,6 +146,15 @@ class SchedulerState:
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
         """Look at the task again at `at`."""
         heappush(self.timers, Timer(at, task_id, attempt))
+        if len(self.timers) > 2 * len(self.tasks) + 64:
+            self.timers = sorted({timer for timer in self.timers if self._is_of_use(timer)})
+
+    def _is_of_use(self, timer: Timer) -> bool:
+        if timer.attempt:
+            running = self.running.get(timer.task_id)
+            return running is not None and running.attempt == timer.attempt
+        task = self.tasks.get(timer.task_id)
+        return task is not None and task.waiting and task.not_before == timer.at
 
     def due_timers(self, now: datetime) -> list[Timer]:
         """Take the timers that have gone off, earliest first."""

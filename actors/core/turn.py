@@ -28,14 +28,17 @@ SCHEDULER = Origin(actor="scheduler")
 
 
 class Turn:
-    """What one message leads to. Time never runs backwards in the log, whatever the wall clock does."""
+    """What one message leads to.
+
+    Timers and delays go by the wall clock. When that is set back, the log's time stands still: it never runs backwards.
+    """
 
     def __init__(self, state: SchedulerState, now: datetime) -> None:
         self.state = state
-        self.now = now if state.last_at is None else max(now, state.last_at)
+        self.now = now
+        self._recorded_at = now if state.last_at is None else max(now, state.last_at)
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
-        state.last_at = self.now
 
     def later(self, seconds: float) -> datetime:
         """The moment so many seconds from now."""
@@ -60,6 +63,7 @@ class Turn:
         """Stage one event and fold it into memory; its position."""
         state = self.state
         state.position += 1
+        state.last_at = self._recorded_at
         task: TaskState | None
         if type(event) in SYSTEM_TAGS:
             state.system_version += 1
@@ -67,10 +71,10 @@ class Turn:
             self._overlay(event)
         else:
             if isinstance(event, Created):
-                task = create(task_id, event, self.now)
+                task = create(task_id, event, self._recorded_at)
                 state.last_task_id = task_id
             else:
-                task = evolve(state.tasks[task_id], event, self.now)  # type: ignore[arg-type]  # not a system event
+                task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
         self.facts.append(
@@ -78,7 +82,7 @@ class Turn:
                 fact_task,
                 version,
                 event,
-                self.now,
+                self._recorded_at,
                 origin.actor,
                 origin.reason,
                 origin.command_id,
@@ -129,7 +133,7 @@ class Turn:
         if parked or task.id in state.running or state.blocked.get(task.id):
             state.queue.remove(task.id)
             return
-        due = max((at for at in (task.due_at, task.scheduled_for) if at is not None), default=None)
+        due = task.not_before
         if due is not None and due > self.now:
             state.queue.remove(task.id)
             state.set_timer(due, task.id)
@@ -143,4 +147,7 @@ class Turn:
         state.too_big.discard(task_id)
         state.overtaken.pop(task_id, None)
         for dependency in state.blocked.pop(task_id, ()):
-            state.dependents.get(dependency, set()).discard(task_id)
+            waiting = state.dependents[dependency]
+            waiting.discard(task_id)
+            if not waiting:
+                del state.dependents[dependency]

@@ -1,6 +1,6 @@
 """A Scheduler core to talk to, with a clock that is turned by hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +43,14 @@ GRACE = {"work": 0.5}
 class Core:
     """The pure core with a log and a clock. Every message is committed at once."""
 
-    def __init__(self, *, slots: int = 1, log: MemoryEventLog | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int = 1,
+        log: MemoryEventLog | None = None,
+        grace: Mapping[str, float] = GRACE,
+        **limits: Any,
+    ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.log = log or MemoryEventLog()
         self.orders: list[Order] = []
@@ -52,7 +59,7 @@ class Core:
         """What the last message had recorded."""
         self.answers: dict[Any, Accepted | TasktrailError] = {}
         limits = {"max_concurrent": 8} | limits
-        self.state = SchedulerState(Limits(**limits), grace=GRACE, work_root="/data/tmp")
+        self.state = SchedulerState(Limits(**limits), grace=grace, work_root="/data/tmp")
         for record in self.log.read():
             self.state.apply(record)
         if self.log.head().position:
@@ -139,9 +146,9 @@ class Core:
         """The attempts that the last message had asked to stop."""
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
 
-    def again(self, *, slots: int = 1, **limits: Any) -> "Core":
+    def again(self, **settings: Any) -> "Core":
         """The service was killed; the next one has the same log."""
-        return Core(slots=slots, log=self.log, **limits)
+        return Core(log=self.log, **settings)
 
 
 def _task_events(records: Iterable[Recorded]) -> Iterable[tuple[TaskEvent, datetime]]:

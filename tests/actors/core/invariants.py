@@ -153,10 +153,8 @@ def check_reservations(state: SchedulerState, limits: Limits, before: dict[int, 
         must(not state.draining, "an attempt starts while the service drains")
 
 
-def check_places(state: SchedulerState) -> None:
+def check_places(state: SchedulerState, now: datetime) -> None:
     """Each waiting task is in exactly the one place where its state says it waits."""
-    now = state.last_at
-    assert now is not None
     wakes: dict[int, datetime] = {}
     for timer in state.timers:
         if not timer.attempt:

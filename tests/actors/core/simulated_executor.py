@@ -123,7 +123,8 @@ class SimulatedExecutor:
         dice = self._rng.random()
         if attempt.granted or dice < 0.2:
             # Most end well; an attempt with the grant may also die between publishing and its report.
-            outcome: AttemptEnd = "completed" if self._rng.random() < 0.5 else self._rng.choice(get_args(AttemptEnd))
+            ends: tuple[AttemptEnd, ...] = get_args(AttemptEnd)
+            outcome = "completed" if self._rng.random() < 0.5 else self._rng.choice(ends)
             if outcome == "completed" and attempt.run.output_file and not attempt.granted:
                 attempt.waits_for = Grant
                 self._tell(PublishWanted(*attempt.key))

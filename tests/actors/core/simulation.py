@@ -164,7 +164,7 @@ class Simulation:
         self.unchecked += 50
         if self.unchecked >= len(state.tasks):  # seldom when there are many tasks, so that long runs stay quick
             self.unchecked = 0
-            check_places(state)
+            check_places(state, self.now)
             check_blocked(state, self.ledger)
 
     def pass_time(self) -> None:
@@ -335,6 +335,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--quiet", action="store_true", help="print the hash of the last trace only")
     options = parser.parse_args()
     started = time.perf_counter()
     for seed in range(options.seed, options.seed + options.seeds):
@@ -345,6 +346,9 @@ def main() -> int:
             print(f"python tests/actors/core/simulation.py --seed {seed} --steps {options.steps}  # {kind}: {error}")
             return 1
     seconds = time.perf_counter() - started
+    if options.quiet:
+        print(digest)
+        return 0
     steps = options.seeds * options.steps
     print(f"{options.seeds} seeds, {steps} steps, {steps / seconds:,.0f} steps/s, last trace {digest}")
     return 0

@@ -1,0 +1,158 @@
+"""What tasks are promised is exact, and each obstacle comes with its numbers."""
+
+from collections.abc import Callable
+
+import pytest
+from core_harness import Core
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, obstacles
+from tasktrail.actors.core.dispatch import why_not_now
+from tasktrail.actors.core.messages import LimitsChanged, Sampled
+from tasktrail.actors.core.turn import Turn
+from tasktrail.events.errors import CannotStartNow
+from tasktrail.handlers.frames import AttemptEnd, CapacityChanged
+
+MakeCore = Callable[..., Core]
+
+
+def test_what_a_task_needs_is_reserved_when_it_starts_and_given_back_when_it_is_gone(core: Core) -> None:
+    task_id = core.create(memory=5, temp=7)
+    assert (core.state.reserved.memory, core.state.reserved.temp) == (5, 7)
+    core.cancel(task_id)
+    assert (core.state.reserved.memory, core.state.reserved.temp) == (5, 7), "its process tree is still there"
+    core.end(task_id, "stopped")
+    assert core.state.reserved == Reserved()
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "rejected", "stopped", "lost"])
+def test_every_end_gives_back_what_was_reserved(core: Core, outcome: AttemptEnd) -> None:
+    task_id = core.create(memory=5, temp=7)
+    core.create(type="other")  # no handler: it never runs
+    core.end(task_id, outcome)
+    running = len(core.state.running)
+    assert (core.state.reserved.memory, core.state.reserved.temp) == (5 * running, 7 * running)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.integers(0, 9)), max_size=20))
+def test_the_sum_of_promises_is_that_of_the_running_tasks(needs: list[tuple[int, int, int]]) -> None:
+    core = Core(slots=5, max_concurrent=5, max_memory=20, max_temp_size=20)
+    for memory, temp, ends in needs:
+        core.create(memory=memory, temp=temp)
+        if ends < len(core.running()):
+            core.end(core.running()[ends])
+        specs = [core.state.tasks[task_id].spec for task_id in core.running()]
+        assert core.state.reserved.memory == sum(spec.estimated_memory for spec in specs) <= 20
+        assert core.state.reserved.temp == sum(spec.estimated_temp for spec in specs) <= 20
+
+
+@pytest.mark.parametrize(
+    ("limits", "sample", "reason", "detail"),
+    [
+        (Limits(max_memory=9999), Sample(), WaitReason.MEMORY, "needs 4,000 bytes, 3,999 are left of max_memory"),
+        (
+            Limits(),
+            Sample(memory_available=3999),
+            WaitReason.MEMORY,
+            "needs 4,000 bytes, 3,999 are left of the machine",
+        ),
+        (Limits(max_cpu=80), Sample(cpu_percent=81), WaitReason.CPU, "81 % is used, max_cpu is 80 %"),
+        (Limits(max_temp_size=80), Sample(), WaitReason.TEMP_SPACE, "needs 50 bytes, 30 are left of max_temp_size"),
+        (Limits(), Sample(temp_free=49), WaitReason.TEMP_SPACE, "needs 50 bytes, 49 are left of the disk"),
+    ],
+)
+def test_an_obstacle_names_its_numbers(
+    core: Core, limits: Limits, sample: Sample, reason: WaitReason, detail: str
+) -> None:
+    task = core.state.tasks[core.create(memory=4000, temp=50)]
+    (found,) = obstacles(task, limits, sample, Reserved(memory=6000, temp=50))
+    assert (found.reason, found.detail) == (reason, detail)
+
+
+def test_what_just_fits_fits(core: Core) -> None:
+    task = core.state.tasks[core.create(memory=4, temp=5)]
+    limits = Limits(max_memory=10, max_cpu=50, max_temp_size=10)
+    sample = Sample(cpu_percent=50, memory_available=4, temp_free=5)
+    assert obstacles(task, limits, sample, Reserved(memory=6, temp=5)) == ()
+
+
+def test_memory_that_a_sample_found_free_is_not_promised_twice(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    core.tell(Sampled(Sample(memory_available=10, memory_total=16)))
+    for _ in range(3):
+        core.create(memory=6)
+    assert core.running() == [1]
+    core.tell(Sampled(Sample(memory_available=7, memory_total=16)))
+    assert core.running() == [1, 2]
+
+
+def test_disk_that_a_sample_found_free_is_not_promised_twice(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    core.tell(Sampled(Sample(temp_free=10)))
+    for _ in range(3):
+        core.create(temp=6)
+    assert core.running() == [1]
+
+
+def test_what_ended_before_the_next_sample_took_nothing_from_it(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    core.tell(Sampled(Sample(memory_available=10)))
+    for task_id in (1, 2, 3):
+        core.create(memory=6)
+        assert core.running() == [task_id]
+        core.end(task_id)
+
+
+def test_what_a_sample_has_seen_is_not_counted_twice_when_it_ends(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    core.create(memory=6)
+    core.tell(Sampled(Sample(memory_available=10)))
+    core.create(memory=6)
+    core.end(1)
+    core.create(memory=6)
+    assert core.running() == [2], "only the next sample can tell that the memory is free"
+
+
+def test_the_smaller_of_workers_and_max_concurrent_is_the_limit(make_core: MakeCore) -> None:
+    core = make_core(slots=3, max_concurrent=2)
+    for _ in range(4):
+        core.create()
+    assert core.running() == [1, 2]
+    core.tell(LimitsChanged(Limits(max_concurrent=9)))
+    assert core.running() == [1, 2, 3]
+    core.tell(CapacityChanged(4))
+    assert core.running() == [1, 2, 3, 4]
+
+
+def test_fewer_slots_end_nothing_and_start_nothing(make_core: MakeCore) -> None:
+    core = make_core(slots=3)
+    for _ in range(4):
+        core.create()
+    core.tell(CapacityChanged(1))
+    assert core.running() == [1, 2, 3]
+    core.end(1)
+    core.end(2)
+    assert core.running() == [3]
+    core.end(3)
+    assert core.running() == [4]
+
+
+def test_without_a_worker_nothing_starts(make_core: MakeCore) -> None:
+    core = make_core(slots=0)
+    core.create()
+    assert core.running() == []
+
+
+def test_all_reasons_against_a_start_are_told_at_once(make_core: MakeCore) -> None:
+    core = make_core(max_memory=10, max_temp_size=10, max_cpu=50.0)
+    core.create(memory=5, temp=5)
+    core.tell(Sampled(Sample(cpu_percent=90.0)))
+    waiting = core.create(memory=6, temp=6, depends_on=(1,))
+    answer = core.start(waiting)
+    assert isinstance(answer, CannotStartNow)
+    found = why_not_now(Turn(core.state, core.now), core.state.tasks[waiting])
+    assert [obstacle.reason.value for obstacle in found] == [
+        "Dependency", "ConcurrencyLimit", "Memory", "Cpu", "TempSpace",
+    ]  # fmt: skip
+    assert all(obstacle.detail in str(answer) for obstacle in found)
