@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.sqlite_log import SqliteEventLog
+
 SUPPORT = Path(__file__).parents[2] / "support"
 WITHIN = 30.0
 
@@ -183,6 +186,19 @@ def test_a_second_signal_stops_the_service_at_once(call: Any, service: "subproce
     again = json.loads(call("log", "--limit", "1")[1])
     assert again["event"] == "service_started"
     assert (tmp_path / "data" / "log.db").exists()
+
+
+@pytest.mark.slow
+def test_a_service_that_has_lost_its_log_ends_by_itself(
+    call: Any, service: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    """A newer service has taken the log over: the epoch in it is no longer ours."""
+    SqliteEventLog(tmp_path / "data" / "log.db", now=SystemClock().now()).close()
+    assert call("submit", "noop")[0] in (1, 3)
+    _out, err = service.communicate(timeout=WITHIN)
+    assert service.returncode == 1
+    assert "the service cannot go on: " in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.slow
