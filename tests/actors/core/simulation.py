@@ -206,6 +206,7 @@ class Simulation:
 
     def fail_to_commit(self) -> None:
         """The append fails; whether it was written after all, nobody knows."""
+        self.overtakings = Overtakings()  # the core counts anew with its new memory
         for record in self.service.fail_to_commit(self.now, written=self.rng.random() < 0.5):
             self.trace.update(record.hash)
             self.ledger.add(record)
