@@ -4,10 +4,15 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+
 from ..events.clock import Clock
 
 _LONGEST_SLEEP = 30.0
 """Seconds after which the wall clock is looked at again: it may have jumped."""
+
+
+log = structlog.get_logger("tasktrail")
 
 
 class Alarm:
@@ -47,7 +52,10 @@ class Alarm:
                 if self._closed:
                     return
                 self._at = None
-            self._ring()
+            try:
+                self._ring()
+            except Exception:
+                log.exception("nobody heard an alarm", alarm=self._thread.name)
 
     def _seconds_left(self) -> float:
         return float("inf") if self._at is None else (self._at - self._clock.now()).total_seconds()

@@ -9,7 +9,8 @@ from ..handlers.workspace import TempFiles
 from .alarm import Alarm
 from .base import Actor
 from .core.messages import Tick
-from .messages import Committed
+from .feed import Feed
+from .messages import WAKE, Wake
 
 EVERY = timedelta(hours=1)
 
@@ -20,8 +21,9 @@ class Janitor(Actor):
     `files.protected` must ask which tasks are not finished: theirs is never touched.
     """
 
-    def __init__(self, *, files: TempFiles, clock: Clock) -> None:
+    def __init__(self, *, feed: Feed, files: TempFiles, clock: Clock) -> None:
         super().__init__()
+        self._feed = feed
         self._files = files
         self._clock = clock
 
@@ -29,18 +31,24 @@ class Janitor(Actor):
         """Sweep once, then every hour."""
         self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "janitor-alarm")
         self.actor_ref.tell(Tick())
+        self.actor_ref.tell(WAKE)  # a ring that a dead predecessor has heard must not be the last
 
     def on_stop(self) -> None:
-        """End the alarm."""
+        """Clear up after the last ones."""
         self._alarm.close()
+        self._clear_up()
 
     def receive(self, message: object) -> None:
         """Clear up after what was completed; sweep when it is time."""
         match message:
-            case Committed():
-                for record in message.records:
-                    if isinstance(record.event, Completed) and os.path.isdir(self._files.folder(record.task_id)):  # noqa: PTH112 - quick
-                        self._files.remove(record.task_id)
+            case Wake():
+                self._clear_up()
             case Tick():
                 self._files.clean_up()
                 self._alarm.set(self._clock.now() + EVERY)
+
+    def _clear_up(self) -> None:
+        for record in self._feed.take():
+            folder = self._files.folder(record.task_id)
+            if isinstance(record.event, Completed) and os.path.isdir(folder):  # noqa: PTH112 - quick
+                self._files.remove(record.task_id)

@@ -31,6 +31,13 @@ class Committed(msgspec.Struct, frozen=True):
     records: list[Recorded]
 
 
+class Wake(msgspec.Struct, frozen=True):
+    """There is something in the feed."""
+
+
+WAKE = Wake()
+
+
 class Orders(msgspec.Struct, frozen=True):
     """For the WorkerPool, in order."""
 

@@ -1,26 +1,17 @@
-"""The Projector: folds committed events into the views, a little behind the log.
+"""The Projector: folds committed events into the views, a moment behind the log.
 
-A commit is folded at once when the last one is a moment ago or somebody waits for it; under load, commits are gathered
-and a task that changed several times costs one row.
+Commits are gathered, so that a task that changed several times costs one row; when somebody waits, it folds at once.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..events.clock import Clock
 from ..events.sqlite_log import LogReader
 from ..projections import TaskViews, catch_up
-from .alarm import Alarm
 from .base import Actor
-from .core.messages import Tick
-from .messages import Catch, Committed
+from .feed import Feed
+from .messages import Catch, Wake
 from .watermark import Watermark
-
-if TYPE_CHECKING:
-    from ..events import Recorded
-
-GATHER = timedelta(milliseconds=50)
 
 
 class Projector(Actor):
@@ -29,30 +20,25 @@ class Projector(Actor):
     def __init__(
         self,
         *,
+        feed: Feed,
         open_views: Callable[[], TaskViews],
         open_log: Callable[[], LogReader],
         watermark: Watermark,
-        clock: Clock,
     ) -> None:
         super().__init__()
+        self._feed = feed
         self._open_views = open_views
         self._open_log = open_log
         self._watermark = watermark
-        self._clock = clock
-        self._pending: list[Recorded] = []
-        self._wanted = 0
-        self._last_fold = clock.now() - GATHER
 
     def on_start(self) -> None:
         """Open the view and bring it up to the log."""
-        self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "projector-alarm")
         self._log = self._open_log()
         self._view = self._open_views()
-        self._catch_up()
+        self._start_over()
 
     def on_stop(self) -> None:
         """Fold the rest."""
-        self._alarm.close()
         self._fold()
         self._view.close()
         self._log.close()
@@ -62,39 +48,27 @@ class Projector(Actor):
         self._fold()
 
     def receive(self, message: Any) -> None:
-        """Gather commits; fold when it is time."""
+        """Fold what has gathered."""
         match message:
-            case Committed():
-                self._pending += message.records
-            case Catch():
-                self._wanted = max(self._wanted, message.position)
-        if self.actor_inbox.empty():
-            self._fold_if_time()
+            case Wake():
+                self._fold()
+            case Catch() if message.position > self._watermark.position:
+                self._fold()
 
     def on_fault(self, message: Any, error: BaseException) -> None:  # noqa: ARG002 - the same cure whatever it was
         """The rows and the position are still those of the last good fold: read on from there."""
-        self._pending.clear()
-        self._catch_up()
+        self._start_over()
 
-    def _fold_if_time(self) -> None:
-        if not self._pending:
-            return
-        due = self._last_fold + GATHER
-        if self._wanted > self._watermark.position or self._clock.now() >= due:
-            self._fold()
-        else:
-            self._alarm.set(due)
-
-    def _fold(self) -> None:
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        if pending[0].position > self._view.position + 1:
-            self._catch_up()
-        self._view.apply(pending)
-        self._last_fold = self._clock.now()
+    def _start_over(self) -> None:
+        self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
+        catch_up(self._log, self._view)
         self._watermark.rise(self._view.position)
 
-    def _catch_up(self) -> None:
-        catch_up(self._log, self._view)
+    def _fold(self) -> None:
+        records = self._feed.take()
+        if not records:
+            return
+        if records[0].position > self._view.position + 1:
+            catch_up(self._log, self._view)
+        self._view.apply(records)
         self._watermark.rise(self._view.position)

@@ -1,10 +1,12 @@
 """The ResourceMonitor: looks at the machine again and again and tells the Scheduler what is free."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pykka
 
 from .base import Actor
 from .core.messages import Sampled
@@ -64,7 +66,8 @@ class ResourceMonitor(Actor):
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):
-            self.actor_ref.tell(LOOK)
+            with contextlib.suppress(pykka.ActorDeadError):  # stopped while the beat was about to tell
+                self.actor_ref.tell(LOOK)
 
     def pause(self) -> float:
         """Seconds until the next sample."""

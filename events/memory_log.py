@@ -59,7 +59,8 @@ class MemoryEventLog:
                 if life in ended or life in self._ended:
                     raise ConcurrencyError(f"Life {fact.life} of task {fact.task_id} has ended before")
                 ended.add(life)
-        if any(answer.command_id in self._answers for answer in answers):
+        ids = {answer.command_id for answer in answers}
+        if len(ids) < len(answers) or not ids.isdisjoint(self._answers):
             raise ConcurrencyError("A command id was recorded before")
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from sqlite_utils import Database
 
 from .chain import GENESIS, link
-from .errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknown
+from .errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknown, TasktrailError
 from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at, timestamp
 from .rows import COLUMNS, from_row, to_row
@@ -43,8 +43,12 @@ class SqliteEventLog:
         self._path = path
         self._db = Database(_connect(path), execute_plugins=False)
         self._conn = self._db.conn
-        self._prepare()
-        self._epoch = self._take_epoch(now)
+        try:
+            self._prepare()
+            self._epoch = self._take_epoch(now)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise _cannot_open(error, path) from error
         self._identity = self._file_identity()
         self._head: Head | None = None
 
@@ -157,10 +161,13 @@ class LogReader:
     """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
 
     def __init__(self, path: Path) -> None:
+        conn = None
         try:
-            self._conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-            self._conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
+            self._conn = conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
         except sqlite3.Error as error:
+            if conn is not None:
+                conn.close()
             raise LogCorrupt(f"{path} cannot be read: {error}", remedy="Is this a data folder of tasktrail?") from error
 
     def head(self) -> Head:
@@ -186,7 +193,7 @@ class LogReader:
         (command id, task id, position, and of the record: command id, task id, data; null when there is none.)
         """
         after = ""
-        while page := self._conn.execute(_SELECT_ANSWERED, (after, _PAGE)).fetchall():
+        while page := _fetch(self._conn, _SELECT_ANSWERED, (after, _PAGE)):
             yield from page
             after = page[-1][0]
 
@@ -204,16 +211,33 @@ def _connect(path: Path) -> sqlite3.Connection:
         ) from error
 
 
+def _cannot_open(error: sqlite3.Error, path: Path) -> TasktrailError:
+    if error.sqlite_errorname.startswith("SQLITE_FULL"):
+        return LogFull(f"{path} cannot grow: {error}")
+    return LogCorrupt(f"{path} cannot be opened: {error}")
+
+
+def _fetch(conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    try:
+        return conn.execute(statement, parameters).fetchall()
+    except sqlite3.Error as error:
+        # Text that is no UTF-8 is the one operational error without a name.
+        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise LogCorrupt(f"The log's file cannot be read: {error}") from error
+        raise
+
+
 def read_head(conn: sqlite3.Connection) -> Head:
     """Where the log of this connection ends."""
-    row = conn.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
-    return Head(*row) if row else Head(0, GENESIS)
+    rows = _fetch(conn, "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
+    return Head(*rows[0]) if rows else Head(0, GENESIS)
 
 
 def _pages(conn: sqlite3.Connection, after: int, limit: int | None) -> Iterator[tuple[Any, ...]]:
     while limit is None or limit > 0:
         size = _PAGE if limit is None else min(_PAGE, limit)
-        page = conn.execute(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", (after, size)).fetchall()
+        page = _fetch(conn, f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
         yield from page
         if len(page) < size:
             return
@@ -229,7 +253,7 @@ def read_records(conn: sqlite3.Connection, after: int, limit: int | None) -> Ite
 
 def read_task(conn: sqlite3.Connection, task_id: int) -> list[Recorded]:
     """Decoded records of one task in order of version."""
-    rows = conn.execute(f"{_SELECT} WHERE task_id = ? ORDER BY version", (task_id,)).fetchall()
+    rows = _fetch(conn, f"{_SELECT} WHERE task_id = ? ORDER BY version", (task_id,))
     return [from_row(row[:14], row[14]) for row in rows]
 
 

@@ -80,6 +80,7 @@ class _Picture(NamedTuple):
 def _load(path: Path, options: "ImageThumbnailOptions") -> _Picture:
     """Decode the first picture of the file, no larger than needed."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is odd in a picture that can still be read
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=READ_FORMATS) as image:
@@ -92,7 +93,7 @@ def _load(path: Path, options: "ImageThumbnailOptions") -> _Picture:
             if error.errno is not None:  # the disk's fault, not the picture's
                 raise
             raise _UnreadableError(f"{path.name} is damaged: {error}") from error
-        except (SyntaxError, ValueError, EOFError, struct.error) as error:
+        except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
             raise _UnreadableError(f"{path.name} is damaged: {error}") from error
 
 

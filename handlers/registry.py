@@ -62,7 +62,7 @@ class Registry:
         except KeyError:
             near = get_close_matches(name, self._types, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownType(f"There is no task type {name!r}{hint}") from None
+            raise UnknownType(f"There is no task type {name!r}{hint}", field="type") from None
 
     def homes(self) -> dict[str, str]:
         """Type → `module:attribute`. A worker finds its handler by this, without loading any other."""

@@ -25,6 +25,9 @@ Channel: TypeAlias = Literal["webhook", "callback", "email"]
 Recall: TypeAlias = Callable[[int, int], TaskState | None]
 """(task id, position) → the task's state before that position, from the log."""
 
+Skip: TypeAlias = Callable[[str, Channel, str], bool]
+"""(notice id, channel, target) → not this one now."""
+
 WEBHOOK_EVENTS: tuple[type[Any], ...] = (Started, Completed, Failed, Cancelled)
 """What a webhook hears of; of failures only the final one."""
 
@@ -97,12 +100,20 @@ class Outbox:
             self._fold(record)
             self._position = record.position
 
-    def due(self, now: datetime, limit: int = 100) -> list[Notice]:
-        """The notices to send at `now`, the longest due first. Each stays due until a record says what became of it."""
+    def due(self, now: datetime, limit: int = 100, *, skip: Skip | None = None) -> list[Notice]:
+        """The notices to send at `now`, the longest due first. Each stays due until a record says what became of it.
+
+        Those that `skip` says yes to are stepped over and do not count.
+        """
         found: list[_Entry] = []
+        seen: list[_Entry] = []
         while len(found) < limit and self._drop_stale() and self._times[0][0] <= now:
-            found.append(heappop(self._times))
-        for entry in found:
+            entry = heappop(self._times)
+            seen.append(entry)
+            pending = self._pending[entry[3]]
+            if skip is None or not skip(pending.notice_id, pending.channel, _target(pending)):
+                found.append(entry)
+        for entry in seen:
             heappush(self._times, entry)
         return [_notice(self._pending[entry[3]]) for entry in found]
 
@@ -177,17 +188,23 @@ class Outbox:
         return False
 
 
+def _target(pending: _Pending) -> str:
+    spec = pending.state.spec
+    match pending.channel:
+        case "webhook":
+            return spec.notify_webhook
+        case "callback":
+            return spec.callback_url
+        case "email":
+            return spec.notify_email
+
+
 def _notice(pending: _Pending) -> Notice:
-    record, spec = pending.record, pending.state.spec
-    targets: dict[Channel, str] = {
-        "webhook": spec.notify_webhook,
-        "callback": spec.callback_url,
-        "email": spec.notify_email,
-    }
+    record = pending.record
     return Notice(
         notice_id=pending.notice_id,
         channel=pending.channel,
-        target=targets[pending.channel],
+        target=_target(pending),
         event=EVENT_TAGS[type(record.event)],
         position=record.position,
         recorded_at=record.recorded_at,

@@ -16,10 +16,12 @@ from ..events.chain import GENESIS, link
 from ..events.rows import from_row
 from ..events.sqlite_log import LogReader
 from ..events.task_events import is_terminal
-from .catch_up import Progress
+from .building import Progress
 from .findings import Findings, Verification
 from .lawful import Lawbook
 from .verify_views import compare
+
+__all__ = ["Verification", "verify"]
 
 _EVERY = 5000
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str)

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from .connection import PAUSES, Connection, Params, StreamBroken
+from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
 from .events import (
     Accepted,
     CancelTask,
@@ -30,7 +30,7 @@ from .events.task_events import is_terminal
 from .http.decode import refusal
 from .outgoing import chunks, encode_command, with_id
 from .paths import DataPaths
-from .projections import Stats, TaskFilters
+from .projections import Stats, TaskFilters, Verification
 from .surface import Point, TypeInfo
 from .wire import answer_of, recorded, recorded_all
 
@@ -52,8 +52,9 @@ class Client:
     ```
     """
 
-    def __init__(self, url: str, *, socket: Path | None = None) -> None:
-        self._connection = Connection(url, socket)
+    def __init__(self, url: str, *, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
+        """To the service at `url`, or behind a Unix socket; answers must come within so many seconds."""
+        self._connection = Connection(url, socket, answer_within)
         self._seen = 0
         self._lock = threading.Lock()
 
@@ -63,13 +64,7 @@ class Client:
         paths = DataPaths(Path(data))
         if not paths.socket.exists():
             raise ServiceUnreachable(f"No service runs on {paths.data}")
-        client = cls("http://localhost", socket=paths.socket)
-        try:
-            client._connection.get("/healthz")
-        except BaseException:
-            client.close()
-            raise
-        return client
+        return cls("http://localhost", socket=paths.socket)
 
     def close(self) -> None:
         """Hang up. The service goes on."""
@@ -192,11 +187,9 @@ class Client:
         """The task types that the service has handlers for."""
         return self._decoded(list[TypeInfo], self._connection.get("/v1/types"))
 
-    def verify(self) -> Any:
+    def verify(self) -> Verification:
         """Check the chain, the rules and the views. Takes as long as the log is long."""
-        from .projections.verify import Verification
-
-        return self._decoded(Verification, self._connection.get("/v1/verify", within=None))
+        return self._decoded(Verification, self._connection.get("/v1/verify", patient=True))
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""

@@ -6,7 +6,6 @@ here.
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -161,10 +160,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["console", "json"],
         _key("Lines for people, or one JSON object a line.", "console or json"),
     ] = "console"
-
-    def work_root(self, data_dir: Path) -> Path:
-        """The folder that holds the tasks' temp files."""
-        return Path(self.temp_dir) if self.temp_dir else data_dir / "tmp"
 
     def limits(self) -> "Limits":
         """What the Scheduler is told about limits."""

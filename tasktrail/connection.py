@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from socket import AF_UNIX
+from socket import socket as Socket  # noqa: N812 - a class
 from typing import Any
 
 import httpx
@@ -15,9 +17,10 @@ from .http.sockets import UnixName
 from .wire import error_of, is_doubtful
 
 ANSWER_WITHIN = 40.0
-"""Seconds to wait for an answer; the service itself gives up a command after 30."""
+"""Seconds to wait for an answer unless said otherwise; the service itself gives up a command after 30."""
 SIGN_OF_LIFE_WITHIN = 45.0
 """Seconds of silence after which a stream is taken for dead; the service sends something every 15."""
+CONNECT_WITHIN = 5.0
 PAUSES = (0.1, 0.4, 1.0)
 """Seconds before each repetition."""
 
@@ -30,14 +33,17 @@ class StreamBroken(Exception):
 
 
 class Connection:
-    """Speaks to a service at `url`, or behind the Unix socket at `socket`. May be used from many threads."""
+    """Speaks to a service at `url`, or behind the Unix socket at `socket`. May be used from many threads.
 
-    def __init__(self, url: str, socket: Path | None = None) -> None:
+    Raises `ServiceUnreachable` when nobody listens at the socket.
+    """
+
+    def __init__(self, url: str, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
         self.where = str(socket) if socket else url
         try:
-            self._name = UnixName(socket) if socket else None
+            self._name = _name_of_living(socket) if socket else None
             transport = httpx.HTTPTransport(uds=self._name.text) if self._name else httpx.HTTPTransport()
-            timeout = httpx.Timeout(ANSWER_WITHIN, connect=5.0)
+            timeout = httpx.Timeout(answer_within, connect=CONNECT_WITHIN)
             # Proxies that the environment names are for the world outside, not for a service of one's own.
             self._http = httpx.Client(base_url=url, transport=transport, timeout=timeout, trust_env=False)
         except OSError as error:
@@ -55,15 +61,19 @@ class Connection:
         """The error that says that nobody is there."""
         return ServiceUnreachable(f"No service answers at {self.where}")
 
-    def get(self, path: str, params: Params | None = None, *, within: float | None = ANSWER_WITHIN) -> bytes:
-        """The answer's body. A connection that is lost is made anew a few times: asking has no effect."""
+    def get(self, path: str, params: Params | None = None, *, patient: bool = False) -> bytes:
+        """The answer's body; who is patient waits for it without end.
+
+        A connection that is lost is made anew a few times: asking has no effect.
+        """
+        timeout = httpx.Timeout(None, connect=CONNECT_WITHIN) if patient else httpx.USE_CLIENT_DEFAULT
         for pause in (*PAUSES, None):
             try:
-                return self._once("GET", path, params=params, timeout=httpx.Timeout(within, connect=5.0))
+                return self._once("GET", path, params=params, timeout=timeout)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
                 raise self.unreachable() from error
             except httpx.TimeoutException as error:
-                raise NotReady(f"No answer from {self.where} within {within:g} s") from error
+                raise NotReady(f"No answer from {self.where} in time") from error
             except httpx.TransportError as error:
                 if pause is None:
                     raise self.unreachable() from error
@@ -104,7 +114,7 @@ class Connection:
     @contextmanager
     def lines(self, path: str, params: Params) -> Iterator[Iterator[bytes]]:
         """The lines of a stream, as they come. Raises `StreamBroken` when the connection is lost."""
-        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=5.0)
+        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=CONNECT_WITHIN)
         try:
             with self._http.stream("GET", path, params=params, timeout=timeout) as response:
                 if not response.is_success:
@@ -113,6 +123,19 @@ class Connection:
                 yield _split(response.iter_bytes())
         except httpx.TransportError as error:
             raise StreamBroken(str(error)) from error
+
+
+def _name_of_living(socket: Path) -> UnixName:
+    """The socket's name, once somebody has answered there."""
+    name = UnixName(socket)
+    try:
+        with Socket(AF_UNIX) as knock:
+            knock.settimeout(CONNECT_WITHIN)
+            knock.connect(name.text)
+    except BaseException:
+        name.close()
+        raise
+    return name
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -36,7 +36,7 @@ def repeat(clip: Path, target: Path, times: int) -> None:
 def _append(clip: Path, output: Any, streams: dict[int, Any], offset: float) -> float:
     """Copy the clip behind what is there; where the next copy begins, in seconds."""
     with av.open(str(clip)) as source:
-        length = max(float(s.duration * s.time_base) for s in source.streams if s.duration and s.index in streams)
+        lengths = [float(s.duration * s.time_base) for s in source.streams if s.duration and s.time_base]
         for packet in source.demux([source.streams[index] for index in streams]):
             if packet.dts is None or packet.pts is None:
                 continue
@@ -45,7 +45,7 @@ def _append(clip: Path, output: Any, streams: dict[int, Any], offset: float) -> 
             packet.pts += shift
             packet.stream = streams[packet.stream.index]
             output.mux(packet)
-    return offset + length
+    return offset + max(lengths)
 
 
 def decode(path: Path) -> Decoded:

@@ -17,9 +17,10 @@ from .events.lock import DataLock
 from .events.sqlite_log import LogReader
 from .handlers.registry import Registry
 from .paths import DataPaths
-from .projections import Stats, TaskFilters, TaskQueries, TaskViews, catch_up
+from .projections import Stats, TaskFilters, TaskQueries, TaskViews, Verification, catch_up
 from .projections.as_of import as_of as replayed_to
 from .projections.as_of import parse_point, task_as_of
+from .projections.verify import verify
 from .surface import Point, TypeInfo
 
 _FOLLOW_PAUSE = 0.2
@@ -90,7 +91,7 @@ class FileReading:
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
-        records = self._reader().read_task(task_id) if task_id > 0 else []
+        records = self._reader().read_task(task_id) if 0 < task_id < 2**63 else []
         if not records:
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         return records
@@ -108,10 +109,8 @@ class FileReading:
             if not self.grown(after + 1):
                 return
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> Any:
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Check the chain, the rules and the views against the fold."""
-        from .projections.verify import verify
-
         self.settle()
         return verify(self._reader(), self.paths.views, progress)
 

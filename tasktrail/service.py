@@ -187,6 +187,8 @@ class TaskService(FileReading):
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         with self._system.endings.expecting(task_id) as ended:
+            # An end that was told before we listened is in the log by now; the views must have come as far.
+            self._seen = max(self._seen, self._system.committed.position)
             task = self.get_task(task_id)
             if task.status in ("completed", "failed", "cancelled"):
                 return task

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
-from .projections import Stats, TaskFilters
+from .projections import Stats, TaskFilters, Verification
 
 Point: TypeAlias = int | datetime
 """A moment of the history: a position, or a time."""
@@ -69,7 +69,7 @@ class Reading(Protocol):
     def types(self) -> list[TypeInfo]:
         """The task types there are handlers for."""
 
-    def verify(self) -> Any:
+    def verify(self) -> Verification:
         """Check the chain, the rules and the views."""
 
 

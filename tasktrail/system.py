@@ -11,14 +11,19 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.base import PING, log
-from .actors.core.admission import UNLIMITED, Limits
+from .actors.core.admission import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.state import SchedulerState
+from .actors.delivery.courier import Courier
+from .actors.delivery.mail import MailSender, MailServer
+from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
+from .actors.feed import Feed
 from .actors.janitor import Janitor
 from .actors.local_executor import LocalExecutor
 from .actors.machine import Machine
-from .actors.messages import Committed, Query
+from .actors.messages import WAKE, Committed, Query
+from .actors.notifier import Notifier
 from .actors.orphans import wait_for_orphans
 from .actors.projector import Projector
 from .actors.resource_monitor import ResourceMonitor
@@ -27,7 +32,7 @@ from .actors.supervisor import Child, Supervisor
 from .actors.watermark import Watermark
 from .actors.worker_pool import WorkerPool
 from .config import Config
-from .events import EventLog, Recorded, Retried
+from .events import Completed, EventLog, Recorded, Retried
 from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
 from .events.lock import DataLock
@@ -64,6 +69,10 @@ class System:
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
+        self.notifier = Child("notifier", self._start_notifier, restart=True)
+        self._to_projector = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
+        self._to_janitor = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
+        self._to_notifier = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
         self.pool = Child("worker_pool", self._start_pool, restart=False)
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
@@ -78,7 +87,7 @@ class System:
         try:
             if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
-            for child in (self.scheduler, self.projector, self.janitor, self.pool, self.monitor):
+            for child in self._children():
                 self._supervisor.start(child, within=START_WITHIN)
             self._supervisor.watch(_WATCH_EVERY)
             unfinished = len(self.scheduler.ask(Query(_open_tasks), timeout=30))
@@ -88,6 +97,10 @@ class System:
             self._lock.release()
             raise (self.fatal or error) from None
 
+    def _children(self) -> tuple[Child, ...]:
+        """The start list. The Scheduler opens the log; who runs tasks comes when everybody who follows is there."""
+        return (self.scheduler, self.projector, self.notifier, self.janitor, self.pool, self.monitor)
+
     def stop(self, within: float = STOP_WITHIN) -> list[str]:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
@@ -95,6 +108,8 @@ class System:
         self._wait_until_idle(deadline - within / 2)
         self.scheduler.tell(Close())
         self._settle_scheduler()
+        for feed in (self._to_projector, self._to_notifier, self._to_janitor):
+            feed.close()
         hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
         if self._lock is not None:
             self._lock.release()
@@ -133,18 +148,11 @@ class System:
 
     def _new_state(self) -> SchedulerState:
         config = self.config
-        limits = Limits(
-            max_concurrent=config.max_concurrent or config.workers,
-            max_memory=config.max_memory or UNLIMITED,
-            max_cpu=config.max_cpu,
-            max_temp_size=config.max_temp_size or UNLIMITED,
-            max_crashes=config.max_crashes,
-        )
         grace = {
             task_type.name: config.grace_period if task_type.grace is None else task_type.grace
             for task_type in self.registry
         }
-        return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp))
+        return SchedulerState(config.limits(), grace=grace, work_root=str(self.paths.temp))
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1
@@ -152,10 +160,10 @@ class System:
 
     def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
         return Projector.start(
+            feed=self._to_projector,
             open_views=lambda: TaskViews(self.paths.views),
             open_log=lambda: LogReader(self.paths.log),
             watermark=self.projected,
-            clock=self.clock,
         )
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
@@ -167,6 +175,18 @@ class System:
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(
             machine=Machine(self.paths.temp), report=self.scheduler.tell, is_busy=self._log_has_grown
+        )
+
+    def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
+        smtp = self.config.smtp
+        server = MailServer(**{name: getattr(smtp, name) for name in smtp.__struct_fields__}) if smtp.host else None
+        webhooks = WebhookSender(self.config.webhook_secret, self.config.allow_endpoints)
+        return Notifier.start(
+            feed=self._to_notifier,
+            open_log=lambda: LogReader(self.paths.log),
+            deliver=Courier(webhooks, MailSender(server)).deliver,
+            report=self.scheduler.tell,
+            clock=self.clock,
         )
 
     def _log_has_grown(self) -> bool:
@@ -181,7 +201,7 @@ class System:
             cleanup_after=self.config.cleanup_after,
             protected=lambda: self.scheduler.ask(Query(_open_tasks), timeout=30),
         )
-        return Janitor.start(files=files, clock=self.clock)
+        return Janitor.start(feed=self._to_janitor, files=files, clock=self.clock)
 
     def _publish(self, message: Committed) -> None:
         """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
@@ -189,8 +209,10 @@ class System:
             self._booted = True
             self.recovery = _recovery(message.records)
         self.committed.rise(message.records[-1].position)
-        self.projector.tell(message)
-        self.janitor.tell(message)
+        self._to_projector.put(message.records)
+        self._to_notifier.put(message.records)
+        if any(type(record.event) is Completed for record in message.records):
+            self._to_janitor.put(message.records)
         self.endings.note(message.records)
 
 

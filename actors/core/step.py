@@ -38,7 +38,13 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     turn = Turn(state, now)
     if state.closed:
         _refuse(turn, message)
-        return Staged(turn.facts, turn.effects)
+    else:
+        _handle(turn, message)
+        dispatch(turn)
+    return Staged(turn.facts, turn.effects)
+
+
+def _handle(turn: Turn, message: Message) -> None:
     match message:
         case Submit():
             commands.handle(turn, message)
@@ -58,8 +64,6 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
             lifecycle.close(turn)
         case _:
             reports.handle(turn, message)
-    dispatch(turn)
-    return Staged(turn.facts, turn.effects)
 
 
 def _refuse(turn: Turn, message: Message) -> None:

@@ -16,6 +16,7 @@ from .address import one_address
 from .lifeline import Lifeline
 from .result import Result, brief
 
+CONNECT_WITHIN = 5.0
 WITHIN = 20.0
 _PERMANENT = 500
 
@@ -90,9 +91,10 @@ class MailSender:
         return Result(ok=True, detail="accepted by the mail server")
 
     def _hand_in(self, message: EmailMessage, server: MailServer, lifeline: Lifeline) -> None:
-        smtp = smtplib.SMTP(server.host, server.port, timeout=self._within)
+        smtp = smtplib.SMTP(server.host, server.port, timeout=min(CONNECT_WITHIN, self._within))
         try:
             if smtp.sock is not None:
+                smtp.sock.settimeout(self._within)
                 lifeline.watch(smtp.sock)
             if server.starttls:
                 smtp.starttls(context=self._context)

@@ -1,7 +1,6 @@
 """The sound, once and in one piece: encoded per segment it would click at every join."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from .probe import open_input
+from .probe import is_damage, open_input, packets_of
 from .saved import AudioTrack, seal
 from .target import Target
 
@@ -48,14 +47,14 @@ def convert_audio(path: Path, target: Target, folder: Path, tick: Callable[[floa
 
 def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
     """What can be decoded; a bad packet costs its own piece of sound only."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0 and packet.dts is not None:
-                continue
-            with suppress(av.error.InvalidDataError):
-                yield from packet.decode()
-    except av.error.InvalidDataError:
-        return
+    for packet in chain(packets_of(container, stream), [None]):
+        try:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            if not is_damage(error):
+                raise
+            continue
+        yield from frames
 
 
 def _encode(

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from itertools import chain
 
 import av
-from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .errors import DamagedInputError
-from .probe import Source, open_input, picture_of
+from .probe import Source, is_damage, open_input, packets_of, picture_of, seek
 
 _STEP_BACK = 5
 """Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
@@ -59,9 +58,9 @@ def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, Vid
 def _decode(source: Source, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
     with open_input(source.path) as container:
         stream = picture_of(container, source.path.name)
-        if target is not None:
-            container.seek(target, stream=stream)
-        packets = _packets(container, stream, from_key=target is not None)
+        if target is not None and not seek(container, stream, target):
+            return
+        packets = packets_of(container, stream, from_key=target is not None)
         last: int | None = None
         for frame in _tolerant(stream, packets, source.path.name):
             moment = frame.pts if source.clock == "pts" else frame.dts
@@ -79,24 +78,12 @@ def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], 
     for packet in chain(packets, [None]):
         try:
             frames = stream.decode(packet)
-        except av.error.InvalidDataError as error:
+        except av.error.FFmpegError as error:
+            if not is_damage(error):
+                raise
             bad += 1
             if bad > _FORGIVEN + good // 4:
                 raise DamagedInputError(f"{name}: {bad} packets cannot be decoded: {error}") from error
             continue
         good += 1
         yield from frames
-
-
-def _packets(container: InputContainer, stream: VideoStream, *, from_key: bool) -> Iterator["av.Packet[VideoStream]"]:
-    """Packets to decode, without empty ones; after a seek, from the first keyframe on.
-
-    A read error that is the file's own ends them as its end would: what came before is complete.
-    """
-    try:
-        for packet in container.demux(stream):
-            from_key = from_key and not packet.is_keyframe
-            if packet.size and not from_key:
-                yield packet
-    except av.error.InvalidDataError:
-        return

@@ -1,13 +1,15 @@
 """Look at the input without trusting it."""
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import av
 import msgspec
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -23,6 +25,9 @@ _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__
 _SAMPLED_FRAMES = 60
 _HIGHEST_RATE = 1000
 _QUARTER = 90
+
+
+S = TypeVar("S", VideoStream, AudioStream)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,13 +60,20 @@ def open_input(path: Path) -> InputContainer:
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    with path.open("rb"):  # so that what the system says of the file is not taken for what FFmpeg says of its content
+        pass
     try:
         container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
     except av.error.FFmpegError as error:
-        if isinstance(error, OSError | MemoryError):
+        if not is_damage(error):
             raise
         raise UnusableInputError(f"{path.name} is not a video in a format that is read here: {error}") from error
     return container
+
+
+def is_damage(error: av.error.FFmpegError) -> bool:
+    """Whether the file's content is to blame and not the machine; some readers say EPERM where they mean nonsense."""
+    return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
 
 
 def picture_of(container: InputContainer, name: str) -> VideoStream:
@@ -83,6 +95,34 @@ def picture_of(container: InputContainer, name: str) -> VideoStream:
     return stream
 
 
+def packets_of(container: InputContainer, stream: S, *, from_key: bool = False) -> Iterator["av.Packet[S]"]:
+    """Packets to decode, without empty ones; with `from_key`, from the first keyframe on.
+
+    A read error that is the file's own ends them as its end would: what came before is complete.
+    """
+    try:
+        for packet in container.demux(stream):
+            from_key = from_key and not packet.is_keyframe
+            if packet.size and not from_key:
+                yield packet
+    except IndexError:  # PyAV 18, at the end of a file in which more tracks turned up on the way
+        return
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+
+
+def seek(container: InputContainer, stream: VideoStream, moment: int) -> bool:
+    """Go to the last keyframe at or before `moment`, as far as the container knows; false where it cannot seek."""
+    try:
+        container.seek(moment, stream=stream)
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+        return False
+    return True
+
+
 def probe(path: Path) -> Source:
     """Find out what is needed to plan and to encode; reads the first frames and the index.
 
@@ -93,7 +133,6 @@ def probe(path: Path) -> Source:
         stream = picture_of(container, path.name)
         if stream.time_base is None:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
-        marks = _index(container, stream)
         stamps, rotation = _sample(container, stream)
         clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
         known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
@@ -109,8 +148,8 @@ def probe(path: Path) -> Source:
             rate=_rate(stream),
             clock=clock,
             start=known[0],
-            end=_end(container, stream, known[0]),
-            keyframes=_keyframes(marks, known[0]),
+            end=_end(container, stream, known),
+            keyframes=_keyframes(path, known[0]),
             pixel_aspect=_exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             has_audio=bool(container.streams.audio),
@@ -121,10 +160,12 @@ def _sample(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[
     """Timestamps of the first frames, and the rotation of the first one."""
     stamps: list[tuple[int | None, int | None]] = []
     rotation = 0
-    for packet in container.demux(stream):
+    for packet in chain(packets_of(container, stream), [None]):
         try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            if not is_damage(error):
+                raise
             continue
         if frames and not stamps:
             rotation = round(frames[0].rotation / _QUARTER) * _QUARTER % 360
@@ -152,30 +193,29 @@ def _exact(ratio: Any) -> Fraction:
     return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)
 
 
-def _end(container: InputContainer, stream: VideoStream, start: int) -> int:
+def _end(container: InputContainer, stream: VideoStream, known: Sequence[int]) -> int:
     """Where the picture ends: as the file says, else by reading through it without decoding."""
     assert stream.time_base is not None
     if stream.duration:
-        return max(start, (stream.start_time or 0) + stream.duration)
+        return max(known[0], (stream.start_time or 0) + stream.duration)
     if container.duration:
         first = container.start_time or 0
-        return max(start, int(Fraction(first + container.duration, av.time_base) / stream.time_base))
-    container.seek(0)
-    moments = (packet.pts if packet.pts is not None else packet.dts for packet in container.demux(stream))
-    return max((moment for moment in moments if moment is not None), default=start)
+        return max(known[0], int(Fraction(first + container.duration, av.time_base) / stream.time_base))
+    # The first packets, which gave the known moments, have been read already.
+    moments = (packet.pts if packet.pts is not None else packet.dts for packet in packets_of(container, stream))
+    return max((moment for moment in moments if moment is not None), default=max(known))
 
 
-def _index(container: InputContainer, stream: VideoStream) -> list[int]:
-    """Keyframes in the index that the file itself has. Matroska's is read only when somebody seeks.
+def _keyframes(path: Path, start: int) -> tuple[int, ...]:
+    """Keyframes by the index that the file itself has. Matroska's is read only when somebody seeks.
 
-    Asked before any packet is read: from then on some formats list what they happened to pass.
+    The file is opened anew, because some formats list what they happened to pass. The index counts in decoding time,
+    which runs ahead of presentation by the same span everywhere.
     """
-    if "matroska" in container.format.name:
-        container.seek(0)
-    return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
-
-
-def _keyframes(marks: Sequence[int], start: int) -> tuple[int, ...]:
-    """The index counts in decoding time, which runs ahead of presentation by the same span everywhere."""
+    with open_input(path) as container:
+        stream = picture_of(container, path.name)
+        if "matroska" in container.format.name and not seek(container, stream, start):
+            return ()
+        marks = [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
     ahead = max(0, start - marks[0]) if marks else 0
     return tuple(mark + ahead for mark in marks)

@@ -73,7 +73,7 @@ class App(click.Group):
             rows = []
             for name in section:
                 command = self.get_command(ctx, name)
-                rows.append((name, command.get_short_help_str(70) if command else ""))
+                rows.append((name, command.get_short_help_str(200) if command else ""))
             with formatter.section(title):
                 formatter.write_dl(rows, col_max=12)
 

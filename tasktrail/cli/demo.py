@@ -1,5 +1,7 @@
 """`tasktrail demo`: the main job on real input."""
 
+from pathlib import Path
+
 import click
 
 from .base import Command
@@ -8,11 +10,11 @@ from .base import Command
 @click.command(
     "demo",
     cls=Command,
-    examples=[("tasktrail demo", "needs about two minutes and writes into ./demo-output")],
+    examples=[("tasktrail demo", "takes about two minutes; its files stay in ./.demo")],
 )
-def command() -> int:
+@click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
+def command(work: Path | None) -> int:
     """Run every task type on real files, with a kill -9 in the middle of a transcode."""
     from ..demo import run
 
-    code: int = run()
-    return code
+    return run(work)

@@ -42,7 +42,8 @@ def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
     if as_json:
         click.echo(encode(problem(error, **more)), err=True)
     else:
-        about = "".join(f"{name.replace('_', ' ')} {value}: " for name, value in more.items() if value)
+        unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
+        about = "".join(f"{name} {value}: " for name, value in unsaid.items())
         where = f" (field: {error.field})" if error.field else ""
         click.echo(f"tasktrail: {plain(about + error.message)}{where}\n  {plain(error.advice)}", err=True)
     return exit_code(error)

@@ -123,6 +123,6 @@ def _refuse_broken_text(fields: dict[str, Any]) -> None:
 
     for name, value in fields.items():
         try:
-            repr(value).encode() if not isinstance(value, str) else value.encode()
+            msgspec.json.encode(value)
         except UnicodeEncodeError as error:
             raise InvalidValue(f"{name} is not valid UTF-8 text", field=name) from error

@@ -1,6 +1,7 @@
 """`tasktrail run`: one task to its end, with a progress bar, inside this process or through the running service."""
 
 import sys
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,7 +90,9 @@ def _find_or_create(tasks: "Tasks", wanted: "CreateTask", display: Display) -> i
 
 
 def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signals, *, embedded: bool) -> "Task | None":
-    """After the first signal: a second one within a moment cancels. The task if it has ended, else none."""
+    """After the first Ctrl-C: a second one within a moment cancels. The task if it has ended, else none."""
+    if signals.last == SIGTERM:
+        return None
     what = "interrupting" if embedded else "no longer watching"
     display.say(f"{what} task {task_id}; Ctrl-C again cancels it")
     if signals.next(SECOND_CTRL_C) is None:

@@ -121,12 +121,12 @@ class Doors:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
-        from ..events.clock import SystemClock
-        from ..handlers.registry import Registry
-        from ..reading import FileReading
+        from ..events.sqlite_log import LogReader
+        from ..projections.verify import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
-        return FileReading(_with_log(session), Registry(), SystemClock()).verify(progress)
+        paths = _with_log(session)
+        return verify(LogReader(paths.log), paths.views if paths.views.exists() else None, progress)
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""

@@ -13,6 +13,8 @@ class Signals:
         # A SimpleQueue may be put to from a signal handler that interrupts its own `get`; an Event may not.
         self._queue: SimpleQueue[int] = SimpleQueue()
         self._before: dict[int, Any] = {}
+        self.last: int | None = None
+        """The signal that `next` answered last."""
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -31,6 +33,7 @@ class Signals:
     def next(self, timeout: float = 0.0) -> int | None:
         """The number of the signal that came, waiting up to `timeout` seconds for one; or none."""
         try:
-            return self._queue.get(block=timeout > 0, timeout=timeout or None)
+            self.last = self._queue.get(block=timeout > 0, timeout=timeout or None)
         except Empty:
             return None
+        return self.last

@@ -20,7 +20,7 @@ from ..surface import Tasks
 from .failing import DONE, encode, exit_code, problem
 from .fields import absolute, me
 
-AT_ONCE = 500
+AT_ONCE = 1000
 """Commands in one go, at most."""
 _CHUNK = 256 * 1024
 
@@ -96,7 +96,8 @@ def _decode(line: bytes, actor: str) -> TaskCommand | TasktrailError:
             path = getattr(command, field)
             if path and not path.startswith("/"):
                 changes[field] = absolute(path)
-    return replace(command, **changes) if changes else command
+    completed: TaskCommand = replace(command, **changes) if changes else command
+    return completed
 
 
 def _answers(tasks: Tasks, items: Sequence[Item]) -> list[Accepted | TasktrailError]:

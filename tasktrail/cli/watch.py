@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ..events.errors import ServiceUnreachable
-from ..projections import TaskFilters
 from .base import Command, pass_session
 from .display import ENDED, Display, Lines, display_on
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -78,6 +77,8 @@ class Watch:
 
     def _look_at_all(self) -> set[int]:
         """Show the oldest unfinished tasks; answers their ids."""
+        from ..projections import TaskFilters
+
         filters = TaskFilters(status=_UNFINISHED, sort="id", limit=_AT_ONCE)
         page = self._glance.ask(lambda: self._reading.list_tasks(filters))
         for task in page[0] if page else ():

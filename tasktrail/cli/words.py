@@ -18,7 +18,9 @@ def moment(at: datetime | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As a person would say it: 0.4 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
+    """As a person would say it: 0.42 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
+    if seconds < 10:  # noqa: PLR2004 - the second digit says nothing beyond
+        return f"{seconds:.2f} s"
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -42,8 +44,8 @@ def size(count: float) -> str:
 
 
 def percent(progress: float) -> str:
-    """With one digit; 100 without."""
-    return f"{progress:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
+    """With one digit, rounded down so that 100 % means all of it."""
+    return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
 class Moment(click.ParamType[datetime]):
@@ -64,18 +66,18 @@ class Moment(click.ParamType[datetime]):
         return at
 
 
-class Point(Moment):
+class Point(click.ParamType[int | datetime]):
     """A position of the log, or a time."""
 
     name = "position|time"
 
-    def convert(  # type: ignore[override] - a wider answer than a plain time's
+    def convert(
         self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | datetime:
         """Digits are a position."""
         if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
             return int(value)
-        return super().convert(value, param, ctx)
+        return Moment().convert(value, param, ctx)
 
 
 class Ids(click.ParamType[tuple[int, ...]]):

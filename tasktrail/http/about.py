@@ -1,7 +1,6 @@
 """Routes about the service: numbers, types, checks, and whether it is there."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from litestar import get
@@ -9,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 
 from ..events.errors import NotReady
-from ..projections import Stats
+from ..projections import Stats, Verification
 from ..surface import TypeInfo
 from .desk import Desk
 from .parameters import MinPosition
@@ -41,10 +40,10 @@ async def get_types(desk: NamedDependency[Desk]) -> list[TypeInfo]:
 
 
 @get("/v1/verify")
-async def verify(desk: NamedDependency[Desk]) -> Any:
+async def verify(desk: NamedDependency[Desk]) -> Verification:
     """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
 
-    def verifying() -> Any:
+    def verifying() -> Verification:
         if not desk.verifying.acquire(blocking=False):
             raise NotReady("Another check is running", remedy="Wait until it is done.")
         try:

@@ -8,17 +8,17 @@ from . import about, commands, history, tasks
 from .decode import MAX_BODY
 from .desk import Desk
 from .openapi import config
-from .parameters import known_only
+from .parameters import known_only, possible_task
 from .problems import HANDLERS
 
 
 def build_app(desk: Desk) -> Litestar:
-    """An ASGI application that answers from `desk`. Whoever runs it closes the desk, so that streams end first."""
+    """An ASGI application that answers from `desk`. Whoever runs it closes the desk."""
     return Litestar(
         route_handlers=[*commands.ROUTES, *tasks.ROUTES, *history.ROUTES, *about.ROUTES],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers=HANDLERS,
-        guards=[known_only],
+        guards=[known_only, possible_task],
         openapi_config=config(__version__),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,

@@ -5,12 +5,13 @@ from typing import Any
 
 from litestar import Request, post
 from litestar.di import NamedDependency
+from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
 from ..events import Accepted, CancelTask, RetryTask, StartTask, TasktrailError
 from .decode import MAX_BODY, MAX_COMMAND, Item, decode_array, decode_command, decode_create, decode_on_task, is_array
 from .desk import Desk
-from .errors import WrongContentType
+from .errors import BadRequest, WrongContentType
 from .parameters import TaskId
 from .problems import problem
 
@@ -22,7 +23,10 @@ Json = Request[Any, Any, Any]
 
 async def _json(request: Json) -> bytes:
     """The body. Raises `WrongContentType` unless it is declared as JSON or empty."""
-    body = await request.body()
+    try:
+        body = await request.body()
+    except InternalServerException as error:  # Litestar's word for a client that hung up while it sent
+        raise BadRequest("The client hung up before the body was complete") from error
     declared = request.headers.get("content-type", "")
     kind = declared.partition(";")[0].strip().lower()
     if body and kind != "application/json":

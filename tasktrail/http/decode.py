@@ -104,8 +104,8 @@ def refusal(error: Exception) -> TasktrailError:
         return Malformed("The JSON is nested too deeply")
     if isinstance(error, UnicodeError):
         return Malformed("The body is not valid UTF-8")
-    text, _, where = str(error).partition(" - at `$")
-    field = where.rstrip("`").lstrip(".")
+    text, _, where = str(error).partition(" - at `")
+    field = where.removeprefix("key` in `").removeprefix("$").lstrip(".").rstrip("`")
     if field == "command":
         return Malformed(f"{text}; the commands are {', '.join(KNOWN)}", field="command")
     if named := _NAMED.search(text):

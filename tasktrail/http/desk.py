@@ -101,7 +101,7 @@ class Desk:
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
     def close(self) -> None:
-        """End the streams and let no more thread begin."""
+        """Let no more thread begin. Comes last: what is under way needs them to end well."""
         self.feed.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -25,6 +25,8 @@ BATCH = 500
 _LOOK = 0.25
 """Seconds after which the reading thread looks whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
+_LINE_ENDS = "\x85\u2028\u2029"
+"""Control characters are escaped anyway."""
 
 log = structlog.get_logger("tasktrail.http")
 
@@ -38,8 +40,12 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 def line(record: Recorded) -> Line:
-    """The record, encoded."""
-    return Line(record.position, record.task_id, _ENCODER.encode(record.flat()))
+    """The record, encoded. Nothing in it looks like the end of a line, not even to a reader who knows Unicode's."""
+    json = _ENCODER.encode(record.flat())
+    if not json.isascii():
+        for character in _LINE_ENDS:
+            json = json.replace(character.encode(), b"\\u%04x" % ord(character))
+    return Line(record.position, record.task_id, json)
 
 
 class Feed:

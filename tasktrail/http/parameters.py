@@ -1,16 +1,15 @@
 """Parameters of addresses: the shared kinds, and a guard against misspelt ones."""
 
-from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias
 
-import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
 from ..events import TasktrailError
-from ..events.errors import InvalidValue, Malformed
+from ..events.errors import Malformed, UnknownTask
+from ..projections.as_of import parse_point
 from ..surface import Point
 
 _MAX = 2**53
@@ -25,18 +24,16 @@ AsOf: TypeAlias = Annotated[
 ]
 
 
-class _Moment(msgspec.Struct):
-    as_of: Annotated[int, msgspec.Meta(ge=0, le=_MAX)] | Annotated[datetime, msgspec.Meta(tz=True)]
-
-
 def point(text: str | None) -> Point | None:
     """The moment that `as_of` names. Raises `InvalidValue`."""
-    if not text:
-        return None
-    try:
-        return msgspec.convert({"as_of": unescaped(text)}, _Moment, strict=False).as_of
-    except msgspec.ValidationError as error:
-        raise InvalidValue(f"as_of: {text!r} is neither a position nor a time with zone", field="as_of") from error
+    return parse_point(unescaped(text)) if text else None
+
+
+def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """Refuse a task's number that no database could hold before one is asked."""
+    task_id = connection.path_params.get("task_id")
+    if task_id is not None and not 1 <= task_id <= _MAX:
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
 
 
 def unescaped(moment: str) -> str:

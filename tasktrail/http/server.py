@@ -119,7 +119,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Streams end first; a connection that still holds on after the grace is cut off."""
-        self._desk.close()
+        self._desk.feed.close()
         cutting = asyncio.create_task(self._cut_off())
         await super().shutdown(sockets)
         cutting.cancel()

@@ -34,6 +34,8 @@ class Clip(NamedTuple):
     """Leave frames out, in a pattern that makes the rate vary."""
     rotation: int = 0
     pixel_format: str = "yuv420p"
+    container: Mapping[str, str] = MappingProxyType({})
+    """Options of the container."""
 
 
 class Seen(NamedTuple):
@@ -59,7 +61,7 @@ def _pictures(clip: Clip) -> list[VideoFrame]:
 
 def make_clip(path: Path, clip: Clip) -> Path:
     """Write a source with a moving test picture and a 440 Hz tone."""
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", options=dict(clip.container)) as output:
         picture = output.add_stream(clip.codec, rate=RATE, options=dict(clip.options))
         assert isinstance(picture, VideoStream)
         picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, clip.pixel_format

@@ -197,13 +197,18 @@ def test_what_is_not_an_image_is_rejected(thumbnail: Make, tmp_path: Path) -> No
         assert not context.output_part.exists()
 
 
-def test_a_damaged_picture_is_rejected(thumbnail: Make, tmp_path: Path) -> None:
-    two_halves().save(tmp_path / "whole.png")
-    content = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
-    outcome, _ = thumbnail(tmp_path / "cut.png")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tif", ".bmp", ".avif"])
+def test_a_damaged_picture_is_rejected(thumbnail: Make, tmp_path: Path, suffix: str) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    Image.effect_noise((200, 100), 80).convert("RGB").save(whole)
+    content = whole.read_bytes()
+    (tmp_path / f"cut{suffix}").write_bytes(content[: len(content) // 2])
+    (tmp_path / f"holes{suffix}").write_bytes(content[:200] + bytes(400) + content[600:])
+    outcome, _ = thumbnail(tmp_path / f"cut{suffix}")
     assert isinstance(outcome, Rejected)
-    assert "damaged" in outcome.reason
+    assert f"cut{suffix}" in outcome.reason
+    outcome, _ = thumbnail(tmp_path / f"holes{suffix}")
+    assert isinstance(outcome, Finished | Rejected)
 
 
 def test_a_bomb_is_refused_from_its_header(thumbnail: Make, tmp_path: Path) -> None:

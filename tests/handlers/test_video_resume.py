@@ -30,6 +30,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "times that jump back": {"suffix": ".avi", "options": {"bf": "2", "g": "15"}, "audio": "mp3"},
     "mpeg-4 without index": {"suffix": ".ts", "codec": "mpeg4", "options": {"g": "60"}, "audio": "aac"},
     "mpeg-2": {"suffix": ".mpg", "codec": "mpeg2video", "options": {"bf": "2", "g": "40"}, "audio": "mp2"},
+    "neither index nor length": {"suffix": ".mkv", "options": BFRAMES, "container": {"live": "1"}},
     "flash": {"suffix": ".flv", "options": BFRAMES},
     "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
     "animation": {"suffix": ".gif", "codec": "gif", "audio": "", "pixel_format": "rgb8"},

@@ -29,7 +29,6 @@ def test_without_file_and_environment_everything_has_its_default(tmp_path: Path)
     config = load_config(tmp_path, environment={"HOME": "/root", "TASKTRAIL_DATA": "/data", "TASKTRAIL_TOKEN": "x"})
     assert config == Config()
     assert config.workers == usable_cpus()
-    assert config.work_root(tmp_path) == tmp_path / "tmp"
 
 
 def test_the_file_is_read_with_units_and_tables(tmp_path: Path) -> None:
@@ -44,7 +43,7 @@ def test_the_file_is_read_with_units_and_tables(tmp_path: Path) -> None:
     assert config.cleanup_after == 7200.0
     assert (config.max_cpu, config.handlers, config.input_roots) == (80.0, ("mine.video",), ("/srv/in",))
     assert config.smtp == Smtp(host="mail.example.org", sender="a@example.org", starttls=False)
-    assert config.work_root(tmp_path) == Path("/scratch")
+    assert config.temp_dir == "/scratch"
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One real service with its HTTP server for all tests here, and ways to talk to it."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -92,6 +93,15 @@ def wish(picture: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return fields
 
 
+_numbers = itertools.count(1_000_000)
+
+
+@pytest.fixture
+def document() -> int:
+    """A document that no other test knows."""
+    return next(_numbers)
+
+
 @pytest.fixture
 def many(wish: Callable[..., dict[str, Any]]) -> Callable[..., list[CreateTask]]:
     """Many commands of the usual kind."""
@@ -102,48 +112,59 @@ def many(wish: Callable[..., dict[str, Any]]) -> Callable[..., list[CreateTask]]
     return commands
 
 
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], bool]:
+    """Whether a condition comes true within five seconds."""
+
+    def holds(condition: Callable[[], bool]) -> bool:
+        pause = threading.Event()
+        return any(condition() or pause.wait(0.01) for _ in range(500))
+
+    return holds
+
+
 class Proxy:
-    """Passes bytes between a client and a server, and cuts the connection before an answer as often as it is told."""
+    """Passes bytes between clients and a server, and cuts a connection instead of answering as often as it is told."""
 
     def __init__(self, address: str) -> None:
         url = httpx.URL(address)
         self._target = (url.host, url.port or 0)
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.cuts = 0
-        self.requests = 0
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        self.answers = 0
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
-                with connection, suppress(OSError):
-                    self._pass_on(connection)
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._open += [client, server]
+                threading.Thread(target=self._pump, args=(client, server, self._ask), daemon=True).start()
+                threading.Thread(target=self._pump, args=(server, client, self._answer), daemon=True).start()
 
-    def _pass_on(self, connection: socket.socket) -> None:
-        with socket.create_connection(self._target) as target:
-            while request := connection.recv(1 << 20):
-                self.requests += 1
-                target.sendall(request)
-                answer = target.recv(1 << 20)
-                if self.cuts:
-                    self.cuts -= 1
-                    return
-                while answer:
-                    connection.sendall(answer)
-                    target.settimeout(0.2)
-                    try:
-                        answer = target.recv(1 << 20)
-                    except TimeoutError:
-                        answer = b""
-                target.settimeout(None)
+    def _pump(self, source: socket.socket, sink: socket.socket, may_pass: Callable[[], bool]) -> None:
+        with suppress(OSError):
+            while (part := source.recv(1 << 20)) and may_pass():
+                sink.sendall(part)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _ask(self) -> bool:
+        return True
+
+    def _answer(self) -> bool:
+        self.answers += 1
+        self.cuts -= 1
+        return self.cuts < 0
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(5)
+        for one in (self._listener, *self._open):
+            one.close()
 
 
 @pytest.fixture

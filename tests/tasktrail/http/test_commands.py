@@ -15,11 +15,13 @@ Wish = Callable[..., dict[str, Any]]
 PROBLEM = {"type", "title", "status", "detail", "code", "field", "remedy"}
 
 
-def assert_problem(answer: httpx.Response, status: int, code: str, field: str = "") -> dict[str, Any]:
+def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None = "") -> dict[str, Any]:
+    """`field` None: whichever."""
     assert answer.headers["content-type"] == "application/problem+json"
     told: dict[str, Any] = answer.json()
     assert told.keys() == PROBLEM
-    assert (answer.status_code, told["status"], told["code"], told["field"]) == (status, status, code, field)
+    assert (answer.status_code, told["status"], told["code"]) == (status, status, code)
+    assert field in (None, told["field"])
     assert told["detail"]
     assert told["remedy"]
     return told
@@ -73,11 +75,7 @@ def test_a_held_task_is_released_by_start(web: httpx.Client, wish: Wish) -> None
         (b"[1", "malformed", ""),
         (b"[" * 100_000, "malformed", ""),
         (b'{"a":' * 100_000, "malformed", ""),
-        (
-            b'{"command":"create_task","type":"x","options":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
-            "malformed",
-            "",
-        ),
+        (b'{"command":"create_task","type":"x","options":' + b'{"a":' * 100_000, "malformed", ""),
         (b'{"command":"create_task","type":"\xff\xfe"}', "malformed", ""),
         (b'{"command":"create_task","type":"a\x00b"}', "malformed", ""),
         (b'{"command":"create_task","type":"x","options":{"a":NaN}}', "malformed", ""),
@@ -88,16 +86,12 @@ def test_a_held_task_is_released_by_start(web: httpx.Client, wish: Wish) -> None
         (b'{"command":"create_task","type":"x","priority":11}', "invalid_value", "priority"),
         (b'{"command":"create_task","type":"x","priority":"1"}', "invalid_value", "priority"),
         (b'{"command":"create_task","type":"x","depends_on":[1,0]}', "invalid_value", "depends_on[1]"),
-        (
-            b'{"command":"create_task","type":"x","scheduled_for":"2026-01-01T00:00:00"}',
-            "invalid_value",
-            "scheduled_for",
-        ),
+        (b'{"command":"create_task","type":"x","scheduled_for":"2026-01-01"}', "invalid_value", "scheduled_for"),
         (b'{"command":"create_task","type":"nothing"}', "unknown_type", "type"),
     ],
     ids=lambda value: str(value[:40]) if isinstance(value, bytes) else None,
 )
-def test_what_cannot_be_a_command_is_refused(web: httpx.Client, body: bytes, code: str, field: str) -> None:
+def test_what_cannot_be_a_command_is_refused(web: httpx.Client, body: bytes, code: str, field: str | None) -> None:
     assert_problem(web.post("/v1/commands", content=body), 400, code, field)
 
 
@@ -119,12 +113,11 @@ def test_what_cannot_be_a_command_is_refused(web: httpx.Client, body: bytes, cod
     ids=str,
 )
 def test_a_command_that_asks_for_the_impossible_is_refused(
-    web: httpx.Client, wish: Wish, changes: dict[str, Any], status: int, code: str, field: str | None
+    web: httpx.Client, wish: Wish, document: int, changes: dict[str, Any], status: int, code: str, field: str | None
 ) -> None:
-    before = web.get("/v1/stats").json()["total"]
-    answer = web.post("/v1/tasks", json=wish(**changes))
-    assert_problem(answer, status, code, answer.json()["field"] if field is None else field)
-    assert web.get("/v1/stats").json()["total"] == before
+    answer = web.post("/v1/tasks", json=wish(document_id=document, **changes))
+    assert_problem(answer, status, code, field)
+    assert web.get("/v1/tasks", params={"document_id": document}).json()["total"] == 0
 
 
 def test_refusals_of_unknown_commands_name_the_known_ones(web: httpx.Client) -> None:
@@ -135,9 +128,7 @@ def test_refusals_of_unknown_commands_name_the_known_ones(web: httpx.Client) -> 
 @pytest.mark.parametrize("task_id", [0, -1, 999_999_999, 2**63, 10**30])
 @pytest.mark.parametrize("verb", ["start", "cancel", "retry"])
 def test_commands_on_tasks_that_do_not_exist_are_refused(web: httpx.Client, task_id: int, verb: str) -> None:
-    answer = web.post(f"/v1/tasks/{task_id}/{verb}")
-    assert answer.status_code in (400, 404)
-    assert answer.json()["code"] in ("unknown_task", "invalid_value")
+    assert_problem(web.post(f"/v1/tasks/{task_id}/{verb}"), 404, "unknown_task", None)
 
 
 def test_a_body_may_not_name_another_task_than_the_path(web: httpx.Client) -> None:

@@ -1,0 +1,39 @@
+"""Takes a notice to its receiver by the way that its channel names."""
+
+from datetime import datetime
+from functools import lru_cache
+
+from ...projections.outbox import Channel, Notice
+from .endpoint import EndpointRefused, host_and_port, parse_endpoint
+from .lifeline import Lifeline
+from .mail import MailSender
+from .result import Result
+from .webhook import WebhookSender
+
+
+class Courier:
+    """One object for all threads."""
+
+    def __init__(self, webhooks: WebhookSender, mail: MailSender) -> None:
+        self._webhooks = webhooks
+        self._mail = mail
+
+    def deliver(self, notice: Notice, lifeline: Lifeline, now: datetime) -> Result:
+        """Try once, and say what came of it."""
+        match notice.channel:
+            case "webhook" | "callback":
+                return self._webhooks.send(notice, lifeline, now)
+            case "email":
+                return self._mail.send(notice, lifeline)
+
+
+@lru_cache(maxsize=4096)
+def endpoint_of(channel: Channel, target: str) -> str:
+    """Whose patience a delivery takes: the web server behind the address, or the one mail server."""
+    if channel == "email":
+        return "mail"
+    try:
+        host, port = host_and_port(parse_endpoint(target))
+    except EndpointRefused:
+        return "refused"
+    return f"{host}:{port}"

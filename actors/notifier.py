@@ -1,0 +1,164 @@
+"""The Notifier: sends what the outbox says is due, and reports each try to the Scheduler, who has it recorded.
+
+Only the record counts. A service that dies between sending and recording sends again after its start, under the same
+id, so that the receiver can tell.
+"""
+
+import contextlib
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+import pykka
+
+from ..events import EventLog, Recorded, TaskState
+from ..events.clock import Clock
+from ..events.sqlite_log import LogReader
+from ..events.state import fold
+from ..projections.outbox import Notice, Outbox
+from .alarm import Alarm
+from .base import Actor, log
+from .core.messages import Delivered, Tick
+from .delivery.dispatcher import AT_ONCE, Dispatcher
+from .delivery.lifeline import Lifeline
+from .delivery.result import Result
+from .feed import Feed
+from .messages import WAKE, Wake
+
+Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
+
+DELIVER_WITHIN = 20.0
+"""Seconds after which a delivery is cut off, however far it is."""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """From a sending thread: what came of a delivery."""
+
+    notice: Notice
+    result: Result
+
+
+class Notifier(Actor):
+    """A few threads send; this actor decides what and when.
+
+    Args:
+        feed: what is committed.
+        open_log: called in this actor's thread; the outbox is folded from it at every start.
+        deliver: sends one notice, in a thread of its own; see `Courier.deliver`.
+        report: gets every try; called in this actor's thread.
+        clock: for what is due.
+    """
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        open_log: Callable[[], EventLog | LogReader],
+        deliver: Deliver,
+        report: Callable[[Delivered], None],
+        clock: Clock,
+        within: float = DELIVER_WITHIN,
+    ) -> None:
+        super().__init__()
+        self._feed = feed
+        self._open_log = open_log
+        self._deliver = deliver
+        self._report = report
+        self._clock = clock
+        self._within = within
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="notice")
+        self._lifelines: set[Lifeline] = set()
+        self._lifelines_lock = threading.Lock()
+        self._stopping = False
+
+    def on_start(self) -> None:
+        """Fold the outbox from the log and send what is due."""
+        self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
+        self._log = self._open_log()
+        self._dispatcher = Dispatcher(Outbox(self._recall))
+        self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
+        self._dispatcher.apply(self._log.read())
+        self._send_due()
+
+    def on_stop(self) -> None:
+        """Cut what is under way: it is not recorded and will be sent again."""
+        self._alarm.close()
+        with self._lifelines_lock:
+            self._stopping = True
+            under_way = list(self._lifelines)
+        for lifeline in under_way:
+            lifeline.end()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._log.close()
+
+    def settle(self) -> None:
+        """A ping is answered when all that was committed is folded."""
+        self.receive(WAKE)
+
+    def receive(self, message: Any) -> None:
+        """Follow the log, take results back, and send what can be sent."""
+        match message:
+            case Wake():
+                if not self._follow(self._feed.take()):
+                    return
+            case Finished():
+                self._take_back(message)
+            case Tick():
+                for attempt in self._dispatcher.unconfirmed(self._clock.now()):
+                    self._report(Delivered(attempt))
+        self._send_due()
+
+    def _follow(self, records: list[Recorded]) -> bool:
+        """Fold what was committed; whether any of it matters here."""
+        if records and records[0].position > self._dispatcher.position + 1:
+            return self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
+        return self._dispatcher.apply(records)
+
+    def _take_back(self, finished: Finished) -> None:
+        jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
+        attempt = self._dispatcher.done(finished.notice, finished.result, self._clock.now(), jitter)
+        if not attempt.ok:
+            log.warning(
+                "a notice was not delivered",
+                task_id=attempt.task_id,
+                channel=attempt.channel,
+                detail=attempt.detail,
+                next_at=None if attempt.next_at is None else attempt.next_at.isoformat(),
+            )
+        self._report(Delivered(attempt))
+
+    def _send_due(self) -> None:
+        now = self._clock.now()
+        for notice in self._dispatcher.take(now):
+            self._threads.submit(self._send, notice)
+        self._alarm.set(self._dispatcher.wake_at(now))
+
+    def _send(self, notice: Notice) -> None:
+        """Runs in a sending thread. Whatever happens, the notice comes back."""
+        lifeline = Lifeline(self._within)
+        with self._lifelines_lock:
+            if self._stopping:
+                return
+            self._lifelines.add(lifeline)
+        try:
+            with lifeline:
+                result = self._deliver(notice, lifeline, self._clock.now())
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the notice
+            log.exception("a delivery broke", notice_id=notice.notice_id)
+            result = Result(ok=False, detail=f"internal error: {type(error).__name__}")
+        finally:
+            with self._lifelines_lock:
+                self._lifelines.discard(lifeline)
+        self._tell_self(Finished(notice, result))
+
+    def _tell_self(self, message: Any) -> None:
+        with contextlib.suppress(pykka.ActorDeadError):  # stopped meanwhile: the next start folds and sends again
+            self.actor_ref.tell(message)
+
+    def _recall(self, task_id: int, position: int) -> TaskState | None:
+        records = self._log.read_task(task_id)
+        return fold(task_id, ((record.event, record.recorded_at) for record in records if record.position < position))  # type: ignore[misc]  # a task's records hold task events

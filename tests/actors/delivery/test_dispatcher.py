@@ -1,0 +1,190 @@
+"""Which notice goes when: one at a time to an endpoint, never twice, and only the log's word counts."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tasktrail.actors.delivery.courier import endpoint_of
+from tasktrail.actors.delivery.dispatcher import AT_ONCE, CONFIRM_WITHIN, LOOK_AGAIN, Dispatcher
+from tasktrail.actors.delivery.result import Result
+from tasktrail.events import Cancelled, Created, Event, Fact
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.projections.outbox import Notice, Outbox
+
+START = datetime(2026, 11, 24, tzinfo=UTC)
+OK = Result(ok=True, detail="HTTP 204")
+FAILED = Result(ok=False, detail="HTTP 500")
+GONE = Result(ok=False, detail="HTTP 410", retryable=False, disabled=True)
+
+
+def after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+class Desk:
+    """A dispatcher and the log that it follows."""
+
+    def __init__(self, *targets: str, log: MemoryEventLog | None = None) -> None:
+        self.log = log or MemoryEventLog()
+        self.dispatcher = Dispatcher(Outbox(lambda _task, _position: None))
+        self.dispatcher.apply(self.log.read())
+        for target in targets:
+            self.cancelled_task(target)
+
+    def record(self, task_id: int, *events: Event, at: datetime = START) -> bool:
+        version = len(self.log.read_task(task_id))
+        facts = [
+            Fact(task_id, version + number, event, at, life=min(1, task_id)) for number, event in enumerate(events, 1)
+        ]
+        return self.dispatcher.apply(self.log.append(facts, expected=self.log.head().position))
+
+    def cancelled_task(self, target: str) -> None:
+        """A task whose end is told to `target`."""
+        task_id = 1 + max((record.task_id for record in self.log.read()), default=0)
+        self.record(task_id, Created(type="noop", callback_url=target), Cancelled())
+
+    def finish(self, notice: Notice, result: Result, seconds: float) -> DeliveryAttempted:
+        return self.dispatcher.done(notice, result, after(seconds), 0.0)
+
+    def take(self, seconds: float) -> list[Notice]:
+        return self.dispatcher.take(after(seconds))
+
+
+def tasks(notices: Sequence[Notice]) -> list[int]:
+    return [notice.task_id for notice in notices]
+
+
+def test_a_due_notice_is_handed_out_once() -> None:
+    desk = Desk("https://a.test/")
+    assert tasks(desk.take(0)) == [1]
+    assert desk.take(1) == []
+
+
+def test_a_delivered_notice_waits_for_its_record_and_is_then_over() -> None:
+    desk = Desk("https://a.test/")
+    attempt = desk.finish(desk.take(0)[0], OK, 1)
+    assert (attempt.ok, attempt.final, attempt.next_at, attempt.channel) == (True, True, None, "callback")
+    assert desk.take(1) == []
+    assert desk.record(0, attempt)
+    assert desk.take(1000) == []
+    assert desk.dispatcher.wake_at(after(1000)) is None
+
+
+def test_a_failed_notice_comes_back_when_the_record_says() -> None:
+    desk = Desk("https://a.test/")
+    first = desk.take(0)[0]
+    attempt = desk.finish(first, FAILED, 1)
+    assert (attempt.ok, attempt.final, attempt.next_at) == (False, False, after(6))
+    desk.record(0, attempt, at=after(1))
+    assert desk.take(5.9) == []
+    assert desk.dispatcher.wake_at(after(2)) == after(6)
+    (second,) = desk.take(6)
+    assert (second.notice_id, second.tries) == (first.notice_id, 1)
+    assert desk.finish(second, FAILED, 6).next_at == after(306)
+
+
+def test_a_receiver_that_is_gone_is_final() -> None:
+    desk = Desk("https://a.test/")
+    attempt = desk.finish(desk.take(0)[0], GONE, 1)
+    assert (attempt.ok, attempt.final) == (False, True)
+    desk.record(0, attempt)
+    assert desk.take(10**6) == []
+
+
+def test_after_ten_tries_it_is_given_up() -> None:
+    desk = Desk("https://a.test/")
+    moment, attempts = START, []
+    while notices := desk.dispatcher.take(moment):
+        attempts.append(desk.dispatcher.done(notices[0], FAILED, moment, 1.0))
+        desk.record(0, attempts[-1], at=moment)
+        moment = attempts[-1].next_at or moment + timedelta(days=9)
+    assert len(attempts) == 10
+    assert [attempt.final for attempt in attempts] == [False] * 9 + [True]
+
+
+def test_an_endpoint_gets_one_notice_at_a_time() -> None:
+    desk = Desk("https://a.test/1", "https://a.test:443/2", "https://b.test/")
+    first = desk.take(0)
+    assert tasks(first) == [1, 3]
+    desk.finish(first[0], OK, 1)
+    assert tasks(desk.take(1)) == [2]
+
+
+def test_no_more_are_under_way_than_allowed() -> None:
+    desk = Desk(*(f"https://{name}.test/" for name in "abcdef"))
+    first = desk.take(0)
+    assert len(first) == AT_ONCE
+    desk.finish(first[0], OK, 1)
+    assert len(desk.take(1)) == 1
+
+
+def test_a_failing_endpoint_rests_longer_and_longer_while_others_go_on() -> None:
+    desk = Desk("https://dead.test/1", "https://dead.test/2", "https://dead.test/3", "https://live.test/")
+    (dead, live) = desk.take(0)
+    desk.finish(dead, FAILED, 0)
+    assert desk.take(4.9) == []
+    (second,) = desk.take(5)
+    desk.finish(second, FAILED, 5)
+    desk.finish(live, OK, 5)
+    assert desk.take(14.9) == []
+    assert tasks(desk.take(15)) == [3]
+
+
+def test_an_endpoint_that_answers_again_rests_no_more() -> None:
+    desk = Desk("https://a.test/1", "https://a.test/2", "https://a.test/3")
+    desk.finish(desk.take(0)[0], FAILED, 0)
+    desk.finish(desk.take(5)[0], OK, 5)
+    assert tasks(desk.take(5)) == [3]
+
+
+def test_a_hundred_notices_for_a_dead_endpoint_do_not_hide_another() -> None:
+    desk = Desk(*["https://dead.test/"] * 100, "https://live.test/")
+    assert tasks(desk.take(0)) == [1, 101]
+
+
+def test_a_report_that_does_not_come_back_is_told_again_but_not_sent_again() -> None:
+    desk = Desk("https://a.test/")
+    attempt = desk.finish(desk.take(0)[0], OK, 1)
+    late = 1 + CONFIRM_WITHIN.total_seconds()
+    assert desk.dispatcher.unconfirmed(after(late - 0.1)) == []
+    assert desk.dispatcher.unconfirmed(after(late)) == [attempt]
+    assert desk.dispatcher.unconfirmed(after(late + 1)) == []
+    assert desk.take(late) == []
+    desk.record(0, attempt)
+    assert desk.dispatcher.unconfirmed(after(10 * late)) == []
+
+
+def test_a_new_dispatcher_sends_again_under_the_same_id_what_was_not_recorded() -> None:
+    desk = Desk("https://a.test/", "https://b.test/")
+    first = desk.take(0)
+    desk.record(0, desk.finish(first[0], OK, 1))
+    desk.finish(first[1], OK, 1)
+    after_restart = Desk(log=desk.log)
+    assert [notice.notice_id for notice in after_restart.take(2)] == [first[1].notice_id]
+
+
+def test_what_is_due_but_must_wait_is_looked_at_again_soon() -> None:
+    desk = Desk("https://a.test/1", "https://a.test/2")
+    desk.take(0)
+    assert desk.dispatcher.wake_at(START) == START + LOOK_AGAIN
+
+
+def test_records_that_concern_no_notice_change_nothing() -> None:
+    desk = Desk()
+    assert not desk.record(1, Created(type="noop"), Cancelled())
+    assert desk.record(2, Created(type="noop", callback_url="https://a.test/"), Cancelled())
+
+
+@pytest.mark.parametrize(
+    ("channel", "target", "endpoint"),
+    [
+        ("webhook", "HTTPS://A.test/x", "a.test:443"),
+        ("callback", "http://a.test:81", "a.test:81"),
+        ("callback", "ftp://a.test", "refused"),
+        ("email", "a@b.org", "mail"),
+    ],
+)
+def test_the_endpoint_is_who_has_to_bear_it(channel: str, target: str, endpoint: str) -> None:
+    assert endpoint_of(channel, target) == endpoint

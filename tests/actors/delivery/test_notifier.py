@@ -1,0 +1,281 @@
+"""The Notifier with a real Scheduler, a real receiver, and deliveries that are held back by hand."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pykka
+import pytest
+
+from tasktrail.actors.base import PING, PONG
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.delivery.courier import Courier
+from tasktrail.actors.delivery.lifeline import Lifeline
+from tasktrail.actors.delivery.mail import MailSender
+from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.webhook import WebhookSender
+from tasktrail.actors.feed import Feed
+from tasktrail.actors.messages import WAKE, Committed, Ticket
+from tasktrail.actors.notifier import Notifier
+from tasktrail.actors.scheduler import Scheduler
+from tasktrail.actors.secret import Secret
+from tasktrail.events import Accepted, CancelTask, CreateTask, RetryTask, TaskCommand, TasktrailError
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.projections.outbox import Notice
+
+WITHIN = 20
+OK = Result(ok=True, detail="HTTP 204")
+FAILED = Result(ok=False, detail="HTTP 500")
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, some seconds on."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+class Deliveries:
+    """A delivery that waits for the test to say what comes of it."""
+
+    def __init__(self) -> None:
+        self.begun: queue.Queue[Notice] = queue.Queue()
+        self.results: queue.Queue[Result | Exception] = queue.Queue()
+
+    def __call__(self, notice: Notice, _lifeline: Lifeline, _now: datetime) -> Result:
+        self.begun.put(notice)
+        result = self.results.get(timeout=WITHIN)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def next(self) -> Notice:
+        return self.begun.get(timeout=WITHIN)
+
+
+class House:
+    """A Scheduler on a log in memory, and a Notifier that follows it."""
+
+    def __init__(self) -> None:
+        self.log = MemoryEventLog()
+        self.clock = ShiftedClock()
+        self.deliveries = Deliveries()
+        self.recorded = threading.Condition()
+        self.attempts: list[DeliveryAttempted] = []
+        self.lost: list[Committed] = []
+        self.deaf = False
+        self.notifier: Any = None
+        self.feed = Feed(self._ring, SystemClock(), "notifier", gather=timedelta())
+        self.scheduler = Scheduler.start(
+            open_log=lambda: self.log,
+            new_state=lambda: SchedulerState(Limits(), grace={"noop": 0.5}),
+            boot=lambda _log: Boot(version="1", epoch=1, pid=1, host="here"),
+            clock=self.clock,
+            order=lambda _orders: None,
+            publish=self._publish,
+            on_fatal=lambda _error: None,
+        )
+        assert self.scheduler.ask(PING, timeout=WITHIN) == PONG
+
+    def start_notifier(self, deliver: Any = None) -> None:
+        self.notifier = Notifier.start(
+            feed=self.feed,
+            open_log=lambda: self.log,
+            deliver=deliver or self.deliveries,
+            report=self._report,
+            clock=self.clock,
+        )
+        assert self.notifier.ask(PING, timeout=WITHIN) == PONG
+
+    def _report(self, delivered: Delivered) -> None:
+        self.scheduler.tell(delivered)
+
+    def _publish(self, message: Committed) -> None:
+        with self.recorded:
+            self.attempts += [one.event for one in message.records if isinstance(one.event, DeliveryAttempted)]
+            self.recorded.notify_all()
+        if self.deaf:
+            self.lost.append(message)
+        elif self.notifier is not None:
+            self.feed.put(message.records)
+
+    def _ring(self) -> None:
+        with contextlib.suppress(pykka.ActorDeadError):  # a test may stop it in between
+            if self.notifier is not None:
+                self.notifier.tell(WAKE)
+
+    def wait_for_attempts(self, count: int) -> list[DeliveryAttempted]:
+        with self.recorded:
+            assert self.recorded.wait_for(lambda: len(self.attempts) >= count, WITHIN)
+            return list(self.attempts)
+
+    def send(self, command: TaskCommand) -> Accepted:
+        answers: queue.Queue[Accepted | TasktrailError] = queue.Queue()
+        self.scheduler.tell(Submit(command, Intake(), Ticket(answers.put, "", b"", fresh=True)))
+        answer = answers.get(timeout=WITHIN)
+        assert isinstance(answer, Accepted)
+        return answer
+
+    def cancelled_task(self, **fields: Any) -> int:
+        """A task that ends at once, so that its end has to be told."""
+        task_id = self.send(CreateTask(type="noop", held=True, **fields)).task_id
+        self.send(CancelTask(task_id=task_id))
+        return task_id
+
+    def forward(self, seconds: float) -> None:
+        assert self.notifier.ask(PING, timeout=WITHIN) == PONG
+        self.clock.ahead += timedelta(seconds=seconds)
+        self.notifier.tell(Tick())
+
+    def stop(self) -> None:
+        for _ in range(10):
+            self.deliveries.results.put(OK)
+        if self.notifier is not None and self.notifier.is_alive():
+            self.notifier.stop(timeout=WITHIN)
+        self.scheduler.stop(timeout=WITHIN)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.stop()
+
+
+def test_the_end_of_a_task_is_told_and_the_log_says_so(house: House, receiver: Any) -> None:
+    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
+    house.start_notifier(courier.deliver)
+    task_id = house.cancelled_task(callback_url=receiver.url)
+    (attempt,) = house.wait_for_attempts(1)
+    assert (attempt.task_id, attempt.ok, attempt.final, attempt.channel) == (task_id, True, True, "callback")
+    assert receiver.requests[0][2]["webhook-id"] == attempt.notice_id
+
+
+def test_each_channel_gets_its_own_notice(house: House) -> None:
+    house.start_notifier()
+    house.deliveries.results.put(OK)
+    house.deliveries.results.put(OK)
+    house.deliveries.results.put(OK)
+    house.cancelled_task(callback_url="https://a.test/", notify_webhook="https://b.test/", notify_email="a@b.org")
+    attempts = house.wait_for_attempts(3)
+    assert {attempt.channel for attempt in attempts} == {"callback", "webhook", "email"}
+    assert len({attempt.notice_id for attempt in attempts}) == 3
+
+
+def test_a_failed_delivery_is_tried_again_under_the_same_id(house: House) -> None:
+    house.start_notifier()
+    house.cancelled_task(callback_url="https://a.test/")
+    house.deliveries.results.put(FAILED)
+    first = house.deliveries.next()
+    (failed,) = house.wait_for_attempts(1)
+    assert (failed.ok, failed.final, failed.detail) == (False, False, "HTTP 500")
+    assert failed.next_at is not None
+    house.forward(60)
+    house.deliveries.results.put(OK)
+    second = house.deliveries.next()
+    assert (second.notice_id, second.tries) == (first.notice_id, 1)
+    assert house.wait_for_attempts(2)[1].ok
+
+
+def test_a_slow_receiver_does_not_hold_up_another(house: House) -> None:
+    house.start_notifier()
+    slow = house.cancelled_task(callback_url="https://slow.test/")
+    assert house.deliveries.next().task_id == slow
+    quick = house.cancelled_task(callback_url="https://quick.test/")
+    assert house.deliveries.next().task_id == quick
+
+
+def test_after_a_restart_the_outbox_is_folded_from_the_log(house: House) -> None:
+    """The first Notifier sent one notice and stopped before its result was recorded: it is sent again."""
+    house.cancelled_task(callback_url="https://a.test/")
+    house.start_notifier()
+    first = house.deliveries.next()
+    house.notifier.stop(timeout=WITHIN)
+    house.deliveries.results.put(OK)
+    house.start_notifier()
+    second = house.deliveries.next()
+    assert second.notice_id == first.notice_id
+    house.deliveries.results.put(OK)
+    assert house.wait_for_attempts(1)[0].ok
+
+
+def test_commits_that_were_missed_are_read_from_the_log(house: House) -> None:
+    house.start_notifier()
+    house.deaf = True
+    missed = house.cancelled_task(callback_url="https://a.test/")
+    house.deaf = False
+    heard = house.cancelled_task(callback_url="https://b.test/")
+    assert len(house.lost) >= 2
+    assert {house.deliveries.next().task_id, house.deliveries.next().task_id} == {missed, heard}
+
+
+def test_a_delivery_that_breaks_is_reported_and_loses_nothing(house: House) -> None:
+    house.start_notifier()
+    house.cancelled_task(callback_url="https://a.test/")
+    house.deliveries.results.put(RuntimeError("canary: a fault of ours"))
+    (attempt,) = house.wait_for_attempts(1)
+    assert (attempt.ok, attempt.final, attempt.detail) == (False, False, "internal error: RuntimeError")
+
+
+def test_a_report_that_was_lost_is_told_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: queue.Queue[Delivered] = queue.Queue()
+    monkeypatch.setattr(house, "_report", told.put)
+    house.start_notifier()
+    house.cancelled_task(callback_url="https://a.test/")
+    house.deliveries.results.put(OK)
+    first = told.get(timeout=WITHIN)
+    house.forward(31)
+    assert told.get(timeout=WITHIN) == first
+    assert house.deliveries.begun.qsize() == 1
+
+
+def test_stopping_does_not_wait_for_a_receiver_that_hangs(house: House, receiver: Any) -> None:
+    called = threading.Event()
+
+    def hang(_handler: Any) -> None:
+        called.set()
+        receiver.released.wait()
+
+    receiver.answer = hang
+    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
+    before = set(threading.enumerate())
+    house.start_notifier(courier.deliver)
+    house.cancelled_task(callback_url=receiver.url)
+    assert called.wait(WITHIN)
+    house.notifier.stop(timeout=5)
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("notice"):
+            thread.join(timeout=5)
+            assert not thread.is_alive()
+    assert house.attempts == []
+
+
+def test_a_task_that_notifies_nobody_is_not_told_about(house: House) -> None:
+    house.start_notifier()
+    house.cancelled_task()
+    told = house.cancelled_task(callback_url="https://a.test/")
+    assert house.deliveries.next().task_id == told
+    assert house.deliveries.begun.empty()
+
+
+def test_a_second_life_is_told_under_a_new_id(house: House) -> None:
+    house.start_notifier()
+    task_id = house.cancelled_task(callback_url="https://a.test/")
+    house.deliveries.results.put(OK)
+    first = house.deliveries.next()
+    house.wait_for_attempts(1)
+    house.send(RetryTask(task_id=task_id, force=True))
+    house.send(CancelTask(task_id=task_id))
+    house.deliveries.results.put(OK)
+    second = house.deliveries.next()
+    assert second.notice_id != first.notice_id
+    assert (second.life, second.task["status"]) == (2, "cancelled")

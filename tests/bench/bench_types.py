@@ -1,0 +1,16 @@
+"""The task types that are measured: one that does nothing, one that says when it began."""
+
+import time
+
+from tasktrail.handlers import Finished, TaskContext, handler
+
+
+@handler("noop", needs_input=False, needs_output=False)
+def noop(_context: TaskContext[object]) -> None:
+    """Do nothing."""
+
+
+@handler("stamp", needs_input=False, needs_output=False)
+def stamp(_context: TaskContext[object]) -> Finished:
+    """Say when the handler's first line ran, on the clock that all processes of a machine share."""
+    return Finished(result={"began": time.clock_gettime(time.CLOCK_MONOTONIC)})

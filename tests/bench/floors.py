@@ -1,0 +1,65 @@
+"""What the hardware and SQLite allow when nothing else is in the way."""
+
+import queue
+import sqlite3
+import threading
+from pathlib import Path
+
+BLOB = b"x" * 120
+_INSERT = "INSERT INTO event (task, version, data) VALUES (?, ?, ?)"
+
+
+def raw_log(folder: Path) -> sqlite3.Connection:
+    """One table in WAL mode with synchronous FULL, as the log has."""
+    conn = sqlite3.connect(folder / "raw.db", isolation_level=None, check_same_thread=False)
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.execute("PRAGMA synchronous = FULL")
+    conn.execute("CREATE TABLE event (position INTEGER PRIMARY KEY, task INTEGER, version INTEGER, data BLOB)")
+    conn.execute("CREATE UNIQUE INDEX one ON event (task, version)")
+    return conn
+
+
+def one_by_one(conn: sqlite3.Connection, number: int) -> None:
+    """One insert a commit."""
+    for task in range(number):
+        conn.execute(_INSERT, (task, 1, BLOB))
+
+
+def in_batches(conn: sqlite3.Connection, number: int, size: int) -> None:
+    """`size` inserts a commit."""
+    for start in range(0, number, size):
+        conn.execute("BEGIN IMMEDIATE")
+        conn.executemany(_INSERT, [(task, 1, BLOB) for task in range(start, start + size)])
+        conn.execute("COMMIT")
+
+
+def many_callers(conn: sqlite3.Connection, callers: int, each: int) -> None:
+    """A writer thread commits whatever has queued up; each caller waits for its own commit."""
+    inbox: queue.SimpleQueue[tuple[int, threading.Lock] | None] = queue.SimpleQueue()
+
+    def write() -> None:
+        while (first := inbox.get()) is not None:
+            batch = [first]
+            while not inbox.empty() and (more := inbox.get()) is not None:
+                batch.append(more)
+            conn.execute("BEGIN IMMEDIATE")
+            conn.executemany(_INSERT, [(task, 1, BLOB) for task, _done in batch])
+            conn.execute("COMMIT")
+            for _task, done in batch:
+                done.release()
+
+    def call(number: int) -> None:
+        for index in range(each):
+            done = threading.Lock()
+            done.acquire()
+            inbox.put((number * each + index, done))
+            done.acquire()
+
+    writer = threading.Thread(target=write)
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
+    for thread in (writer, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    inbox.put(None)
+    writer.join()

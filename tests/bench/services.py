@@ -1,0 +1,26 @@
+"""A service to measure."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import SUPPORT
+
+from tasktrail.config import Config
+from tasktrail.service import TaskService
+
+
+@contextmanager
+def service(folder: Path, workers: int) -> Iterator[TaskService]:
+    """Open, with all workers ready; closed afterwards."""
+    os.environ["PYTHONPATH"] = str(SUPPORT)
+    if str(SUPPORT) not in sys.path:
+        sys.path.append(str(SUPPORT))
+    config = Config(workers=workers, handlers=("bench_types",))
+    with TaskService.open(folder, config=config) as tasks:
+        warm = [tasks.create_task(type="noop") for _ in range(workers * 2)]
+        for task_id in warm:
+            tasks.wait(task_id, timeout=60)
+        yield tasks

@@ -1,0 +1,193 @@
+"""What every `EventLog` promises, whatever it stores its records in."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Started
+from tasktrail.events.chain import GENESIS, link
+from tasktrail.events.errors import ConcurrencyError
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.rows import to_row
+from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.system_events import ServiceStopped
+from tasktrail.events.task_events import Failed
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    log = MemoryEventLog() if request.param == "memory" else SqliteEventLog(tmp_path / "log.db", now=NOW)
+    yield log
+    log.close()
+
+
+def created(task_id: int, version: int = 1) -> Fact:
+    return Fact(task_id, version, Created(type="noop"), NOW, "alice", "a reason", f"c{task_id}", "corr", "cause", 0, 1)
+
+
+def progressed(task_id: int, version: int) -> Fact:
+    return Fact(task_id, version, Progressed(progress=version), NOW, attempt=1, life=1)
+
+
+def test_a_new_log_is_empty(log: EventLog) -> None:
+    assert log.head().position == 0
+    assert log.head().hash == GENESIS
+    assert list(log.read()) == []
+    assert log.read_task(1) == []
+    assert log.answer("c1") is None
+
+
+def test_records_stand_at_the_positions_behind_the_head(log: EventLog) -> None:
+    first = log.append([created(1), created(2)], expected=0)
+    second = log.append([progressed(1, 2)], expected=2)
+    assert [record.position for record in first + second] == [1, 2, 3]
+    assert log.head().position == 3
+    assert log.head().hash == second[-1].hash
+
+
+def test_what_was_appended_is_read_back_whole(log: EventLog) -> None:
+    appended = log.append([created(1), progressed(1, 2)], expected=0)
+    assert list(log.read()) == appended
+    assert appended[0].actor == "alice"
+    assert appended[0].recorded_at == NOW
+
+
+def test_each_hash_covers_the_record_and_the_hash_before(log: EventLog) -> None:
+    previous = GENESIS
+    for record in log.append([created(1), created(2), progressed(2, 2)], expected=0):
+        previous = link(previous, to_row(record, record.position))
+        assert record.hash == previous
+
+
+def test_times_keep_their_moment_to_the_microsecond(log: EventLog) -> None:
+    at = datetime.fromisoformat("2026-01-31T13:00:00.123456+01:00")
+    log.append([Fact(1, 1, Created(type="noop", scheduled_for=at), at, life=1)], expected=0)
+    [record] = log.read()
+    assert record.recorded_at == at
+    assert isinstance(record.event, Created)
+    assert record.event.scheduled_for == at
+
+
+@pytest.mark.parametrize(("after", "limit", "positions"), [(0, None, [1, 2, 3, 4]), (2, None, [3, 4]), (1, 2, [2, 3])])
+def test_reading_starts_behind_a_position_and_ends_at_a_limit(
+    log: EventLog, after: int, limit: int | None, positions: list[int]
+) -> None:
+    log.append([created(task_id) for task_id in range(1, 5)], expected=0)
+    assert [record.position for record in log.read(after, limit)] == positions
+
+
+@pytest.mark.parametrize(("after", "limit"), [(4, None), (99, 5), (0, 0)])
+def test_reading_where_nothing_is_gives_nothing(log: EventLog, after: int, limit: int | None) -> None:
+    log.append([created(task_id) for task_id in range(1, 5)], expected=0)
+    assert list(log.read(after, limit)) == []
+
+
+def test_the_records_of_one_task_come_in_order_of_version(log: EventLog) -> None:
+    log.append([created(1), created(2), progressed(1, 2), progressed(2, 2), progressed(1, 3)], expected=0)
+    assert [(record.task_id, record.version) for record in log.read_task(1)] == [(1, 1), (1, 2), (1, 3)]
+    assert log.read_task(3) == []
+
+
+def test_facts_of_the_service_stand_under_task_0(log: EventLog) -> None:
+    log.append([Fact(0, 1, ServiceStopped(), NOW)], expected=0)
+    assert [type(record.event) for record in log.read_task(0)] == [ServiceStopped]
+
+
+@pytest.mark.parametrize("expected", [0, 2, 99])
+def test_an_append_that_expects_another_head_is_refused(log: EventLog, expected: int) -> None:
+    log.append([created(1)], expected=0)
+    with pytest.raises(ConcurrencyError) as refusal:
+        log.append([created(2)], expected=expected)
+    assert (refusal.value.current, refusal.value.expected) == (1, expected)
+    assert log.head().position == 1
+
+
+def test_a_version_is_taken_only_once(log: EventLog) -> None:
+    log.append([created(1)], expected=0)
+    with pytest.raises(ConcurrencyError):
+        log.append([created(1)], expected=1)
+    assert log.head().position == 1
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (Completed(), Cancelled()),
+        (Cancelled(), Failed(outcome="failed", error="x", final=True)),
+        (Failed(outcome="failed", error="x", final=True), Completed()),
+    ],
+)
+def test_a_life_ends_only_once(log: EventLog, ends: tuple[Completed, Cancelled]) -> None:
+    log.append([created(1), Fact(1, 2, Started(), NOW, attempt=1, life=1)], expected=0)
+    log.append([Fact(1, 3, ends[0], NOW, attempt=1, life=1)], expected=2)
+    with pytest.raises(ConcurrencyError):
+        log.append([Fact(1, 4, ends[1], NOW, attempt=1, life=1)], expected=3)
+    assert log.head().position == 3
+
+
+def test_a_life_ends_only_once_within_one_commit_too(log: EventLog) -> None:
+    ends = [Fact(1, version, Cancelled(), NOW, life=1) for version in (2, 3)]
+    with pytest.raises(ConcurrencyError):
+        log.append([created(1), *ends], expected=0)
+    assert list(log.read()) == []
+
+
+def test_the_next_life_has_an_end_of_its_own(log: EventLog) -> None:
+    log.append([created(1), Fact(1, 2, Cancelled(), NOW, life=1), Fact(1, 3, Cancelled(), NOW, life=2)], expected=0)
+    assert log.head().position == 3
+
+
+def test_a_failure_that_is_not_final_is_no_end(log: EventLog) -> None:
+    again = [Fact(1, version, Failed(outcome="failed", error="x", final=False), NOW, life=1) for version in (2, 3)]
+    log.append([created(1), *again], expected=0)
+    assert log.head().position == 3
+
+
+def test_an_append_is_all_or_nothing(log: EventLog) -> None:
+    log.append([created(1)], [Answer("c1", b"d", 1, 1)], expected=0)
+    with pytest.raises(ConcurrencyError):
+        log.append([created(2), created(1)], [Answer("c2", b"d", 2, 2)], expected=1)
+    assert [record.task_id for record in log.read()] == [1]
+    assert log.answer("c2") is None
+    log.append([created(2)], [Answer("c2", b"d", 2, 2)], expected=1)
+    assert log.head().position == 2
+
+
+def test_an_answer_is_kept_with_its_commit(log: EventLog) -> None:
+    answer = Answer("c1", b"digest", 1, 1)
+    log.append([created(1)], [answer], expected=0)
+    assert log.answer("c1") == answer
+
+
+def test_an_answer_is_given_only_once(log: EventLog) -> None:
+    log.append([created(1)], [Answer("c1", b"one", 1, 1)], expected=0)
+    with pytest.raises(ConcurrencyError):
+        log.append([created(2)], [Answer("c1", b"two", 2, 2)], expected=1)
+    assert log.head().position == 1
+    assert log.answer("c1") == Answer("c1", b"one", 1, 1)
+
+
+def test_one_command_id_twice_in_a_commit_is_refused(log: EventLog) -> None:
+    with pytest.raises(ConcurrencyError):
+        log.append([created(1)], [Answer("c1", b"one", 1, 1), Answer("c1", b"two", 1, 1)], expected=0)
+    assert log.answer("c1") is None
+    assert log.head().position == 0
+
+
+def test_appending_nothing_changes_nothing(log: EventLog) -> None:
+    assert log.append([], expected=0) == []
+    assert log.head().position == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "umlaut ä, 会议, \U0001f3ac", "line\nbreak\ttab", 'quote " and \\', "x" * 100_000]
+)
+def test_any_text_survives(log: EventLog, text: str) -> None:
+    event = Failed(outcome="failed", error=text, final=True)
+    log.append([created(1), Fact(1, 2, event, NOW, text, text, life=1)], expected=0)
+    record = log.read_task(1)[-1]
+    assert (record.event, record.actor, record.reason) == (event, text, text)

@@ -1,0 +1,89 @@
+"""The stored form: tags that never change, JSON that anybody can read, errors that say what is wrong."""
+
+import json
+
+import msgspec
+import pytest
+
+from tasktrail.events import Checkpoint, Checkpointed, Created, Progressed
+from tasktrail.events import codec as module
+from tasktrail.events.codec import decode, encode
+from tasktrail.events.errors import LogCorrupt, LogTooNew
+from tasktrail.events.recorded import EVENT_TAGS
+
+
+def test_the_stored_tags_are_frozen() -> None:
+    """A tag is written into every log there is. Renaming a class is free; a tag here may be added, never changed."""
+    assert {cls.__name__: tag for cls, tag in EVENT_TAGS.items()} == {
+        "Created": "created",
+        "Started": "started",
+        "Progressed": "progressed",
+        "Checkpointed": "checkpointed",
+        "Failed": "failed",
+        "Retried": "retried",
+        "Cancelled": "cancelled",
+        "Completed": "completed",
+        "ServiceStarted": "service_started",
+        "ServiceStopped": "service_stopped",
+        "Adjusted": "adjusted",
+        "WorkerExited": "worker_exited",
+        "DeliveryAttempted": "delivery_attempted",
+    }
+
+
+def test_the_payload_is_plain_json_with_the_defaults_left_out() -> None:
+    tag, data = encode(Created(type="video_convert", priority=5, options={"width": 640}))
+    assert tag == "created"
+    assert json.loads(data) == {"type": "video_convert", "priority": 5, "options": {"width": 640}}
+
+
+def test_equal_events_are_stored_alike_whatever_the_order_of_their_keys() -> None:
+    one, other = {"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}
+    assert encode(Created(type="noop", options=one)) == encode(Created(type="noop", options=other))
+
+
+@pytest.mark.parametrize("event", EVENT_TAGS)
+def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: type[msgspec.Struct]) -> None:
+    """A field without a default cannot be added later: old records do not have it."""
+    needed = {
+        "created": {"type"},
+        "progressed": {"progress"},
+        "checkpointed": {"checkpoint"},
+        "failed": {"outcome", "error", "final"},
+        "retried": {"cause"},
+        "service_started": {"version", "epoch", "pid", "host"},
+        "adjusted": {"task_id"},
+        "worker_exited": {"pid", "exit_code", "why"},
+        "delivery_attempted": {"notice_id", "task_id", "channel", "target", "ok"},
+    }
+    required = {field.name for field in msgspec.structs.fields(event) if field.required}
+    assert required == needed.get(EVENT_TAGS[event], set())
+
+
+def test_a_field_of_a_later_version_is_read_over() -> None:
+    assert decode("progressed", '{"progress":1.5,"speed":"high"}') == Progressed(progress=1.5)
+
+
+def test_an_event_of_a_later_version_is_refused_with_its_position() -> None:
+    with pytest.raises(LogTooNew, match=r"41.*paused"):
+        decode("paused", "{}", 41)
+
+
+@pytest.mark.parametrize(
+    "data", ["", "{", "[]", "null", "{}", '{"progress":"much"}', '{"progress":null}', b"\xff\xfe", "[" * 100_000]
+)
+def test_a_payload_that_does_not_fit_is_corrupt_and_names_its_position(data: str | bytes) -> None:
+    with pytest.raises(LogCorrupt, match="Position 7"):
+        decode("progressed", data, 7)
+
+
+def test_an_older_shape_is_lifted_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module.UPCASTS, "progressed", lambda data: data.replace(b'"percent"', b'"progress"'))
+    assert decode("progressed", '{"percent":12.5}') == Progressed(progress=12.5)
+
+
+def test_a_checkpoint_comes_back_with_its_own_type() -> None:
+    event = Checkpointed(
+        checkpoint=Checkpoint(processed_frames=3, temp_files=("a.part",), data={"deep": [1, {"b": 2}]})
+    )
+    assert decode(*encode(event)) == event

@@ -1,0 +1,41 @@
+"""One service per data folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tasktrail.events.errors import DataInUse, InvalidPath
+from tasktrail.events.lock import DataLock
+
+
+def test_a_second_lock_is_refused_and_says_who_holds_the_first(tmp_path: Path) -> None:
+    with DataLock(tmp_path / "lock"), pytest.raises(DataInUse, match=f"pid {os.getpid()}"):
+        DataLock(tmp_path / "lock")
+
+
+def test_a_lock_that_was_let_go_can_be_taken_again(tmp_path: Path) -> None:
+    DataLock(tmp_path / "lock").release()
+    with DataLock(tmp_path / "lock"):
+        pass
+
+
+def test_letting_go_twice_does_no_harm(tmp_path: Path) -> None:
+    lock = DataLock(tmp_path / "lock")
+    lock.release()
+    lock.release()
+    with DataLock(tmp_path / "lock"):
+        lock.release()
+        with pytest.raises(DataInUse):
+            DataLock(tmp_path / "lock")
+
+
+def test_the_file_of_a_service_that_is_gone_stands_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("pid 999999 on elsewhere\n")
+    with DataLock(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text().startswith(f"pid {os.getpid()} ")
+
+
+def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPath):
+        DataLock(tmp_path / "missing" / "lock")

@@ -1,0 +1,265 @@
+"""What only the log on disk can go wrong with: owners, disks, hands on the file, versions."""
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tasktrail.events import Answer, Created, Fact
+from tasktrail.events.errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, LogTooNew, OutcomeUnknown
+from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[SqliteEventLog]:
+    log = SqliteEventLog(path, now=NOW)
+    yield log
+    log.close()
+
+
+def created(task_id: int, text: str = "") -> Fact:
+    return Fact(task_id, 1, Created(type="noop", input_file=text), NOW, life=1)
+
+
+def by_hand(path: Path, *statements: str) -> None:
+    """What somebody with a SQLite shell does."""
+    conn = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        conn.execute(statement)
+    conn.close()
+
+
+def test_every_commit_is_synced_to_disk(log: SqliteEventLog) -> None:
+    assert log._conn.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert log._conn.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_log_that_cannot_be_synced_is_not_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.events.sqlite_log._FULL", 3)
+    with pytest.raises(LogCorrupt, match="synchronous 2"):
+        SqliteEventLog(path, now=NOW)
+
+
+def test_what_was_appended_is_there_after_opening_again(path: Path, log: SqliteEventLog) -> None:
+    records = log.append([created(1)], [Answer("c1", b"d", 1, 1)], expected=0)
+    log.close()
+    again = SqliteEventLog(path, now=NOW)
+    assert list(again.read()) == records
+    assert again.head().hash == records[-1].hash
+    assert again.answer("c1") == Answer("c1", b"d", 1, 1)
+    again.close()
+
+
+def test_each_owner_has_an_epoch_of_its_own(path: Path, log: SqliteEventLog) -> None:
+    assert log.epoch == 1
+    second = SqliteEventLog(path, now=NOW)
+    assert second.epoch == 2
+    second.close()
+
+
+def test_an_owner_is_fenced_once_a_newer_one_has_come(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    newer = SqliteEventLog(path, now=NOW)
+    with pytest.raises(Fenced):
+        log.append([created(2)], expected=1)
+    newer.append([created(2)], expected=1)
+    with pytest.raises((Fenced, ConcurrencyError)):
+        log.append([created(3)], expected=2)
+    assert [record.task_id for record in newer.read()] == [1, 2]
+    newer.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE events SET actor = 'mallory' WHERE position = 1",
+        "DELETE FROM events WHERE position = 1",
+        "INSERT OR REPLACE INTO events SELECT * FROM events WHERE position = 1",
+    ],
+)
+def test_the_database_itself_refuses_to_change_the_past(log: SqliteEventLog, statement: str) -> None:
+    log.append([created(1)], expected=0)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        log._conn.execute(statement)
+
+
+@pytest.mark.parametrize("column", ["position", "task_id", "version", "recorded_at", "terminal", "data", "hash"])
+def test_the_database_refuses_a_value_of_the_wrong_type(log: SqliteEventLog, column: str) -> None:
+    log.append([created(1)], expected=0)
+    columns = "position, task_id, version, event, recorded_at, actor, reason, command_id, correlation_id, causation_id"
+    names = [*columns.split(", "), "attempt", "life", "terminal", "data", "hash"]
+    selected = ["X'00ff'" if name == column and name != "hash" else name for name in names]
+    selected = ["'text'" if name == "hash" and column == "hash" else name for name in selected]
+    with pytest.raises(sqlite3.Error):
+        log._conn.execute(f"INSERT INTO events SELECT {', '.join(selected)} FROM events")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    used = log._conn.execute("PRAGMA page_count").fetchone()[0]
+    log._conn.execute(f"PRAGMA max_page_count = {used + 2}")
+    batch = [created(task_id, "x" * 3000) for task_id in range(2, 40)]
+    with pytest.raises(LogFull):
+        log.append(batch, [Answer("c", b"d", 2, 2)], expected=1)
+    assert [record.task_id for record in log.read()] == [1]
+    assert log.answer("c") is None
+    assert log.head().position == 1
+
+
+def test_a_log_works_again_once_there_is_room(log: SqliteEventLog) -> None:
+    log._conn.execute(f"PRAGMA max_page_count = {log._conn.execute('PRAGMA page_count').fetchone()[0]}")
+    batch = [created(task_id, "x" * 3000) for task_id in range(1, 40)]
+    with pytest.raises(LogFull):
+        log.append(batch, expected=0)
+    log._conn.execute("PRAGMA max_page_count = 1000000")
+    assert len(log.append(batch, expected=0)) == 39
+    assert [record.position for record in log.read()] == list(range(1, 40))
+
+
+def test_a_file_that_was_replaced_is_noticed_before_anything_is_written(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+    with pytest.raises(OutcomeUnknown, match="replaced"):
+        log.append([created(2)], expected=1)
+
+
+def test_a_file_that_was_deleted_is_noticed(path: Path, log: SqliteEventLog) -> None:
+    path.unlink()
+    with pytest.raises(OutcomeUnknown):
+        log.append([created(1)], expected=0)
+
+
+def test_an_event_of_a_later_version_stops_the_reader(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    log.close()
+    by_hand(path, "DROP TRIGGER events_are_not_changed", "UPDATE events SET event = 'paused'")
+    with pytest.raises(LogTooNew, match="paused"):
+        list(LogReader(path).read())
+
+
+@pytest.mark.parametrize(("column", "value"), [("data", "'{'"), ("data", "'{}'"), ("recorded_at", "'yesterday'")])
+def test_a_damaged_record_is_told_with_its_position(path: Path, log: SqliteEventLog, column: str, value: str) -> None:
+    log.append([created(1), created(2)], expected=0)
+    log.close()
+    by_hand(path, "DROP TRIGGER events_are_not_changed", f"UPDATE events SET {column} = {value} WHERE position = 2")
+    reader = LogReader(path)
+    with pytest.raises(LogCorrupt, match="Position 2"):
+        list(reader.read())
+    reader.close()
+
+
+def test_a_file_that_is_no_database_is_a_typed_error(path: Path) -> None:
+    path.write_bytes(b"this is not a database, but long enough to be looked at" * 100)
+    with pytest.raises(LogCorrupt):
+        LogReader(path)
+    with pytest.raises(LogCorrupt):
+        SqliteEventLog(path, now=NOW)
+
+
+def test_pages_of_the_file_that_were_overwritten_are_a_typed_error(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(task_id, "x" * 500) for task_id in range(1, 200)], expected=0)
+    log.close()
+    content = bytearray(path.read_bytes())
+    content[60_000:100_000] = b"\xff" * 40_000
+    path.write_bytes(content)
+    reader = LogReader(path)
+    with pytest.raises(LogCorrupt):
+        list(reader.read())
+    with pytest.raises(LogCorrupt):
+        list(reader.rows())
+    reader.close()
+
+
+def test_text_that_is_no_text_is_a_typed_error(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    log.close()
+    by_hand(path, "DROP TRIGGER events_are_not_changed", "UPDATE events SET actor = CAST(X'ff80' AS TEXT)")
+    reader = LogReader(path)
+    with pytest.raises(LogCorrupt):
+        list(reader.read())
+    reader.close()
+
+
+def test_a_disk_that_is_full_when_the_log_is_opened_is_a_typed_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(path: Path) -> sqlite3.Connection:
+        conn = sqlite3.connect(path, isolation_level=None)
+        conn.execute("PRAGMA max_page_count = 3")
+        return conn
+
+    monkeypatch.setattr("tasktrail.events.sqlite_log._connect", small)
+    with pytest.raises(LogFull):
+        SqliteEventLog(path, now=NOW)
+
+
+def test_a_reader_of_nothing_is_a_typed_error_and_makes_no_file(path: Path) -> None:
+    with pytest.raises(LogCorrupt):
+        LogReader(path)
+    assert not path.exists()
+
+
+def test_a_reader_sees_what_is_committed_and_cannot_write(log: SqliteEventLog) -> None:
+    reader = log.reader()
+    records = log.append([created(1), created(2)], expected=0)
+    assert list(reader.read()) == records
+    assert reader.head() == log.head()
+    assert reader.read_task(2) == records[1:]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._conn.execute("DELETE FROM events")
+    reader.close()
+
+
+def test_a_reader_in_the_middle_of_the_log_does_not_hold_up_the_writer(log: SqliteEventLog) -> None:
+    log.append([created(task_id) for task_id in range(1, 10)], expected=0)
+    reader = log.reader()
+    reading = reader.read()
+    next(reading)
+    log.append([created(10)], expected=9)
+    assert log._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    reader.close()
+
+
+def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.events.sqlite_log._PAGE", 3)
+    log.append([created(task_id) for task_id in range(1, 11)], expected=0)
+    for after, limit, last in ((0, None, 10), (0, 7, 7), (2, 6, 8), (0, 3, 3)):
+        assert [record.position for record in log.read(after, limit)] == list(range(after + 1, last + 1))
+
+
+def test_raw_rows_and_answers_come_undecoded(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.events.sqlite_log._PAGE", 1)
+    facts = [Fact(task_id, 1, Created(type="noop"), NOW, command_id=f"c{task_id}", life=1) for task_id in (1, 2)]
+    log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)
+    reader = log.reader()
+    assert [(row[0], row[3], len(digest)) for row, digest in reader.rows()] == [(1, "created", 32), (2, "created", 32)]
+    assert [row[:5] for row in reader.answered()] == [("c1", 1, 1, "c1", 1), ("c2", 2, 2, "c2", 2)]
+    reader.close()
+
+
+def test_the_log_belongs_to_one_thread(log: SqliteEventLog) -> None:
+    caught: list[BaseException] = []
+
+    def append() -> None:
+        try:
+            log.append([created(1)], expected=0)
+        except BaseException as error:  # noqa: BLE001 - that is what is looked for
+            caught.append(error)
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    thread.join()
+    assert isinstance(caught[0], OutcomeUnknown | sqlite3.ProgrammingError)
+    assert log.head().position == 0

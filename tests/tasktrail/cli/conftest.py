@@ -1,0 +1,214 @@
+"""The command line in this process, against tasks in memory instead of a service; and as processes of its own."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+from tasktrail.cli.app import run
+from tasktrail.cli.session import Doors, Session
+from tasktrail.events import (
+    Accepted,
+    CancelTask,
+    Checkpoint,
+    CreateTask,
+    Recorded,
+    RetryTask,
+    StartTask,
+    Task,
+    TaskCommand,
+    TasktrailError,
+)
+from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.projections import Stats, TaskFilters, TaskQueries, TaskViews
+from tasktrail.projections.as_of import task_as_of
+from tasktrail.surface import Point, TypeInfo
+from tasktrail.testing_history import Journal
+
+
+class MemoryTasks:
+    """`surface.Tasks` over a log in memory. `script` says what happens while somebody waits, a step for each look."""
+
+    def __init__(self) -> None:
+        self.memory_log = MemoryEventLog()
+        self.journal = Journal(self.memory_log)
+        self.script: deque[Callable[[], object]] = deque()
+        self.sent: list[TaskCommand] = []
+        self.batches: list[int] = []
+        self.closed = False
+        self._views = TaskViews(":memory:")
+        self._queries = TaskQueries(self._views.connection)
+
+    def create_task(self, **fields: Any) -> int:
+        return self.send(CreateTask(**fields)).task_id
+
+    def send(self, command: TaskCommand) -> Accepted:
+        self.sent.append(command)
+        records = self.journal.send(command)
+        task_id = records[-1].task_id if isinstance(command, CreateTask) else command.task_id
+        return Accepted(task_id, self.memory_log.head().position, command.command_id)
+
+    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+        self.batches.append(len(commands))
+        return [self._answer(command) for command in commands]
+
+    def _answer(self, command: TaskCommand) -> Accepted | TasktrailError:
+        try:
+            return self.send(command)
+        except TasktrailError as error:
+            return error
+
+    def start_task(
+        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        return self.send(StartTask(task_id=task_id, reason=reason, actor=actor or "", command_id=command_id or ""))
+
+    def cancel_task(
+        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        return self.send(CancelTask(task_id=task_id, reason=reason, actor=actor or "", command_id=command_id or ""))
+
+    def retry_task(
+        self,
+        task_id: int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        force: bool = False,
+    ) -> Accepted:
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        return self.send(RetryTask(task_id=task_id, reason=reason, force=force, **who))
+
+    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
+        raise NotImplementedError
+
+    def wait(self, task_id: int, timeout: float | None = None) -> Task:
+        if self.script:
+            self.script.popleft()()
+        task = self.get_task(task_id)
+        if task.status in ("completed", "failed", "cancelled"):
+            return task
+        raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout} s")
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _catch_up(self) -> None:
+        self._views.apply(list(self.memory_log.read(self._views.position)))
+
+    def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        if as_of is not None:
+            return task_as_of(self.memory_log, task_id, as_of)
+        self._catch_up()
+        return self._queries.get(task_id, self.journal.at)
+
+    def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        task = self.get_task(task_id)
+        return task.progress, task.message
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        self._catch_up()
+        return self._queries.list(filters or TaskFilters(), self.journal.at)
+
+    def load_checkpoint(self, task_id: int) -> Checkpoint | None:
+        return self.get_task(task_id).checkpoint
+
+    def events(self, task_id: int) -> list[Recorded]:
+        self.get_task(task_id)
+        return self.memory_log.read_task(task_id)
+
+    def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        return self.memory_log.read(after, limit)
+
+    def follow(self, after: int = 0) -> Iterator[Recorded]:
+        while True:
+            for record in self.memory_log.read(after):
+                after = record.position
+                yield record
+            if not self.script:
+                return
+            self.script.popleft()()
+
+    def stats(self) -> Stats:
+        self._catch_up()
+        return self._queries.stats(self.journal.at)
+
+    def types(self) -> list[TypeInfo]:
+        return [
+            TypeInfo(
+                name="noop", summary="Do nothing.", resumable=False, needs_input=False, needs_output=False, options={}
+            )
+        ]
+
+    def verify(self) -> Any:
+        raise NotImplementedError
+
+    # --- what workers would do ----------------------------------------------------------------------------------
+
+    def later(self, seconds: float = 1.0) -> None:
+        self.journal.at += timedelta(seconds=seconds)
+
+
+class MemoryDoors(Doors):
+    """All ways lead to the tasks in memory; those that are shut are empty."""
+
+    def __init__(self, service: MemoryTasks | None = None, embedded: MemoryTasks | None = None) -> None:
+        self.running = service
+        self.inside = embedded
+        self.sessions: list[Session] = []
+
+    def service(self, session: Session) -> Any:
+        self.sessions.append(session)
+        if self.running is None:
+            raise ServiceUnreachable(f"No service runs on {session.data}")
+        return self.running
+
+    def files(self, session: Session) -> Any:
+        self.sessions.append(session)
+        return self.inside
+
+    def embedded(self, session: Session) -> Any:
+        self.sessions.append(session)
+        return self.inside
+
+
+class Result(NamedTuple):
+    """What a command line left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tasks() -> MemoryTasks:
+    return MemoryTasks()
+
+
+@pytest.fixture
+def doors(tasks: MemoryTasks) -> MemoryDoors:
+    """A service runs."""
+    return MemoryDoors(service=tasks)
+
+
+@pytest.fixture
+def cli(doors: MemoryDoors) -> Callable[..., Result]:
+    """Run a command line in this process."""
+
+    def call(*arguments: str, stdin: bytes | str = b"") -> Result:
+        with CliRunner().isolation(input=stdin) as streams:
+            try:
+                code = run(arguments, doors)
+            except SystemExit as leaving:
+                code = int(leaving.code or 0)
+            sys.stdout.flush()
+            out, err = streams[0].getvalue().decode(), streams[1].getvalue().decode()
+        return Result(code, out, err)
+
+    return call

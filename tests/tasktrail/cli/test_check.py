@@ -1,0 +1,127 @@
+"""verify, rebuild, types and doctor on real folders, with no service running."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.cli.session import Doors
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.lock import DataLock
+from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.testing_history import Journal
+
+
+@pytest.fixture
+def doors() -> Doors:
+    """The real ones."""
+    return Doors()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with a log of some tasks."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    log = SqliteEventLog(folder / "log.db", now=SystemClock().now())
+    journal = Journal(log)
+    for _ in range(3):
+        journal.create("noop", input_file="/in/film.mov")
+    log.close()
+    return folder
+
+
+def test_a_sound_log_is_told_with_its_head(cli: Callable[..., Any], data: Path) -> None:
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 0
+    counted, head = shown.out.splitlines()
+    assert counted.startswith("3 records, 3 tasks, ")
+    assert "sound" in counted
+    assert head.startswith("head 3 ")
+    found = json.loads(cli("verify", "--data", str(data), "--json").out)
+    assert (found["ok"], found["head"]) == (True, head.split()[2])
+
+
+def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
+    with sqlite3.connect(data / "log.db") as log:
+        for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            log.execute(f"DROP TRIGGER {name}")
+        log.execute("UPDATE events SET actor = 'nobody' WHERE position = 2")
+    log.close()
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "position 2: chain: " in shown.out
+    assert "NOT sound" in shown.out
+    assert json.loads(cli("verify", "--data", str(data), "--json").out)["findings"][0]["position"] == 2
+
+
+def test_a_file_that_is_no_log_fails_the_check(cli: Callable[..., Any], data: Path) -> None:
+    (data / "log.db").write_bytes(b"no database" * 1000)
+    shown = cli("verify", "--data", str(data))
+    assert shown.code == 4
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("name", ["verify", "rebuild", "list", "stats", "log"])
+def test_a_folder_without_a_log_is_refused_and_not_made(cli: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    shown = cli(name, "--data", str(tmp_path / "nothing"))
+    assert shown.code == 1
+    assert "There is no log in" in shown.err
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_views_that_differ_are_found_and_rebuilt(cli: Callable[..., Any], data: Path) -> None:
+    where = ("--data", str(data))
+    assert cli("list", *where).code == 0
+    with sqlite3.connect(data / "views.db") as views:
+        views.execute("UPDATE tasks SET status = 'completed' WHERE id = 1")
+    views.close()
+    assert cli("verify", *where).code == 4
+    assert cli("rebuild", *where).out == "views built from 3 records\n"
+    assert cli("verify", *where).code == 0
+    assert json.loads(cli("rebuild", "--json", *where).out) == {"position": 3}
+
+
+def test_deleted_views_are_built_by_whoever_reads(cli: Callable[..., Any], data: Path) -> None:
+    before = cli("list", "--data", str(data)).out
+    for path in data.glob("views.db*"):
+        path.unlink()
+    assert cli("list", "--data", str(data)).out == before
+    assert "film.mov" in before
+
+
+def test_a_folder_that_is_held_is_not_rebuilt(cli: Callable[..., Any], data: Path) -> None:
+    with DataLock(data / "lock"):
+        shown = cli("rebuild", "--data", str(data), "--json")
+    assert shown.code == 1
+    assert json.loads(shown.err)["code"] == "data_in_use"
+
+
+def test_a_copy_without_a_service_can_be_read(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    assert cli("history", "1", "--data", str(copy)).code == 0
+    assert len(cli("log", "--data", str(copy)).out.splitlines()) == 3
+
+
+def test_types_need_no_data_folder_and_tell_what_cannot_be_loaded(cli: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "other.toml"
+    config.write_text('handlers = ["no_such_module"]\n')
+    shown = cli("types", "--data", str(tmp_path / "nothing"), "--config", str(config))
+    assert shown.code == 1
+    assert "video_convert INPUT OUTPUT  (resumes after a crash)" in shown.out
+    assert "no_such_module" in shown.err
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_wrong_configuration_is_told_with_the_nearest_key(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").write_text("wokers = 3\n")
+    for line in ("types", "serve", "run noop"):
+        shown = cli(*line.split(), "--data", str(tmp_path), "--json")
+        assert shown.code == 1
+        assert json.loads(shown.err)["code"] == "configuration"
+        assert "workers" in shown.err

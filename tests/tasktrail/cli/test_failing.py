@@ -1,0 +1,128 @@
+"""How commands fail: exit codes, words, problems as JSON, and never a traceback."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.cli.failing import problem
+from tasktrail.cli.session import Doors, Session
+from tasktrail.events.errors import (
+    DataInUse,
+    InvalidPath,
+    LogCorrupt,
+    NotReady,
+    OutcomeUnknown,
+    ServiceUnreachable,
+    TasktrailError,
+    UnknownTask,
+)
+from tasktrail.http.problems import problem as http_problem
+
+
+def fails_with(doors: Any, error: BaseException) -> None:
+    def fail(_session: Session) -> None:
+        raise error
+
+    doors.service = fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UnknownTask("x"), 1),
+        (DataInUse("x"), 1),
+        (LogCorrupt("x"), 1),
+        (OutcomeUnknown("x"), 1),
+        (ServiceUnreachable("x"), 3),
+        (NotReady("x"), 3),
+        (KeyboardInterrupt(), 130),
+        (ValueError("x"), 1),
+        (PermissionError(13, "Permission denied", "/data/log.db"), 1),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_code(
+    cli: Callable[..., Any], doors: Any, error: BaseException, code: int
+) -> None:
+    fails_with(doors, error)
+    shown = cli("submit", "noop")
+    assert (shown.code, shown.out) == (code, "")
+    assert "Traceback" not in shown.err
+
+
+def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], doors: Any) -> None:
+    fails_with(doors, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
+    assert cli("submit", "noop").err == "tasktrail: '/x' is a folder (field: output_file)\n  Name a file in it.\n"
+
+
+def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], doors: Any) -> None:
+    error = InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it.")
+    fails_with(doors, error)
+    shown = cli("--json", "submit", "noop")
+    assert shown.out == ""
+    assert json.loads(shown.err) == problem(error) == http_problem(error)
+
+
+def test_wrong_usage_as_json_is_a_problem_too(cli: Callable[..., Any]) -> None:
+    shown = cli("show", "--json", "x")
+    assert shown.code == 2
+    assert json.loads(shown.err)["code"] == "usage"
+
+
+def test_text_of_an_error_cannot_steer_the_terminal(cli: Callable[..., Any], doors: Any) -> None:
+    fails_with(doors, UnknownTask("\x1b[2J gone"))
+    assert "\x1b" not in cli("submit", "noop").err
+
+
+def test_a_fault_of_our_own_is_one_line_that_says_how_to_see_more(cli: Callable[..., Any], doors: Any) -> None:
+    fails_with(doors, ZeroDivisionError("oh"))
+    shown = cli("submit", "noop")
+    assert shown.err.splitlines()[0] == "tasktrail: ZeroDivisionError: oh"
+    assert "-X dev" in shown.err
+
+
+def test_writing_commands_need_a_service_reading_ones_do_not(cli: Callable[..., Any], doors: Any, tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    doors.running, doors.inside = None, tasks
+    for line in ("submit noop", "submit --from -", "start 1", "cancel 1", "retry 1"):
+        shown = cli(*line.split())
+        assert (shown.code, shown.out) == (3, "")
+        assert "`tasktrail serve`" in shown.err
+    for line in ("list", "show 1", "history 1", "log", "stats"):
+        assert cli(*line.split()).code == 0
+
+
+def test_reading_commands_with_a_url_never_fall_back_to_the_files(
+    cli: Callable[..., Any], doors: Any, tasks: Any
+) -> None:
+    doors.running, doors.inside = None, tasks
+    assert cli("list", "--url", "http://localhost:1").code == 3
+
+
+def test_a_folder_without_a_log_is_told_and_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "nothing"
+    with pytest.raises(InvalidPath, match="There is no log"):
+        Doors().files(Session(doors=Doors(), data=folder))
+    assert not folder.exists()
+
+
+def test_with_no_socket_the_client_is_not_even_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ServiceUnreachable):
+        Doors().service(Session(doors=Doors(), data=tmp_path))
+
+
+def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> None:
+    (tmp_path / "commands.jsonl").write_text("")
+    program = f"{sys.executable} -m tasktrail --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("error", [TasktrailError("x"), UnknownTask("y", field="task_id")])
+def test_the_problem_is_the_one_of_the_http_routes(error: TasktrailError) -> None:
+    assert problem(error) == http_problem(error)

@@ -1,0 +1,117 @@
+"""Help teaches and is quick to come."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+import pytest
+
+from tasktrail import __version__
+from tasktrail.cli.app import NOT_YET, app
+from tasktrail.cli.base import Command
+
+HEAVY = {"litestar", "uvicorn", "rich", "av", "PIL", "pykka", "httpx", "sqlite3", "structlog", "psutil"}
+
+
+def commands() -> Iterator[Command]:
+    context = click.Context(app)
+    for name in app.list_commands(context):
+        command = app.get_command(context, name)
+        assert isinstance(command, Command)
+        yield command
+
+
+ALL = {command.name or "": command for command in commands()}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callable[..., Any], name: str) -> None:
+    shown = cli(name, "--help")
+    assert shown.code == 0
+    assert re.match(rf"Usage: tasktrail {name} .*\n\n  [A-Z]", shown.out)
+    assert "Examples:" in shown.out
+    command = ALL[name]
+    assert 1 <= len(command.examples) <= 4
+    assert all(f"tasktrail {name}" in line for line, _meaning in command.examples)
+    assert [option.name for option in options_of(command) if not option.help] == []
+
+
+def options_of(command: click.Command) -> list[click.Option]:
+    return [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+
+
+def test_the_overview_names_every_command_with_a_whole_sentence(cli: Callable[..., Any]) -> None:
+    shown = cli("--help")
+    assert shown.code == 0
+    assert [name for name in ALL if not re.search(rf"^  {name} +[A-Z]", shown.out, flags=re.MULTILINE)] == []
+    assert "..." not in shown.out.partition("Run and serve:")[2]
+
+
+def test_no_arguments_at_all_are_answered_with_the_overview(cli: Callable[..., Any]) -> None:
+    shown = cli()
+    assert shown.code == 2
+    assert "Usage: tasktrail" in shown.out + shown.err
+
+
+def test_the_version_is_the_packages(cli: Callable[..., Any]) -> None:
+    assert cli("--version") == (0, f"tasktrail {__version__}\n", "")
+
+
+@pytest.mark.parametrize("line", ["--version", "--help", "run --help"])
+def test_what_only_prints_text_loads_nothing_heavy(line: str) -> None:
+    """Start-up is what every call pays."""
+    program = (
+        "import sys; from tasktrail.cli.app import run; run(sys.argv[1:]); "
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *line.split()], capture_output=True, text=True, check=True)
+    assert set(done.stderr.split()) & HEAVY == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_shells_script(cli: Callable[..., Any], shell: str) -> None:
+    shown = cli("completion", shell)
+    assert shown.code == 0
+    assert f"_TASKTRAIL_COMPLETE={shell}_complete" in shown.out
+
+
+def test_the_shell_is_told_commands_and_options() -> None:
+    def complete(words: str, at: int) -> set[str]:
+        environment = {"_TASKTRAIL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+        done = subprocess.run(
+            [sys.executable, "-m", "tasktrail"], env=environment, capture_output=True, text=True, check=False
+        )
+        return {line.partition(",")[2] for line in done.stdout.splitlines()}
+
+    assert complete("tasktrail s", 1) == {"serve", "submit", "start", "show", "stats"}
+    assert "--force" in complete("tasktrail retry --f", 2)
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(cli: Callable[..., Any]) -> None:
+    shown = cli("wacth")
+    assert shown.code == 2
+    assert "Did you mean 'watch'?" in shown.err
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_what_is_not_part_of_this_version_says_so_and_what_to_use(cli: Callable[..., Any], name: str) -> None:
+    shown = cli(name, "3", "--json")
+    assert shown.code == 1
+    assert '"code":"not_yet"' in shown.err
+    assert "`tasktrail " in shown.err
+
+
+def test_options_for_every_command_go_before_and_after_it_and_the_last_word_wins(
+    cli: Callable[..., Any], doors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_DATA", "from-environment")
+    monkeypatch.setenv("TASKTRAIL_TOKEN", "secret")
+    cli("stats")
+    cli("--data", "before", "stats")
+    cli("--data", "before", "stats", "--data", "after", "--url", "http://localhost:1")
+    assert [str(session.data) for session in doors.sessions] == ["from-environment", "before", "after"]
+    assert [session.token for session in doors.sessions] == ["secret"] * 3
+    assert doors.sessions[-1].url == "http://localhost:1"

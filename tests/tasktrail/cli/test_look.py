@@ -1,0 +1,250 @@
+"""list, show, history, log, stats, types: what is printed for people and for programs."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasktrail.cli.types import option_lines
+from tasktrail.cli.words import duration, moment, percent, plain, size
+from tasktrail.events import Checkpoint, Started
+from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
+from tasktrail.handlers.registry import Registry
+
+
+@pytest.fixture
+def story(tasks: Any) -> int:
+    """A task that failed once, was tried again and completed."""
+    task_id: int = tasks.create_task(
+        type="video_convert", input_file="/in/a film.mov", output_file="/out/b.mp4", options={"crf": 28}, max_retries=1
+    )
+    tasks.later(5)
+    tasks.journal.record(task_id, Started(worker="w1"))
+    for progress in (10.0, 20.0, 30.0):
+        tasks.later()
+        tasks.journal.send(RecordProgress(task_id=task_id, attempt=1, progress=progress, message="encoding"))
+    tasks.journal.send(
+        RecordCheckpoint(task_id=task_id, attempt=1, checkpoint=Checkpoint(processed_frames=9), progress=30.0)
+    )
+    tasks.journal.send(
+        EndAttempt(
+            task_id=task_id, attempt=1, outcome="failed", error="timeout while reading", error_type="TimeoutError"
+        )
+    )
+    tasks.later(90)
+    tasks.journal.record(task_id, Started(worker="w2", resumed=True))
+    tasks.later(4000)
+    tasks.journal.send(EndAttempt(task_id=task_id, attempt=2, outcome="completed", memory_used=3 << 20, cpu_used=7.0))
+    return task_id
+
+
+def test_list_is_a_table_that_a_pipe_gets_uncut(cli: Callable[..., Any], tasks: Any) -> None:
+    name = "x" * 300 + ".mov"
+    tasks.create_task(type="video_convert", input_file=f"/in/{name}", priority=3, held=True)
+    header, _line, row = cli("list").out.splitlines()
+    assert header.split() == ["ID", "STATUS", "TYPE", "PROGRESS", "PRIORITY", "CREATED", "INPUT", "MESSAGE"]
+    assert row.split() == ["1", "held", "video_convert", "0.0", "%", "3", "2026-01-31", "12:00:00Z", name]
+
+
+def test_list_as_json_is_a_task_a_line(cli: Callable[..., Any], tasks: Any) -> None:
+    for number in range(3):
+        tasks.create_task(type="noop", user_id=number)
+    lines = [json.loads(line) for line in cli("list", "--json", "--user", "1,2", "--sort", "id").out.splitlines()]
+    assert [line["id"] for line in lines] == [2, 3]
+    assert lines[0].keys() == set(tasks.get_task(2).__struct_fields__)
+
+
+def test_list_says_when_there_is_more_and_when_there_is_nothing(cli: Callable[..., Any], tasks: Any) -> None:
+    assert cli("list").out == "No task passes the filters.\n"
+    for _ in range(3):
+        tasks.create_task(type="noop")
+    assert "2 of 3" in cli("list", "--limit", "2").err
+    assert cli("list", "--offset", "5").out == "None beyond 5 of 3.\n"
+    assert cli("list", "--offset", "5", "--json").out == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("--status sleeping", "status"),
+        ("--sort colour", "sort"),
+        ("--limit 0", "limit"),
+        ("--limit many", "limit"),
+        ("--user me", "user_id"),
+        ("--offset -1", "offset"),
+    ],
+)
+def test_a_filter_that_is_not_allowed_is_named(cli: Callable[..., Any], line: str, field: str) -> None:
+    shown = cli("list", *line.split(), "--json")
+    assert shown.code == 1
+    assert json.loads(shown.err)["field"] == field
+
+
+def test_text_of_others_cannot_steer_the_terminal(cli: Callable[..., Any], tasks: Any) -> None:
+    evil = "\x1b]0;owned\x07[red]\u202egpj.exe"
+    tasks.create_task(type="noop", input_file=f"/in/{evil}")
+    tasks.journal.record(1, Started(worker=evil))
+    tasks.journal.send(EndAttempt(task_id=1, attempt=1, outcome="failed", error=evil))
+    for line in ("list", "show 1", "history 1"):
+        out = cli(*line.split()).out
+        assert "[red]" in out
+        assert not any(character in out for character in "\x1b\x07\u202e")
+
+
+def test_show_aligns_every_field_with_its_unit(cli: Callable[..., Any], tasks: Any, story: int) -> None:
+    lines = cli("show", str(story)).out.splitlines()
+    pairs = {line.split(None, 1)[0]: line.split(None, 1)[1] for line in lines}
+    assert pairs.keys() == set(tasks.get_task(story).__struct_fields__)
+    assert len({len(line) - len(line.split(None, 1)[1]) for line in lines}) == 1
+    assert pairs["duration"] == "1h 06m"
+    assert pairs["memory_used"] == "3.0 MiB"
+    assert pairs["created_at"] == "2026-01-31 12:00:00Z"
+    assert pairs["options"] == '{"crf":28}'
+    assert pairs["held"] == "no"
+    assert pairs["parent_task_id"] == "-"
+    assert pairs["last_error"] == "timeout while reading"
+
+
+def test_show_as_json_is_the_task(cli: Callable[..., Any], tasks: Any, story: int) -> None:
+    task = json.loads(cli("show", str(story), "--json").out)
+    assert task["input_file"] == "/in/a film.mov"
+    assert task.keys() == set(tasks.get_task(story).__struct_fields__)
+
+
+def test_show_answers_about_the_past(cli: Callable[..., Any], story: int) -> None:
+    assert json.loads(cli("show", str(story), "--as-of", "3", "--json").out)["progress"] == 10.0
+    at = "2026-01-31T12:00:06Z"
+    assert json.loads(cli("show", str(story), "--as-of", at, "--json").out)["progress"] == 10.0
+
+
+def test_a_task_that_is_not_there_is_exit_code_1(cli: Callable[..., Any]) -> None:
+    for line in ("show 9", "history 9"):
+        shown = cli(*line.split())
+        assert (shown.code, shown.out) == (1, "")
+        assert "Task 9 does not exist" in shown.err
+
+
+def test_history_tells_the_story_and_the_attempts(cli: Callable[..., Any], story: int) -> None:
+    out = cli("history", str(story)).out
+    told, _empty, attempts = out.partition("\n\n")
+    assert _events(told) == ["created", "started", "checkpointed", "failed", "retried", "started", "completed"]
+    assert "(and 3 before)" in told
+    assert "timeout while reading" in attempts
+    assert "1h 06m" in attempts
+    assert "waited" in attempts.splitlines()[-1]
+
+
+def _events(told: str) -> list[str]:
+    words = {"created", "started", "progressed", "checkpointed", "failed", "retried", "completed", "cancelled"}
+    return [next(word for word in line.split() if word in words) for line in told.splitlines()[1:]]
+
+
+def test_history_can_tell_every_event(cli: Callable[..., Any], tasks: Any, story: int) -> None:
+    told = cli("history", str(story), "--all").out.partition("\n\n")[0]
+    assert len(told.splitlines()) == 1 + len(tasks.events(story))
+
+
+def test_history_and_log_as_json_are_recorded_events(cli: Callable[..., Any], tasks: Any, story: int) -> None:
+    history = [json.loads(line) for line in cli("history", str(story), "--json").out.splitlines()]
+    log = [json.loads(line) for line in cli("log").out.splitlines()]
+    assert history == log
+    assert [line["position"] for line in log] == list(range(1, tasks.memory_log.head().position + 1))
+    assert log[0]["event"] == "created"
+    assert log[0]["data"]["type"] == "video_convert"
+    assert log[0].keys() >= {"task_id", "version", "recorded_at", "actor", "reason", "command_id", "attempt", "hash"}
+
+
+@pytest.mark.usefixtures("story")
+def test_log_begins_after_a_position_and_ends_after_a_number(cli: Callable[..., Any]) -> None:
+    lines = cli("log", "--after", "2", "--limit", "3").out.splitlines()
+    assert [json.loads(line)["position"] for line in lines] == [3, 4, 5]
+    assert cli("log", "--limit", "0").out == ""
+
+
+def test_log_follows_what_is_yet_to_come(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    tasks.script += [lambda: tasks.cancel_task(1), lambda: tasks.create_task(type="noop")]
+    lines = cli("log", "--follow").out.splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["created", "cancelled", "created"]
+    tasks.script.append(lambda: pytest.fail("it should have ended"))
+    assert len(cli("log", "--follow", "--limit", "2").out.splitlines()) == 2
+
+
+@pytest.mark.usefixtures("story")
+def test_stats_for_people_and_programs(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    out = cli("stats").out
+    assert "completed  1\n" in out
+    assert "video_convert" in out
+    stats = json.loads(cli("stats", "--json").out)
+    assert (stats["total"], stats["counts"]["completed"], stats["counts"]["pending"]) == (2, 1, 1)
+
+
+def test_types_are_listed_or_picked(cli: Callable[..., Any]) -> None:
+    assert cli("types").out == "noop  (begins anew after a crash)\n  Do nothing.\n"
+    assert json.loads(cli("types", "noop", "--json").out)["name"] == "noop"
+    assert cli("types", "nope").code == 1
+
+
+def test_the_options_of_the_built_in_types_read_well() -> None:
+    for task_type in Registry.load():
+        lines = dict(option_lines(msgspec.json.schema(task_type.options)))
+        assert lines.keys() == set(task_type.options.__struct_fields__)
+        assert all("{" not in text for text in lines.values())
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"type": "integer"}, "integer"),
+        ({"type": "integer", "minimum": 1}, "integer, from 1"),
+        ({"type": "number", "exclusiveMinimum": 0}, "number, above 0"),
+        ({"type": "integer", "maximum": 9}, "integer, up to 9"),
+        ({"type": "integer", "minimum": 1, "maximum": 9, "default": 3}, "integer, 1 to 9; default 3"),
+        ({"enum": ["a", "b"], "default": "a"}, "a | b; default a"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}, "string"),
+        ({"type": "array", "items": {"type": "string"}}, "list of string"),
+        ({"const": 1}, "1"),
+        ({"$ref": "#/$defs/Other"}, "string"),
+        ({"type": "string", "default": ""}, 'string; default ""'),
+        ({"type": "boolean", "description": "Why."}, "boolean. Why."),
+        ({}, "any JSON"),
+    ],
+)
+def test_a_schema_in_words(option: dict[str, Any], text: str) -> None:
+    schema = {"properties": {"name": option}, "$defs": {"Other": {"type": "string"}}}
+    assert list(option_lines(schema)) == [("name", text)]
+
+
+def test_an_option_without_a_default_is_needed() -> None:
+    schema = {"properties": {"name": {"type": "string"}}, "required": ["name"]}
+    assert list(option_lines(schema)) == [("name", "string; needed")]
+
+
+def test_values_in_words() -> None:
+    spans = (0.0, 0.127, 12.34, 59.96, 60, 245, 3600 * 3.5, 3600 * 52)
+    assert [duration(span) for span in spans] == [
+        "0.00 s",
+        "0.13 s",
+        "12.3 s",
+        "60.0 s",
+        "1m 00s",
+        "4m 05s",
+        "3h 30m",
+        "2d 4h",
+    ]
+    assert [size(count) for count in (0, 1023, 1024, 1536 << 10, 5 << 30, 3 << 40)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 MiB",
+        "5.0 GiB",
+        "3.0 TiB",
+    ]
+    assert (percent(0), percent(99.96), percent(100)) == ("0.0 %", "99.9 %", "100 %")
+    assert moment(None) == ""
+    assert moment(datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)) == "2026-01-02 03:04:05Z"
+    assert plain("schön [x]\n") == "schön [x]\\n"

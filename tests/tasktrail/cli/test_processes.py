@@ -1,0 +1,211 @@
+"""The command line as people meet it: processes of its own, a real service, real signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SUPPORT = Path(__file__).parents[2] / "support"
+WITHIN = 30.0
+
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Start `tasktrail` on a data folder of its own; what still runs at the end is killed."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tasktrail.toml").write_text(
+        'handlers = ["sample_handlers", "crash_handlers"]\nworkers = 2\ngrace_period = 20\n'
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_DATA": str(tmp_path / "data")}
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **more: Any) -> "subprocess.Popen[str]":
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasktrail", *arguments], env=environment, cwd=tmp_path, text=True, **streams
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(OSError):  # what was never read by the other side
+                    stream.close()
+
+
+@pytest.fixture
+def call(spawn: Spawn) -> Callable[..., tuple[int, str, str]]:
+    """Run a command to its end: exit code, standard output, standard error."""
+
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        process = spawn(*arguments)
+        out, err = process.communicate(stdin, timeout=WITHIN)
+        return process.returncode, out, err
+
+    return run
+
+
+@pytest.fixture
+def service(spawn: Spawn) -> "subprocess.Popen[str]":
+    """A service that accepts commands."""
+    process = spawn("serve")
+    assert re.search(r"ready http://127\.0\.0\.1:\d+ /", line_with(process, "ready"))
+    return process
+
+
+def line_with(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """The first line on standard error that fits the pattern. Should none come, the test's time limit ends it."""
+    assert process.stderr
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if re.search(pattern, line):
+            return line
+    pytest.fail(f"no {pattern!r} in {seen}")
+
+
+def ended(process: "subprocess.Popen[str]", within: float = WITHIN) -> int:
+    process.communicate(timeout=within)
+    return process.returncode
+
+
+@pytest.mark.slow
+def test_serve_submit_watch_and_a_clean_stop(call: Any, service: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    assert call("submit", "echo", "-o", "value=[1,2]") == (0, "1\n", "")
+    code, out, _err = call("watch", "1")
+    assert (code, out.splitlines()[-1][:31]) == (0, "task 1 echo 100 % completed aft")
+    assert json.loads(call("show", "1", "--json")[1])["result"]["value"] == [1, 2]
+    code, out, _err = call("run", "noop")
+    assert (code, out[:16]) == (0, "task 2 completed")
+    assert call("serve")[0] == 1
+    assert call("rebuild")[0] == 1
+    assert call("verify")[0] == 0
+    service.send_signal(signal.SIGTERM)
+    assert ended(service) == 0
+    assert not (tmp_path / "data" / "tasktrail.sock").exists()
+    assert json.loads(call("log")[1].splitlines()[-1])["event"] == "service_stopped"
+    assert call("submit", "echo")[0] == 3
+    assert call("list")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_stream_is_answered_line_by_line_and_only_what_is_durable(
+    spawn: Spawn, call: Any, service: "subprocess.Popen[str]"
+) -> None:
+    sending = spawn("submit", "--from", "-")
+    assert sending.stdin
+    assert sending.stdout
+    for number in (1, 2, 3):
+        sending.stdin.write('{"command":"create_task","type":"noop","held":true}\n')
+        sending.stdin.flush()
+        answer = json.loads(sending.stdout.readline())
+        assert answer["task_id"] == number
+        record = json.loads(call("log", "--after", str(answer["position"] - 1), "--limit", "1")[1])
+        assert (record["command_id"], record["event"]) == (answer["command_id"], "created")
+    sending.stdin.write('{"command":"create_task","type":"nope"}\n')
+    sending.stdin.flush()
+    assert json.loads(sending.stdout.readline())["code"] == "unknown_type"
+    service.kill()
+    service.wait()
+    sending.stdin.write('{"command":"create_task","type":"noop","command_id":"mine"}\n')
+    sending.stdin.flush()
+    lost = json.loads(sending.stdout.readline())
+    assert lost["status"] == 503
+    assert lost["command_id"] == "mine"
+    sending.stdin.close()
+    assert sending.wait(WITHIN) == 3
+
+
+@pytest.mark.slow
+def test_thousands_of_lines_are_answered_in_order(call: Any, service: "subprocess.Popen[str]") -> None:
+    lines = [f'{{"command":"create_task","type":"noop","held":true,"document_id":{n}}}' for n in range(3000)]
+    code, out, _err = call("submit", "--from", "-", stdin="\n".join(lines))
+    assert code == 0
+    assert [json.loads(line)["task_id"] for line in out.splitlines()] == list(range(1, 3001))
+    assert service.poll() is None
+
+
+STEPS = ("run", "steps", "-o", "number=40", "-o", "seconds=0.05")
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_when_it_is_run_again(spawn: Spawn, call: Any) -> None:
+    first = spawn(*STEPS)
+    line_with(first, r"steps [1-4]\d\.\d %")
+    first.send_signal(signal.SIGTERM)
+    line_with(first, "the same command again goes on with it")
+    assert first.wait(WITHIN) == 130
+    code, out, err = call(*STEPS, "--json")
+    task = json.loads(out)
+    assert code == 0
+    assert "going on with task 1 at " in err
+    assert (task["id"], task["attempt"], task["result"]["done"]) == (1, 2, 40)
+    assert task["result"]["here"] < 40
+    events = [json.loads(line) for line in call("history", "1", "--json")[1].splitlines()]
+    assert [event["data"]["outcome"] for event in events if event["event"] == "failed"] == ["interrupted"]
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_cancels_the_run(spawn: Spawn, call: Any) -> None:
+    running = spawn("run", "patient")
+    line_with(running, "waiting")
+    running.send_signal(signal.SIGINT)
+    line_with(running, "Ctrl-C again cancels it")
+    running.send_signal(signal.SIGINT)
+    assert ended(running) == 1
+    assert json.loads(call("show", "1", "--json")[1])["status"] == "cancelled"
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_the_service_at_once(call: Any, service: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    call("submit", "hang")
+    for line in iter(lambda: call("show", "1", "--json")[1], ""):
+        if json.loads(line)["status"] == "running":
+            break
+    service.send_signal(signal.SIGTERM)
+    line_with(service, "stopping")
+    service.send_signal(signal.SIGTERM)
+    assert ended(service, within=5) == 130
+    again = json.loads(call("log", "--limit", "1")[1])
+    assert again["event"] == "service_started"
+    assert (tmp_path / "data" / "log.db").exists()
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_is_no_reason_to_complain(spawn: Spawn, call: Any) -> None:
+    assert call("run", "noop")[0] == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = spawn("log", stdout=writing)
+    os.close(writing)
+    _out, err = process.communicate(timeout=WITHIN)
+    assert (process.returncode, err) == (1, "")
+
+
+@pytest.mark.slow
+def test_on_a_terminal_there_is_a_bar(spawn: Spawn) -> None:
+    ours, theirs = os.openpty()
+    process = spawn("run", "chatter", "-o", "count=50", stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how the kernel says that the other side has closed
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(WITHIN) == 0
+    assert "━" in shown.decode()
+    assert "100.0 %" in shown.decode()

@@ -1,0 +1,231 @@
+"""`run`: one task to its end, here or in the service; Ctrl-C; resuming."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.cli import follow
+from tasktrail.cli.run import SECOND_CTRL_C
+from tasktrail.events import CreateTask, Started
+from tasktrail.events.commands import EndAttempt, RecordProgress
+from tasktrail.events.errors import ServiceUnreachable
+
+
+def start(tasks: Any, task_id: int = 1) -> None:
+    tasks.journal.record(task_id, Started())
+
+
+def report(tasks: Any, progress: float, message: str, task_id: int = 1) -> None:
+    attempt = tasks.get_task(task_id).attempt
+    tasks.journal.send(RecordProgress(task_id=task_id, attempt=attempt, progress=progress, message=message))
+
+
+def end(tasks: Any, task_id: int = 1, outcome: Any = "completed", **more: Any) -> None:
+    tasks.later()
+    attempt = tasks.get_task(task_id).attempt
+    tasks.journal.send(EndAttempt(task_id=task_id, attempt=attempt, outcome=outcome, **more))
+
+
+@pytest.fixture
+def to_the_end(tasks: Any) -> None:
+    """What the service does with the next task."""
+    tasks.script += [
+        partial(start, tasks),
+        partial(report, tasks, 41.0, "frame 41"),
+        partial(report, tasks, 42.0, "frame 42"),
+        partial(end, tasks, result={"size": 12}),
+    ]
+
+
+@pytest.fixture
+def inside(doors: Any, tasks: Any) -> None:
+    """No service runs: the command brings its own."""
+    doors.running, doors.inside = None, tasks
+
+
+@pytest.mark.usefixtures("to_the_end")
+def test_the_progress_goes_to_stderr_and_the_result_to_stdout(cli: Callable[..., Any], tasks: Any) -> None:
+    shown = cli("run", "noop", "in", "out")
+    assert shown.code == 0
+    assert shown.out == f"task 1 completed in 1.00 s\n  output  {Path('out').absolute()}\n  size    12\n"
+    assert shown.err.splitlines() == [
+        "task 1 noop 0.0 % waiting",
+        "task 1 noop 0.0 % running",
+        "task 1 noop 41.0 % frame 41",
+        "task 1 noop 100 % completed after 1.00 s",
+    ]
+    assert tasks.closed
+
+
+@pytest.mark.usefixtures("to_the_end")
+def test_as_json_the_result_is_the_task(cli: Callable[..., Any]) -> None:
+    task = json.loads(cli("run", "noop", "--json").out)
+    assert (task["id"], task["status"], task["result"]) == (1, "completed", {"size": 12})
+
+
+def test_a_task_that_fails_is_told_with_what_to_do(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.script += [partial(start, tasks), partial(end, tasks, outcome="failed", error="no such\x1b[31m codec")]
+    shown = cli("run", "noop")
+    assert (shown.code, shown.out) == (1, "")
+    assert "task 1 failed: no such\\x1b[31m codec\n  `tasktrail history 1`" in shown.err
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_refusal_is_told_and_the_service_inside_is_closed(cli: Callable[..., Any], tasks: Any) -> None:
+    shown = cli("run", "noop", "--depends-on", "9")
+    assert shown.code == 1
+    assert "Task 9 does not exist" in shown.err
+    assert tasks.closed
+
+
+@pytest.mark.usefixtures("inside", "to_the_end")
+def test_with_no_service_running_the_command_brings_its_own(cli: Callable[..., Any], tasks: Any) -> None:
+    assert cli("run", "noop").code == 0
+    assert tasks.closed
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_service_that_is_named_must_be_there(cli: Callable[..., Any]) -> None:
+    assert cli("run", "noop", "--url", "http://localhost:1").code == 3
+
+
+def unfinished(tasks: Any, **fields: Any) -> Any:
+    wanted = {"type": "noop", "input_file": str(Path("in").absolute()), "options": {"a": 1}, **fields}
+    return tasks.get_task(tasks.create_task(**wanted))
+
+
+def test_the_same_again_goes_on_with_the_unfinished_task(cli: Callable[..., Any], tasks: Any) -> None:
+    there = unfinished(tasks)
+    tasks.script += [partial(start, tasks), partial(end, tasks)]
+    shown = cli("run", "noop", "in", "-o", "a=1", "--priority", "3")
+    assert shown.code == 0
+    assert "going on with task 1 at 0.0 %" in shown.err
+    assert [type(sent) for sent in tasks.sent] == [CreateTask]
+    assert there.id == 1
+
+
+@pytest.mark.parametrize("line", ["run noop", "run noop in -o a=2", "run other in -o a=1", "run noop in out -o a=1"])
+def test_another_type_path_or_option_makes_another_task(cli: Callable[..., Any], tasks: Any, line: str) -> None:
+    unfinished(tasks)
+    tasks.script += [partial(start, tasks, 2), partial(end, tasks, 2)]
+    assert cli(*line.split()).code == 0
+    assert len(tasks.sent) == 2
+
+
+def test_a_task_that_has_ended_is_not_taken_up(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.cancel_task(unfinished(tasks).id)
+    tasks.script += [partial(start, tasks, 2), partial(end, tasks, 2)]
+    assert cli("run", "noop", "in", "-o", "a=1").code == 0
+
+
+def test_the_unfinished_task_is_found_among_many(cli: Callable[..., Any], tasks: Any) -> None:
+    for number in range(600):
+        tasks.create_task(type="noop", options={"number": number})
+    tasks.script += [partial(start, tasks, 555), partial(end, tasks, 555)]
+    assert cli("run", "noop", "-o", "number=554").code == 0
+    assert len(tasks.sent) == 600
+
+
+def test_a_held_task_is_released_when_it_is_run_again(cli: Callable[..., Any], tasks: Any) -> None:
+    unfinished(tasks, held=True)
+    tasks.script += [partial(start, tasks), partial(end, tasks)]
+    assert cli("run", "noop", "in", "-o", "a=1").code == 0
+    assert not tasks.get_task(1).held
+
+
+def press(number: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
+
+
+def press_twice() -> None:
+    press()
+    press()
+
+
+@pytest.mark.usefixtures("inside")
+def test_the_first_ctrl_c_interrupts_the_service_inside(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.cli.run.SECOND_CTRL_C", 0.01)
+    tasks.script += [partial(start, tasks), press]
+    shown = cli("run", "noop")
+    assert (shown.code, shown.out) == (130, "")
+    assert "Ctrl-C again cancels it" in shown.err
+    assert "the same command again goes on with it" in shown.err
+    assert tasks.closed
+    assert tasks.get_task(1).status == "running"
+
+
+@pytest.mark.usefixtures("inside")
+def test_sigterm_interrupts_without_asking_again(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.script += [partial(start, tasks), partial(press, signal.SIGTERM)]
+    shown = cli("run", "noop")
+    assert shown.code == 130
+    assert "Ctrl-C" not in shown.err
+    assert tasks.closed
+
+
+def test_after_a_ctrl_c_the_task_goes_on_in_the_service(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.cli.run.SECOND_CTRL_C", 0.01)
+    tasks.script += [partial(start, tasks), press]
+    shown = cli("run", "noop")
+    assert shown.code == 130
+    assert "goes on in the service; `tasktrail watch 1`" in shown.err
+    assert tasks.get_task(1).status == "running"
+
+
+def test_a_second_ctrl_c_cancels(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.script += [partial(start, tasks), press_twice]
+    shown = cli("run", "noop")
+    assert SECOND_CTRL_C >= 1
+    assert shown.code == 1
+    assert tasks.get_task(1).status == "cancelled"
+    assert tasks.sent[-1].reason == "second Ctrl-C"
+
+
+@pytest.mark.usefixtures("to_the_end")
+def test_a_service_that_is_away_for_a_moment_is_waited_for(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LOOK_EVERY", 0.01)
+    look, away = tasks.get_task, iter([False, True, True])
+
+    def flaky(task_id: int) -> Any:
+        if next(away, False):
+            raise ServiceUnreachable("It restarts")
+        return look(task_id)
+
+    monkeypatch.setattr(tasks, "get_task", flaky)
+    shown = cli("run", "noop")
+    assert shown.code == 0
+    assert shown.err.count("the service does not answer; waiting for it") == 1
+
+
+def test_a_service_that_stays_away_ends_the_wait(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(follow, "PATIENCE", 0.0)
+
+    def away(_task_id: int) -> None:
+        raise ServiceUnreachable("It is gone")
+
+    monkeypatch.setattr(tasks, "get_task", away)
+    shown = cli("run", "noop")
+    assert shown.code == 3
+    assert "It is gone" in shown.err
+
+
+def test_a_task_for_later_can_be_run_too(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.script += [partial(start, tasks), partial(end, tasks)]
+    assert cli("run", "noop", "--scheduled-for", "2026-08-01T00:00:00Z").code == 0
+    assert tasks.sent[0].scheduled_for == datetime(2026, 8, 1, tzinfo=UTC)

@@ -1,0 +1,207 @@
+"""submit, start, cancel, retry: what is typed becomes a command, and its answer is told."""
+
+import json
+import os
+import pwd
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.cli.submit import command as submit
+from tasktrail.events import CreateTask, RetryTask, Started
+from tasktrail.events.commands import EndAttempt
+from tasktrail.events.errors import OutcomeUnknown
+
+ME = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+
+
+def test_submit_prints_the_number_of_the_new_task(cli: Callable[..., Any], tasks: Any) -> None:
+    shown = cli("submit", "noop")
+    assert (shown.code, shown.out) == (0, "1\n")
+    assert tasks.closed
+
+
+def test_submit_as_json_prints_what_the_route_answers(cli: Callable[..., Any], tasks: Any) -> None:
+    answer = json.loads(cli("submit", "noop", "--json").out)
+    assert answer == {"task_id": 1, "position": 1, "command_id": tasks.sent[0].command_id}
+
+
+def test_every_field_of_a_new_task_can_be_given(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    tasks.create_task(type="noop")
+    line = (
+        "submit kind in.mov out.mp4 -o crf=28 --option name=two --priority 7 --max-retries 3 --retry-delay 1.5 "
+        "--timeout 60 --held --scheduled-for 2026-08-01T22:00:00+02:00 --depends-on 1,2 --parent 1 --user-id 5 "
+        "--user-level 2 --document-id 6 --estimated-time 90 --notify-email a@example.org "
+        "--notify-webhook https://example.org/hook --callback-url https://example.org/back --overwrite --no-resume "
+        "--command-id c1 --reason because --actor somebody"
+    )
+    assert cli(*line.split()).code == 0
+    assert tasks.sent[-1] == CreateTask(
+        type="kind",
+        input_file=str(Path("in.mov").absolute()),
+        output_file=str(Path("out.mp4").absolute()),
+        options={"crf": 28, "name": "two"},
+        priority=7,
+        max_retries=3,
+        retry_delay=1.5,
+        timeout=60.0,
+        held=True,
+        scheduled_for=datetime(2026, 8, 1, 20, tzinfo=UTC),
+        depends_on=(1, 2),
+        parent_task_id=1,
+        user_id=5,
+        user_level=2,
+        document_id=6,
+        estimated_time=90.0,
+        notify_email="a@example.org",
+        notify_webhook="https://example.org/hook",
+        callback_url="https://example.org/back",
+        overwrite=True,
+        resumable=False,
+        command_id="c1",
+        reason="because",
+        actor="somebody",
+    )
+
+
+def test_the_fields_on_the_command_line_are_all_there_are() -> None:
+    """A field that is added to `CreateTask` needs an option."""
+    given = {parameter.name for parameter in submit.params} | {"type", "correlation_id"}
+    renamed = {"task_type": "type"}
+    assert set(CreateTask.__struct_fields__) - {renamed.get(str(name), name) for name in given} == set()
+
+
+def test_what_is_not_given_is_left_to_the_commands_defaults(cli: Callable[..., Any], tasks: Any) -> None:
+    cli("submit", "noop")
+    (sent,) = tasks.sent
+    assert len(sent.command_id) == 32
+    assert sent == CreateTask(type="noop", actor=ME, command_id=sent.command_id)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1.5", 1.5),
+        ("true", True),
+        ("null", None),
+        ("[1,2]", [1, 2]),
+        ('{"a":1}', {"a": 1}),
+        ('"1"', "1"),
+        ("plain text", "plain text"),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("NaN", "NaN"),
+        ("[" * 5000, "[" * 5000),
+    ],
+)
+def test_the_value_of_an_option_is_json_when_it_reads_as_json(
+    cli: Callable[..., Any], tasks: Any, text: str, value: object
+) -> None:
+    assert cli("submit", "noop", "-o", f"key={text}").code == 0
+    assert tasks.sent[0].options == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "submit",
+        "submit noop -o novalue",
+        "submit noop -o =3",
+        "submit noop -o a=1 -o a=2",
+        "submit noop --priority high",
+        "submit noop --scheduled-for tomorrow",
+        "submit noop --scheduled-for 2026-08-01T22:00:00",
+        "submit noop --depends-on 1,b",
+        "submit noop in out more",
+        "submit noop --from -",
+        "submit --from - --priority 3",
+        "submit --from /no/such/file",
+        "cancel",
+        "cancel 0",
+        "cancel x",
+        "show",
+        "start 1 --nonsense",
+    ],
+)
+def test_wrong_usage_is_told_with_exit_code_2_and_sends_nothing(cli: Callable[..., Any], tasks: Any, line: str) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 2
+    assert shown.out == ""
+    assert "Error: " in shown.err
+    assert tasks.sent == []
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("submit noop --priority 11", "priority"),
+        ("submit noop --max-retries -1", "max_retries"),
+        ("submit noop --timeout 0", "timeout"),
+        ("submit noop --user-id -3", "user_id"),
+        ("submit noop --reason " + "x" * 5000, "reason"),
+        ("submit noop in\udcff out", "input_file"),
+        ("submit noop -o name=\udcff", "options"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_a_typed_error_naming_the_field(
+    cli: Callable[..., Any], tasks: Any, line: str, field: str
+) -> None:
+    shown = cli(*line.split(), "--json")
+    problem = json.loads(shown.err)
+    assert shown.code == 1
+    assert (problem["code"], problem["field"]) == ("invalid_value", field)
+    assert problem["remedy"]
+    assert tasks.sent == []
+
+
+def test_an_unknown_outcome_names_the_id_to_repeat_with(cli: Callable[..., Any], tasks: Any) -> None:
+    def lose(_command: object) -> None:
+        raise OutcomeUnknown("The answer was lost")
+
+    tasks.send = lose
+    shown = cli("submit", "noop", "--command-id", "mine")
+    assert shown.code == 1
+    assert "command id mine" in shown.err
+    assert json.loads(cli("submit", "noop", "--command-id", "mine", "--json").err)["command_id"] == "mine"
+
+
+def test_start_cancel_and_retry_say_who_and_why(cli: Callable[..., Any], tasks: Any) -> None:
+    task_id = tasks.create_task(type="noop", held=True)
+    assert cli("start", str(task_id), "--reason", "now").code == 0
+    assert cli("cancel", str(task_id), "--actor", "boss").code == 0
+    assert cli("retry", str(task_id), "--force", "--reason", "again").out == f"task {task_id}: accepted at position 4\n"
+    start, cancel, retry = tasks.sent[1:]
+    assert (start.reason, start.actor) == ("now", ME)
+    assert cancel.actor == "boss"
+    assert retry == RetryTask(task_id=task_id, actor=ME, reason="again", force=True)
+
+
+def test_a_refusal_does_not_keep_the_other_tasks_from_being_sent(cli: Callable[..., Any], tasks: Any) -> None:
+    first, second = tasks.create_task(type="noop"), tasks.create_task(type="noop")
+    shown = cli("cancel", str(first), "77", str(second))
+    assert shown.code == 1
+    assert [tasks.get_task(task_id).status for task_id in (first, second)] == ["cancelled"] * 2
+    assert shown.err.startswith("tasktrail: Task 77 does not exist")
+
+
+def test_as_json_answers_go_to_stdout_and_problems_to_stderr(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    shown = cli("cancel", "1", "77", "--json")
+    assert json.loads(shown.out)["task_id"] == 1
+    assert json.loads(shown.err)["code"] == "unknown_task"
+    assert json.loads(shown.err)["task_id"] == 77
+
+
+def test_a_retry_without_retries_left_needs_force(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    tasks.journal.record(1, Started())
+    tasks.journal.send(EndAttempt(task_id=1, attempt=1, outcome="failed", error="broken"))
+    refused = cli("retry", "1")
+    assert refused.code == 1
+    assert "--force" in refused.err
+    assert cli("retry", "1", "--force").code == 0

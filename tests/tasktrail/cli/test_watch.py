@@ -1,0 +1,145 @@
+"""`watch`, and how progress looks on a terminal and elsewhere."""
+
+import io
+import json
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tasktrail.cli import watch
+from tasktrail.cli.display import Bars
+from tasktrail.cli.watch import Watch
+from tasktrail.events import Started
+from tasktrail.events.commands import EndAttempt, RecordProgress
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens between one look of `watch` and the next."""
+    todo: list[Callable[[], object]] = []
+    look = Watch.look
+
+    def stepping(self: Watch) -> bool:
+        more = look(self)
+        if more and todo:
+            todo.pop(0)()
+        return more
+
+    monkeypatch.setattr(Watch, "look", stepping)
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.001)
+    return todo
+
+
+def start(tasks: Any, task_id: int) -> None:
+    tasks.journal.record(task_id, Started())
+
+
+def end(tasks: Any, task_id: int, outcome: Any = "completed") -> None:
+    tasks.journal.send(EndAttempt(task_id=task_id, attempt=1, outcome=outcome, error="broken"))
+
+
+def test_the_named_tasks_are_watched_until_all_have_ended(cli: Callable[..., Any], tasks: Any, steps: Any) -> None:
+    one, two = tasks.create_task(type="noop"), tasks.create_task(type="noop")
+    tasks.create_task(type="noop")
+    steps += [
+        partial(start, tasks, one),
+        partial(end, tasks, one),
+        partial(start, tasks, two),
+        partial(end, tasks, two),
+    ]
+    shown = cli("watch", str(one), str(two))
+    assert shown.code == 0
+    assert shown.out.splitlines() == [
+        "task 1 noop 0.0 % waiting",
+        "task 2 noop 0.0 % waiting",
+        "task 1 noop 0.0 % running",
+        "task 1 noop 100 % completed",
+        "task 2 noop 0.0 % running",
+        "task 2 noop 100 % completed",
+    ]
+
+
+def test_a_task_that_failed_makes_the_exit_code_1(cli: Callable[..., Any], tasks: Any, steps: Any) -> None:
+    task_id = tasks.create_task(type="noop")
+    start(tasks, task_id)
+    steps.append(partial(end, tasks, task_id, "failed"))
+    shown = cli("watch", str(task_id))
+    assert shown.code == 1
+    assert "failed: broken" in shown.out
+
+
+def test_without_ids_all_unfinished_tasks_are_watched_newcomers_too(
+    cli: Callable[..., Any], tasks: Any, steps: Any
+) -> None:
+    tasks.cancel_task(tasks.create_task(type="noop"))
+    tasks.create_task(type="noop")
+    steps += [
+        partial(start, tasks, 2),
+        partial(tasks.create_task, type="noop"),
+        partial(end, tasks, 2),
+        partial(start, tasks, 3),
+        partial(end, tasks, 3),
+    ]
+    shown = cli("watch")
+    assert shown.code == 0
+    assert "task 1 " not in shown.out
+    assert shown.out.endswith("task 3 noop 100 % completed\n")
+
+
+def test_with_nothing_to_watch_it_says_so(cli: Callable[..., Any]) -> None:
+    assert cli("watch") == (0, "", "nothing runs or waits\n")
+
+
+def test_an_unknown_task_is_refused(cli: Callable[..., Any]) -> None:
+    shown = cli("watch", "7")
+    assert shown.code == 1
+    assert "Task 7 does not exist" in shown.err
+
+
+def test_with_no_service_it_shows_what_is_there_and_that_nothing_moves(
+    cli: Callable[..., Any], tasks: Any, doors: Any
+) -> None:
+    doors.running, doors.inside = None, tasks
+    tasks.create_task(type="noop")
+    shown = cli("watch", "1")
+    assert shown.code == 3
+    assert shown.out == "task 1 noop 0.0 % waiting\n"
+    assert "nothing moves" in shown.err
+    tasks.cancel_task(1)
+    assert cli("watch", "1").code == 1
+
+
+def test_ctrl_c_leaves(cli: Callable[..., Any], tasks: Any, steps: Any) -> None:
+    tasks.create_task(type="noop")
+    steps.append(lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert cli("watch", "1").code == 130
+    assert tasks.get_task(1).status == "pending"
+
+
+def test_as_json_every_change_is_a_line(cli: Callable[..., Any], tasks: Any, steps: Any) -> None:
+    tasks.create_task(type="noop")
+    steps += [partial(start, tasks, 1), partial(end, tasks, 1)]
+    lines = [json.loads(line) for line in cli("watch", "1", "--json").out.splitlines()]
+    assert [line["status"] for line in lines] == ["pending", "running", "completed"]
+
+
+def test_bars_show_percent_and_message(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    with Bars(screen) as bars:
+        task_id = tasks.create_task(type="video_convert")
+        bars.show(tasks.get_task(task_id))
+        start(tasks, task_id)
+        tasks.journal.send(RecordProgress(task_id=1, attempt=1, progress=42.5, message="frame [bold]\x1b[2J"))
+        bars.show(tasks.get_task(task_id))
+        bars.say("beside [it]")
+    shown = screen.getvalue()
+    assert "1 video_convert" in shown
+    assert "42.5 %" in shown
+    assert "beside [it]" in shown
+    assert "frame [bold]\\x1b[2J" in shown

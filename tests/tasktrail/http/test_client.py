@@ -1,0 +1,350 @@
+"""The client: as good as the service itself, and stubborn when connections are lost."""
+
+import itertools
+import socket
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail import connection
+from tasktrail.client import Client
+from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, StartTask, TasktrailError
+from tasktrail.events.errors import (
+    IllegalTransition,
+    InvalidPath,
+    InvalidValue,
+    Malformed,
+    NotReady,
+    OutcomeUnknown,
+    RetriesExhausted,
+    ServiceUnreachable,
+    UnknownTask,
+    UnknownType,
+    WaitTimeout,
+)
+from tasktrail.http.server import HttpServer
+from tasktrail.projections import TaskFilters
+from tasktrail.service import TaskService
+from tasktrail.surface import Tasks
+
+Wish = Callable[..., dict[str, Any]]
+Many = Callable[..., list[CreateTask]]
+
+
+@pytest.fixture(params=["service", "client"])
+def tasks(request: pytest.FixtureRequest, service: TaskService, client: Client) -> Tasks:
+    """What follows must be true of both."""
+    return service if request.param == "service" else client
+
+
+def told(error: TasktrailError) -> tuple[type[TasktrailError], str, str, str]:
+    return type(error), error.message, error.field, error.advice
+
+
+def test_a_task_is_made_and_seen_at_once(tasks: Tasks, wish: Wish) -> None:
+    for _ in range(10):
+        task_id = tasks.create_task(**wish(user_id=3))
+        assert tasks.get_task(task_id).status == "pending"
+        assert tasks.get_task_progress(task_id) == (0.0, "")
+
+
+def test_a_task_runs_to_its_end(tasks: Tasks, wish: Wish, tmp_path: Path) -> None:
+    task_id = tasks.create_task(**wish(held=False))
+    task = tasks.wait(task_id, timeout=30)
+    assert (task.status, task.progress) == ("completed", 100.0)
+    assert (tmp_path / "out.jpg").exists()
+    assert [record.version for record in tasks.events(task_id)] == list(range(1, task.version + 1))
+
+
+def test_a_relative_path_counts_from_the_current_folder(
+    tasks: Tasks, wish: Wish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = tasks.get_task(tasks.create_task(**wish(output_file="out.jpg")))
+    assert task.output_file == str(tmp_path / "out.jpg")
+
+
+def test_commands_change_a_task(tasks: Tasks, wish: Wish) -> None:
+    task_id = tasks.create_task(**wish(max_retries=1))
+    assert tasks.cancel_task(task_id, reason="not now", actor="anna").task_id == task_id
+    assert tasks.events(task_id)[-1].reason == "not now"
+    tasks.retry_task(task_id)
+    tasks.cancel_task(task_id, command_id=f"mine-{task_id}")
+    assert tasks.events(task_id)[-1].command_id == f"mine-{task_id}"
+    with pytest.raises(RetriesExhausted):
+        tasks.retry_task(task_id)
+    tasks.retry_task(task_id, force=True)
+    assert tasks.get_task(task_id).retry_count == 2
+    tasks.cancel_task(task_id)
+    with pytest.raises(IllegalTransition):
+        tasks.start_task(task_id)
+    with pytest.raises(IllegalTransition):
+        tasks.save_checkpoint(task_id, Checkpoint(processed_frames=3))
+    assert tasks.load_checkpoint(task_id) is None
+
+
+def test_a_list_takes_filters(tasks: Tasks, wish: Wish, document: int) -> None:
+    ids = [tasks.create_task(**wish(document_id=document)) for _ in range(3)]
+    found, total = tasks.list_tasks(TaskFilters(document_id=document, sort="id", limit=2, status=("pending", "failed")))
+    assert ([task.id for task in found], total) == (ids[:2], 3)
+    assert tasks.list_tasks(TaskFilters(document_id=(document, 1), search="png"))[1] == 3
+    assert tasks.list_tasks()[1] >= 3
+
+
+def test_the_past_can_be_asked_for(tasks: Tasks, wish: Wish) -> None:
+    task_id = tasks.create_task(**wish())
+    created = tasks.events(task_id)[0]
+    tasks.cancel_task(task_id)
+    assert tasks.get_task(task_id, as_of=created.position).status == "pending"
+    assert tasks.get_task(task_id, as_of=created.recorded_at).status == "pending"
+    with pytest.raises(UnknownTask):
+        tasks.get_task(task_id, as_of=created.position - 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"type": "nothing"}, UnknownType),
+        ({"type": ""}, InvalidValue),
+        ({"input_file": "/no/such/file"}, InvalidPath),
+        ({"input_file": "/tmp/a\0b"}, InvalidValue),
+        ({"input_file": "/tmp/\ud800"}, InvalidValue),
+        ({"output_file": "/no/such/folder/out.jpg"}, InvalidPath),
+        ({"priority": 11}, InvalidValue),
+        ({"priority": "high"}, InvalidValue),
+        ({"colour": "red"}, Malformed),
+        ({"options": {"size": float("inf")}}, InvalidValue),
+        ({"options": {1: 2}}, TasktrailError),
+        pytest.param({"options": {"a": object()}}, InvalidValue, id="an object in the options"),
+        ({"options": {"a": "x" * 2_000_000}}, TasktrailError),
+        ({"depends_on": [2**40]}, TasktrailError),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else str(value)[:25],
+)
+def test_bad_input_is_the_same_typed_error_from_both(
+    tasks: Tasks, wish: Wish, document: int, changes: dict[Any, Any], kind: type[TasktrailError]
+) -> None:
+    with pytest.raises(kind) as refused:
+        tasks.create_task(**wish(document_id=document, **changes))
+    assert refused.value.message
+    assert refused.value.advice
+    assert tasks.list_tasks(TaskFilters(document_id=document))[1] == 0
+
+
+def test_a_refusal_arrives_as_it_was_raised(service: TaskService, client: Client, wish: Wish) -> None:
+    done = service.create_task(**wish())
+    service.cancel_task(done)
+    attempts: list[Callable[[Tasks], object]] = [
+        lambda tasks: tasks.get_task(999_999_999),
+        lambda tasks: tasks.cancel_task(done),
+        lambda tasks: tasks.create_task(**wish(type="nothing")),
+        lambda tasks: tasks.create_task(**wish(input_file="/no/such")),
+        lambda tasks: tasks.send(CreateTask(**wish(depends_on=(2**40,)))),
+        lambda tasks: tasks.events(999_999_999),
+    ]
+    for attempt in attempts:
+        with pytest.raises(TasktrailError) as near:
+            attempt(service)
+        with pytest.raises(TasktrailError) as far:
+            attempt(client)
+        assert told(near.value) == told(far.value)
+
+
+def test_many_commands_get_an_answer_each_in_order(tasks: Tasks, many: Many) -> None:
+    commands: list[Any] = [
+        *many(1500),
+        CancelTask(task_id=999_999_999),
+        CreateTask(type="x", options={"a": float("nan")}),
+        StartTask(task_id=999_999_999),
+        *many(3),
+    ]
+    answers = tasks.send_many(commands)
+    assert len(answers) == len(commands)
+    ids = [answer.task_id for answer in answers if isinstance(answer, Accepted)]
+    assert ids == sorted(ids)
+    assert len(ids) == 1503
+    assert [answer.code for answer in answers if isinstance(answer, TasktrailError)][0::2] == ["unknown_task"] * 2
+    assert tasks.get_task(ids[-1]).id == ids[-1]
+    assert tasks.send_many([]) == []
+
+
+def test_the_log_arrives_whole(service: TaskService, client: Client, wish: Wish) -> None:
+    odd = "line separators: \u2028 \u2029 \x85, Chinese: 任务, emoji: 🎞"
+    service.create_task(**wish(reason=odd))
+    near, far = list(service.log()), list(client.log())
+    assert [(r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in near] == [
+        (r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in far
+    ]
+    assert far[-1].reason == odd
+    assert isinstance(far[-1].recorded_at, datetime)
+    assert [r.position for r in client.log(after=3, limit=2)] == [4, 5]
+    assert list(client.log(after=far[-1].position)) == []
+
+
+def test_following_sees_what_comes(tasks: Tasks, wish: Wish) -> None:
+    after = max(record.position for record in tasks.events(tasks.create_task(**wish())))
+    seen = tasks.follow(after)
+    first = tasks.create_task(**wish())
+    assert next(seen).task_id == first
+    second = tasks.create_task(**wish())
+    assert next(seen).task_id == second
+    seen.close()  # type: ignore[attr-defined]  # both are generators
+
+
+def test_waiting_has_an_end(tasks: Tasks, wish: Wish) -> None:
+    task_id = tasks.create_task(**wish())
+    with pytest.raises(WaitTimeout, match="pending"):
+        tasks.wait(task_id, timeout=0.2)
+    with pytest.raises(WaitTimeout):
+        tasks.wait(task_id, timeout=0)
+    with pytest.raises(UnknownTask):
+        tasks.wait(999_999_999, timeout=1)
+
+
+def test_a_wait_ends_with_the_life_of_the_task(service: TaskService, client: Client, wish: Wish) -> None:
+    task_id = service.create_task(**wish())
+    timer = threading.Timer(0.1, service.cancel_task, (task_id,))
+    timer.start()
+    assert client.wait(task_id, timeout=20).status == "cancelled"
+    timer.join()
+
+
+def test_types_and_numbers(tasks: Tasks, wish: Wish) -> None:
+    assert {"image_thumbnail", "video_convert"} <= {known.name for known in tasks.types()}
+    position = tasks.send(CreateTask(**wish())).position
+    assert tasks.stats().position >= position
+
+
+def test_one_client_serves_many_threads(client: Client, wish: Wish) -> None:
+    made: list[int] = []
+
+    def work() -> None:
+        made.extend(client.create_task(**wish()) for _ in range(10))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 80
+
+
+# --- when connections are lost --------------------------------------------------------------------------------------
+
+
+def test_a_command_whose_answer_is_lost_is_repeated_with_one_effect(
+    proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
+    with Client(proxy.url) as client:
+        client.types()
+        before = service.watermark.position
+        proxy.cuts = 2
+        accepted = client.send(CreateTask(**wish()))
+    created = [record for record in service.log(before) if record.command_id == accepted.command_id]
+    assert [record.task_id for record in created] == [accepted.task_id]
+    assert proxy.cuts < 0
+
+
+def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
+    proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
+    before = service.watermark.position
+    with Client(proxy.url) as client:
+        proxy.cuts = 99
+        with pytest.raises(OutcomeUnknown, match="keep-this-id"):
+            client.send(CreateTask(**wish(command_id="keep-this-id")))
+        assert proxy.answers == 4
+        answers = client.send_many([CreateTask(**wish()), CreateTask(**wish())])
+        assert [answer.code for answer in answers if isinstance(answer, TasktrailError)] == ["outcome_unknown"] * 2
+        proxy.cuts = 0
+        assert client.send(CreateTask(**wish(command_id="keep-this-id"))).position == before + 1
+
+
+def test_a_question_whose_answer_is_lost_is_asked_again(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
+    with Client(proxy.url) as client:
+        proxy.cuts = 2
+        assert client.types()
+
+
+def test_a_service_that_does_not_answer_in_time_is_not_ready(wish: Wish) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        client = Client(f"http://127.0.0.1:{deaf.getsockname()[1]}", answer_within=0.1)
+        with pytest.raises(NotReady):
+            client.types()
+        with pytest.raises(OutcomeUnknown, match="said-once"):
+            client.send(CreateTask(**wish(command_id="said-once")))
+        client.close()
+
+
+def test_nobody_there_is_said_at_once(tmp_path: Path, wish: Wish) -> None:
+    with pytest.raises(ServiceUnreachable):
+        Client.connect(tmp_path)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "tasktrail.sock"))
+    with pytest.raises(ServiceUnreachable):
+        Client.connect(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with Client(f"http://127.0.0.1:{port}") as client:
+        for attempt in (client.types, client.stats, lambda: client.create_task(**wish()), lambda: client.wait(1)):
+            with pytest.raises(ServiceUnreachable, match=str(port)):
+                attempt()
+        with pytest.raises(ServiceUnreachable):
+            client.send_many([CreateTask(**wish())])
+
+
+@pytest.mark.parametrize("url", ["http://[", "localhost:80", "ftp://localhost", "http://localhost:99999999"])
+def test_an_address_that_is_none_is_a_typed_error(url: str) -> None:
+    with pytest.raises(TasktrailError), Client(url) as client:
+        client.types()
+
+
+def test_something_else_at_the_address_is_a_typed_error(server: HttpServer) -> None:
+    address = httpx.URL(server.address)
+    with Client(f"http://127.0.0.1:{address.port}/somewhere") as client, pytest.raises(TasktrailError):
+        client.types()
+
+
+def test_a_stream_that_breaks_is_taken_up_where_it_broke(
+    serve: Callable[..., HttpServer], service: TaskService, many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.client.PAUSES", (0.0, 0.1, 0.5))
+    service.send_many(many(2000, reason="x" * 3000))
+    after = service.watermark.position - 2000
+    first = serve()
+    with Client("http://localhost", socket=tmp_path / "other.sock") as client:
+        seen = client.follow(after)
+        positions = [record.position for record in itertools.islice(seen, 5)]
+        cut_connections(first)
+        positions += [record.position for record in itertools.islice(seen, 1995)]
+        seen.close()  # type: ignore[attr-defined]  # a generator
+    assert positions == list(range(after + 1, after + 2001))
+
+
+def cut_connections(server: HttpServer) -> None:
+    """As when a process dies: without a farewell."""
+    running = server._server
+    assert running is not None
+    loop = running.servers[0].get_loop()
+    for held in list(running.server_state.connections):
+        loop.call_soon_threadsafe(held.transport.abort)
+
+
+def test_a_stream_ends_when_the_service_stops(
+    serve: Callable[..., HttpServer], service: TaskService, many: Many
+) -> None:
+    server = serve()
+    with Client(server.address) as client:
+        seen = client.follow(service.watermark.position)
+        service.send_many(many(1))
+        next(seen)
+        assert server.stop()
+        assert list(seen) == []

@@ -1,0 +1,180 @@
+"""The server itself: its sockets, its start and its end."""
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasktrail.client import Client
+from tasktrail.events import CreateTask
+from tasktrail.http.errors import ListenFailed
+from tasktrail.http.server import HttpServer
+from tasktrail.http.sockets import MAX_UNIX_PATH, UnixName
+from tasktrail.service import TaskService
+
+Serve = Callable[..., HttpServer]
+Many = Callable[..., list[CreateTask]]
+Eventually = Callable[[Callable[[], bool]], bool]
+
+
+def kind(descriptor: Path) -> str:
+    """What a descriptor of ours points to; nothing when it was closed meanwhile."""
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        return ""
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_it_answers_on_a_port_and_on_the_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    assert httpx.get(f"{server.address}/healthz", trust_env=False).json() == {"status": "ok"}
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))) as unix:
+        assert unix.get("http://whatever.example/healthz").json() == {"status": "ok"}
+
+
+def test_the_socket_is_for_its_owner_only(serve: Serve, tmp_path: Path) -> None:
+    serve()
+    assert stat.S_IMODE((tmp_path / "other.sock").stat().st_mode) == 0o600
+
+
+def test_the_socket_is_gone_after_the_end_and_a_stale_one_is_replaced(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = serve(socket_path=path)
+    with Client("http://localhost", socket=path) as client:
+        assert client.types()
+    assert server.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_left_alone(service: TaskService, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("mine")
+    with pytest.raises(ListenFailed, match="precious"):
+        HttpServer(service, socket_path=path).start()
+    assert path.read_text() == "mine"
+
+
+def test_a_later_server_keeps_its_socket_when_the_earlier_one_stops(serve: Serve, tmp_path: Path) -> None:
+    first, second = serve(), serve()
+    assert first.stop()
+    with Client("http://localhost", socket=tmp_path / "other.sock") as client:
+        assert client.types()
+    assert second.stop()
+
+
+def test_a_path_too_long_for_a_socket_works_all_the_same(serve: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100) / ("y" * 100)
+    folder.mkdir(parents=True)
+    path = folder / "tasktrail.sock"
+    assert len(os.fsencode(path)) > MAX_UNIX_PATH
+    serve(socket_path=path)
+    with Client.connect(folder) as client:
+        assert {known.name for known in client.types()} >= {"image_thumbnail"}
+
+
+def test_a_short_name_needs_no_descriptor(tmp_path: Path) -> None:
+    before = open_files()
+    with UnixName(tmp_path / "a.sock") as name:
+        assert name.text == str(tmp_path / "a.sock")
+        assert open_files() == before
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.org", ""])
+def test_addresses_that_others_can_reach_are_refused(service: TaskService, tmp_path: Path, host: str) -> None:
+    with pytest.raises(ListenFailed) as refused:
+        HttpServer(service, socket_path=tmp_path / "s", host=host).start()
+    assert refused.value.field == "host"
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+def test_loopback_addresses_are_served_under_their_own_name(serve: Serve, host: str) -> None:
+    server = serve(host=host)
+    assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 200
+
+
+def test_a_port_that_is_taken_is_a_typed_error(service: TaskService, serve: Serve, tmp_path: Path) -> None:
+    port = httpx.URL(serve().address).port
+    assert port
+    with pytest.raises(ListenFailed, match=str(port)) as refused:
+        HttpServer(service, socket_path=tmp_path / "t.sock", port=port).start()
+    assert refused.value.field == "port"
+    with pytest.raises(ListenFailed):
+        HttpServer(service, socket_path=tmp_path / "t.sock", port=70_000).start()
+    assert not (tmp_path / "t.sock").exists()
+
+
+def test_it_stops_within_two_seconds_whatever_is_open(service: TaskService, serve: Serve, many: Many) -> None:
+    service.send_many(many(3000, reason="x" * 2000))
+    server = serve()
+    url = httpx.URL(server.address)
+    ended = [threading.Event() for _ in range(3)]
+
+    def follow(over: threading.Event) -> None:
+        with httpx.stream("GET", f"{server.address}/v1/events?follow=true", timeout=10, trust_env=False) as answer:
+            began.release()
+            for _ in answer.iter_bytes():
+                pass
+        over.set()
+
+    began = threading.Semaphore(0)
+    for over in ended:
+        threading.Thread(target=follow, args=(over,)).start()
+    for _ in ended:
+        assert began.acquire(timeout=10)
+    stalled = socket.create_connection((url.host, url.port or 0))
+    idle = socket.create_connection((url.host, url.port or 0))
+    with stalled, idle:
+        stalled.sendall(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert stalled.recv(10)
+        started = time.monotonic()
+        assert server.stop()
+        assert time.monotonic() - started < 2
+    assert all(over.wait(10) for over in ended), "a stream was cut off instead of ended"
+
+
+def test_it_can_be_stopped_twice_and_without_having_started(service: TaskService, serve: Serve, tmp_path: Path) -> None:
+    assert HttpServer(service, socket_path=tmp_path / "never").stop()
+    server = serve()
+    assert server.stop()
+    assert server.stop()
+
+
+def test_nothing_is_written_to_standard_output(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
+    server = serve()
+    httpx.get(f"{server.address}/v1/tasks", trust_env=False)
+    httpx.get(f"{server.address}/nowhere", trust_env=False)
+    server.stop()
+    assert capfd.readouterr().out == ""
+
+
+def test_no_thread_and_no_descriptor_is_left_behind(
+    service: TaskService, tmp_path: Path, eventually: Eventually
+) -> None:
+    def once() -> None:
+        server = HttpServer(service, socket_path=tmp_path / "again.sock")
+        server.start()
+        httpx.get(f"{server.address}/v1/tasks", trust_env=False)
+        assert server.stop()
+
+    def left() -> tuple[int, int]:
+        """Threads and sockets. A reader's database files close with its thread, but SQLite takes its own time."""
+        threads = sum(1 for thread in threading.enumerate() if thread.name.startswith("http"))
+        return threads, sum(1 for file in Path("/proc/self/fd").iterdir() if "socket:" in kind(file))
+
+    before = left()
+    for _ in range(3):
+        once()
+    assert eventually(lambda: left() <= before)

@@ -1,0 +1,217 @@
+"""Streams of recorded events: nothing is missing, nothing comes twice, and nobody waits for a slow reader."""
+
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail.events import CreateTask
+from tasktrail.http import desk, feed, stream
+from tasktrail.service import TaskService
+
+Many = Callable[..., list[CreateTask]]
+Wish = Callable[..., dict[str, Any]]
+EVENTS = {"accept": "text/event-stream"}
+
+
+def json_lines(answer: httpx.Response) -> Iterator[dict[str, Any]]:
+    rest = b""
+    for chunk in answer.iter_bytes():
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from map(json.loads, whole)
+
+
+def messages(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id, data) of each server-sent event; comments are passed over."""
+    current: dict[str, str] = {}
+    for line in answer.iter_lines():
+        if line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            current[name] = value
+        elif not line and current:
+            yield current["id"], json.loads(current["data"])
+            current = {}
+
+
+def are_consecutive(positions: list[int], after: int) -> bool:
+    return positions == list(range(after + 1, after + 1 + len(positions)))
+
+
+@contextmanager
+def writing(service: TaskService, commands: list[CreateTask]) -> Iterator[None]:
+    """Meanwhile, somebody sends commands one by one until the block ends."""
+    over = threading.Event()
+
+    def write() -> None:
+        for command in itertools.cycle(commands):
+            if over.is_set():
+                return
+            service.send(command)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        writer.join()
+
+
+def test_the_log_is_json_lines_from_any_position_on(web: httpx.Client, service: TaskService, many: Many) -> None:
+    service.send_many(many(1200))
+    head = service.watermark.position
+    answer = web.get("/v1/events")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    whole = [json.loads(line) for line in answer.text.splitlines()]
+    assert are_consecutive([record["position"] for record in whole], 0)
+    assert len(whole) >= head
+    part = [json.loads(line) for line in web.get("/v1/events?after=700&limit=550").text.splitlines()]
+    assert part == whole[700:1250]
+    assert whole[0].keys() == {
+        "position",
+        "task_id",
+        "version",
+        "event",
+        "recorded_at",
+        "actor",
+        "reason",
+        "command_id",
+        "correlation_id",
+        "causation_id",
+        "attempt",
+        "hash",
+        "data",
+    }
+
+
+def test_a_record_is_one_line_to_every_reader(web: httpx.Client, service: TaskService, wish: Wish) -> None:
+    odd = "line separators: \u2028 \u2029 \x85, Chinese: \u4efb\u52a1"
+    position = service.send(CreateTask(**wish(reason=odd))).position
+    (only,) = web.get(f"/v1/events?after={position - 1}&limit=1").text.splitlines()
+    assert json.loads(only)["reason"] == odd
+
+
+def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: TaskService, many: Many) -> None:
+    after = service.watermark.position
+    with web.stream("GET", f"/v1/events?follow=true&after={after}") as answer:
+        service.send_many(many(3))
+        lines = json_lines(answer)
+        got = list(itertools.islice(lines, 3))
+        accepted = service.send(many(1)[0])
+        got.append(next(lines))
+    assert are_consecutive([record["position"] for record in got], after)
+    assert got[-1]["task_id"] == accepted.task_id
+
+
+def test_server_sent_events_resume_without_gaps_under_writes(
+    web: httpx.Client, service: TaskService, many: Many
+) -> None:
+    first = service.watermark.position
+    last, seen = first, list[int]()
+    with writing(service, many(1)):
+        for number in (1, 40, 7, 100, 3):
+            headers = {**EVENTS, "last-event-id": str(last)} if seen else EVENTS
+            with web.stream("GET", f"/v1/events?after={first}", headers=headers) as answer:
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                got = list(itertools.islice(messages(answer), number))
+            assert all(int(name) == data["position"] for name, data in got)
+            seen += [int(name) for name, _data in got]
+            last = seen[-1]
+    assert are_consecutive(seen, first)
+    assert len(seen) == 151
+
+
+def test_a_stream_from_far_back_meets_the_present_without_a_gap(
+    web: httpx.Client, service: TaskService, many: Many, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "BATCH", 7)
+    monkeypatch.setattr(stream, "BATCH", 7)
+    service.send_many(many(200))
+    with writing(service, many(1)), web.stream("GET", "/v1/events?after=0", headers=EVENTS) as answer:
+        got = [int(name) for name, _ in itertools.islice(messages(answer), service.watermark.position + 60)]
+    assert are_consecutive(got, 0)
+
+
+def test_one_task_can_be_followed(web: httpx.Client, service: TaskService, wish: Wish, many: Many) -> None:
+    task_id = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    with web.stream("GET", f"/v1/tasks/{task_id}/events?follow=true") as answer:
+        lines = json_lines(answer)
+        assert next(lines)["event"] == "created"
+        service.send_many(many(50))
+        service.cancel_task(task_id)
+        record = next(lines)
+    assert (record["task_id"], record["event"]) == (task_id, "cancelled")
+
+
+def test_a_task_followed_from_a_position_starts_behind_it(web: httpx.Client, wish: Wish) -> None:
+    created = web.post("/v1/tasks", json=wish()).json()
+    path = f"/v1/tasks/{created['task_id']}/events"
+    web.post(f"/v1/tasks/{created['task_id']}/cancel")
+    assert [record["event"] for record in web.get(f"{path}?after={created['position']}").json()] == ["cancelled"]
+    with web.stream("GET", f"{path}?follow=true&after={created['position']}") as answer:
+        assert next(json_lines(answer))["event"] == "cancelled"
+
+
+def test_a_stream_ends_after_the_seconds_that_were_asked_for(web: httpx.Client, service: TaskService) -> None:
+    answer = web.get(f"/v1/events?follow=true&seconds=0.1&after={service.watermark.position}")
+    assert answer.status_code == 200
+
+
+def test_a_silent_stream_gives_signs_of_life(
+    web: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "KEEP_ALIVE", 0.05)
+    after = service.watermark.position
+    with web.stream("GET", f"/v1/events?after={after}", headers=EVENTS) as answer:
+        assert next(answer.iter_bytes()).startswith(b":")
+    with web.stream("GET", f"/v1/events?follow=true&after={after}") as answer:
+        assert next(answer.iter_bytes()).strip() == b""
+
+
+@pytest.mark.parametrize("last", [b"x", b"-1", b"1.5", b"9" * 30, b"\xb2"])
+def test_a_last_event_id_that_is_no_position_is_refused(web: httpx.Client, last: bytes) -> None:
+    answer = web.get("/v1/events", headers=[(b"accept", b"text/event-stream"), (b"last-event-id", last)])
+    assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
+
+
+def test_a_position_beyond_the_log_is_refused(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "ANNOUNCED_WITHIN", 0.05)
+    answer = web.get("/v1/events?after=99999999")
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "invalid_value", "after")
+
+
+def test_a_slow_reader_holds_up_nobody_and_misses_nothing(web: httpx.Client, service: TaskService, many: Many) -> None:
+    after = service.watermark.position
+    host, port = web.base_url.host, web.base_url.port or 0
+    asking = f"GET /v1/events?after={after} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+    with socket.create_connection((host, port)) as slow:
+        slow.sendall(asking.encode())
+        slow.recv(1000)
+        sent = service.send_many(many(6000, reason="x" * 2000))
+        assert len(sent) == 6000
+        with web.stream("GET", f"/v1/events?after={after}", headers=EVENTS) as answer:
+            quick = [int(name) for name, _ in itertools.islice(messages(answer), 6000)]
+        assert are_consecutive(quick, after)
+        assert web.get("/healthz").status_code == 200
+        text = b""
+        while text.count(b"\nid: ") < 6000:
+            text += slow.recv(1 << 20)
+    ids = [int(part.split(b"\n", 1)[0]) for part in text.split(b"\nid: ")[1:] if b"\n" in part]
+    assert are_consecutive(ids[:5999], after)
+
+
+def test_nothing_is_read_while_nobody_follows(
+    web: httpx.Client, service: TaskService, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    def reads() -> bool:
+        return any(thread.name == "http-feed" for thread in threading.enumerate())
+
+    with web.stream("GET", f"/v1/events?follow=true&after={service.watermark.position}"):
+        assert eventually(reads)
+    assert eventually(lambda: not reads())

@@ -1,0 +1,218 @@
+"""The doctor's rules on made-up facts, and the doctor on this very machine."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from msgspec.structs import replace
+
+from tasktrail.actors.executor import Capabilities
+from tasktrail.actors.machine import MachineLimits
+from tasktrail.actors.secret import Secret
+from tasktrail.config import Config, Smtp
+from tasktrail.doctor import examine, worst
+from tasktrail.doctor_facts import Facts, Folder, Media, collect
+from tasktrail.doctor_rules import Finding, has_wal_reset_bug, judge
+from tasktrail.events import Created, Fact
+from tasktrail.events.lock import DataLock
+from tasktrail.events.sqlite_log import SqliteEventLog
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+GB = 1_000_000_000
+HEALTHY_CONFIG = Config(
+    workers=2,
+    smtp=Smtp(host="mail.example.org", sender="a@b.org"),
+    webhook_secret=Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+)
+
+
+def folder(path: str, **changes: Any) -> Folder:
+    return replace(Folder(path=path, exists=True, file_system="ext4", free=100 * GB), **changes)
+
+
+HEALTHY = Facts(
+    platform="linux",
+    python=(3, 13, 1),
+    sqlite=(3, 51, 3),
+    data=folder("/data"),
+    temp=folder("/data/tmp"),
+    config_is_open=False,
+    holder=None,
+    capabilities=Capabilities(hard_kill_tree="a keeper per worker", kills_escaped=True, finds_orphans=True),
+    limits=MachineLimits(memory=8 * GB, cpus=4.0),
+    types=("image_thumbnail", "video_convert"),
+    handler_errors=(),
+    media=Media(versions=("PyAV 18.1.0", "Pillow 13.0.0")),
+    open_files=1024,
+    now=NOW,
+    last_recorded=NOW - timedelta(hours=1),
+)
+
+
+def complaints(facts: Facts, config: Config = HEALTHY_CONFIG) -> list[tuple[str, str]]:
+    return [(finding.name, finding.level) for finding in judge(facts, config) if finding.level != "ok"]
+
+
+def test_a_healthy_machine_gets_only_good_news() -> None:
+    assert complaints(HEALTHY) == []
+    assert worst(list(judge(HEALTHY, HEALTHY_CONFIG))) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"python": (3, 10, 9)}, ("python", "fail")),
+        ({"sqlite": (3, 36, 0)}, ("sqlite", "fail")),
+        ({"sqlite": (3, 46, 1)}, ("sqlite", "warn")),
+        ({"data": folder("/data", trouble="/data may not be written to")}, ("data_folder", "fail")),
+        ({"data": folder("/data", open_to_others=True)}, ("data_folder", "warn")),
+        ({"temp": folder("/tmp/x", trouble="/tmp/x is full")}, ("temp_folder", "fail")),
+        ({"data": folder("/data", file_system="nfs4")}, ("file_system", "fail")),
+        ({"data": folder("/data", file_system="fuse.sshfs")}, ("file_system", "fail")),
+        ({"data": folder("/data", file_system="CIFS")}, ("file_system", "fail")),
+        ({"data": folder("/data", file_system="tmpfs")}, ("file_system", "warn")),
+        ({"data": folder("/data", free=50_000_000)}, ("data_space", "fail")),
+        ({"data": folder("/data", free=500_000_000)}, ("data_space", "warn")),
+        ({"temp": folder("/data/tmp", free=0)}, ("temp_space", "fail")),
+        ({"log_trouble": "position 7 cannot be read"}, ("log", "fail")),
+        ({"last_recorded": NOW + timedelta(minutes=1)}, ("clock", "warn")),
+        (
+            {"capabilities": Capabilities(hard_kill_tree="a group kill", kills_escaped=False, finds_orphans=False)},
+            ("process_trees", "warn"),
+        ),
+        ({"limits": MachineLimits(memory=8 * GB, cpus=1.5, cpu_is_limited=True)}, ("workers", "warn")),
+        ({"limits": MachineLimits(memory=100_000_000, cpus=4.0)}, ("worker_memory", "warn")),
+        ({"open_files": 200}, ("open_files", "warn")),
+        ({"handler_errors": ("Handlers of mine cannot be loaded",)}, ("handlers", "fail")),
+        ({"types": ()}, ("handlers", "fail")),
+        ({"media": Media(versions=("PyAV 18",), missing=("encoder libx264",))}, ("media", "warn")),
+        ({"config_is_open": True}, ("secrets", "warn")),
+    ],
+)
+def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    facts = replace(HEALTHY, **changes)
+    assert complaints(facts) == [expected]
+    assert all(finding.remedy for finding in judge(facts, HEALTHY_CONFIG) if finding.level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"smtp": Smtp()}, ("mail", "warn")),
+        ({"smtp": Smtp(host="m", sender="a@b", starttls=False)}, ("mail", "warn")),
+        ({"webhook_secret": Secret("")}, ("webhooks", "warn")),
+        ({"max_memory": 9 * GB}, ("max_memory", "warn")),
+        ({"workers": 5}, ("workers", "warn")),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_found(changes: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert complaints(HEALTHY, replace(HEALTHY_CONFIG, **changes)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("version", "bug"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 0), True),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+    ],
+)
+def test_the_versions_with_the_wal_reset_bug_are_known(version: tuple[int, ...], *, bug: bool) -> None:
+    assert has_wal_reset_bug(version) is bug
+
+
+def test_an_unlimited_number_of_open_files_is_enough() -> None:
+    assert complaints(replace(HEALTHY, open_files=-1)) == []
+
+
+# --- this very machine ---
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+def test_this_machine_is_examined_without_leaving_a_trace(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    findings = by_name(examine(data, Config()))
+    assert not data.exists()
+    assert findings["data_folder"].message == f"{data} will be made"
+    assert "image_thumbnail" in findings["handlers"].message
+    assert findings["lock"].message == "no service runs"
+    assert {finding.level for finding in findings.values() if finding.name in {"python", "media", "log"}} == {"ok"}
+
+
+def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path) -> None:
+    with DataLock(tmp_path / "lock"):
+        log = SqliteEventLog(tmp_path / "log.db", now=NOW)
+        ahead = datetime.now(UTC) + timedelta(days=1)
+        log.append([Fact(1, 1, Created(type="noop"), ahead, life=1)], expected=0)
+        findings = by_name(examine(tmp_path, Config()))
+        log.close()
+    assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
+    assert findings["log"].message == "can be read"
+    assert findings["clock"].level == "warn"
+
+
+def test_a_log_that_is_no_log_is_found(tmp_path: Path) -> None:
+    (tmp_path / "log.db").write_bytes(b"this is no database" * 100)
+    assert by_name(examine(tmp_path, Config()))["log"].level == "fail"
+
+
+def test_a_configuration_that_cannot_be_used_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").write_text("workerz = 3\n")
+    finding = by_name(examine(tmp_path))["configuration"]
+    assert (finding.level, "did you mean workers" in finding.message) == ("fail", True)
+
+
+def test_a_sound_configuration_is_good_news(tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").write_text("workers = 1\n")
+    assert by_name(examine(tmp_path))["configuration"].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "is_open"),
+    [
+        ('webhook_secret = "x"\n', 0o644, True),
+        ('[smtp]\npassword = "x"\n', 0o640, True),
+        ('webhook_secret = "x"\n', 0o600, False),
+        ("workers = 1\n", 0o644, False),
+        ("this is = = no toml", 0o644, False),
+    ],
+)
+def test_secrets_in_a_file_that_others_can_read_are_found(
+    tmp_path: Path, text: str, mode: int, *, is_open: bool
+) -> None:
+    file = tmp_path / "tasktrail.toml"
+    file.write_text(text)
+    file.chmod(mode)
+    assert collect(tmp_path, Config()).config_is_open is is_open
+
+
+def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert by_name(examine(tmp_path / "data", Config()))["data_folder"].level == "fail"
+
+
+def test_a_handler_module_that_is_not_there_is_found(tmp_path: Path) -> None:
+    facts = collect(tmp_path, Config(handlers=("no_such_module_anywhere",)))
+    assert len(facts.handler_errors) == 1
+    assert "no_such_module_anywhere" in facts.handler_errors[0]
+
+
+def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:
+    examine(tmp_path, Config())
+    before = psutil.Process().num_fds()
+    examine(tmp_path, Config())
+    assert psutil.Process().num_fds() == before
