@@ -4,7 +4,7 @@ It shares `evolve` with the core and nothing else; what must hold is written her
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from simulated_executor import Key, SimulatedExecutor, must
 
@@ -18,9 +18,6 @@ from tasktrail.events.priority import queue_key
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import is_terminal
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 MAY_RECEIVE = {
     "created": {"pending"},
