@@ -21,6 +21,7 @@ from invariants import (
     check_reservations,
 )
 from simulated_executor import BrokenInvariantError, SimulatedExecutor, must
+from simulated_people import SimulatedPeople
 from simulated_service import Answer, SimulatedService
 
 from tasktrail.actors.core.admission import Limits, Sample
@@ -28,25 +29,13 @@ from tasktrail.actors.core.messages import (
     Close,
     Delivered,
     Drain,
-    Intake,
     LimitsChanged,
     Message,
     Sampled,
     Submit,
     Tick,
 )
-from tasktrail.events import (
-    Accepted,
-    CancelTask,
-    Checkpoint,
-    CreateTask,
-    Recorded,
-    RetryTask,
-    SaveCheckpoint,
-    StartTask,
-    TaskCommand,
-    TaskState,
-)
+from tasktrail.events import Accepted, Recorded, TaskCommand, TaskState
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.frames import Order
@@ -74,6 +63,7 @@ class Simulation:
         self.limits = Limits(max_concurrent=self.rng.randint(1, 4), max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)
         self.log = MemoryEventLog()
         self.ledger = Ledger(self.limits.max_crashes)
+        self.people = SimulatedPeople(self.rng, self.ledger.tasks)
         self.trace = hashlib.sha256()
         self.commands: dict[int, TaskCommand] = {}
         """Commands that have no answer yet, by token."""
@@ -206,6 +196,7 @@ class Simulation:
 
     def fail_to_commit(self) -> None:
         """The append fails; whether it was written after all, nobody knows."""
+        self.overtakings = Overtakings()  # the core counts anew with its new memory
         for record in self.service.fail_to_commit(self.now, written=self.rng.random() < 0.5):
             self.trace.update(record.hash)
             self.ledger.add(record)
@@ -236,67 +227,12 @@ class Simulation:
         """The wall clock is set."""
         self.now += timedelta(seconds=self.rng.randint(-3600, 3600))
 
-    # --- what people want ---------------------------------------------------------------------------------------
-
     def command(self) -> None:
-        """Somebody sends a command, sensible or not."""
+        """Somebody sends a command."""
         self.tokens += 1
-        command, intake = self._command(str(self.tokens))
+        command, intake = self.people.command(str(self.tokens), self.now)
         self.commands[self.tokens] = command
         self.tell(Submit(command, intake, self.tokens))
-
-    def _command(self, command_id: str) -> tuple[TaskCommand, Intake]:
-        rng = self.rng
-        kind = rng.choice(("create", "create", "create", "start", "cancel", "retry", "checkpoint"))
-        last = self.service.state.last_task_id
-        task_id = self._target(kind, last)
-        match kind:
-            case "create":
-                return self._create(command_id, last), self._intake()
-            case "start":
-                return StartTask(task_id=task_id, command_id=command_id), Intake()
-            case "cancel":
-                return CancelTask(task_id=task_id, command_id=command_id), Intake()
-            case "retry":
-                return RetryTask(task_id=task_id, command_id=command_id, force=rng.random() < 0.5), Intake()
-            case _:
-                checkpoint = Checkpoint(processed_bytes=rng.randrange(1000))
-                return SaveCheckpoint(task_id=task_id, command_id=command_id, checkpoint=checkpoint), Intake()
-
-    def _target(self, kind: str, last: int) -> int:
-        """Mostly a task of late that the command makes sense for, now and then one that is not there."""
-        if self.rng.random() < 0.3:
-            return max(0, last + 2 - int(self.rng.expovariate(0.15)))
-        wanted = {"start": ("pending",), "retry": ("failed", "cancelled")}.get(kind, ("running", "retrying"))
-        recent = range(max(1, last - 20), last + 1)
-        fitting = [i for i in recent if i in self.ledger.tasks and self.ledger.tasks[i].status in wanted]
-        return self.rng.choice(fitting) if fitting else last
-
-    def _create(self, command_id: str, last: int) -> CreateTask:
-        rng = self.rng
-        depends_on = [max(0, last + 1 - rng.randint(0, 8)) for _ in range(rng.randint(-4, 3))]
-        later = self.now + timedelta(seconds=rng.randint(-100, 2000))
-        return CreateTask(
-            type=rng.choice(("plain", "plain", "other", "seldom")),
-            output_file=rng.choice(("", "/out")),
-            options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
-            priority=rng.randint(0, 10),
-            user_level=rng.choice((0, 0, 1)),
-            max_retries=rng.randint(0, 3),
-            retry_delay=rng.choice((0.0, 1.0, 60.0, 3600.0)),
-            resumable=rng.choice((None, False)),
-            depends_on=tuple(depends_on),
-            parent_task_id=last or None if rng.random() < 0.1 else None,
-            scheduled_for=later if rng.random() < 0.15 else None,
-            held=rng.random() < 0.1,
-            timeout=rng.choice((None, None, 30.0, 300.0)),
-            command_id=command_id,
-        )
-
-    def _intake(self) -> Intake:
-        rng = self.rng
-        memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))
-        return Intake(can_resume=rng.random() < 0.8, estimated_memory=memory, estimated_temp=temp)
 
     # --- liveness -----------------------------------------------------------------------------------------------
 
