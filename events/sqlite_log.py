@@ -30,7 +30,7 @@ _SELECT_ANSWERED = """
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # One file of the log takes a bigger write-ahead log: fewer checkpoints, up to 1.7 times the append rate.
-_CHECKPOINT_PAGES = 8000
+_CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
 
 
