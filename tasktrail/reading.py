@@ -157,7 +157,12 @@ class Reader(FileReading):
         self.close()
 
     def close(self) -> None:
-        """Nothing is held beyond the thread's own connections."""
+        """Close the connections of this thread; those of others go with their threads."""
+        if self._in_memory is not None:
+            self._in_memory.close()
+        for held in vars(self._mine).values():
+            held.close()
+        vars(self._mine).clear()
 
     def _bring_up(self) -> None:
         try:
