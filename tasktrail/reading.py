@@ -167,7 +167,9 @@ class Reader(FileReading):
         self.close()
 
     def close(self) -> None:
-        """Let go of this thread's connections."""
+        """Let go of this thread's connections; those of others go with their threads."""
+        if self._in_memory is not None:
+            self._in_memory.close()
         self._mine = threading.local()
 
     def _bring_up(self) -> None:
