@@ -1,6 +1,6 @@
 """Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
 
-from .catch_up import Records, catch_up, rebuild
+from .building import Records, catch_up, rebuild
 from .errors import BeyondTheLog, ViewsFailed, ViewsGap
 from .filters import TaskFilters
 from .findings import Finding, Verification

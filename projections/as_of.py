@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 from ..events import Recorded, Task, TaskState
 from ..events.errors import InvalidValue, UnknownTask
 from ..events.task import view
-from .catch_up import Records
+from .building import Records
 from .errors import BeyondTheLog
 from .filters import TaskFilters
 from .queries import TaskQueries

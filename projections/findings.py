@@ -2,6 +2,8 @@
 
 import msgspec
 
+LIMIT = 1000
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong."""
@@ -34,14 +36,13 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 class Findings:
     """Collects what is wrong, up to a number that a person still reads."""
 
-    def __init__(self, limit: int = 1000) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self.listed: list[Finding] = []
         self.more = 0
 
     def add(self, position: int, code: str, message: str) -> None:
         """Note one thing that is wrong."""
-        if len(self.listed) < self._limit:
+        if len(self.listed) < LIMIT:
             self.listed.append(Finding(position=position, code=code, message=message))
         else:
             self.more += 1

@@ -10,7 +10,7 @@ from ..events import Cancelled, Checkpointed, Completed, Created, Failed, Progre
 from ..events.errors import UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.task_events import AttemptOutcome
-from .catch_up import Records
+from .building import Records
 from .describe import describe
 from .stream import read_stream
 

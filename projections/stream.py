@@ -2,7 +2,7 @@
 
 from ..events import Recorded, TaskState
 from ..events.system_events import Adjusted, DeliveryAttempted
-from .catch_up import Records
+from .building import Records
 from .outbox import Recall
 from .tally import Tally
 from .task_view import fold_batch

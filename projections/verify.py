@@ -16,7 +16,7 @@ from ..events.chain import GENESIS, link
 from ..events.rows import from_row
 from ..events.sqlite_log import LogReader
 from ..events.task_events import is_terminal
-from .catch_up import Progress
+from .building import Progress
 from .findings import Findings, Verification
 from .lawful import Lawbook
 from .verify_views import compare

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ..events import TasktrailError
-from .catch_up import BULK_PAGE, Progress, Records, pull
+from .building import BULK_PAGE, Progress, Records, pull
 from .findings import Findings
 from .queries import connect
 from .row import COLUMNS, decode_state

@@ -1,0 +1,34 @@
+"""Logs with a history, for tests of what reads them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.testing_history import BEGIN, Journal, random_history
+
+
+@pytest.fixture
+def journal() -> Journal:
+    """An empty log in memory."""
+    return Journal(MemoryEventLog())
+
+
+@pytest.fixture
+def history() -> Journal:
+    """A log in memory in which much has happened."""
+    journal = Journal(MemoryEventLog())
+    random_history(journal, 900, seed=7)
+    return journal
+
+
+@pytest.fixture
+def filed(tmp_path: Path) -> Iterator[Journal]:
+    """A small log on disk, at `tmp_path / "log.db"`."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 60, seed=11)
+    yield journal
+    log.close()

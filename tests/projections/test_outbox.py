@@ -1,0 +1,320 @@
+"""Each notice is due until it is delivered or given up, under one id, however often the fold starts again."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.events import CancelTask, RetryTask
+from tasktrail.events.commands import EndAttempt
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.system_events import Adjusted, DeliveryAttempted, ServiceStopped
+from tasktrail.events.task_events import Completed, Failed, Started, is_terminal
+from tasktrail.projections import ViewsGap
+from tasktrail.projections.outbox import Notice, Outbox
+from tasktrail.projections.stream import recall_from
+from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+
+HOOK = {"notify_webhook": "https://example.org/hook"}
+DONE = {"callback_url": "https://example.org/done"}
+MAIL = {"notify_email": "user@example.org"}
+OPERATIONS_HERE = [operation for operation in OPERATIONS if operation != "deliver"]
+steps = st.lists(st.tuples(st.sampled_from(OPERATIONS_HERE), st.integers(0, 20), st.integers(0, 100)), max_size=50)
+
+
+def outbox_of(journal: Journal, **kwargs: Any) -> Outbox:
+    outbox = Outbox(recall_from(journal.log), **kwargs)
+    outbox.apply(journal.records)
+    return outbox
+
+
+def all_due(outbox: Outbox, journal: Journal) -> list[Notice]:
+    return outbox.due(journal.at + timedelta(days=1), limit=10_000)
+
+
+def tried(journal: Journal, notice: Notice, *, ok: bool, final: bool = False, wait: float | None = None) -> None:
+    next_at = None if wait is None else journal.at + timedelta(seconds=wait)
+    event = DeliveryAttempted(
+        notice_id=notice.notice_id,
+        task_id=notice.task_id,
+        channel=notice.channel,
+        target=notice.target,
+        ok=ok,
+        final=final,
+        next_at=next_at,
+    )
+    journal.record(0, event)
+
+
+def completed(journal: Journal, **fields: Any) -> int:
+    task_id = journal.create(**fields)
+    journal.start(task_id)
+    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed"))
+    return task_id
+
+
+def test_a_webhook_hears_of_the_start_and_the_end(journal: Journal) -> None:
+    completed(journal, **HOOK)
+    due = all_due(outbox_of(journal), journal)
+    assert [(notice.channel, notice.event) for notice in due] == [("webhook", "started"), ("webhook", "completed")]
+    assert {notice.target for notice in due} == {"https://example.org/hook"}
+
+
+def test_a_callback_and_a_mail_come_once_at_the_end(journal: Journal) -> None:
+    task_id = journal.create(**DONE, **MAIL)
+    journal.start(task_id)
+    assert all_due(outbox_of(journal), journal) == []
+    journal.send(CancelTask(task_id=task_id))
+    due = all_due(outbox_of(journal), journal)
+    assert [(notice.channel, notice.event) for notice in due] == [("callback", "cancelled"), ("email", "cancelled")]
+    assert [notice.target for notice in due] == ["https://example.org/done", "user@example.org"]
+
+
+def test_a_failure_that_is_tried_again_is_nobodys_business(journal: Journal) -> None:
+    task_id = journal.create(max_retries=1, **HOOK, **DONE, **MAIL)
+    for attempt in (1, 2):
+        journal.start(task_id)
+        journal.send(EndAttempt(task_id=task_id, attempt=attempt, outcome="failed", error="timeout"))
+    tags = Counter((notice.channel, notice.event) for notice in all_due(outbox_of(journal), journal))
+    assert tags == {
+        ("webhook", "started"): 2,
+        ("webhook", "failed"): 1,
+        ("callback", "failed"): 1,
+        ("email", "failed"): 1,
+    }
+
+
+def test_each_life_has_an_end_to_tell(journal: Journal) -> None:
+    task_id = journal.create(**DONE)
+    journal.send(CancelTask(task_id=task_id))
+    journal.send(RetryTask(task_id=task_id, force=True))
+    journal.send(CancelTask(task_id=task_id))
+    first, second = all_due(outbox_of(journal), journal)
+    assert (first.life, second.life) == (1, 2)
+    assert first.notice_id != second.notice_id
+
+
+def test_a_task_that_notifies_nobody_leaves_no_trace(journal: Journal) -> None:
+    completed(journal)
+    journal.create()
+    outbox = outbox_of(journal)
+    assert len(outbox) == 0
+    assert outbox.next_due() is None
+    assert outbox._tasks == {}
+
+
+def test_the_events_of_webhooks_can_be_chosen(journal: Journal) -> None:
+    completed(journal, **HOOK)
+    due = all_due(outbox_of(journal, webhook_events=(Completed,)), journal)
+    assert [notice.event for notice in due] == ["completed"]
+
+
+def test_a_notice_holds_the_task_as_it_was_right_then(journal: Journal) -> None:
+    task_id = journal.create(priority=3, **HOOK)
+    journal.at += timedelta(seconds=5)
+    journal.record(0, Adjusted(task_id=task_id, priority=7))
+    journal.start(task_id)
+    started_at = journal.at
+    journal.at += timedelta(seconds=9)
+    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed", result={"frames": 5}))
+    started, ended = all_due(outbox_of(journal), journal)
+    assert (started.task["status"], started.task["priority"], started.task["result"]) == ("running", 7, {})
+    assert (ended.task["status"], ended.task["duration"], ended.task["result"]) == ("completed", 9, {"frames": 5})
+    assert (started.recorded_at, started.position, started.task_id) == (started_at, 3, task_id)
+
+
+def test_a_notice_is_due_from_the_moment_of_its_event(journal: Journal) -> None:
+    completed(journal, **DONE)
+    outbox = outbox_of(journal)
+    assert outbox.next_due() == BEGIN
+    assert outbox.due(BEGIN - timedelta(microseconds=1)) == []
+    assert len(outbox.due(BEGIN)) == 1
+
+
+def test_asking_takes_nothing_away(journal: Journal) -> None:
+    completed(journal, **HOOK, **DONE)
+    outbox = outbox_of(journal)
+    assert all_due(outbox, journal) == all_due(outbox, journal)
+    assert len(outbox.due(journal.at, limit=2)) == 2
+    assert len(outbox.due(journal.at, limit=0)) == 0
+    assert len(outbox) == 3
+
+
+def test_the_longest_due_comes_first(journal: Journal) -> None:
+    for _number in range(5):
+        completed(journal, **HOOK)
+        journal.at += timedelta(seconds=1)
+    due = all_due(outbox_of(journal), journal)
+    assert [notice.position for notice in due] == sorted(notice.position for notice in due)
+
+
+@pytest.mark.parametrize(("ok", "final"), [(True, False), (True, True), (False, True)])
+def test_what_is_delivered_or_given_up_is_due_no_more(journal: Journal, ok: bool, final: bool) -> None:  # noqa: FBT001 - the two flags of the event
+    completed(journal, **DONE)
+    [notice] = all_due(outbox_of(journal), journal)
+    tried(journal, notice, ok=ok, final=final)
+    outbox = outbox_of(journal)
+    assert len(outbox) == 0
+    assert all_due(outbox, journal) == []
+    assert outbox.next_due() is None
+
+
+def test_a_failed_try_is_due_again_at_its_time_and_counted(journal: Journal) -> None:
+    completed(journal, **DONE)
+    [notice] = all_due(outbox_of(journal), journal)
+    for tries in (1, 2, 3):
+        tried(journal, notice, ok=False, wait=30)
+        outbox = outbox_of(journal)
+        again = journal.at + timedelta(seconds=30)
+        assert outbox.next_due() == again
+        assert outbox.due(again - timedelta(microseconds=1)) == []
+        [due] = outbox.due(again)
+        assert (due.notice_id, due.tries) == (notice.notice_id, tries)
+
+
+def test_a_failed_try_without_a_time_is_due_at_once_and_only_once(journal: Journal) -> None:
+    completed(journal, **DONE)
+    [notice] = all_due(outbox_of(journal), journal)
+    tried(journal, notice, ok=False)
+    assert [due.tries for due in outbox_of(journal).due(journal.at)] == [1]
+
+
+def test_a_delivery_of_an_unknown_notice_is_no_matter(journal: Journal) -> None:
+    task_id = completed(journal, **DONE)
+    [notice] = all_due(outbox_of(journal), journal)
+    event = DeliveryAttempted(notice_id="unknown", task_id=task_id, channel="email", target="x", ok=True)
+    journal.record(0, event)
+    tried(journal, notice, ok=True)
+    tried(journal, notice, ok=False, wait=5)
+    assert len(outbox_of(journal)) == 0
+
+
+def test_ids_of_two_logs_are_never_the_same() -> None:
+    ids = set()
+    for day in range(3):
+        journal = Journal(MemoryEventLog(), BEGIN + timedelta(days=day))
+        completed(journal, **DONE)
+        ids.add(all_due(outbox_of(journal), journal)[0].notice_id)
+    assert len(ids) == 3
+
+
+@given(steps)
+def test_ids_are_the_same_after_every_restart_and_all_different(steps: list[tuple[str, int, int]]) -> None:
+    journal = Journal(MemoryEventLog())
+    grown = Outbox(recall_from(journal.log))
+    for step in steps:
+        journal.play(*step)
+        grown.apply(journal.records)
+    fresh = outbox_of(journal)
+    ids = [notice.notice_id for notice in all_due(fresh, journal)]
+    assert len(set(ids)) == len(ids) == len(fresh)
+    assert all_due(grown, journal) == all_due(fresh, journal)
+
+
+def expected_notices(journal: Journal) -> Counter[tuple[int, str]]:
+    """(position, channel), by the rule as it is written down."""
+    expected: Counter[tuple[int, str]] = Counter()
+    for record in journal.records:
+        if not record.task_id:
+            continue
+        spec, event = journal.states[record.task_id].spec, record.event
+        if spec.notify_webhook and (is_terminal(event) or isinstance(event, Started)):
+            expected[record.position, "webhook"] += 1
+        if is_terminal(event):
+            expected.update([(record.position, "callback")] if spec.callback_url else [])
+            expected.update([(record.position, "email")] if spec.notify_email else [])
+    return expected
+
+
+@given(steps)
+def test_exactly_the_notices_that_the_rule_asks_for_are_posted(steps: list[tuple[str, int, int]]) -> None:
+    journal = Journal(MemoryEventLog())
+    for step in steps:
+        journal.play(*step)
+    due = all_due(outbox_of(journal), journal)
+    assert Counter((notice.position, notice.channel) for notice in due) == expected_notices(journal)
+
+
+@given(steps, st.randoms(use_true_random=False))
+def test_every_notice_is_delivered_or_given_up_exactly_once(steps: list[tuple[str, int, int]], chance: Any) -> None:
+    """A sender that fails at random, and a fold that is thrown away at random and made anew from the log."""
+    journal = Journal(MemoryEventLog())
+    for step in steps:
+        journal.play(*step)
+    expected = sum(expected_notices(journal).values())
+    outbox = outbox_of(journal)
+    settled: Counter[str] = Counter()
+    for _round in range(10 * expected + 1):
+        due_at = outbox.next_due()
+        if due_at is None:
+            break
+        journal.at = max(journal.at, due_at)
+        notice = chance.choice(outbox.due(journal.at))
+        ok, final = chance.random() < 0.5, notice.tries >= 3
+        settled[notice.notice_id] += ok or final
+        tried(journal, notice, ok=ok, final=final, wait=None if ok or final else chance.randrange(60))
+        outbox.apply(journal.records)
+        if chance.random() < 0.2:
+            outbox = outbox_of(journal)
+    assert outbox.next_due() is None
+    assert len(outbox) == 0
+    assert len(settled) == expected
+    assert all(number == 1 for number in settled.values())
+
+
+def test_records_seen_before_are_skipped_and_a_gap_is_refused(journal: Journal) -> None:
+    completed(journal, **HOOK)
+    outbox = outbox_of(journal)
+    outbox.apply(journal.records)
+    assert len(outbox) == 2
+    journal.record(0, ServiceStopped())
+    journal.record(0, ServiceStopped())
+    with pytest.raises(ViewsGap):
+        outbox.apply(journal.records[-1:])
+    assert outbox.position == 3
+    outbox.apply(journal.records)
+    assert outbox.position == 5
+
+
+def test_what_has_ended_is_not_kept_and_comes_back_when_it_lives_again(journal: Journal) -> None:
+    task_id = journal.create(**DONE)
+    journal.start(task_id)
+    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="no codec"))
+    outbox = outbox_of(journal)
+    tried(journal, all_due(outbox, journal)[0], ok=True)
+    outbox.apply(journal.records)
+    assert (outbox._tasks, outbox._pending) == ({}, {})
+    journal.send(RetryTask(task_id=task_id, force=True))
+    journal.start(task_id)
+    journal.send(EndAttempt(task_id=task_id, attempt=2, outcome="completed"))
+    outbox.apply(journal.records)
+    [notice] = all_due(outbox, journal)
+    assert (notice.event, notice.life, notice.task["attempt"], notice.task["last_error"]) == (
+        "completed",
+        2,
+        2,
+        "no codec",
+    )
+
+
+def test_old_entries_do_not_pile_up(journal: Journal) -> None:
+    completed(journal, **DONE)
+    [notice] = all_due(outbox_of(journal), journal)
+    outbox = outbox_of(journal)
+    for _try in range(50):
+        tried(journal, notice, ok=False, wait=1)
+        journal.at += timedelta(seconds=1)
+        outbox.apply(journal.records)
+        assert len(outbox.due(journal.at)) == 1
+    assert len(outbox._times) == 1
+
+
+def test_final_failures_are_told_and_others_not() -> None:
+    journal = Journal(MemoryEventLog())
+    task_id = journal.create(**HOOK)
+    journal.record(task_id, Failed(outcome="not_started", error="the deadline has passed", final=True))
+    [notice] = all_due(outbox_of(journal), journal)
+    assert (notice.event, notice.task["error"]) == ("failed", "the deadline has passed")

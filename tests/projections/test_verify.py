@@ -1,0 +1,370 @@
+"""Whoever changes a log is found: by the chain, and where he mends the chain, by the rules."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.events.chain import GENESIS, link
+from tasktrail.events.rows import COLUMNS
+from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
+from tasktrail.projections import TaskViews, Verification, rebuild
+from tasktrail.projections.verify import verify
+from tasktrail.testing_history import BEGIN, Journal, random_history
+
+RECORDS = 40
+STARTED, COMPLETED, CREATED = "event = 'started'", "event = 'completed'", "event = 'created'"
+RETRIED = "event = 'retried' AND data NOT LIKE '%manual%'"
+TWENTIETH = "position = 20"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small log on disk and its views, never changed: tests take copies."""
+    folder = tmp_path_factory.mktemp("sound")
+    log = SqliteEventLog(folder / "log.db", now=BEGIN)
+    journal = Journal(log)
+    seed = 0
+    while len(journal.records) < RECORDS:
+        random_history(journal, 5, seed=seed)
+        seed += 1
+    rebuild(log.reader(), folder / "views.db")
+    log.close()
+    return folder
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(sound, tmp_path / "copy"))
+
+
+def checked(folder: Path, *, views: bool = True) -> Verification:
+    reader = LogReader(folder / "log.db")
+    found = verify(reader, folder / "views.db" if views else None)
+    reader.close()
+    return found
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.execute("PRAGMA synchronous = OFF")  # tests need not survive a power cut
+    return conn
+
+
+def by_hand(path: Path, *statements: str) -> None:
+    """What somebody with a SQLite shell does, who knows about the triggers."""
+    conn = opened(path)
+    for trigger in ("events_are_not_changed", "events_are_not_deleted"):
+        conn.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+    for statement in statements:
+        conn.execute(statement)
+    conn.close()
+
+
+def rehashed(path: Path) -> None:
+    """Make the chain fit whatever stands there, as a forger does who knows how it is made."""
+    conn = opened(path)
+    digest = GENESIS
+    for row in conn.execute(f"SELECT {', '.join(COLUMNS)} FROM events ORDER BY position").fetchall():
+        digest = link(digest, row)
+        conn.execute("UPDATE events SET hash = ? WHERE position = ?", (digest, row[0]))
+    conn.close()
+
+
+def rows(folder: Path) -> list[tuple[Any, ...]]:
+    conn = sqlite3.connect(folder / "log.db")
+    found = conn.execute(f"SELECT {', '.join(COLUMNS)} FROM events ORDER BY position").fetchall()
+    conn.close()
+    return found
+
+
+def codes(found: Verification) -> set[str]:
+    return {finding.code for finding in found.findings}
+
+
+def test_a_sound_log_and_its_views_pass(folder: Path) -> None:
+    found = checked(folder)
+    assert found.findings == ()
+    assert found.ok
+    assert found.records == found.position == found.views_position == len(rows(folder))
+    assert found.answers > 0
+    reader = LogReader(folder / "log.db")
+    assert found.head == reader.head().hash.hex()
+    reader.close()
+
+
+def test_an_empty_log_is_sound(tmp_path: Path) -> None:
+    SqliteEventLog(tmp_path / "log.db", now=BEGIN).close()
+    found = checked(tmp_path, views=False)
+    assert (found.ok, found.records, found.views_position) == (True, 0, None)
+
+
+@pytest.mark.parametrize("column", [*COLUMNS[1:], "hash"])
+def test_any_changed_value_of_any_column_is_found_at_its_position(folder: Path, column: str) -> None:
+    changes = {"hash": "zeroblob(32)", "recorded_at": "'2026-01-31T12:00:00.000001Z'", "terminal": "1 - terminal"}
+    text = {"event", "actor", "reason", "command_id", "correlation_id", "causation_id", "data"}
+    change = changes.get(column, f"{column} || ' '" if column in text else f"{column} + 1000")
+    position = RECORDS // 2
+    by_hand(folder / "log.db", f"UPDATE events SET {column} = {change} WHERE position = {position}")
+    found = checked(folder)
+    assert not found.ok
+    assert "chain" in codes(found)
+    assert position in {finding.position for finding in found.findings}
+    assert found.views_position is None
+
+
+@pytest.mark.parametrize("position", range(1, RECORDS + 1))
+def test_a_change_of_any_row_is_found(folder: Path, position: int) -> None:
+    by_hand(folder / "log.db", f"UPDATE events SET reason = 'another' WHERE position = {position}")
+    assert [(finding.position, finding.code) for finding in checked(folder).findings] == [(position, "chain")]
+
+
+@pytest.mark.parametrize("position", range(1, RECORDS))
+def test_a_deleted_row_is_found(folder: Path, position: int) -> None:
+    by_hand(folder / "log.db", f"DELETE FROM events WHERE position = {position}")
+    assert (position + 1, "gap") in {(finding.position, finding.code) for finding in checked(folder).findings}
+
+
+@pytest.mark.parametrize("position", range(1, RECORDS))
+def test_a_deleted_row_is_found_although_the_rest_moved_up(folder: Path, position: int) -> None:
+    moves = [
+        f"UPDATE events SET position = {later - 1} WHERE position = {later}"
+        for later in range(position + 1, RECORDS + 9)
+    ]
+    by_hand(folder / "log.db", f"DELETE FROM events WHERE position = {position}", *moves)
+    assert not checked(folder, views=False).ok
+
+
+@pytest.mark.parametrize("position", range(1, RECORDS))
+def test_two_swapped_rows_are_found(folder: Path, position: int) -> None:
+    move = "UPDATE events SET position = {} WHERE position = {}"
+    by_hand(
+        folder / "log.db",
+        move.format(10_000, position),
+        move.format(position, position + 1),
+        move.format(position + 1, 10_000),
+    )
+    assert "chain" in codes(checked(folder, views=False))
+
+
+def test_an_inserted_row_is_found(folder: Path) -> None:
+    columns = ", ".join(COLUMNS[3:])
+    insert = f"INSERT INTO events (position, task_id, version, {columns}, hash)"
+    by_hand(
+        folder / "log.db",
+        f"{insert} SELECT 10000, task_id, 500, {columns}, hash FROM events WHERE event = 'progressed' LIMIT 1",
+    )
+    assert {"gap", "version"} <= codes(checked(folder))
+
+
+def test_rows_cut_off_at_the_end_are_found_by_the_views_and_the_answers(folder: Path) -> None:
+    """The chain alone cannot see it: that takes a head kept elsewhere, which is why the head is part of the result."""
+    before = checked(folder).head
+    by_hand(folder / "log.db", f"DELETE FROM events WHERE position > {RECORDS // 2}")
+    found = checked(folder)
+    assert found.head != before
+    assert codes(found) == {"answer"}
+    by_hand(folder / "log.db", f"DELETE FROM answers WHERE position > {RECORDS // 2}")
+    assert codes(checked(folder)) <= {"views", "illegal"}
+    assert not checked(folder).ok
+
+
+# What a forger does who mends the chain: what is set, in the first record that fits, and a word of the finding.
+FORGERIES = {
+    "completed without having run": ("event = 'completed', data = '{}', terminal = 1", STARTED, "cannot be completed"),
+    "started twice": ("event = 'started', data = '{}', terminal = 0", COMPLETED, "cannot be started"),
+    "an end taken back": ("event = 'progressed', data = '{\"progress\":1}'", COMPLETED, "marked terminal"),
+    "a task created twice": ("event = 'created', data = '{\"type\":\"x\"}'", STARTED, "cannot be created"),
+    "a failure without its retry": ("event = 'started', data = '{}'", RETRIED, "cannot be started"),
+    "an attempt renumbered": ("attempt = 7", STARTED, "is in attempt"),
+    "a life renumbered": ("life = 9", STARTED, "is in life"),
+    "time turned back": ("recorded_at = '2020-01-01T00:00:00.000000Z'", TWENTIETH, "before the record"),
+    "a time without a zone": ("recorded_at = '2026-01-31T12:00:00'", TWENTIETH, "time zone"),
+    "a time that is none": ("recorded_at = 'noon'", TWENTIETH, "no readable time"),
+    "an end not marked": ("terminal = 0", COMPLETED, "marked terminal"),
+    "an end marked that is none": ("terminal = 1", STARTED, "marked terminal"),
+    "an event of nobody's": ("task_id = 0, version = 999", "event = 'progressed'", "service's own"),
+    "a service's event under a task": ("task_id = 1", "event = 'service_started'", "under task 0"),
+    "a task out of turn": ("task_id = 5000", CREATED, "is due"),
+    "a version left out": ("version = version + 5", "task_id = 1 AND version = 2", "is due"),
+    "no json": ("data = '{'", TWENTIETH, "cannot be read"),
+    "json of another kind": ("data = '[1]'", CREATED, "cannot be read"),
+    "an event of a later version": ("event = 'paused'", TWENTIETH, "does not know"),
+    "a waiting task that failed as if it ran": (
+        'event = \'failed\', terminal = 1, data = \'{"outcome":"failed","error":"x","final":true}\'',
+        STARTED,
+        "says failed",
+    ),
+    "a cancellation that lies": (
+        "data = CASE data WHEN '{}' THEN '{\"attempt_running\":true}' ELSE '{}' END",
+        "event = 'cancelled'",
+        "says otherwise",
+    ),
+    "a parent that does not exist": ('data = \'{"type":"x","parent_task_id":99}\'', CREATED, "does not exist"),
+    "an epoch used twice": ("data = json_set(data, '$.epoch', 0)", "event = 'service_started'", "epoch"),
+    "a finished task adjusted": ("data = json_set(data, '$.task_id', 99)", "event = 'adjusted'", "cannot be adjusted"),
+    "a delivery for nobody": ("data = json_set(data, '$.task_id', 99)", "event = 'delivery_attempted'", "not exist"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_history_with_a_mended_chain_breaks_the_rules(folder: Path, forgery: str) -> None:
+    change, where, word = FORGERIES[forgery]
+    damage = f"UPDATE events SET {change} WHERE position = (SELECT min(position) FROM events WHERE {where})"
+    by_hand(folder / "log.db", "DROP INDEX one_end_a_life", "DROP INDEX one_version_once", damage)
+    rehashed(folder / "log.db")
+    found = checked(folder)
+    assert not found.ok
+    assert "chain" not in codes(found)
+    assert any(word in finding.message for finding in found.findings)
+
+
+def test_a_whole_task_taken_out_with_the_chain_mended_is_found(folder: Path) -> None:
+    by_hand(folder / "log.db", "DELETE FROM events WHERE task_id = 2")
+    conn = opened(folder / "log.db")
+    for number, (position,) in enumerate(conn.execute("SELECT position FROM events ORDER BY 1").fetchall(), 1):
+        conn.execute("UPDATE events SET position = ? WHERE position = ?", (number, position))
+    conn.close()
+    rehashed(folder / "log.db")
+    found = checked(folder)
+    assert not found.ok
+    assert any("task 3 is created where task 2 is due" in finding.message for finding in found.findings)
+
+
+def test_a_harmless_change_with_the_chain_mended_shows_in_the_head_alone(folder: Path) -> None:
+    """The honest limit of a chain without a key: who owns the file can write another sound history."""
+    before = checked(folder, views=False).head
+    by_hand(folder / "log.db", "UPDATE events SET reason = 'another' WHERE position = 5")
+    rehashed(folder / "log.db")
+    after = checked(folder, views=False)
+    assert after.ok
+    assert after.head != before
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("position = 99999", "behind the end"),
+        ("position = position + 1", "points at an event of"),
+        ("task_id = task_id + 1", "names task"),
+        ("command_id = 'made up'", "made up"),
+    ],
+)
+def test_a_changed_answer_is_found(folder: Path, change: str, word: str) -> None:
+    by_hand(folder / "log.db", f"UPDATE answers SET {change} WHERE command_id = 'create-0'")
+    found = checked(folder)
+    assert codes(found) == {"answer"}
+    assert word in found.findings[0].message
+
+
+def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> None:
+    conn = sqlite3.connect(folder / "log.db")
+    [[retried]] = conn.execute(f"SELECT min(position) FROM events WHERE {RETRIED}")
+    conn.close()
+    by_hand(
+        folder / "log.db",
+        f"DELETE FROM events WHERE position >= {retried}",
+        f"DELETE FROM answers WHERE position >= {retried}",
+    )
+    found = checked(folder, views=False)
+    assert [(finding.position, finding.code) for finding in found.findings] == [(retried - 1, "illegal")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE tasks SET status = 'running' WHERE id = 2", ["task 2: status is 'running'"]),
+        ("UPDATE tasks SET state = json_set(state, '$.progress', 99.5) WHERE id = 2", ["task 2: progress is 99.5"]),
+        ("UPDATE tasks SET spec = '{' WHERE id = 2", ["task 2: its state cannot be read"]),
+        ("UPDATE tasks SET queue_key = 1.5 WHERE id = 2", ["task 2: queue_key is 1.5"]),
+        ("DELETE FROM tasks WHERE id = 2", ["task 2 is missing"]),
+        ("UPDATE tasks SET id = 2000 WHERE id = 2", ["task 2 is missing", "task 2000 is there"]),
+        ("UPDATE counts SET number = number + 1", ["table counts"]),
+        ("DELETE FROM ends", ["table ends"]),
+        ("DELETE FROM durations", ["table durations"]),
+        ("INSERT INTO totals VALUES ('zzz', 1, 1)", ["table totals"]),
+        ("INSERT INTO search (rowid, type) VALUES (9999, 'zebra')", ["table search"]),
+        ("UPDATE progress SET hash = zeroblob(32)", ["another log"]),
+        ("UPDATE progress SET position = 99999", ["does not hold"]),
+        ("DROP TABLE tasks", ["cannot be compared"]),
+        ("DROP TABLE progress", ["cannot be read"]),
+    ],
+)
+def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str, words: list[str]) -> None:
+    by_hand(folder / "views.db", statement)
+    found = checked(folder)
+    assert codes(found) == {"views"}
+    for word in words:
+        assert any(word in finding.message for finding in found.findings)
+
+
+def test_views_that_lag_behind_are_compared_where_they_stand(folder: Path) -> None:
+    (folder / "views.db").unlink()
+    reader = LogReader(folder / "log.db")
+    views = TaskViews(folder / "views.db")
+    views.apply(list(reader.read(0, 17)))
+    views.close()
+    reader.close()
+    found = checked(folder)
+    assert (found.ok, found.views_position) == (True, 17)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 500])
+def test_views_that_cannot_be_read_are_a_finding(folder: Path, content: bytes) -> None:
+    (folder / "views.db").write_bytes(content)
+    assert codes(checked(folder)) == {"views"}
+
+
+def damaged_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
+    content = path.read_bytes()
+    for start in range(4096, len(content), 1111):
+        changed = bytearray(content)
+        changed[start] ^= 0xFF
+        yield start, bytes(changed)
+
+
+def test_a_flipped_byte_anywhere_is_a_finding_or_of_no_effect_but_never_an_exception(
+    sound: Path, tmp_path: Path
+) -> None:
+    whole = checked(sound, views=False)
+    for number, (_start, content) in enumerate(damaged_bytes(sound / "log.db")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "log.db").write_bytes(content)
+        found = checked(folder, views=False)
+        assert not found.ok or (found.head, found.records) == (whole.head, whole.records)
+
+
+def test_a_table_of_another_shape_is_found(folder: Path) -> None:
+    """STRICT keeps wrong types out; who swaps the table is not kept by it."""
+    by_hand(
+        folder / "log.db",
+        "CREATE TABLE other AS SELECT * FROM events",
+        "UPDATE other SET actor = 17, life = 'two', hash = 'text' WHERE position = 9",
+        "DROP TABLE events",
+        "ALTER TABLE other RENAME TO events",
+    )
+    found = checked(folder)
+    assert (9, "unreadable") in {(finding.position, finding.code) for finding in found.findings}
+
+
+def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.projections.findings.LIMIT", 5)
+    by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
+    found = checked(folder)
+    assert len(found.findings) == 5
+    assert found.more > 0
+
+
+def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.projections.verify._EVERY", 10)
+    told: list[tuple[int, int]] = []
+    reader = LogReader(folder / "log.db")
+    verify(reader, None, lambda position, head: told.append((position, head)))
+    head = reader.head().position
+    assert told == [(position, head) for position in range(10, head + 1, 10)]
+    reader.close()

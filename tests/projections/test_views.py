@@ -1,0 +1,330 @@
+"""The writing side: what a batch costs, that nothing is counted twice, and that views can always be built again."""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.events.commands import RecordProgress
+from tasktrail.events.errors import LogCorrupt
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.projections import TaskFilters, TaskQueries, TaskViews, ViewsFailed, ViewsGap, catch_up, rebuild
+from tasktrail.projections import views as module
+from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+
+TABLES = ("tasks", "counts", "totals", "durations", "ends", "progress")
+steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
+
+
+def content(views: TaskViews) -> dict[str, Any]:
+    """All that views hold, but numbers that have sunk to nothing."""
+    conn = views.connection
+    tables: dict[str, Any] = {
+        table: conn.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES
+    }
+    tables["counts"] = [row for row in tables["counts"] if row[2]]
+    conn.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.words USING fts5vocab (main, search, instance)")
+    tables["search"] = sorted(conn.execute("SELECT term, doc, col FROM temp.words"))
+    return tables
+
+
+def writes(views: TaskViews, do: Callable[[], None]) -> list[str]:
+    """The statements that wrote rows of tasks."""
+    statements: list[str] = []
+    views.connection.set_trace_callback(statements.append)
+    do()
+    views.connection.set_trace_callback(None)
+    return [line for line in statements if line.startswith(("INSERT INTO tasks", "UPDATE tasks"))]
+
+
+def test_a_task_that_changed_many_times_in_a_batch_costs_one_row(journal: Journal) -> None:
+    task_id = journal.create()
+    journal.start(task_id)
+    for percent in range(50):
+        journal.send(RecordProgress(task_id=task_id, attempt=1, progress=percent))
+    views = TaskViews(":memory:")
+    assert len(writes(views, lambda: views.apply(journal.records))) == 1
+
+
+def test_progress_alone_leaves_the_other_indexes_alone(journal: Journal) -> None:
+    task_id = journal.create()
+    journal.start(task_id)
+    views = TaskViews(":memory:")
+    views.apply(journal.records)
+    progress = journal.send(RecordProgress(task_id=task_id, attempt=1, progress=50.0))
+    [statement] = writes(views, lambda: views.apply(progress))
+    assert "status" not in statement.partition("state")[0]
+
+
+@given(steps, st.lists(st.integers(0, 60), max_size=6))
+def test_however_records_are_cut_into_batches_the_views_are_the_same(
+    steps: list[tuple[str, int, int]], cuts: list[int]
+) -> None:
+    journal = Journal(MemoryEventLog())
+    for step in steps:
+        journal.play(*step)
+    whole, pieces = TaskViews(":memory:"), TaskViews(":memory:")
+    whole.apply(journal.records)
+    for start, end in pairwise(sorted({0, len(journal.records), *cuts})):
+        pieces.apply(journal.records[start:end])
+    assert content(whole) == content(pieces)
+    for state in journal.states.values():
+        assert TaskQueries(whole.connection).state(state.id) == state
+    whole.close()
+    pieces.close()
+
+
+def test_what_was_applied_before_is_skipped(history: Journal) -> None:
+    views = TaskViews(":memory:")
+    views.apply(history.records[:200])
+    before = content(views)
+    views.apply(history.records[50:200])
+    assert content(views) == before
+    views.apply(history.records[100:])
+    twin = TaskViews(":memory:")
+    twin.apply(history.records)
+    assert content(views) == content(twin)
+
+
+@pytest.mark.parametrize("records", [slice(11, 20), slice(None, None, -1)])
+def test_a_gap_is_refused_and_changes_nothing(history: Journal, records: slice) -> None:
+    views = TaskViews(":memory:")
+    views.apply(history.records[:10])
+    before = content(views)
+    with pytest.raises(ViewsGap):
+        views.apply(history.records[10:30][records])
+    assert content(views) == before
+    assert views.position == 10
+
+
+def test_a_state_pushed_out_of_memory_is_read_back(history: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = TaskViews(":memory:")
+    twin.apply(history.records)
+    monkeypatch.setattr(module, "_HOT", 2)
+    views = TaskViews(":memory:")
+    for record in history.records:
+        views.apply([record])
+        assert len(views._hot) <= 2
+    assert content(views) == content(twin)
+
+
+def test_only_unfinished_tasks_are_kept_in_memory(history: Journal) -> None:
+    views = TaskViews(":memory:")
+    views.apply(history.records)
+    assert set(views._hot) <= {state.id for state in history.states.values() if not state.finished}
+
+
+def test_views_go_on_where_they_were_after_opening_again(history: Journal, tmp_path: Path) -> None:
+    views = TaskViews(tmp_path / "views.db")
+    views.apply(history.records[:100])
+    views.close()
+    again = TaskViews(tmp_path / "views.db")
+    assert again.position == 100
+    again.apply(history.records[100:])
+    twin = TaskViews(":memory:")
+    twin.apply(history.records)
+    assert content(again) == content(twin)
+    again.close()
+
+
+def test_a_log_that_speaks_of_an_unknown_task_is_corrupt_and_changes_nothing(history: Journal) -> None:
+    views = TaskViews(":memory:")
+    views.apply(history.records[:10])
+    started = next(record for record in history.records if record.attempt)
+    stray = type(started)(999, 1, started.event, started.recorded_at, position=11)
+    before = content(views)
+    with pytest.raises(LogCorrupt, match="Position 11"):
+        views.apply([stray])
+    assert content(views) == before
+
+
+def test_a_full_disk_changes_nothing_and_is_gone_when_there_is_room(history: Journal, tmp_path: Path) -> None:
+    views = TaskViews(tmp_path / "views.db")
+    views.apply(history.records[:10])
+    before = content(views)
+    pages = views.connection.execute("PRAGMA page_count").fetchone()[0]
+    views.connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(ViewsFailed):
+        views.apply(history.records[10:])
+    assert content(views) == before
+    assert views.position == 10
+    views.connection.execute("PRAGMA max_page_count = 100000")
+    views.apply(history.records[10:])
+    assert views.position == len(history.records)
+    views.close()
+
+
+def test_views_are_not_synced_at_each_commit(tmp_path: Path) -> None:
+    views = TaskViews(tmp_path / "views.db")
+    views.close()
+    views = TaskViews(tmp_path / "views.db")
+    assert views.connection.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert views.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    views.close()
+
+
+@pytest.mark.parametrize("damage", ["stamp", "garbage", "empty", "table", "leftovers"])
+def test_a_file_that_is_of_no_use_is_thrown_away(history: Journal, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "views.db"
+    views = TaskViews(path)
+    views.apply(history.records)
+    views.close()
+    if damage == "stamp":
+        _sql(path, "PRAGMA user_version = 1")
+    elif damage == "garbage":
+        path.write_bytes(b"no database " * 1000)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "table":
+        _sql(path, "DROP TABLE progress")
+    else:
+        path.unlink()
+        path.with_name("views.db-wal").write_bytes(b"old" * 5000)
+    views = TaskViews(path)
+    assert views.position == 0
+    assert catch_up(history.log, views) == len(history.records)
+    views.close()
+
+
+def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
+    with pytest.raises(ViewsFailed):
+        TaskViews(tmp_path / "missing" / "views.db")
+
+
+def _sql(path: Path, statement: str) -> None:
+    conn = sqlite3.connect(path, isolation_level=None)
+    conn.execute(statement)
+    conn.close()
+
+
+def test_catching_up_reads_only_what_is_missing(history: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.projections.building._PAGE", 50)
+    views, reached = TaskViews(":memory:"), []
+    views.apply(history.records[:120])
+    end = catch_up(history.log, views, lambda position, head: reached.append((position, head)))
+    assert end == views.position == len(history.records)
+    assert reached[0] == (170, end)
+    assert reached[-1] == (end, end)
+    assert catch_up(history.log, views) == end
+
+
+def test_views_of_another_log_are_built_from_nothing(history: Journal, tmp_path: Path) -> None:
+    other = Journal(MemoryEventLog(), BEGIN + timedelta(days=1))
+    for _number in range(20):
+        other.create()
+    views = TaskViews(tmp_path / "views.db")
+    views.apply(history.records)
+    assert catch_up(other.log, views) == 20
+    twin = TaskViews(":memory:")
+    twin.apply(other.records)
+    assert content(views) == content(twin)
+    views.close()
+
+
+def test_views_that_are_ahead_of_a_restored_log_are_built_from_nothing(history: Journal) -> None:
+    restored = MemoryEventLog()
+    restored.append(history.records[:50], expected=0)
+    views = TaskViews(":memory:")
+    views.apply(history.records)
+    assert catch_up(restored, views) == 50
+
+
+def test_a_rebuild_equals_what_was_kept_up(history: Journal, tmp_path: Path) -> None:
+    kept = TaskViews(tmp_path / "kept.db")
+    for record in history.records:
+        kept.apply([record])
+    assert rebuild(history.log, tmp_path / "views.db") == len(history.records)
+    rebuilt = TaskViews(tmp_path / "views.db")
+    assert content(rebuilt) == content(kept)
+    assert sorted(path.name for path in tmp_path.iterdir() if "new" in path.name) == []
+    rebuilt.close()
+    kept.close()
+
+
+def test_a_rebuild_replaces_the_old_views_under_open_readers(history: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    views = TaskViews(path)
+    views.apply(history.records[:100])
+    _sql(path, "UPDATE tasks SET status = 'wrong'")
+    reader = TaskQueries.open(path)
+    assert reader.position == 100
+    rebuild(history.log, path)
+    assert reader.position == len(history.records)
+    assert reader.list(TaskFilters(), history.at)[1] == len(history.states)
+    with pytest.raises(ViewsGap):
+        views.apply(history.records[100:])
+    assert catch_up(history.log, views) == len(history.records)
+    reader.close()
+    views.close()
+
+
+def test_a_rebuild_that_fails_leaves_the_old_views_and_no_litter(history: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    rebuild(history.log, path)
+    broken = MemoryEventLog()
+    broken._records = history.records[5:]
+    with pytest.raises(ViewsGap):
+        rebuild(broken, path)
+    views = TaskViews(path)
+    assert views.position == len(history.records)
+    views.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["views.db"]
+
+
+def test_views_deleted_under_the_writer_are_built_again(history: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    views = TaskViews(path)
+    views.apply(history.records[:100])
+    reader = TaskQueries.open(path)
+    for name in ("views.db", "views.db-wal", "views.db-shm"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ViewsGap):
+        views.apply(history.records[100:])
+    assert catch_up(history.log, views) == len(history.records)
+    assert reader.position == len(history.records)
+    reader.close()
+    views.close()
+
+
+def test_a_reader_of_views_that_are_not_there_is_a_typed_error(tmp_path: Path) -> None:
+    with pytest.raises(ViewsFailed):
+        TaskQueries.open(tmp_path / "views.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_sees_a_whole_batch_or_nothing_of_it(history: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "views.db"
+    views = TaskViews(path)
+    reader = TaskQueries.open(path)
+    for start in range(0, len(history.records), 25):
+        views.apply(history.records[start : start + 25])
+        stats = reader.stats(history.at)
+        assert stats.position == views.position
+        assert reader.list(TaskFilters(limit=1), history.at)[1] == stats.total
+    reader.close()
+    views.close()
+
+
+def test_a_reader_cannot_write(history: Journal, tmp_path: Path) -> None:
+    rebuild(history.log, tmp_path / "views.db")
+    reader = TaskQueries.open(tmp_path / "views.db")
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._conn.execute("DELETE FROM tasks")
+    reader.close()
+
+
+def test_two_writers_notice_each_other(history: Journal, tmp_path: Path) -> None:
+    one, other = TaskViews(tmp_path / "views.db"), TaskViews(tmp_path / "views.db")
+    one.apply(history.records[:10])
+    with pytest.raises(ViewsGap):
+        other.apply(history.records[:20])
+    assert other.position == 10
+    other.apply(history.records[:20])
+    one.close()
+    other.close()
