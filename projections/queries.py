@@ -110,7 +110,11 @@ def connect(path: Path) -> sqlite3.Connection:
     """A read-only connection to views.db. Raises `ViewsFailed`."""
     try:
         conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise ViewsFailed(f"{path} cannot be opened: {error}") from error
+    try:
         conn.execute("SELECT position FROM progress").fetchone()
     except sqlite3.Error as error:
+        conn.close()
         raise ViewsFailed(f"{path} cannot be read: {error}") from error
     return conn
