@@ -50,6 +50,9 @@ class SqliteEventLog:
         except sqlite3.Error as error:
             self._db.close()
             raise _cannot_open(error, path) from error
+        except BaseException:
+            self._db.close()
+            raise
         self._identity = self._file_identity()
         self._head: Head | None = None
         self._grow_write_ahead_log()
