@@ -99,9 +99,13 @@ def as_of(log: Records, point: str | Point) -> Past:
     moment = _moment(log, point)
     views = TaskViews(":memory:", bulk=True)
     records = _until(log, point)
-    while page := list(islice(records, _PAGE)):
-        views.apply(page)
-    views.finish()
+    try:
+        while page := list(islice(records, _PAGE)):
+            views.apply(page)
+        views.finish()
+    except BaseException:
+        views.close()
+        raise
     return Past(views, moment)
 
 

@@ -46,10 +46,13 @@ class TaskViews:
         return schema.identity(self._path) if isinstance(self._path, Path) else (0, 0)
 
     def _open(self) -> sqlite3.Connection:
+        conn: sqlite3.Connection | None = None
         try:
             conn = sqlite3.connect(self._path, isolation_level=None)
             return conn if schema.is_current(conn) else self._start_over(conn)
         except sqlite3.Error as error:
+            if conn is not None:
+                conn.close()
             raise ViewsFailed(f"{self._path} cannot be opened: {error}") from error
 
     def _start_over(self, conn: sqlite3.Connection) -> sqlite3.Connection:
@@ -57,8 +60,12 @@ class TaskViews:
         if isinstance(self._path, Path):
             schema.delete_files(self._path)
         conn = sqlite3.connect(self._path, isolation_level=None)
-        conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
-        schema.create(conn, indexes=not self._bulk)
+        try:
+            conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
+            schema.create(conn, indexes=not self._bulk)
+        except sqlite3.Error:
+            conn.close()
+            raise
         return conn
 
     def _where(self) -> tuple[int, bytes]:

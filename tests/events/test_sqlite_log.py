@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -145,8 +146,8 @@ def test_an_event_of_a_later_version_stops_the_reader(path: Path, log: SqliteEve
     log.append([created(1)], expected=0)
     log.close()
     by_hand(path, "DROP TRIGGER events_are_not_changed", "UPDATE events SET event = 'paused'")
-    with pytest.raises(LogTooNew, match="paused"):
-        list(LogReader(path).read())
+    with closing(LogReader(path)) as reader, pytest.raises(LogTooNew, match="paused"):
+        list(reader.read())
 
 
 @pytest.mark.parametrize(("column", "value"), [("data", "'{'"), ("data", "'{}'"), ("recorded_at", "'yesterday'")])

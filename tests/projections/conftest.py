@@ -2,12 +2,30 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.projections import TaskViews
 from tasktrail.testing_history import BEGIN, Journal, random_history
+
+
+@pytest.fixture(autouse=True)
+def _views_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Newer Pythons complain about connections that nobody closed; tests need not think of it."""
+    made: list[TaskViews] = []
+    begin = TaskViews.__init__
+
+    def remember(views: TaskViews, *args: Any, **kwargs: Any) -> None:
+        begin(views, *args, **kwargs)
+        made.append(views)
+
+    monkeypatch.setattr(TaskViews, "__init__", remember)
+    yield
+    for views in made:
+        views.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     while len(journal.records) < RECORDS:
         random_history(journal, 5, seed=seed)
         seed += 1
-    rebuild(log.reader(), folder / "views.db")
     log.close()
+    with closing(LogReader(folder / "log.db")) as reader:
+        rebuild(reader, folder / "views.db")
     return folder
 
 
@@ -43,10 +45,8 @@ def folder(sound: Path, tmp_path: Path) -> Path:
 
 
 def checked(folder: Path, *, views: bool = True) -> Verification:
-    reader = LogReader(folder / "log.db")
-    found = verify(reader, folder / "views.db" if views else None)
-    reader.close()
-    return found
+    with closing(LogReader(folder / "log.db")) as reader:
+        return verify(reader, folder / "views.db" if views else None)
 
 
 def opened(path: Path) -> sqlite3.Connection:
