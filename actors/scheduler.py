@@ -214,8 +214,9 @@ class Scheduler(Actor):
         self._start_over(unknown)
 
     def _answer_all(self, error: TasktrailError) -> None:
-        for ticket, answer in self._answered:
-            ticket.reply(answer if isinstance(answer, TasktrailError) else error)
+        """Refusals, too: they may rest on what was staged and is not so."""
+        for ticket, _ in self._answered:
+            ticket.reply(error)
 
     def _start_over(self, error: OutcomeUnknown) -> None:
         """Fold the log again, keep the slots as they really are, and step the executor's reports once more."""

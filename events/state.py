@@ -80,8 +80,9 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def not_before(self) -> datetime | None:
-        """The next attempt waits for this moment, if for any."""
-        return max((at for at in (self.due_at, self.scheduled_for) if at is not None), default=None)
+        """The next attempt waits for this moment, if for any. A schedule binds the first attempt only."""
+        scheduled = self.scheduled_for if self.started_at is None else None
+        return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
 
     @property
     def waiting_since(self) -> datetime:
@@ -104,11 +105,6 @@ def create(task_id: int, event: Created, at: datetime) -> TaskState:
     )
 
 
-def _is_early(state: TaskState, at: datetime) -> bool:
-    """Whether it was started by hand before its time, which then binds later attempts no more."""
-    return state.scheduled_for is not None and at < state.scheduled_for
-
-
 def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
     return replace(
         state,
@@ -116,7 +112,6 @@ def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         held=False,
-        scheduled_for=None if _is_early(state, at) else state.scheduled_for,
         attempt=state.attempt + 1,
         started_at=at,
         completed_at=None,

@@ -249,6 +249,14 @@ def test_a_started_that_was_never_ordered_is_closed_when_it_turns_out_to_be_in_t
     assert [order.attempt for order in house.orders] == [2]
 
 
+def test_a_refusal_that_rests_on_what_was_not_written_is_unknown_too(house: House) -> None:
+    house.send(create("c"))[0].get()
+    house.log.trouble.append((LogFull("no room"), False))
+    cancels = (CancelTask(task_id=1, command_id="x"), CancelTask(task_id=1, command_id="y"))
+    assert [type(promise.get()) for promise in house.send(*cancels)] == [LogFull, LogFull]
+    assert house.state(lambda state: state.tasks[1].status) == "pending"
+
+
 def test_an_attempt_is_stopped_when_its_cancel_turns_out_to_be_in_the_log(house: House) -> None:
     house.ref.tell(CapacityChanged(1))
     house.send(create("c"))[0].get()

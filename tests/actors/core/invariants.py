@@ -137,8 +137,6 @@ def check_commit(ledger: Ledger, records: list[Recorded], state: SchedulerState,
     for record in records:
         task = state.tasks.get(record.task_id)
         must(task is None or task == ledger.tasks[record.task_id], f"I4: task {record.task_id} is not as in the log")
-    in_memory = ledger.open | state.running.keys()
-    must(state.tasks.keys() == in_memory, f"I11: in memory {state.tasks.keys() ^ in_memory} should not be, or should")
 
 
 def check_reservations(state: SchedulerState, limits: Limits, before: dict[int, int], message: Message) -> None:
@@ -160,13 +158,14 @@ class Overtakings:
 
     def follow(self, state: SchedulerState, before: dict[int, int], message: Message) -> None:
         """Look at what has started. By hand anything may start; on an idle machine the next that fits may."""
+        for task_id in [task_id for task_id in self._counts if task_id not in state.queue]:
+            del self._counts[task_id]
         if isinstance(message, Submit) and isinstance(message.command, StartTask):
             return
         started = [task_id for task_id, entry in state.running.items() if before.get(task_id) != entry.attempt]
         if len(started) == len(state.running):
             started = started[1:]
-        queued = [task for task in state.tasks.values() if task.id in state.queue]
-        self._counts = Counter({task.id: self._counts[task.id] for task in queued})
+        queued = [task for task in state.tasks.values() if task.id in state.queue] if started else []
         for task_id in started:
             key = queue_key(state.tasks[task_id])
             self._counts.update(task.id for task in queued if queue_key(task) < key)
@@ -191,7 +190,8 @@ def check_places(state: SchedulerState, now: datetime) -> None:
         if task.held or task.spec.type not in state.grace or task.id in state.running or blocked:
             must(not queued, f"task {task.id} is queued although something stands against it")
             continue
-        due = max((at for at in (task.due_at, task.scheduled_for) if at is not None), default=now)
+        schedule = task.scheduled_for if task.started_at is None else None
+        due = max((at for at in (task.due_at, schedule) if at is not None), default=now)
         wakes_in_time = task.id in wakes and wakes[task.id] <= max(due, now)
         must(
             queued or wakes_in_time or task.id in state.too_big,
@@ -199,8 +199,10 @@ def check_places(state: SchedulerState, now: datetime) -> None:
         )
 
 
-def check_blocked(state: SchedulerState, ledger: Ledger) -> None:
-    """With nothing staged: exactly the tasks with unmet dependencies are blocked, and will be told."""
+def check_memory(state: SchedulerState, ledger: Ledger) -> None:
+    """With nothing staged: what is open or holds a slot is in memory; who waits for others is blocked and will hear."""
+    in_memory = ledger.open | state.running.keys()
+    must(state.tasks.keys() == in_memory, f"I11: in memory {state.tasks.keys() ^ in_memory} should not be, or should")
     for task_id in ledger.open:
         task = ledger.tasks[task_id]
         unmet = ledger.unmet(task) if task.waiting else set()

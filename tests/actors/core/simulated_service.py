@@ -87,8 +87,8 @@ class SimulatedService:
         """The append fails, after the facts were written or before. Everybody waiting is told so; start over."""
         expected = self.state.position - len(self._facts)
         records = self._log.append(self._facts, expected=expected) if written else []
-        for token, answer in self._answers:
-            self._on_answer(token, answer if isinstance(answer, TasktrailError) else None)
+        for token, _ in self._answers:
+            self._on_answer(token, None)
         reports, running, old = self._reports, self._running_before, self.state
         self.state = self._folded(old.limits)
         self.state.slots, self.state.sample, self.state.draining = old.slots, old.sample, old.draining

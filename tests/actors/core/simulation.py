@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from invariants import (
     Ledger,
     Overtakings,
-    check_blocked,
     check_commit,
     check_executor,
+    check_memory,
     check_places,
     check_reservations,
 )
@@ -67,6 +67,8 @@ class Simulation:
         self.trace = hashlib.sha256()
         self.commands: dict[int, TaskCommand] = {}
         """Commands that have no answer yet, by token."""
+        self.unknown: set[int] = set()
+        """Commands whose senders were told that nobody knows; the answer may follow."""
         self.tokens = self.epoch = self.unchecked = 0
         self._open()
 
@@ -99,9 +101,12 @@ class Simulation:
         check_commit(self.ledger, records, self.service.state, self.executor)
 
     def _answered(self, token: int, answer: Answer | None) -> None:
-        command = self.commands.pop(token, None)
+        known = self.commands.pop(token, None) is not None or token in self.unknown
+        if answer is None:
+            self.unknown.add(token)
         if isinstance(answer, Accepted):
-            must(command is not None, f"command {token} is answered twice")
+            must(known, f"command {token} is answered twice")
+            self.unknown.discard(token)
             record = next(self.log.read(answer.position - 1, 1), None)
             must(record and record.command_id == str(token), f"I1: command {token} is acknowledged, not in the log")
             must(record and record.task_id in (0, answer.task_id), f"command {token} is about another task")
@@ -165,7 +170,7 @@ class Simulation:
         if self.unchecked >= len(state.tasks):  # seldom when there are many tasks, so that long runs stay quick
             self.unchecked = 0
             check_places(state, self.now)
-            check_blocked(state, self.ledger)
+            check_memory(state, self.ledger)
 
     def pass_time(self) -> None:
         """Some time goes by; the alarm rings when it is due."""
