@@ -52,6 +52,7 @@ class Recorded(Fact, frozen=True, gc=False):
             "correlation_id": self.correlation_id,
             "causation_id": self.causation_id,
             "attempt": self.attempt,
+            "life": self.life,
             "hash": self.hash.hex(),
             "data": msgspec.to_builtins(self.event, builtin_types=(datetime,)),
         }

@@ -30,7 +30,8 @@ _SELECT_ANSWERED = """
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # One file of the log takes a bigger write-ahead log: fewer checkpoints, up to 1.7 times the append rate.
-_CHECKPOINT_PAGES = 8000
+_CHECKPOINT_PAGES = 2000
+_PAGE_SIZE = 4096
 
 
 class SqliteEventLog:
@@ -54,6 +55,7 @@ class SqliteEventLog:
             raise
         self._identity = self._file_identity()
         self._head: Head | None = None
+        self._grow_write_ahead_log()
 
     def _prepare(self) -> None:
         self._conn.execute("PRAGMA journal_mode = WAL")
@@ -68,6 +70,24 @@ class SqliteEventLog:
                 f"{self._path} runs in journal mode {mode}, synchronous {level}; it must be wal and {_FULL}",
                 remedy="Put the data folder on a local file system that SQLite's WAL mode supports.",
             )
+
+    def _grow_write_ahead_log(self) -> None:
+        """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.
+
+        An fsync that also has to record a new file size takes nearly twice as long, and commits are mostly fsync.
+        """
+        full = _CHECKPOINT_PAGES * _PAGE_SIZE
+        wal = Path(f"{self._path}-wal")
+        if wal.exists() and wal.stat().st_size > full // 2:
+            return  # left by a service that was killed
+        try:
+            self._conn.execute("BEGIN IMMEDIATE")
+            self._conn.execute("CREATE TABLE room (filler BLOB)")
+            self._conn.execute("INSERT INTO room VALUES (zeroblob(?))", (full,))
+        except sqlite3.OperationalError:
+            pass  # no room on the disk: it goes on growing as it is written, or the first append says so
+        finally:
+            self._roll_back()
 
     def _take_epoch(self, now: datetime) -> int:
         with self._db.atomic():
@@ -166,12 +186,15 @@ class LogReader:
     def __init__(self, path: Path) -> None:
         conn = None
         try:
-            self._conn = conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+            address = f"{path.absolute().as_uri()}?mode=ro"
+            conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
             conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
         except sqlite3.Error as error:
             if conn is not None:
                 conn.close()
             raise LogCorrupt(f"{path} cannot be read: {error}", remedy="Is this a data folder of tasktrail?") from error
+        self._conn = conn
 
     def head(self) -> Head:
         """Where the log ends now."""

@@ -1,46 +1,10 @@
 """Make a small picture of an image. Untrusted input: few formats, a pixel limit, nothing of the source's metadata kept.
 
-The service imports this file for the options and the estimate; the work, and Pillow with it, stands in `pictures.py`.
+The service imports this file; the work, and Pillow with it, stands in `pictures.py`.
 """
 
-from typing import Annotated, Literal
-
-import msgspec
-
-from .contract import Estimate, Finished, Rejected, Stopped, TaskContext, handler
-
-MAX_PIXELS = 89_478_485
-"""Pillow's own limit. Larger pictures are refused from their header: decoding takes 4 bytes a pixel."""
-
-
-class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `image_thumbnail` can be told. The format is that of the output's suffix."""
-
-    width: Annotated[int, msgspec.Meta(ge=1, le=8192, description="Width of the box, in pixels.")] = 320
-    height: Annotated[int, msgspec.Meta(ge=1, le=8192, description="Height of the box, in pixels.")] = 320
-    fit: Annotated[
-        Literal["fit", "fill"],
-        msgspec.Meta(
-            description="fit: the whole picture inside the box, never enlarged. "
-            "fill: exactly the box, what sticks out is cut off evenly."
-        ),
-    ] = "fit"
-    quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp and avif.")] = 85
-    background: Annotated[
-        str,
-        msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$", description="Laid under transparent parts in a jpeg, as #rrggbb."),
-    ] = "#ffffff"
-
-
-def estimate(options: ImageThumbnailOptions, input_size: int) -> Estimate:
-    """Guess from the file size alone: a strongly compressed picture has some 20 pixels a byte."""
-    pixels = min(MAX_PIXELS, max(20 * input_size, 1_000_000))
-    box = options.width * options.height
-    return Estimate(
-        memory=40_000_000 + 4 * pixels + 8 * box,
-        temp=4 * box,
-        seconds=0.1 + pixels / 260e6,
-    )
+from .contract import Finished, Rejected, Stopped, TaskContext, handler
+from .thumbnail_options import ImageThumbnailOptions, estimate
 
 
 @handler("image_thumbnail", options=ImageThumbnailOptions, estimate=estimate)

@@ -13,7 +13,7 @@ from PIL.ImageFile import ImageFile
 from .contract import Finished, Rejected, Stopped, TaskContext
 
 if TYPE_CHECKING:
-    from .image_thumbnail import ImageThumbnailOptions
+    from .thumbnail_options import ImageThumbnailOptions
 
 Size: TypeAlias = tuple[int, int]
 

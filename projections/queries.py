@@ -109,7 +109,9 @@ class TaskQueries:
 def connect(path: Path) -> sqlite3.Connection:
     """A read-only connection to views.db. Raises `ViewsFailed`."""
     try:
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise ViewsFailed(f"{path} cannot be opened: {error}") from error
     try:

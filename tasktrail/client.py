@@ -27,10 +27,10 @@ from .events import (
 from .events.errors import ServiceUnreachable, WaitTimeout
 from .events.state import FINISHED
 from .events.task_events import is_terminal
-from .http.decode import refusal
 from .outgoing import chunks, encode_command, with_id
 from .paths import DataPaths
 from .projections import Stats, TaskFilters, Verification
+from .refusal import refusal
 from .surface import Point, TypeInfo
 from .wire import answer_of, recorded, recorded_all
 

@@ -17,9 +17,10 @@ from msgspec.structs import replace
 
 from .actors.core.messages import Intake
 from .events import CreateTask, SaveCheckpoint, TaskCommand
-from .events.errors import InvalidOptions, InvalidPath, InvalidValue, Malformed, OutputExists
+from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
+from .refusal import refusal
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -117,30 +118,16 @@ def validated(command: TaskCommand) -> TaskCommand:
     try:
         fields = {name: getattr(command, name) for name in command.__struct_fields__}
         return msgspec.convert({"command": command.__struct_config__.tag, **fields}, type(command))
-    except msgspec.ValidationError as error:
-        raise as_invalid(error) from error
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise refusal(error) from error
 
 
 def command_from_fields(kind: type[Any], fields: dict[str, Any]) -> Any:
     """A command of `kind` from plain values, checked."""
     try:
         return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
-    except msgspec.ValidationError as error:
-        raise as_invalid(error) from error
-    except RecursionError as error:
-        raise Malformed("The values are nested too deeply") from error
-
-
-def as_invalid(error: msgspec.ValidationError) -> InvalidValue | Malformed:
-    """Msgspec's complaint as ours. It ends in ` - at `$.field`` where it concerns a field."""
-    text, _, where = str(error).partition(" - at `$.")
-    field = where.rstrip("`").split(".")[0].split("[")[0]
-    if field:
-        return InvalidValue(f"{field}: {text}", field=field)
-    if "unknown field" in text:
-        name = text.partition("`")[2].rstrip("`")
-        return Malformed(f"There is no field `{name}`", field=name)
-    return Malformed(text)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise refusal(error) from error
 
 
 def digest(command: TaskCommand) -> bytes:

@@ -27,6 +27,16 @@ _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
 
 
+class _Held:
+    """Closes a connection when the thread that it belongs to, or the whole reading, is gone."""
+
+    def __init__(self, one: Any) -> None:
+        self.one = one
+
+    def __del__(self) -> None:
+        self.one.close()
+
+
 class FileReading:
     """Implements `surface.Reading` on a data folder. Each thread gets connections of its own, all read-only."""
 
@@ -54,10 +64,10 @@ class FileReading:
         return reader
 
     def _own(self, name: str, make: Callable[[], Any]) -> Any:
-        # SQLite connections belong to their thread, and go with it.
+        # Each thread has connections of its own, which go with it.
         if not hasattr(self._mine, name):
-            setattr(self._mine, name, make())
-        return getattr(self._mine, name)
+            setattr(self._mine, name, _Held(make()))
+        return getattr(self._mine, name).one
 
     # --- tasks --------------------------------------------------------------------------------------------------
 
@@ -157,7 +167,10 @@ class Reader(FileReading):
         self.close()
 
     def close(self) -> None:
-        """Nothing is held beyond the thread's own connections."""
+        """Let go of this thread's connections; those of others go with their threads."""
+        if self._in_memory is not None:
+            self._in_memory.close()
+        self._mine = threading.local()
 
     def _bring_up(self) -> None:
         try:

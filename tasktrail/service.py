@@ -78,6 +78,7 @@ class TaskService(FileReading):
         if not self._closed:
             self._closed = True
             self._system.stop()
+            self._mine = threading.local()
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
 from .admission import Limits, Sample
 from .messages import Boot
-from .state import Running, Timer
+from .state import PUBLISH_PATIENCE, Running, Timer
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -36,6 +36,8 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             turn.stop(entry)
+        if entry.granted_at is not None:
+            state.set_timer(entry.granted_at + PUBLISH_PATIENCE, entry.task_id, entry.attempt)
     for task in [task for task in state.tasks.values() if task.status == "running"]:
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
@@ -73,14 +75,14 @@ def _end_overlong(turn: Turn, timer: Timer) -> None:
     task = state.tasks.get(timer.task_id)
     if running is None or task is None or running.attempt != timer.attempt:
         return
-    if running.publishing or running.stopping or task.status != "running":
+    if running.stopping or task.status != "running":
         return
-    command = EndAttempt(
-        task_id=task.id,
-        attempt=task.attempt,
-        outcome="timed_out",
-        error=f"timeout: attempt {task.attempt} ran longer than {task.spec.timeout} s",
-    )
+    error = f"timeout: attempt {task.attempt} ran longer than {task.spec.timeout} s"
+    if running.granted_at is not None:
+        if turn.now < running.granted_at + PUBLISH_PATIENCE:
+            return
+        error = f"timeout: attempt {task.attempt} published for longer than {PUBLISH_PATIENCE.total_seconds():.0f} s"
+    command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="timed_out", error=error)
     events = decide(task, command, turn.decision_facts())
     turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
     turn.stop(running)

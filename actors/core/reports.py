@@ -19,7 +19,7 @@ from ...handlers.frames import (
     WorkerExited,
 )
 from . import commands
-from .state import Running
+from .state import PUBLISH_PATIENCE, Running
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
@@ -108,7 +108,9 @@ def _publish_wanted(turn: Turn, report: PublishWanted) -> None:
     """The grant is the last moment at which a cancel can win; a later one waits for the end of publishing."""
     running = _current(turn, report.task_id, report.attempt)
     if running is not None:
-        running.publishing = True
+        if running.granted_at is None:
+            running.granted_at = turn.now
+            turn.state.set_timer(turn.now + PUBLISH_PATIENCE, report.task_id, report.attempt)
         turn.order(Grant(report.task_id, report.attempt))
 
 

@@ -1,7 +1,7 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about this very moment."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
 import msgspec
@@ -12,6 +12,9 @@ from ...events.system_events import Adjusted
 from .admission import Limits, Reserved, Sample
 from .messages import Submit
 from .ready_queue import ReadyQueue
+
+PUBLISH_PATIENCE = timedelta(seconds=60)
+"""How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
 
 
 class Running(msgspec.Struct):
@@ -24,11 +27,17 @@ class Running(msgspec.Struct):
     seen: bool = False
     """Whether the machine was sampled since it started."""
     stopping: bool = False
-    publishing: bool = False
+    granted_at: datetime | None = None
+    """When it was allowed to publish its output."""
     reported_at: datetime | None = None
     """When its progress was last recorded."""
     deferred: list[Submit] = []
     """Commands that wait for the end of publishing."""
+
+    @property
+    def publishing(self) -> bool:
+        """Whether its output may appear at any moment."""
+        return self.granted_at is not None
 
 
 class Timer(msgspec.Struct, frozen=True, order=True):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOOK_EVERY = 0.2
+LOOK_EVERY = 0.4
 """Seconds between two looks at a task."""
 PATIENCE = 15.0
 """Seconds that a service may be away, for a restart, before that is an error."""

@@ -70,5 +70,5 @@ def _row(task: "Task") -> tuple[str, ...]:
         str(task.priority),
         moment(task.created_at),
         PurePath(task.input_file).name,
-        task.error or task.message,
+        task.error or (task.message if task.completed_at is None else ""),
     )

@@ -85,9 +85,14 @@ def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> Non
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
     click.echo("stopping", err=True)
 
+    failure: list[Exception] = []
+
     def in_order() -> None:
-        server.stop()
-        service.close()
+        try:
+            server.stop()
+            service.close()
+        except Exception as error:  # noqa: BLE001 - told below, by the main thread
+            failure.append(error)
 
     stopping = threading.Thread(target=in_order, name="stop", daemon=True)
     stopping.start()
@@ -102,3 +107,5 @@ def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> Non
             f"tasktrail: not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start", err=True
         )
         os._exit(REFUSED)
+    for error in failure:
+        raise error

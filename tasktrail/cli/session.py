@@ -126,7 +126,8 @@ class Doors:
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
-        return verify(LogReader(paths.log), paths.views if paths.views.exists() else None, progress)
+        with closing(LogReader(paths.log)) as log:
+            return verify(log, paths.views if paths.views.exists() else None, progress)
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""
@@ -135,8 +136,8 @@ class Doors:
         from ..projections import rebuild
 
         paths = _with_log(session)
-        with DataLock(paths.lock):
-            return rebuild(LogReader(paths.log), paths.views, progress)
+        with DataLock(paths.lock), closing(LogReader(paths.log)) as log:
+            return rebuild(log, paths.views, progress)
 
     def embedded(self, session: Session) -> "Tasks":
         """A service inside this process, for this command only."""

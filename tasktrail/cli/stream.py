@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from ..events import Accepted, CreateTask, TaskCommand, TasktrailError
 from ..events.errors import NotReady, ServiceUnreachable
-from ..http.decode import MAX_COMMAND, refusal
+from ..http.decode import MAX_COMMAND
 from ..http.errors import TooLarge
 from ..ids import new_command_id
+from ..refusal import refusal
 from ..surface import Tasks
 from .failing import DONE, encode, exit_code, problem
 from .fields import absolute, me

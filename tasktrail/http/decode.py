@@ -4,13 +4,13 @@ Every way in which bytes can be bad ends here: broken JSON, bad UTF-8, endless n
 values out of bounds. In an array each command stands for itself.
 """
 
-import re
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from ..events import CreateTask, TaskCommand, TasktrailError
-from ..events.errors import InvalidPath, InvalidValue, Malformed
+from ..events.errors import InvalidPath, InvalidValue
+from ..refusal import refusal
 from .errors import TooLarge
 
 MAX_COMMAND = 1024 * 1024
@@ -24,13 +24,10 @@ Item: TypeAlias = TaskCommand | TasktrailError
 T = TypeVar("T")
 C = TypeVar("C", bound=msgspec.Struct)
 
-_KINDS: tuple[type[Any], ...] = get_args(TaskCommand)
-KNOWN = tuple(str(kind.__struct_config__.tag) for kind in _KINDS)
 _command: msgspec.json.Decoder[TaskCommand] = msgspec.json.Decoder(TaskCommand)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-_NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`")
 
 
 def is_array(body: bytes) -> bool:
@@ -96,22 +93,3 @@ def _refuse_relative_paths(command: CreateTask) -> None:
         path = getattr(command, field)
         if path and not path.startswith("/"):
             raise InvalidPath(f"{path!r} is not an absolute path", field=field)
-
-
-def refusal(error: Exception) -> TasktrailError:
-    """A decoder's complaint as ours, with the field it is about."""
-    if isinstance(error, RecursionError):
-        return Malformed("The JSON is nested too deeply")
-    if isinstance(error, UnicodeError):
-        return Malformed("The body is not valid UTF-8")
-    text, _, where = str(error).partition(" - at `")
-    field = where.removeprefix("key` in `").removeprefix("$").lstrip(".").rstrip("`")
-    if field == "command":
-        return Malformed(f"{text}; the commands are {', '.join(KNOWN)}", field="command")
-    if named := _NAMED.search(text):
-        name = f"{field}.{named['name']}" if field else named["name"]
-        more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
-        return Malformed(f"{text}{more}", field=name)
-    if isinstance(error, msgspec.ValidationError) and field:
-        return InvalidValue(f"{field}: {text}", field=field)
-    return Malformed(text)

@@ -23,7 +23,7 @@ from tasktrail.testing import RecordingContext, run_handler
 
 SUPPORT = Path(__file__).parent.parent / "support"
 WITHIN = 60.0
-OPTIONS = {"height": 180, "segment_seconds": 1, "preset": "veryfast"}
+OPTIONS = {"height": 180, "segment_seconds": 1, "preset": "slow"}
 
 
 def make_video(path: Path, seconds: int) -> None:
@@ -88,7 +88,7 @@ def _saved_in(attempt: int, record: Recorded) -> bool:
 def test_a_conversion_killed_three_times_is_whole_and_redoes_no_durable_segment(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     source, output, data = tmp_path / "in.mp4", tmp_path / "out.mp4", tmp_path / "data"
-    make_video(source, 16)
+    make_video(source, 30)
     process = start(data)
     assert process.stdin is not None
     command = {"command": "create_task", "type": "video_convert", "input_file": str(source), "output_file": str(output)}

@@ -110,7 +110,7 @@ def test_a_record_survives_being_stored(steps: Steps) -> None:
 @given(steps)
 def test_a_record_is_shown_as_one_flat_object(steps: Steps) -> None:
     envelope = {"position", "task_id", "version", "event", "recorded_at", "actor", "reason", "command_id"}
-    envelope |= {"correlation_id", "causation_id", "attempt", "hash", "data"}
+    envelope |= {"correlation_id", "causation_id", "attempt", "life", "hash", "data"}
     for record in played(steps).records:
         flat = record.flat()
         assert set(flat) == envelope

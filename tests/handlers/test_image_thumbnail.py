@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
-from tasktrail.handlers.image_thumbnail import MAX_PIXELS, ImageThumbnailOptions, estimate, image_thumbnail
+from tasktrail.handlers.image_thumbnail import image_thumbnail
+from tasktrail.handlers.thumbnail_options import MAX_PIXELS, ImageThumbnailOptions, estimate
 from tasktrail.testing import RecordingContext, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)

@@ -215,4 +215,4 @@ def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:
     examine(tmp_path, Config())
     before = psutil.Process().num_fds()
     examine(tmp_path, Config())
-    assert psutil.Process().num_fds() == before
+    assert psutil.Process().num_fds() <= before  # fewer: the garbage collector came by

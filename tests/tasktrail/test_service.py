@@ -292,7 +292,7 @@ def _deep(levels: int) -> Any:
         ({"type": "noop", "max_retries": -1}, InvalidValue, "max_retries"),
         ({"type": "noop", "retry_delay": float("nan")}, InvalidValue, "retry_delay"),
         ({"type": "noop", "depends_on": [99]}, UnknownDependency, "depends_on"),
-        ({"type": "noop", "depends_on": [0]}, InvalidValue, "depends_on"),
+        ({"type": "noop", "depends_on": [0]}, InvalidValue, "depends_on[0]"),
         ({"type": "noop", "parent_task_id": 99}, UnknownDependency, "parent_task_id"),
         ({"type": "noop", "colour": "red"}, Malformed, "colour"),
         ({"type": "noop", "options": {"x": 1}}, InvalidOptions, "options"),

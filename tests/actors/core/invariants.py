@@ -4,21 +4,20 @@ It shares `evolve` with the core and nothing else; what must hold is written her
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from simulated_executor import Key, SimulatedExecutor, must
 
+from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.messages import Message
+from tasktrail.actors.core.messages import Message, Submit
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.events import Cancelled, Created, Event, Failed, Recorded, Retried, Started, TaskState
+from tasktrail.events import Cancelled, Created, Event, Failed, Recorded, Retried, Started, StartTask, TaskState
 from tasktrail.events.codec import decode, encode
+from tasktrail.events.priority import queue_key
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import is_terminal
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 MAY_RECEIVE = {
     "created": {"pending"},
@@ -151,6 +150,28 @@ def check_reservations(state: SchedulerState, limits: Limits, before: dict[int, 
         must(len(state.running) <= min(state.slots, limits.max_concurrent), "I7: more attempts than slots")
         must(memory <= limits.max_memory and temp <= limits.max_temp_size, "I7: more promised than allowed")
         must(not state.draining, "an attempt starts while the service drains")
+
+
+class Overtakings:
+    """How often each queued task saw a worse one start before it."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def follow(self, state: SchedulerState, before: dict[int, int], message: Message) -> None:
+        """Look at what has started. By hand anything may start; on an idle machine the next that fits may."""
+        if isinstance(message, Submit) and isinstance(message.command, StartTask):
+            return
+        started = [task_id for task_id, entry in state.running.items() if before.get(task_id) != entry.attempt]
+        if len(started) == len(state.running):
+            started = started[1:]
+        queued = [task for task in state.tasks.values() if task.id in state.queue]
+        self._counts = Counter({task.id: self._counts[task.id] for task in queued})
+        for task_id in started:
+            key = queue_key(state.tasks[task_id])
+            self._counts.update(task.id for task in queued if queue_key(task) < key)
+        often = [task_id for task_id, count in self._counts.items() if count > dispatch.BACKFILL_BOUND]
+        must(not often, f"I5: tasks {often} are overtaken more often than the bound says")
 
 
 def check_places(state: SchedulerState, now: datetime) -> None:

@@ -84,7 +84,7 @@ class SimulatedExecutor:
         elif attempt.waits_for is type(order):
             attempt.waits_for = None
             if isinstance(order, Grant):
-                self._check_current(attempt.key, "the output may be published")
+                self._check_may_publish(attempt.key)
                 attempt.granted = True
 
     def close(self) -> None:
@@ -101,10 +101,11 @@ class SimulatedExecutor:
         self.seen.add(key)
         self.live[key] = Attempt(run)
 
-    def _check_current(self, key: Key, what: str) -> None:
+    def _check_may_publish(self, key: Key) -> None:
+        """A newer attempt or a cancel forbids it. A timeout does not: the next attempt waits until this one is gone."""
         task = self._durable(key[0])
-        current = task is not None and task.status == "running" and task.attempt == key[1]
-        must(current, f"I7: {what} by attempt {key}, which is not the current one")
+        allowed = task is not None and task.attempt == key[1] and task.status not in ("cancelled", "completed")
+        must(allowed, f"I7: the output may be published by attempt {key}, which is fenced off")
 
     # --- what attempts do -------------------------------------------------------------------------------------
 
@@ -122,14 +123,9 @@ class SimulatedExecutor:
     def _work(self, attempt: Attempt) -> None:
         dice = self._rng.random()
         if attempt.granted or dice < 0.2:
-            # Most end well; an attempt with the grant may also die between publishing and its report.
-            ends: tuple[AttemptEnd, ...] = get_args(AttemptEnd)
-            outcome = "completed" if self._rng.random() < 0.5 else self._rng.choice(ends)
-            if outcome == "completed" and attempt.run.output_file and not attempt.granted:
-                attempt.waits_for = Grant
-                self._tell(PublishWanted(*attempt.key))
-            else:
-                self._end(attempt, outcome)
+            self._finish(attempt, self._outcome(attempt))
+        elif attempt.run.options["fate"] == "deadly":
+            self._end(attempt, "lost")
         elif dice < 0.4:
             attempt.waits_for = Saved
             checkpoint = Checkpoint(processed_frames=self._rng.randrange(1000))
@@ -138,6 +134,21 @@ class SimulatedExecutor:
         else:
             attempt.progress = min(100.0, attempt.progress + self._rng.random() * 20)
             self._tell(AttemptProgressed(*attempt.key, attempt.progress, "working"))
+
+    def _outcome(self, attempt: Attempt) -> AttemptEnd:
+        """Most end well; an attempt with the grant may also die between publishing and its report."""
+        ends: tuple[AttemptEnd, ...] = get_args(AttemptEnd)
+        if attempt.run.options["fate"] == "flaky":
+            return "failed"
+        return "completed" if self._rng.random() < 0.5 else self._rng.choice(ends)
+
+    def _finish(self, attempt: Attempt, outcome: AttemptEnd) -> None:
+        """The end, or the wish to publish before it."""
+        if outcome == "completed" and attempt.run.output_file and not attempt.granted:
+            attempt.waits_for = Grant
+            self._tell(PublishWanted(*attempt.key))
+        else:
+            self._end(attempt, outcome)
 
     def _end(self, attempt: Attempt, outcome: AttemptEnd) -> None:
         if outcome == "lost":
@@ -149,12 +160,8 @@ class SimulatedExecutor:
     def finish_all(self) -> None:
         """The world is kind again: what runs comes to its end, and well unless it was asked to stop."""
         for attempt in list(self.live.values())[: self.slots]:
-            if attempt.run.output_file and not attempt.granted and not attempt.stop_wanted:
-                if attempt.waits_for is not Grant:
-                    attempt.waits_for = Grant
-                    self._tell(PublishWanted(*attempt.key))
-            else:
-                self._end(attempt, "stopped" if attempt.stop_wanted else "completed")
+            if attempt.waits_for is not Grant:
+                self._finish(attempt, "stopped" if attempt.stop_wanted else "completed")
 
     def _tell(self, report: Report) -> None:
         self.channel.append(report)

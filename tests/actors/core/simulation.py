@@ -11,8 +11,17 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
-from invariants import Ledger, check_blocked, check_commit, check_executor, check_places, check_reservations
+from invariants import (
+    Ledger,
+    Overtakings,
+    check_blocked,
+    check_commit,
+    check_executor,
+    check_places,
+    check_reservations,
+)
 from simulated_executor import BrokenInvariantError, SimulatedExecutor, must
+from simulated_people import SimulatedPeople
 from simulated_service import Answer, SimulatedService
 
 from tasktrail.actors.core.admission import Limits, Sample
@@ -20,25 +29,13 @@ from tasktrail.actors.core.messages import (
     Close,
     Delivered,
     Drain,
-    Intake,
     LimitsChanged,
     Message,
     Sampled,
     Submit,
     Tick,
 )
-from tasktrail.events import (
-    Accepted,
-    CancelTask,
-    Checkpoint,
-    CreateTask,
-    Recorded,
-    RetryTask,
-    SaveCheckpoint,
-    StartTask,
-    TaskCommand,
-    TaskState,
-)
+from tasktrail.events import Accepted, Recorded, TaskCommand, TaskState
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.frames import Order
@@ -51,7 +48,7 @@ MAX_MEMORY = 10
 PATIENCE = timedelta(days=1)
 """Once faults have stopped, everything that can end has ended after this much virtual time."""
 ACTIONS = ("deliver", "work", "command", "commit", "time", "sample", "stale", "tune", "fail", "crash", "drain", "jump")
-USUAL = (30.0, 25.0, 15.0, 15.0, 8.0, 1.0, 1.0, 1.0, 0.5, 0.3, 0.3, 0.3)
+USUAL = (25.0, 30.0, 14.0, 20.0, 6.0, 1.0, 1.0, 1.0, 0.5, 0.3, 0.3, 0.3)
 
 
 class Simulation:
@@ -66,6 +63,7 @@ class Simulation:
         self.limits = Limits(max_concurrent=self.rng.randint(1, 4), max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)
         self.log = MemoryEventLog()
         self.ledger = Ledger(self.limits.max_crashes)
+        self.people = SimulatedPeople(self.rng, self.ledger.tasks)
         self.trace = hashlib.sha256()
         self.commands: dict[int, TaskCommand] = {}
         """Commands that have no answer yet, by token."""
@@ -75,6 +73,7 @@ class Simulation:
     def _open(self) -> None:
         """A new service and a new executor on the log of the old ones."""
         self.epoch += 1
+        self.overtakings = Overtakings()
         self.commands.clear()  # whoever still waits for an answer is cut off, and does not know
         self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger.tasks.get)
         grace = {"plain": 0.5, "other": 5.0} | ({"seldom": 0.5} if self.rng.random() < 0.5 else {})
@@ -150,6 +149,7 @@ class Simulation:
         before = {entry.task_id: entry.attempt for entry in state.running.values()}
         self.service.take(message, self.now)
         check_reservations(state, state.limits, before, message)
+        self.overtakings.follow(state, before, message)
 
     def deliver(self) -> None:
         """A report reaches the Scheduler."""
@@ -169,7 +169,7 @@ class Simulation:
 
     def pass_time(self) -> None:
         """Some time goes by; the alarm rings when it is due."""
-        self.now += timedelta(seconds=self.rng.choice((0.1, 1, 10, 100, 1000)) * self.rng.random())
+        self.now += timedelta(seconds=self.rng.choice((0.1, 1, 1, 10, 100)) * self.rng.random())
         wake = self.service.state.next_wake()
         if wake is not None and wake <= self.now:
             self.tell(Tick())
@@ -196,6 +196,7 @@ class Simulation:
 
     def fail_to_commit(self) -> None:
         """The append fails; whether it was written after all, nobody knows."""
+        self.overtakings = Overtakings()  # the core counts anew with its new memory
         for record in self.service.fail_to_commit(self.now, written=self.rng.random() < 0.5):
             self.trace.update(record.hash)
             self.ledger.add(record)
@@ -226,58 +227,12 @@ class Simulation:
         """The wall clock is set."""
         self.now += timedelta(seconds=self.rng.randint(-3600, 3600))
 
-    # --- what people want ---------------------------------------------------------------------------------------
-
     def command(self) -> None:
-        """Somebody sends a command, sensible or not."""
+        """Somebody sends a command."""
         self.tokens += 1
-        command, intake = self._command(str(self.tokens))
+        command, intake = self.people.command(str(self.tokens), self.now)
         self.commands[self.tokens] = command
         self.tell(Submit(command, intake, self.tokens))
-
-    def _command(self, command_id: str) -> tuple[TaskCommand, Intake]:
-        rng = self.rng
-        kind = rng.choice(("create", "create", "create", "start", "cancel", "retry", "checkpoint"))
-        last = self.service.state.last_task_id
-        # Mostly about a task of late, now and then about one that is not there.
-        task_id = max(0, last + 2 - int(rng.expovariate(0.15)))
-        match kind:
-            case "create":
-                return self._create(command_id, last), self._intake()
-            case "start":
-                return StartTask(task_id=task_id, command_id=command_id), Intake()
-            case "cancel":
-                return CancelTask(task_id=task_id, command_id=command_id), Intake()
-            case "retry":
-                return RetryTask(task_id=task_id, command_id=command_id, force=rng.random() < 0.5), Intake()
-            case _:
-                checkpoint = Checkpoint(processed_bytes=rng.randrange(1000))
-                return SaveCheckpoint(task_id=task_id, command_id=command_id, checkpoint=checkpoint), Intake()
-
-    def _create(self, command_id: str, last: int) -> CreateTask:
-        rng = self.rng
-        depends_on = [max(0, last + 1 - rng.randint(0, 8)) for _ in range(rng.randint(-4, 3))]
-        later = self.now + timedelta(seconds=rng.randint(-100, 2000))
-        return CreateTask(
-            type=rng.choice(("plain", "plain", "other", "seldom")),
-            output_file=rng.choice(("", "/out")),
-            priority=rng.randint(0, 10),
-            user_level=rng.choice((0, 0, 1)),
-            max_retries=rng.randint(0, 3),
-            retry_delay=rng.choice((0.0, 1.0, 60.0, 3600.0)),
-            resumable=rng.choice((None, False)),
-            depends_on=tuple(depends_on),
-            parent_task_id=last or None if rng.random() < 0.1 else None,
-            scheduled_for=later if rng.random() < 0.15 else None,
-            held=rng.random() < 0.1,
-            timeout=rng.choice((None, None, 30.0, 600.0)),
-            command_id=command_id,
-        )
-
-    def _intake(self) -> Intake:
-        rng = self.rng
-        memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))
-        return Intake(can_resume=rng.random() < 0.8, estimated_memory=memory, estimated_temp=temp)
 
     # --- liveness -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from core_harness import Core
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, obstacles
@@ -35,6 +35,7 @@ def test_every_end_gives_back_what_was_reserved(core: Core, outcome: AttemptEnd)
     assert (core.state.reserved.memory, core.state.reserved.temp) == (5 * running, 7 * running)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10), st.integers(0, 9)), max_size=20))
 def test_the_sum_of_promises_is_that_of_the_running_tasks(needs: list[tuple[int, int, int]]) -> None:
     core = Core(slots=5, max_concurrent=5, max_memory=20, max_temp_size=20)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from core_harness import Core
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -41,6 +41,7 @@ def seed_priority(state: TaskState, now: datetime) -> int:
     return priority
 
 
+@settings(deadline=None)
 @given(st.lists(tasks, unique_by=lambda state: state.id, min_size=1), st.integers(0, 10_000))
 def test_the_order_is_that_of_the_seeds_priority(waiting: list[TaskState], minutes: int) -> None:
     queue = ReadyQueue()
@@ -51,6 +52,7 @@ def test_the_order_is_that_of_the_seeds_priority(waiting: list[TaskState], minut
     assert [queue.pop() for _ in waiting] == [state.id for state in expected]
 
 
+@settings(deadline=None)
 @given(st.lists(tasks, unique_by=lambda state: state.id), st.randoms(use_true_random=False))
 def test_the_order_does_not_depend_on_the_order_of_pushing(waiting: list[TaskState], rng: "st.random") -> None:  # type: ignore[name-defined]  # hypothesis' stand-in for random.Random
     one, other = ReadyQueue(), ReadyQueue()
@@ -98,6 +100,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
 
 TestQueueAgainstModel = QueueAgainstModel.TestCase
+TestQueueAgainstModel.settings = settings(deadline=None)
 
 
 def test_an_empty_queue_has_nothing_to_give() -> None:

@@ -55,3 +55,13 @@ def test_the_timeout_of_a_running_attempt_is_kept(core: Core) -> None:
     (failed,) = core.tell(Tick())
     assert isinstance(failed, Failed)
     assert (failed.outcome, core.stops()) == ("timed_out", [(task_id, 1)])
+
+
+def test_publishing_that_hangs_is_still_noticed(core: Core) -> None:
+    task_id = core.create()
+    core.want_to_publish(task_id)
+    go_on(core, Tick(), written=False)
+    core.wait(60)
+    (failed,) = core.tell(Tick())
+    assert isinstance(failed, Failed)
+    assert (failed.error, core.stops()) == ("timeout: attempt 1 published for longer than 60 s", [(task_id, 1)])

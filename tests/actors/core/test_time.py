@@ -7,7 +7,7 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Tick
-from tasktrail.events import Completed, Failed, Progressed, Retried
+from tasktrail.events import Accepted, Completed, Failed, Progressed, Retried
 
 HOUR = 3600.0
 
@@ -97,12 +97,34 @@ def test_a_timeout_ends_only_the_attempt_it_was_set_for(core: Core) -> None:
     assert names(core.tell(Tick())) == ["Failed"]
 
 
-def test_a_publishing_attempt_is_not_timed_out(core: Core) -> None:
+def test_a_publishing_attempt_is_not_timed_out_at_once(core: Core) -> None:
     task_id = core.create(timeout=30.0)
     core.want_to_publish(task_id)
     core.wait(30)
     assert core.tell(Tick()) == []
     assert isinstance(core.end(task_id)[0], Completed)
+
+
+def test_publishing_that_hangs_is_timed_out_and_a_cancel_that_waited_for_it_is_answered(core: Core) -> None:
+    task_id = core.create(retry_delay=0.0, max_retries=1)
+    core.want_to_publish(task_id)
+    assert core.cancel(task_id) is None
+    core.wait(59.999)
+    assert core.tell(Tick()) == []
+    core.wait(0.001)
+    assert names(core.tell(Tick())) == ["Failed", "Retried"]
+    assert core.stops() == [(task_id, 1)]
+    assert names(core.end(task_id, "stopped")) == ["Cancelled"]
+    assert isinstance(list(core.answers.values())[-1], Accepted)
+
+
+def test_a_cancel_after_publishing_has_hung_still_waits_until_the_attempt_is_gone(core: Core) -> None:
+    task_id = core.create(retry_delay=0.0, max_retries=1)
+    core.want_to_publish(task_id)
+    core.wait(60)
+    core.tell(Tick())
+    assert core.cancel(task_id) is None
+    assert names(core.end(task_id, "stopped")) == ["Cancelled"]
 
 
 def test_recorded_time_never_runs_backwards(core: Core) -> None:

@@ -151,6 +151,9 @@ class MemoryTasks:
 
     # --- what workers would do ----------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        self._queries.close()
+
     def later(self, seconds: float = 1.0) -> None:
         self.journal.at += timedelta(seconds=seconds)
 
@@ -187,8 +190,10 @@ class Result(NamedTuple):
 
 
 @pytest.fixture
-def tasks() -> MemoryTasks:
-    return MemoryTasks()
+def tasks() -> Iterator[MemoryTasks]:
+    memory = MemoryTasks()
+    yield memory
+    memory.forget()
 
 
 @pytest.fixture

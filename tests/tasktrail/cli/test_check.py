@@ -125,3 +125,29 @@ def test_a_wrong_configuration_is_told_with_the_nearest_key(cli: Callable[..., A
         assert shown.code == 1
         assert json.loads(shown.err)["code"] == "configuration"
         assert "workers" in shown.err
+
+
+def test_doctor_says_what_is_well_and_what_is_not(cli: Callable[..., Any], tmp_path: Path) -> None:
+    where = ("--data", str(tmp_path / "data"))
+    shown = cli("doctor", *where)
+    assert shown.code == 0
+    assert "ok    python: " in shown.out
+    findings = [json.loads(line) for line in cli("doctor", "--json", *where).out.splitlines()]
+    assert {finding["level"] for finding in findings} <= {"ok", "warn"}
+    assert not (tmp_path / "data").exists()
+
+
+def test_doctor_fails_on_a_configuration_that_cannot_be_used(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").write_text("wokers = 3\n")
+    shown = cli("doctor", "--data", str(tmp_path))
+    assert shown.code == 1
+    assert "FAIL  configuration: " in shown.out
+    assert "workers" in shown.out
+
+
+def test_doctor_can_be_asked_about_another_configuration(cli: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "other.toml"
+    config.write_text('handlers = ["no_such_module"]\n')
+    shown = cli("doctor", "--data", str(tmp_path / "data"), "--config", str(config))
+    assert "no_such_module" in shown.out
+    assert shown.code == 1

@@ -85,6 +85,7 @@ def test_the_log_is_json_lines_from_any_position_on(web: httpx.Client, service: 
         "correlation_id",
         "causation_id",
         "attempt",
+        "life",
         "hash",
         "data",
     }
