@@ -125,7 +125,7 @@ class _Walk:
 
 def _well_typed(row: tuple[Any, ...], digest: object) -> bool:
     """STRICT tables promise it; but whoever changes a log may change its tables first."""
-    return isinstance(digest, bytes) and all(type(value) is kind for value, kind in zip(row, _TYPES, strict=True))
+    return isinstance(digest, bytes) and tuple(map(type, row)) == _TYPES
 
 
 def _check_answers(log: LogReader, findings: Findings) -> int:
