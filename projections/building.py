@@ -85,10 +85,12 @@ def _copy(source: sqlite3.Connection, path: Path) -> None:
     try:
         try:
             _copy_over(source, path)
-        except sqlite3.DatabaseError:
+        except sqlite3.Error as error:
+            if not schema.is_useless(error):
+                raise
             schema.delete_files(path)
             _copy_over(source, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise ViewsFailed(f"{path} cannot be replaced: {error}") from error
 
 

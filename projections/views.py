@@ -50,7 +50,7 @@ class TaskViews:
         try:
             conn = sqlite3.connect(self._path, isolation_level=None)
             return conn if schema.is_current(conn) else self._start_over(conn)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if conn is not None:
                 conn.close()
             raise ViewsFailed(f"{self._path} cannot be opened: {error}") from error
@@ -185,7 +185,7 @@ class TaskViews:
         """Forget everything: these are the views of another log, or of another past."""
         try:
             self._begin(self._start_over(self._conn))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ViewsFailed(f"{self._path} cannot be made anew: {error}") from error
 
     def finish(self) -> None:

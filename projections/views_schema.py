@@ -76,10 +76,15 @@ def is_current(conn: sqlite3.Connection) -> bool:
     try:
         stamp = conn.execute("PRAGMA user_version").fetchone()[0]
         return bool(stamp == STAMP and conn.execute("SELECT count(*) FROM progress").fetchone()[0] == 1)
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR")):
+    except sqlite3.Error as error:
+        if is_useless(error):
             return False
         raise
+
+
+def is_useless(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault, and not the moment: such a file may go."""
+    return error.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR"))
 
 
 def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:

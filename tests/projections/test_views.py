@@ -264,6 +264,20 @@ def test_a_rebuild_replaces_the_old_views_under_open_readers(history: Journal, t
     views.close()
 
 
+def test_a_rebuild_replaces_a_file_that_is_no_database(history: Journal, tmp_path: Path) -> None:
+    (tmp_path / "views.db").write_bytes(b"no database " * 1000)
+    assert rebuild(history.log, tmp_path / "views.db") == len(history.records)
+    views = TaskViews(tmp_path / "views.db")
+    assert views.position == len(history.records)
+
+
+def test_a_rebuild_that_cannot_be_put_into_place_is_a_typed_error(history: Journal, tmp_path: Path) -> None:
+    (tmp_path / "views.db").mkdir()
+    with pytest.raises(ViewsFailed):
+        rebuild(history.log, tmp_path / "views.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["views.db"]
+
+
 def test_a_rebuild_that_fails_leaves_the_old_views_and_no_litter(history: Journal, tmp_path: Path) -> None:
     path = tmp_path / "views.db"
     rebuild(history.log, path)
