@@ -26,9 +26,10 @@ from tasktrail.projections import TaskFilters
 from tasktrail.reading import Reader
 
 SUPPORT = Path(__file__).parent.parent / "support"
-MAX_A_ROUND = 150
-"""Commands between two kills, so that the backlog at the end is worked off in seconds."""
-SETTLE_WITHIN = 300.0
+MAX_A_ROUND = 40
+"""Commands between two kills, so that the backlog at the end is worked off in a minute or two."""
+STALLED_AFTER = 30.0
+"""Seconds without a new record after which what is still open counts as stuck."""
 
 
 class Service:
@@ -126,7 +127,7 @@ class Client:
         task: dict[str, Any] = {"command": "create_task", "type": kind, "priority": rng.randint(0, 10)}
         task |= {"max_retries": rng.randint(0, 2), "retry_delay": rng.choice([0, 0.05])}
         if kind in ("steps", "family"):
-            task["options"] = {"seconds": rng.choice([0.001, 0.02, 0.1])}
+            task["options"] = {"seconds": rng.choice([0.001, 0.01, 0.03])}
         if self._last_task and rng.random() < 0.1:
             task["depends_on"] = [rng.randint(1, self._last_task)]
         return task
@@ -159,16 +160,21 @@ def settle(data: Path, client: Client) -> None:
     for command in list(client.sent.values()):
         if command["command_id"] not in client.refused:
             service.send(command)  # what was never answered is repeated, what was is asked again
-    deadline = time.monotonic() + SETTLE_WITHIN
     with Reader(data) as reader:
-        while time.monotonic() < deadline:
-            time.sleep(0.2)
-            if not _open_tasks(reader):
-                break
-        else:
-            client.complaints.append(f"still open after {SETTLE_WITHIN} s: {_open_tasks(reader)[:5]}")
+        if left := _work_off(reader):
+            client.complaints.append(f"nothing was recorded for {STALLED_AFTER} s, still open: {left[:5]}")
     if service.finish() != 0:
         client.complaints.append("the service did not stop in good order")
+
+
+def _work_off(reader: Reader) -> list[str]:
+    """Wait until nothing is open, or nothing moves any more; what is open then."""
+    position, moved_at = 0, time.monotonic()
+    while (left := _open_tasks(reader)) and time.monotonic() - moved_at < STALLED_AFTER:
+        time.sleep(0.2)
+        if (reached := reader.stats().position) != position:
+            position, moved_at = reached, time.monotonic()
+    return left
 
 
 def _open_tasks(reader: Reader) -> list[str]:
