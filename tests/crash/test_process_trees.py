@@ -120,7 +120,9 @@ def test_the_keeper_holds_the_lock_and_its_worker_does_not(
     worker, keeper, child = pids()
 
     def holds_lock(pid: int) -> bool:
-        return any(fd.readlink() == tmp_path / "workers.lock" for fd in Path(f"/proc/{pid}/fd").iterdir())
+        # `resolve` bears a descriptor that is closed while we look.
+        lock = (tmp_path / "workers.lock").resolve()
+        return any(fd.resolve() == lock for fd in Path(f"/proc/{pid}/fd").iterdir())
 
     assert [holds_lock(keeper), holds_lock(worker), holds_lock(child)] == [True, False, False]
 
