@@ -16,7 +16,6 @@ from ..events import Accepted, Answer, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
 from ..events.state import fold
-from ..handlers.frames import AttemptEnded
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Staged, Submit, Tick
@@ -90,18 +89,24 @@ class Scheduler(Actor):
             self._commit()
             return message.function(self._state)
         for one in message if isinstance(message, list) else (message,):
-            self._take(one)
+            try:
+                self._take(one)
+            except BaseException as error:  # noqa: BLE001 - a fault of ours in one must not cost the others of its list
+                self._drop(one, error)
         if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
             self._commit()
         return None
 
-    def on_fault(self, message: Any, error: BaseException) -> None:
-        """A step broke half-way: memory may be wrong, so it is made anew. The message at fault is dropped."""
-        for one in message if isinstance(message, list) else (message,):
-            if isinstance(one, Submit):
-                one.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
-            elif one in self._reports:
-                self._reports.remove(one)
+    def _drop(self, message: Message, error: BaseException) -> None:
+        """A step broke half-way: memory may be wrong, so it is made anew. The message at fault is left out."""
+        log.exception("a message could not be stepped", message=type(message).__name__)
+        if isinstance(message, Submit):
+            message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
+        self._reports[:] = [report for report in self._reports if report is not message]
+        self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
+
+    def on_fault(self, message: Any, error: BaseException) -> None:  # noqa: ARG002 - the same cure whatever it was
+        """Something broke beside the steps: start again from the log."""
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
 
     # --- stepping -----------------------------------------------------------------------------------------------
@@ -193,7 +198,6 @@ class Scheduler(Actor):
         answered, orders = self._answered, self._orders
         touched = self._loaded
         touched.update(record.task_id for record in records)
-        touched.update(report.task_id for report in self._reports if isinstance(report, AttemptEnded))
         self._state.forget_finished(touched)
         self._begin_batch_of(self._state.running)
         if orders:

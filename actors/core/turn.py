@@ -64,7 +64,6 @@ class Turn:
         state = self.state
         state.position += 1
         state.last_at = self._recorded_at
-        task: TaskState | None
         if type(event) in SYSTEM_TAGS:
             state.system_version += 1
             fact_task, version, attempt, life = 0, state.system_version, 0, 0

@@ -273,6 +273,19 @@ def test_a_message_that_breaks_a_rule_does_not_end_the_scheduler(house: House) -
     assert answer.task_id == 1
 
 
+def test_a_message_at_fault_takes_nothing_of_its_list_along(house: House) -> None:
+    """Reports come in lists. One that cannot be handled must not lose the ends before and behind it."""
+    house.ref.tell(CapacityChanged(3))
+    for number in range(3):
+        house.send(create(f"c{number}"))[0].get()
+    broken = AttemptEnded([], 1, "completed")  # type: ignore[arg-type]  # what no executor may say
+    house.ref.tell([AttemptEnded(1, 1, "completed"), broken, AttemptEnded(2, 1, "completed")])
+    _repeat_until_accepted(house, create("after"))
+    house.settle()
+    ends = [type(house.log.read_task(task_id)[-1].event).__name__ for task_id in (1, 2, 3)]
+    assert ends == ["Completed", "Completed", "Started"]
+
+
 def test_an_unknown_message_is_survived(house: House) -> None:
     house.ref.tell(object())
     house.settle()
