@@ -54,7 +54,7 @@ class Alarm:
                 self._at = None
             try:
                 self._ring()
-            except Exception:
+            except Exception:  # whoever is rung must not end the alarm for all later times
                 log.exception("nobody heard an alarm", alarm=self._thread.name)
 
     def _seconds_left(self) -> float:

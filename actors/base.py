@@ -30,7 +30,7 @@ class Actor(pykka.ThreadingActor):
 
     @staticmethod
     def _create_actor_inbox() -> Any:
-        # Pykka's default is a queue.Queue: two condition variables in Python, seven times slower a message.
+        # Pykka's default is a queue.Queue: two condition variables in Python, and most of what a message costs.
         return SimpleQueue()
 
     def on_receive(self, message: Any) -> Any:

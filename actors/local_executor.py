@@ -220,7 +220,7 @@ class LocalExecutor:
                 reports, self._reports = self._reports, []
             try:
                 self._report(reports)
-            except Exception:
+            except Exception:  # a listener's fault must not end the thread that all workers hang on
                 log.exception("executor_report_failed", reports=len(reports))
         if self._closing and all(slot.state == "empty" for slot in self._slots):
             self._finish()

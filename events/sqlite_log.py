@@ -29,7 +29,7 @@ _SELECT_ANSWERED = """
 """
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
-# One file of the log takes a bigger write-ahead log: fewer checkpoints, up to 1.7 times the append rate.
+# More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
 
@@ -50,7 +50,7 @@ class SqliteEventLog:
         except sqlite3.Error as error:
             self._db.close()
             raise _cannot_open(error, path) from error
-        except BaseException:
+        except BaseException:  # Ctrl-C too: an open connection would keep the file locked
             self._db.close()
             raise
         self._identity = self._file_identity()
@@ -74,7 +74,7 @@ class SqliteEventLog:
     def _grow_write_ahead_log(self) -> None:
         """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.
 
-        An fsync that also has to record a new file size takes nearly twice as long, and commits are mostly fsync.
+        An fsync that also has to record a new file size takes much longer, and commits are mostly fsync.
         """
         full = _CHECKPOINT_PAGES * _PAGE_SIZE
         wal = Path(f"{self._path}-wal")

@@ -103,7 +103,7 @@ def as_of(log: Records, point: str | Point) -> Past:
         while page := list(islice(records, _PAGE)):
             views.apply(page)
         views.finish()
-    except BaseException:
+    except BaseException:  # Ctrl-C too: a long replay holds much memory
         views.close()
         raise
     return Past(views, moment)

@@ -3,44 +3,30 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
 
+from .commanding import Commanding
 from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
-from .events import (
-    Accepted,
-    CancelTask,
-    Checkpoint,
-    CreateTask,
-    Recorded,
-    RetryTask,
-    SaveCheckpoint,
-    StartTask,
-    Task,
-    TaskCommand,
-    TasktrailError,
-)
+from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
 from .events.errors import ServiceUnreachable, WaitTimeout
 from .events.state import FINISHED
 from .events.task_events import is_terminal
 from .outgoing import chunks, encode_command, with_id
 from .paths import DataPaths
 from .projections import Stats, TaskFilters, Verification
-from .refusal import refusal
 from .surface import Point, TypeInfo
 from .wire import answer_of, recorded, recorded_all
 
 _LONGEST_STREAM = 3600.0
 
-C = TypeVar("C", bound=msgspec.Struct)
 T = TypeVar("T")
 
 
-class Client:
+class Client(Commanding):
     """Implements `surface.Tasks` over HTTP. May be used from many threads.
 
     A command whose answer is lost is sent again under the same id, so it still has one effect.
@@ -80,14 +66,6 @@ class Client:
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def create_task(self, **fields: Any) -> int:
-        """A new task's id, durable. The fields are those of `CreateTask`; paths may be relative."""
-        for name in ("input_file", "output_file"):
-            path = fields.get(name)
-            if isinstance(path, str | PathLike) and str(path):
-                fields[name] = str(Path(path).absolute())
-        return self.send(_command(CreateTask, {"actor": "python", **fields})).task_id
-
     def send(self, command: TaskCommand) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         command = with_id(command)
@@ -116,46 +94,6 @@ class Client:
         answers = [answer_of(one) for one in msgspec.json.decode(answered, type=list[dict[str, Any]])]
         self._saw(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
         return answers
-
-    def start_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        """Release a held task, or start a waiting one now, ahead of the queue."""
-        return self._on_task(StartTask, task_id, reason, actor, command_id)
-
-    def cancel_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        """Stop a task, whether it waits or runs."""
-        return self._on_task(CancelTask, task_id, reason, actor, command_id)
-
-    def retry_task(
-        self,
-        task_id: int,
-        *,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-        force: bool = False,
-    ) -> Accepted:
-        """Give a failed or cancelled task another life; beyond `max_retries` only with `force`."""
-        return self._on_task(RetryTask, task_id, reason, actor, command_id, force=force)
-
-    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
-        """Save resume data of a running task from outside its handler."""
-        return self._on_task(SaveCheckpoint, task_id, "", None, None, checkpoint=checkpoint)
-
-    def _on_task(
-        self,
-        kind: type[StartTask | CancelTask | RetryTask | SaveCheckpoint],
-        task_id: int,
-        reason: str,
-        actor: str | None,
-        command_id: str | None,
-        **more: Any,
-    ) -> Accepted:
-        fields = {"task_id": task_id, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-        return self.send(_command(kind, {**fields, **more}))
 
     # --- questions ----------------------------------------------------------------------------------------------
 
@@ -254,13 +192,6 @@ class Client:
     def _saw(self, position: int) -> None:
         with self._lock:
             self._seen = max(self._seen, position)
-
-
-def _command(kind: type[C], fields: dict[str, Any]) -> C:
-    try:
-        return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:

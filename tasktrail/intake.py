@@ -16,11 +16,11 @@ import msgspec
 from msgspec.structs import replace
 
 from .actors.core.messages import Intake
+from .commanding import command_from_fields
 from .events import CreateTask, SaveCheckpoint, TaskCommand
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
-from .refusal import refusal
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -115,19 +115,7 @@ class IntakeDesk:
 
 def validated(command: TaskCommand) -> TaskCommand:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
-    try:
-        fields = {name: getattr(command, name) for name in command.__struct_fields__}
-        return msgspec.convert({"command": command.__struct_config__.tag, **fields}, type(command))
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error
-
-
-def command_from_fields(kind: type[Any], fields: dict[str, Any]) -> Any:
-    """A command of `kind` from plain values, checked."""
-    try:
-        return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error
+    return command_from_fields(type(command), {name: getattr(command, name) for name in command.__struct_fields__})
 
 
 def digest(command: TaskCommand) -> bytes:

@@ -11,22 +11,14 @@ from msgspec.structs import replace
 from .actors.core.messages import Submit
 from .actors.messages import Catch, Ticket
 from .actors.watermark import Watermark
+from .commanding import Commanding
 from .config import Config
 from .config_load import load_config
-from .events import (
-    Accepted,
-    CancelTask,
-    Checkpoint,
-    CreateTask,
-    RetryTask,
-    SaveCheckpoint,
-    StartTask,
-    Task,
-    TaskCommand,
-)
+from .events import Accepted, Task, TaskCommand
 from .events.errors import NotReady, NotYet, TasktrailError, WaitTimeout
+from .events.state import FINISHED
 from .ids import new_command_id
-from .intake import IntakeDesk, command_from_fields, digest
+from .intake import IntakeDesk, digest
 from .paths import DataPaths
 from .reading import FileReading
 from .surface import RecoveryReport
@@ -38,7 +30,7 @@ VIEWS_WITHIN = 30.0
 """Seconds that the views may lag behind a command of our own."""
 
 
-class TaskService(FileReading):
+class TaskService(FileReading, Commanding):
     """Tasks on one data folder. Implements `surface.Tasks`; safe to use from many threads.
 
     ```python
@@ -88,13 +80,6 @@ class TaskService(FileReading):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def create_task(self, **fields: Any) -> int:
-        """A new task's id, durable. The fields are those of `CreateTask`; relative paths are made absolute."""
-        for name in ("input_file", "output_file"):
-            if isinstance(fields.get(name), str | Path) and str(fields[name]):
-                fields[name] = str(Path(fields[name]).absolute())
-        return self.send(command_from_fields(CreateTask, {"actor": "python", **fields})).task_id
-
     def send(self, command: TaskCommand) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         answer = self.send_many([command])[0]
@@ -143,46 +128,6 @@ class TaskService(FileReading):
             command = replace(command, command_id=new_command_id())
         return Submit(command, intake, Ticket(reply, command.command_id, digest(command), fresh))
 
-    def start_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        """Release a held task, or start a waiting one now, ahead of the queue."""
-        return self._on_task(StartTask, task_id, reason, actor, command_id)
-
-    def cancel_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        """Stop a task, whether it waits or runs."""
-        return self._on_task(CancelTask, task_id, reason, actor, command_id)
-
-    def retry_task(
-        self,
-        task_id: int,
-        *,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-        force: bool = False,
-    ) -> Accepted:
-        """Give a failed or cancelled task another life; beyond `max_retries` only with `force`."""
-        return self._on_task(RetryTask, task_id, reason, actor, command_id, force=force)
-
-    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
-        """Save resume data of a running task from outside its handler."""
-        return self._on_task(SaveCheckpoint, task_id, "", None, None, checkpoint=checkpoint)
-
-    def _on_task(
-        self,
-        kind: type[StartTask | CancelTask | RetryTask | SaveCheckpoint],
-        task_id: int,
-        reason: str,
-        actor: str | None,
-        command_id: str | None,
-        **more: Any,
-    ) -> Accepted:
-        fields = {"task_id": task_id, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-        return self.send(command_from_fields(kind, {**fields, **more}))
-
     # --- waiting and following ----------------------------------------------------------------------------------
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
@@ -191,7 +136,7 @@ class TaskService(FileReading):
             # An end that was told before we listened is in the log by now; the views must have come as far.
             self._seen = max(self._seen, self._system.committed.position)
             task = self.get_task(task_id)
-            if task.status in ("completed", "failed", "cancelled"):
+            if task.status in FINISHED:
                 return task
             if not ended.wait(timeout):
                 raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")

@@ -38,7 +38,7 @@ def convert_audio(path: Path, target: Target, folder: Path, tick: Callable[[floa
         start = first.time or 0.0
         try:
             samples = _encode(first, frames, target, part, tick)
-        except BaseException:
+        except BaseException:  # whatever ends it: half a track must not be taken for one
             part.unlink(missing_ok=True)
             raise
     size, digest = seal(part, final)

@@ -10,7 +10,7 @@ from .base import Command
 @click.command(
     "demo",
     cls=Command,
-    examples=[("tasktrail demo", "takes about two minutes; its files stay in ./.demo")],
+    examples=[("tasktrail demo", "takes under two minutes; its files stay in ./.demo")],
 )
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
 def command(work: Path | None) -> int:

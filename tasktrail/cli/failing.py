@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from ..events.errors import NotReady, ServiceUnreachable, TasktrailError
+from ..problem import problem
 from .words import plain
 
 DONE: Final = 0
@@ -16,20 +17,6 @@ USAGE: Final = 2
 NO_SERVICE: Final = 3
 CHECK_FAILED: Final = 4
 INTERRUPTED: Final = 130
-
-
-def problem(error: TasktrailError, **more: Any) -> dict[str, Any]:
-    """The error as the HTTP routes show it (RFC 9457)."""
-    return {
-        "type": f"urn:tasktrail:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.message,
-        "code": error.code,
-        "field": error.field,
-        "remedy": error.advice,
-        **more,
-    }
 
 
 def exit_code(error: TasktrailError) -> int:

@@ -16,9 +16,10 @@ from ..events.errors import NotReady, ServiceUnreachable
 from ..http.decode import MAX_COMMAND
 from ..http.errors import TooLarge
 from ..ids import new_command_id
+from ..problem import problem
 from ..refusal import refusal
 from ..surface import Tasks
-from .failing import DONE, encode, exit_code, problem
+from .failing import DONE, encode, exit_code
 from .fields import absolute, me
 
 AT_ONCE = 1000

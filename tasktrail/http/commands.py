@@ -9,11 +9,11 @@ from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
 from ..events import Accepted, CancelTask, RetryTask, StartTask, TasktrailError
+from ..problem import problem
 from .decode import MAX_BODY, MAX_COMMAND, Item, decode_array, decode_command, decode_create, decode_on_task, is_array
 from .desk import Desk
 from .errors import BadRequest, WrongContentType
 from .parameters import TaskId
-from .problems import problem
 
 _SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""

@@ -10,8 +10,9 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..events import TasktrailError
+from ..problem import problem
 from .errors import WrongHost, WrongOrigin
-from .problems import MEDIA_TYPE, problem
+from .problems import MEDIA_TYPE
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 

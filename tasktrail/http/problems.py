@@ -9,23 +9,11 @@ from litestar.types import ExceptionHandlersMap
 
 from ..events import TasktrailError
 from ..events.errors import InvalidValue
+from ..problem import problem
 from .errors import BadRequest, TooLarge, UnknownRoute, WrongMethod
 
 MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger("tasktrail.http")
-
-
-def problem(error: TasktrailError) -> dict[str, Any]:
-    """The object that tells an error: what happened, where, and what to do."""
-    return {
-        "type": f"urn:tasktrail:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.message,
-        "code": error.code,
-        "field": error.field,
-        "remedy": error.advice,
-    }
 
 
 def unexpected() -> TasktrailError:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskFilters, TaskService
-from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, Recorded, Task, TasktrailError
+from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, Recorded, TasktrailError
 from tasktrail.events.errors import (
     CannotStartNow,
     DataInUse,
@@ -366,12 +366,3 @@ def test_the_log_is_readable_with_plain_sqlite(service: TaskService, tmp_path: P
         ).fetchall()
     plain.close()
     assert rows[0] == ("created", "为什么", "noop")
-
-
-def test_a_task_view_has_every_field_of_the_seed() -> None:
-    seed = """
-        id created_at updated_at type status priority input_file output_file options progress message error started_at
-        completed_at duration retry_count max_retries retry_delay last_error checkpoint resumable parent_task_id
-        depends_on notify_email notify_webhook callback_url user_id document_id
-    """
-    assert set(seed.split()) <= set(Task.__struct_fields__)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli.failing import problem
 from tasktrail.cli.session import Doors, Session
 from tasktrail.events.errors import (
     DataInUse,
@@ -18,10 +17,8 @@ from tasktrail.events.errors import (
     NotReady,
     OutcomeUnknown,
     ServiceUnreachable,
-    TasktrailError,
     UnknownTask,
 )
-from tasktrail.http.problems import problem as http_problem
 
 
 def fails_with(doors: Any, error: BaseException) -> None:
@@ -64,7 +61,15 @@ def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..
     fails_with(doors, error)
     shown = cli("--json", "submit", "noop")
     assert shown.out == ""
-    assert json.loads(shown.err) == problem(error) == http_problem(error)
+    assert json.loads(shown.err) == {
+        "type": "urn:tasktrail:problem:invalid_path",
+        "title": "A path cannot be used",
+        "status": 400,
+        "detail": "'/x' is a folder",
+        "code": "invalid_path",
+        "field": "output_file",
+        "remedy": "Name a file in it.",
+    }
 
 
 def test_wrong_usage_as_json_is_a_problem_too(cli: Callable[..., Any]) -> None:
@@ -121,8 +126,3 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> 
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1)
     assert done.stderr == ""
-
-
-@pytest.mark.parametrize("error", [TasktrailError("x"), UnknownTask("y", field="task_id")])
-def test_the_problem_is_the_one_of_the_http_routes(error: TasktrailError) -> None:
-    assert problem(error) == http_problem(error)
