@@ -28,6 +28,8 @@ from tasktrail.reading import Reader
 SUPPORT = Path(__file__).parent.parent / "support"
 MAX_A_ROUND = 40
 """Commands between two kills, so that the backlog at the end is worked off in a minute or two."""
+COMPARE_EVERY = 5
+"""After so many kills one round ends in good order, to hold the Scheduler's memory against the log."""
 STALLED_AFTER = 30.0
 """Seconds without a new record after which what is still open counts as stuck."""
 
@@ -38,6 +40,8 @@ class Service:
     def __init__(self, data: Path, on_answer: Any) -> None:
         environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
         self.ready = threading.Event()
+        self.comparison = ""
+        """What came of comparing memory with the log; only after a good end."""
         self._on_answer = on_answer
         self._process = subprocess.Popen(
             [sys.executable, str(SUPPORT / "service_process.py"), str(data), "2"],
@@ -54,10 +58,13 @@ class Service:
         for line in self._process.stdout:
             if not line.endswith(b"\n"):
                 return  # the kill cut the line: nothing was promised
-            if line == b'"ready"\n':
+            said = json.loads(line)
+            if said == "ready":
                 self.ready.set()
+            elif isinstance(said, str):
+                self.comparison = said
             else:
-                self._on_answer(*json.loads(line))
+                self._on_answer(*said)
 
     def send(self, command: dict[str, Any]) -> bool:
         """Pass a command on; false when the service is gone."""
@@ -133,12 +140,12 @@ class Client:
         return task
 
 
-def one_round(data: Path, client: Client) -> int:
-    """Start, send, kill at a random moment; the number of commands sent."""
+def one_round(data: Path, client: Client, *, kill: bool = True) -> int:
+    """Start, send, kill at a random moment or end in good order; the number of commands sent."""
     rng = client.rng
     service = Service(data, client.on_answer)
     sent = 0
-    if rng.random() < 0.1:
+    if kill and rng.random() < 0.1:
         time.sleep(rng.uniform(0, 0.3))  # during the start
     else:
         if not service.ready.wait(60):
@@ -148,8 +155,19 @@ def one_round(data: Path, client: Client) -> int:
             sent += 1
             if rng.random() < 0.3:
                 time.sleep(rng.uniform(0, 0.004))
-    service.kill()
+    if kill:
+        service.kill()
+    else:
+        _end_well(service, client)
     return sent
+
+
+def _end_well(service: Service, client: Client) -> None:
+    """In good order, with work still open: memory must be what the log says."""
+    if service.finish() != 0:
+        client.complaints.append("the service did not stop in good order")
+    if service.comparison != "same":
+        client.complaints.append(service.comparison or "memory was not compared with the log")
 
 
 def settle(data: Path, client: Client) -> None:
@@ -163,8 +181,7 @@ def settle(data: Path, client: Client) -> None:
     with Reader(data) as reader:
         if left := _work_off(reader):
             client.complaints.append(f"nothing was recorded for {STALLED_AFTER} s, still open: {left[:5]}")
-    if service.finish() != 0:
-        client.complaints.append("the service did not stop in good order")
+    _end_well(service, client)
 
 
 def _work_off(reader: Reader) -> list[str]:
@@ -226,6 +243,8 @@ def run(kills: int, seed: int, *, loud: bool = True) -> list[str]:
     client = Client(rng)
     for number in range(1, kills + 1):
         sent = one_round(data, client)
+        if number % COMPARE_EVERY == 0:
+            one_round(data, client, kill=False)
         if loud:
             print(f"kill {number}: {sent} sent, {len(client.acknowledged)} acknowledged so far", flush=True)
     settle(data, client)

@@ -23,7 +23,7 @@ from tasktrail.testing import RecordingContext, run_handler
 
 SUPPORT = Path(__file__).parent.parent / "support"
 WITHIN = 60.0
-OPTIONS = {"height": 180, "segment_seconds": 1, "preset": "slow"}
+OPTIONS = {"segment_seconds": 1, "preset": "slower"}
 
 
 def make_video(path: Path, seconds: int) -> None:
@@ -104,7 +104,8 @@ def test_a_conversion_killed_three_times_is_whole_and_redoes_no_durable_segment(
         wait_for(reader, lambda record: type(record.event).__name__ in ("Completed", "Cancelled"))
         end(process, kill=False)
         task, events = reader.get_task(1), reader.events(1)
-    assert (task.status, task.attempt) == ("completed", 4), task.error
+    story = [f"{record.recorded_at:%S.%f} {record.attempt} {type(record.event).__name__}" for record in events]
+    assert (task.status, task.attempt) == ("completed", 4), (task.error, story)
 
     assert times(output) == times(uninterrupted(source, tmp_path))
     done = [record.event.checkpoint.processed_frames for record in events if isinstance(record.event, Checkpointed)]

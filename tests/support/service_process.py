@@ -1,7 +1,8 @@
 """A service to be killed: commands as JSON lines on standard input, an answer line for each on standard output.
 
-Arguments: data folder, number of workers. Says `ready` once commands are accepted, and ends when its input does.
-An answer is written when, and only when, the service has promised that the command is durable.
+Arguments: data folder, number of workers. Says `ready` once commands are accepted. When its input ends it compares the
+Scheduler's memory with a fresh fold of the log, says `same` or what differs, and stops in good order. An answer is
+written when, and only when, the service has promised that the command is durable.
 """
 
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import Query
 from tasktrail.config import Config
 from tasktrail.events import Accepted, TaskCommand, TasktrailError
 from tasktrail.service import TaskService
@@ -35,6 +39,21 @@ def main() -> None:
         for line in sys.stdin.buffer:
             command = decode(line)
             service.submit([command], lambda said, of=command.command_id: answer(of, said))  # type: ignore[misc]
+        comparison = encode(compared(service))  # before the lock: the Scheduler takes it to answer
+        with lock:
+            sys.stdout.buffer.write(comparison + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def compared(service: TaskService) -> str:
+    """Memory as of a position, beside the log folded up to there."""
+    position, live = service._system.scheduler.ask(Query(lambda state: (state.position, dict(state.tasks))), timeout=60)
+    folded = SchedulerState(Limits(), grace={})
+    for record in service.log(0, position):
+        folded.apply(record)
+    open_tasks = {task_id: task for task_id, task in folded.tasks.items() if not task.finished}
+    odd = [task_id for task_id in open_tasks.keys() | live.keys() if live.get(task_id) != folded.tasks[task_id]]
+    return "same" if not odd else f"memory differs from the log at {position} for tasks {sorted(odd)[:5]}"
 
 
 main()
