@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.handlers.video_convert.options import VideoConvertOptions, estimate
-from tasktrail.handlers.video_convert.plan import MAX_SEGMENTS, Plan, choose_cuts, fingerprint, step_for
-from tasktrail.handlers.video_convert.timing import decoding_times
+from tasktrail.handlers.video.convert.options import VideoConvertOptions, estimate
+from tasktrail.handlers.video.convert.plan import MAX_SEGMENTS, Plan, choose_cuts, fingerprint, step_for
+from tasktrail.handlers.video.convert.timing import decoding_times
 
 STEP = 100
 

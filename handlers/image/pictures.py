@@ -1,6 +1,5 @@
 """The work of `image_thumbnail`: decode no more than needed, scale, set upright, convert to sRGB, write."""
 
-import hashlib
 import struct
 import warnings
 from io import BytesIO
@@ -10,7 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from .contract import Finished, Rejected, Stopped, TaskContext
+from ..contract import Finished, Rejected, Stopped, TaskContext
+from ..pieces import settled
+from .formats import format_of
+from .writing import write_picture
 
 if TYPE_CHECKING:
     from .thumbnail_options import ImageThumbnailOptions
@@ -19,8 +21,6 @@ Size: TypeAlias = tuple[int, int]
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What is opened at all. Pillow's other readers start programs (EPS) or are seldom used and seldom tested."""
-
-WRITE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF"}
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -45,10 +45,7 @@ def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | 
         OSError: a file cannot be read or written for a reason that is not the picture's.
     """
     options = context.options
-    kind = WRITE_FORMATS.get(context.output_file.suffix.lower())
-    if kind is None:
-        known = ", ".join(WRITE_FORMATS)
-        return Rejected(reason=f"cannot write {context.output_file.name!r}: the suffix must be one of {known}")
+    kind = format_of(context.output_file)
     context.progress(0, f"reading {context.input_file.name}")
     try:
         picture = _load(context.input_file, options)
@@ -59,7 +56,7 @@ def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | 
     context.progress(60, f"scaling {picture.width}x{picture.height}")
     small = _to_srgb(_upright(_shrink(picture, options), picture.orientation), picture.profile)
     context.progress(80, f"writing {kind.lower()}")
-    _save(small, context.output_part, kind, options)
+    write_picture(small, context.output_part, kind, quality=options.quality, background=options.background)
     return Finished(result=_describe(context.output_part, small, picture, kind))
 
 
@@ -166,25 +163,14 @@ def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     return picture
 
 
-def _save(picture: Image.Image, path: Path, kind: str, options: "ImageThumbnailOptions") -> None:
-    if kind == "JPEG" and picture.mode == "RGBA":
-        flat = Image.new("RGBA", picture.size, options.background)
-        flat.alpha_composite(picture)
-        picture = flat.convert("RGB")
-    parameters: dict[str, Any] = {"quality": options.quality} if kind in ("JPEG", "WEBP", "AVIF") else {}
-    if kind in ("JPEG", "PNG"):
-        parameters["optimize"] = True
-    picture.save(path, format=kind, **parameters)
-
-
 def _describe(path: Path, small: Image.Image, picture: _Picture, kind: str) -> dict[str, Any]:
-    content = path.read_bytes()
+    size, digest = settled(path)
     return {
-        "size": len(content),
+        "size": size,
         "width": small.width,
         "height": small.height,
         "format": kind.lower(),
         "source_width": picture.width,
         "source_height": picture.height,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest,
     }

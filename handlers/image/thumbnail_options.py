@@ -1,10 +1,12 @@
 """What `image_thumbnail` can be told, and what it then needs. No Pillow here: the service imports this."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from .contract import Estimate
+from ..contract import Estimate
+from .formats import format_of
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Larger pictures are refused from their header: decoding takes 4 bytes a pixel."""
@@ -38,3 +40,8 @@ def estimate(options: ImageThumbnailOptions, input_size: int) -> Estimate:
         temp=4 * box,
         seconds=0.1 + pixels / 260e6,
     )
+
+
+def check(_options: ImageThumbnailOptions, _input_file: Path, output_file: Path) -> None:
+    """Whether the output's suffix is one that can be written."""
+    format_of(output_file)
