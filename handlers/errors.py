@@ -43,6 +43,30 @@ class CheckpointRefused(TasktrailError):
     remedy = "Let the exception end the handler; the next attempt goes on from the checkpoint before."
 
 
+class MemoryLimitReached(HandlerFault):
+    """The attempt wanted more memory than its limit allows, and its handler had no answer to that."""
+
+    code = "memory_limit_reached"
+    title = "The attempt reached its memory limit"
+    remedy = "Look at the input; if it is in order, raise the type's estimate, or worker_memory_limit."
+
+
+class CpuLimitReached(HandlerFault):
+    """The attempt used many times the CPU time that was estimated. Its worker was ended by the kernel."""
+
+    code = "cpu_limit_reached"
+    title = "The attempt reached its CPU limit"
+    remedy = "Look at the input; if it is in order, raise the type's estimate of seconds."
+
+
+class FileSizeLimitReached(HandlerFault):
+    """The attempt wrote a file many times as large as was estimated."""
+
+    code = "file_size_limit_reached"
+    title = "The attempt reached its limit for the size of a file"
+    remedy = "Look at the input; if it is in order, raise the type's estimate of temp space."
+
+
 class TempSpaceFull(TasktrailError):
     """The temp folder has reached its quota and nothing in it may be removed."""
 

@@ -168,7 +168,10 @@ class System:
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
         executor = LocalExecutor(
-            slots=self.config.workers, homes=self.registry.homes(), lock_path=self.paths.workers_lock
+            slots=self.config.workers,
+            homes=self.registry.homes(),
+            lock_path=self.paths.workers_lock,
+            sandbox=self.config.sandbox(),
         )
         return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
 

@@ -43,6 +43,7 @@ PURE = (
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.process.frames",
+    "tasktrail.handlers.process.sandbox",
     "tasktrail.actors.core",
 )
 

@@ -87,6 +87,9 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
             str(PurePath(state.work_root) / str(task.id)),
             spec.overwrite,
             state.grace[spec.type],
+            spec.estimated_memory,
+            spec.estimated_temp,
+            spec.estimated_time,
         )
     )
     return position

@@ -1,7 +1,9 @@
 """One attempt from `Run` to its end: call the handler, judge its answer, publish its output."""
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -31,8 +33,16 @@ _COMPLETED = Ending("completed")
 _STOPPED = Ending("stopped", message="stopped as asked")
 
 
-def perform(run: Run, task_type: TaskType, line: Line) -> Ending:
-    """Run the handler and publish what it wrote. Never raises, whatever the handler does."""
+def perform(
+    run: Run,
+    task_type: TaskType,
+    line: Line,
+    explain: Callable[[BaseException], BaseException] = lambda error: error,
+) -> Ending:
+    """Run the handler and publish what it wrote. Never raises, whatever the handler does.
+
+    `explain` may put an error that names its cause in the place of one that was raised.
+    """
     try:
         ending = _handle(run, task_type, line)
         if ending.outcome == "completed" and task_type.needs_output and not _publish(run, line):
@@ -40,7 +50,7 @@ def perform(run: Run, task_type: TaskType, line: Line) -> Ending:
     except Unusable as error:
         ending = _rejected(str(error))
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
-        ending = failure(error)
+        ending = failure(explain(error), error.__traceback__)
     if ending.outcome != "completed" and task_type.needs_output:
         _discard(run)
     return ending
@@ -86,13 +96,13 @@ def _rejected(reason: str) -> Ending:
     return Ending("rejected", error=plain_text(reason, ERROR_LIMIT), error_type="Rejected")
 
 
-def failure(error: BaseException) -> Ending:
+def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
     """The failed end that an exception makes: its text, and the line it came from."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception's text is foreign code as well
         text = ""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(trace or error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     name = type(error).__name__
     return Ending("failed", error=plain_text(text or name, ERROR_LIMIT - len(where)) + where, error_type=name)

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ...events import Checkpoint
+from .sandbox import Sandbox
 
 AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost"]
 
@@ -39,6 +40,12 @@ class Run(_Frame, frozen=True, tag="run"):
     overwrite: bool = False
     grace: float = 0.5
     """Seconds between `Stop` and the kill."""
+    memory: int = 0
+    """Bytes that were reserved. Here and below: 0 is unknown."""
+    temp: int = 0
+    """Bytes of temp space that were reserved, the unpublished output included."""
+    seconds: float = 0.0
+    """Expected run time."""
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
@@ -144,6 +151,7 @@ class Setup(_Frame, frozen=True, tag="setup"):
     """Task type → `module:attribute` of its handler."""
     rss_limit: int
     """Resident bytes after an attempt above which the worker asks to be replaced."""
+    sandbox: Sandbox = Sandbox()
 
 
 class WorkerReady(_Frame, frozen=True, tag="ready"):
