@@ -12,6 +12,7 @@ from ..handlers.errors import CpuLimitReached, MemoryLimitReached
 from ..handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     GarbageFrame,
     Grant,
@@ -184,7 +185,7 @@ class Slot:
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
-            case AttemptProgressed() | AttemptCheckpointed() | PublishWanted():
+            case AttemptProgressed() | AttemptCheckpointed() | AttemptProbed() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended

@@ -67,6 +67,15 @@ class FileSizeLimitReached(HandlerFault):
     remedy = "Look at the input; if it is in order, raise the type's estimate of temp space."
 
 
+class TempQuotaReached(HandlerFault):
+    """The attempt's temp files, its unpublished output included, grew beyond the task's quota. It was stopped."""
+
+    code = "temp_quota_reached"
+    status = 507
+    title = "The attempt reached its quota of temp space"
+    remedy = "Look at the input; if it is in order, raise the type's estimate of temp space, or max_task_temp."
+
+
 class TempSpaceFull(TasktrailError):
     """The temp folder has reached its quota and nothing in it may be removed."""
 

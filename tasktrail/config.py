@@ -107,6 +107,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
     ] = 100.0
     max_temp_size: Annotated[int, _bytes("Temp space that running tasks may be promised in all; 0: no limit.")] = 0
+    max_task_temp: Annotated[
+        int,
+        _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
+    ] = 0
     temp_dir: Annotated[
         str,
         _key(
@@ -185,5 +189,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             max_memory=self.max_memory or UNLIMITED,
             max_cpu=self.max_cpu,
             max_temp_size=self.max_temp_size or UNLIMITED,
+            max_task_temp=self.max_task_temp,
             max_crashes=self.max_crashes,
         )

@@ -106,6 +106,8 @@ class Worker:
                 ending.error_type,
                 memory,
                 cpu,
+                ending.temp_used,
+                ending.time_used,
             )
             self._channel.send(Retiring(ended, why) if why else ended)
 
@@ -115,10 +117,10 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             return failure(error)
         if not task_type.limits:
-            return perform(run, task_type, self._channel)
+            return perform(run, task_type, self._channel, sandbox=self._setup.sandbox)
         self._limits.set(run)
         try:
-            return perform(run, task_type, self._channel, self._limits.explain)
+            return perform(run, task_type, self._channel, sandbox=self._setup.sandbox, explain=self._limits.explain)
         finally:
             self._limits.lift()
 
