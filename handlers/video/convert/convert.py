@@ -11,14 +11,14 @@ import av
 import msgspec
 
 from ...contract import Finished, Outcome, Rejected, Stopped, TaskContext
-from ...pieces import settled
+from ...pieces import fingerprint, settled
 from ..errors import StopAskedError, UnusableInputError
 from ..probe import Source, probe
 from .audio import convert_audio
 from .join import Parts, duration_of, join
 from .options import VideoConvertOptions
 from .picture import output_size
-from .plan import Plan, choose_cuts, fingerprint, step_for
+from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
 from .segments import Job, encode_segments
 from .target import Target, choose_target
