@@ -3,11 +3,13 @@
 import os
 import resource
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tasktrail.handlers import Estimate, TaskContext, handler
+from tasktrail.handlers import Estimate, Stopped, TaskContext, Unusable, handler
 
 BOUND: dict[str, int] = {
     "memory": resource.RLIMIT_AS,
@@ -71,3 +73,43 @@ def abort(_context: TaskContext[Any]) -> None:
     """End as a C++ library does that was refused memory."""
     os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
     os.kill(os.getpid(), signal.SIGABRT)
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    memory: int = 0
+    temp: int = 0
+    unusable: bool = False
+
+
+def _look(options: Wanted, input_file: Path) -> Estimate:
+    if options.unusable:
+        raise Unusable(f"nothing can be done with {input_file.name}")
+    return Estimate(memory=options.memory, temp=options.temp, seconds=2.5, basis={"size": input_file.stat().st_size})
+
+
+@handler("looker", options=Wanted, estimate=_guess, probe=_look)
+def looker(context: TaskContext[Wanted]) -> dict[str, int]:
+    """Copy the input, after a look at it; tell the memory limit."""
+    context.output_part.write_bytes(context.input_file.read_bytes())
+    return _told()
+
+
+@handler("hoarder", options=Size, estimate=_guess, needs_input=False, needs_output=False)
+def hoarder(context: TaskContext[Size]) -> Stopped:
+    """Put temp files into the work folder and wait to be stopped."""
+    context.temp_file("hoard-").write_bytes(bytes(context.options.bytes))
+    context.progress(50, "hoarded")
+    while not context.should_stop():
+        time.sleep(0.005)
+    return Stopped()
+
+
+@handler("turner", needs_output=True)
+def turner(context: TaskContext[Any]) -> None:
+    """Write an output into a folder that then turns into a link to another."""
+    folder = context.output_file.parent
+    context.output_part.write_text("secret")
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+    part = folder / context.output_part.name
+    part.write_text("secret")
