@@ -193,18 +193,6 @@ NAMES = [
     "~",
     "*?[x]",
 ]
-    "-rf",
-    "--",
-    "%d%s%n",
-    "@list",
-    "a b'c\"d$(id)`id`;&|",
-    "http:evil",
-    "concat:a|b",
-    "file:x",
-    "data:,x",
-    "~",
-    "*?[x]",
-]
 
 
 @pytest.mark.parametrize("name", NAMES)
