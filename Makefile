@@ -2,17 +2,16 @@
 # Settings, all optional: PYTHON=python3.13  VENV=.venv  N=200 (kills of `make crash`)  ARGS="..." (more for pytest or bench)
 
 VENV ?= .venv
-N ?= 200
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery crash ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery crash crash-types ci pins clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make the environment in .venv (every other target does it by itself)
 
@@ -59,7 +58,10 @@ gallery: $(READY) ## Run every task type on real files, check the results, make 
 	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py
 
 crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and check what is left
-	$(BIN)/python tests/crash/campaign.py --kills $(N)
+	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200)
+
+crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
+	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
 
 ci: ## Do all that CI does
 	.ci/run
