@@ -49,11 +49,12 @@ def attempt(
                     saved.append(int(frames))
                 case ["step"]:
                     steps += 1
-                    child.stdin.write("go on\n")
-                    child.stdin.flush()
+                    if kill_at is None or steps <= kill_at:
+                        child.stdin.write("go on\n")
+                        child.stdin.flush()
                 case ["ended", outcome]:
                     ended = outcome
-            if steps == kill_at:
+            if kill_at is not None and steps >= kill_at:
                 child.kill()
     return Attempt(saved, steps, ended)
 

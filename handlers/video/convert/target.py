@@ -1,11 +1,10 @@
 """From options and the output's suffix to container, encoders and their settings."""
 
-import platform
-from functools import cache
 from pathlib import Path
 
 import msgspec
 
+from ..encoders import steady_x264
 from ..errors import UnusableInputError
 from .options import VideoConvertOptions
 
@@ -117,7 +116,7 @@ def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]
     quality = {} if options.video_bitrate else {"crf": str(_USUAL_CRF[codec] if options.crf is None else options.crf)}
     match codec:
         case "h264":
-            return {**quality, "preset": options.preset, **_steady_x264()}
+            return {**quality, "preset": options.preset, **steady_x264()}
         case "h265":
             return {**quality, "preset": options.preset, "x265-params": "log-level=error"}
         case "vp9":
@@ -126,15 +125,3 @@ def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]
             return {**quality, "deadline": deadline, "cpu-used": str(speed), "row-mt": "1"}
         case _:
             return {**quality, "preset": str(_AV1_PRESET[options.preset])}
-
-
-@cache
-def _steady_x264() -> dict[str, str]:
-    """x264's AVX-512 code gives other bytes on each run at some picture sizes; AVX2 is as fast and steady.
-
-    It is forced only where AVX-512 is seen, because there AVX2 is certain to exist.
-    """
-    flags = Path("/proc/cpuinfo")
-    if platform.machine() == "x86_64" and flags.exists() and " avx512f " in flags.read_text():
-        return {"x264-params": "asm=AVX2"}
-    return {}
