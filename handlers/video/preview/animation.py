@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.codec.context import ThreadType
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
@@ -56,9 +57,10 @@ def _write_mp4(frames: Sequence[Path], path: Path, options: VideoPreviewOptions,
         context.color_range = ColorRange.MPEG
         width, height = stream.width, stream.height = _even_size(frames[0])
         for number, picture in enumerate(_pictures(frames, tick)):
-            frame = VideoFrame.from_bytes(
-                picture.crop((0, 0, width, height)).tobytes(), width, height, "rgb24"
-            ).reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            pixels = np.asarray(picture.crop((0, 0, width, height)))
+            frame = VideoFrame.from_ndarray(pixels, "rgb24").reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
             frame.pts, frame.time_base = number, 1 / rate
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
