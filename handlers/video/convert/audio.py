@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.frame import AudioFrame
@@ -16,6 +17,9 @@ from ..probe import is_damage, open_input, packets_of
 from .saved import AudioTrack
 from .sound_choice import SoundPlan
 from .target import AUDIO_ENCODERS
+
+if TYPE_CHECKING:
+    from av.packet import Packet
 
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
 
@@ -69,11 +73,21 @@ def _copied(
             packet.pts -= begin
             packet.dts = packet.pts
             packet.stream = track
-            output.mux(packet)
-            count += 1
+            count += _muxed(output, packet)
         if not count:
             return None
     return float((begin or 0) * stream.time_base), count
+
+
+def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
+    """Write one packet; false for one that is too damaged to be understood."""
+    try:
+        output.mux(packet)
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+        return False
+    return True
 
 
 def _encoded(
