@@ -3,7 +3,7 @@
 import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from ..contract import Unusable
+from .options import DocumentPreviewOptions
 from .sizes import MAX_PIXELS, MAX_SIDE
 
 _ALWAYS = (1980, 1, 1, 0, 0, 0)
@@ -29,7 +30,7 @@ class Page(NamedTuple):
     path: Path
 
 
-def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Iterator[int]:
+def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Generator[int, None, None]:
     """Put the files into an archive as they are. Yields how many are done."""
     digits = max(3, len(str(max(page.number for page in pages))))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -42,7 +43,7 @@ def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Iterator[int]:
             yield done
 
 
-def write_tiff(pages: Sequence[Page], path: Path, dpi: float | None) -> Iterator[int]:
+def write_tiff(pages: Sequence[Page], path: Path, dpi: float | None) -> Generator[int, None, None]:
     """Put the pictures into a tiff, a page each. Yields how many are done. Raises Unusable when it gets too large."""
     resolution = {} if dpi is None else {"dpi": (dpi, dpi)}
     with AppendingTiffWriter(path, new=True) as tiff:
@@ -70,11 +71,11 @@ class Sheet(NamedTuple):
         return self.columns * (width + self.gap) + self.gap, self.rows * (height + self.gap) + self.gap
 
 
-def plan_sheet(sizes: Sequence[tuple[int, int]], columns: int | None, gap: int) -> Sheet:
+def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions) -> Sheet:
     """Lay out pages of these sizes in pixels. Raises Unusable when the sheet would be too large."""
     cell = max(width for width, _ in sizes), max(height for _, height in sizes)
-    across = min(columns or math.ceil(math.sqrt(len(sizes) * cell[1] / cell[0])), len(sizes))
-    sheet = Sheet(across, math.ceil(len(sizes) / across), cell, gap)
+    across = min(options.columns or math.ceil(math.sqrt(len(sizes) * cell[1] / cell[0])), len(sizes))
+    sheet = Sheet(across, math.ceil(len(sizes) / across), cell, options.gap)
     width, height = sheet.size
     if width * height > MAX_PIXELS or max(width, height) > min(MAX_SIDE, _MAX_SHEET_SIDE):
         raise Unusable(
@@ -84,16 +85,20 @@ def plan_sheet(sizes: Sequence[tuple[int, int]], columns: int | None, gap: int) 
     return sheet
 
 
-def draw_sheet(pages: Sequence[Page], sheet: Sheet, background: str) -> Iterator[Image.Image]:
-    """Place the pictures. Yields the sheet after each, so that somebody may ask for a stop."""
-    whole = Image.new("RGB", sheet.size, _shade(background))
+def new_sheet(sheet: Sheet, background: str) -> Image.Image:
+    """The sheet without its pages."""
+    return Image.new("RGB", sheet.size, _shade(background))
+
+
+def place_pages(whole: Image.Image, pages: Sequence[Page], sheet: Sheet) -> Generator[int, None, None]:
+    """Paste the pictures onto the sheet, each in the middle of its cell. Yields how many are done."""
     for place, page in enumerate(pages):
         row, column = divmod(place, sheet.columns)
         with Image.open(page.path, formats=("PNG",)) as picture:
             left = sheet.gap + column * (sheet.cell[0] + sheet.gap) + (sheet.cell[0] - picture.width) // 2
             top = sheet.gap + row * (sheet.cell[1] + sheet.gap) + (sheet.cell[1] - picture.height) // 2
             whole.paste(picture, (left, top))
-        yield whole
+        yield place + 1
 
 
 def _shade(background: str) -> tuple[int, int, int]:

@@ -9,25 +9,21 @@ from typing import Any
 import msgspec
 import PIL
 import pypdfium2
-from PIL import Image
 
 from ..contract import Finished, Outcome, Stopped, TaskContext
-from ..image.formats import format_of
-from ..image.writing import write_picture
 from ..pieces import Pieces, fingerprint, settled
-from .compose import Page, Sheet, draw_sheet, plan_sheet, write_tiff, write_zip
+from .compose import Page, Sheet, new_sheet, place_pages, plan_sheet, write_tiff, write_zip
+from .encode import write_output, write_piece
 from .errors import StopAskedError
 from .fonts import font_names
 from .kinds import kind_of
 from .options import DocumentPreviewOptions, layout_of
 from .page_list import choose_pages
-from .sizes import PAGE_BOX, TILE_BOX, Scale, choose_scale, pixels
+from .sizes import Scale, choose_scale, default_box, pixels
 from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
 
 DRAWN_UNTIL = 90.0
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-_QUICK, _SMALL = 1, 6
-"""How hard a png is packed: pages on their way into something else, and pages that stay."""
 
 
 def preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
@@ -59,81 +55,69 @@ class _Preview:
 
     def _fingerprint(self) -> str:
         versions = [str(pypdfium2.PYPDFIUM_INFO), str(pypdfium2.PDFIUM_INFO), PIL.__version__]
-        look = font_names() if self._renderer == "text" else []
+        fonts = font_names() if self._renderer == "text" else []
         decided = (msgspec.to_builtins(self._options), self._layout, self._kind, self._renderer)
-        return fingerprint(self._context.input_file, *decided, versions, look)
+        return fingerprint(self._context.input_file, *decided, versions, fonts)
 
     def run(self) -> Outcome:
         """Do what is left to do."""
         with closing(open_pages(self._context, self._kind, self._renderer, self._pieces)) as pages:
             numbers = choose_pages(self._options.pages, pages.count, self._options.max_pages)
-            scales = self._scales(pages, numbers)
-            sizes = [pixels(*pages.size(number), scales[number].factor) for number in numbers]
-            self._reduced = sum(scale.reduced for scale in scales.values())
-            sheet = self._sheet(sizes)
-            if self._layout == "picture" and sheet is None:
-                self._stop_if_asked()
-                picture = pages.draw(numbers[0], scales[numbers[0]].factor, self._options.background)
-                self._write_picture(picture)
-                return self._finish(picture.size, pages.count, 1)
-            for done, number in enumerate(numbers, 1):
-                self._draw(pages, number, scales[number], done / len(numbers), f"page {done} of {len(numbers)}")
+            box = default_box(self._layout, len(numbers))
+            scales = [choose_scale(*pages.size(number), self._options, box, pages.most) for number in numbers]
+            sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
+            self._reduced = sum(scale.reduced for scale in scales)
+            if self._layout == "picture" and len(numbers) == 1:
+                return self._only_page(pages, numbers[0], scales[0])
+            # Planned before any page is drawn, because it may be refused.
+            sheet = plan_sheet(sizes, self._options) if self._layout == "picture" else None
+            self._draw(pages, numbers, scales)
             count = pages.count
-        self._pieces.save(DRAWN_UNTIL, "all pages are drawn")
         self._compose([Page(number, self._pieces.path(number)) for number in numbers], sheet)
         largest = max(sizes, key=lambda size: size[0] * size[1])
         return self._finish(sheet.size if sheet else largest, count, len(numbers))
-
-    def _scales(self, pages: Pages, numbers: list[int]) -> dict[int, Scale]:
-        box = TILE_BOX if self._layout == "picture" and len(numbers) > 1 else PAGE_BOX
-        return {number: choose_scale(*pages.size(number), self._options, box, pages.most) for number in numbers}
-
-    def _sheet(self, sizes: list[tuple[int, int]]) -> Sheet | None:
-        """The plan, where several pages go into one picture: before any is drawn, because it may be refused."""
-        if self._layout != "picture" or len(sizes) == 1:
-            return None
-        return plan_sheet(sizes, self._options.columns, self._options.gap)
 
     def _stop_if_asked(self) -> None:
         if self._context.should_stop():
             raise StopAskedError
 
-    def _draw(self, pages: Pages, number: int, scale: Scale, share: float, message: str) -> None:
+    def _only_page(self, pages: Pages, number: int, scale: Scale) -> Finished:
+        """No piece is kept: drawing it again costs no more than finding it."""
         self._stop_if_asked()
-        if number in self._pieces:
-            return
+        self._context.progress(OFFICE_SHARE, f"page {number} of {pages.count}")
         picture = pages.draw(number, scale.factor, self._options.background)
-        part = self._pieces.part(number)
-        if self._layout != "zip":
-            picture.save(part, format="PNG", compress_level=_QUICK)
-        elif self._options.page_format == "png":
-            picture.save(part, format="PNG", compress_level=_SMALL)
-        else:
-            write_picture(picture, part, self._options.page_format.upper(), quality=self._options.quality)
+        write_output(picture, self._context.output_part, self._options, self._context.output_file)
+        return self._finish(picture.size, pages.count, 1)
+
+    def _draw(self, pages: Pages, numbers: list[int], scales: list[Scale]) -> None:
+        """Draw every page that is not there yet."""
         begun = OFFICE_SHARE if self._renderer == "libreoffice" else 0.0
-        self._pieces.keep(number, begun + (DRAWN_UNTIL - begun) * share, message)
+        for done, (number, scale) in enumerate(zip(numbers, scales, strict=True), 1):
+            if number in self._pieces:
+                continue
+            self._stop_if_asked()
+            picture = pages.draw(number, scale.factor, self._options.background)
+            write_piece(picture, self._pieces.part(number), self._options, self._context.output_file)
+            percent = begun + (DRAWN_UNTIL - begun) * done / len(numbers)
+            self._pieces.keep(number, percent, f"page {done} of {len(numbers)}")
+        self._pieces.save(DRAWN_UNTIL, "all pages are drawn")
 
     def _compose(self, pages: list[Page], sheet: Sheet | None) -> None:
         part = self._context.output_part
         if sheet is not None:
-            for done, whole in enumerate(draw_sheet(pages, sheet, self._options.background), 1):
-                self._tell(done, len(pages))
-            self._write_picture(whole)
-            return
-        if self._layout == "zip":
+            whole = new_sheet(sheet, self._options.background)
+            steps = place_pages(whole, pages, sheet)
+        elif self._layout == "zip":
             steps = write_zip(pages, part, _SUFFIXES[self._options.page_format])
         else:
             steps = write_tiff(pages, part, self._options.dpi)
-        for done in steps:
-            self._tell(done, len(pages))
-
-    def _tell(self, done: int, count: int) -> None:
-        self._stop_if_asked()
-        self._context.progress(DRAWN_UNTIL + 9 * done / count, f"putting together, page {done} of {count}")
-
-    def _write_picture(self, picture: Image.Image) -> None:
-        kind = format_of(self._context.output_file)
-        write_picture(picture, self._context.output_part, kind, quality=self._options.quality)
+        with closing(steps):
+            for done in steps:
+                self._stop_if_asked()
+                percent = DRAWN_UNTIL + 9 * done / len(pages)
+                self._context.progress(percent, f"putting together, page {done} of {len(pages)}")
+        if sheet is not None:
+            write_output(whole, part, self._options, self._context.output_file)
 
     def _finish(self, size: tuple[int, int], count: int, drawn: int) -> Finished:
         length, digest = settled(self._context.output_part)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +19,11 @@ POLL = 0.1
 """Seconds between two looks at whether somebody wants it to stop."""
 _TAIL = 500
 
+# Not DisableActiveContent: with it the charts of every document stay blank.
 _SETTINGS = (
     ("Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
     ("Common/Security/Scripting", "DisableMacrosExecution", "true"),
     ("Common/Security/Scripting", "MacroSecurityLevel", "3"),
-    ("Common/Misc", "UseSystemFileDialog", "false"),
     ("Writer/Content/Update", "Link", "0"),  # never; Writer and Calc count differently
     ("Calc/Content/Update", "Link", "1"),
 )
@@ -82,15 +83,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, stop: Callable[[], boo
 
 
 def _command(program: Path, folder: Path, document: Path) -> list[str]:
-    switches = (
-        "--headless",
-        "--invisible",
-        "--norestore",
-        "--nolockcheck",
-        "--nodefault",
-        "--nologo",
-        "--nofirststartwizard",
-    )
+    switches = ("--headless", "--norestore", "--nolockcheck", "--nodefault", "--nologo", "--nofirststartwizard")
     profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
     task = ("--convert-to", "pdf", "--outdir", str(folder / "out"), str(document))
     return [*without_network(), str(program), profile, *switches, *task]
@@ -139,8 +132,6 @@ def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> None:
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """The program starts others; they all are in its session, and none may outlive the attempt."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()

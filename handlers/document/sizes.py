@@ -50,3 +50,8 @@ def _wanted(width: float, height: float, options: DocumentPreviewOptions, box: i
 def pixels(width: float, height: float, factor: float) -> tuple[int, int]:
     """Width and height in pixels of a page drawn at this scale."""
     return max(1, math.ceil(width * factor)), max(1, math.ceil(height * factor))
+
+
+def default_box(layout: str, pages: int) -> int:
+    """The box for pages of this output, where none is asked for."""
+    return TILE_BOX if layout == "picture" and pages > 1 else PAGE_BOX

@@ -1,7 +1,6 @@
 """A document as pages that can be drawn, whatever it is."""
 
 import shutil
-from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -70,7 +69,7 @@ def open_pages(context: TaskContext[DocumentPreviewOptions], kind: str, renderer
 
 def _make_pdf(context: TaskContext[DocumentPreviewOptions], kind: str, pieces: Pieces) -> None:
     context.progress(0, f"LibreOffice reads {context.input_file.name}")
-    folder: Path = context.work_dir / "office"
+    folder = context.work_dir / "office"
     try:
         pdf = convert_to_pdf(context.input_file, kind, folder, context.should_stop)
         pdf.replace(pieces.part(PDF_PIECE))
