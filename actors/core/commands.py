@@ -38,7 +38,7 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
     command = submit.command
     match command:
         case CreateTask():
-            return _create(turn, submit)
+            return _create(turn, submit, command)
         case StartTask():
             return _start(turn, submit, command)
         case CancelTask():
@@ -50,11 +50,12 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
             return turn.record_all(command.task_id, events, _origin(submit)), command.task_id
 
 
-def _create(turn: Turn, submit: Submit) -> tuple[int, int]:
+def _create(turn: Turn, submit: Submit, command: CreateTask) -> tuple[int, int]:
     state = turn.state
     if state.draining:
         raise NotReady("The service is stopping and takes no new tasks")
-    events = decide(None, submit.command, turn.decision_facts(submit.intake))
+    intake = submit.intake.corrected(state.correction(command.type))
+    events = decide(None, command, turn.decision_facts(intake))
     task_id = state.last_task_id + 1
     position = turn.record_all(task_id, events, _origin(submit))
     state.block(state.tasks[task_id])
