@@ -39,11 +39,13 @@ PURE = (
     "tasktrail.events.codec",
     "tasktrail.events.rows",
     "tasktrail.projections.errors",
+    "tasktrail.projections.notices",
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.frames",
     "tasktrail.actors.core",
+    "tasktrail.actors.errors",
 )
 
 # A list of what is allowed, not of what is not: a module nobody thought of is refused until somebody has looked at it.

@@ -9,18 +9,20 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Fact, TaskCommand, TasktrailError
-from ...events.system_events import DeliveryAttempted
+from ...events.system_events import DeliveryAttempted, RedeliveryRequested
 from ...handlers.frames import Order, Report
 from .admission import Limits, Sample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a new task before it reached the Scheduler: by its type, its options, its input."""
+    """What was found out about a command before it reached the Scheduler: by type, options, input, log."""
 
     can_resume: bool = False
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
+    redelivery: RedeliveryRequested | None = None
+    """The notice that is to be sent again, as the log knows it."""
 
 
 class Submit(msgspec.Struct, frozen=True):

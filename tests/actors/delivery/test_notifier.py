@@ -28,7 +28,7 @@ from tasktrail.events import Accepted, CancelTask, CreateTask, RetryTask, TaskCo
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
-from tasktrail.projections.outbox import Notice
+from tasktrail.projections.notices import Notice
 
 WITHIN = 20
 OK = Result(ok=True, detail="HTTP 204")
