@@ -14,8 +14,8 @@ from tasktrail.actors.delivery.endpoint import (
     is_public,
     parse_endpoint,
 )
-from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.resolver import own_addresses, resolve
+from tasktrail.actors.delivery.result import Result
 
 PRIVATE = [
     "127.0.0.1",
