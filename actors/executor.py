@@ -5,7 +5,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from ..handlers.frames import Order, Report
+from ..handlers.process.frames import Order, Report
 
 Reporter: TypeAlias = Callable[[list[Report]], None]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..handlers import keeper
+from ..handlers.process import keeper
 from .orphans import MARK
 
 _PASSED = frozenset(("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE"))
@@ -93,5 +93,5 @@ def _keeper_command(
     return [
         *(sys.executable, "-I", "-S", script),
         *(str(os.getpid()), str(lifeline), str(status), str(nice), ",".join(numbers), ",".join(map(str, lock))),
-        *(sys.executable, "-P", "-m", "tasktrail.handlers.worker", keeper.KEEPER_PID, *numbers),
+        *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", keeper.KEEPER_PID, *numbers),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from ..handlers.frames import AttemptEnded, CapacityChanged, Grant, Order, Report, Run, Saved, Setup, Stop
+from ..handlers.process.frames import AttemptEnded, CapacityChanged, Grant, Order, Report, Run, Saved, Setup, Stop
 from .executor import Capabilities, Reporter
 from .launch import LaunchSettings, launch, worker_environment
 from .orphans import family, open_shared_lock

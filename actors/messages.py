@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ..events import Accepted, Recorded, TasktrailError
-from ..handlers.frames import Order
+from ..handlers.process.frames import Order
 
 Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..handlers.frames import (
+from ..handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..handlers.frames import AttemptEnded, Report, Run
+from ..handlers.process.frames import AttemptEnded, Report, Run
 from ..handlers.publish import remove_part
 from .base import Actor, log
 from .executor import Executor

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..handlers.frames import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
+from ..handlers.process.frames import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
 from .launch import Launched
 from .orphans import kill_marked
 from .reactor import PipeWriter, Reactor

@@ -1,5 +1,27 @@
 """How each kind of work is done: the handler contract, the registry of task types, and the built-in types."""
 
-from .contract import Estimate, Finished, NoOptions, Outcome, Rejected, Stopped, TaskContext, TaskType, handler
+from .contract import (
+    Estimate,
+    Finished,
+    NoOptions,
+    Outcome,
+    Rejected,
+    Stopped,
+    TaskContext,
+    TaskType,
+    Unusable,
+    handler,
+)
 
-__all__ = ["Estimate", "Finished", "NoOptions", "Outcome", "Rejected", "Stopped", "TaskContext", "TaskType", "handler"]
+__all__ = [
+    "Estimate",
+    "Finished",
+    "NoOptions",
+    "Outcome",
+    "Rejected",
+    "Stopped",
+    "TaskContext",
+    "TaskType",
+    "Unusable",
+    "handler",
+]

@@ -24,6 +24,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of temp space at the peak, the unpublished output included."""
     seconds: float = 0.0
     """Run time; 0 means unknown."""
+    basis: dict[str, Any] = {}
+    """What it was made from, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain JSON."""
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,10 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Outcome: TypeAlias = Finished | Stopped | Rejected
+
+
+class Unusable(ValueError):
+    """Raised by a handler or a probe: the same as returning `Rejected(reason=str(error))`."""
 
 
 class TaskContext(Protocol[O_co]):
@@ -100,6 +106,8 @@ class TaskContext(Protocol[O_co]):
 
 Handle: TypeAlias = Callable[[TaskContext[Any]], Outcome | dict[str, Any] | None]
 Estimator: TypeAlias = Callable[[Any, int], Estimate]
+Checker: TypeAlias = Callable[[Any, Path, Path], None]
+Prober: TypeAlias = Callable[[Any, Path], Estimate]
 
 
 class TaskType(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +119,12 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     options: type[msgspec.Struct] = NoOptions
     estimate: Estimator
     """(options, size of the input in bytes) → Estimate. Runs in the service: never open the input here."""
+    check: Checker | None = None
+    """(options, input_file, output_file); raises InvalidOptions or InvalidPath for what can never work together, such
+    as a suffix nobody can write. Runs in the service when the command arrives: never open the input here."""
+    probe: Prober | None = None
+    """(options, input_file) → a better Estimate, from a look into the input. Runs in the worker, before the handler;
+    may raise `Unusable` like the handler."""
     resumable: bool = False
     needs_input: bool = True
     needs_output: bool = True
@@ -130,6 +144,8 @@ def handler(
     *,
     options: type[msgspec.Struct] = NoOptions,
     estimate: Estimator = _fixed_estimate,
+    check: Checker | None = None,
+    probe: Prober | None = None,
     resumable: bool = False,
     needs_input: bool = True,
     needs_output: bool = True,
@@ -150,6 +166,8 @@ def handler(
             summary=doc[0] if doc else "",
             options=options,
             estimate=estimate,
+            check=check,
+            probe=probe,
             resumable=resumable,
             needs_input=needs_input,
             needs_output=needs_output,
@@ -172,5 +190,6 @@ __all__ = [
     "Stopped",
     "TaskContext",
     "TaskType",
+    "Unusable",
     "handler",
 ]

@@ -185,8 +185,9 @@ def _media() -> Media:
     from PIL import Image, features
     from PIL import __version__ as pillow
 
-    from .handlers.pictures import READ_FORMATS, WRITE_FORMATS
-    from .handlers.video_convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
+    from .handlers.image.formats import WRITE_FORMATS
+    from .handlers.image.opening import READ_FORMATS
+    from .handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
 
     missing = []
     for name in (*VIDEO_ENCODERS.values(), *AUDIO_ENCODERS.values()):

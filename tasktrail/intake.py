@@ -69,6 +69,8 @@ class IntakeDesk:
         options = _convert_options(task_type, command.options)
         size = self._check_input(command, task_type)
         self._check_output(command, task_type)
+        if task_type.check is not None:
+            task_type.check(options, Path(command.input_file), Path(command.output_file))
         estimate = task_type.estimate(options, size)
         intake = Intake(
             can_resume=task_type.resumable,

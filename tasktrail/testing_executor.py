@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .actors.executor import Capabilities
 from .events.errors import UnknownType
-from .handlers.attempt import Ending, failure, perform
-from .handlers.frames import (
+from .handlers.process.attempt import Ending, failure, perform
+from .handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
     CapacityChanged,

@@ -43,7 +43,7 @@ PURE = (
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
-    "tasktrail.handlers.frames",
+    "tasktrail.handlers.process.frames",
     "tasktrail.actors.core",
     "tasktrail.actors.errors",
 )
@@ -230,7 +230,7 @@ def test_no_modules_import_each_other_in_a_circle(house: Modules) -> None:
         ("events/log.py", "from ..handlers import registry"),
         ("events/log.py", "def later():\n    from ..actors.core import step"),
         ("handlers/image.py", "from ..projections import queries"),
-        ("handlers/video_convert/plan.py", "from ...actors import scheduler"),
+        ("handlers/video/convert/plan.py", "from ....actors import scheduler"),
         ("projections/views.py", "from ..handlers.contract import Estimate"),
         ("actors/pool.py", "from .. import service"),
         ("actors/pool.py", "from importlib import import_module\nimport_module('tasktrail.service')"),
@@ -247,7 +247,7 @@ def test_imports_that_go_down_are_allowed(tmp_path: Path) -> None:
     down = {
         "tasktrail/cli/run.py": "from ..actors import pool\nfrom ..service import TaskService",
         "actors/core/step.py": "from ...events import Created\nfrom ...handlers.contract import Estimate",
-        "handlers/video_convert/run.py": "from ..contract import handler\nfrom ...events import Checkpoint",
+        "handlers/video/convert/run.py": "from ...contract import handler\nfrom ....events import Checkpoint",
     }
     assert wrong_directions(plant(tmp_path, down)) == []
 

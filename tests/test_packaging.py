@@ -18,7 +18,7 @@ def setuptools_table(root: Path) -> dict[str, Any]:
 
 
 def folder_of(package: str, table: dict[str, Any]) -> str:
-    """`tasktrail.handlers.video_convert` → handlers/video_convert, by the longest mapped prefix."""
+    """`tasktrail.handlers.video.convert` → handlers/video/convert, by the longest mapped prefix."""
     head, tail = package, ""
     while head not in table["package-dir"] and "." in head:
         head, _, last = head.rpartition(".")

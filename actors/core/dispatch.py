@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 from ...events import Started, TaskState
 from ...events.priority import effective_priority
-from ...handlers.frames import Run
+from ...handlers.process.frames import Run
 from .admission import Obstacle, WaitReason, is_too_big, obstacles
 from .state import Running, SchedulerState
 from .turn import SCHEDULER, Origin, Turn

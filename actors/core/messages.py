@@ -1,6 +1,6 @@
 """What goes into the Scheduler's step and what comes out of it.
 
-In: commands with a token for the answer, reports of the executor (`handlers.frames`), samples, deliveries, and the
+In: commands with a token for the answer, reports of the executor (`frames`), samples, deliveries, and the
 moments of the service's own life. Out: facts to append, and effects to carry out once they are durable.
 """
 
@@ -10,7 +10,7 @@ import msgspec
 
 from ...events import Accepted, Fact, TaskCommand, TasktrailError
 from ...events.system_events import DeliveryAttempted, RedeliveryRequested
-from ...handlers.frames import Order, Report
+from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
 
 

@@ -7,7 +7,7 @@ from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
 from ...events.system_events import WorkerExited as WorkerExitedEvent
 from ...events.task_events import AttemptOutcome
-from ...handlers.frames import (
+from ...handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,

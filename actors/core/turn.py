@@ -9,7 +9,7 @@ from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
 from ...events.decide import Facts
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
-from ...handlers.frames import Order, Stop
+from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
 from .state import Running, SchedulerState
 

@@ -12,7 +12,15 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors.local_executor import LocalExecutor
 from tasktrail.actors.slot import SlotRules
-from tasktrail.handlers.frames import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop, WorkerExited
+from tasktrail.handlers.process.frames import (
+    AttemptEnded,
+    AttemptProgressed,
+    CapacityChanged,
+    Report,
+    Run,
+    Stop,
+    WorkerExited,
+)
 from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"

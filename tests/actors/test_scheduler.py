@@ -26,7 +26,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.handlers.frames import AttemptEnded, CapacityChanged, Run, Stop
+from tasktrail.handlers.process.frames import AttemptEnded, CapacityChanged, Run, Stop
 from tasktrail.intake import digest
 
 WITHIN = 10

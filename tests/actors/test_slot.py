@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from tasktrail.actors.reactor import Reactor
 from tasktrail.actors.slot import Slot, SlotRules
-from tasktrail.handlers.frames import AttemptEnded, Report, Run, Setup, WorkerExited
+from tasktrail.handlers.process.frames import AttemptEnded, Report, Run, Setup, WorkerExited
 
 
 class FakeHub:

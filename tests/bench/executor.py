@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.handlers.frames import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop
+from tasktrail.handlers.process.frames import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop
 from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"

@@ -9,7 +9,7 @@ import pytest
 from tasktrail.actors.executor import Executor
 from tasktrail.actors.local_executor import LocalExecutor
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.frames import (
+from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,

@@ -11,7 +11,7 @@ import pytest
 
 from tasktrail.actors.local_executor import LocalExecutor
 from tasktrail.actors.slot import SlotRules
-from tasktrail.handlers.frames import AttemptProgressed, Run
+from tasktrail.handlers.process.frames import AttemptProgressed, Run
 from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"

@@ -15,7 +15,7 @@ import pytest
 
 from tasktrail.actors.local_executor import LocalExecutor
 from tasktrail.actors.orphans import wait_for_orphans
-from tasktrail.handlers.frames import Run, Stop, WorkerExited
+from tasktrail.handlers.process.frames import Run, Stop, WorkerExited
 from tasktrail.testing_executor import Reports
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="needs a sub-reaper and /proc")]

@@ -10,7 +10,7 @@ import pytest
 from tasktrail.actors.local_executor import LocalExecutor
 from tasktrail.actors.orphans import wait_for_orphans
 from tasktrail.actors.slot import SlotRules
-from tasktrail.handlers.frames import AttemptEnded, Run, Stop
+from tasktrail.handlers.process.frames import AttemptEnded, Run, Stop
 from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.handlers.frames import AttemptProgressed, Run, Stop, WorkerExited
+from tasktrail.handlers.process.frames import AttemptProgressed, Run, Stop, WorkerExited
 from tasktrail.testing_executor import Reports
 
 pytestmark = pytest.mark.crash

@@ -14,7 +14,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from tasktrail.handlers import Outcome
-from tasktrail.handlers.video_convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
 from tasktrail.testing import RecordingContext, run_handler
 
 Context: TypeAlias = RecordingContext[VideoConvertOptions]

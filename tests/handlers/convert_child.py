@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.video_convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
 from tasktrail.testing import RecordingContext, run_handler
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasktrail.handlers.channel import Channel, ServiceGone
-from tasktrail.handlers.frames import (
+from tasktrail.handlers.process.channel import Channel, ServiceGone
+from tasktrail.handlers.process.frames import (
     AttemptProgressed,
     FrameBuffer,
     Grant,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.context import AttemptContext, Progress, clamped, plain_text
 from tasktrail.handlers.errors import BadAnswer, CheckpointRefused
-from tasktrail.handlers.frames import AttemptCheckpointed, AttemptProgressed, Run
+from tasktrail.handlers.process.context import AttemptContext, Progress, clamped, plain_text
+from tasktrail.handlers.process.frames import AttemptCheckpointed, AttemptProgressed, Run
 
 RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.frames import (
+from tasktrail.handlers.process.frames import (
     MAX_REPORT,
     AttemptCheckpointed,
     AttemptEnded,

@@ -125,6 +125,6 @@ def test_entry_points_are_loaded_and_the_built_in_types_come_first(
 
 def test_a_worker_does_not_load_the_registry() -> None:
     """Package metadata and its parser would cost each worker time and memory."""
-    script = "import sys, tasktrail.handlers.worker; sys.exit('tasktrail.handlers.registry' in sys.modules)"
+    script = "import sys, tasktrail.handlers.process.worker; sys.exit('tasktrail.handlers.registry' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -16,10 +16,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video_convert import VideoConvertOptions
-from tasktrail.handlers.video_convert.frames import frames_after
-from tasktrail.handlers.video_convert.picture import Shaper
-from tasktrail.handlers.video_convert.probe import probe
+from tasktrail.handlers.video.convert import VideoConvertOptions
+from tasktrail.handlers.video.convert.picture import Shaper
+from tasktrail.handlers.video.frames import frames_after
+from tasktrail.handlers.video.probe import probe
 
 
 def brightness(frame: VideoFrame, left: float, top: float) -> float:
@@ -359,5 +359,5 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_importing_the_type_does_not_load_ffmpeg() -> None:
-    script = "import sys, tasktrail.handlers.video_convert; sys.exit('av' in sys.modules)"
+    script = "import sys, tasktrail.handlers.video.convert; sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

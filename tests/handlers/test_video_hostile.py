@@ -10,7 +10,7 @@ import av
 import pytest
 
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video_convert.errors import DamagedInputError
+from tasktrail.handlers.video.errors import DamagedInputError
 
 
 def rejected(convert: Callable[..., Any], context: Any) -> str:

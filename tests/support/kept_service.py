@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.handlers.frames import AttemptProgressed, Run
+from tasktrail.handlers.process.frames import AttemptProgressed, Run
 from tasktrail.testing_executor import Reports
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
-from tasktrail.handlers.frames import AttemptProgressed, encode
+from tasktrail.handlers.process.frames import AttemptProgressed, encode
 
 Context: TypeAlias = TaskContext[Any]
 pure: dict[str, Any] = {"needs_input": False, "needs_output": False}

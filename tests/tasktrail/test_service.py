@@ -321,6 +321,11 @@ def _deep(levels: int) -> Any:
             "input_file",
         ),
         ({"type": "image_thumbnail", "input_file": "/tmp", "output_file": "/tmp/x.png"}, InvalidPath, "input_file"),
+        (
+            {"type": "image_thumbnail", "input_file": "/etc/hostname", "output_file": "/tmp/x.xyz"},
+            InvalidPath,
+            "output_file",
+        ),
         ({"type": "write", "output_file": "/no/such/folder/x"}, InvalidPath, "output_file"),
         ({"type": "write", "output_file": "/tmp"}, InvalidPath, "output_file"),
         ({"type": "write", "output_file": "/tmp/../etc/x"}, InvalidPath, "output_file"),

@@ -25,7 +25,7 @@ from tasktrail.events import (
 )
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.state import fold
-from tasktrail.handlers.frames import (
+from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,

@@ -6,7 +6,7 @@ from random import Random
 from typing import get_args
 
 from tasktrail.events import Checkpoint, TaskState
-from tasktrail.handlers.frames import (
+from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,

@@ -23,7 +23,7 @@ from tasktrail.actors.core.step import needed, resume, step
 from tasktrail.events import Accepted, Fact, Recorded, TaskEvent, TasktrailError
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.state import TaskState, fold
-from tasktrail.handlers.frames import Order
+from tasktrail.handlers.process.frames import Order
 
 Answer: TypeAlias = Accepted | TasktrailError
 

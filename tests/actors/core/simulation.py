@@ -38,7 +38,7 @@ from tasktrail.actors.core.messages import (
 from tasktrail.events import Accepted, Recorded, TaskCommand, TaskState
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
-from tasktrail.handlers.frames import Order
+from tasktrail.handlers.process.frames import Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable

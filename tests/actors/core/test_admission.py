@@ -12,7 +12,7 @@ from tasktrail.actors.core.dispatch import why_not_now
 from tasktrail.actors.core.messages import LimitsChanged, Sampled
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events.errors import CannotStartNow
-from tasktrail.handlers.frames import AttemptEnd, CapacityChanged
+from tasktrail.handlers.process.frames import AttemptEnd, CapacityChanged
 
 MakeCore = Callable[..., Core]
 

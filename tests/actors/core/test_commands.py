@@ -13,7 +13,7 @@ from tasktrail.events.errors import (
     TasktrailError,
     UnknownTask,
 )
-from tasktrail.handlers.frames import Run
+from tasktrail.handlers.process.frames import Run
 
 
 def test_the_answer_names_the_task_and_the_last_position(core: Core) -> None:

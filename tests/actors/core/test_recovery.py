@@ -8,7 +8,7 @@ from tasktrail.events import Accepted, Completed, Failed, Retried, Started
 from tasktrail.events.errors import CannotStartNow, NotReady
 from tasktrail.events.state import RECOVERING, RESUMING
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
-from tasktrail.handlers.frames import Run
+from tasktrail.handlers.process.frames import Run
 
 
 def crash(core: Core, task_id: int) -> Failed:

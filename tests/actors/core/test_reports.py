@@ -10,7 +10,7 @@ from tasktrail.events import Checkpoint, Checkpointed, Completed, Failed, Progre
 from tasktrail.events.codec import decode, encode
 from tasktrail.events.errors import InvalidValue
 from tasktrail.events.system_events import WorkerExited as WorkerExitedEvent
-from tasktrail.handlers.frames import (
+from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,

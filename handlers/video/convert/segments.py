@@ -13,12 +13,13 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from .frames import frames_after
+from ...pieces import seal
+from ..frames import frames_after
+from ..probe import Source
 from .options import VideoConvertOptions
 from .picture import PIXEL_FORMAT, Shaper, output_aspect, output_size
 from .plan import Plan
-from .probe import Source
-from .saved import Segment, seal, segment_name
+from .saved import Segment, segment_name
 from .target import Target
 from .timing import decoding_times
 

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 from av.stream import Stream
 
-from .probe import Source
+from ..probe import Source
 from .saved import AudioTrack, Segment
 from .target import Target
 from .timing import decoding_times

@@ -11,8 +11,9 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from .probe import is_damage, open_input, packets_of
-from .saved import AudioTrack, seal
+from ...pieces import seal
+from ..probe import is_damage, open_input, packets_of
+from .saved import AudioTrack
 from .target import Target
 
 NAME = "sound.mp4"

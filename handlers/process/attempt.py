@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
+from ..errors import BadAnswer
+from ..publish import part_path, publish, remove_part, settle
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
-from .contract import Finished, Rejected, Stopped, TaskType
-from .errors import BadAnswer
 from .frames import AttemptEnd, PublishWanted, Run
 from .line import Line
-from .publish import part_path, publish, remove_part, settle
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
@@ -37,6 +37,8 @@ def perform(run: Run, task_type: TaskType, line: Line) -> Ending:
         ending = _handle(run, task_type, line)
         if ending.outcome == "completed" and task_type.needs_output and not _publish(run, line):
             ending = _STOPPED
+    except Unusable as error:
+        ending = _rejected(str(error))
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
         ending = failure(error)
     if ending.outcome != "completed" and task_type.needs_output:
@@ -72,12 +74,16 @@ def judge(answer: object, *, stop_wanted: bool) -> Ending:
         case Finished(result=result, message=message):
             return Ending("completed", result=_plain_result(result), message=plain_text(message, MESSAGE_LIMIT))
         case Rejected(reason=reason):
-            return Ending("rejected", error=plain_text(reason, ERROR_LIMIT), error_type="Rejected")
+            return _rejected(reason)
         case Stopped() if stop_wanted:
             return _STOPPED
         case Stopped():
             raise BadAnswer("The handler returned Stopped although nobody wanted it to stop")
     raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here")
+
+
+def _rejected(reason: str) -> Ending:
+    return Ending("rejected", error=plain_text(reason, ERROR_LIMIT), error_type="Rejected")
 
 
 def failure(error: BaseException) -> Ending:

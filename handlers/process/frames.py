@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ..events import Checkpoint
+from ...events import Checkpoint
 
 AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost"]
 

@@ -1,4 +1,4 @@
-"""A worker process: runs one attempt after another. Started by its keeper as `python -m tasktrail.handlers.worker`.
+"""A worker process: runs one attempt after another. Its keeper starts it with `python -m`.
 
 The handler runs in the main thread, as libraries expect. The process ends by `os._exit`, because some media libraries
 hang in the interpreter's orderly end.
@@ -13,12 +13,12 @@ import signal
 import sys
 from typing import NoReturn
 
-from ..events.errors import UnknownType
+from ...events.errors import UnknownType
+from ..contract import TaskType
+from ..homes import resolve
 from .attempt import Ending, failure, perform
 from .channel import Channel, ServiceGone
-from .contract import TaskType
 from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
-from .homes import resolve
 from .usage import Leftovers, Meter, resident
 
 PR_SET_PDEATHSIG = 1

@@ -3,8 +3,6 @@
 Each stage leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
 """
 
-import hashlib
-import os
 import time
 from contextlib import closing
 from typing import Any
@@ -12,14 +10,15 @@ from typing import Any
 import av
 import msgspec
 
-from ..contract import Finished, Outcome, Rejected, Stopped, TaskContext
+from ...contract import Finished, Outcome, Rejected, Stopped, TaskContext
+from ...pieces import fingerprint, settled
+from ..errors import StopAskedError, UnusableInputError
+from ..probe import Source, probe
 from .audio import convert_audio
-from .errors import StopAskedError, UnusableInputError
 from .join import Parts, duration_of, join
 from .options import VideoConvertOptions
 from .picture import output_size
-from .plan import Plan, choose_cuts, fingerprint, step_for
-from .probe import Source, probe
+from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
 from .segments import Job, encode_segments
 from .target import Target, choose_target
@@ -155,10 +154,7 @@ class _Conversion:
 
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
-        with output.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-            os.fsync(file.fileno())
+        size, digest = settled(output)
         width, height = output_size(self._source, self._context.options)
         return {
             "size": size,

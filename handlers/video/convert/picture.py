@@ -7,8 +7,8 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from ..probe import Source
 from .options import VideoConvertOptions
-from .probe import Source
 
 PIXEL_FORMAT = "yuv420p"
 _TURNS = {90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from ..events import Checkpoint
-from .errors import BadAnswer, CheckpointRefused
+from ...events import Checkpoint
+from ..errors import BadAnswer, CheckpointRefused
+from ..publish import part_path
+from ..workspace import create_temp_file
 from .frames import AttemptCheckpointed, AttemptProgressed, Run
 from .line import Line
-from .publish import part_path
-from .workspace import create_temp_file
 
 PROGRESS_INTERVAL = 0.5
 """Seconds between two progress reports of an attempt."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from ..contract import Estimate
+from ...contract import Estimate
 
 VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "aac", "opus", "mp3", "none"]

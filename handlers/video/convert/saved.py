@@ -1,13 +1,12 @@
 """What an attempt leaves to the next one, as the checkpoint keeps it."""
 
-import hashlib
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 
-from ...events import Checkpoint
+from ....events import Checkpoint
+from ...pieces import intact
 from .plan import Plan
 
 
@@ -28,7 +27,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
 
     def intact(self, folder: Path) -> bool:
         """Whether the file still is what was finished."""
-        return _intact(folder / self.name, self.size, self.sha256)
+        return intact(folder / self.name, self.size, self.sha256)
 
 
 class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +42,7 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
 
     def intact(self, folder: Path) -> bool:
         """Whether the file still is what was finished."""
-        return _intact(folder / self.name, self.size, self.sha256)
+        return intact(folder / self.name, self.size, self.sha256)
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,26 +109,3 @@ def recall(checkpoint: Checkpoint | None, fingerprint: str) -> Saved | None:
     except msgspec.ValidationError:  # written by another version of this handler
         return None
     return saved if saved.fingerprint == fingerprint else None
-
-
-def seal(part: Path, final: Path) -> tuple[int, str]:
-    """Make a finished file durable under its final name; its size and hash."""
-    with part.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        os.fsync(file.fileno())
-    part.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return size, digest
-
-
-def _intact(path: Path, size: int, sha256: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return path.stat().st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except FileNotFoundError:
-        return False

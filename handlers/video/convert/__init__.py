@@ -1,6 +1,6 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
-from ..contract import Outcome, TaskContext, handler
+from ...contract import Outcome, TaskContext, handler
 from .options import VideoConvertOptions, estimate
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import UnusableInputError
+from ..errors import UnusableInputError
 from .options import VideoConvertOptions
 
 

@@ -1,0 +1,1 @@
+"""Documents: pictures of their pages."""

@@ -1,0 +1,29 @@
+"""Writing one picture with Pillow, for every type whose output is a picture."""
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+def write_picture(
+    picture: Image.Image, path: Path, kind: str, *, quality: int = 85, background: str = "#ffffff", **kept: Any
+) -> None:
+    """Write one picture, of mode L, RGB or RGBA.
+
+    Args:
+        picture: what to write.
+        path: where to.
+        kind: one of the values of `formats.WRITE_FORMATS`.
+        quality: 1 to 100, for jpeg, webp and avif.
+        background: laid under transparent parts where the format has none, as #rrggbb.
+        kept: what else goes into the file, as Pillow names it (icc_profile, exif).
+    """
+    if kind == "JPEG" and picture.mode == "RGBA":
+        flat = Image.new("RGBA", picture.size, background)
+        flat.alpha_composite(picture)
+        picture = flat.convert("RGB")
+    parameters: dict[str, Any] = {"quality": quality} if kind in ("JPEG", "WEBP", "AVIF", "HEIF") else {}
+    if kind in ("JPEG", "PNG"):
+        parameters["optimize"] = True
+    picture.save(path, format=kind, **parameters, **kept)

@@ -1,0 +1,1 @@
+"""3-D models: pictures of them, without a graphics card."""

@@ -1,0 +1,1 @@
+"""The worker process: how an attempt is run, watched and answered for."""

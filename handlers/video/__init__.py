@@ -1,0 +1,1 @@
+"""Videos: what all their types read with, and each type."""
