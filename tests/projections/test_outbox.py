@@ -1,5 +1,6 @@
 """Each notice is due until it is delivered or given up, under one id, however often the fold starts again."""
 
+import tracemalloc
 from collections import Counter
 from copy import copy
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events import CancelTask, RetryTask
+from tasktrail.events import Cancelled, CancelTask, Created, Fact, RetryTask
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, ServiceStopped
@@ -231,6 +232,24 @@ def test_only_so_many_pending_notices_keep_their_state_in_memory(journal: Journa
     outbox.apply(journal.records)
     assert sum(pending.told is not None for pending in outbox._pending.values()) == 6
     assert len(all_due(outbox, journal)) == 26
+
+
+def test_ten_thousand_notices_for_a_dead_endpoint_take_a_few_megabytes(journal: Journal) -> None:
+    """Whatever their tasks hold: here 4 KB of options each."""
+    facts = []
+    for task in range(1, 10_001):
+        created = Created(type="noop", options={"x": f"{task:4096}"}, **DONE)
+        facts += [Fact(task, 1, created, BEGIN, life=1), Fact(task, 2, Cancelled(), BEGIN, life=1)]
+    records = journal.log.append(facts, expected=0)
+    outbox = Outbox(recall_from(journal.log))
+    tracemalloc.start()
+    try:
+        outbox.apply(records)
+        used, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(outbox) == 10_000
+    assert used < 12_000_000
 
 
 def test_a_notice_holds_the_task_as_it_was_right_then(journal: Journal) -> None:

@@ -95,6 +95,20 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
+def receivers() -> Iterator[Callable[[], Receiver]]:
+    """Starts as many as are wanted."""
+    started: list[Receiver] = []
+
+    def start() -> Receiver:
+        started.append(Receiver())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
 def secure_receiver() -> Iterator[Receiver]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(PEM)
