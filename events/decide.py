@@ -15,12 +15,12 @@ from .commands import (
     CancelTask,
     CreateTask,
     EndAttempt,
+    LifeCommand,
     RecordCheckpoint,
     RecordProgress,
     RetryTask,
     SaveCheckpoint,
     StartTask,
-    TaskCommand,
 )
 from .errors import IllegalTransition, InvalidValue, RetriesExhausted, StaleAttempt, UnknownDependency, UnknownTask
 from .recorded import Event
@@ -46,7 +46,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     estimate_basis: dict[str, Any] = {}
 
 
-def decide(state: TaskState | None, command: TaskCommand | AttemptReport, facts: Facts) -> tuple[Event, ...]:
+def decide(state: TaskState | None, command: LifeCommand | AttemptReport, facts: Facts) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
         return _create(command, facts)
@@ -94,6 +94,7 @@ def _create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             notify_email=command.notify_email,
             notify_webhook=command.notify_webhook,
             callback_url=command.callback_url,
+            notify_on=tuple(dict.fromkeys(command.notify_on)),
             user_id=command.user_id,
             document_id=command.document_id,
             scheduled_for=command.scheduled_for,

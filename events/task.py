@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority
 from .state import Status, TaskState
-from .task_events import Checkpoint, Estimated
+from .task_events import Checkpoint, Estimated, Told
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     notify_email: str
     notify_webhook: str
     callback_url: str
+    notify_on: tuple[Told, ...]
     user_id: int
     document_id: int
     user_level: int
@@ -97,6 +98,7 @@ def view(state: TaskState, now: datetime) -> Task:
         notify_email=spec.notify_email,
         notify_webhook=spec.notify_webhook,
         callback_url=spec.callback_url,
+        notify_on=spec.notify_on,
         user_id=spec.user_id,
         document_id=spec.document_id,
         user_level=spec.user_level,

@@ -12,6 +12,8 @@ import msgspec
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
+Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
+"""Events that somebody can be told about; of failures only the final one."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +66,8 @@ class Created(_Event, frozen=True, kw_only=True):
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
+    notify_on: tuple[Told, ...] = ()
+    """What webhook and mail hear of; empty: started, completed, failed, cancelled."""
     user_id: int = 0
     document_id: int = 0
     scheduled_for: datetime | None = None

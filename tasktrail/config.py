@@ -15,7 +15,7 @@ from .config_values import (
     check_absolute,
     check_endpoint,
     check_mail_address,
-    check_webhook_secret,
+    check_webhook_secrets,
     parse_duration,
     parse_size,
 )
@@ -145,16 +145,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secret: Annotated[
         Secret,
         _key(
-            "Signs webhooks and callbacks after Standard Webhooks. Empty: they go unsigned. Never shown.",
-            "`whsec_` and the base64 of 24 to 64 random bytes",
+            "Signs webhooks and callbacks after Standard Webhooks; with each of several while secrets are changed. "
+            "Empty: they go unsigned. Never shown.",
+            "`whsec_` and the base64 of 24 to 64 random bytes; up to 4 of them, separated by spaces",
             default="none",
-            check=check_webhook_secret,
+            check=check_webhook_secrets,
         ),
     ] = Secret("")
     allow_endpoints: Annotated[
         tuple[str, ...],
         _key(
-            "Receivers of webhooks that may be on this machine or in a private network.",
+            "Receivers of webhooks that may be in a private network, without https, on any port, named by number.",
             "a list of `host` or `host:port`",
             check=check_endpoint,
         ),

@@ -40,6 +40,7 @@ PURE = (
     "tasktrail.events.codec",
     "tasktrail.events.rows",
     "tasktrail.projections.errors",
+    "tasktrail.projections.notices",
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
@@ -47,6 +48,7 @@ PURE = (
     "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
+    "tasktrail.actors.errors",
 )
 
 # A list of what is allowed, not of what is not: a module nobody thought of is refused until somebody has looked at it.

@@ -10,13 +10,13 @@ import msgspec
 
 from ...events import Accepted, Fact, TaskCommand, TasktrailError
 from ...events.experience import Correction
-from ...events.system_events import DeliveryAttempted
+from ...events.system_events import DeliveryAttempted, RedeliveryRequested
 from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a new task before it reached the Scheduler: by its type, its options, its input."""
+    """What was found out about a command before it reached the Scheduler: by type, options, input, log."""
 
     can_resume: bool = False
     estimated_memory: int = 0
@@ -26,6 +26,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """What the type estimated, where its history made another number of it. Filled in by the Scheduler."""
     guessed_time: float = 0.0
     estimate_basis: dict[str, Any] = {}
+    redelivery: RedeliveryRequested | None = None
+    """The notice that is to be sent again, as the log knows it."""
 
     def corrected(self, correction: Correction) -> "Intake":
         """The same with the type's history taken into account."""

@@ -9,7 +9,7 @@ import msgspec
 from ...events import Completed, Created, Event, Recorded, TaskState
 from ...events.experience import Correction, Experience
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted
+from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, SystemEvent
 from ...events.task_events import Estimated
 from .admission import Limits, Reserved, Sample
 from .messages import Submit
@@ -88,6 +88,8 @@ class SchedulerState:
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.experience: dict[str, Experience] = {}
         """Task type → how its estimates came out."""
+        self.disabled: set[str] = set()
+        """Endpoints that have said that they are gone."""
         self.stale_reports = 0
         self._released: set[int] = set()
         """Tasks whose attempt is gone since `forget_finished` was asked last."""
@@ -99,8 +101,7 @@ class SchedulerState:
         event = record.event
         if record.task_id == 0:
             self.system_version = record.version
-            if isinstance(event, Adjusted) and event.task_id in self.tasks:
-                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+            self.note(event)  # type: ignore[arg-type]  # under task 0 are system events only
         elif isinstance(event, Created):
             self.last_task_id = record.task_id
             self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
@@ -121,6 +122,16 @@ class SchedulerState:
         """What the history of the type makes of its estimates."""
         experience = self.experience.get(task_type)
         return Correction() if experience is None else experience.correction()
+
+    def note(self, event: SystemEvent) -> None:
+        """What a system event changes here."""
+        match event:
+            case Adjusted() if event.task_id in self.tasks:
+                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+            case DeliveryAttempted(disabled=True):
+                self.disabled.add(event.target)
+            case EndpointEnabled():
+                self.disabled.discard(event.target)
 
     def forget_finished(self, task_ids: set[int]) -> None:
         """Drop finished tasks from memory; the log has them when somebody asks.
