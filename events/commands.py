@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from .task_events import AttemptOutcome, Checkpoint, Told
+from .task_events import AttemptOutcome, Checkpoint, Estimated, Told
 
 MAX_PRIORITY = 10
 
@@ -140,6 +140,11 @@ class EndAttempt(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = True
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
+    outgrown: bool = False
+    """Interrupted by itself: its estimate is more than was reserved."""
 
 
 AttemptReport: TypeAlias = RecordProgress | RecordCheckpoint | EndAttempt

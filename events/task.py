@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority
 from .state import Status, TaskState
-from .task_events import Checkpoint, Told
+from .task_events import Checkpoint, Estimated, Told
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +60,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     result: dict[str, Any]
     memory_used: int
     cpu_used: float
+    temp_used: int
+    time_used: float
+    estimate: Estimated | None
     version: int
 
 
@@ -114,5 +117,8 @@ def view(state: TaskState, now: datetime) -> Task:
         result=state.result,
         memory_used=state.memory_used,
         cpu_used=state.cpu_used,
+        temp_used=state.temp_used,
+        time_used=state.time_used,
+        estimate=state.estimate,
         version=state.version,
     )

@@ -77,6 +77,7 @@ class IntakeDesk:
             estimated_memory=estimate.memory,
             estimated_temp=estimate.temp,
             estimated_time=estimate.seconds,
+            estimate_basis=estimate.basis,
         )
         return command, intake
 

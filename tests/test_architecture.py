@@ -30,6 +30,7 @@ PURE = (
     "tasktrail.events.commands",
     "tasktrail.events.state",
     "tasktrail.events.decide",
+    "tasktrail.events.experience",
     "tasktrail.events.retry",
     "tasktrail.events.priority",
     "tasktrail.events.chain",
@@ -44,6 +45,8 @@ PURE = (
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.process.frames",
+    "tasktrail.handlers.process.sandbox",
+    "tasktrail.handlers.errors",
     "tasktrail.actors.core",
     "tasktrail.actors.errors",
 )

@@ -67,7 +67,8 @@ def _create(turn: Turn, submit: Submit, command: CreateTask) -> tuple[int, int]:
     state = turn.state
     if state.draining:
         raise NotReady("The service is stopping and takes no new tasks")
-    events = decide(None, command, turn.decision_facts(submit.intake))
+    intake = submit.intake.corrected(state.correction(command.type))
+    events = decide(None, command, turn.decision_facts(intake))
     task_id = state.last_task_id + 1
     position = turn.record_all(task_id, events, _origin(submit))
     state.block(state.tasks[task_id])

@@ -6,9 +6,11 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from ...events import Created, Recorded, TaskState
+from ...events import Completed, Created, Event, Recorded, TaskState
+from ...events.experience import Correction, Experience
 from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, SystemEvent
+from ...events.task_events import Estimated
 from .admission import Limits, Reserved, Sample
 from .messages import Submit
 from .ready_queue import ReadyQueue
@@ -29,6 +31,10 @@ class Running(msgspec.Struct):
     stopping: bool = False
     granted_at: datetime | None = None
     """When it was allowed to publish its output."""
+    estimate: Estimated | None = None
+    """What its look into the input led to."""
+    temp_peak: int = 0
+    """The most temp space that a sample saw it use."""
     reported_at: datetime | None = None
     """When its progress was last recorded."""
     deferred: list[Submit] = []
@@ -80,6 +86,8 @@ class SchedulerState:
         """Queued task that did not fit → how many behind it have started before it."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
+        self.experience: dict[str, Experience] = {}
+        """Task type → how its estimates came out."""
         self.disabled: set[str] = set()
         """Endpoints that have said that they are gone."""
         self.stale_reports = 0
@@ -103,6 +111,17 @@ class SchedulerState:
                 event,  # type: ignore[arg-type]  # a task's records hold task events
                 record.recorded_at,
             )
+            self.learn(self.tasks[record.task_id], event)
+
+    def learn(self, task: TaskState, event: Event) -> None:
+        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        if type(event) is Completed:
+            self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
+
+    def correction(self, task_type: str) -> Correction:
+        """What the history of the type makes of its estimates."""
+        experience = self.experience.get(task_type)
+        return Correction() if experience is None else experience.correction()
 
     def note(self, event: SystemEvent) -> None:
         """What a system event changes here."""

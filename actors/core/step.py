@@ -53,7 +53,7 @@ def _handle(turn: Turn, message: Message) -> None:
         case Tick():
             lifecycle.tick(turn)
         case Sampled():
-            lifecycle.sampled(turn, message.sample)
+            lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():

@@ -14,8 +14,8 @@ from .words import TASK_ID, Point, duration, moment, percent, size
 if TYPE_CHECKING:
     from ..events import Task
 
-_BYTES = {"estimated_memory", "estimated_temp", "memory_used"}
-_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used"}
+_BYTES = {"estimated_memory", "estimated_temp", "memory_used", "temp_used"}
+_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", "time_used"}
 
 
 @click.command(
