@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document import archive
 from tasktrail.handlers.document.archive import inspect_archive
 from tasktrail.handlers.document.options import DocumentPreviewOptions
@@ -140,7 +140,7 @@ def zipped(path: Path, parts: dict[str, bytes]) -> Path:
 
 
 def refused(path: Path) -> str:
-    with pytest.raises(archive.Unusable) as caught:
+    with pytest.raises(Unusable) as caught:
         inspect_archive(path)
     return str(caught.value)
 
