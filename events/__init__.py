@@ -1,6 +1,16 @@
 """What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
 
-from .commands import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .commands import (
+    Accepted,
+    CancelTask,
+    CreateGraph,
+    CreateTask,
+    GraphTask,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    TaskCommand,
+)
 from .errors import TasktrailError
 from .log import Answer, EventLog, Head
 from .recorded import Event, Fact, Recorded
@@ -28,12 +38,14 @@ __all__ = [
     "Checkpoint",
     "Checkpointed",
     "Completed",
+    "CreateGraph",
     "CreateTask",
     "Created",
     "Event",
     "EventLog",
     "Fact",
     "Failed",
+    "GraphTask",
     "Head",
     "Progressed",
     "Recorded",

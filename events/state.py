@@ -62,6 +62,12 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     result: dict[str, Any] = {}
     memory_used: int = 0
     cpu_used: float = 0.0
+    life_started_at: datetime | None = None
+    """The first start of this life."""
+    released_at: datetime | None = None
+    """The last release from hold."""
+    ignored: tuple[int, ...] = ()
+    """Dependencies that it waits for no longer although they are not completed."""
 
     @property
     def waiting(self) -> bool:
@@ -83,6 +89,12 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
         """The next attempt waits for this moment, if for any. A schedule binds the first attempt only."""
         scheduled = self.scheduled_for if self.started_at is None else None
         return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
+
+    @property
+    def queued_since(self) -> datetime:
+        """Of a waiting task: its place in the queue counts from here, dependencies apart."""
+        moments = (self.updated_at, self.not_before, self.released_at)
+        return max(at for at in moments if at is not None)
 
     @property
     def waiting_since(self) -> datetime:
@@ -114,6 +126,7 @@ def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
         held=False,
         attempt=state.attempt + 1,
         started_at=at,
+        life_started_at=state.life_started_at or at,
         completed_at=None,
         duration=0.0,
         due_at=None,
@@ -175,6 +188,7 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         life=state.life + 1 if by_hand else state.life,
+        life_started_at=None if by_hand else state.life_started_at,
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
         crash_count=0 if by_hand else state.crash_count,
         due_at=event.due_at,
@@ -236,13 +250,16 @@ def evolve(state: TaskState, event: TaskEvent, at: datetime) -> TaskState:
     return _EVOLVE[type(event)](state, event, at)
 
 
-def overlay(state: TaskState, event: Adjusted) -> TaskState:
+def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
     """A waiting task with an adjustment laid over it. Its version does not change: this is no event of its own."""
+    ignored = () if event.ignored_dependency is None else (event.ignored_dependency,)
     return replace(
         state,
         held=state.held if event.held is None else event.held,
         priority=state.priority if event.priority is None else event.priority,
         scheduled_for=state.scheduled_for if event.scheduled_for is None else event.scheduled_for,
+        released_at=at if state.held and event.held is False else state.released_at,
+        ignored=state.ignored + ignored,
     )
 
 

@@ -7,7 +7,17 @@ import msgspec
 
 from .priority import effective_priority
 from .state import Status, TaskState
-from .task_events import Checkpoint
+from .task_events import Checkpoint, DependencyPolicies
+
+
+class Children(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the tasks are whose parent a task is."""
+
+    total: int
+    progress: float
+    """Their mean, 0 to 100."""
+    by_status: dict[Status, int]
+    """How many there are in each status that any is in."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +43,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     retry_count: int
     max_retries: int
     retry_delay: float
+    retry_backoff: float
+    retry_max_delay: float | None
+    retry_jitter: float
     last_error: str
     checkpoint: Checkpoint | None
     resumable: bool
     parent_task_id: int | None
     depends_on: tuple[int, ...]
+    on_dependency_failure: DependencyPolicies
     notify_email: str
     notify_webhook: str
     callback_url: str
@@ -50,6 +64,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_for: datetime | None
     held: bool
     timeout: float | None
+    queue_timeout: float | None
+    total_timeout: float | None
+    heartbeat_timeout: float | None
+    no_progress_timeout: float | None
+    deadline: datetime | None
     overwrite: bool
     attempt: int
     life: int
@@ -60,6 +79,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     memory_used: int
     cpu_used: float
     version: int
+    children: Children | None = None
+    """Told when one task is asked for as it is now, and it has any."""
 
 
 def view(state: TaskState, now: datetime) -> Task:
@@ -86,11 +107,15 @@ def view(state: TaskState, now: datetime) -> Task:
         retry_count=state.retry_count,
         max_retries=spec.max_retries,
         retry_delay=spec.retry_delay,
+        retry_backoff=spec.retry_backoff,
+        retry_max_delay=spec.retry_max_delay,
+        retry_jitter=spec.retry_jitter,
         last_error=state.last_error,
         checkpoint=state.checkpoint,
         resumable=spec.resumable,
         parent_task_id=spec.parent_task_id,
         depends_on=spec.depends_on,
+        on_dependency_failure=spec.on_dependency_failure,
         notify_email=spec.notify_email,
         notify_webhook=spec.notify_webhook,
         callback_url=spec.callback_url,
@@ -103,6 +128,11 @@ def view(state: TaskState, now: datetime) -> Task:
         scheduled_for=state.scheduled_for,
         held=state.held,
         timeout=spec.timeout,
+        queue_timeout=spec.queue_timeout,
+        total_timeout=spec.total_timeout,
+        heartbeat_timeout=spec.heartbeat_timeout,
+        no_progress_timeout=spec.no_progress_timeout,
+        deadline=spec.deadline,
         overwrite=spec.overwrite,
         attempt=state.attempt,
         life=state.life,

@@ -127,7 +127,7 @@ class Outbox:
             self._attempted(event, record)
         elif isinstance(event, Adjusted):
             if event.task_id in self._tasks:
-                self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event)
+                self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
         elif record.task_id:
             state = self._evolved(record, event)
             if state is not None:

@@ -83,7 +83,7 @@ class Journal:
                 version += 1
                 facts.append(Fact(0, version, event, self.at, "test", command_id=command_id))
                 if isinstance(event, Adjusted):
-                    states[event.task_id] = overlay(states[event.task_id], event)
+                    states[event.task_id] = overlay(states[event.task_id], event, self.at)
                 continue
             state = states.get(task_id)
             after = create(task_id, event, self.at) if isinstance(event, Created) else None

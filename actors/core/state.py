@@ -92,7 +92,7 @@ class SchedulerState:
         if record.task_id == 0:
             self.system_version = record.version
             if isinstance(event, Adjusted) and event.task_id in self.tasks:
-                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, record.recorded_at)
         elif isinstance(event, Created):
             self.last_task_id = record.task_id
             self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
