@@ -16,13 +16,13 @@ def policy_for(spec: Created, dependency: int) -> DependencyPolicy:
 
 
 def is_met(task: TaskState, dependency: TaskState) -> bool:
-    """Whether `dependency` stands in the way of `task` no longer."""
-    return dependency.status == "completed" or dependency.id in task.ignored
+    """Whether `dependency` stands in the way of `task` no longer. Once a life has had a start, none does."""
+    return task.life_started_at is not None or dependency.status == "completed" or dependency.id in task.ignored
 
 
 def ends_with(task: TaskState, dependency: TaskState) -> bool:
-    """Whether `dependency` has ended in a way that ends `task`, too."""
-    broken = dependency.finished and not is_met(task, dependency)
+    """Whether `dependency` has ended in a way that ends `task` at once when it gets another life."""
+    broken = dependency.status in ("failed", "cancelled")
     return broken and policy_for(task.spec, dependency.id) in ("cancel", "fail")
 
 

@@ -65,9 +65,9 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     life_started_at: datetime | None = None
     """The first start of this life."""
     released_at: datetime | None = None
-    """The last release from hold."""
+    """When a waiting task was last released from hold, or freed from a dependency."""
     ignored: tuple[int, ...] = ()
-    """Dependencies that it waits for no longer although they are not completed."""
+    """Dependencies that a waiting task waits for no longer although they are not completed."""
 
     @property
     def waiting(self) -> bool:
@@ -124,6 +124,8 @@ def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         held=False,
+        released_at=None,
+        ignored=(),
         attempt=state.attempt + 1,
         started_at=at,
         life_started_at=state.life_started_at or at,
@@ -165,6 +167,8 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
         state,
         status="failed" if event.final else "retrying",
         held=state.held and not event.final,
+        released_at=None,
+        ignored=(),
         version=state.version + 1,
         updated_at=at,
         error=event.error,
@@ -207,6 +211,8 @@ def _cancelled(state: TaskState, _event: Cancelled, at: datetime) -> TaskState:
         state,
         status="cancelled",
         held=False,
+        released_at=None,
+        ignored=(),
         version=state.version + 1,
         updated_at=at,
         completed_at=at,
@@ -258,7 +264,7 @@ def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
         held=state.held if event.held is None else event.held,
         priority=state.priority if event.priority is None else event.priority,
         scheduled_for=state.scheduled_for if event.scheduled_for is None else event.scheduled_for,
-        released_at=at if state.held and event.held is False else state.released_at,
+        released_at=at if event.held is False or ignored else state.released_at,
         ignored=state.ignored + ignored,
     )
 

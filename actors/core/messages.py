@@ -21,6 +21,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
+    by_name: "dict[str, Intake]" = {}
+    """Of a graph: what was found out about each of its tasks."""
 
 
 class Submit(msgspec.Struct, frozen=True):

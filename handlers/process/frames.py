@@ -39,6 +39,8 @@ class Run(_Frame, frozen=True, tag="run"):
     overwrite: bool = False
     grace: float = 0.5
     """Seconds between `Stop` and the kill."""
+    beat: float = 0.0
+    """Seconds between two `AttemptBeat`; 0: none are wanted."""
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
@@ -77,6 +79,13 @@ class AttemptProgressed(_Frame, frozen=True, tag="progressed"):
     message: str = ""
 
 
+class AttemptBeat(_Frame, frozen=True, tag="beat"):
+    """The attempt's worker is alive. Sent every `Run.beat` seconds, whatever the handler does."""
+
+    task_id: int
+    attempt: int
+
+
 class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
     """The attempt wants its resume data recorded and waits for `Saved`."""
 
@@ -112,6 +121,8 @@ class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """Peak resident bytes. For a killed worker: of its own process only."""
     cpu_used: float = 0.0
     """CPU seconds, finished child processes included."""
+    exit_code: int | None = None
+    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
 
 class WorkerExited(_Frame, frozen=True, tag="exited"):
@@ -130,7 +141,13 @@ class CapacityChanged(_Frame, frozen=True, tag="capacity"):
 
 
 Report: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerExited | CapacityChanged
+    AttemptProgressed
+    | AttemptBeat
+    | AttemptCheckpointed
+    | PublishWanted
+    | AttemptEnded
+    | WorkerExited
+    | CapacityChanged
 )
 
 
@@ -162,7 +179,7 @@ class Retiring(_Frame, frozen=True, tag="retiring"):
 
 WorkerOrder: TypeAlias = Setup | Order
 WorkerReport: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerReady | Retiring
+    AttemptProgressed | AttemptBeat | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerReady | Retiring
 )
 
 _PREFIX = 4
