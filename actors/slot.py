@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,
@@ -182,7 +183,7 @@ class Slot:
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
-            case AttemptProgressed() | AttemptCheckpointed() | PublishWanted():
+            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended
@@ -253,6 +254,7 @@ class Slot:
             error_type=kind,
             memory_used=ending.peak,
             cpu_used=max(0.0, ending.cpu - self._cpu_known),
+            exit_code=None if self._why else ending.code,
         )
 
     def _delay(self) -> float:

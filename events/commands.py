@@ -29,7 +29,7 @@ LocalName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^\W\d][\w.-]*$", 
 
 
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What may be asked of a new task, alone or in a graph. The fields are the seed's; see `Created` for their meaning."""
+    """What may be asked of a new task, alone or in a graph. See `Created` for what the fields mean."""
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     input_file: Text = ""

@@ -10,7 +10,9 @@ from .recorded import Event
 from .task_events import Created, DependencyPolicies
 
 _COPIED = tuple(
-    name for name in TaskFields.__struct_fields__ if name not in ("estimated_time", "resumable", "on_dependency_failure")
+    name
+    for name in TaskFields.__struct_fields__
+    if name not in ("estimated_time", "resumable", "on_dependency_failure")
 )
 
 

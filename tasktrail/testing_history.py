@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from .events import (
     CancelTask,
     Checkpoint,
+    CreateGraph,
     CreateTask,
     Event,
     EventLog,
@@ -58,6 +59,8 @@ class Journal:
     def send(self, command: TaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
         """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
         create_new = isinstance(command, CreateTask)
+        if isinstance(command, CreateGraph):
+            raise NotImplementedError("a journal records one task at a time: use `create` for each")
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
         facts = Facts(now=self.at, last_task_id=len(self.states), can_resume=force_resumable)
         events = decide(None if create_new else self.states.get(task_id), command, facts)

@@ -53,9 +53,7 @@ def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
 def _tell(turn: Turn, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
     """Record what the edge between the two wants; `position` is that of the cause."""
     for event in after_dependency(turn.state.tasks[task_id], dependency):
-        cause = replace(
-            origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}"
-        )
+        cause = replace(origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}")
         turn.record(task_id, event, cause)
 
 

@@ -168,7 +168,7 @@ class SchedulerState:
         self._released.add(running.task_id)
 
     def link(self, task: TaskState) -> None:
-        """The task is open: those above it must be able to find it. Their states must be in memory, up to a known one."""
+        """The task is open: those above it must find it. Their states must be in memory, up to a known one."""
         self.families.link(task.id, lambda task_id: self.tasks[task_id].spec.parent_task_id)
 
     def unlink(self, task_id: int) -> None:

@@ -98,9 +98,7 @@ class Turn:
 
     def _overlay(self, event: SystemEvent | Any) -> None:
         if isinstance(event, Adjusted):
-            self.state.tasks[event.task_id] = overlay(
-                self.state.tasks[event.task_id], event, self._recorded_at
-            )
+            self.state.tasks[event.task_id] = overlay(self.state.tasks[event.task_id], event, self._recorded_at)
 
     def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
         """Stage the events of one decision, each caused by the one before; the last position."""

@@ -15,6 +15,7 @@ from .line import Line
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
+_HUGE = 2**31
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +26,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
     error: str = ""
     error_type: str = ""
+    exit_code: int | None = None
 
 
 _COMPLETED = Ending("completed")
@@ -95,7 +97,14 @@ def failure(error: BaseException) -> Ending:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     name = type(error).__name__
-    return Ending("failed", error=plain_text(text or name, ERROR_LIMIT - len(where)) + where, error_type=name)
+    told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
+    return Ending("failed", error=told, error_type=name, exit_code=_exit_code(error))
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """What a tool ended with, as `subprocess.CalledProcessError` and `SystemExit` tell it."""
+    code = getattr(error, "code" if isinstance(error, SystemExit) else "returncode", None)
+    return code if isinstance(code, int) and abs(code) < _HUGE else None
 
 
 def _plain_result(result: object) -> dict[str, Any]:

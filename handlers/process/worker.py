@@ -98,6 +98,7 @@ class Worker:
                 ending.error_type,
                 memory,
                 cpu,
+                ending.exit_code,
             )
             self._channel.send(Retiring(ended, why) if why else ended)
 

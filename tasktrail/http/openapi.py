@@ -7,8 +7,9 @@ from litestar import Request
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from ..events import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask
+from ..events import Accepted, CancelTask, CreateGraph, CreateTask, RetryTask, SaveCheckpoint, StartTask
 from .problems import MEDIA_TYPE
+from .retrying import RetryTasks
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +25,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-_COMMANDS = (CreateTask, StartTask, CancelTask, RetryTask, SaveCheckpoint)
+_COMMANDS = (CreateTask, StartTask, CancelTask, RetryTask, SaveCheckpoint, CreateGraph)
 _REF = "#/components/schemas/{name}"
-_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, Accepted, Problem), ref_template=_REF)
+_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
 
 
 def _one_of(*names: str) -> dict[str, Any]:
@@ -40,6 +41,7 @@ _BODIES: dict[str, Any] = {
     "/v1/tasks/{task_id}/start": {"type": "object"},
     "/v1/tasks/{task_id}/cancel": {"type": "object"},
     "/v1/tasks/{task_id}/retry": {"type": "object"},
+    "/v1/tasks/retry": _one_of("RetryTasks"),
 }
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
