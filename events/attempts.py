@@ -14,15 +14,21 @@ from .state import TaskState
 from .task_events import Checkpoint, Checkpointed, Completed, Failed, Progressed, Retried
 
 
-def record_progress(state: TaskState, report: RecordProgress) -> tuple[Event, ...]:
-    """How far the attempt is."""
+def reported(
+    state: TaskState, report: RecordProgress | RecordCheckpoint | EndAttempt, facts: Facts
+) -> tuple[Event, ...]:
+    """What the report leads to. Raises `StaleAttempt`, and `InvalidValue` for numbers that are none."""
     _refuse_stale(state, report)
-    return (Progressed(progress=_percent(report.progress), message=report.message),)
+    match report:
+        case RecordProgress():
+            return (Progressed(progress=_percent(report.progress), message=report.message),)
+        case RecordCheckpoint():
+            return _checkpoint(report)
+        case EndAttempt():
+            return _end(state, report, facts)
 
 
-def record_checkpoint(state: TaskState, report: RecordCheckpoint) -> tuple[Event, ...]:
-    """Resume data of the attempt."""
-    _refuse_stale(state, report)
+def _checkpoint(report: RecordCheckpoint) -> tuple[Event, ...]:
     progress = None if report.progress is None else _percent(report.progress)
     return (Checkpointed(checkpoint=readable(report.checkpoint), progress=progress, message=report.message),)
 
@@ -34,9 +40,7 @@ def readable(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def end_attempt(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Event, ...]:
-    """The end of the attempt, and whether another follows."""
-    _refuse_stale(state, report)
+def _end(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Event, ...]:
     if not isfinite(report.cpu_used):  # the end itself cannot be refused
         report = replace(report, cpu_used=0.0)
     match report.outcome:

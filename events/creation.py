@@ -9,11 +9,8 @@ from .graphs import as_commands
 from .recorded import Event
 from .task_events import Created, DependencyPolicies
 
-_COPIED = tuple(
-    name
-    for name in TaskFields.__struct_fields__
-    if name not in ("estimated_time", "resumable", "on_dependency_failure")
-)
+_WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure")
+_COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
 
 
 def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:

@@ -6,7 +6,7 @@ One small function per command; `decide` only dispatches. What the rules need be
 
 from typing import assert_never
 
-from .attempts import end_attempt, readable, record_checkpoint, record_progress
+from .attempts import readable, reported
 from .commands import (
     AttemptReport,
     CancelTask,
@@ -48,12 +48,8 @@ def decide(state: TaskState | None, command: TaskCommand | AttemptReport, facts:
             return _retry(state, command, facts)
         case SaveCheckpoint():
             return _save_checkpoint(state, command)
-        case RecordProgress():
-            return record_progress(state, command)
-        case RecordCheckpoint():
-            return record_checkpoint(state, command)
-        case EndAttempt():
-            return end_attempt(state, command, facts)
+        case RecordProgress() | RecordCheckpoint() | EndAttempt():
+            return reported(state, command, facts)
         case GiveUp():
             return _give_up(state, command)
         case _:

@@ -32,7 +32,7 @@ def how_it_ended(dependency: TaskState) -> str:
 
 
 def after_dependency(task: TaskState, dependency: TaskState) -> tuple[Event, ...]:
-    """What a waiting task's edge wants now that `dependency` is over; nothing when it is met, or is to be waited for."""
+    """What a waiting task's edge wants now that `dependency` is over; nothing when it is met or to be waited for."""
     if not task.waiting or not dependency.finished or is_met(task, dependency):
         return ()
     match policy_for(task.spec, dependency.id):

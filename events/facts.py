@@ -23,5 +23,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
-    by_name: "Mapping[str, Facts]" = {}
+    by_name: Mapping[str, "Facts"] = {}
     """Of a graph: what was found out about each of its tasks."""

@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority
 from .state import Status, TaskState
-from .task_events import Checkpoint, DependencyPolicies
+from .task_events import Checkpoint, Created, DependencyPolicies
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,21 +83,26 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Told when one task is asked for as it is now, and it has any."""
 
 
+# Whatever `Created` says and nothing changes afterwards.
+_FROM_SPEC = tuple(
+    name
+    for name in Task.__struct_fields__
+    if name in Created.__struct_fields__ and name not in TaskState.__struct_fields__
+)
+
+
 def view(state: TaskState, now: datetime) -> Task:
     """The reader's view of a state. `now` only matters to the effective priority of a waiting task."""
     spec = state.spec
     moment = now if state.waiting else (state.started_at or state.updated_at)
     return Task(
+        **{name: getattr(spec, name) for name in _FROM_SPEC},
         id=state.id,
         created_at=state.created_at,
         updated_at=state.updated_at,
-        type=spec.type,
         status=state.status,
         priority=state.priority,
         effective_priority=round(effective_priority(state, moment), 3),
-        input_file=spec.input_file,
-        output_file=spec.output_file,
-        options=spec.options,
         progress=state.progress,
         message=state.message,
         error=state.error,
@@ -105,35 +110,10 @@ def view(state: TaskState, now: datetime) -> Task:
         completed_at=state.completed_at,
         duration=state.duration,
         retry_count=state.retry_count,
-        max_retries=spec.max_retries,
-        retry_delay=spec.retry_delay,
-        retry_backoff=spec.retry_backoff,
-        retry_max_delay=spec.retry_max_delay,
-        retry_jitter=spec.retry_jitter,
         last_error=state.last_error,
         checkpoint=state.checkpoint,
-        resumable=spec.resumable,
-        parent_task_id=spec.parent_task_id,
-        depends_on=spec.depends_on,
-        on_dependency_failure=spec.on_dependency_failure,
-        notify_email=spec.notify_email,
-        notify_webhook=spec.notify_webhook,
-        callback_url=spec.callback_url,
-        user_id=spec.user_id,
-        document_id=spec.document_id,
-        user_level=spec.user_level,
-        estimated_time=spec.estimated_time,
-        estimated_memory=spec.estimated_memory,
-        estimated_temp=spec.estimated_temp,
         scheduled_for=state.scheduled_for,
         held=state.held,
-        timeout=spec.timeout,
-        queue_timeout=spec.queue_timeout,
-        total_timeout=spec.total_timeout,
-        heartbeat_timeout=spec.heartbeat_timeout,
-        no_progress_timeout=spec.no_progress_timeout,
-        deadline=spec.deadline,
-        overwrite=spec.overwrite,
         attempt=state.attempt,
         life=state.life,
         crash_count=state.crash_count,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
 from ..events import Task, TaskState
 from ..events.errors import UnknownTask
@@ -61,11 +60,10 @@ class TaskQueries:
 
     def get(self, task_id: int, now: datetime) -> Task:
         """One task as readers see it. Raises `UnknownTask`."""
-        task = view(self.state(task_id), now)
-        children = self._children(task_id)
-        return task if children is None else replace(task, children=children)
+        return view(self.state(task_id), now)
 
-    def _children(self, task_id: int) -> Children | None:
+    def children(self, task_id: int) -> Children | None:
+        """How far the children of a task are; none when it has none."""
         with self._moment() as conn:
             rows = conn.execute(_CHILDREN, (task_id,)).fetchall()
         total = sum(number for _status, number, _progress in rows)

@@ -131,7 +131,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retry_rules: Annotated[
         tuple[RetryRule, ...],
         _key(
-            "Rules of your own on what may be tried again. They come before the built-in ones; the first match decides.",
+            "Rules of your own on what may be tried again, before the built-in ones; the first match decides.",
             "tables with `name`, `retryable`, and one or more of `error_type`, `contains`, `exit_code`",
             read=parse_rules,
         ),
