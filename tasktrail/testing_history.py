@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from .events import (
     CancelTask,
     Checkpoint,
-    CreateGraph,
     CreateTask,
     Event,
     EventLog,
@@ -20,7 +20,7 @@ from .events import (
     TaskState,
     TasktrailError,
 )
-from .events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, TaskCommand
+from .events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, SaveCheckpoint
 from .events.decide import Facts, decide
 from .events.log import Answer
 from .events.priority import effective_priority
@@ -29,6 +29,8 @@ from .events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, Serv
 from .events.task_events import AttemptOutcome, Created
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+OneTaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint
 
 OPERATIONS = (
     *("create", "start", "progress", "checkpoint", "complete", "fail", "lose", "interrupt", "time out"),
@@ -56,11 +58,9 @@ class Journal:
         self._system_version = 0
         self._epoch = 0
 
-    def send(self, command: TaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
+    def send(self, command: OneTaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
         """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
         create_new = isinstance(command, CreateTask)
-        if isinstance(command, CreateGraph):
-            raise NotImplementedError("a journal records one task at a time: use `create` for each")
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
         facts = Facts(now=self.at, last_task_id=len(self.states), can_resume=force_resumable)
         events = decide(None if create_new else self.states.get(task_id), command, facts)
@@ -139,7 +139,7 @@ def random_history(journal: Journal, steps: int, seed: int) -> None:
         journal.play(operation, chance.randrange(10_000), chance.randrange(101))
 
 
-def _command(operation: str, state: TaskState, number: int, command_id: str) -> TaskCommand | AttemptReport:
+def _command(operation: str, state: TaskState, number: int, command_id: str) -> OneTaskCommand | AttemptReport:
     task_id, attempt = state.id, state.attempt
     match operation:
         case "progress":

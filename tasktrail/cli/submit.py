@@ -25,7 +25,6 @@ _OF_ALL = ("command_id", "actor", "reason")
         ("tasktrail submit video_convert a.mov a.mp4 --priority 8 --depends-on 3,4", "after tasks 3 and 4"),
         ("tasktrail submit --from commands.jsonl", "a file of commands, one JSON object a line"),
         ("tasktrail submit --graph graph.json", "tasks that depend on each other by name; all or none"),
-        ("produce | tasktrail submit --from -", "commands as they come; an answer line each, in order"),
     ],
 )
 @click.argument("task_type", metavar="TYPE", default="")
