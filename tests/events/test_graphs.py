@@ -1,13 +1,14 @@
 """Tasks that name each other: in which order they are created, and what is refused."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events import CreateGraph, Created, GraphTask
+from tasktrail.events import Created, CreateGraph, GraphTask
 from tasktrail.events.decide import Facts, decide
 from tasktrail.events.errors import GraphCycle, InvalidValue, UnknownDependency
 from tasktrail.events.graphs import ids_by_name
@@ -74,7 +75,7 @@ def test_a_circle_is_refused_and_named(command: CreateGraph, data: st.DataObject
     names = refusal.value.message.split(": ")[1].split(" → ")
     assert names[0] == names[-1]
     by_name = {task.name: task for task in tasks}
-    for waits, waited in zip(names, names[1:], strict=False):
+    for waits, waited in pairwise(names):
         assert waited in (*by_name[waits].depends_on, by_name[waits].parent)
 
 

@@ -7,8 +7,8 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Tick
 from tasktrail.events import Event, Failed, Started
-from tasktrail.events.errors import InvalidValue
 from tasktrail.events.commands import CreateTask
+from tasktrail.events.errors import InvalidValue
 from tasktrail.handlers.process.frames import AttemptBeat, Run
 
 
