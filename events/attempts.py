@@ -41,8 +41,8 @@ def readable(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _end(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Event, ...]:
-    if not isfinite(report.cpu_used):  # the end itself cannot be refused
-        report = replace(report, cpu_used=0.0)
+    if not (isfinite(report.cpu_used) and isfinite(report.time_used)):  # the end itself cannot be refused
+        report = replace(report, cpu_used=0.0, time_used=0.0)
     match report.outcome:
         case "completed":
             return (
@@ -51,10 +51,15 @@ def _end(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Event, ...
                     message=report.message,
                     memory_used=report.memory_used,
                     cpu_used=report.cpu_used,
+                    temp_used=report.temp_used,
+                    time_used=report.time_used,
+                    estimate=report.estimate,
                 ),
             )
         case "lost":
             return _after_crash(state, report, facts)
+        case "interrupted" if report.outgrown:
+            return (_failure(report, "", final=False), Retried(cause="estimate", estimate=report.estimate))
         case "interrupted":
             return (_failure(report, "", final=False), Retried(cause="recovery"))
         case "failed" | "timed_out":
@@ -90,6 +95,9 @@ def _failure(report: EndAttempt, rule: str, *, final: bool) -> Failed:
         final=final,
         memory_used=report.memory_used,
         cpu_used=report.cpu_used,
+        temp_used=report.temp_used,
+        time_used=report.time_used,
+        estimate=report.estimate,
         exit_code=report.exit_code,
     )
 

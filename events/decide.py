@@ -14,12 +14,12 @@ from .commands import (
     CreateTask,
     EndAttempt,
     GiveUp,
+    LifeCommand,
     RecordCheckpoint,
     RecordProgress,
     RetryTask,
     SaveCheckpoint,
     StartTask,
-    TaskCommand,
 )
 from .creation import create, create_graph
 from .errors import IllegalTransition, RetriesExhausted, UnknownTask
@@ -31,7 +31,7 @@ from .system_events import Adjusted
 from .task_events import Cancelled, Checkpointed, Failed, Retried
 
 
-def decide(state: TaskState | None, command: TaskCommand | AttemptReport, facts: Facts) -> tuple[Event, ...]:
+def decide(state: TaskState | None, command: LifeCommand | AttemptReport, facts: Facts) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
         return create(command, facts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -23,5 +24,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
+    guessed_memory: int = 0
+    guessed_time: float = 0.0
+    estimate_basis: dict[str, Any] = {}
     by_name: Mapping[str, "Facts"] = {}
     """Of a graph: what was found out about each of its tasks."""

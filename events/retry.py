@@ -44,6 +44,11 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:ConnectionResetError", retryable=True, error_type="ConnectionResetError"),
     RetryRule("type:TimeoutError", retryable=True, error_type="TimeoutError"),
     RetryRule("type:FileNotFoundError", retryable=False, error_type="FileNotFoundError"),
+    RetryRule("type:MemoryError", retryable=False, error_type="MemoryError"),
+    RetryRule("type:MemoryLimitReached", retryable=False, error_type="MemoryLimitReached"),
+    RetryRule("type:CpuLimitReached", retryable=False, error_type="CpuLimitReached"),
+    RetryRule("type:FileSizeLimitReached", retryable=False, error_type="FileSizeLimitReached"),
+    RetryRule("type:TempQuotaReached", retryable=False, error_type="TempQuotaReached"),
     RetryRule("type:PermissionError", retryable=False, error_type="PermissionError"),
     RetryRule("exit:75", retryable=True, exit_code=75),  # EX_TEMPFAIL of sysexits.h: "try again later"
     RetryRule("exit:SIGKILL", retryable=True, exit_code=-9),  # a tool that the kernel killed for want of memory

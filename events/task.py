@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority
 from .state import Status, TaskState
-from .task_events import Checkpoint, Created, DependencyPolicies
+from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, Told
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     notify_email: str
     notify_webhook: str
     callback_url: str
+    notify_on: tuple[Told, ...]
     user_id: int
     document_id: int
     user_level: int
@@ -78,6 +79,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     result: dict[str, Any]
     memory_used: int
     cpu_used: float
+    temp_used: int
+    time_used: float
+    estimate: Estimated | None
     version: int
     children: Children | None = None
     """Told when one task is asked for as it is now, and it has any."""
@@ -122,5 +126,8 @@ def view(state: TaskState, now: datetime) -> Task:
         result=state.result,
         memory_used=state.memory_used,
         cpu_used=state.cpu_used,
+        temp_used=state.temp_used,
+        time_used=state.time_used,
+        estimate=state.estimate,
         version=state.version,
     )

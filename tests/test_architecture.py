@@ -36,6 +36,7 @@ PURE = (
     "tasktrail.events.attempts",
     "tasktrail.events.dependencies",
     "tasktrail.events.timeouts",
+    "tasktrail.events.experience",
     "tasktrail.events.retry",
     "tasktrail.events.priority",
     "tasktrail.events.chain",
@@ -45,11 +46,15 @@ PURE = (
     "tasktrail.events.codec",
     "tasktrail.events.rows",
     "tasktrail.projections.errors",
+    "tasktrail.projections.notices",
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.process.frames",
+    "tasktrail.handlers.process.sandbox",
+    "tasktrail.handlers.errors",
     "tasktrail.actors.core",
+    "tasktrail.actors.errors",
 )
 
 # A list of what is allowed, not of what is not: a module nobody thought of is refused until somebody has looked at it.

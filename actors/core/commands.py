@@ -5,6 +5,8 @@ from ...events import (
     CancelTask,
     CreateGraph,
     CreateTask,
+    EnableEndpoint,
+    RedeliverNotice,
     RetryTask,
     SaveCheckpoint,
     StartTask,
@@ -13,10 +15,11 @@ from ...events import (
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, NotReady
 from ...events.graphs import ids_by_name
+from . import notices
 from .cancelling import cancel, held_up_by
 from .dependencies import enter, that_would_end
 from .dispatch import start, why_not_now
-from .messages import Submit
+from .messages import Intake, Submit
 from .turn import Origin, Turn
 
 
@@ -51,7 +54,7 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
     command = submit.command
     match command:
         case CreateTask():
-            return _create(turn, submit)
+            return _create(turn, submit, command)
         case CreateGraph():
             return _create_graph(turn, submit, command)
         case StartTask():
@@ -63,23 +66,30 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
         case SaveCheckpoint():
             events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
             position = turn.record_all(command.task_id, events, _origin(submit))
+        case RedeliverNotice() | EnableEndpoint():
+            position, task_id = notices.carry_out(turn, command, submit.intake, _origin(submit))
+            return Accepted(task_id, position, command.command_id)
     return Accepted(command.task_id, position, command.command_id)
 
 
-def _create(turn: Turn, submit: Submit) -> Accepted:
+def _create(turn: Turn, submit: Submit, command: CreateTask) -> Accepted:
     _refuse_while_stopping(turn)
     state = turn.state
-    events = decide(None, submit.command, turn.decision_facts(submit.intake))
+    intake = submit.intake.corrected(state.correction(command.type))
+    events = decide(None, command, turn.decision_facts(intake))
     task_id = state.last_task_id + 1
     turn.record_all(task_id, events, _origin(submit))
     enter(turn, task_id, _origin(submit))
-    return Accepted(task_id, state.position, submit.command.command_id)
+    return Accepted(task_id, state.position, command.command_id)
 
 
 def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
     _refuse_while_stopping(turn)
     state = turn.state
-    events = decide(None, command, turn.decision_facts(submit.intake))
+    found = submit.intake.by_name
+    types = {task.name: task.type for task in command.tasks}
+    corrected = {name: intake.corrected(state.correction(types[name])) for name, intake in found.items()}
+    events = decide(None, command, turn.decision_facts(Intake(by_name=corrected)))
     ids = ids_by_name(command, state.last_task_id + 1)
     for task_id, event in zip(ids.values(), events, strict=True):
         turn.record(task_id, event, _origin(submit))

@@ -8,7 +8,7 @@ tells which to load.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ...events import CreateGraph, CreateTask, RetryTask, TaskCommand
+from ...events import CreateGraph, CreateTask, EnableEndpoint, RedeliverNotice, RetryTask, TaskCommand
 from ...events.errors import NotReady
 from . import commands, lifecycle, reports, timeouts
 from .dispatch import dispatch
@@ -38,6 +38,8 @@ def _about(state: SchedulerState, command: TaskCommand) -> Iterator[int]:
             for task in command.tasks:
                 yield from (other for other in task.depends_on if isinstance(other, int))
                 yield from _up_from(state, task.parent if isinstance(task.parent, int) else None)
+        case RedeliverNotice() | EnableEndpoint():
+            return
         case _:
             yield command.task_id
     if isinstance(command, RetryTask) and command.task_id in state.tasks:
@@ -72,7 +74,7 @@ def _handle(turn: Turn, message: Message) -> None:
         case Tick():
             timeouts.tick(turn)
         case Sampled():
-            lifecycle.sampled(turn, message.sample)
+            lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():
