@@ -1,4 +1,4 @@
-"""Runs one attempt of `video_convert` in a process of its own, with the checkpoint in a file. Started by a test."""
+"""Runs one attempt of `document_preview` in a process of its own, with the checkpoint in a file. Started by a test."""
 
 import os
 import sys
@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
+from tasktrail.handlers import pieces
+from tasktrail.handlers.document.preview import DocumentPreviewOptions, document_preview
 from tasktrail.testing import RecordingContext, run_handler
 
 
-class FileContext(RecordingContext[VideoConvertOptions]):
+class FileContext(RecordingContext[DocumentPreviewOptions]):
     """Keeps the checkpoint as the log would: it is there wholly or not at all. Says each step on standard output."""
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
@@ -23,18 +24,18 @@ class FileContext(RecordingContext[VideoConvertOptions]):
 
     def should_stop(self) -> bool:
         print("step", flush=True)
-        sys.stdin.readline()  # the parent decides when it is killed, so it must not run ahead
         return super().should_stop()
 
 
 def main() -> None:
-    """Arguments: input, output, work folder."""
-    source, output, folder = map(Path, sys.argv[1:])
+    """Arguments: input, output, work folder, options as JSON."""
+    source, output, folder = map(Path, sys.argv[1:4])
     saved = folder / "checkpoint.json"
     checkpoint = msgspec.json.decode(saved.read_bytes(), type=Checkpoint) if saved.exists() else None
-    options = VideoConvertOptions(segment_seconds=1.0, preset="superfast")
+    options = msgspec.json.decode(sys.argv[4], type=DocumentPreviewOptions)
+    pieces.SAVE_EVERY = 0.0
     context = FileContext(options, work_dir=folder, input_file=source, output_file=output, checkpoint=checkpoint)
-    run_handler(video_convert, context)
+    run_handler(document_preview, context)
     print("finished", flush=True)
     os._exit(0)
 
