@@ -15,12 +15,26 @@ def handle(turn: Turn, submit: Submit) -> None:
     if running is not None and running.publishing and isinstance(command, CancelTask):
         running.deferred.append(submit)
         return
+    turn.answer(submit.token, _outcome(turn, submit))
+
+
+def handle_deferred(turn: Turn, submits: list[Submit]) -> None:
+    """Carry out what waited for the end of publishing; a command that was sent twice once, with one answer for both."""
+    answers: dict[str, Accepted | TasktrailError] = {}
+    for submit in submits:
+        command_id = submit.command.command_id
+        answer = answers.get(command_id) or _outcome(turn, submit)
+        if command_id:
+            answers[command_id] = answer
+        turn.answer(submit.token, answer)
+
+
+def _outcome(turn: Turn, submit: Submit) -> Accepted | TasktrailError:
     try:
         position, task_id = _carry_out(turn, submit)
     except TasktrailError as error:
-        turn.answer(submit.token, error)
-        return
-    turn.answer(submit.token, Accepted(task_id, position, command.command_id))
+        return error
+    return Accepted(task_id, position, submit.command.command_id)
 
 
 def _origin(submit: Submit) -> Origin:

@@ -130,8 +130,7 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
     if task.status == "completed":
         for freed in state.unblock(task.id):
             turn.place(freed)
-    for submit in running.deferred:
-        commands.handle(turn, submit)
+    commands.handle_deferred(turn, running.deferred)
 
 
 def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:

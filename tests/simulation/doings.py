@@ -65,6 +65,7 @@ def _send(world: World, submit: Submit | None) -> None:
         return
     if world.rng.random() < 0.03:
         world.note(f"lost on its way: {submit.command}")
+        world.people.lost()
         return
     world.note(f"→ {submit.command}, {submit.intake}")
     world.tell(submit)
@@ -189,6 +190,7 @@ def second_owner(world: World) -> None:
         return
     world.disk.failing = False
     submit = world.people.send(world.time, world.failing)
+    world.people.lost()
     old.tell(submit, dry=False)
     old.tell(AttemptEnded(0, 0, "completed"), dry=False)
     staged = old.staged
@@ -213,6 +215,8 @@ def close(world: World) -> None:
     world.executor.close()
     world.executor.channel.clear()
     world.house.close()
+    waiting = world.people.waiting
+    must(not waiting, f"I14: commands {sorted(set(waiting.values()))} never get an answer")
     must(all(task.status != "running" for task in world.ledger.tasks.values()), "an attempt outlives the service")
 
 

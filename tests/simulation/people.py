@@ -75,7 +75,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     told = rng.random() < 0.2
     command = CreateTask(
         type=rng.choice(("plain", "plain", "other", "seldom")),
-        output_file=rng.choice(("", "/out")),
+        output_file=rng.choice(("", "/out", "/out")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),
         user_level=rng.choice((0, 0, 1)),
@@ -103,12 +103,12 @@ def start(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     return StartTask(task_id=eyes.task("pending"), command_id=command_id), Intake()
 
 
-@wish(1)
+@wish(1.5)
 def cancel(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
-    return CancelTask(task_id=eyes.task("running", "retrying"), command_id=command_id), Intake()
+    return CancelTask(task_id=eyes.task("running"), command_id=command_id), Intake()
 
 
-@wish(1)
+@wish(1.5)
 def retry(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     force = eyes.rng.random() < 0.5
     return RetryTask(task_id=eyes.task("failed", "cancelled"), command_id=command_id, force=force), Intake()
@@ -126,8 +126,6 @@ class Asked:
     def __init__(self, command: TaskCommand, intake: Intake) -> None:
         self.command = command
         self.intake = intake
-        self.waiting = 0
-        """Sendings that have no answer yet."""
         self.accepted: Accepted | None = None
         self.refused = False
 
@@ -141,6 +139,9 @@ class People:
         self._ledger = ledger
         self._ids = 0
         self._recent: list[Asked] = []
+        self.waiting: dict[int, str] = {}
+        """Sendings that the service has and has not answered: number → command id."""
+        self._sendings = 0
         self.in_doubt: dict[str, Asked] = {}
         """Commands whose senders do not know what became of them: no answer yet, or "unknown"."""
 
@@ -181,21 +182,28 @@ class People:
 
     def _submit(self, asked: Asked, failing: Callable[[], bool]) -> Submit:
         command = asked.command
-        asked.waiting += 1
         self.in_doubt[command.command_id] = asked
         return Submit(
             command, asked.intake, Ticket(self._reply_to(asked, failing), command.command_id, digest(command))
         )
 
     def _reply_to(self, asked: Asked, failing: Callable[[], bool]) -> Reply:
+        self._sendings += 1
+        number = self._sendings
+        self.waiting[number] = asked.command.command_id
+
         def reply(answer: Answer) -> None:
+            self.waiting.pop(number, None)
             self._hear(asked, answer, failing=failing())
 
         return reply
 
+    def lost(self) -> None:
+        """What was sent last does not reach the service."""
+        self.waiting.pop(self._sendings, None)
+
     def _hear(self, asked: Asked, answer: Answer, *, failing: bool) -> None:
         command_id = asked.command.command_id
-        asked.waiting -= 1
         if isinstance(answer, OutcomeUnknown | Fenced):
             return
         if failing:

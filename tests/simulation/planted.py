@@ -71,7 +71,7 @@ def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Turn, "stop", lambda _self, running: setattr(running, "stopping", True))
 
 
-@planted("I7: the output may be published")
+@planted("I7: the output may be published|I7: task .* while it publishes")
 def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     """The grant is given whatever became of the task meanwhile."""
     patch.setattr(
@@ -79,7 +79,7 @@ def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-@planted("I14: never answered|I7")
+@planted("I14: .*never get an answer")
 def deferred_cancel_lost(patch: pytest.MonkeyPatch) -> None:
     """A cancel during publishing is put aside and forgotten."""
     handle = commands.handle
@@ -163,7 +163,7 @@ def dependents_only_in_memory(patch: pytest.MonkeyPatch) -> None:
     _after_resume(patch, lambda state: state.dependents.clear())
 
 
-@planted("I2: |I6|I7|goes on")
+@planted("I2: |I6|I7|goes on|outlives")
 def open_attempts_left_open(patch: pytest.MonkeyPatch) -> None:
     """A start does not close what the crash left open."""
     patch.setattr(lifecycle, "_interrupt", lambda *_: None)

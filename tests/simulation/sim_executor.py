@@ -119,6 +119,8 @@ class SimulatedExecutor:
         if not working:
             return
         attempt = self._rng.choice(working)
+        if (attempt.stop_wanted or attempt.granted) and self._rng.random() < 0.6:
+            return  # stopping and publishing take their time, so that much can come in between
         if attempt.stop_wanted:
             self._end(attempt, self._rng.choice(("stopped", "stopped", "stopped", "failed", "lost")))
         elif attempt.doomed:
@@ -163,13 +165,18 @@ class SimulatedExecutor:
         self._tell(AttemptEnded(*attempt.key, outcome, error=error))
         del self.live[attempt.key]
 
-    def finish_all(self) -> None:
-        """The world is kind again: what runs comes to its end, and well unless it was asked to stop."""
+    def finish_all(self) -> bool:
+        """The world is kind again: what runs comes to its end, and well unless it was asked to stop.
+
+        Returns whether anything could go on.
+        """
+        told = len(self.channel)
         for attempt in list(self.live.values())[: self.slots]:
             if attempt.doomed:
                 self._end(attempt, "lost")
             elif attempt.waits_for is not Grant:
                 self._finish(attempt, "stopped" if attempt.stop_wanted else "completed")
+        return len(self.channel) > told
 
     def _tell(self, report: Report) -> None:
         self.channel.append(report)

@@ -18,6 +18,8 @@ WORLD_STEPS = 5000
 """Steps of one world. More steps are more worlds, each with the next seed."""
 ATTEMPT_SECONDS = 10.0
 """How long an attempt takes in the kind world."""
+PATIENCE = 100
+"""Rounds in which no attempt ends before they are taken to hang. The longest time-out in a world is shorter."""
 HORIZON = timedelta(days=3)
 """Everything that can end has ended after so much virtual time without faults: a notice may be tried again for a day."""
 
@@ -74,13 +76,14 @@ def _play_out(world: World) -> None:
     """Attempts end, notices arrive, time goes by; until nothing more is to come."""
     clock = StartClock(world)
     horizon = world.time + HORIZON
-    while True:
+    idle = 0
+    while idle < PATIENCE:
         _exchange(world)
         clock.look()
         if world.executor.live:
             world.pass_time(ATTEMPT_SECONDS)
             ring(world)
-            world.executor.finish_all()
+            idle = 0 if world.executor.finish_all() else idle + 1
             continue
         wakes = (world.house.wake_at, world.notifier.wake_at(world.time))
         wake = min((at for at in wakes if at is not None), default=None)
@@ -144,6 +147,8 @@ def _check_settled(world: World) -> None:
     must(not stuck, f"I5: stuck for ever: {[tasks[task_id] for task_id in stuck[:3]]}")
     doubts = world.people.in_doubt
     must(not doubts, f"I14: never answered: {[asked.command for asked in doubts.values()][:3]}")
+    waiting = world.people.waiting
+    must(not waiting, f"I14: commands {sorted(set(waiting.values()))} never get an answer")
     must(not world.house.state.running, "I7: slots are held for nothing")
     must(not world.receivers.due, f"I9: notices never arrive: {sorted(world.receivers.due)[:3]}")
     world.check_everything()

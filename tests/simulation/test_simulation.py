@@ -45,7 +45,7 @@ def test_long_worlds_hold(seed: int) -> None:
 # --- the bound on overtaking (docs/explanation/scheduling.md) -----------------------------------------------------
 
 
-@pytest.mark.parametrize(("bound", "depth"), [(1, 64), (3, 64), (3, 2), (8, 16)])
+@pytest.mark.parametrize(("bound", "depth"), [(1, 64), (3, 64), (3, 2), (5, 16)])
 def test_nobody_is_overtaken_more_often_than_the_bound_says(
     bound: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +53,7 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
     monkeypatch.setattr(dispatch, "BACKFILL_BOUND", bound)
     monkeypatch.setattr(dispatch, "BACKFILL_DEPTH", depth)
     most = 0
-    for seed in range(200, 230):
+    for seed in range(200, 240):
         most = max(most, play(seed, steps=1500).most_overtaken)
         if seed >= 204 and most == bound:
             break
@@ -99,7 +99,7 @@ def test_a_failure_is_made_short_and_told(monkeypatch: pytest.MonkeyPatch) -> No
     again = failure(seed, kept, story)
     assert isinstance(again, BrokenInvariantError)
     assert len(kept) < 30
-    assert "cancelled" in str(story)
+    assert "orders: Run(" in str(story)
 
 
 def test_the_shortest_list_that_still_fails_is_found() -> None:

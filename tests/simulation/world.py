@@ -23,7 +23,7 @@ from story import Story
 
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Delivered, Staged, Submit
-from tasktrail.events import Recorded, StartTask, TaskState
+from tasktrail.events import Cancelled, Recorded, StartTask, TaskState
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.process.frames import Order
 
@@ -82,6 +82,7 @@ class World:
         self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger)
         grace = {"plain": 0.5, "other": 5.0} | ({"seldom": 0.5} if self.rng.random() < 0.5 else {})
         self.deliveries.clear()
+        self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
         self.house = House(self.log, self, self.limits, grace, self)
         self._begin_memory()
@@ -140,10 +141,18 @@ class World:
     def _durable(self, records: list[Recorded]) -> None:
         self.ledger.follow(records)
         self.receivers.follow(records, self.ledger.tasks)
+        for record in records:
+            if isinstance(record.event, Cancelled):
+                self._check_not_publishing(record)
         if records:
             self.trace.update(records[-1].hash)
         if self.story is not None:
             self.story.recorded(records)
+
+    def _check_not_publishing(self, record: Recorded) -> None:
+        """A cancel that comes too late waits for the end of publishing, and then finds the task completed."""
+        attempt = self.executor.live.get((record.task_id, record.attempt))
+        must(not (attempt and attempt.granted), f"I7: task {record.task_id} is cancelled while it publishes")
 
     def published(self, house: House, records: list[Recorded]) -> None:
         """Consumers are told that these records are durable; now and then one is not told."""
