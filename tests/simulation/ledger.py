@@ -1,7 +1,7 @@
 """What the log says, followed record by record. It shares `evolve` with the core; what must hold is written anew."""
 
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from broken import broken, must
@@ -49,6 +49,8 @@ class Ledger:
         self.tasks: dict[int, TaskState] = {}
         self.open: set[int] = set()
         self.position = 0
+        self.latest = datetime.min.replace(tzinfo=UTC)
+        """The latest that the wall clock has ever shown: what was due then stays due when it is set back."""
         self.epoch = 0
         self.checkpoints: dict[int, Checkpoint] = {}
         self.resumes_from: dict[int, tuple[int, Checkpoint | None]] = {}
@@ -152,7 +154,7 @@ class Ledger:
         must(not unmet, f"task {task.id} starts before {unmet}")
         must(not task.held, f"task {task.id} starts although it is held")
         due = task.not_before
-        if due is not None and due > record.recorded_at and not record.command_id:
+        if due is not None and due > self.latest and not record.command_id:
             broken(f"I6: task {task.id} starts at {record.recorded_at}, before it is due at {due}")
         checkpoint = self.checkpoints.get(task.id) if task.spec.resumable else None
         self.resumes_from[task.id] = (task.attempt + 1, checkpoint)

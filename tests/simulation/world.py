@@ -54,6 +54,7 @@ class World:
         self.losses = self.rng.choice((0.0, 0.0, 0.1, 0.5))
         """How often a consumer is not told of a commit."""
         self.ledger = Ledger(self.limits.max_crashes)
+        self.ledger.latest = START
         self.receivers = Receivers()
         self.people = People(self.rng, self.ledger)
         self.disk = Disk()
@@ -233,9 +234,10 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         """So many seconds go by."""
-        self.time += timedelta(seconds=seconds)
+        self.set_clock(seconds)
         self.seconds += seconds
 
     def set_clock(self, seconds: float) -> None:
         """The wall clock is put forward or back."""
         self.time += timedelta(seconds=seconds)
+        self.ledger.latest = max(self.ledger.latest, self.time)
