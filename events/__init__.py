@@ -1,6 +1,17 @@
 """What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
 
-from .commands import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .commands import (
+    Accepted,
+    CancelTask,
+    CreateTask,
+    EnableEndpoint,
+    LifeCommand,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    TaskCommand,
+)
 from .errors import TasktrailError
 from .log import Answer, EventLog, Head
 from .recorded import Event, Fact, Recorded
@@ -30,13 +41,16 @@ __all__ = [
     "Completed",
     "CreateTask",
     "Created",
+    "EnableEndpoint",
     "Event",
     "EventLog",
     "Fact",
     "Failed",
     "Head",
+    "LifeCommand",
     "Progressed",
     "Recorded",
+    "RedeliverNotice",
     "Retried",
     "RetryTask",
     "SaveCheckpoint",

@@ -14,7 +14,16 @@ from ..events import (
     Started,
 )
 from ..events.recorded import timestamp
-from ..events.system_events import Adjusted, DeliveryAttempted, ServiceStarted, ServiceStopped, WorkerExited
+from ..events.system_events import (
+    Adjusted,
+    DeliveryAttempted,
+    EndpointEnabled,
+    RedeliveryRequested,
+    ServiceStarted,
+    ServiceStopped,
+    SystemEvent,
+    WorkerExited,
+)
 
 
 def describe(event: Event) -> str:
@@ -43,7 +52,7 @@ def describe(event: Event) -> str:
             return _system(event)
 
 
-def _system(event: ServiceStarted | ServiceStopped | Adjusted | WorkerExited | DeliveryAttempted) -> str:
+def _system(event: SystemEvent) -> str:
     match event:
         case ServiceStarted():
             return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
@@ -54,10 +63,19 @@ def _system(event: ServiceStarted | ServiceStopped | Adjusted | WorkerExited | D
         case WorkerExited():
             return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
         case DeliveryAttempted():
-            end = "delivered" if event.ok else "given up" if event.final else "not delivered"
-            return f"{event.channel} to {event.target} {end}{_colon(event.detail)}"
+            return _delivery(event)
+        case RedeliveryRequested():
+            return f"{event.channel} to {event.target} is to be sent again"
+        case EndpointEnabled():
+            return f"endpoint {event.target} enabled"
         case _:
             assert_never(event)
+
+
+def _delivery(event: DeliveryAttempted) -> str:
+    end = "delivered" if event.ok else "given up" if event.final else "not delivered"
+    disabled = "; the endpoint is disabled" if event.disabled else ""
+    return f"{event.channel} to {event.target} {end}{_colon(event.detail)}{disabled}"
 
 
 def _created(event: Created) -> str:

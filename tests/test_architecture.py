@@ -30,6 +30,7 @@ PURE = (
     "tasktrail.events.commands",
     "tasktrail.events.state",
     "tasktrail.events.decide",
+    "tasktrail.events.experience",
     "tasktrail.events.retry",
     "tasktrail.events.priority",
     "tasktrail.events.chain",
@@ -39,11 +40,15 @@ PURE = (
     "tasktrail.events.codec",
     "tasktrail.events.rows",
     "tasktrail.projections.errors",
+    "tasktrail.projections.notices",
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.process.frames",
+    "tasktrail.handlers.process.sandbox",
+    "tasktrail.handlers.errors",
     "tasktrail.actors.core",
+    "tasktrail.actors.errors",
 )
 
 # A list of what is allowed, not of what is not: a module nobody thought of is refused until somebody has looked at it.

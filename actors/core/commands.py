@@ -1,8 +1,19 @@
 """Commands of people and programs: decide, record, and put the task where it now belongs."""
 
-from ...events import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TasktrailError
+from ...events import (
+    Accepted,
+    CancelTask,
+    CreateTask,
+    EnableEndpoint,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    TasktrailError,
+)
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, NotReady
+from . import notices
 from .dispatch import start, why_not_now
 from .messages import Submit
 from .turn import Origin, Turn
@@ -11,8 +22,8 @@ from .turn import Origin, Turn
 def handle(turn: Turn, submit: Submit) -> None:
     """Carry out a command, or answer with the reason why not; a refusal changes nothing."""
     command = submit.command
-    running = None if isinstance(command, CreateTask) else turn.state.running.get(command.task_id)
-    if running is not None and running.publishing and isinstance(command, CancelTask):
+    running = turn.state.running.get(command.task_id) if isinstance(command, CancelTask) else None
+    if running is not None and running.publishing:
         running.deferred.append(submit)
         return
     turn.answer(submit.token, _outcome(turn, submit))
@@ -52,7 +63,7 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
     command = submit.command
     match command:
         case CreateTask():
-            return _create(turn, submit)
+            return _create(turn, submit, command)
         case StartTask():
             return _start(turn, submit, command)
         case CancelTask():
@@ -62,13 +73,16 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
         case SaveCheckpoint():
             events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
             return turn.record_all(command.task_id, events, _origin(submit)), command.task_id
+        case RedeliverNotice() | EnableEndpoint():
+            return notices.carry_out(turn, command, submit.intake, _origin(submit))
 
 
-def _create(turn: Turn, submit: Submit) -> tuple[int, int]:
+def _create(turn: Turn, submit: Submit, command: CreateTask) -> tuple[int, int]:
     state = turn.state
     if state.draining:
         raise NotReady("The service is stopping and takes no new tasks")
-    events = decide(None, submit.command, turn.decision_facts(submit.intake))
+    intake = submit.intake.corrected(state.correction(command.type))
+    events = decide(None, command, turn.decision_facts(intake))
     task_id = state.last_task_id + 1
     position = turn.record_all(task_id, events, _origin(submit))
     state.block(state.tasks[task_id])

@@ -6,9 +6,11 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from ...events import Created, Recorded, TaskState
+from ...events import Completed, Created, Event, Recorded, TaskState
+from ...events.experience import Correction, Experience
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted
+from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, SystemEvent
+from ...events.task_events import Estimated
 from .admission import Limits, Reserved, Sample
 from .messages import Submit
 from .ready_queue import ReadyQueue
@@ -29,6 +31,10 @@ class Running(msgspec.Struct):
     stopping: bool = False
     granted_at: datetime | None = None
     """When it was allowed to publish its output."""
+    estimate: Estimated | None = None
+    """What its look into the input led to."""
+    temp_peak: int = 0
+    """The most temp space that a sample saw it use."""
     reported_at: datetime | None = None
     """When its progress was last recorded."""
     deferred: list[Submit] = []
@@ -80,6 +86,10 @@ class SchedulerState:
         """Queued task that did not fit → how many behind it have started before it."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
+        self.experience: dict[str, Experience] = {}
+        """Task type → how its estimates came out."""
+        self.disabled: set[str] = set()
+        """Endpoints that have said that they are gone."""
         self.stale_reports = 0
         self._released: set[int] = set()
         """Tasks whose attempt is gone since `forget_finished` was asked last."""
@@ -91,8 +101,7 @@ class SchedulerState:
         event = record.event
         if record.task_id == 0:
             self.system_version = record.version
-            if isinstance(event, Adjusted) and event.task_id in self.tasks:
-                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+            self.note(event)  # type: ignore[arg-type]  # under task 0 are system events only
         elif isinstance(event, Created):
             self.last_task_id = record.task_id
             self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
@@ -102,6 +111,27 @@ class SchedulerState:
                 event,  # type: ignore[arg-type]  # a task's records hold task events
                 record.recorded_at,
             )
+            self.learn(self.tasks[record.task_id], event)
+
+    def learn(self, task: TaskState, event: Event) -> None:
+        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        if type(event) is Completed:
+            self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
+
+    def correction(self, task_type: str) -> Correction:
+        """What the history of the type makes of its estimates."""
+        experience = self.experience.get(task_type)
+        return Correction() if experience is None else experience.correction()
+
+    def note(self, event: SystemEvent) -> None:
+        """What a system event changes here."""
+        match event:
+            case Adjusted() if event.task_id in self.tasks:
+                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+            case DeliveryAttempted(disabled=True):
+                self.disabled.add(event.target)
+            case EndpointEnabled():
+                self.disabled.discard(event.target)
 
     def forget_finished(self, task_ids: set[int]) -> None:
         """Drop finished tasks from memory; the log has them when somebody asks.

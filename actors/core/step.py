@@ -8,7 +8,7 @@ tells which to load.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ...events import CreateTask, RetryTask
+from ...events import CreateTask, EnableEndpoint, RedeliverNotice, RetryTask
 from ...events.errors import NotReady
 from . import commands, lifecycle, reports
 from .dispatch import dispatch
@@ -25,6 +25,8 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
     if not isinstance(message, Submit):
         return
     command = message.command
+    if isinstance(command, RedeliverNotice | EnableEndpoint):
+        return
     ids: tuple[int, ...] = command.depends_on if isinstance(command, CreateTask) else (command.task_id,)
     if isinstance(command, RetryTask) and command.task_id in state.tasks:
         ids = state.tasks[command.task_id].spec.depends_on
@@ -51,7 +53,7 @@ def _handle(turn: Turn, message: Message) -> None:
         case Tick():
             lifecycle.tick(turn)
         case Sampled():
-            lifecycle.sampled(turn, message.sample)
+            lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():

@@ -7,8 +7,8 @@ import msgspec
 
 from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
 from ...events.decide import Facts
-from ...events.state import create, evolve, overlay
-from ...events.system_events import SYSTEM_TAGS, Adjusted, SystemEvent
+from ...events.state import create, evolve
+from ...events.system_events import SYSTEM_TAGS
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
 from .state import Running, SchedulerState
@@ -57,6 +57,9 @@ class Turn:
             estimated_memory=intake.estimated_memory,
             estimated_temp=intake.estimated_temp,
             estimated_time=intake.estimated_time,
+            guessed_memory=intake.guessed_memory,
+            guessed_time=intake.guessed_time,
+            estimate_basis=intake.estimate_basis,
         )
 
     def record(self, task_id: int, event: Event, origin: Origin) -> int:
@@ -67,13 +70,14 @@ class Turn:
         if type(event) in SYSTEM_TAGS:
             state.system_version += 1
             fact_task, version, attempt, life = 0, state.system_version, 0, 0
-            self._overlay(event)
+            state.note(event)  # type: ignore[arg-type]  # its type says that it is one
         else:
             if isinstance(event, Created):
                 task = create(task_id, event, self._recorded_at)
                 state.last_task_id = task_id
             else:
                 task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
+                state.learn(task, event)
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
         self.facts.append(
@@ -92,10 +96,6 @@ class Turn:
             )
         )
         return state.position
-
-    def _overlay(self, event: SystemEvent | Any) -> None:
-        if isinstance(event, Adjusted):
-            self.state.tasks[event.task_id] = overlay(self.state.tasks[event.task_id], event)
 
     def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
         """Stage the events of one decision, each caused by the one before; the last position."""

@@ -14,6 +14,12 @@ from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 SECTIONS: dict[str, dict[str, str]] = {
     "Run and serve": {"run": "run:command", "serve": "serve:command", "demo": "demo:command"},
     "Send": {"submit": "submit:command", "start": "act:start", "cancel": "act:cancel", "retry": "act:retry"},
+    "Tell": {
+        "notices": "notices:notices",
+        "redeliver": "notices:redeliver",
+        "endpoints": "notices:endpoints",
+        "enable": "notices:enable",
+    },
     "Look": {
         "list": "list_tasks:command",
         "show": "show:command",

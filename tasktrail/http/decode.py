@@ -68,6 +68,15 @@ def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
     fields = _decode(body, _object) if body.strip() else {}
     if fields.setdefault("task_id", task_id) != task_id:
         raise InvalidValue(f"task_id: the path names task {task_id}", field="task_id")
+    return _convert(kind, fields)
+
+
+def decode_fields(kind: type[C], body: bytes) -> C:
+    """A command whose kind the path names."""
+    return _convert(kind, _decode(body, _object) if body.strip() else {})
+
+
+def _convert(kind: type[C], fields: dict[str, Any]) -> C:
     fields.setdefault("command", kind.__struct_config__.tag)
     try:
         return msgspec.convert(fields, kind)

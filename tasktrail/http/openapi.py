@@ -7,7 +7,16 @@ from litestar import Request
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from ..events import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask
+from ..events import (
+    Accepted,
+    CancelTask,
+    CreateTask,
+    EnableEndpoint,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+)
 from .problems import MEDIA_TYPE
 
 
@@ -24,7 +33,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-_COMMANDS = (CreateTask, StartTask, CancelTask, RetryTask, SaveCheckpoint)
+_COMMANDS = (CreateTask, StartTask, CancelTask, RetryTask, SaveCheckpoint, RedeliverNotice, EnableEndpoint)
 _REF = "#/components/schemas/{name}"
 _SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, Accepted, Problem), ref_template=_REF)
 
@@ -40,7 +49,10 @@ _BODIES: dict[str, Any] = {
     "/v1/tasks/{task_id}/start": {"type": "object"},
     "/v1/tasks/{task_id}/cancel": {"type": "object"},
     "/v1/tasks/{task_id}/retry": {"type": "object"},
+    "/v1/tasks/{task_id}/redeliver": {"type": "object", "required": ["notice_id"]},
+    "/v1/endpoints/enable": {"type": "object", "required": ["target"]},
 }
+_NEED_A_BODY = ("/v1/commands", "/v1/tasks", "/v1/tasks/{task_id}/redeliver", "/v1/endpoints/enable")
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
 
@@ -56,7 +68,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
             }
             if method == "post":
                 operation["requestBody"] = {
-                    "required": path in ("/v1/commands", "/v1/tasks"),
+                    "required": path in _NEED_A_BODY,
                     "content": {"application/json": {"schema": _BODIES[path]}},
                 }
     document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {

@@ -53,8 +53,12 @@ def test_an_old_log_still_keeps_the_rules(release: str) -> None:
     assert [fault for record in records(release) for fault in book.judge(record)] == []
 
 
+SINCE = {"redelivery_requested", "endpoint_enabled"}
+"""Events that came after the last of these releases."""
+
+
 def test_every_event_of_the_release_is_in_its_log(release: str) -> None:
-    assert {row[3] for row in rows(release)} == set(EVENT_TAGS.values())
+    assert {row[3] for row in rows(release)} == set(EVENT_TAGS.values()) - SINCE
 
 
 def test_what_is_read_is_written_again_byte_for_byte(release: str) -> None:

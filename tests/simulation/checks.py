@@ -12,7 +12,7 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.handlers.process.frames import Run, Stop
 
-DURABLE = ("tasks", "last_task_id", "position", "system_version", "last_at")
+DURABLE = ("tasks", "last_task_id", "position", "system_version", "last_at", "disabled")
 """What of the Scheduler's memory is a fold of the log and of nothing else."""
 
 
@@ -35,9 +35,8 @@ def check_reservations(state: SchedulerState, before: dict[int, int]) -> None:
     memory = temp = 0
     started = False
     for task_id, entry in state.running.items():
-        spec = entry.reserved_for.spec
-        memory += spec.estimated_memory
-        temp += spec.estimated_temp
+        memory += entry.reserved_for.memory_needed
+        temp += entry.reserved_for.temp_needed
         started = started or before.get(task_id) != entry.attempt
     if state.reserved.memory != memory or state.reserved.temp != temp:
         broken(f"I7: reservations leak: {state.reserved}, and {memory} and {temp} are in use")

@@ -18,6 +18,7 @@ from tasktrail.events import (
     CancelTask,
     Checkpoint,
     CreateTask,
+    EnableEndpoint,
     RetryTask,
     SaveCheckpoint,
     StartTask,
@@ -89,8 +90,9 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         scheduled_for=later if rng.random() < 0.15 else None,
         held=rng.random() < 0.1,
         timeout=rng.choice((None, None, 30.0, 300.0)),
-        notify_webhook="https://example.com/hook" if told else "",
-        callback_url="https://example.org/done" if told and rng.random() < 0.5 else "",
+        notify_webhook=f"https://example.com/{rng.randint(1, 20)}" if told else "",
+        callback_url=f"https://example.org/{rng.randint(1, 20)}" if told and rng.random() < 0.5 else "",
+        notify_on=rng.choice(((), (), ("created", "retried", "completed"))),
         notify_email="a@example.com" if told and rng.random() < 0.5 else "",
         command_id=command_id,
     )
@@ -118,6 +120,12 @@ def retry(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
 def save_checkpoint(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     checkpoint = Checkpoint(processed_bytes=eyes.rng.randrange(1000))
     return SaveCheckpoint(task_id=eyes.task("running"), command_id=command_id, checkpoint=checkpoint), Intake()
+
+
+@wish(0.2)
+def enable_endpoint(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+    target = f"https://example.com/{eyes.rng.randint(1, 20)}"
+    return EnableEndpoint(target=target, command_id=command_id), Intake()
 
 
 class Asked:

@@ -9,10 +9,12 @@ from broken import broken, must
 from ledger import Key, Ledger
 
 from tasktrail.events import Checkpoint
+from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     CapacityChanged,
     Grant,
@@ -139,6 +141,9 @@ class SimulatedExecutor:
             checkpoint = Checkpoint(processed_frames=self._rng.randrange(1000))
             progress = self._rng.choice((None, attempt.progress))
             self._tell(AttemptCheckpointed(*attempt.key, checkpoint, progress))
+        elif dice < 0.45:
+            found = Estimated(memory=self._rng.randint(1, 12), temp=self._rng.randint(0, 3), seconds=5.0)
+            self._tell(AttemptProbed(*attempt.key, found))
         else:
             attempt.progress = min(100.0, attempt.progress + self._rng.random() * 20)
             self._tell(AttemptProgressed(*attempt.key, attempt.progress, "working"))
@@ -200,7 +205,7 @@ class SimulatedExecutor:
         if self.channel and not isinstance(self.channel[0], AttemptEnded | CapacityChanged | WorkerExited):
             report = self.channel.popleft()
             attempt = self.live.get((report.task_id, report.attempt))
-            if attempt is not None and not isinstance(report, AttemptProgressed):
+            if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):
                 attempt.doomed = True
 
     def change_capacity(self, slots: int) -> None:

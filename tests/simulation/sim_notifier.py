@@ -11,12 +11,13 @@ from broken import broken, must
 from tasktrail.actors.core.messages import Delivered
 from tasktrail.actors.delivery.dispatcher import Dispatcher
 from tasktrail.actors.delivery.result import Result
-from tasktrail.events import Cancelled, Completed, Failed, Recorded, Started, TaskState
+from tasktrail.events import Failed, Recorded, TaskState
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.state import fold
-from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
+from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.task_events import is_terminal
 from tasktrail.projections.outbox import Notice, Outbox
+from tasktrail.projections.stream import recall_from
 
 Place: TypeAlias = tuple[int, str]
 """Position of the event and channel: what a notice is about, whatever its id."""
@@ -33,8 +34,10 @@ class Receivers:
     """Everybody who is sent notices. They outlive the service and remember what they got."""
 
     def __init__(self) -> None:
-        self.due: set[Place] = set()
-        """Notices that are to come, and of which the log does not say that they are done with."""
+        self.due: dict[Place, str] = {}
+        """Notices that are to come, and of which the log does not say that they are done with; and their targets."""
+        self.disabled: set[str] = set()
+        """Targets that have said that they are gone: they get nothing until somebody enables them."""
         self._ids: dict[Place, str] = {}
         self._places: dict[str, Place] = {}
 
@@ -43,10 +46,20 @@ class Receivers:
         for record in records:
             event = record.event
             if isinstance(event, DeliveryAttempted):
-                if event.ok or event.final:
-                    self.due.discard(self._places[event.notice_id])
+                self._delivered(event)
+            elif isinstance(event, EndpointEnabled):
+                self.disabled.discard(event.target)
             elif record.task_id:
-                self.due.update((record.position, channel) for channel in _channels(record, tasks[record.task_id]))
+                for channel, target in _told(record, tasks[record.task_id]):
+                    if target not in self.disabled:
+                        self.due[record.position, channel] = target
+
+    def _delivered(self, event: DeliveryAttempted) -> None:
+        if event.ok or event.final:
+            self.due.pop(self._places[event.notice_id], None)
+        if event.disabled:
+            self.disabled.add(event.target)
+            self.due = {place: target for place, target in self.due.items() if target != event.target}
 
     def get(self, notice: Notice) -> None:
         """A notice arrives, perhaps not for the first time."""
@@ -57,16 +70,17 @@ class Receivers:
         must(place in self.due, f"I9: {notice.notice_id} is sent, and the log says it is done with")
 
 
-def _channels(record: Recorded, task: TaskState) -> Iterator[str]:
-    """Who has to hear of an event, as the documents say it."""
+def _told(record: Recorded, task: TaskState) -> Iterator[tuple[str, str]]:
+    """Who has to hear of an event, and where, as the documents say it."""
     event, spec = record.event, task.spec
-    told = isinstance(event, Started | Completed | Cancelled) or (isinstance(event, Failed) and event.final)
+    chosen = spec.notify_on or ("started", "completed", "failed", "cancelled")
+    told = EVENT_TAGS[type(event)] in chosen and not (isinstance(event, Failed) and not event.final)
     if spec.notify_webhook and told:
-        yield "webhook"
+        yield "webhook", spec.notify_webhook
     if spec.callback_url and is_terminal(event):
-        yield "callback"
-    if spec.notify_email and is_terminal(event):
-        yield "email"
+        yield "callback", spec.callback_url
+    if spec.notify_email and is_terminal(event) and told:
+        yield "email", spec.notify_email
 
 
 class SimulatedNotifier:
@@ -80,7 +94,7 @@ class SimulatedNotifier:
         self._receivers = receivers
         self._report = report
         self._sending: deque[Notice] = deque()
-        self._dispatcher = Dispatcher(Outbox(self._recall))
+        self._dispatcher = Dispatcher(Outbox(recall_from(log)))
         self._dispatcher.apply(log.read())
 
     def follow(self, records: list[Recorded]) -> None:
@@ -95,6 +109,8 @@ class SimulatedNotifier:
         for notice in self._dispatcher.take(now):
             self._receivers.get(notice)
             self._sending.append(notice)
+        for attempt in self._dispatcher.lost():
+            self._report(Delivered(attempt))
 
     def hear(self, now: datetime, *, kind: bool = False) -> None:
         """A receiver answers, well or not."""
@@ -116,7 +132,3 @@ class SimulatedNotifier:
     def wake_at(self, now: datetime) -> datetime | None:
         """When there is something to send or to tell again."""
         return self._dispatcher.wake_at(now)
-
-    def _recall(self, task_id: int, position: int) -> TaskState | None:
-        records = self._log.read_task(task_id)
-        return fold(task_id, ((record.event, record.recorded_at) for record in records if record.position < position))  # type: ignore[misc]  # a task's records

@@ -224,7 +224,7 @@ class World:
         if task.finished:
             return task.status == "completed"
         possible = not task.held and task.spec.type in self.house.state.grace
-        fits = task.spec.estimated_memory <= MAX_MEMORY
+        fits = task.memory_needed <= MAX_MEMORY
         return possible and fits and all(self.is_free(self.ledger.tasks[other]) for other in task.spec.depends_on)
 
     def begin_step(self, number: int) -> None:

@@ -15,7 +15,7 @@ from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.outbox import Notice
+from tasktrail.projections.notices import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
 """Key and certificate of `receiver.test`, made for these tests and used nowhere else."""
@@ -92,6 +92,20 @@ def receiver() -> Iterator[Receiver]:
     server = Receiver()
     yield server
     server.close()
+
+
+@pytest.fixture
+def receivers() -> Iterator[Callable[[], Receiver]]:
+    """Starts as many as are wanted."""
+    started: list[Receiver] = []
+
+    def start() -> Receiver:
+        started.append(Receiver())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from tasktrail.events import (
     CancelTask,
     Checkpoint,
     CreateTask,
+    EnableEndpoint,
     Recorded,
+    RedeliverNotice,
     RetryTask,
     StartTask,
     Task,
@@ -25,8 +27,18 @@ from tasktrail.events import (
 )
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.projections import Stats, TaskFilters, TaskQueries, TaskViews
+from tasktrail.events.system_events import EndpointEnabled
+from tasktrail.projections import (
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    UnknownNotice,
+)
 from tasktrail.projections.as_of import task_as_of
+from tasktrail.projections.notices import log_id, redelivery
 from tasktrail.surface import Point, TypeInfo
 from tasktrail.testing_history import Journal
 
@@ -49,9 +61,41 @@ class MemoryTasks:
 
     def send(self, command: TaskCommand) -> Accepted:
         self.sent.append(command)
+        if isinstance(command, RedeliverNotice | EnableEndpoint):
+            return self._note(command)
         records = self.journal.send(command)
         task_id = records[-1].task_id if isinstance(command, CreateTask) else command.task_id
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
+
+    def _note(self, command: RedeliverNotice | EnableEndpoint) -> Accepted:
+        if isinstance(command, EnableEndpoint):
+            self.journal.record(0, EndpointEnabled(target=command.target))
+            return Accepted(0, self.memory_log.head().position, command.command_id)
+        records = self.memory_log.read_task(command.task_id)
+        wanted = redelivery(log_id(next(self.memory_log.read())), records, command.notice_id)
+        if wanted is None:
+            raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
+        self.journal.record(0, wanted)
+        return Accepted(command.task_id, self.memory_log.head().position, command.command_id)
+
+    def redeliver(
+        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        return self.send(RedeliverNotice(task_id=task_id, notice_id=notice_id, reason=reason, **who))
+
+    def enable_endpoint(
+        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        return self.send(EnableEndpoint(target=target, reason=reason, actor=actor or "", command_id=command_id or ""))
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        self._catch_up()
+        return self._queries.notices(task_id)
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        self._catch_up()
+        return self._queries.endpoints()
 
     def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
         self.batches.append(len(commands))
