@@ -108,7 +108,8 @@ class House:
             alarm=HandAlarm,
         )
         self._scheduler.house = self
-        self._scheduler.actor_inbox = self.inbox
+        inbox: Any = self.inbox  # all that the Scheduler does with it is ask whether it is empty
+        self._scheduler.actor_inbox = inbox
 
     def open(self) -> None:
         """Fold the log, recover, record it."""

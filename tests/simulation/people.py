@@ -4,7 +4,7 @@ A new kind of command is one function under `@wish`.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TypeAlias
 
@@ -52,7 +52,7 @@ class Eyes:
     def __init__(self, rng: Random, tasks: Mapping[int, TaskState]) -> None:
         self.rng = rng
         self.tasks = tasks
-        self.now = datetime.min
+        self.now = datetime.min.replace(tzinfo=UTC)
 
     @property
     def last(self) -> int:

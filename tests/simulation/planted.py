@@ -74,9 +74,7 @@ def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: the output may be published|I7: task .* while it publishes")
 def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     """The grant is given whatever became of the task meanwhile."""
-    patch.setattr(
-        reports, "_publish_wanted", lambda turn, report: turn.order(Grant(report.task_id, report.attempt))
-    )
+    patch.setattr(reports, "_publish_wanted", lambda turn, report: turn.order(Grant(report.task_id, report.attempt)))
 
 
 @planted("I14: .*never get an answer")
@@ -115,9 +113,7 @@ def retry_without_delay(patch: pytest.MonkeyPatch) -> None:
 def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
     """`max_retries` is looked at and never reached."""
     after = rules._after_failure
-    patch.setattr(
-        rules, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest)
-    )
+    patch.setattr(rules, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
 
 
 # --- recovery ---------------------------------------------------------------------------------------------------

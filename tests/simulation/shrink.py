@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 
-from broken import BrokenInvariantError
 from simulation import play
 from story import Story
 
 
-def kind(error: Exception) -> str:
-    """What counts as the same failure: the promise by its number, or the first words."""
-    head = str(error).split(":")[0] if isinstance(error, BrokenInvariantError) else ""
-    return f"{type(error).__name__} {head if len(head) < 5 else ' '.join(str(error).split()[:1])}"
+def kind(error: Exception) -> tuple[str, ...]:
+    """What counts as the same failure: the promise by its number, and the first plain words said about it."""
+    number, _, rest = str(error).partition(": ")
+    words = [word.strip(",.:") for word in (rest or number).split()]
+    return (type(error).__name__, number if rest else "", *[word for word in words if word.isalpha()][:2])
 
 
 def failure(seed: int, only: Sequence[int], story: Story | None = None) -> Exception | None:

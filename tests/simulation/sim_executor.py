@@ -202,11 +202,13 @@ class SimulatedExecutor:
 
     def lose_a_report(self) -> None:
         """A report gets lost on its way. An attempt that waits for its answer hangs, until something kills it."""
-        if self.channel and not isinstance(self.channel[0], AttemptEnded | CapacityChanged | WorkerExited):
-            report = self.channel.popleft()
-            attempt = self.live.get((report.task_id, report.attempt))
-            if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):
-                attempt.doomed = True
+        report = self.channel[0] if self.channel else None
+        if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerExited):
+            return
+        self.channel.popleft()
+        attempt = self.live.get((report.task_id, report.attempt))
+        if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):
+            attempt.doomed = True
 
     def change_capacity(self, slots: int) -> None:
         """Workers come or go."""

@@ -21,7 +21,7 @@ ATTEMPT_SECONDS = 10.0
 PATIENCE = 100
 """Rounds in which no attempt ends before they are taken to hang. The longest time-out in a world is shorter."""
 HORIZON = timedelta(days=3)
-"""Everything that can end has ended after so much virtual time without faults: a notice may be tried again for a day."""
+"""Virtual time without faults after which all has ended that can: a notice may be tried again for a day."""
 
 
 def mixture(seed: int) -> list[float]:
@@ -61,11 +61,11 @@ def settle(world: World) -> None:
         close(world)
         world.log = world.log.taken_over()
         world.open()
-    for message in (LimitsChanged(Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)),):
-        tell(world, message)
+    tell(world, LimitsChanged(Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)))
     tell(world, Sampled(Sample()))
     world.executor.change_capacity(3)
     world.commit()
+    world.notifier.catch_up()
     for submit in world.people.ask_again(world.failing):
         tell(world, submit)
     _play_out(world)
@@ -154,7 +154,9 @@ def _check_settled(world: World) -> None:
     world.check_everything()
 
 
-def play(seed: int, steps: int = WORLD_STEPS, *, only: Iterable[int] | None = None, story: Story | None = None) -> World:
+def play(
+    seed: int, steps: int = WORLD_STEPS, *, only: Iterable[int] | None = None, story: Story | None = None
+) -> World:
     """Play one world to its end. `only` these steps of it, if given. Raises when an invariant breaks."""
     with capture_logs():
         world = World(seed, story)

@@ -86,8 +86,12 @@ def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch)
     """Within the steps in which the core as it is holds: see the first test."""
     plant(monkeypatch)
     with pytest.raises(BrokenInvariantError, match=PLANTED[plant]):
-        for seed in range(1, 21):
-            play(seed, steps=1000)
+        _play_all(range(1, 21), steps=1000)
+
+
+def _play_all(seeds: range, steps: int) -> None:
+    for seed in seeds:
+        play(seed, steps)
 
 
 def test_a_failure_is_made_short_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

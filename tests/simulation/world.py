@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from agreement import check_blocked, check_executor, check_folded, check_memory, check_places, check_reservations
 from broken import broken, must
-from checks import check_blocked, check_executor, check_folded, check_memory, check_places, check_reservations
 from disk import Disk, SimulatedLog
 from house import House
 from ledger import Ledger

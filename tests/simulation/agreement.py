@@ -49,10 +49,7 @@ def check_reservations(state: SchedulerState, before: dict[int, int]) -> None:
 
 def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetime) -> None:
     """Each waiting task is in exactly the one place where its state says it waits."""
-    wakes: dict[int, datetime] = {}
-    for timer in state.timers:
-        if not timer.attempt:
-            wakes[timer.task_id] = min(timer.at, wakes.get(timer.task_id, timer.at))
+    asleep: list[TaskState] = []
     for task in tasks:
         queued, blocked = task.id in state.queue, state.blocked.get(task.id)
         if not task.waiting:
@@ -62,9 +59,21 @@ def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetim
             if queued:
                 broken(f"task {task.id} is queued although something stands against it")
         elif not queued and task.id not in state.too_big:
-            due = max(task.not_before or now, now)
-            if wakes.get(task.id, due) > due or task.id not in wakes:
-                broken(f"I5: task {task.id} waits for {due} and nothing will wake it then")
+            asleep.append(task)
+    if asleep:
+        _check_wakes(state, asleep, now)
+
+
+def _check_wakes(state: SchedulerState, asleep: list[TaskState], now: datetime) -> None:
+    """What waits for nothing but a time is woken then."""
+    wakes: dict[int, datetime] = {}
+    for timer in state.timers:
+        if not timer.attempt:
+            wakes[timer.task_id] = min(timer.at, wakes.get(timer.task_id, timer.at))
+    for task in asleep:
+        due = max(task.not_before or now, now)
+        if task.id not in wakes or wakes[task.id] > due:
+            broken(f"I5: task {task.id} waits for {due} and nothing will wake it then")
 
 
 def check_blocked(state: SchedulerState, ledger: Ledger, task_ids: Iterable[int]) -> None:
