@@ -10,7 +10,7 @@ import msgspec
 from ..events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ..events.recorded import EVENT_TAGS, timestamp
 from ..events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
-from .notices import Channel, channels, notice_id, target_of
+from .notices import Channel, channels, notice_id, target_of, tells_somebody
 
 NoticeState: TypeAlias = Literal["pending", "delivered", "given_up", "disabled"]
 
@@ -73,7 +73,7 @@ def write_notices(conn: sqlite3.Connection, records: Sequence[Recorded], states:
         event = record.event
         if type(event) in _TOLD:
             spec = states[record.task_id].spec
-            for channel in channels(spec, event):
+            for channel in channels(spec, event) if tells_somebody(spec) else ():
                 log = log or conn.execute("SELECT log FROM progress").fetchone()[0]
                 target = target_of(spec, channel)
                 name = notice_id(log, record, channel)

@@ -1,6 +1,5 @@
 """One file out of many pages: a contact sheet, a tiff or a zip archive. The same pages give the same bytes."""
 
-import math
 import shutil
 import zipfile
 from collections.abc import Generator, Sequence
@@ -12,7 +11,7 @@ from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from ..contract import Unusable
 from .options import DocumentPreviewOptions
-from .sizes import MAX_PIXELS, MAX_SIDE
+from .sizes import MAX_PIXELS, MAX_SIDE, grid
 
 _ALWAYS = (1980, 1, 1, 0, 0, 0)
 """The date of every part of a zip archive: the oldest there can be."""
@@ -74,8 +73,7 @@ class Sheet(NamedTuple):
 def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions) -> Sheet:
     """Lay out pages of these sizes in pixels. Raises Unusable when the sheet would be too large."""
     cell = max(width for width, _ in sizes), max(height for _, height in sizes)
-    across = min(options.columns or math.ceil(math.sqrt(len(sizes) * cell[1] / cell[0])), len(sizes))
-    sheet = Sheet(across, math.ceil(len(sizes) / across), cell, options.gap)
+    sheet = Sheet(*grid(len(sizes), cell, options.columns), cell, options.gap)
     width, height = sheet.size
     if width * height > MAX_PIXELS or max(width, height) > min(MAX_SIDE, _MAX_SHEET_SIDE):
         raise Unusable(

@@ -47,7 +47,8 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
         Literal["libreoffice", "thumbnail", "auto"],
         msgspec.Meta(
             description="How office documents are drawn. libreoffice: every page, by LibreOffice. thumbnail: the small "
-            "picture of the first page that most of them carry. auto: LibreOffice where it is installed."
+            "picture of the first page that most of them carry. auto: LibreOffice where it is installed. "
+            f"On this machine: {find_libreoffice() or 'not installed'}."
         ),
     ] = "libreoffice"
 

@@ -40,9 +40,7 @@ def choose_pages(text: str, count: int, limit: int) -> list[int]:
     for number in _numbers(text, count):
         chosen[number] = None
         if len(chosen) > limit:
-            raise Unusable(
-                f"more than {limit} pages are asked for (the document has {count}): choose fewer with `pages`"
-            )
+            raise Unusable(f"more than {limit} of {count} pages are asked for: choose fewer, or raise max_pages")
     return list(chosen)
 
 

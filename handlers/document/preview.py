@@ -30,3 +30,6 @@ def document_preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
     from .course import preview  # noqa: PLC0415 - as above
 
     return preview(context)
+
+
+__all__ = ["DocumentPreviewOptions", "document_preview", "probe"]

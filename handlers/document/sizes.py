@@ -55,3 +55,9 @@ def pixels(width: float, height: float, factor: float) -> tuple[int, int]:
 def default_box(layout: str, pages: int) -> int:
     """The box for pages of this output, where none is asked for."""
     return TILE_BOX if layout == "picture" and pages > 1 else PAGE_BOX
+
+
+def grid(pages: int, cell: tuple[float, float], columns: int | None) -> tuple[int, int]:
+    """Columns and rows of a contact sheet: about square, unless it is said."""
+    across = min(columns or math.ceil(math.sqrt(pages * cell[1] / max(cell[0], 1e-3))), pages)
+    return across, math.ceil(pages / across)

@@ -110,6 +110,10 @@ def wrap(text: str, width: float, ruler: Ruler) -> Iterator[str]:
     for place, character in enumerate(text):
         step = ruler.width(character)
         if used + step > width and place > start:
+            if character == " ":
+                yield text[start:place]
+                start, space, used, since_space = place + 1, -1, 0.0, 0.0
+                continue
             if space > start:
                 yield text[start:space].rstrip()
                 start, used = space + 1, since_space

@@ -238,7 +238,7 @@ def test_ten_thousand_notices_for_a_dead_endpoint_take_a_few_megabytes(journal: 
     """Whatever their tasks hold: here 4 KB of options each."""
     facts = []
     for task in range(1, 10_001):
-        created = Created(type="noop", options={"x": f"{task:4096}"}, **DONE)
+        created = Created(type="noop", options={"x": f"{task:4096}"}, callback_url="https://dead.test/")
         facts += [Fact(task, 1, created, BEGIN, life=1), Fact(task, 2, Cancelled(), BEGIN, life=1)]
     records = journal.log.append(facts, expected=0)
     outbox = Outbox(recall_from(journal.log))

@@ -1,4 +1,4 @@
-"""Who is told of a task, from the command to the receiver and back to what became of it; everything real, on loopback."""
+"""Who is told of a task, from the command to the receiver and back to what became of it; all real, on loopback."""
 
 import asyncio
 import base64
@@ -96,7 +96,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.mail: list[tuple[list[str], bytes]] = []
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         self.mail.append((envelope.rcpt_tos, envelope.content))
         return "250 kept"
 

@@ -308,8 +308,8 @@ def stuck_receivers(receivers: Callable[[], Any], number: int) -> tuple[list[Any
 
         return answer
 
-    for number, one in enumerate(stuck):
-        one.answer = hold((hang, drip)[number % 2], one.released)
+    for place, one in enumerate(stuck):
+        one.answer = hold((hang, drip)[place % 2], one.released)
     return stuck, called
 
 
