@@ -51,7 +51,7 @@ def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
-@planted("I7: task .* two live attempts|I7")
+@planted("I7: task .* two live attempts|I7: attempts without")
 def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
     """A retry by hand starts although the cancelled attempt is not gone."""
     place = Turn.place
@@ -216,7 +216,7 @@ def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dispatch, "_has_been_overtaken_enough", lambda *_: True)
 
 
-@planted("starts before")
+@planted("starts before|I5: task .* should wait for")
 def dependency_unblocked_early(patch: pytest.MonkeyPatch) -> None:
     """One of several dependencies is enough."""
     unblock = SchedulerState.unblock
@@ -300,7 +300,7 @@ def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Scheduler, "_answer_all", sure)
 
 
-@planted("I7: slots leak|I7: attempts without")
+@planted("I5: stuck|I7: slots leak|I7: attempts without")
 def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
     """What the executor reported is not looked at again after a failed commit."""
     start_over = Scheduler._start_over
@@ -336,7 +336,7 @@ def log_follows_the_clock_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Turn, "__init__", naive)
 
 
-@planted("I5|never answered|outlives")
+@planted("I5|I14: .*never|never answered|outlives")
 def commit_retried_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     """After a clock that was set back, nothing is recorded until it has caught up."""
 

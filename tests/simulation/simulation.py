@@ -111,7 +111,7 @@ def _exchange(world: World) -> None:
 
 
 class StartClock:
-    """How long tasks wait that nothing stands against. The bound stands in docs/explanation/scheduling.md."""
+    """How long tasks wait that nothing stands against. The bound stands in docs/how-to/run-the-simulator.md."""
 
     def __init__(self, world: World) -> None:
         self._world = world

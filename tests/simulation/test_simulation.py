@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).parent / "simulate.py"
 
 SEEDS_THAT_FAILED = {
     (6, 1000): "a commit that had failed was not tried again while the wall clock was behind",
+    (214, 1500): "a cancel sent twice while publishing was accepted for one sender and refused for the other",
     (3, 1000): "a cancelled task stayed in memory",
     (7, 1000): "cancels that waited for publishing were never answered",
     (121, 1000): "a task beyond the limits stopped the queue",
@@ -26,7 +27,7 @@ SEEDS_THAT_FAILED = {
 """(seed, steps) → the fault of the core that it found once. The last three are of an older simulator's worlds."""
 
 
-@pytest.mark.parametrize("seed", range(1, 21))
+@pytest.mark.parametrize("seed", range(1, 41))
 def test_every_promise_holds_and_everything_settles(seed: int) -> None:
     play(seed, steps=1000)
 
@@ -45,7 +46,7 @@ def test_long_worlds_hold(seed: int) -> None:
 # --- the bound on overtaking (docs/explanation/scheduling.md) -----------------------------------------------------
 
 
-@pytest.mark.parametrize(("bound", "depth"), [(1, 64), (3, 64), (3, 2), (5, 16)])
+@pytest.mark.parametrize(("bound", "depth"), [(1, 64), (2, 2), (3, 16)])
 def test_nobody_is_overtaken_more_often_than_the_bound_says(
     bound: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,9 +54,9 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
     monkeypatch.setattr(dispatch, "BACKFILL_BOUND", bound)
     monkeypatch.setattr(dispatch, "BACKFILL_DEPTH", depth)
     most = 0
-    for seed in range(200, 240):
-        most = max(most, play(seed, steps=1500).most_overtaken)
-        if seed >= 204 and most == bound:
+    for seed in range(200, 260):
+        most = max(most, play(seed, steps=1000).most_overtaken)
+        if seed >= 203 and most == bound:
             break
     assert most == bound
 
@@ -86,7 +87,7 @@ def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch)
     """Within the steps in which the core as it is holds: see the first test."""
     plant(monkeypatch)
     with pytest.raises(BrokenInvariantError, match=PLANTED[plant]):
-        _play_all(range(1, 21), steps=1000)
+        _play_all(range(1, 41), steps=1000)
 
 
 def _play_all(seeds: range, steps: int) -> None:
