@@ -93,11 +93,11 @@ class Ledger:
         if record.task_id:
             self._add_to_task(record)
         else:
-            self._add_to_service(record.event)
+            self._add_to_service(record.event, record.recorded_at)
 
-    def _add_to_service(self, event: Event) -> None:
+    def _add_to_service(self, event: Event, at: datetime) -> None:
         if isinstance(event, Adjusted):
-            self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+            self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, at)
         elif isinstance(event, ServiceStarted):
             must(event.epoch > self.epoch, f"I13: epoch {event.epoch} after {self.epoch}")
             self.epoch = event.epoch
