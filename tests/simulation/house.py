@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
+from broken import BrokenInvariantError
 from disk import SimulatedLog
 
 from tasktrail.actors.alarm import Alarm
@@ -76,12 +77,18 @@ class HandScheduler(Scheduler):
         self.house.quiet = True
 
     def _drop(self, message: Message, error: BaseException) -> None:  # noqa: ARG002 - the same shape
-        raise error
+        _let_out(error)
 
     def _append_failed(self, error: BaseException) -> None:
         if not isinstance(error, TasktrailError):
             raise error
         super()._append_failed(error)
+
+
+def _let_out(error: BaseException) -> NoReturn:
+    if isinstance(error, BrokenInvariantError):
+        raise error
+    raise BrokenInvariantError(f"a step broke: {type(error).__name__} {error}") from error
 
 
 class House:
@@ -163,5 +170,5 @@ class House:
 
     def _give_up(self, error: BaseException) -> None:
         if not isinstance(error, TasktrailError):
-            raise error
+            _let_out(error)
         self.fatal = error

@@ -187,8 +187,11 @@ class Ledger:
         must(task.progress == begins, f"task {task.id} begins at {task.progress} %, not at {begins} %")
 
     def unmet(self, task: TaskState) -> set[int]:
-        """The dependencies that a task waits for."""
-        return {other for other in task.spec.depends_on if self.tasks[other].status != "completed"}
+        """The dependencies that a task waits for. Once a life has had a start, it waits for none."""
+        if task.life_started_at is not None:
+            return set()
+        others = (other for other in task.spec.depends_on if other not in task.ignored)
+        return {other for other in others if self.tasks[other].status != "completed"}
 
     def check_answer(self, answer: Accepted) -> None:
         """What is acknowledged is durable."""

@@ -6,7 +6,7 @@ A new kind of command is one function under `@wish`.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from broken import broken, must
 from ledger import Ledger
@@ -17,8 +17,10 @@ from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    CreateGraph,
     CreateTask,
     EnableEndpoint,
+    GraphTask,
     RetryTask,
     SaveCheckpoint,
     StartTask,
@@ -28,6 +30,9 @@ from tasktrail.events import (
 )
 from tasktrail.events.errors import CommandIdReused, Fenced, OutcomeUnknown
 from tasktrail.intake import digest
+
+if TYPE_CHECKING:
+    from tasktrail.events.task_events import DependencyPolicy
 
 Answer: TypeAlias = Accepted | TasktrailError
 Wish: TypeAlias = "Callable[[Eyes, str], tuple[TaskCommand, Intake]]"
@@ -86,7 +91,14 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         retry_delay=rng.choice((0.0, 1.0, 60.0, 3600.0)),
         resumable=rng.choice((None, False)),
         depends_on=tuple(depends_on),
-        on_dependency_failure="wait",
+        on_dependency_failure=rng.choice(("wait", "wait", "ignore", "fail", "cancel")),
+        retry_backoff=rng.choice((1.0, 2.0)),
+        retry_jitter=rng.choice((0.0, 0.5)),
+        queue_timeout=rng.choice((None, None, 600.0)),
+        total_timeout=rng.choice((None, None, None, 7200.0)),
+        heartbeat_timeout=rng.choice((None, None, 60.0)),
+        no_progress_timeout=rng.choice((None, None, 120.0)),
+        deadline=rng.choice((None, None, None, later + timedelta(seconds=600))),
         parent_task_id=last or None if rng.random() < 0.1 else None,
         scheduled_for=later if rng.random() < 0.15 else None,
         held=rng.random() < 0.1,
@@ -101,6 +113,18 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     return command, Intake(can_resume=rng.random() < 0.8, estimated_memory=memory, estimated_temp=temp)
 
 
+@wish(0.3)
+def create_graph(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+    rng = eyes.rng
+    first = GraphTask(name="a", type="plain", options={"fate": rng.choice(("", "flaky"))})
+    policy: DependencyPolicy = rng.choice(("wait", "ignore", "fail", "cancel"))
+    second = GraphTask(
+        name="b", type="other", options={"fate": ""}, depends_on=("a",), parent="a", on_dependency_failure=policy
+    )
+    found = Intake(can_resume=rng.random() < 0.5, estimated_memory=rng.choice((0, 2)))
+    return CreateGraph(tasks=(first, second), command_id=command_id), Intake(by_name={"a": found, "b": found})
+
+
 @wish(1)
 def start(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     return StartTask(task_id=eyes.task("pending"), command_id=command_id), Intake()
@@ -108,7 +132,8 @@ def start(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
 
 @wish(1.5)
 def cancel(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
-    return CancelTask(task_id=eyes.task("running"), command_id=command_id), Intake()
+    children = eyes.rng.random() < 0.2
+    return CancelTask(task_id=eyes.task("running"), command_id=command_id, children=children), Intake()
 
 
 @wish(1.5)

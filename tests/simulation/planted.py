@@ -1,6 +1,7 @@
 """Faults to plant in the real core, each as small as a slip of the pen, and what the simulator must say of them."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tasktrail.actors.core import commands, dispatch, lifecycle, reports
 from tasktrail.actors.core.state import Running, SchedulerState
 from tasktrail.actors.core.turn import Turn
 from tasktrail.actors.scheduler import Scheduler
-from tasktrail.events import Cancelled, Failed, Retried, TaskState
+from tasktrail.events import Cancelled, Failed, Retried, TaskState, attempts
 from tasktrail.events import decide as rules
 from tasktrail.events.errors import NotReady
 from tasktrail.events.memory_log import MemoryEventLog
@@ -47,7 +48,7 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
 @planted("I2|I7")
 def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
-    patch.setattr("tasktrail.events.decide._refuse_stale", lambda _state, _report: None)
+    patch.setattr("tasktrail.events.attempts._refuse_stale", lambda _state, _report: None)
     patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
@@ -99,21 +100,21 @@ def crashes_uncounted(patch: pytest.MonkeyPatch) -> None:
 @planted("I6: task .* without its delay")
 def retry_without_delay(patch: pytest.MonkeyPatch) -> None:
     """A failed task is tried again at once."""
-    after = rules._after_failure
+    after = attempts._after_failure
 
     def hasty(*arguments: Any) -> tuple[Any, ...]:
         return tuple(
             replace(event, due_at=None) if isinstance(event, Retried) else event for event in after(*arguments)
         )
 
-    patch.setattr(rules, "_after_failure", hasty)
+    patch.setattr(attempts, "_after_failure", hasty)
 
 
 @planted("I6: task .* beyond its retries")
 def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
     """`max_retries` is looked at and never reached."""
-    after = rules._after_failure
-    patch.setattr(rules, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
+    after = attempts._after_failure
+    patch.setattr(attempts, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
 
 
 # --- recovery ---------------------------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ def dependents_only_in_memory(patch: pytest.MonkeyPatch) -> None:
     _after_resume(patch, lambda state: state.dependents.clear())
 
 
-@planted("I2: |I6|I7|goes on|outlives")
+@planted("I2: |I6|I7|goes on|outlives|a step broke")
 def open_attempts_left_open(patch: pytest.MonkeyPatch) -> None:
     """A start does not close what the crash left open."""
     patch.setattr(lifecycle, "_interrupt", lambda *_: None)
@@ -221,10 +222,10 @@ def dependency_unblocked_early(patch: pytest.MonkeyPatch) -> None:
     """One of several dependencies is enough."""
     unblock = SchedulerState.unblock
 
-    def hasty(self: SchedulerState, completed: int) -> list[TaskState]:
+    def hasty(self: SchedulerState, completed: int, now: datetime) -> list[TaskState]:
         for task_id in self.dependents.get(completed, ()):
             self.blocked[task_id] = {completed}
-        return unblock(self, completed)
+        return unblock(self, completed, now)
 
     patch.setattr(SchedulerState, "unblock", hasty)
 
@@ -300,7 +301,7 @@ def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Scheduler, "_answer_all", sure)
 
 
-@planted("I5: stuck|I7: slots leak|I7: attempts without")
+@planted("I5: stuck|I7: slots leak|I7: attempts without|I14")
 def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
     """What the executor reported is not looked at again after a failed commit."""
     start_over = Scheduler._start_over

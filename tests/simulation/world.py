@@ -223,9 +223,8 @@ class World:
         """Whether nothing but time, room and other tasks keeps it from its end."""
         if task.finished:
             return task.status == "completed"
-        possible = not task.held and task.spec.type in self.house.state.grace
-        fits = task.memory_needed <= MAX_MEMORY
-        return possible and fits and all(self.is_free(self.ledger.tasks[other]) for other in task.spec.depends_on)
+        possible = not task.held and task.spec.type in self.house.state.grace and task.memory_needed <= MAX_MEMORY
+        return possible and all(self.is_free(self.ledger.tasks[other]) for other in self.ledger.unmet(task))
 
     def begin_step(self, number: int) -> None:
         """The random numbers of this step, whatever came before."""
