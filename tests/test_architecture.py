@@ -29,6 +29,7 @@ PURE = (
     "tasktrail.events.system_events",
     "tasktrail.events.commands",
     "tasktrail.events.state",
+    "tasktrail.events.task_state",
     "tasktrail.events.decide",
     "tasktrail.events.facts",
     "tasktrail.events.creation",
