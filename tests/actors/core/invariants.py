@@ -90,7 +90,7 @@ class Ledger:
         name = encode(event)[0]
         must(task.status in MAY_RECEIVE[name], f"{name} at {record.position}: task {task.id} is {task.status}")
         if isinstance(event, Started):
-            unmet = [other for other in task.spec.depends_on if self.tasks[other].status != "completed"]
+            unmet = self.unmet(task)
             must(not unmet, f"task {task.id} starts before {unmet}")
             must(not task.held, f"task {task.id} starts although it is held")
         if isinstance(event, Failed):
@@ -121,7 +121,10 @@ class Ledger:
 
     def unmet(self, task: TaskState) -> set[int]:
         """The dependencies that a task waits for."""
-        return {other for other in task.spec.depends_on if self.tasks[other].status != "completed"}
+        if task.life_started_at is not None:
+            return set()
+        others = (other for other in task.spec.depends_on if other not in task.ignored)
+        return {other for other in others if self.tasks[other].status != "completed"}
 
 
 def _is_retry_of(record: Recorded, task_id: int) -> bool:

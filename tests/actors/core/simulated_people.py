@@ -36,7 +36,7 @@ class SimulatedPeople:
             case "start":
                 return StartTask(task_id=task_id, command_id=command_id), Intake()
             case "cancel":
-                return CancelTask(task_id=task_id, command_id=command_id), Intake()
+                return CancelTask(task_id=task_id, command_id=command_id, children=rng.random() < 0.3), Intake()
             case "retry":
                 return RetryTask(task_id=task_id, command_id=command_id, force=rng.random() < 0.5), Intake()
             case _:
@@ -66,7 +66,14 @@ class SimulatedPeople:
             retry_delay=rng.choice((0.0, 1.0, 60.0, 3600.0)),
             resumable=rng.choice((None, False)),
             depends_on=tuple(depends_on),
-            on_dependency_failure="wait",
+            on_dependency_failure=rng.choice(("wait", "wait", "fail", "cancel", "ignore")),
+            queue_timeout=rng.choice((None, None, None, 600.0)),
+            total_timeout=rng.choice((None, None, None, 900.0)),
+            heartbeat_timeout=rng.choice((None, None, None, 120.0)),
+            no_progress_timeout=rng.choice((None, None, None, 200.0)),
+            deadline=now + timedelta(seconds=rng.randint(-50, 4000)) if rng.random() < 0.1 else None,
+            retry_backoff=rng.choice((1.0, 2.0)),
+            retry_jitter=rng.choice((0.0, 0.5)),
             parent_task_id=last or None if rng.random() < 0.1 else None,
             scheduled_for=later if rng.random() < 0.15 else None,
             held=rng.random() < 0.1,
