@@ -177,6 +177,7 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
     )
 
 
+@pytest.mark.slow
 def test_sound_is_encoded_when_something_is_asked_of_it(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_sound_is_encoded_when_something_is_asked_of_it(
         context.output_file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "options", "channels", "notes"),
     [
@@ -295,6 +297,7 @@ def test_subtitles_that_cannot_be_kept_are_named(
     assert none.result["notes"] == ["2 subtitle tracks dropped: as asked"]
 
 
+@pytest.mark.slow
 def test_resuming_with_copied_sound_and_subtitles_gives_the_same_file(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
