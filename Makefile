@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery crash crash-types ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types ci pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ coverage: $(READY) ## Run every test and report line and branch coverage
 
 bench: $(READY) ## Measure speed against peers, in the same run
 	$(BIN)/python tests/bench/run.py $(ARGS)
+
+estimates: $(READY) ## Hold the estimates of every type against what it takes on real files
+	PYTHONPATH=tests/support $(BIN)/python tests/estimates/estimates.py $(ARGS)
 
 gallery: $(READY) ## Run every task type on real files, check the results, make a page to look at
 	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py

@@ -5,8 +5,9 @@ from pathlib import PurePath
 from ...events import Started, TaskState
 from ...events.priority import effective_priority
 from ...handlers.process.frames import Run
+from . import dependencies
 from .admission import Obstacle, WaitReason, is_too_big, obstacles
-from .state import Running, SchedulerState
+from .state import Running, SchedulerState, beat_every
 from .turn import SCHEDULER, Origin, Turn
 
 BACKFILL_BOUND = 32
@@ -71,9 +72,8 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     position = turn.record(task.id, event, origin)
     task = state.tasks[task.id]
     state.reserved.take(task)
-    state.running[task.id] = Running(task.id, task.attempt, position, task)
-    if task.spec.timeout is not None:
-        state.set_timer(turn.later(task.spec.timeout), task.id, task.attempt)
+    state.running[task.id] = running = Running(task.id, task.attempt, position, task, since=turn.now)
+    turn.watch_attempt(running)
     spec = task.spec
     turn.order(
         Run(
@@ -91,6 +91,7 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
             task.temp_needed,
             task.seconds_needed,
             task.estimate is not None,
+            beat_every(spec),
         )
     )
     return position
@@ -104,9 +105,7 @@ def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
         found.append(Obstacle(WaitReason.NO_HANDLER, f"no handler is installed for type {task.spec.type}"))
     if state.draining:
         found.append(Obstacle(WaitReason.SHUTTING_DOWN, "the service is stopping"))
-    if state.blocked.get(task.id):
-        ids = ", ".join(str(i) for i in sorted(state.blocked[task.id]))
-        found.append(Obstacle(WaitReason.DEPENDENCY, f"waits for task {ids}"))
+    found += dependencies.unmet(state, task)
     if task.id in state.running:
         found.append(Obstacle(WaitReason.STOPPING, f"attempt {task.attempt} is still being stopped"))
     elif state.free_slots <= 0:

@@ -52,7 +52,7 @@ def _stl(path: Path, size: int) -> Counted:
     if head.lstrip()[:5].lower() != b"solid" or b"\0" in head:
         raise Unusable(f"{path.name} promises {promised} faces, which do not fit its {size} bytes")
     faces = _occurrences(path, b"endfacet")
-    return Counted(kind="stl", size=size, faces=faces, vertices=3 * faces, exact=True)
+    return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 
 
 def _ply(path: Path, size: int) -> Counted:
@@ -98,7 +98,9 @@ def _obj(path: Path, size: int) -> Counted:
 
 def _gltf(path: Path, size: int) -> Counted:
     model = read_gltf(path)
-    return Counted(kind=model.kind, size=size, faces=model.faces, vertices=model.vertices, exact=True)
+    return Counted(
+        kind=model.kind, size=size, faces=model.faces, vertices=model.vertices, pixels=model.pixels, exact=True
+    )
 
 
 def _threemf(path: Path, _size: int) -> Counted:

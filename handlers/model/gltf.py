@@ -19,6 +19,8 @@ _MAGIC = 0x46546C67
 _JSON = 0x4E4F534A
 _MAX_JSON = 300_000_000
 _MAX_INSTANCES = 100_000
+_MAX_TEXTURE = 67_108_864
+_PIXELS_A_BYTE = 12
 _TRIANGLES, _STRIP = 4, 5
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _SPECULAR = "KHR_materials_pbrSpecularGlossiness"
@@ -35,6 +37,8 @@ class Gltf(msgspec.Struct, frozen=True, kw_only=True):
     """Where the binary chunks begin in a .glb."""
     faces: int
     vertices: int
+    pixels: int
+    """Of all textures, guessed from their size."""
 
 
 def read_gltf(path: Path) -> Gltf:
@@ -49,9 +53,10 @@ def read_gltf(path: Path) -> Gltf:
         _check(document, path.name)
         faces, vertices = _sizes(document)
         tame = _tamed(document)
+        pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
-    return Gltf(kind=kind, document=tame, body=body, faces=faces, vertices=vertices)
+    return Gltf(kind=kind, document=tame, body=body, faces=faces, vertices=vertices, pixels=pixels)
 
 
 def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
@@ -119,6 +124,12 @@ def _sizes(document: Document) -> tuple[int, int]:
         sizes.append((faces, vertices))
     placed = [sizes[node["mesh"]] for node in document.get("nodes", ()) if "mesh" in node]
     return sum(faces for faces, _ in placed), sum(vertices for _, vertices in placed)
+
+
+def _picture_sizes(document: Document) -> Iterator[int]:
+    for image in document.get("images", ()):
+        stored = "bufferView" in image
+        yield document["bufferViews"][image["bufferView"]]["byteLength"] if stored else len(image.get("uri", ""))
 
 
 def _drawn(mesh: Document) -> Iterator[Document]:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from ..events import CreateTask, TaskCommand, TasktrailError
+from ..events import CreateGraph, CreateTask, GraphTask, TaskCommand, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
 from ..refusal import refusal
 from .errors import TooLarge
@@ -84,6 +84,11 @@ def _convert(kind: type[C], fields: dict[str, Any]) -> C:
         raise refusal(error) from error
 
 
+def decode_as(kind: type[C], body: bytes) -> C:
+    """Any Struct; an empty body is one with nothing in it."""
+    return _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+
+
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if len(body) > MAX_COMMAND:
         raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
@@ -93,12 +98,15 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise refusal(error) from error
     if isinstance(decoded, CreateTask):
         _refuse_relative_paths(decoded)
+    if isinstance(decoded, CreateGraph):
+        for place, task in enumerate(decoded.tasks):
+            _refuse_relative_paths(task, f"tasks[{place}].")
     return decoded
 
 
-def _refuse_relative_paths(command: CreateTask) -> None:
+def _refuse_relative_paths(command: CreateTask | GraphTask, where: str = "") -> None:
     """A relative path would count from the folder that the service happens to run in."""
     for field in ("input_file", "output_file"):
         path = getattr(command, field)
         if path and not path.startswith("/"):
-            raise InvalidPath(f"{path!r} is not an absolute path", field=field)
+            raise InvalidPath(f"{path!r} is not an absolute path", field=where + field)

@@ -10,6 +10,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from ..events import (
     Accepted,
     CancelTask,
+    CreateGraph,
     CreateTask,
     EnableEndpoint,
     RedeliverNotice,
@@ -18,6 +19,7 @@ from ..events import (
     StartTask,
 )
 from .problems import MEDIA_TYPE
+from .retrying import RetryTasks
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,9 +35,18 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-_COMMANDS = (CreateTask, StartTask, CancelTask, RetryTask, SaveCheckpoint, RedeliverNotice, EnableEndpoint)
+_COMMANDS = (
+    CreateTask,
+    CreateGraph,
+    StartTask,
+    CancelTask,
+    RetryTask,
+    SaveCheckpoint,
+    RedeliverNotice,
+    EnableEndpoint,
+)
 _REF = "#/components/schemas/{name}"
-_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, Accepted, Problem), ref_template=_REF)
+_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
 
 
 def _one_of(*names: str) -> dict[str, Any]:
@@ -49,6 +60,7 @@ _BODIES: dict[str, Any] = {
     "/v1/tasks/{task_id}/start": {"type": "object"},
     "/v1/tasks/{task_id}/cancel": {"type": "object"},
     "/v1/tasks/{task_id}/retry": {"type": "object"},
+    "/v1/tasks/retry": _one_of("RetryTasks"),
     "/v1/tasks/{task_id}/redeliver": {"type": "object", "required": ["notice_id"]},
     "/v1/endpoints/enable": {"type": "object", "required": ["target"]},
 }

@@ -95,6 +95,6 @@ def _others(document: Path, mesh: Path) -> list[LongJob]:
             type="model_preview",
             input_file=mesh,
             suffix=".webp",
-            options={"kind": "turntable", "frames": 24},
+            options={"kind": "turntable", "frames": 12, "width": 400, "height": 400},
         ),
     ]

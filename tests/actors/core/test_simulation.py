@@ -55,7 +55,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def _fence_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
-    patch.setattr("tasktrail.events.decide._refuse_stale", lambda _state, _report: None)
+    patch.setattr("tasktrail.events.attempts._refuse_stale", lambda _state, _report: None)
     patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
