@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim ci pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and chec
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
+
+sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=100000)
+	$(BIN)/python tests/simulation/simulate.py --seed $(or $(SEED),1) --steps $(or $(STEPS),100000)
 
 ci: ## Do all that CI does
 	.ci/run
