@@ -230,7 +230,8 @@ class Scheduler(Actor):
         try:
             self._state = self._folded()
             self._state.slots, self._state.sample = old.slots, old.sample
-            self._state.limits, self._state.draining = old.limits, old.draining
+            self._state.draining = old.draining
+            self._state.limit_book.configure(old.limit_book.configured)
             self._begin_batch_of(running)
             self._keep(resume(self._state, running, self._clock.now()))
             for report in reports:

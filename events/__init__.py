@@ -1,8 +1,9 @@
 """What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
 
-from .commands import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .commands import Accepted, AdjustTask, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
 from .errors import TasktrailError
 from .log import Answer, EventLog, Head
+from .operator_commands import Command, OperatorCommand
 from .recorded import Event, Fact, Recorded
 from .state import Status, TaskState
 from .system_events import SystemEvent
@@ -22,11 +23,13 @@ from .task_events import (
 
 __all__ = [
     "Accepted",
+    "AdjustTask",
     "Answer",
     "CancelTask",
     "Cancelled",
     "Checkpoint",
     "Checkpointed",
+    "Command",
     "Completed",
     "CreateTask",
     "Created",
@@ -35,6 +38,7 @@ __all__ = [
     "Fact",
     "Failed",
     "Head",
+    "OperatorCommand",
     "Progressed",
     "Recorded",
     "Retried",

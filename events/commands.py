@@ -18,11 +18,11 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 86400)]
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
+class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
     """What all commands share. The command id makes repeating harmless: one id, one effect."""
 
 
-class CreateTask(_Command, frozen=True, kw_only=True, tag="create_task", omit_defaults=True):
+class CreateTask(BaseCommand, frozen=True, kw_only=True, tag="create_task", omit_defaults=True):
     """Ask for a new task. The fields are the seed's; see `Created` for what they mean."""
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -43,6 +43,8 @@ class CreateTask(_Command, frozen=True, kw_only=True, tag="create_task", omit_de
     callback_url: Text = ""
     user_id: Count = 0
     document_id: Count = 0
+    label: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """A group of the sender's own, which a limit may be set for."""
     scheduled_for: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     held: bool = False
     timeout: Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)] | None = None
@@ -53,7 +55,7 @@ class CreateTask(_Command, frozen=True, kw_only=True, tag="create_task", omit_de
     correlation_id: Text = ""
 
 
-class _OnTask(_Command, frozen=True, kw_only=True, omit_defaults=True):
+class _OnTask(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
     task_id: TaskId
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     actor: Text = ""
@@ -81,7 +83,15 @@ class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
     checkpoint: Checkpoint
 
 
-TaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint
+class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
+    """Change a waiting task's priority or time, or hold or release it. What is left out stays."""
+
+    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] | None = None
+    scheduled_for: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    held: bool | None = None
+
+
+TaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
 
 
 class RecordProgress(msgspec.Struct, frozen=True, kw_only=True):

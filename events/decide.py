@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from .commands import (
+    AdjustTask,
     AttemptReport,
     CancelTask,
     CreateTask,
@@ -43,7 +44,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     estimated_time: float = 0.0
 
 
-def decide(state: TaskState | None, command: TaskCommand | AttemptReport, facts: Facts) -> tuple[Event, ...]:
+def decide(  # noqa: C901 - a branch for each command, and nothing else
+    state: TaskState | None, command: TaskCommand | AttemptReport, facts: Facts
+) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
         return _create(command, facts)
@@ -58,6 +61,8 @@ def decide(state: TaskState | None, command: TaskCommand | AttemptReport, facts:
             return _retry(state, command, facts)
         case SaveCheckpoint():
             return _save_checkpoint(state, command)
+        case AdjustTask():
+            return _adjust(state, command)
         case RecordProgress():
             return _record_progress(state, command)
         case RecordCheckpoint():
@@ -93,6 +98,7 @@ def _create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             callback_url=command.callback_url,
             user_id=command.user_id,
             document_id=command.document_id,
+            label=command.label,
             scheduled_for=command.scheduled_for,
             held=command.held,
             timeout=command.timeout,
@@ -108,6 +114,19 @@ def _start(state: TaskState) -> tuple[Event, ...]:
     if not state.waiting:
         raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be started")
     return (Adjusted(task_id=state.id, held=False),) if state.held else ()
+
+
+def _adjust(state: TaskState, command: AdjustTask) -> tuple[Event, ...]:
+    if not state.waiting:
+        raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be adjusted")
+    if command.priority is None and command.scheduled_for is None and command.held is None:
+        raise InvalidValue("Nothing to adjust: give priority, scheduled_for or held", field="priority")
+    if command.scheduled_for is not None and state.started_at is not None:
+        raise IllegalTransition(f"Task {state.id} has been started before: a time binds the first attempt only")
+    change = Adjusted(
+        task_id=state.id, held=command.held, priority=command.priority, scheduled_for=command.scheduled_for
+    )
+    return (change,)
 
 
 def _cancel(state: TaskState) -> tuple[Event, ...]:

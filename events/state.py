@@ -40,7 +40,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime
     priority: int
     held: bool
-    """Waits for a `StartTask`. Never once an attempt has started or the task has ended: no own event releases it."""
+    """Waits for a `StartTask`. Never while an attempt runs or once the task has ended: those events release it."""
     scheduled_for: datetime | None
     status: Status = "pending"
     version: int = 1

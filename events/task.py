@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from .priority import effective_priority
+from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint
+from .task_events import Checkpoint, PriorityTerms
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     effective_priority: float
     """Moves while the task waits (+1 a minute); stands still at what it was started with."""
+    priority_terms: PriorityTerms
+    """What the effective priority is made of."""
     input_file: str
     output_file: str
     options: dict[str, Any]
@@ -43,6 +45,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     callback_url: str
     user_id: int
     document_id: int
+    label: str
+    schedule: str
+    fire_time: datetime | None
     user_level: int
     estimated_time: float
     estimated_memory: int
@@ -74,6 +79,7 @@ def view(state: TaskState, now: datetime) -> Task:
         status=state.status,
         priority=state.priority,
         effective_priority=round(effective_priority(state, moment), 3),
+        priority_terms=terms(state, moment),
         input_file=spec.input_file,
         output_file=spec.output_file,
         options=spec.options,
@@ -96,6 +102,9 @@ def view(state: TaskState, now: datetime) -> Task:
         callback_url=spec.callback_url,
         user_id=spec.user_id,
         document_id=spec.document_id,
+        label=spec.label,
+        schedule=spec.schedule,
+        fire_time=spec.fire_time,
         user_level=spec.user_level,
         estimated_time=spec.estimated_time,
         estimated_memory=spec.estimated_memory,

@@ -14,7 +14,20 @@ from ..events import (
     Started,
 )
 from ..events.recorded import timestamp
-from ..events.system_events import Adjusted, DeliveryAttempted, ServiceStarted, ServiceStopped, WorkerExited
+from ..events.system_events import (
+    Adjusted,
+    DeliveryAttempted,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    ScheduleAdded,
+    ScheduleRemoved,
+    ServiceStarted,
+    ServiceStopped,
+    SystemEvent,
+    WorkerExited,
+)
 
 
 def describe(event: Event) -> str:
@@ -43,7 +56,7 @@ def describe(event: Event) -> str:
             return _system(event)
 
 
-def _system(event: ServiceStarted | ServiceStopped | Adjusted | WorkerExited | DeliveryAttempted) -> str:
+def _system(event: SystemEvent) -> str:
     match event:
         case ServiceStarted():
             return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
@@ -57,7 +70,36 @@ def _system(event: ServiceStarted | ServiceStopped | Adjusted | WorkerExited | D
             end = "delivered" if event.ok else "given up" if event.final else "not delivered"
             return f"{event.channel} to {event.target} {end}{_colon(event.detail)}"
         case _:
+            return _operators(event)
+
+
+def _operators(
+    event: LimitsChanged | QueuePaused | QueueResumed | QueueDrained | ScheduleAdded | ScheduleRemoved,
+) -> str:
+    match event:
+        case LimitsChanged():
+            changes = {name: getattr(event, name) for name in event.__struct_fields__}
+            told = ", ".join(f"{name} {value}" for name, value in changes.items() if value not in (None, {}, False))
+            return f"limits changed: {told or 'fair_share off'}"
+        case QueuePaused():
+            return f"{_scope(event)} {'is to be drained' if event.drain else 'paused'}"
+        case QueueResumed():
+            return f"{_scope(event)} resumed"
+        case QueueDrained():
+            return "the queue is drained: nothing runs any more"
+        case ScheduleAdded():
+            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:g} s"
+            return f"schedule {event.schedule} added: {event.task.type} {times}"
+        case ScheduleRemoved():
+            return f"schedule {event.schedule} removed"
+        case _:
             assert_never(event)
+
+
+def _scope(event: QueuePaused | QueueResumed) -> str:
+    if event.type is not None:
+        return f"type {event.type}"
+    return "the queue" if event.user_id is None else f"user {event.user_id}"
 
 
 def _created(event: Created) -> str:

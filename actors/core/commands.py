@@ -1,20 +1,32 @@
 """Commands of people and programs: decide, record, and put the task where it now belongs."""
 
-from ...events import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TasktrailError
+from ...events import (
+    Accepted,
+    AdjustTask,
+    CancelTask,
+    CreateTask,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    TasktrailError,
+)
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, NotReady
-from .dispatch import start, why_not_now
+from . import operators
+from .dispatch import start
 from .messages import Submit
 from .turn import Origin, Turn
+from .waiting import why_not_now
 
 
 def handle(turn: Turn, submit: Submit) -> None:
     """Carry out a command, or answer with the reason why not; a refusal changes nothing."""
     command = submit.command
-    running = None if isinstance(command, CreateTask) else turn.state.running.get(command.task_id)
-    if running is not None and running.publishing and isinstance(command, CancelTask):
-        running.deferred.append(submit)
-        return
+    if isinstance(command, CancelTask):
+        running = turn.state.running.get(command.task_id)
+        if running is not None and running.publishing:
+            running.deferred.append(submit)
+            return
     try:
         position, task_id = _carry_out(turn, submit)
     except TasktrailError as error:
@@ -38,7 +50,7 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
     command = submit.command
     match command:
         case CreateTask():
-            return _create(turn, submit)
+            return _create(turn, submit, command)
         case StartTask():
             return _start(turn, submit, command)
         case CancelTask():
@@ -48,13 +60,17 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
         case SaveCheckpoint():
             events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
             return turn.record_all(command.task_id, events, _origin(submit)), command.task_id
+        case AdjustTask():
+            return _adjust(turn, submit, command)
+        case _:
+            return operators.handle(turn, command, submit.intake, _origin(submit)), 0
 
 
-def _create(turn: Turn, submit: Submit) -> tuple[int, int]:
+def _create(turn: Turn, submit: Submit, command: CreateTask) -> tuple[int, int]:
     state = turn.state
     if state.draining:
         raise NotReady("The service is stopping and takes no new tasks")
-    events = decide(None, submit.command, turn.decision_facts(submit.intake))
+    events = decide(None, command, turn.decision_facts(submit.intake))
     task_id = state.last_task_id + 1
     position = turn.record_all(task_id, events, _origin(submit))
     state.block(state.tasks[task_id])
@@ -75,6 +91,13 @@ def _start(turn: Turn, submit: Submit, command: StartTask) -> tuple[int, int]:
         reasons = "; ".join(f"{obstacle.reason}: {obstacle.detail}" for obstacle in against)
         raise CannotStartNow(f"Task {task.id} waits for {reasons}")
     return start(turn, task, _origin(submit)), command.task_id
+
+
+def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> tuple[int, int]:
+    events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
+    position = turn.record_all(command.task_id, events, _origin(submit))
+    turn.place(turn.state.tasks[command.task_id])
+    return position, command.task_id
 
 
 def _cancel(turn: Turn, submit: Submit, command: CancelTask) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
+from . import scheduling
 from .admission import Limits, Sample
 from .messages import Boot
 from .state import PUBLISH_PATIENCE, Running, Timer
@@ -29,9 +30,8 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
     has and the log has over is stopped: the order may have been lost with the answer to the commit.
     """
     state = turn.state
-    state.running = dict(running)
     for entry in running.values():
-        state.reserved.take(entry.reserved_for)
+        state.hold(entry)
         entry.seen = False
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
@@ -67,6 +67,8 @@ def tick(turn: Turn) -> None:
             task = turn.state.tasks.get(timer.task_id)
             if task is not None and task.waiting:
                 turn.place(task)
+    if not turn.state.draining:
+        scheduling.fire(turn)
 
 
 def _end_overlong(turn: Turn, timer: Timer) -> None:
@@ -93,18 +95,13 @@ def sampled(turn: Turn, sample: Sample) -> None:
     has_grown = sample.memory_total > turn.state.sample.memory_total
     turn.state.look_at(sample)
     if has_grown:
-        _look_again(turn)
+        turn.look_again()
 
 
 def limits_changed(turn: Turn, limits: Limits) -> None:
-    """Other limits hold from now on."""
-    turn.state.limits = limits
-    _look_again(turn)
-
-
-def _look_again(turn: Turn) -> None:
-    for task_id in sorted(turn.state.too_big):
-        turn.place(turn.state.tasks[task_id])
+    """Other limits are configured from now on; what operators have changed stays."""
+    turn.state.limit_book.configure(limits)
+    turn.look_again()
 
 
 def drain(turn: Turn) -> None:

@@ -6,12 +6,16 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from ...events import Created, Recorded, TaskState
+from ...events import Created, Fact, Recorded, TaskState
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted
+from ...events.system_events import Adjusted, LimitsChanged
 from .admission import Limits, Reserved, Sample
+from .gates import Gate, GateKind, Tally, gates_of, is_shut
+from .limits import LimitBook
 from .messages import Submit
+from .pauses import Pauses
 from .ready_queue import ReadyQueue
+from .schedules import Schedules
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
@@ -55,13 +59,16 @@ class SchedulerState:
     """
 
     def __init__(self, limits: Limits, *, grace: Mapping[str, float], work_root: str = "") -> None:
-        self.limits = limits
+        self.limit_book = LimitBook(limits)
+        self.pauses = Pauses()
+        self.schedules = Schedules()
         self.work_root = work_root
         """Folder that holds the work folder of each task."""
         self.grace = grace
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
         self.sample = Sample()
         self.reserved = Reserved()
+        self.tally = Tally()
         self.slots = 0
         self.draining = False
         self.closed = False
@@ -70,7 +77,7 @@ class SchedulerState:
         self.position = 0
         self.system_version = 0
         self.last_at: datetime | None = None
-        self.queue = ReadyQueue()
+        self.queue = ReadyQueue(self._is_shut, self._share)
         self.timers: list[Timer] = []
         self.running: dict[int, Running] = {}
         self.blocked: dict[int, set[int]] = {}
@@ -78,6 +85,8 @@ class SchedulerState:
         self.dependents: dict[int, set[int]] = {}
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
+        self.adjusted_at: dict[int, int] = {}
+        """Open task that was adjusted → where that is recorded last."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.stale_reports = 0
@@ -91,17 +100,42 @@ class SchedulerState:
         event = record.event
         if record.task_id == 0:
             self.system_version = record.version
-            if isinstance(event, Adjusted) and event.task_id in self.tasks:
-                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+            self.apply_system(record, record.position)
         elif isinstance(event, Created):
             self.last_task_id = record.task_id
             self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
+            self.schedules.apply(record, record.position)
         else:
             self.tasks[record.task_id] = evolve(
                 self.tasks[record.task_id],
                 event,  # type: ignore[arg-type]  # a task's records hold task events
                 record.recorded_at,
             )
+
+    def apply_system(self, fact: Fact, position: int) -> None:
+        """Fold one record of the system stream."""
+        event = fact.event
+        match event:
+            case Adjusted():
+                if event.task_id in self.tasks:
+                    self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+                    self.adjusted_at[event.task_id] = position
+            case LimitsChanged():
+                self.limit_book.apply(event, position)
+            case _:
+                self.pauses.apply(fact, position)
+                self.schedules.apply(fact, position)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that hold now."""
+        return self.limit_book.now
+
+    def _is_shut(self, gate: Gate) -> bool:
+        return is_shut(gate, self.limit_book.now, self.tally, self.pauses)
+
+    def _share(self, user_id: int) -> int:
+        return self.tally.counts[GateKind.USER, user_id] if self.limit_book.now.fair_share else 0
 
     def forget_finished(self, task_ids: set[int]) -> None:
         """Drop finished tasks from memory; the log has them when somebody asks.
@@ -114,18 +148,32 @@ class SchedulerState:
             task = self.tasks.get(task_id)
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
+                self.adjusted_at.pop(task_id, None)
 
     def look_at(self, sample: Sample) -> None:
         """The machine was sampled: what runs is part of it."""
-        self.sample = sample
+        self.sample = sample.after(self.sample, self.limits)
         self.reserved.sampled()
         for running in self.running.values():
             running.seen = True
 
+    def hold(self, running: Running) -> None:
+        """An attempt takes a slot, and its resources."""
+        task = running.reserved_for
+        self.running[running.task_id] = running
+        self.reserved.take(task)
+        self.tally.take(task)
+        self.queue.share_changed(task.spec.user_id)
+
     def release(self, running: Running) -> None:
         """The process tree of an attempt is gone: its slot and its resources are free."""
+        task = running.reserved_for
         del self.running[running.task_id]
-        self.reserved.give_back(running.reserved_for, seen=running.seen)
+        self.reserved.give_back(task, seen=running.seen)
+        self.tally.give_back(task)
+        for gate in gates_of(task):
+            self.queue.wake(gate)
+        self.queue.share_changed(task.spec.user_id)
         self._released.add(running.task_id)
 
     def block(self, task: TaskState) -> None:
@@ -173,5 +221,7 @@ class SchedulerState:
         return due
 
     def next_wake(self) -> datetime | None:
-        """When the earliest timer goes off."""
-        return self.timers[0].at if self.timers else None
+        """When the earliest timer goes off, or a schedule's time comes."""
+        schedule = self.schedules.next_wake()
+        timer = self.timers[0].at if self.timers else None
+        return min((at for at in (timer, schedule) if at is not None), default=None)

@@ -8,9 +8,9 @@ tells which to load.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ...events import CreateTask, RetryTask
+from ...events import CreateTask, OperatorCommand, RetryTask
 from ...events.errors import NotReady
-from . import commands, lifecycle, reports
+from . import commands, lifecycle, operators, reports
 from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
 from .state import Running, SchedulerState
@@ -25,6 +25,8 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
     if not isinstance(message, Submit):
         return
     command = message.command
+    if isinstance(command, OperatorCommand):
+        return
     ids: tuple[int, ...] = command.depends_on if isinstance(command, CreateTask) else (command.task_id,)
     if isinstance(command, RetryTask) and command.task_id in state.tasks:
         ids = state.tasks[command.task_id].spec.depends_on
@@ -41,6 +43,8 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     else:
         _handle(turn, message)
         dispatch(turn)
+        if not state.closed:
+            operators.note_drained(turn)
     return Staged(turn.facts, turn.effects)
 
 

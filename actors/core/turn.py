@@ -7,8 +7,8 @@ import msgspec
 
 from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
 from ...events.decide import Facts
-from ...events.state import create, evolve, overlay
-from ...events.system_events import SYSTEM_TAGS, Adjusted, SystemEvent
+from ...events.state import create, evolve
+from ...events.system_events import SYSTEM_TAGS
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
 from .state import Running, SchedulerState
@@ -67,7 +67,6 @@ class Turn:
         if type(event) in SYSTEM_TAGS:
             state.system_version += 1
             fact_task, version, attempt, life = 0, state.system_version, 0, 0
-            self._overlay(event)
         else:
             if isinstance(event, Created):
                 task = create(task_id, event, self._recorded_at)
@@ -76,26 +75,25 @@ class Turn:
                 task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
-        self.facts.append(
-            Fact(
-                fact_task,
-                version,
-                event,
-                self._recorded_at,
-                origin.actor,
-                origin.reason,
-                origin.command_id,
-                origin.correlation_id,
-                origin.causation_id,
-                attempt,
-                life,
-            )
+        fact = Fact(
+            fact_task,
+            version,
+            event,
+            self._recorded_at,
+            origin.actor,
+            origin.reason,
+            origin.command_id,
+            origin.correlation_id,
+            origin.causation_id,
+            attempt,
+            life,
         )
+        self.facts.append(fact)
+        if not fact_task:
+            state.apply_system(fact, state.position)
+        elif isinstance(event, Created):
+            state.schedules.apply(fact, state.position)
         return state.position
-
-    def _overlay(self, event: SystemEvent | Any) -> None:
-        if isinstance(event, Adjusted):
-            self.state.tasks[event.task_id] = overlay(self.state.tasks[event.task_id], event)
 
     def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
         """Stage the events of one decision, each caused by the one before; the last position."""
@@ -138,6 +136,12 @@ class Turn:
             state.set_timer(due, task.id)
             return
         state.queue.push(task)
+
+    def look_again(self) -> None:
+        """Limits, pauses or the machine have changed: what was put aside may start now."""
+        self.state.queue.wake_all()
+        for task_id in sorted(self.state.too_big):
+            self.place(self.state.tasks[task_id])
 
     def unplace(self, task_id: int) -> None:
         """The task waits no longer, whatever it waited for."""

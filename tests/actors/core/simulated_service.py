@@ -90,7 +90,7 @@ class SimulatedService:
         for token, _ in self._answers:
             self._on_answer(token, None)
         reports, running, old = self._reports, self._running_before, self.state
-        self.state = self._folded(old.limits)
+        self.state = self._folded(old.limit_book.configured)
         self.state.slots, self.state.sample, self.state.draining = old.slots, old.sample, old.draining
         self._begin_batch_of(running)
         self._stage(resume(self.state, running, now))
