@@ -11,7 +11,7 @@ import msgspec
 
 from .commanding import Commanding
 from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
-from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
+from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .events.errors import ServiceUnreachable, WaitTimeout
 from .events.state import FINISHED
 from .events.task_events import is_terminal
@@ -66,7 +66,7 @@ class Client(Commanding):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         command = with_id(command)
         body = self._connection.post("/v1/commands", encode_command(command), [command.command_id])
@@ -74,7 +74,7 @@ class Client(Commanding):
         self._saw(accepted.position)
         return accepted
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order; a request that fails as a whole answers all its commands with the error.
 
         Raises `ServiceUnreachable` when there is no service to begin with.

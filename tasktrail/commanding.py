@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .events import Accepted, CancelTask, Checkpoint, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .events import Accepted, CancelTask, Checkpoint, Command, CreateTask, RetryTask, SaveCheckpoint, StartTask
 from .refusal import refusal
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -17,7 +17,7 @@ class Commanding(ABC):
     """The commands of `surface.Tasks`. Each is durable when the method returns; a refusal changes nothing."""
 
     @abstractmethod
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command. Raises the `TasktrailError` of a refusal."""
 
     def create_task(self, **fields: Any) -> int:

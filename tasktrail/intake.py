@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from .actors.core.messages import Intake
 from .commanding import command_from_fields
-from .events import CreateTask, SaveCheckpoint, TaskCommand
+from .events import Command, CreateTask, SaveCheckpoint
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
@@ -40,7 +40,7 @@ class IntakeDesk:
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
 
-    def examine(self, command: TaskCommand, *, trusted: bool = False) -> tuple[TaskCommand, Intake]:
+    def examine(self, command: Command, *, trusted: bool = False) -> tuple[Command, Intake]:
         """The command as it will be recorded, and what was found out. Raises the error that explains a refusal.
 
         `trusted` says that the values were checked by decoding; a Struct built in Python was not.
@@ -115,18 +115,18 @@ class IntakeDesk:
         _check_root(path, self._output_roots, "output_file", "output_roots")
 
 
-def validated(command: TaskCommand) -> TaskCommand:
+def validated(command: Command) -> Command:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
     return command_from_fields(type(command), {name: getattr(command, name) for name in command.__struct_fields__})
 
 
-def digest(command: TaskCommand) -> bytes:
+def digest(command: Command) -> bytes:
     """Tells whether two commands with one id are the same: everything counts but id, actor and reason."""
     bare = replace(command, command_id="", actor="", reason="", correlation_id="")
     return sha256(_encoder.encode(bare)).digest()
 
 
-def _refuse_odd_text(command: TaskCommand) -> None:
+def _refuse_odd_text(command: Command) -> None:
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if isinstance(value, str) and value and not value.isprintable():

@@ -14,7 +14,7 @@ from .actors.watermark import Watermark
 from .commanding import Commanding
 from .config import Config
 from .config_load import load_config
-from .events import Accepted, Task, TaskCommand
+from .events import Accepted, Command, Task
 from .events.errors import NotReady, NotYet, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .ids import new_command_id
@@ -80,14 +80,14 @@ class TaskService(FileReading, Commanding):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         answer = self.send_many([command])[0]
         if isinstance(answer, TasktrailError):
             raise answer
         return answer
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
         waiter = _Waiter()
         self.submit(commands, waiter.set)
@@ -99,7 +99,7 @@ class TaskService(FileReading, Commanding):
 
     def submit(
         self,
-        commands: Sequence[TaskCommand],
+        commands: Sequence[Command],
         reply: Callable[[list[Accepted | TasktrailError]], None],
         *,
         trusted: bool = False,
@@ -121,7 +121,7 @@ class TaskService(FileReading, Commanding):
         elif messages:
             self._system.scheduler.tell(messages)
 
-    def _admit(self, command: TaskCommand, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
+    def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)
         fresh = not command.command_id
         if fresh:

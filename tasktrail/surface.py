@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
+from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .projections import Stats, TaskFilters, Verification
 
 Point: TypeAlias = int | datetime
@@ -79,10 +79,10 @@ class Tasks(Reading, Protocol):
     def create_task(self, **fields: Any) -> int:
         """A new task's id; the fields are those of `CreateTask`."""
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command."""
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """Many commands in one go: an answer each, in order. Much quicker than one by one."""
 
     def start_task(

@@ -147,12 +147,13 @@ def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
 
 
 def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
+    missing = needed - left  # more than the need, when more is promised than there is by now
     left = max(0, left)
     return Obstacle(
         reason,
         f"needs {needed:,} bytes, {left:,} are left of {owner}",
-        f"{needed - left:,} bytes more of {owner}",
-        {"needed": needed, "left": left, "missing": needed - left},
+        f"{missing:,} bytes more of {owner}",
+        {"needed": needed, "left": left, "missing": missing},
     )
 
 

@@ -6,8 +6,8 @@ the gate opens: a million tasks of a type that is at its limit cost nothing at a
 """
 
 from collections.abc import Callable, Iterator
-from heapq import heapify, heappop, heappush, nsmallest
-from itertools import count
+from heapq import heapify, heappop, heappush, merge
+from itertools import count, islice
 from typing import TypeAlias
 
 from ...events import TaskState
@@ -145,11 +145,28 @@ class ReadyQueue:
 
     def first(self, number: int) -> list[int]:
         """The ids of the first tasks, in the order of their priority, whether their gates are open or not."""
-        return [entry[1] for entry in nsmallest(number, self._entries.values())]
+        ordered = merge(*(entries for _, entries in self.by_bucket()))
+        return [entry[1] for entry in islice(ordered, number)]
 
-    def ahead_of(self, key: tuple[float, int]) -> Iterator[int]:
-        """The ids of all whose priority is higher than that of `key`, in no order."""
-        return (task_id for task_id, entry in self._entries.items() if entry[:2] < key)
+    def by_bucket(self) -> list[tuple[Gates, Iterator[Entry]]]:
+        """The tasks behind each set of gates, best first. Found as they are asked for: the first ones cost little."""
+        return [(gates, self._ordered(bucket)) for gates, bucket in self._buckets.items()]
+
+    def _ordered(self, bucket: Bucket) -> Iterator[Entry]:
+        """A heap in order, without changing it: the next one is a child of those that have been."""
+        heap = bucket.heap
+        fringe = [(heap[0], 0)] if heap else []
+        while fringe:
+            entry, place = heappop(fringe)
+            if self._entries.get(entry[1]) is entry:
+                yield entry
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heappush(fringe, (heap[child], child))
+
+    def ahead_of(self, key: tuple[float, int]) -> int:
+        """How many come before `key` by their priority. Looks at each: 0.1 s for a million."""
+        return sum(1 for entry in self._entries.values() if entry < key)
 
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._entries

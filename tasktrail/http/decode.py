@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from ..events import CreateTask, TaskCommand, TasktrailError
+from ..events import Command, CreateTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
 from ..refusal import refusal
 from .errors import TooLarge
@@ -20,11 +20,11 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_COMMANDS = 10_000
 """Commands in one array."""
 
-Item: TypeAlias = TaskCommand | TasktrailError
+Item: TypeAlias = Command | TasktrailError
 T = TypeVar("T")
 C = TypeVar("C", bound=msgspec.Struct)
 
-_command: msgspec.json.Decoder[TaskCommand] = msgspec.json.Decoder(TaskCommand)
+_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
@@ -53,7 +53,7 @@ def _decode_item(raw: bytes) -> Item:
         return error
 
 
-def decode_command(body: bytes) -> TaskCommand:
+def decode_command(body: bytes) -> Command:
     """One command that names itself in `command`."""
     return _decode(body, _command)
 

@@ -35,7 +35,7 @@ from tasktrail.actors.core.messages import (
     Submit,
     Tick,
 )
-from tasktrail.events import Accepted, Recorded, TaskCommand, TaskState
+from tasktrail.events import Accepted, Command, Recorded, TaskState
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.process.frames import Order
@@ -65,7 +65,7 @@ class Simulation:
         self.ledger = Ledger(self.limits.max_crashes)
         self.people = SimulatedPeople(self.rng, self.ledger.tasks)
         self.trace = hashlib.sha256()
-        self.commands: dict[int, TaskCommand] = {}
+        self.commands: dict[int, Command] = {}
         """Commands that have no answer yet, by token."""
         self.unknown: set[int] = set()
         """Commands whose senders were told that nobody knows; the answer may follow."""

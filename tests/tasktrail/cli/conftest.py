@@ -15,12 +15,12 @@ from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Command,
     CreateTask,
     Recorded,
     RetryTask,
     StartTask,
     Task,
-    TaskCommand,
     TasktrailError,
 )
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
@@ -38,7 +38,7 @@ class MemoryTasks:
         self.memory_log = MemoryEventLog()
         self.journal = Journal(self.memory_log)
         self.script: deque[Callable[[], object]] = deque()
-        self.sent: list[TaskCommand] = []
+        self.sent: list[Command] = []
         self.batches: list[int] = []
         self.closed = False
         self._views = TaskViews(":memory:")
@@ -47,17 +47,17 @@ class MemoryTasks:
     def create_task(self, **fields: Any) -> int:
         return self.send(CreateTask(**fields)).task_id
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         self.sent.append(command)
         records = self.journal.send(command)
         task_id = records[-1].task_id if isinstance(command, CreateTask) else command.task_id
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         self.batches.append(len(commands))
         return [self._answer(command) for command in commands]
 
-    def _answer(self, command: TaskCommand) -> Accepted | TasktrailError:
+    def _answer(self, command: Command) -> Accepted | TasktrailError:
         try:
             return self.send(command)
         except TasktrailError as error:
