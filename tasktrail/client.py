@@ -9,6 +9,9 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from .actors.core.why import Why
+from .asking import QUEUE_SHOWN
 from .commanding import Commanding
 from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
@@ -116,6 +119,22 @@ class Client(Commanding):
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""
         return self.get_task(task_id).checkpoint
+
+    def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+        return self._ask(Why, f"/v1/tasks/{task_id}/why")
+
+    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+        """The first of the queue in its order, and what runs."""
+        return self._ask(QueueBoard, "/v1/queue", {"limit": limit})
+
+    def limits(self) -> LimitsBoard:
+        """What may run at once, and the pauses that hold."""
+        return self._decoded(LimitsBoard, self._connection.get("/v1/limits"))
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """All recurring schedules, by name."""
+        return self._decoded(list[ScheduleBoard], self._connection.get("/v1/schedules"))
 
     def stats(self) -> Stats:
         """Numbers over all tasks."""

@@ -1,24 +1,15 @@
 """The methods that make a command out of arguments. Whoever can `send` one, gets them."""
 
-from abc import ABC, abstractmethod
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
-from .events import Accepted, CancelTask, Checkpoint, Command, CreateTask, RetryTask, SaveCheckpoint, StartTask
-from .refusal import refusal
-
-C = TypeVar("C", bound=msgspec.Struct)
+from .events import Accepted, CancelTask, Checkpoint, CreateTask, RetryTask, SaveCheckpoint, StartTask
+from .operating import Operating, command_from_fields
 
 
-class Commanding(ABC):
+class Commanding(Operating):
     """The commands of `surface.Tasks`. Each is durable when the method returns; a refusal changes nothing."""
-
-    @abstractmethod
-    def send(self, command: Command) -> Accepted:
-        """Any command. Raises the `TasktrailError` of a refusal."""
 
     def create_task(self, **fields: Any) -> int:
         """A new task's id. The fields are those of `CreateTask`; paths may be relative to the current folder."""
@@ -67,11 +58,3 @@ class Commanding(ABC):
     ) -> Accepted:
         fields = {"task_id": task_id, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
         return self.send(command_from_fields(kind, {**fields, **more}))
-
-
-def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
-    """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field."""
-    try:
-        return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error

@@ -16,11 +16,12 @@ import msgspec
 from msgspec.structs import replace
 
 from .actors.core.messages import Intake
-from .commanding import command_from_fields
 from .events import Command, CreateTask, SaveCheckpoint
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
+from .events.operator_commands import AddSchedule
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
+from .operating import command_from_fields
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -51,6 +52,9 @@ class IntakeDesk:
         match command:
             case CreateTask():
                 return self._examine_create(command)
+            case AddSchedule():
+                task, intake = self._examine_create(command.task)
+                return replace(command, task=replace(task, command_id="")), intake
             case SaveCheckpoint():
                 _check_json(command.checkpoint.data, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
@@ -127,6 +131,8 @@ def digest(command: Command) -> bytes:
 
 
 def _refuse_odd_text(command: Command) -> None:
+    if isinstance(command, AddSchedule):
+        _refuse_odd_text(command.task)
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if isinstance(value, str) and value and not value.isprintable():

@@ -2,20 +2,22 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
 from .actors.core.messages import Submit
-from .actors.messages import Catch, Ticket
+from .actors.core.state import SchedulerState
+from .actors.messages import Catch, Query, Ticket
 from .actors.watermark import Watermark
 from .commanding import Commanding
 from .config import Config
 from .config_load import load_config
 from .events import Accepted, Command, Task
-from .events.errors import NotReady, NotYet, TasktrailError, WaitTimeout
+from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .ids import new_command_id
 from .intake import IntakeDesk, digest
@@ -23,6 +25,8 @@ from .paths import DataPaths
 from .reading import FileReading
 from .surface import RecoveryReport
 from .system import System
+
+T = TypeVar("T")
 
 ANSWER_WITHIN = 60.0
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
@@ -147,13 +151,15 @@ class TaskService(FileReading, Commanding):
         """What `open` found unfinished and set going again. Recovery happens at every start; this only tells."""
         return self._system.recovery
 
-    def why(self, task_id: int) -> Any:
-        """Why a task waits."""
-        raise NotYet(f"The reasons why task {task_id} waits cannot be asked for yet")
+    live = True
 
-    def queue(self) -> Any:
-        """The order of the queue."""
-        raise NotYet("The queue cannot be asked for yet", remedy="Use list_tasks with sort='-effective_priority'.")
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """Asks the Scheduler, in its own thread, about all that was accepted before."""
+        if self._closed or self._system.fatal:
+            raise NotReady("The service is stopped", remedy="Start it again.")
+        now = self._clock.now()
+        answer: T = self._system.scheduler.ask(Query(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
+        return answer
 
     # --- for the HTTP server ------------------------------------------------------------------------------------
 

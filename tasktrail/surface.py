@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from .actors.core.why import Why
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .projections import Stats, TaskFilters, Verification
 
@@ -62,6 +64,18 @@ class Reading(Protocol):
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, until the iterator is closed or the service stops."""
+
+    def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+
+    def queue(self, limit: int = 50) -> QueueBoard:
+        """The first of the queue in its order, and what runs."""
+
+    def limits(self) -> LimitsBoard:
+        """What may run at once, and the pauses that hold."""
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """All recurring schedules, by name."""
 
     def stats(self) -> Stats:
         """Numbers over all tasks."""

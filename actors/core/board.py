@@ -76,7 +76,7 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits that hold, and what of them operators have changed."""
+    """The limits that hold (0: none), and what of them operators have changed."""
 
     limits: Limits
     changes: LimitsChanged
@@ -113,7 +113,14 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
 def limits_board(state: SchedulerState) -> LimitsBoard:
     """What may run at once."""
     return LimitsBoard(
-        limits=state.limits, changes=state.limit_book.changes, pauses=state.pauses.all(), position=state.position
+        limits=msgspec.structs.replace(
+            state.limits,
+            max_memory=state.limits.max_memory % UNLIMITED,
+            max_temp_size=state.limits.max_temp_size % UNLIMITED,
+        ),
+        changes=state.limit_book.changes,
+        pauses=state.pauses.all(),
+        position=state.position,
     )
 
 

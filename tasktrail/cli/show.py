@@ -8,6 +8,7 @@ import click
 from .base import Command, pass_session
 from .output import as_text, print_json, print_pairs
 from .session import Session
+from .why import sum_of
 from .words import TASK_ID, Point, duration, moment, percent, size
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def pairs(task: "Task") -> list[tuple[str, str]]:
 
 
 def _in_words(name: str, value: object) -> str:
+    from ..events.task_events import PriorityTerms
+
     match value:
         case datetime():
             return moment(value)
@@ -52,6 +55,8 @@ def _in_words(name: str, value: object) -> str:
             return size(value) if value else "-"
         case int() | float() if name in _SECONDS:
             return duration(value) if value else "-"
+        case PriorityTerms():
+            return sum_of(value)
         case float() if name == "progress":
             return percent(value)
         case _:

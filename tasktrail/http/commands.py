@@ -15,13 +15,13 @@ from .desk import Desk
 from .errors import BadRequest, WrongContentType
 from .parameters import TaskId
 
-_SLACK = 1024
+SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""
 
 Json = Request[Any, Any, Any]
 
 
-async def _json(request: Json) -> bytes:
+async def json_body(request: Json) -> bytes:
     """The body. Raises `WrongContentType` unless it is declared as JSON or empty."""
     try:
         body = await request.body()
@@ -34,7 +34,8 @@ async def _json(request: Json) -> bytes:
     return body
 
 
-async def _one(desk: Desk, decode: Callable[[], Item]) -> Accepted:
+async def send_one(desk: Desk, decode: Callable[[], Item]) -> Accepted:
+    """The answer to one command; a refusal raises."""
     answer = (await desk.send(lambda: [decode()]))[0]
     if isinstance(answer, TasktrailError):
         raise answer
@@ -44,39 +45,39 @@ async def _one(desk: Desk, decode: Callable[[], Item]) -> Accepted:
 @post("/v1/commands", status_code=202, request_max_body_size=MAX_BODY)
 async def send_commands(request: Json, desk: NamedDependency[Desk]) -> Accepted | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
-    body = await _json(request)
+    body = await json_body(request)
     if not is_array(body):
-        return await _one(desk, lambda: decode_command(body))
+        return await send_one(desk, lambda: decode_command(body))
     answers = await desk.send(lambda: decode_array(body))
     return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
 
 
-@post("/v1/tasks", status_code=202, request_max_body_size=MAX_COMMAND + _SLACK)
+@post("/v1/tasks", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def create_task(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """A new task."""
-    body = await _json(request)
-    return await _one(desk, lambda: decode_create(body))
+    body = await json_body(request)
+    return await send_one(desk, lambda: decode_create(body))
 
 
-@post("/v1/tasks/{task_id:int}/start", status_code=202, request_max_body_size=MAX_COMMAND + _SLACK)
+@post("/v1/tasks/{task_id:int}/start", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def start_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Release a held task, or start a waiting one now."""
-    body = await _json(request)
-    return await _one(desk, lambda: decode_on_task(StartTask, task_id, body))
+    body = await json_body(request)
+    return await send_one(desk, lambda: decode_on_task(StartTask, task_id, body))
 
 
-@post("/v1/tasks/{task_id:int}/cancel", status_code=202, request_max_body_size=MAX_COMMAND + _SLACK)
+@post("/v1/tasks/{task_id:int}/cancel", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def cancel_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Stop a task, whether it waits or runs."""
-    body = await _json(request)
-    return await _one(desk, lambda: decode_on_task(CancelTask, task_id, body))
+    body = await json_body(request)
+    return await send_one(desk, lambda: decode_on_task(CancelTask, task_id, body))
 
 
-@post("/v1/tasks/{task_id:int}/retry", status_code=202, request_max_body_size=MAX_COMMAND + _SLACK)
+@post("/v1/tasks/{task_id:int}/retry", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def retry_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Give a failed or cancelled task another life."""
-    body = await _json(request)
-    return await _one(desk, lambda: decode_on_task(RetryTask, task_id, body))
+    body = await json_body(request)
+    return await send_one(desk, lambda: decode_on_task(RetryTask, task_id, body))
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (send_commands, create_task, start_task, cancel_task, retry_task)

@@ -10,6 +10,7 @@ import msgspec
 
 from ..events import Command, CreateTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
+from ..events.operator_commands import AddSchedule
 from ..refusal import refusal
 from .errors import TooLarge
 
@@ -65,14 +66,23 @@ def decode_create(body: bytes) -> CreateTask:
 
 def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
     """A command on the task that the path names. The body may be empty or hold the other fields."""
+    return decode_kind(kind, body, task_id=task_id)
+
+
+def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
+    """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
     fields = _decode(body, _object) if body.strip() else {}
-    if fields.setdefault("task_id", task_id) != task_id:
-        raise InvalidValue(f"task_id: the path names task {task_id}", field="task_id")
+    for field, value in named.items():
+        if fields.setdefault(field, value) != value:
+            raise InvalidValue(f"{field}: the path names {value}", field=field)
     fields.setdefault("command", kind.__struct_config__.tag)
     try:
-        return msgspec.convert(fields, kind)
+        command = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise refusal(error) from error
+    if isinstance(command, AddSchedule):
+        _refuse_relative_paths(command)
+    return command
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -82,13 +92,14 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         decoded = decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise refusal(error) from error
-    if isinstance(decoded, CreateTask):
+    if isinstance(decoded, CreateTask | AddSchedule):
         _refuse_relative_paths(decoded)
     return decoded
 
 
-def _refuse_relative_paths(command: CreateTask) -> None:
+def _refuse_relative_paths(command: CreateTask | AddSchedule) -> None:
     """A relative path would count from the folder that the service happens to run in."""
+    command = command.task if isinstance(command, AddSchedule) else command
     for field in ("input_file", "output_file"):
         path = getattr(command, field)
         if path and not path.startswith("/"):

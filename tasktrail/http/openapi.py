@@ -1,13 +1,13 @@
 """The description at /openapi.json: Litestar's, with the bodies of commands and the errors that it cannot see."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Request
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from ..events import Accepted, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask
+from ..events import Accepted, Command
 from .problems import MEDIA_TYPE
 
 
@@ -24,7 +24,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-_COMMANDS = (CreateTask, StartTask, CancelTask, RetryTask, SaveCheckpoint)
+_COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _REF = "#/components/schemas/{name}"
 _SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, Accepted, Problem), ref_template=_REF)
 
@@ -40,7 +40,15 @@ _BODIES: dict[str, Any] = {
     "/v1/tasks/{task_id}/start": {"type": "object"},
     "/v1/tasks/{task_id}/cancel": {"type": "object"},
     "/v1/tasks/{task_id}/retry": {"type": "object"},
+    "/v1/tasks/{task_id}/adjust": {"type": "object"},
+    "/v1/queue/pause": {"type": "object"},
+    "/v1/queue/resume": {"type": "object"},
+    "/v1/queue/drain": {"type": "object"},
+    "/v1/limits": _one_of("SetLimits"),
+    "/v1/schedules": _one_of("AddSchedule"),
+    "/v1/schedules/{schedule}/remove": {"type": "object"},
 }
+_NEEDED = frozenset({"/v1/commands", "/v1/tasks", "/v1/limits", "/v1/schedules"})
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
 
@@ -56,7 +64,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
             }
             if method == "post":
                 operation["requestBody"] = {
-                    "required": path in ("/v1/commands", "/v1/tasks"),
+                    "required": path in _NEEDED,
                     "content": {"application/json": {"schema": _BODIES[path]}},
                 }
     document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {

@@ -3,12 +3,18 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Answered, Intake, Submit
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.step import step
+from tasktrail.asking import Asking, folded
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Doors, Session
 from tasktrail.events import (
@@ -17,6 +23,7 @@ from tasktrail.events import (
     Checkpoint,
     Command,
     CreateTask,
+    OperatorCommand,
     Recorded,
     RetryTask,
     StartTask,
@@ -30,8 +37,10 @@ from tasktrail.projections.as_of import task_as_of
 from tasktrail.surface import Point, TypeInfo
 from tasktrail.testing_history import Journal
 
+T = TypeVar("T")
 
-class MemoryTasks:
+
+class MemoryTasks(Asking):
     """`surface.Tasks` over a log in memory. `script` says what happens while somebody waits, a step for each look."""
 
     def __init__(self) -> None:
@@ -49,9 +58,21 @@ class MemoryTasks:
 
     def send(self, command: Command) -> Accepted:
         self.sent.append(command)
+        if isinstance(command, OperatorCommand):
+            return self._operate(command)
         records = self.journal.send(command)
-        task_id = records[-1].task_id if isinstance(command, CreateTask) else command.task_id
+        task_id = records[-1].task_id if isinstance(command, CreateTask) else getattr(command, "task_id", 0)
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
+
+    def _operate(self, command: OperatorCommand) -> Accepted:
+        state = folded(self.memory_log.read(), Limits(), self.journal.at)
+        staged = step(state, Submit(command, Intake(), "token"), self.journal.at)
+        (answer,) = [effect.answer for effect in staged.effects if isinstance(effect, Answered)]
+        if isinstance(answer, TasktrailError):
+            raise answer
+        facts = [replace(fact, version=len(self.memory_log.read_task(0)) + 1) for fact in staged.facts[:1]]
+        self.memory_log.append(facts, expected=self.memory_log.head().position)
+        return answer
 
     def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         self.batches.append(len(commands))
@@ -98,6 +119,9 @@ class MemoryTasks:
 
     def close(self) -> None:
         self.closed = True
+
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        return function(folded(self.memory_log.read(), Limits(), self.journal.at), self.journal.at)
 
     def _catch_up(self) -> None:
         self._views.apply(list(self.memory_log.read(self._views.position)))
