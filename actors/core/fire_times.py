@@ -23,7 +23,7 @@ def check(schedule: ScheduleAdded) -> None:
         raise InvalidValue("A schedule has either a cron expression or an interval", field="cron")
     try:
         ZoneInfo(schedule.timezone)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise InvalidValue(f"There is no time zone {schedule.timezone!r}", field="timezone") from error
     try:
         never = next_after(schedule, schedule.starting_at) is None
