@@ -2,17 +2,16 @@
 # Settings, all optional: PYTHON=python3.13  VENV=.venv  N=200 (kills of `make crash`)  ARGS="..." (more for pytest or bench)
 
 VENV ?= .venv
-N ?= 200
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench crash ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery crash crash-types ci pins clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make the environment in .venv (every other target does it by itself)
 
@@ -55,8 +54,14 @@ coverage: $(READY) ## Run every test and report line and branch coverage
 bench: $(READY) ## Measure speed against peers, in the same run
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
+gallery: $(READY) ## Run every task type on real files, check the results, make a page to look at
+	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py
+
 crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and check what is left
-	$(BIN)/python tests/crash/campaign.py --kills $(N)
+	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200)
+
+crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
+	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
 
 ci: ## Do all that CI does
 	.ci/run
@@ -71,6 +76,6 @@ pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins
 
 clean: ## Remove everything that can be made again
-	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov .demo demo-output
+	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov .demo demo-output gallery
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,9 +2,19 @@
 
 import hashlib
 import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
+
+from ..events import Checkpoint
+from .contract import TaskContext
+
+_SAMPLE = 64 * 1024
+SAVE_EVERY = 1.0
+"""Seconds of work between two checkpoints: what a crash may cost where the pieces themselves are quick."""
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
@@ -18,6 +28,128 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     def intact(self, folder: Path) -> bool:
         """Whether the file in `folder` still is what was finished."""
         return intact(folder / self.name, self.size, self.sha256)
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """The `data` of the checkpoint. The pieces stand in an index file: the log must not grow with their number."""
+
+    fingerprint: str
+    index: Piece
+
+
+class Pieces:
+    """The numbered pieces of one task: made in any order, each once over all attempts.
+
+    What an earlier attempt left is believed only if its fingerprint is the same and size and hash agree; anything else
+    is removed. Pieces become durable as they are finished; a checkpoint that names an index of them, with its hash,
+    follows at most `SAVE_EVERY` seconds later.
+
+    Args:
+        context: the running attempt.
+        fingerprint: from `fingerprint`; with another one the old pieces are worth nothing.
+        stem: the pieces are called `stem-00000.suffix`; one stem for each kind of piece that a type makes.
+        suffix: with the dot.
+    """
+
+    def __init__(
+        self,
+        context: TaskContext[Any],
+        fingerprint: str,
+        *,
+        stem: str = "piece",
+        suffix: str = ".png",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._context = context
+        self._fingerprint = fingerprint
+        self._stem = stem
+        self._suffix = suffix
+        self._clock = clock
+        self._saved_at = clock()
+        self._unsaved = 0
+        self._pieces = {piece.name: piece for piece in self._recall() if piece.intact(context.work_dir)}
+        for path in context.work_dir.glob(f"{stem}-*"):
+            if path.name not in self._pieces:
+                path.unlink()
+
+    def _recall(self) -> list[Piece]:
+        if self._context.checkpoint is None:
+            return []
+        try:
+            saved = msgspec.convert(self._context.checkpoint.data, _Saved)
+        except msgspec.ValidationError:  # written by another version of this handler
+            return []
+        if saved.fingerprint != self._fingerprint or not saved.index.intact(self._context.work_dir):
+            return []
+        return msgspec.json.decode((self._context.work_dir / saved.index.name).read_bytes(), type=list[Piece])
+
+    def path(self, number: int) -> Path:
+        """Where the piece stands when it is finished."""
+        return self._context.work_dir / f"{self._stem}-{number:05}{self._suffix}"
+
+    def part(self, number: int) -> Path:
+        """Where the piece is to be written."""
+        return self._context.work_dir / f"{self._stem}-{number:05}.part"
+
+    def __contains__(self, number: int) -> bool:
+        return self.path(number).name in self._pieces
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def missing(self, count: int) -> Iterator[int]:
+        """The numbers below `count` that are still to be made."""
+        return (number for number in range(count) if number not in self)
+
+    def keep(self, number: int, progress: float, message: str) -> None:
+        """The piece is finished under `part(number)`: make it durable, and say so soon.
+
+        Raises CheckpointRefused when the attempt is to end.
+        """
+        piece = keep(self.part(number), self.path(number))
+        self._pieces[piece.name] = piece
+        self._unsaved += 1
+        if self._clock() - self._saved_at >= SAVE_EVERY:
+            self.save(progress, message)
+        else:
+            self._context.progress(progress, message)
+
+    def save(self, progress: float, message: str) -> None:
+        """Record the checkpoint now, if there is anything new in it."""
+        if not self._unsaved:
+            return
+        pieces = [self._pieces[name] for name in sorted(self._pieces)]
+        part = self._context.work_dir / f"{self._stem}.index.part"
+        part.write_bytes(msgspec.json.encode(pieces))
+        # A new name each time: the checkpoint before stays valid until this one is recorded.
+        index = keep(part, self._context.work_dir / f"{self._stem}.{len(pieces)}.index")
+        checkpoint = Checkpoint(
+            processed_frames=len(pieces),
+            processed_bytes=sum(piece.size for piece in pieces),
+            temp_files=(index.name,),
+            data=msgspec.to_builtins(_Saved(self._fingerprint, index)),
+        )
+        self._context.save_checkpoint(checkpoint, progress=progress, message=message)
+        self._forget(index)
+        self._unsaved = 0
+        self._saved_at = self._clock()
+
+    def _forget(self, newest: Piece) -> None:
+        """Indexes that no checkpoint will ask for again."""
+        for path in self._context.work_dir.glob(f"{self._stem}.*.index"):
+            if path.name != newest.name:
+                path.unlink()
+
+
+def fingerprint(path: Path, *decisions: Any) -> str:
+    """What finished pieces depend on: the input (size, time, both ends) and everything that was decided."""
+    status = path.stat()
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+        file.seek(max(0, status.st_size - _SAMPLE))
+        ends = hashlib.sha256(head + file.read(_SAMPLE)).hexdigest()
+    facts = msgspec.json.encode([status.st_size, status.st_mtime_ns, ends, *decisions], order="deterministic")
+    return hashlib.sha256(facts).hexdigest()
 
 
 def keep(part: Path, final: Path) -> Piece:

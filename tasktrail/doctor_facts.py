@@ -186,7 +186,7 @@ def _media() -> Media:
     from PIL import __version__ as pillow
 
     from .handlers.image.formats import WRITE_FORMATS
-    from .handlers.image.pictures import READ_FORMATS
+    from .handlers.image.opening import READ_FORMATS
     from .handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
 
     missing = []

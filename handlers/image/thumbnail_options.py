@@ -1,7 +1,7 @@
 """What `image_thumbnail` can be told, and what it then needs. No Pillow here: the service imports this."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -34,11 +34,17 @@ class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 def estimate(options: ImageThumbnailOptions, input_size: int) -> Estimate:
     """Guess from the file size alone: a strongly compressed picture has some 20 pixels a byte."""
     pixels = min(MAX_PIXELS, max(20 * input_size, 1_000_000))
+    return estimate_for(options, pixels, pixels, {"size": input_size})
+
+
+def estimate_for(options: ImageThumbnailOptions, decoded: int, pixels: int, basis: dict[str, Any]) -> Estimate:
+    """What a picture needs of which `decoded` of all its `pixels` are held in memory."""
     box = options.width * options.height
     return Estimate(
-        memory=40_000_000 + 4 * pixels + 8 * box,
+        memory=40_000_000 + 4 * decoded + 8 * box,
         temp=4 * box,
         seconds=0.1 + pixels / 260e6,
+        basis=basis,
     )
 
 

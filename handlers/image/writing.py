@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_picture(
-    picture: Image.Image, path: Path, kind: str, *, quality: int = 85, background: str = "#ffffff"
+    picture: Image.Image, path: Path, kind: str, *, quality: int = 85, background: str = "#ffffff", **kept: Any
 ) -> None:
     """Write one picture, of mode L, RGB or RGBA.
 
@@ -17,12 +17,13 @@ def write_picture(
         kind: one of the values of `formats.WRITE_FORMATS`.
         quality: 1 to 100, for jpeg, webp and avif.
         background: laid under transparent parts where the format has none, as #rrggbb.
+        kept: what else goes into the file, as Pillow names it (icc_profile, exif).
     """
     if kind == "JPEG" and picture.mode == "RGBA":
         flat = Image.new("RGBA", picture.size, background)
         flat.alpha_composite(picture)
         picture = flat.convert("RGB")
-    parameters: dict[str, Any] = {"quality": quality} if kind in ("JPEG", "WEBP", "AVIF") else {}
+    parameters: dict[str, Any] = {"quality": quality} if kind in ("JPEG", "WEBP", "AVIF", "HEIF") else {}
     if kind in ("JPEG", "PNG"):
         parameters["optimize"] = True
-    picture.save(path, format=kind, **parameters)
+    picture.save(path, format=kind, **parameters, **kept)

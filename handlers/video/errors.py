@@ -1,8 +1,10 @@
-"""What can be wrong with an input, as seen by `video_convert`."""
+"""What can be wrong with a video."""
+
+from ..contract import Unusable
 
 
-class UnusableInputError(ValueError):
-    """The request can never work, whatever is tried: not a video, or a target that does not exist."""
+class UnusableInputError(Unusable):
+    """The request can never work, whatever is tried: not a video, or nothing in it that can be shown."""
 
 
 class DamagedInputError(ValueError):

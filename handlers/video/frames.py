@@ -1,6 +1,6 @@
 """The frames of the input in order, from the start or from where an earlier attempt had come."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 import av
@@ -8,6 +8,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .errors import DamagedInputError
+from .interlacing import deinterlaced
 from .probe import Source, is_damage, open_input, packets_of, picture_of, seek
 
 _STEP_BACK = 5
@@ -16,18 +17,26 @@ _FORGIVEN = 50
 """Undecodable packets that are always forgiven; beyond that, one in four."""
 
 
-def frames_after(source: Source, moment: int | None) -> Iterator[tuple[int, VideoFrame]]:
+def _no_tick() -> None:
+    """For callers that cannot be stopped."""
+
+
+def frames_after(
+    source: Source, moment: int | None, tick: Callable[[], None] = _no_tick
+) -> Iterator[tuple[int, VideoFrame]]:
     """All frames later than `moment`, each with its own moment, strictly rising; none: from the start.
 
     The same frames come out whether the source is read in one go or from anywhere. Whatever a seek promises, it is
-    believed only if it yields a frame at or before `moment`; otherwise it is tried again from further back.
+    believed only if it yields a frame at or before `moment`; otherwise it is tried again from further back. `tick` is
+    called for each frame, also for those that are skipped: it may raise to end the search.
 
     Raises:
         DamagedInputError: too many packets cannot be decoded.
     """
     for target in _seek_targets(source, moment):
         reached = False
-        for found, frame in _rising(_decode(source, target)):
+        for found, frame in _prepared(source, target):
+            tick()
             if target is not None and not reached and moment is not None and found > moment:
                 break
             reached = True
@@ -44,6 +53,11 @@ def _seek_targets(source: Source, moment: int | None) -> Iterator[int | None]:
             yield moment - back
             back = max(2 * back, int(_STEP_BACK / source.time_base))
     yield None
+
+
+def _prepared(source: Source, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
+    frames = _rising(_decode(source, target))
+    return deinterlaced(frames, source.time_base) if source.deinterlace else frames
 
 
 def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:

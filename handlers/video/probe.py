@@ -12,6 +12,8 @@ import msgspec
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from .errors import UnusableInputError
@@ -19,7 +21,9 @@ from .errors import UnusableInputError
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
 
+MAX_SIDE = 16384
 MAX_PIXELS = 8192 * 8192
+"""Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
 _SAMPLED_FRAMES = 60
@@ -49,7 +53,28 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     pixel_aspect: Fraction
     colour: tuple[int, int, int]
     """Primaries, transfer, matrix, by FFmpeg's numbers; 2 is unknown."""
+    full_range: bool
     has_audio: bool
+    codec: str
+    """FFmpeg's name of it."""
+    depth: int
+    """Bits of a colour value."""
+    interlaced: bool
+    deinterlace: bool = False
+    """Whether its frames are to be made whole as they are read."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the picture lasts."""
+        return max(0.0, float((self.end - self.start) * self.time_base))
+
+    def moment_at(self, seconds: float) -> int:
+        """The moment so many seconds after the first frame."""
+        return self.start + int(seconds / self.time_base)
+
+    def seconds_at(self, moment: int) -> float:
+        """Seconds from the first frame to `moment`."""
+        return float((moment - self.start) * self.time_base)
 
 
 def open_input(path: Path) -> InputContainer:
@@ -89,8 +114,12 @@ def picture_of(container: InputContainer, name: str) -> VideoStream:
     context = stream.codec_context
     if context is None or not context.width or not context.height:
         raise UnusableInputError(f"{name}: the picture's codec is not known here")
-    if context.width * context.height > MAX_PIXELS:
-        raise UnusableInputError(f"{name} is {context.width}x{context.height}: too large, at most {MAX_PIXELS} pixels")
+    if context.width * context.height > MAX_PIXELS or max(context.width, context.height) > MAX_SIDE:
+        raise UnusableInputError(
+            f"{name} is {context.width}x{context.height}: too large, "
+            f"at most {MAX_PIXELS} pixels and {MAX_SIDE} to a side"
+        )
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream may grow behind its header
     stream.thread_type = "AUTO"
     return stream
 
@@ -133,7 +162,7 @@ def probe(path: Path) -> Source:
         stream = picture_of(container, path.name)
         if stream.time_base is None:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
-        stamps, rotation = _sample(container, stream)
+        stamps, first = _sample(container, stream)
         clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
         known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
         if not known:
@@ -143,7 +172,7 @@ def probe(path: Path) -> Source:
             path=path,
             width=context.width,
             height=context.height,
-            rotation=rotation,
+            rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
             time_base=_exact(stream.time_base),
             rate=_rate(stream),
             clock=clock,
@@ -152,14 +181,20 @@ def probe(path: Path) -> Source:
             keyframes=_keyframes(path, known[0]),
             pixel_aspect=_exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
+            full_range=first is not None and first.color_range == ColorRange.JPEG,
             has_audio=bool(container.streams.audio),
+            codec=context.codec.canonical_name,
+            depth=max((part.bits for part in first.format.components), default=8) if first else 8,
+            interlaced=first is not None and first.interlaced_frame,
         )
 
 
-def _sample(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[int | None, int | None]], int]:
-    """Timestamps of the first frames, and the rotation of the first one."""
+def _sample(
+    container: InputContainer, stream: VideoStream
+) -> tuple[list[tuple[int | None, int | None]], VideoFrame | None]:
+    """Timestamps of the first frames, and the first one."""
     stamps: list[tuple[int | None, int | None]] = []
-    rotation = 0
+    first: VideoFrame | None = None
     for packet in chain(packets_of(container, stream), [None]):
         try:
             frames = stream.decode(packet)
@@ -167,12 +202,12 @@ def _sample(container: InputContainer, stream: VideoStream) -> tuple[list[tuple[
             if not is_damage(error):
                 raise
             continue
-        if frames and not stamps:
-            rotation = round(frames[0].rotation / _QUARTER) * _QUARTER % 360
+        if frames and first is None:
+            first = frames[0]
         stamps += [(frame.pts, frame.dts) for frame in frames]
         if len(stamps) >= _SAMPLED_FRAMES:
             break
-    return stamps, rotation
+    return stamps, first
 
 
 def _runs_forward(moments: Sequence[int | None]) -> bool:

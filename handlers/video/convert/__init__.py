@@ -1,13 +1,26 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
-from ...contract import Outcome, TaskContext, handler
-from .options import VideoConvertOptions, estimate
+from pathlib import Path
+
+from ...contract import Estimate, Outcome, TaskContext, handler
+from .costs import estimate
+from .options import VideoConvertOptions
+from .target import check
 
 
-@handler("video_convert", options=VideoConvertOptions, estimate=estimate, resumable=True, grace=2.0)
+def probe(options: VideoConvertOptions, input_file: Path) -> Estimate:
+    """A better estimate, from the input's header and first frames."""
+    from .convert import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+
+    return look(options, input_file)
+
+
+@handler(
+    "video_convert", options=VideoConvertOptions, estimate=estimate, check=check, probe=probe, resumable=True, grace=2.0
+)
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""
-    from .convert import convert  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+    from .convert import convert  # noqa: PLC0415 - as above
 
     return convert(context)
 

@@ -4,46 +4,116 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 
 from ...pieces import seal
 from ..probe import is_damage, open_input, packets_of
 from .saved import AudioTrack
-from .target import Target
+from .sound_choice import SoundPlan
+from .target import AUDIO_ENCODERS
 
-NAME = "sound.mp4"
+if TYPE_CHECKING:
+    from av.packet import Packet
+
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
-_STEREO = 2
 
 
-def convert_audio(path: Path, target: Target, folder: Path, tick: Callable[[float], None]) -> AudioTrack | None:
-    """Encode the sound of `path` into `folder`; none if there is none that can be decoded.
+def convert_audio(path: Path, plan: SoundPlan, folder: Path, tick: Callable[[float], None]) -> AudioTrack | None:
+    """Copy or encode the chosen sound of `path` into `folder`; none if there is nothing in it to hear.
 
-    Moments are counted in samples, because those of some sources jump. `tick` is told the position in seconds.
+    `tick` is told the position in seconds; it may raise.
     """
-    final = folder / NAME
+    final = folder / plan.file
     part = final.with_suffix(".part")
     with open_input(path) as container:
-        stream = container.streams.best("audio")
-        if not isinstance(stream, AudioStream):
-            return None
-        frames = _decode(container, stream)
-        first = next(frames, None)
-        if first is None:
-            return None
-        start = first.time or 0.0
+        stream = container.streams[plan.stream]
+        assert isinstance(stream, AudioStream)
         try:
-            samples = _encode(first, frames, target, part, tick)
+            made = (_copied if plan.copy else _encoded)(container, stream, plan, part, tick)
         except BaseException:  # whatever ends it: half a track must not be taken for one
             part.unlink(missing_ok=True)
             raise
+    if made is None:
+        part.unlink(missing_ok=True)
+        return None
+    start, samples = made
     size, digest = seal(part, final)
-    return AudioTrack(name=NAME, start=start, samples=samples, size=size, sha256=digest)
+    return AudioTrack(name=plan.file, start=start, samples=samples, size=size, sha256=digest)
+
+
+def _open_part(part: Path, plan: SoundPlan) -> OutputContainer:
+    kind = "mp4" if plan.file.endswith(".mp4") else "matroska"
+    return av.open(str(part), "w", format=kind, options={"fflags": "+bitexact"})
+
+
+def _copied(
+    container: InputContainer, stream: AudioStream, plan: SoundPlan, part: Path, tick: Callable[[float], None]
+) -> tuple[float, int] | None:
+    """The packets as they are: (where sound begins in seconds, number of packets).
+
+    Packets before the stated start are kept with negative times: decoders need them and players skip them.
+    """
+    assert stream.time_base is not None
+    count, last = 0, None
+    begin = stream.start_time
+    with _open_part(part, plan) as output:
+        track = output.add_stream_from_template(stream, opaque=True)
+        for packet in packets_of(container, stream):
+            if packet.pts is None or (last is not None and packet.pts <= last):
+                continue
+            begin = packet.pts if begin is None else begin
+            last = packet.pts
+            tick(float(packet.pts * stream.time_base))
+            packet.pts -= begin
+            packet.dts = packet.pts
+            packet.stream = track
+            count += _muxed(output, packet)
+        if not count:
+            return None
+    return float((begin or 0) * stream.time_base), count
+
+
+def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
+    """Write one packet; false for one that is too damaged to be understood."""
+    try:
+        output.mux(packet)
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+        return False
+    return True
+
+
+def _encoded(
+    container: InputContainer, stream: AudioStream, plan: SoundPlan, part: Path, tick: Callable[[float], None]
+) -> tuple[float, int] | None:
+    """Decoded and encoded anew: (where sound begins in seconds, number of samples).
+
+    Moments are counted in samples, because those of some sources jump.
+    """
+    frames = _decode(container, stream)
+    first = next(frames, None)
+    if first is None:
+        return None
+    samples = 0
+    with _open_part(part, plan) as output:
+        track = output.add_stream(AUDIO_ENCODERS[plan.codec], rate=_rate(plan.codec, first.sample_rate))
+        assert isinstance(track, AudioStream)
+        track.layout = plan.layout
+        track.bit_rate = plan.bitrate
+        for frame in _resampled(chain([first], frames), track, tick):
+            frame.pts = samples
+            frame.time_base = Fraction(1, track.sample_rate)
+            samples += frame.samples
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    return first.time or 0.0, samples
 
 
 def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
@@ -56,24 +126,6 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
                 raise
             continue
         yield from frames
-
-
-def _encode(
-    first: AudioFrame, rest: Iterator[AudioFrame], target: Target, part: Path, tick: Callable[[float], None]
-) -> int:
-    samples = 0
-    with av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        stream = output.add_stream(target.audio_encoder, rate=_rate(target.audio_codec, first.sample_rate))
-        assert isinstance(stream, AudioStream)
-        stream.layout = "stereo" if first.layout.nb_channels >= _STEREO else "mono"
-        stream.bit_rate = target.audio_bitrate
-        for frame in _resampled(chain([first], rest), stream, tick):
-            frame.pts = samples
-            frame.time_base = Fraction(1, stream.sample_rate)
-            samples += frame.samples
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return samples
 
 
 def _resampled(

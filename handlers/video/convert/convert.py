@@ -5,42 +5,56 @@ Each stage leaves a durable file and a checkpoint, so the next attempt begins wh
 
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import av
 import msgspec
 
-from ...contract import Finished, Outcome, Rejected, Stopped, TaskContext
-from ...pieces import settled
-from ..errors import StopAskedError, UnusableInputError
+from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...pieces import fingerprint, settled
+from ..errors import StopAskedError
+from ..looking import picture_in
 from ..probe import Source, probe
 from .audio import convert_audio
+from .costs import estimate_for
+from .hardware import require
 from .join import Parts, duration_of, join
+from .notes import picture_notes, track_notes
 from .options import VideoConvertOptions
-from .picture import output_size
-from .plan import Plan, choose_cuts, fingerprint, step_for
+from .picture import choose_look, output_size
+from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
 from .segments import Job, encode_segments
+from .sound_choice import choose_sound
+from .subtitles import choose_subtitles
 from .target import Target, choose_target
 
 _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
 
 
+def look(options: VideoConvertOptions, path: Path) -> Estimate:
+    """A better estimate. Raises UnusableInputError."""
+    return estimate_for(options, picture_in(path), path.stat().st_size)
+
+
 def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
 
     Raises:
+        Unusable: the input is no video, or lacks what the options ask for, or the machine does.
         DamagedInputError: too much of the picture cannot be decoded.
         OSError: a file cannot be read or written.
     """
+    options = context.options
+    target = choose_target(options, context.output_file)
+    if options.encoder != "software":
+        require(target.video_encoder)
+    source = probe(context.input_file)
+    whole = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     try:
-        target = choose_target(context.options, context.output_file)
-        source = probe(context.input_file)
-    except UnusableInputError as error:
-        return Rejected(reason=str(error))
-    try:
-        return _Conversion(context, source, target).run()
+        return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target).run()
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
@@ -53,6 +67,9 @@ class _Conversion:
         self._context = context
         self._source = source
         self._target = target
+        self._look = choose_look(source, target.video_encoder, target.video_codec)
+        self._sound = choose_sound(source.path, context.options, target)
+        self._subtitles = choose_subtitles(source.path, context.options, target.container)
         self._saved = self._recall_or_plan()
         self._began = time.monotonic()
         self._encoded = 0
@@ -78,7 +95,7 @@ class _Conversion:
         self._redo_lost_segments()
         self._encode(self._saved.last_moment, None)
         if not self._saved.segments:
-            return Rejected(reason=f"not one picture of {self._source.path.name} can be decoded")
+            raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
         self._join()
         return Finished(result=self._describe(), message=f"{self._saved.frames} frames")
 
@@ -91,12 +108,12 @@ class _Conversion:
         self._context.save_checkpoint(saved.as_checkpoint(self._source.time_base), progress=progress, message=message)
 
     def _convert_sound(self) -> None:
-        if not self._source.has_audio or not self._target.audio_codec:
+        if self._sound is None:
             return
         track = self._saved.audio
         if self._saved.audio_done and (track is None or track.intact(self._context.work_dir)):
             return
-        track = convert_audio(self._source.path, self._target, self._context.work_dir, self._sound_tick)
+        track = convert_audio(self._source.path, self._sound, self._context.work_dir, self._sound_tick)
         saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
         self._save(saved, _SOUND_SHARE, "sound is ready")
 
@@ -118,17 +135,17 @@ class _Conversion:
         job = Job(
             source=self._source,
             target=self._target,
+            look=self._look,
             options=self._context.options,
             plan=self._saved.plan,
             folder=self._context.work_dir,
         )
-        with closing(encode_segments(job, after, until)) as steps:
+        with closing(encode_segments(job, after, until, self._stop_if_asked)) as steps:
             for step in steps:
                 match step:
                     case Segment():
                         self._save(self._saved.with_segment(step), self._percent(step.last), self._where(step.last))
                     case moment:
-                        self._stop_if_asked()
                         self._encoded += 1
                         self._context.progress(self._percent(moment), self._where(moment))
 
@@ -139,7 +156,7 @@ class _Conversion:
         plan = self._saved.plan
         number = plan.segment_of(moment) + 1
         speed = self._encoded / max(0.001, time.monotonic() - self._began)
-        return f"segment {number} of {max(number, plan.count)}, {speed:.0f} fps"
+        return f"encoding segment {number} of {max(number, plan.count)}, {speed:.0f} fps"
 
     def _join(self) -> None:
         plan = self._saved.plan
@@ -149,7 +166,8 @@ class _Conversion:
             self._stop_if_asked()
             self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
 
-        parts = Parts(self._context.work_dir, self._saved.segments, self._saved.audio)
+        language = self._sound.language if self._sound else ""
+        parts = Parts(self._context.work_dir, self._saved.segments, self._saved.audio, language, self._subtitles)
         join(self._source, self._target, parts, self._context.output_part, tick)
 
     def _describe(self) -> dict[str, Any]:
@@ -163,10 +181,23 @@ class _Conversion:
             "duration": duration_of(output),
             "frames": self._saved.frames,
             "video_codec": self._target.video_codec,
-            "audio_codec": self._target.audio_codec if self._saved.audio else "",
+            "audio_codec": self._sound.codec if self._sound and self._saved.audio else "",
+            "audio_copied": bool(self._sound and self._saved.audio and self._sound.copy),
+            "subtitles": len(self._subtitles.kept),
             "segments": len(self._saved.segments),
             "sha256": digest,
+            "notes": self._notes(),
         }
+
+    def _notes(self) -> list[str]:
+        """What was changed or left out."""
+        sound = list(self._sound.notes) if self._sound else []
+        if self._sound is None and self._source.has_audio:
+            sound = ["sound dropped as asked"] if not self._target.audio_codec else ["sound dropped: unknown codec"]
+        elif self._sound and not self._saved.audio:
+            sound = ["sound dropped: none of it can be decoded"]
+        picture = picture_notes(self._source, self._look)
+        return [*picture, *sound, *self._subtitles.notes, *track_notes(self._source.path)]
 
 
 def _plan(source: Source, segment_seconds: float) -> Plan:

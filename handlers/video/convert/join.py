@@ -14,6 +14,7 @@ from av.stream import Stream
 
 from ..probe import Source
 from .saved import AudioTrack, Segment
+from .subtitles import Subtitles, SubtitleWriter
 from .target import Target
 from .timing import decoding_times
 
@@ -30,6 +31,9 @@ class Parts(NamedTuple):
     folder: Path
     segments: Sequence[Segment]
     audio: AudioTrack | None
+    language: str = ""
+    """Of the sound."""
+    subtitles: Subtitles = Subtitles()
 
 
 def join(source: Source, target: Target, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
@@ -50,7 +54,11 @@ def join(source: Source, target: Target, parts: Parts, output: Path, tick: Calla
         if parts.audio is not None:
             sound = opened.enter_context(av.open(str(parts.folder / parts.audio.name)))
             track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
+            if parts.language:
+                track.metadata["language"] = parts.language
             tracks.append(_sound(sound, track, sound_begin - begin))
+        writer = SubtitleWriter(source.path, parts.subtitles, target.container, result)
+        tracks.append(writer.packets(writer.lines(lambda: tick(0.0)), begin))
         for moment, packet in merge(*tracks, key=itemgetter(0)):
             tick(float(moment))
             result.mux(packet)

@@ -1,13 +1,12 @@
-"""What `video_convert` can be told, and what it then needs. No media library here: the service imports this."""
+"""What `video_convert` can be told. No media library here: the service imports this."""
 
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from ...contract import Estimate
-
 VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "vp9", "av1"]
-AudioCodec: TypeAlias = Literal["auto", "aac", "opus", "mp3", "none"]
+AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
+Encoder: TypeAlias = Literal["software", "nvenc", "qsv", "amf"]
 Preset: TypeAlias = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
@@ -34,8 +33,36 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(description="Bits a second, instead of crf."),
     ] = None
     preset: Annotated[Preset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
-    audio_codec: Annotated[AudioCodec, msgspec.Meta(description="auto: opus for webm, else aac.")] = "auto"
-    audio_bitrate: Annotated[int, msgspec.Meta(ge=16_000, le=512_000, description="Bits a second.")] = 128_000
+    encoder: Annotated[
+        Encoder, msgspec.Meta(description="software, or the hardware to encode with; refused where it is missing.")
+    ] = "software"
+    deinterlace: Annotated[
+        Literal["auto", "always", "never"],
+        msgspec.Meta(description="Make whole pictures of interlaced ones; auto: where the video says that it is so."),
+    ] = "auto"
+    audio_codec: Annotated[
+        AudioCodec,
+        msgspec.Meta(
+            description="auto: as it is where the container takes it, else opus for webm and aac elsewhere. "
+            "copy: as it is, or not at all."
+        ),
+    ] = "auto"
+    audio_bitrate: Annotated[
+        Annotated[int, msgspec.Meta(ge=16_000, le=2_000_000)] | None,
+        msgspec.Meta(description="Bits a second; none: 64000 for each channel. With auto, the sound is then encoded."),
+    ] = None
+    audio_track: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=100)] | None,
+        msgspec.Meta(description="Which sound track, from 1; none: the one that players would choose."),
+    ] = None
+    audio_channels: Annotated[
+        Literal["auto", "stereo", "mono"],
+        msgspec.Meta(description="auto: all that the codec can hold."),
+    ] = "auto"
+    subtitles: Annotated[
+        Literal["keep", "none"],
+        msgspec.Meta(description="keep: all that the container can hold; text is rewritten where it must be."),
+    ] = "keep"
     segment_seconds: Annotated[
         float,
         msgspec.Meta(
@@ -53,47 +80,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError("scale cannot be combined with width or height: give one of them")
         if self.crf is not None and self.video_bitrate is not None:
             raise ValueError("crf and video_bitrate exclude each other: give one of them")
+        if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
+            raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
         if self.crf is not None and self.crf > MAX_CRF[self.video_codec]:
             raise ValueError(f"crf of {self.video_codec} goes up to {MAX_CRF[self.video_codec]}, not {self.crf}")
-
-
-_SPEED = {
-    "ultrafast": 190e6,
-    "superfast": 130e6,
-    "veryfast": 85e6,
-    "faster": 65e6,
-    "fast": 55e6,
-    "medium": 47e6,
-    "slow": 25e6,
-    "slower": 12e6,
-    "veryslow": 6e6,
-}
-"""Pixels a second that libx264 encodes on two cores."""
-
-_FRAMES_HELD = {"ultrafast": 40, "superfast": 90, "veryfast": 130, "faster": 150, "fast": 165, "medium": 180}
-"""Frames in memory at the peak, in decoder, encoder and between."""
-
-_SLOWER_THAN_H264 = {"auto": 1.0, "h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
-_ASSUMED_BITRATE = 5_000_000
-_ASSUMED_RATE = 25
-_FULL_HD = (1920, 1080)
-
-
-def estimate(options: VideoConvertOptions, input_size: int) -> Estimate:
-    """Guess from the file size alone: a full-HD source of 5 Mbit/s, unless the options say how large the output is."""
-    width, height = _FULL_HD
-    if options.scale is not None:
-        width, height = int(width * options.scale), int(height * options.scale)
-    width = options.width or width
-    height = options.height or height
-    source, wanted = _FULL_HD[0] * _FULL_HD[1], width * height
-    held = _FRAMES_HELD.get(options.preset, 220)
-    duration = 8 * input_size / _ASSUMED_BITRATE
-    video_bytes = duration * options.video_bitrate / 8 if options.video_bitrate else 1.2 * input_size
-    audio_bytes = duration * options.audio_bitrate / 8
-    encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[options.video_codec]
-    return Estimate(
-        memory=int(1.3 * (60e6 + held * 1.5 * wanted + 12 * 1.5 * source)),
-        temp=int(2.1 * video_bytes + 2 * audio_bytes) + 1_000_000,
-        seconds=0.5 + duration * (_ASSUMED_RATE * (encode + source / 700e6) + 1 / 70),
-    )

@@ -1,18 +1,65 @@
-"""The wanted picture out of a decoded frame: upright, scaled, 8-bit 4:2:0."""
+"""The wanted picture out of a decoded frame: upright, scaled, 4:2:0 of 8 or 10 bits."""
 
 from fractions import Fraction
+from typing import Any
 
+import msgspec
+from av.codec import Codec
 from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 
 from ..probe import Source
 from .options import VideoConvertOptions
 
-PIXEL_FORMAT = "yuv420p"
+_STANDARD = (1, 1, 1)
+"""BT.709 in primaries, transfer and matrix."""
+_HDR = {int(ColorTrc.SMPTE2084), int(ColorTrc.ARIB_STD_B67)}
+_RGB_MATRIX, _UNSPECIFIED = 0, 2
+_BYTE = 8
+_TONE_MAPPING: dict[str, Any] = {
+    "dst_colorspace": Colorspace.ITU709,
+    "dst_color_trc": ColorTrc.BT709,
+    "dst_color_primaries": ColorPrimaries.BT709,
+}
 _TURNS = {90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
 """Rotation counter-clockwise → values of FFmpeg's transpose filter."""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """How the result's pixels are stored."""
+
+    pixel_format: str = "yuv420p"
+    colour: tuple[int, int, int] = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
+    """Primaries, transfer, matrix."""
+    tone_mapped: bool = False
+    """High dynamic range made standard: eight bits are too few for it."""
+
+    @property
+    def deep(self) -> bool:
+        """Whether it has more than eight bits."""
+        return "10" in self.pixel_format
+
+
+def choose_look(source: Source, encoder: str, codec: str) -> Look:
+    """Keep ten bits where encoder and players can, and the colours as they are tagged."""
+    formats = {known.name for known in Codec(encoder, "w").video_formats or ()}
+    wanted: list[str] = [name for name in ("yuv420p", "nv12") if name in formats] or ["yuv420p"]
+    if source.depth > _BYTE and codec != "h264":  # few players decode H.264 of ten bits
+        wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted
+    deep = "10" in wanted[0]
+    if source.colour[1] in _HDR and not deep:
+        return Look(pixel_format=wanted[0], colour=_STANDARD, tone_mapped=True)
+    primaries, transfer, matrix = source.colour
+    return Look(pixel_format=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
 
 
 def output_size(source: Source, options: VideoConvertOptions) -> tuple[int, int]:
@@ -49,20 +96,22 @@ def _even(side: float | Fraction) -> int:
 class Shaper:
     """Shapes the frames of one source; keeps scaler and turner between frames."""
 
-    def __init__(self, source: Source, size: tuple[int, int]) -> None:
+    def __init__(self, source: Source, size: tuple[int, int], look: Look) -> None:
         self._scaler = VideoReformatter()
+        self._look = look
         sideways = source.rotation in (90, 270)
         self._size = (size[1], size[0]) if sideways else size
-        self._turner = _turner(self._size, source) if source.rotation else None
+        self._turner = _turner(self._size, source, look.pixel_format) if source.rotation else None
 
     def shape(self, frame: VideoFrame) -> VideoFrame:
         """The frame as the encoder wants it. Range is always limited, as players expect."""
         shaped = self._scaler.reformat(
             frame,
             *self._size,
-            format=PIXEL_FORMAT,
+            format=self._look.pixel_format,
             interpolation=Interpolation.BICUBIC,
             dst_color_range=ColorRange.MPEG,
+            **(_TONE_MAPPING if self._look.tone_mapped else {}),
         )
         if self._turner is None:
             return shaped
@@ -72,10 +121,10 @@ class Shaper:
         return turned
 
 
-def _turner(size: tuple[int, int], source: Source) -> Graph:
+def _turner(size: tuple[int, int], source: Source, pixel_format: str) -> Graph:
     """Scaled frames go in, so that it need not care for changes of the source."""
     graph = Graph()
-    node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(PIXEL_FORMAT), time_base=source.time_base)
+    node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=source.time_base)
     for direction in _TURNS[source.rotation]:
         following = graph.add("transpose", direction)
         node.link_to(following)

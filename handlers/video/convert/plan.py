@@ -1,17 +1,13 @@
-"""Where the video is cut, and whether an earlier attempt's work belongs to this one. Times are in the source's unit."""
+"""Where the video is cut. Times are in the source's unit."""
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 MAX_SEGMENTS = 240
 """Keeps the checkpoint small: longer videos get longer segments."""
-
-_SAMPLE = 1 << 16
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,14 +59,3 @@ def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tu
 def step_for(start: int, end: int, wanted: int) -> int:
     """The segment length: as wanted, or longer where that would give too many segments."""
     return max(1, wanted, -(-(end - start) // MAX_SEGMENTS))
-
-
-def fingerprint(path: Path, *decisions: Any) -> str:
-    """What finished segments depend on: the input (size, time, both ends) and everything that was decided."""
-    status = path.stat()
-    with path.open("rb") as file:
-        head = file.read(_SAMPLE)
-        file.seek(max(0, status.st_size - _SAMPLE))
-        ends = hashlib.sha256(head + file.read(_SAMPLE)).hexdigest()
-    facts = msgspec.json.encode([status.st_size, status.st_mtime_ns, ends, *decisions], order="deterministic")
-    return hashlib.sha256(facts).hexdigest()

@@ -1,7 +1,7 @@
 """The picture, piece by piece: each segment is a file of its own that starts with a keyframe and needs no other."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from ...pieces import seal
 from ..frames import frames_after
 from ..probe import Source
 from .options import VideoConvertOptions
-from .picture import PIXEL_FORMAT, Shaper, output_aspect, output_size
+from .picture import Look, Shaper, output_aspect, output_size
 from .plan import Plan
 from .saved import Segment, segment_name
 from .target import Target
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard error, past every logger
 
-_RGB_MATRIX = 0
-_UNSPECIFIED = 2
 _HELD = 16
 """Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
 
@@ -39,21 +37,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     source: Source
     target: Target
+    look: Look
     options: VideoConvertOptions
     plan: Plan
     folder: Path
 
 
-def encode_segments(job: Job, after: int | None, until: int | None) -> Generator[int | Segment, None, None]:
+def encode_segments(
+    job: Job, after: int | None, until: int | None, tick: Callable[[], None]
+) -> Generator[int | Segment, None, None]:
     """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
 
     Yields the moment of each frame as it is encoded, and each finished segment once it is durable. The caller may stop
-    between any two: the unfinished segment is then thrown away.
+    between any two: the unfinished segment is then thrown away. `tick` is called for each decoded frame; it may raise.
     """
-    shaper = Shaper(job.source, output_size(job.source, job.options))
+    shaper = Shaper(job.source, output_size(job.source, job.options), job.look)
     encoder: _SegmentEncoder | None = None
     try:
-        for moment, frame in frames_after(job.source, after):
+        for moment, frame in frames_after(job.source, after, tick):
             if until is not None and moment > until:
                 break
             number = job.plan.segment_of(moment)
@@ -98,13 +99,12 @@ class _SegmentEncoder:
         )
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = output_size(job.source, job.options)
-        stream.pix_fmt = PIXEL_FORMAT
+        stream.pix_fmt = job.look.pixel_format
         # The default, slices, makes each picture larger.
         stream.thread_type = ThreadType.FRAME
         context = stream.codec_context
         context.sample_aspect_ratio = output_aspect(job.source, job.options)
-        context.color_primaries, context.color_trc, matrix = job.source.colour
-        context.colorspace = _UNSPECIFIED if matrix == _RGB_MATRIX else matrix
+        context.color_primaries, context.color_trc, context.colorspace = job.look.colour
         context.color_range = ColorRange.MPEG
         if job.target.video_codec == "h265":
             context.codec_tag = "hvc1"  # what Apple's players ask for

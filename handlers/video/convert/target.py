@@ -1,38 +1,75 @@
 """From options and the output's suffix to container, encoders and their settings."""
 
-import platform
-from functools import cache
 from pathlib import Path
 
 import msgspec
 
-from ..errors import UnusableInputError
+from ....events.errors import InvalidOptions, InvalidPath
+from ..encoders import steady_x264
 from .options import VideoConvertOptions
 
 
-class Container(msgspec.Struct, frozen=True):
+class Container(msgspec.Struct, frozen=True, kw_only=True):
     """A container format and what may stand in it; the first of each is the default."""
 
     format: str
     video: tuple[str, ...]
     audio: tuple[str, ...]
+    copied: tuple[str, ...]
+    """Sound that is taken as it is."""
+    subtitles: str
+    """FFmpeg's name of the encoder for text."""
+    copied_subtitles: tuple[str, ...]
     options: dict[str, str]
 
 
 _BITEXACT = {"fflags": "+bitexact"}
 """Without it Matroska files carry a random id, and no two runs agree."""
 _FASTSTART = {**_BITEXACT, "movflags": "+faststart"}
-_MP4 = Container("mp4", ("h264", "h265", "av1", "vp9"), ("aac", "opus", "mp3"), _FASTSTART)
+_MP4 = Container(
+    format="mp4",
+    video=("h264", "h265", "av1", "vp9"),
+    audio=("aac", "opus", "mp3"),
+    copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac"),
+    subtitles="mov_text",
+    copied_subtitles=(),
+    options=_FASTSTART,
+)
 
 CONTAINERS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "h265"), ("aac", "mp3"), _FASTSTART),
-    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9"), ("aac", "opus", "mp3"), _BITEXACT),
-    ".webm": Container("webm", ("vp9", "av1"), ("opus",), _BITEXACT),
+    ".mov": Container(
+        format="mov",
+        video=("h264", "h265"),
+        audio=("aac", "mp3"),
+        copied=("aac", "mp3", "ac3", "eac3", "alac"),
+        subtitles="mov_text",
+        copied_subtitles=(),
+        options=_FASTSTART,
+    ),
+    ".mkv": Container(
+        format="matroska",
+        video=("h264", "h265", "av1", "vp9"),
+        audio=("aac", "opus", "mp3"),
+        copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts"),
+        subtitles="subrip",
+        copied_subtitles=("subrip", "srt", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle"),
+        options=_BITEXACT,
+    ),
+    ".webm": Container(
+        format="webm",
+        video=("vp9", "av1"),
+        audio=("opus",),
+        copied=("opus", "vorbis"),
+        subtitles="webvtt",
+        copied_subtitles=(),
+        options=_BITEXACT,
+    ),
 }
 
 VIDEO_ENCODERS = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
+_HARDWARE_NAMES = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
 AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 
 _USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
@@ -66,58 +103,79 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     container: Container
     video_codec: str
+    video_encoder: str
+    """FFmpeg's name of the encoder."""
     video_options: dict[str, str]
     video_bitrate: int
     """Bits a second; 0 where quality is asked for."""
     audio_codec: str
-    """Empty: no sound."""
-    audio_bitrate: int
-
-    @property
-    def video_encoder(self) -> str:
-        """FFmpeg's name of the encoder."""
-        return VIDEO_ENCODERS[self.video_codec]
-
-    @property
-    def audio_encoder(self) -> str:
-        """FFmpeg's name of the encoder."""
-        return AUDIO_ENCODERS[self.audio_codec]
+    """What to encode sound to. Empty: no sound."""
 
 
 def choose_target(options: VideoConvertOptions, output: Path) -> Target:
-    """Resolve every `auto`.
+    """Resolve every `auto` that does not depend on the input.
 
     Raises:
-        UnusableInputError: no such container, or the codec does not go into it.
+        InvalidPath: no such container.
+        InvalidOptions: the codec does not go into it.
     """
     container = CONTAINERS.get(output.suffix.lower())
     if container is None:
-        raise UnusableInputError(f"cannot write {output.name!r}: the suffix must be one of {', '.join(CONTAINERS)}")
-    video = _choose(options.video_codec, container.video, output)
-    audio = "" if options.audio_codec == "none" else _choose(options.audio_codec, container.audio, output)
+        raise InvalidPath(
+            f"A video cannot be written to {output.name!r}",
+            field="output_file",
+            remedy=f"Give it one of the suffixes {', '.join(CONTAINERS)}.",
+        )
+    video = _choose("video_codec", options.video_codec, container.video, output)
+    wanted = "auto" if options.audio_codec == "copy" else options.audio_codec
+    audio = "" if wanted == "none" else _choose("audio_codec", wanted, container.audio, output)
+    hardware = options.encoder != "software"
     return Target(
         container=container,
         video_codec=video,
-        video_options=_encoder_options(video, options),
+        video_encoder=f"{_HARDWARE_NAMES[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
+        video_options=_hardware_options(video, options) if hardware else _encoder_options(video, options),
         video_bitrate=options.video_bitrate or 0,
         audio_codec=audio,
-        audio_bitrate=options.audio_bitrate,
     )
 
 
-def _choose(wanted: str, allowed: tuple[str, ...], output: Path) -> str:
+def check(options: VideoConvertOptions, _input_file: Path, output_file: Path) -> None:
+    """Whether suffix and codecs go together. Raises InvalidPath or InvalidOptions."""
+    choose_target(options, output_file)
+
+
+def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> str:
     if wanted == "auto":
         return allowed[0]
     if wanted not in allowed:
-        raise UnusableInputError(f"{wanted} does not go into {output.suffix}: take {' or '.join(allowed)}")
+        raise InvalidOptions(
+            f"{wanted} does not go into {output.suffix}",
+            field=f"options.{field}",
+            remedy=f"Take {' or '.join(allowed)}, or another suffix.",
+        )
     return wanted
+
+
+def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
+    """Quality in the terms of each maker. Presets are left at their own default: the names differ by model."""
+    if options.video_bitrate:
+        return {}
+    quality = str(_USUAL_CRF[codec] if options.crf is None else options.crf)
+    match options.encoder:
+        case "nvenc":
+            return {"rc": "vbr", "cq": quality}
+        case "qsv":
+            return {"global_quality": quality}
+        case _:
+            return {"rc": "cqp", "qp_i": quality, "qp_p": quality}
 
 
 def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
     quality = {} if options.video_bitrate else {"crf": str(_USUAL_CRF[codec] if options.crf is None else options.crf)}
     match codec:
         case "h264":
-            return {**quality, "preset": options.preset, **_steady_x264()}
+            return {**quality, "preset": options.preset, **steady_x264()}
         case "h265":
             return {**quality, "preset": options.preset, "x265-params": "log-level=error"}
         case "vp9":
@@ -126,15 +184,3 @@ def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]
             return {**quality, "deadline": deadline, "cpu-used": str(speed), "row-mt": "1"}
         case _:
             return {**quality, "preset": str(_AV1_PRESET[options.preset])}
-
-
-@cache
-def _steady_x264() -> dict[str, str]:
-    """x264's AVX-512 code gives other bytes on each run at some picture sizes; AVX2 is as fast and steady.
-
-    It is forced only where AVX-512 is seen, because there AVX2 is certain to exist.
-    """
-    flags = Path("/proc/cpuinfo")
-    if platform.machine() == "x86_64" and flags.exists() and " avx512f " in flags.read_text():
-        return {"x264-params": "asm=AVX2"}
-    return {}

@@ -1,6 +1,7 @@
 """What comes out is what was asked for."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video.convert import VideoConvertOptions
-from tasktrail.handlers.video.convert.picture import Shaper
+from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
+from tasktrail.handlers import Finished, Unusable
+from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert.picture import Look, Shaper
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.probe import probe
+from tasktrail.testing import task_type_of
 
 
 def brightness(frame: VideoFrame, left: float, top: float) -> float:
@@ -82,8 +85,11 @@ def test_the_result_describes_the_file(
         "frames": 100,
         "video_codec": "h264",
         "audio_codec": "aac",
+        "audio_copied": True,
+        "subtitles": 0,
         "segments": 4,
         "sha256": hashlib.sha256(content).hexdigest(),
+        "notes": [],
     }
 
 
@@ -191,7 +197,7 @@ def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable
     _, limited = next(frames_after(source, None))
     full = VideoReformatter().reformat(limited, format="yuv420p", dst_color_range=ColorRange.JPEG)
     assert bytes(full.planes[0]) != bytes(limited.planes[0])
-    shaped = Shaper(source, (160, 120)).shape(full)
+    shaped = Shaper(source, (160, 120), Look()).shape(full)
     assert shaped.color_range == ColorRange.MPEG
     assert brightness(shaped, 0, 0.6) == pytest.approx(brightness(limited, 0, 0.6), abs=1)
 
@@ -247,9 +253,8 @@ def test_a_cover_picture_is_not_taken_for_the_video(
             if packet.size:
                 packet.stream = track if packet.stream.type == "audio" else picture
                 output.mux(packet)
-    outcome = convert(prepare(song, "other.mp4"))
-    assert isinstance(outcome, Rejected)
-    assert "no moving picture" in outcome.reason
+    with pytest.raises(Unusable, match="no moving picture"):
+        convert(prepare(song, "other.mp4"))
 
 
 def test_sound_keeps_its_place_beside_the_picture(
@@ -315,30 +320,28 @@ def test_progress_rises_to_the_end_and_says_where_it_is(
     assert 99 < percents[-1] <= 100
     messages = [message for _, message in context.reports]
     assert messages[0].startswith("sound")
-    assert any(message.startswith("segment 3 of 4, ") and message.endswith(" fps") for message in messages)
+    assert any(message.startswith("encoding segment 3 of 4, ") and message.endswith(" fps") for message in messages)
     assert messages[-1] == "joining"
 
 
 @pytest.mark.parametrize(
-    ("output", "options", "hint"),
+    ("output", "options", "error", "hint"),
     [
-        ("out.webm", {"video_codec": "h264"}, "vp9"),
-        ("out.webm", {"audio_codec": "aac"}, "opus"),
-        ("out.wmv", {}, ".mkv"),
+        ("out.webm", {"video_codec": "h264"}, InvalidOptions, "vp9"),
+        ("out.webm", {"audio_codec": "aac"}, InvalidOptions, "opus"),
+        ("out.mov", {"video_codec": "av1"}, InvalidOptions, "h265"),
+        ("out.wmv", {}, InvalidPath, r"\.mkv"),
     ],
 )
-def test_what_does_not_go_together_is_rejected_with_a_remedy(
-    *,
-    output: str,
-    options: dict[str, Any],
-    hint: str,
-    clips: Callable[..., Path],
-    prepare: Callable[..., Any],
-    convert: Callable[..., Any],
+def test_what_does_not_go_together_is_refused_when_the_command_comes(
+    output: str, options: dict[str, Any], error: type[TasktrailError], hint: str
 ) -> None:
-    outcome = convert(prepare(clips(), output, **options))
-    assert isinstance(outcome, Rejected)
-    assert hint in outcome.reason
+    check = task_type_of(video_convert).check
+    assert check is not None
+    with pytest.raises(error) as raised:
+        check(msgspec.convert(options, VideoConvertOptions), Path("/in.mp4"), Path("/") / output)
+    assert re.search(hint, raised.value.advice)
+    check(VideoConvertOptions(), Path("/in.mp4"), Path("/OUT.MKV"))
 
 
 @pytest.mark.parametrize(
@@ -351,6 +354,10 @@ def test_what_does_not_go_together_is_rejected_with_a_remedy(
         {"preset": "placebo"},
         {"segment_seconds": 0.1},
         {"colour": "red"},
+        {"audio_codec": "copy", "audio_bitrate": 64_000},
+        {"audio_codec": "copy", "audio_channels": "mono"},
+        {"audio_track": 0},
+        {"encoder": "vaapi"},
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:

@@ -1,17 +1,18 @@
-"""Runs one attempt of `video_convert` in a process of its own, with the checkpoint in a file. Started by a test."""
+"""Runs one attempt of any type in a process of its own, with the checkpoint in a file. Started by `run_attempt`."""
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
-from tasktrail.testing import RecordingContext, run_handler
+from tasktrail.handlers.homes import resolve
+from tasktrail.testing import RecordingContext, run_handler, task_type_of
 
 
-class FileContext(RecordingContext[VideoConvertOptions]):
+class FileContext(RecordingContext[Any]):
     """Keeps the checkpoint as the log would: it is there wholly or not at all. Says each step on standard output."""
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
@@ -28,14 +29,16 @@ class FileContext(RecordingContext[VideoConvertOptions]):
 
 
 def main() -> None:
-    """Arguments: input, output, work folder."""
-    source, output, folder = map(Path, sys.argv[1:])
+    """Arguments: the handler as `module:name`, its options as JSON, input, output, work folder."""
+    home, given = sys.argv[1:3]
+    source, output, folder = map(Path, sys.argv[3:])
+    handler = resolve(home)
+    options = msgspec.json.decode(given, type=task_type_of(handler).options)
     saved = folder / "checkpoint.json"
     checkpoint = msgspec.json.decode(saved.read_bytes(), type=Checkpoint) if saved.exists() else None
-    options = VideoConvertOptions(segment_seconds=1.0, preset="superfast")
     context = FileContext(options, work_dir=folder, input_file=source, output_file=output, checkpoint=checkpoint)
-    run_handler(video_convert, context)
-    print("finished", flush=True)
+    outcome = run_handler(handler, context)
+    print("ended", type(outcome).__name__, flush=True)
     os._exit(0)
 
 

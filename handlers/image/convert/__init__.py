@@ -1,0 +1,23 @@
+"""Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
+
+from pathlib import Path
+
+from ...contract import Estimate, Outcome, TaskContext, handler
+from .options import ImageConvertOptions, check, estimate
+
+
+def _probe(options: ImageConvertOptions, input_file: Path) -> Estimate:
+    from .convert import probe  # noqa: PLC0415 - see below
+
+    return probe(options, input_file)
+
+
+@handler("image_convert", options=ImageConvertOptions, estimate=estimate, check=check, probe=_probe, resumable=True)
+def image_convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
+    """Convert an image to jpeg, png, webp, avif, tiff, gif or heic; resizes, crops, keeps animations."""
+    from .convert import convert  # noqa: PLC0415 - libvips and Pillow are loaded where the work is done
+
+    return convert(context)
+
+
+__all__ = ["ImageConvertOptions", "image_convert"]

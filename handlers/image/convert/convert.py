@@ -1,0 +1,82 @@
+"""The course of `image_convert`: look at the header, then one picture through libvips or many through Pillow."""
+
+from pathlib import Path
+
+import msgspec
+
+from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...pieces import settled
+from ..opening import no_own_pixel_limit, open_picture
+from .errors import StopAskedError
+from .frames import convert_frames
+from .options import MANY_FRAMES, MAX_FRAMES, MAX_PIXELS, ImageConvertOptions, estimate_for, format_of
+from .still import convert_still
+from .stills_pillow import convert_still_with_pillow
+
+_VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a picture before it is decoded. Width and height as stored."""
+
+    format: str
+    width: int
+    height: int
+    frames: int
+
+
+def read_header(path: Path) -> Header:
+    """Look at the picture. Raises `Unusable`, or OSError for the disk's faults."""
+    with no_own_pixel_limit(), open_picture(path, MAX_PIXELS) as image:
+        frames = int(getattr(image, "n_frames", 1))
+        return Header(format=str(image.format), width=image.width, height=image.height, frames=frames)
+
+
+def probe(options: ImageConvertOptions, path: Path) -> Estimate:
+    """An estimate from the picture's real size and number of frames."""
+    header = read_header(path)
+    frames = header.frames if options.frames == "all" else 1
+    basis = msgspec.to_builtins(header)
+    return estimate_for(options, header.width * header.height, frames, basis=basis)
+
+
+def convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
+    """Convert `context.input_file` into `context.output_part`.
+
+    Raises:
+        Unusable: the input is no picture that can be read.
+        OSError: a file cannot be read or written for a reason that is not the picture's.
+    """
+    kind = format_of(context.output_file)
+    context.progress(0, f"reading {context.input_file.name}")
+    header = read_header(context.input_file)
+    if context.should_stop():
+        return Stopped()
+    several = header.frames > 1 and context.options.frames == "all" and kind in MANY_FRAMES
+    if several and header.frames > MAX_FRAMES:
+        raise Unusable(f"{context.input_file.name} has {header.frames:,} frames, at most {MAX_FRAMES:,} are converted")
+    try:
+        if several:
+            width, height = convert_frames(context, kind, header.frames)
+        elif header.format in _VIPS_READS and kind != "HEIF":
+            width, height = convert_still(context, kind)
+        else:
+            width, height = convert_still_with_pillow(context, kind)
+    except StopAskedError:
+        context.output_part.unlink(missing_ok=True)
+        return Stopped()
+    size, digest = settled(context.output_part)
+    result = {
+        "size": size,
+        "width": width,
+        "height": height,
+        "format": kind.lower(),
+        "frames": header.frames if several else 1,
+        "source_format": header.format.lower(),
+        "source_width": header.width,
+        "source_height": header.height,
+        "sha256": digest,
+    }
+    if header.frames > 1 and not several:
+        result["notes"] = [f"only the first of {header.frames} frames is kept"]
+    return Finished(result=result)

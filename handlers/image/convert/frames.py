@@ -1,0 +1,100 @@
+"""Animations and files of several pages: each frame becomes a piece, and at the end all are put together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from PIL import Image, PngImagePlugin
+from PIL import __version__ as pillow_version
+from PIL.ImageFile import ImageFile
+
+from ...contract import TaskContext
+from ...pieces import Pieces, fingerprint
+from ..opening import MAX_PILLOW_PIXELS, open_picture
+from ..shaping import Size
+from .errors import StopAskedError
+from .options import ImageConvertOptions
+from .shape import shape
+
+_FRAMES_UNTIL = 70.0
+_USUAL_DURATION = 100
+"""Milliseconds a frame is shown where the source does not say."""
+_DURATION = "duration"
+
+
+def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> Size:
+    """Write all `count` frames of the input to `output_part`; width and height of the first."""
+    mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
+    pieces = Pieces(context, mark, stem="frame")
+    with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
+        loop = int(source.info.get("loop", 0))
+        for number in pieces.missing(count):
+            _stop_if_asked(context)
+            _keep_frame(context, source, pieces, number, count)
+    pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
+    return _compose(context, kind, _Frames(context, pieces, count), loop)
+
+
+def _keep_frame(
+    context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int
+) -> None:
+    source.seek(number)
+    frame = shape(source.copy(), context.options)
+    if frame.mode == "CMYK":  # a PNG cannot hold it
+        frame = frame.convert("RGB")
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text(_DURATION, str(round(source.info.get(_DURATION) or _USUAL_DURATION)))
+    frame.save(
+        pieces.part(number), format="PNG", compress_level=1, pnginfo=notes, icc_profile=frame.info.get("icc_profile")
+    )
+    pieces.keep(number, _FRAMES_UNTIL * (number + 1) / count, f"frame {number + 1} of {count}")
+
+
+class _Frames:
+    """The finished frames, one in memory at a time; read as the encoder asks for them, twice if it likes."""
+
+    def __init__(self, context: TaskContext[ImageConvertOptions], pieces: Pieces, count: int) -> None:
+        self._context = context
+        self._pieces = pieces
+        self._count = count
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        for number in range(1, self._count):
+            yield self.frame(number)
+
+    def frame(self, number: int) -> Image.Image:
+        _stop_if_asked(self._context)
+        percent = _FRAMES_UNTIL + (100 - _FRAMES_UNTIL) * number / self._count
+        self._context.progress(percent, f"writing frame {number + 1} of {self._count}")
+        with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
+            frame.load()
+        frame.info.pop(_DURATION)
+        return frame
+
+    def durations(self) -> list[int]:
+        """Milliseconds that each frame is shown."""
+        found = []
+        for number in range(self._count):
+            with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
+                found.append(int(frame.info[_DURATION]))
+        return found
+
+
+def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int) -> Size:
+    options = context.options
+    durations = frames.durations()
+    every: dict[str, dict[str, Any]] = {
+        "GIF": {"duration": durations, "loop": loop, "disposal": 2, "optimize": False},
+        "WEBP": {"duration": durations, "loop": loop, "quality": options.quality, "lossless": options.lossless},
+        "PNG": {"duration": durations, "loop": loop},
+        "AVIF": {"duration": durations, "quality": 100 if options.lossless else options.quality},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }
+    first = frames.frame(0)
+    first.save(context.output_part, format=kind, save_all=True, append_images=frames, **every[kind])
+    return first.size
+
+
+def _stop_if_asked(context: TaskContext[ImageConvertOptions]) -> None:
+    if context.should_stop():
+        raise StopAskedError

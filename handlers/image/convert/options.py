@@ -1,0 +1,106 @@
+"""What `image_convert` can be told, and what it then needs. No image library here: the service imports this."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from ....events.errors import InvalidOptions, InvalidPath
+from ...contract import Estimate
+from ..formats import WRITE_FORMATS
+from ..heic import HEIC_SUFFIXES, has_heic
+
+MAX_PIXELS = 512_000_000
+"""Larger pictures are refused from their header."""
+MAX_FRAMES = 10_000
+
+CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF"}
+"""Suffix → Pillow's name of the format."""
+MANY_FRAMES = frozenset({"GIF", "WEBP", "TIFF", "AVIF", "PNG"})
+"""What can hold an animation or several pages."""
+_LOSSLESS = frozenset({"PNG", "WEBP", "AVIF", "TIFF", "GIF"})
+
+Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+
+
+class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `image_convert` can be told. The format is that of the output's suffix."""
+
+    width: Annotated[Side | None, msgspec.Meta(description="Width of the box, in pixels; none: as it comes.")] = None
+    height: Annotated[Side | None, msgspec.Meta(description="Height of the box, in pixels; none: as it comes.")] = None
+    fit: Annotated[
+        Literal["fit", "fill", "crop"],
+        msgspec.Meta(
+            description="fit: the whole picture inside the box. fill: exactly the box, what sticks out is cut off "
+            "evenly. crop: the middle of the picture, not scaled. fill and crop need width and height."
+        ),
+    ] = "fit"
+    enlarge: Annotated[bool, msgspec.Meta(description="Whether `fit` may make a small picture larger.")] = False
+    quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp, avif and heic.")] = 85
+    lossless: Annotated[bool, msgspec.Meta(description="Every pixel kept exactly, for webp and avif.")] = False
+    colour: Annotated[
+        Literal["srgb", "keep"],
+        msgspec.Meta(description="srgb: converted by the picture's profile. keep: values and profile as they are."),
+    ] = "srgb"
+    metadata: Annotated[
+        Literal["strip", "keep"],
+        msgspec.Meta(
+            description="EXIF (with the place it was taken), XMP, comments. The picture is set upright anyway."
+        ),
+    ] = "strip"
+    background: Annotated[
+        str,
+        msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$", description="Laid under transparent parts in a jpeg, as #rrggbb."),
+    ] = "#ffffff"
+    frames: Annotated[
+        Literal["all", "first"],
+        msgspec.Meta(description="Of an animation or a file of several pages, where the output can hold them."),
+    ] = "all"
+
+
+def format_of(output_file: Path) -> str:
+    """Pillow's name of the format that the suffix asks for. Raises InvalidPath when it cannot be written here."""
+    suffix = output_file.suffix.lower()
+    if suffix in HEIC_SUFFIXES:
+        if has_heic():
+            return "HEIF"
+        raise InvalidPath(
+            f"{output_file.name!r} cannot be written: HEIC needs the package pillow-heif",
+            field="output_file",
+            remedy="Install it (pip install 'tasktrail[heic]'), or choose another format.",
+        )
+    kind = CONVERT_FORMATS.get(suffix)
+    if kind is None:
+        raise InvalidPath(
+            f"A picture cannot be written to {output_file.name!r}",
+            field="output_file",
+            remedy=f"Give it one of the suffixes {', '.join([*CONVERT_FORMATS, *HEIC_SUFFIXES])}.",
+        )
+    return kind
+
+
+def check(options: ImageConvertOptions, _input_file: Path, output_file: Path) -> None:
+    """Whether the options agree with each other and with the output's format."""
+    kind = format_of(output_file)
+    if options.fit != "fit" and (options.width is None or options.height is None):
+        raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
+    if options.lossless and kind not in _LOSSLESS:
+        raise InvalidOptions(f"{output_file.suffix} has no lossless form", field="options.lossless")
+
+
+def estimate(options: ImageConvertOptions, input_size: int) -> Estimate:
+    """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
+    pixels = min(MAX_PIXELS, max(10 * input_size, 1_000_000))
+    return estimate_for(options, pixels, 1, basis={"size": input_size})
+
+
+def estimate_for(options: ImageConvertOptions, pixels: int, frames: int, *, basis: dict[str, Any]) -> Estimate:
+    """What pictures of `pixels` each need: decoded once, in the worst case, and the encoder's copy of the result."""
+    wanted = (options.width or 0) * (options.height or 0)
+    written = min(pixels, wanted) if wanted else pixels
+    return Estimate(
+        memory=70_000_000 + 4 * pixels + 5 * written,
+        temp=(2 if frames > 1 else 1) * frames * 2 * written,
+        seconds=0.2 + frames * (pixels / 130e6 + written / 20e6),
+        basis=basis,
+    )

@@ -1,0 +1,123 @@
+"""One picture through libvips, which holds only the rows it works on where the format lets it."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pyvips
+
+from ...contract import TaskContext, Unusable
+from ..shaping import Size
+from .errors import StopAskedError
+from .options import ImageConvertOptions
+
+pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
+pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
+
+_HUGE = 10_000_000
+"""Stands for no limit on one side of the box."""
+_DISK_FULL = "No space left"
+
+
+def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
+    """Write the first picture of the input to `output_part`; its width and height."""
+    try:
+        picture = _shaped(context.input_file, context.options)
+        if kind == "JPEG" and picture.hasalpha():
+            picture = picture.flatten(background=list(bytes.fromhex(context.options.background[1:])))
+        _write(context, picture, kind)
+    except pyvips.Error as error:
+        raise _blamed(error, context.input_file) from error
+    return picture.width, picture.height
+
+
+def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
+    # A source, not a name: libvips would read options out of a name that ends in brackets.
+    source = pyvips.Source.new_from_file(os.fspath(path))
+    resized = options.fit != "crop" and (options.width is not None or options.height is not None)
+    profile = {"output_profile": "srgb"} if options.colour == "srgb" else {}
+    if resized:
+        return pyvips.Image.thumbnail_source(
+            source,
+            options.width or _HUGE,
+            height=options.height or _HUGE,
+            size="both" if options.enlarge or options.fit == "fill" else "down",
+            crop="centre" if options.fit == "fill" else "none",
+            fail_on="error",
+            **profile,
+        )
+    picture = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error").autorot()
+    if profile:
+        picture = _to_srgb(picture)
+    if options.fit == "crop":
+        picture = _middle(picture, options)
+    return picture
+
+
+def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
+    if picture.get_typeof("icc-profile-data"):
+        try:
+            return picture.icc_transform("srgb", embedded=True, depth=16 if picture.format == "ushort" else 8)
+        except pyvips.Error:  # a broken profile says nothing about the pixels
+            pass
+    return picture.colourspace("srgb") if picture.interpretation == "cmyk" else picture
+
+
+def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image:
+    width = min(picture.width, options.width or picture.width)
+    height = min(picture.height, options.height or picture.height)
+    return picture.extract_area((picture.width - width) // 2, (picture.height - height) // 2, width, height)
+
+
+def _write(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> None:
+    options = context.options
+    watched = picture.copy()  # a view of its own: the signal must not be on a picture that others share
+    watched.set_progress(True)
+
+    asked = False
+
+    def tick(image: pyvips.Image, progress: Any) -> None:
+        nonlocal asked
+        context.progress(progress.percent, f"converting {picture.width}x{picture.height} to {kind.lower()}")
+        if not asked and context.should_stop():
+            asked = True
+            image.set_kill(True)
+
+    watched.signal_connect("eval", tick)
+    target = pyvips.Target.new_to_file(os.fspath(context.output_part))
+    save, parameters = _saver(kind, options)
+    keep = "all" if options.metadata == "keep" else "icc" if options.colour == "keep" else "none"
+    try:
+        getattr(watched, save)(target, keep=keep, **parameters)
+    except pyvips.Error as error:
+        if asked:
+            raise StopAskedError from error
+        raise
+    if asked:  # too late to be noticed
+        raise StopAskedError
+
+
+def _saver(kind: str, options: ImageConvertOptions) -> tuple[str, dict[str, Any]]:
+    """The save operation and its parameters."""
+    match kind:
+        case "JPEG":
+            return "jpegsave_target", {"Q": options.quality, "optimize_coding": True}
+        case "PNG":
+            return "pngsave_target", {}
+        case "WEBP":
+            return "webpsave_target", {"Q": options.quality, "lossless": options.lossless}
+        case "AVIF":
+            return "heifsave_target", {"Q": options.quality, "lossless": options.lossless, "compression": "av1"}
+        case "TIFF":
+            return "tiffsave_target", {"compression": "deflate", "predictor": "horizontal"}
+        case _:
+            return "gifsave_target", {}
+
+
+def _blamed(error: pyvips.Error, path: Path) -> Exception:
+    """The error as the caller should see it: the disk's fault, or the picture's."""
+    if _DISK_FULL in str(error):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+    return Unusable(f"{path.name} is damaged or cannot be converted: {last}")

@@ -1,0 +1,79 @@
+"""Opening a picture that nobody vouches for: few formats, its size known before anything is decoded."""
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from ..contract import Unusable
+from .heic import has_heic
+
+
+def _heic_formats() -> tuple[str, ...]:
+    """Teach Pillow HEIC where the package for it is installed."""
+    if not has_heic():
+        return ()
+    import_module("pillow_heif").register_heif_opener()
+    return ("HEIF",)
+
+
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", *_heic_formats())
+"""What is opened at all. Pillow's other readers start programs (EPS) or are seldom used and seldom tested."""
+
+MAX_SIDE = 65_535
+MAX_PILLOW_PIXELS = 178_956_970
+"""Pillow's own limit, twice its warning. It holds whole pictures, at up to 4 bytes a pixel."""
+
+
+@contextmanager
+def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
+    """The file, its header read and nothing decoded yet.
+
+    What goes wrong inside the `with` is told apart too: the picture's own faults become `Unusable`.
+
+    Raises:
+        Unusable: not a picture of `READ_FORMATS`, damaged, or of more than `max_pixels`.
+        OSError: the disk's fault.
+    """
+    with warnings.catch_warnings(), blame_picture(path.name):
+        warnings.simplefilter("ignore")  # what is odd in a picture that can still be read; its size is checked below
+        with Image.open(path, formats=READ_FORMATS) as image:
+            if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
+                raise Unusable(
+                    f"{path.name} is too large: {image.width}x{image.height} pixels, at most {max_pixels:,} are read"
+                )
+            yield image
+
+
+@contextmanager
+def blame_picture(name: str) -> Iterator[None]:
+    """Turn what Pillow raises about the content of `name` into `Unusable`; let the disk's faults pass."""
+    try:
+        yield
+    except Unusable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unusable(f"{name} is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise Unusable(f"{name} is not an image in one of {', '.join(READ_FORMATS)}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Unusable(f"{name} is damaged: {error}") from error
+    except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
+        raise Unusable(f"{name} is damaged: {error}") from error
+
+
+@contextmanager
+def no_own_pixel_limit() -> Iterator[None]:
+    """Inside, Pillow's limit is off: for callers that check the size themselves and decode with another library."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

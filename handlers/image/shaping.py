@@ -1,0 +1,73 @@
+"""What is done to a decoded picture on its way: plain mode, size, upright, sRGB."""
+
+from io import BytesIO
+from typing import TypeAlias
+
+from PIL import Image, ImageCms
+
+Size: TypeAlias = tuple[int, int]
+
+EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → the turn that sets the picture upright. From 5 on, width and height change places."""
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8."""
+    found = picture.getexif().get(EXIF_ORIENTATION, 1)
+    return found if found in _UPRIGHT else 1
+
+
+def lies_sideways(orientation: int) -> bool:
+    """Whether width and height change places when the picture is set upright."""
+    return orientation in (5, 6, 7, 8)
+
+
+def upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """The picture turned as `orientation` says."""
+    turn = _UPRIGHT.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def scaled(source: Size, box: Size, fit: str, *, enlarge: bool = False) -> Size:
+    """The size the whole picture takes in the box (`fit`), or over it when it has to fill it (`fill`)."""
+    ratios = (box[0] / source[0], box[1] / source[1])
+    ratio = max(ratios) if fit == "fill" else min(ratios) if enlarge else min(1.0, *ratios)
+    return max(1, round(source[0] * ratio)), max(1, round(source[1] * ratio))
+
+
+def plain_mode(picture: Image.Image) -> Image.Image:
+    """Palettes, bits and deep greys as modes that a filter can work on."""
+    match picture.mode:
+        case "L" | "RGB" | "RGBA" | "CMYK":
+            return picture
+        case "I;16" | "I;16L" | "I;16B" | "I;16N":
+            return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        case "1" | "I" | "F":
+            return picture.convert("L")
+        case _:
+            return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Apply the colour profile, if it works, and forget it with all other metadata."""
+    if profile and picture.mode != "L":
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+            picture = converted or picture
+        except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile says nothing about the pixels
+            pass
+    if picture.mode == "CMYK":
+        picture = picture.convert("RGB")
+    picture.info = {}
+    return picture

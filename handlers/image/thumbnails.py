@@ -1,0 +1,101 @@
+"""The work of `image_thumbnail`: decode no more than needed, scale, set upright, convert to sRGB, write."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
+
+from ..contract import Estimate, Finished, Stopped, TaskContext
+from ..pieces import settled
+from .formats import format_of
+from .opening import open_picture
+from .shaping import Size, lies_sideways, orientation_of, plain_mode, scaled, to_srgb, upright
+from .thumbnail_options import MAX_PIXELS, estimate_for
+from .writing import write_picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .thumbnail_options import ImageThumbnailOptions
+
+_DRAFT_MARGIN = 2
+"""A JPEG is decoded at least this many times larger than wanted, so that the last step is a good filter."""
+
+
+def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | Stopped:
+    """Write the thumbnail to `context.output_part`.
+
+    Raises:
+        Unusable: the input is no picture that can be read.
+        OSError: a file cannot be read or written for a reason that is not the picture's.
+    """
+    options = context.options
+    kind = format_of(context.output_file)
+    context.progress(0, f"reading {context.input_file.name}")
+    with open_picture(context.input_file, MAX_PIXELS) as image:
+        picture = _decode(image, options)
+    if context.should_stop():
+        return Stopped()
+    context.progress(60, f"scaling {picture.width}x{picture.height}")
+    small = to_srgb(upright(_shrink(picture, options), picture.orientation), picture.profile)
+    context.progress(80, f"writing {kind.lower()}")
+    write_picture(small, context.output_part, kind, quality=options.quality, background=options.background)
+    return Finished(result=_describe(context.output_part, small, picture, kind))
+
+
+def probe_picture(options: "ImageThumbnailOptions", path: "Path") -> Estimate:
+    """An estimate from the picture's real size."""
+    with open_picture(path, MAX_PIXELS) as image:
+        width, height = image.size
+        image.draft(None, (options.width * _DRAFT_MARGIN, options.height * _DRAFT_MARGIN))
+        decoded = image.width * image.height
+    basis = {"width": width, "height": height, "format": image.format}
+    return estimate_for(options, decoded, width * height, basis)
+
+
+class _Picture(NamedTuple):
+    """A decoded picture, still lying as stored; width and height are those of the whole picture set upright."""
+
+    image: Image.Image
+    width: int
+    height: int
+    orientation: int
+    profile: bytes | None
+
+
+def _decode(image: ImageFile, options: "ImageThumbnailOptions") -> _Picture:
+    """Decode the first picture of the file, no larger than needed."""
+    width, height = image.size
+    orientation = orientation_of(image)
+    over_box = scaled(image.size, _box(options, orientation), options.fit)
+    image.draft(None, (over_box[0] * _DRAFT_MARGIN, over_box[1] * _DRAFT_MARGIN))
+    image.load()
+    if lies_sideways(orientation):
+        width, height = height, width
+    return _Picture(image, width, height, orientation, image.info.get("icc_profile"))
+
+
+def _box(options: "ImageThumbnailOptions", orientation: int) -> Size:
+    """The wanted box, turned the way the picture is stored."""
+    return (options.height, options.width) if lies_sideways(orientation) else (options.width, options.height)
+
+
+def _shrink(picture: _Picture, options: "ImageThumbnailOptions") -> Image.Image:
+    box = _box(options, picture.orientation)
+    whole = plain_mode(picture.image)
+    if options.fit == "fill":
+        return ImageOps.fit(whole, box, Image.Resampling.LANCZOS)
+    return whole.resize(scaled(whole.size, box, "fit"), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _describe(path: "Path", small: Image.Image, picture: _Picture, kind: str) -> dict[str, Any]:
+    size, digest = settled(path)
+    return {
+        "size": size,
+        "width": small.width,
+        "height": small.height,
+        "format": kind.lower(),
+        "source_width": picture.width,
+        "source_height": picture.height,
+        "sha256": digest,
+    }

@@ -1,0 +1,44 @@
+"""What a conversion changes or leaves out, in words, for the result."""
+
+from pathlib import Path
+
+from ..probe import Source, open_input
+from .picture import Look
+
+_INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
+_PQ = 16
+
+
+def picture_notes(source: Source, look: Look) -> list[str]:
+    """What happens to the picture."""
+    found = []
+    if source.depth > 8 and not look.deep:  # noqa: PLR2004 - a byte
+        found.append(f"{source.depth} bits a colour became 8")
+    if source.depth > 10 and look.deep:  # noqa: PLR2004 - what the encoders can
+        found.append(f"{source.depth} bits a colour became 10")
+    if look.tone_mapped:
+        found.append("high dynamic range became standard (BT.709)")
+    elif source.colour[1] == _PQ:
+        found.append("HDR10 mastering metadata, if any, dropped")
+    if source.full_range:
+        found.append("full colour range became limited")
+    if source.rotation:
+        found.append(f"turned upright by {source.rotation} degrees")
+    if source.deinterlace:
+        found.append("deinterlaced")
+    elif source.interlaced:
+        found.append("interlaced pictures kept as they are, without the flag")
+    return found
+
+
+def track_notes(path: Path) -> list[str]:
+    """Which tracks that nobody chooses are left out."""
+    with open_input(path) as container:
+        counts = dict.fromkeys(_INTERESTING, 0)
+        for stream in container.streams:
+            if stream.type in counts:
+                counts[stream.type] += 1
+        counts["video"] -= 1
+        found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
+        chapters = len(container.chapters())
+        return [*found, f"{chapters} chapters dropped"] if chapters else found

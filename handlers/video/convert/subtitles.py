@@ -1,0 +1,158 @@
+"""Subtitles: copied where the container has their codec, rewritten where they are text, else left out and named."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.subtitles.stream import SubtitleStream
+
+from ..probe import is_damage, open_input, picture_of
+from .options import VideoConvertOptions
+from .target import Container
+
+if TYPE_CHECKING:
+    from av.stream import Stream
+
+_TEXT = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
+_CLOCK = Fraction(1, 1000)
+MAX_TRACKS = 32
+MAX_BYTES = 64 * 1024 * 1024
+"""Of all subtitles together: they are held in memory until they are written."""
+
+
+class Subtitles(NamedTuple):
+    """What is done with the subtitles."""
+
+    kept: tuple[int, ...] = ()
+    """Numbers of the streams in the file."""
+    notes: tuple[str, ...] = ()
+
+
+class Line(NamedTuple):
+    """One packet, ready to be written."""
+
+    track: int
+    """Place in `kept`."""
+    start: Fraction
+    """Seconds on the source's clock."""
+    duration: Fraction
+    data: bytes
+
+
+def choose_subtitles(path: Path, options: VideoConvertOptions, container: Container) -> Subtitles:
+    """Which are kept, and what is to be said of the others."""
+    with open_input(path) as opened:
+        streams = opened.streams.subtitles
+        if options.subtitles == "none":
+            return Subtitles(notes=_dropped(len(streams), "as asked"))
+        fitting = [stream for stream in streams if _fits(stream, container)][:MAX_TRACKS]
+        rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
+        others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in fitting})
+        notes = _dropped(len(streams) - len(fitting), f"{', '.join(others)} does not go into {container.format}")
+        if rewritten:
+            notes += (f"subtitles rewritten as {container.subtitles}",)
+        return Subtitles(tuple(stream.index for stream in fitting), notes)
+
+
+def _dropped(count: int, why: str) -> tuple[str, ...]:
+    return (f"{count} subtitle tracks dropped: {why}",) if count else ()
+
+
+def _codec(stream: SubtitleStream) -> str:
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
+
+
+def _fits(stream: SubtitleStream, container: Container) -> bool:
+    codec = _codec(stream)
+    return codec in container.copied_subtitles or codec in _TEXT
+
+
+class SubtitleWriter:
+    """Adds the subtitle tracks to the result, then hands out their packets by time."""
+
+    def __init__(self, path: Path, chosen: Subtitles, container: Container, output: OutputContainer) -> None:
+        self._path = path
+        self._chosen = chosen
+        self._tracks: list[Any] = []
+        self._encoders: list[Any] = []
+        with open_input(path) as opened:
+            for index in chosen.kept:
+                self._add(opened.streams[index], container, output)
+
+    def _add(self, stream: Any, container: Container, output: OutputContainer) -> None:
+        if _codec(stream) in container.copied_subtitles:
+            track = output.add_stream_from_template(stream)
+            self._encoders.append(None)
+        else:
+            track = output.add_stream(container.subtitles)
+            context: Any = track.codec_context
+            stream.codec_context.open(strict=False)
+            context.subtitle_header = stream.codec_context.subtitle_header
+            track.time_base = _CLOCK
+            self._encoders.append(context)
+        if stream.language:
+            track.metadata["language"] = stream.language
+        self._tracks.append(track)
+
+    def lines(self, tick: Callable[[], None]) -> list[Line]:
+        """Read them all. `tick` is called on the way, also for what is no subtitle; it may raise."""
+        found: list[Line] = []
+        if not self._tracks:
+            return found
+        size = 0
+        with open_input(self._path) as opened:
+            picture = picture_of(opened, self._path.name)
+            places = {index: place for place, index in enumerate(self._chosen.kept)}
+            for packet in _all_packets(opened, [picture, *(opened.streams[index] for index in places)]):
+                tick()
+                place = places.get(packet.stream_index)
+                if place is None or packet.pts is None or not packet.size:
+                    continue
+                line = self._line(place, packet)
+                if line is not None:
+                    size += len(line.data)
+                    if size > MAX_BYTES:
+                        break
+                    found.append(line)
+        return sorted(found, key=lambda line: (line.start, line.track))
+
+    def _line(self, place: int, packet: Any) -> Line | None:
+        start, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+        encoder = self._encoders[place]
+        if encoder is None:
+            return Line(place, start, duration, bytes(packet))
+        try:
+            decoded = packet.stream.codec_context.decode2(packet)
+            data = bytes(encoder.encode_subtitle(decoded)) if decoded is not None else b""
+        except av.error.FFmpegError as error:
+            if not is_damage(error):
+                raise
+            return None
+        return Line(place, start, duration, data) if data else None
+
+    def packets(self, lines: list[Line], begin: Fraction) -> "Iterator[tuple[Fraction, Packet[Stream]]]":
+        """The packets with their times in the result."""
+        for line in lines:
+            start = line.start - begin
+            if start < 0:
+                continue
+            packet: Packet[Any] = Packet(line.data)
+            packet.stream = self._tracks[line.track]
+            packet.time_base = _CLOCK
+            packet.pts = packet.dts = round(start / _CLOCK)
+            packet.duration = round(line.duration / _CLOCK)
+            yield start, packet
+
+
+def _all_packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
+    try:
+        yield from container.demux(*streams)
+    except IndexError:  # PyAV 18, where more tracks turn up on the way
+        return
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise

@@ -1,0 +1,77 @@
+"""What reading a video costs. Fitted to measurements; see docs/reference/types.md. No media library here."""
+
+from typing import Any
+
+import msgspec
+
+BASE = 62_000_000
+"""Resident bytes of a worker with FFmpeg, numpy and Pillow loaded, before it has opened anything."""
+MARGIN = 1.3
+_BYTES_A_PIXEL = 1.5
+_FRAMES_HELD = 14
+"""Decoded frames in memory while reading, with frame threads on two cores."""
+_DECODED = 500e6
+"""Pixels a second."""
+_KEYFRAME_EVERY = 125
+"""Frames; half of it is decoded to reach one in the middle."""
+_BITRATE = 5_000_000
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known, or taken to be so, of a video."""
+
+    width: int
+    height: int
+    duration: float
+    """Seconds."""
+    rate: float
+    """Frames a second."""
+    gop: float = _KEYFRAME_EVERY
+    """Frames from keyframe to keyframe."""
+    depth: int = 8
+    guessed: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a frame."""
+        return self.width * self.height
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return max(1, round(self.duration * self.rate))
+
+    @property
+    def frame_bytes(self) -> float:
+        """Bytes of a decoded frame."""
+        return _BYTES_A_PIXEL * self.pixels * (2 if self.depth > 8 else 1)  # noqa: PLR2004 - a byte
+
+    def of_size(self, size: int) -> "Picture":
+        """The same picture in a file of so many bytes."""
+        return msgspec.structs.replace(self, duration=max(1.0, 8 * size / _BITRATE))
+
+    def basis(self) -> dict[str, Any]:
+        """For `Estimate.basis`; empty where nothing was looked at."""
+        if self.guessed:
+            return {}
+        return {
+            "width": self.width,
+            "height": self.height,
+            "duration": round(self.duration, 3),
+            "rate": round(self.rate, 3),
+            "frames": self.frames,
+        }
+
+
+ASSUMED = Picture(width=1920, height=1080, duration=60.0, rate=25.0, guessed=True)
+"""A full-HD source of 5 Mbit/s: what is assumed until somebody has looked."""
+
+
+def reading_memory(picture: Picture) -> int:
+    """Resident bytes at the peak of a worker that decodes the video."""
+    return int(MARGIN * (BASE + _FRAMES_HELD * picture.frame_bytes))
+
+
+def reading_seconds(picture: Picture) -> float:
+    """Seconds to reach one frame somewhere in the video."""
+    return 0.03 + min(picture.frames, picture.gop / 2 + 1) * picture.pixels / _DECODED

@@ -1,0 +1,26 @@
+"""A look into a video: a sheet of frames, or a short animation."""
+
+from pathlib import Path
+
+from ...contract import Estimate, Outcome, TaskContext, handler
+from .options import VideoPreviewOptions, check, estimate
+
+
+def probe(options: VideoPreviewOptions, input_file: Path) -> Estimate:
+    """A better estimate, from the input's header and first frames."""
+    from .work import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+
+    return look(options, input_file)
+
+
+@handler(
+    "video_preview", options=VideoPreviewOptions, estimate=estimate, check=check, probe=probe, resumable=True, grace=2.0
+)
+def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
+    """Make a contact sheet or a short animation of a video; resumes after the last finished frame."""
+    from .work import make_preview  # noqa: PLC0415 - as above
+
+    return make_preview(context)
+
+
+__all__ = ["VideoPreviewOptions", "video_preview"]

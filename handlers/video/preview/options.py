@@ -1,0 +1,120 @@
+"""What `video_preview` can be told, and what it then needs. No media library here: the service imports this."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from ....events.errors import InvalidOptions, InvalidPath
+from ...contract import Estimate
+from ...image.formats import WRITE_FORMATS
+from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
+
+Kind: TypeAlias = Literal["sheet", "animation"]
+
+SHEETS = {suffix: kind for suffix, kind in WRITE_FORMATS.items() if kind != "GIF"}
+ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4"}
+MAX_FRAMES = 1000
+MAX_PIXELS = 134_217_728
+"""Of a sheet, and of all frames of an animation together."""
+
+
+class VideoPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `video_preview` can be told. The format is that of the output's suffix."""
+
+    kind: Annotated[
+        Literal["auto", "sheet", "animation"],
+        msgspec.Meta(description="auto: an animation for gif and mp4, a sheet for anything else."),
+    ] = "auto"
+    positions: Annotated[
+        Literal["even", "scenes"],
+        msgspec.Meta(description="Where frames are taken: evenly, or spread over the scenes that are found."),
+    ] = "even"
+    columns: Annotated[int, msgspec.Meta(ge=1, le=20, description="Sheet: tiles side by side.")] = 4
+    rows: Annotated[int, msgspec.Meta(ge=1, le=50, description="Sheet: tiles one below the other.")] = 4
+    width: Annotated[int, msgspec.Meta(ge=16, le=4096, description="Of a tile or of the animation, in pixels.")] = 320
+    gap: Annotated[int, msgspec.Meta(ge=0, le=100, description="Sheet: pixels between tiles.")] = 4
+    timestamps: Annotated[bool, msgspec.Meta(description="Sheet: write its position on each tile.")] = True
+    header: Annotated[bool, msgspec.Meta(description="Sheet: name, length, size and codec above the tiles.")] = False
+    background: Annotated[
+        str, msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$", description="Sheet: behind the tiles, as #rrggbb.")
+    ] = "#101010"
+    clips: Annotated[int, msgspec.Meta(ge=1, le=100, description="Animation: so many pieces of the video.")] = 6
+    clip_seconds: Annotated[
+        float, msgspec.Meta(ge=0, le=60, description="Animation: length of each piece; 0: one frame of each.")
+    ] = 1.0
+    fps: Annotated[float, msgspec.Meta(ge=0.2, le=60, description="Animation: frames a second.")] = 8.0
+    quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp, avif and mp4.")] = 80
+
+    def __post_init__(self) -> None:
+        """Refuse what would have too many frames.
+
+        Raises:
+            ValueError: msgspec makes a `ValidationError` of it.
+        """
+        if self.clips * self.frames_a_clip > MAX_FRAMES:
+            raise ValueError(f"clips x clip_seconds x fps is more than {MAX_FRAMES} frames: lower one of them")
+        if self.columns * self.rows * self.width * self.width > 2 * MAX_PIXELS:
+            raise ValueError("the sheet would be too large: lower columns, rows or width")
+
+    @property
+    def frames_a_clip(self) -> int:
+        """Frames of one piece of the animation."""
+        return max(1, math.ceil(self.clip_seconds * self.fps - 1e-9))
+
+    def frames_of(self, kind: Kind) -> int:
+        """How many frames are taken from the video."""
+        return self.columns * self.rows if kind == "sheet" else self.clips * self.frames_a_clip
+
+
+def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]:
+    """What is to be made, and the name of its format.
+
+    Raises:
+        InvalidPath: nothing is written to such a suffix.
+        InvalidOptions: the kind does not go into this format.
+    """
+    suffix = output_file.suffix.lower()
+    if suffix not in SHEETS and suffix not in ANIMATIONS:
+        raise InvalidPath(
+            f"A preview cannot be written to {output_file.name!r}",
+            field="output_file",
+            remedy=f"Give it one of the suffixes {', '.join({**SHEETS, **ANIMATIONS})}.",
+        )
+    kind: Kind = "sheet" if suffix in SHEETS else "animation"
+    if options.kind != "auto":
+        kind = options.kind
+    formats = SHEETS if kind == "sheet" else ANIMATIONS
+    if suffix not in formats:
+        raise InvalidOptions(
+            f"kind {kind!r} does not go into {suffix}",
+            field="options.kind",
+            remedy=f"Leave kind out, or give the output one of {', '.join(formats)}.",
+        )
+    return kind, formats[suffix]
+
+
+def check(options: VideoPreviewOptions, _input_file: Path, output_file: Path) -> None:
+    """Whether suffix and kind go together. Raises InvalidPath or InvalidOptions."""
+    kind_of(options, output_file)
+
+
+def estimate(options: VideoPreviewOptions, input_size: int) -> Estimate:
+    """Guess from the file size alone."""
+    return estimate_for(options, ASSUMED.of_size(input_size))
+
+
+def estimate_for(options: VideoPreviewOptions, picture: Picture) -> Estimate:
+    """What a preview of this video needs, whichever kind it is: the output's name is not known here."""
+    kinds: list[Kind] = ["sheet", "animation"] if options.kind == "auto" else [options.kind]
+    frames = max(options.frames_of(kind) for kind in kinds)
+    tile = options.width * max(1, round(options.width * picture.height / max(1, picture.width)))
+    whole_scan = picture.frames * picture.pixels / 500e6 if options.positions == "scenes" else 0.0
+    reading = min(frames * reading_seconds(picture), picture.frames * picture.pixels / 500e6 + 0.05 * frames)
+    return Estimate(
+        memory=reading_memory(picture) + 5 * frames * tile,
+        temp=int(2.2 * frames * tile) + 1_000_000,
+        seconds=0.3 + whole_scan + reading + frames * tile / 3e6,
+        basis=picture.basis(),
+    )

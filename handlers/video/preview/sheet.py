@@ -1,0 +1,84 @@
+"""The contact sheet out of its tiles."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..probe import Source
+from .options import VideoPreviewOptions
+
+_TEXT, _SHADE = "#ffffff", (0, 0, 0, 150)
+_HOUR, _MINUTE = 3600, 60
+
+
+class Tile(NamedTuple):
+    """A finished tile and where in the video it was taken, in seconds."""
+
+    path: Path
+    position: float
+
+
+def compose(
+    source: Source, options: VideoPreviewOptions, tiles: Sequence[Tile], tick: Callable[[int], None]
+) -> Image.Image:
+    """Lay the tiles out, row by row. `tick` is told how many are laid; it may raise."""
+    with Image.open(tiles[0].path, formats=["PNG"]) as first:
+        width, height = first.size
+    font = ImageFont.load_default(max(10, min(28, width // 20)))
+    rows = -(-len(tiles) // options.columns)
+    top = _header_height(font) if options.header else 0
+    sheet = Image.new(
+        "RGB",
+        (
+            options.columns * width + (options.columns + 1) * options.gap,
+            top + rows * height + (rows + 1) * options.gap,
+        ),
+        options.background,
+    )
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, options.columns)
+        with Image.open(tile.path, formats=["PNG"]) as picture:
+            drawn = _stamped(picture.convert("RGB"), clock(tile.position), font) if options.timestamps else picture
+            place = (options.gap + column * (width + options.gap), top + options.gap + row * (height + options.gap))
+            sheet.paste(drawn, place)
+        tick(number + 1)
+    if options.header:
+        _write_header(sheet, source, font, options.gap)
+    return sheet
+
+
+def _stamped(picture: Image.Image, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+    """The picture with the text in its lower right corner."""
+    draw = ImageDraw.Draw(picture, "RGBA")
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    x, y = picture.width - (right - left) - 6, picture.height - (bottom - top) - 6
+    draw.rectangle((x - 3, y - 3, picture.width - 1, picture.height - 1), fill=_SHADE)
+    draw.text((x - left, y - top), text, fill=_TEXT, font=font)
+    return picture
+
+
+def _header_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    _, top, _, bottom = font.getbbox("Ag")
+    return 2 * (round(bottom - top) + 6)
+
+
+def _write_header(
+    sheet: Image.Image, source: Source, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, gap: int
+) -> None:
+    """Two lines. The built-in font is Latin only; what it lacks becomes a question mark, line breaks a space."""
+    name = " ".join(source.path.name.split()).encode("latin-1", "replace").decode("latin-1")
+    facts = f"{clock(source.seconds)}  {source.width}x{source.height}  {float(source.rate):.4g} fps  {source.codec}"
+    draw = ImageDraw.Draw(sheet)
+    for line, text in enumerate((name, facts)):
+        draw.text((gap + 4, 4 + line * _header_height(font) // 2), text, fill=_TEXT, font=font)
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`, `02:03`; with tenths below a minute."""
+    if seconds < _MINUTE:
+        return f"00:{seconds:04.1f}"
+    hours, rest = divmod(round(seconds), _HOUR)
+    minutes, rest = divmod(rest, _MINUTE)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"

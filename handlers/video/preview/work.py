@@ -1,0 +1,134 @@
+"""The course of `video_preview`: choose moments (0-10 %), one PNG for each frame (10-85 %), compose (85-100 %)."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import msgspec
+import PIL.Image
+
+from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...image.writing import write_picture
+from ...pieces import Pieces, fingerprint, settled
+from ..errors import StopAskedError
+from ..looking import picture_in
+from ..picking import pick
+from ..probe import Source, probe
+from ..stills import Camera, seen_size
+from .animation import write_animation
+from .options import MAX_PIXELS, VideoPreviewOptions, estimate_for, kind_of
+from .plan import plan
+from .sheet import Tile, compose
+
+_PLANNED, _TAKEN = 10.0, 85.0
+
+
+def look(options: VideoPreviewOptions, path: Path) -> Estimate:
+    """A better estimate. Raises UnusableInputError."""
+    return estimate_for(options, picture_in(path))
+
+
+def make_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
+    """Write the preview to `context.output_part`, going on from the frames an earlier attempt has left.
+
+    Raises:
+        Unusable: there is no frame, the file is no video, or the preview would be too large.
+        OSError: a file cannot be read or written.
+    """
+    context.progress(0, f"reading {context.input_file.name}")
+    try:
+        return _Preview(context, probe(context.input_file)).run()
+    except StopAskedError:
+        context.output_part.unlink(missing_ok=True)
+        return Stopped()
+
+
+class _Preview:
+    """One attempt."""
+
+    def __init__(self, context: TaskContext[VideoPreviewOptions], source: Source) -> None:
+        self._context = context
+        self._source = source
+        self._options = context.options
+        self._kind, self._format = kind_of(context.options, context.output_file)
+        width, height = seen_size(source)
+        self._camera = Camera(
+            source, (self._options.width, max(1, round(self._options.width * height / width))), "fill"
+        )
+        tile = self._camera.size[0] * self._camera.size[1]
+        if tile * self._options.frames_of(self._kind) > MAX_PIXELS:
+            raise Unusable(f"the preview would have more than {MAX_PIXELS} pixels: lower width or the number of frames")
+        self._mark = fingerprint(
+            source.path, self._kind, msgspec.to_builtins(self._options), av.library_versions, PIL.__version__
+        )
+        self._pieces = Pieces(context, self._mark, stem="frame")
+
+    def run(self) -> Outcome:
+        """Do what is left to do."""
+        moments = plan(self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan)
+        self._take(moments)
+        self._compose(moments)
+        return Finished(result=self._describe(moments), message=f"{len(moments)} frames")
+
+    def _stop_if_asked(self) -> None:
+        if self._context.should_stop():
+            raise StopAskedError
+
+    def _tick_for_scan(self, moment: int) -> None:
+        self._stop_if_asked()
+        share = self._source.seconds_at(moment) / max(0.001, self._source.seconds)
+        self._context.progress(
+            _PLANNED * min(1.0, share), f"looking for scenes, {self._source.seconds_at(moment):.0f} s"
+        )
+
+    def _take(self, moments: list[int]) -> None:
+        """Make the frames that are missing."""
+        count = len(moments)
+        missing = list(self._pieces.missing(count))
+        found = pick(self._source, [moments[number] for number in missing], self._stop_if_asked)
+        for number, (_, frame) in zip(missing, found, strict=False):
+            self._camera.shoot(frame).save(self._pieces.part(number), "PNG", compress_level=1)
+            done = len(self._pieces) + 1
+            self._pieces.keep(number, _PLANNED + (_TAKEN - _PLANNED) * done / count, f"frame {done} of {count}")
+        self._pieces.save(_TAKEN, f"frame {count} of {count}")
+        if len(self._pieces) < count:
+            raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
+
+    def _compose(self, moments: list[int]) -> None:
+        def tick(number: int) -> None:
+            self._stop_if_asked()
+            self._context.progress(_TAKEN + (100 - _TAKEN) * number / len(moments), f"writing {self._format.lower()}")
+
+        paths = [self._pieces.path(number) for number in range(len(moments))]
+        part = self._context.output_part
+        if self._kind == "animation":
+            write_animation(paths, part, self._format, self._options, tick)
+            return
+        tiles = [Tile(path, self._source.seconds_at(moment)) for path, moment in zip(paths, moments, strict=True)]
+        sheet = compose(self._source, self._options, tiles, tick)
+        write_picture(sheet, part, self._format, quality=self._options.quality)
+
+    def _describe(self, moments: list[int]) -> dict[str, Any]:
+        size, digest = settled(self._context.output_part)
+        width, height = _size_of(self._context.output_part, self._format)
+        return {
+            "size": size,
+            "width": width,
+            "height": height,
+            "kind": self._kind,
+            "format": self._format.lower(),
+            "frames": len(moments),
+            "duration": round(len(moments) / self._options.fps, 3) if self._kind == "animation" else 0.0,
+            "source_duration": round(self._source.seconds, 3),
+            "positions": [round(self._source.seconds_at(moment), 3) for moment in moments],
+            "codec": self._source.codec,
+            "sha256": digest,
+        }
+
+
+def _size_of(path: Path, kind: str) -> tuple[int, int]:
+    if kind == "MP4":
+        with av.open(str(path.absolute())) as container:
+            return container.streams.video[0].width, container.streams.video[0].height
+    with PIL.Image.open(path, formats=[kind]) as picture:
+        return picture.size

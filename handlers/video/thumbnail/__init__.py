@@ -1,0 +1,24 @@
+"""One picture of a video: at a position, or the best of several."""
+
+from pathlib import Path
+
+from ...contract import Estimate, Outcome, TaskContext, handler
+from .options import VideoThumbnailOptions, check, estimate
+
+
+def probe(options: VideoThumbnailOptions, input_file: Path) -> Estimate:
+    """A better estimate, from the input's header and first frames."""
+    from .work import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+
+    return look(options, input_file)
+
+
+@handler("video_thumbnail", options=VideoThumbnailOptions, estimate=estimate, check=check, probe=probe)
+def video_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
+    """Make a picture of a video: the frame at a position, or the best of several."""
+    from .work import make_thumbnail  # noqa: PLC0415 - as above
+
+    return make_thumbnail(context)
+
+
+__all__ = ["VideoThumbnailOptions", "video_thumbnail"]

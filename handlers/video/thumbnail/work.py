@@ -1,0 +1,86 @@
+"""The work of `video_thumbnail`."""
+
+from pathlib import Path
+from typing import Any
+
+from av.video.frame import VideoFrame
+
+from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...image.formats import format_of
+from ...image.writing import write_picture
+from ...pieces import settled
+from ..errors import StopAskedError
+from ..judging import Judge
+from ..looking import picture_in
+from ..picking import pick, spread
+from ..probe import Source, probe
+from ..stills import Camera
+from .options import VideoThumbnailOptions, estimate_for
+
+
+def look(options: VideoThumbnailOptions, path: Path) -> Estimate:
+    """A better estimate. Raises UnusableInputError."""
+    return estimate_for(options, picture_in(path))
+
+
+def make_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
+    """Write the picture to `context.output_part`.
+
+    Raises:
+        Unusable: there is no frame, or the file is no video.
+        OSError: a file cannot be read or written.
+    """
+    kind = format_of(context.output_file)
+    context.progress(0, f"reading {context.input_file.name}")
+    source = probe(context.input_file)
+
+    def tick() -> None:
+        if context.should_stop():
+            raise StopAskedError
+
+    try:
+        tick()
+        moment, frame = _choose(context, source, tick)
+        tick()
+    except StopAskedError:
+        return Stopped()
+    options = context.options
+    camera = Camera(source, (options.width, options.height), options.fit)
+    context.progress(90, f"writing {kind.lower()}")
+    write_picture(camera.shoot(frame), context.output_part, kind, quality=options.quality)
+    return Finished(result=_describe(context.output_part, camera, source, moment) | {"format": kind.lower()})
+
+
+def _choose(context: TaskContext[VideoThumbnailOptions], source: Source, tick: Any) -> tuple[int, VideoFrame]:
+    """The wanted frame, or the best of the candidates."""
+    where = context.options.where
+    if where is not None:
+        moments = [min(source.moment_at(where.seconds(source.seconds)), source.end)]
+    else:
+        moments = spread(source, context.options.candidates)
+    judge, best_score = Judge(), -1.0
+    best: tuple[int, VideoFrame] | None = None
+    for number, (moment, frame) in enumerate(pick(source, moments, tick), 1):
+        score = judge.score(frame) if len(moments) > 1 else 0.0
+        if score > best_score:
+            best_score, best = score, (moment, frame)
+        context.progress(90 * number / len(moments), f"frame {number} of {len(moments)}")
+    if best is None:
+        raise Unusable(f"not one picture of {source.path.name} can be decoded")
+    return best
+
+
+def _describe(path: Path, camera: Camera, source: Source, moment: int) -> dict[str, Any]:
+    size, digest = settled(path)
+    return {
+        "size": size,
+        "width": camera.size[0],
+        "height": camera.size[1],
+        "position": round(source.seconds_at(moment), 3),
+        "frames": 1,
+        "duration": round(source.seconds, 3),
+        "codec": source.codec,
+        "source_width": source.width,
+        "source_height": source.height,
+        "sha256": digest,
+    }

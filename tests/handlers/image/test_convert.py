@@ -1,0 +1,293 @@
+"""`image_convert`: what libvips writes is read by Pillow, and the reverse."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import pytest
+import pyvips
+from PIL import Image, ImageCms, ImageSequence, features
+
+from tasktrail.events.errors import InvalidOptions, InvalidPath
+from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
+from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
+from tasktrail.handlers.image.convert import options as convert_options
+from tasktrail.handlers.image.convert.convert import probe
+from tasktrail.testing import RecordingContext, SimulatedCrash, run_handler
+
+RED, BLUE = (220, 20, 20), (20, 20, 220)
+FRAMES = 12
+
+Context: TypeAlias = RecordingContext[ImageConvertOptions]
+Prepare: TypeAlias = Callable[..., Context]
+Convert: TypeAlias = Callable[..., tuple[Outcome, Context]]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Prepare:
+    def make(source: Path, output: str, *, stop_after: int | None = None, **options: Any) -> Context:
+        return RecordingContext(
+            msgspec.convert(options, ImageConvertOptions),
+            work_dir=tmp_path / f"work-{output}",
+            input_file=source,
+            output_file=tmp_path / output,
+            stop_after=stop_after,
+        )
+
+    return make
+
+
+@pytest.fixture
+def convert(prepare: Prepare) -> Convert:
+    def make(source: Path, output: str, **more: Any) -> tuple[Outcome, Context]:
+        context = prepare(source, output, **more)
+        return run_handler(image_convert, context), context
+
+    return make
+
+
+def two_halves(size: tuple[int, int] = (400, 200)) -> Image.Image:
+    picture = Image.new("RGB", size, RED)
+    picture.paste(BLUE, (size[0] // 2, 0, *size))
+    return picture
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Path:
+    two_halves().save(tmp_path / "in.png")
+    return tmp_path / "in.png"
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A GIF of twelve frames, each a little redder, shown for 50 ms."""
+    frames = [Image.new("RGB", (120, 60), (20 * number, 0, 255 - 20 * number)) for number in range(FRAMES)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:], duration=50, loop=0)
+    return tmp_path / "film.gif"
+
+
+def is_near(pixel: Any, wanted: tuple[int, int, int], slack: int = 40) -> bool:
+    return all(abs(found - expected) <= slack for found, expected in zip(pixel[:3], wanted, strict=True))
+
+
+@pytest.mark.parametrize("suffix", sorted(convert_options.CONVERT_FORMATS))
+def test_every_format_shows_the_same_picture(convert: Convert, halves: Path, suffix: str) -> None:
+    outcome, context = convert(halves, f"out{suffix}")
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as opened:
+        picture = opened.convert("RGB")
+    assert picture.size == (400, 200)
+    assert is_near(picture.getpixel((10, 100)), RED)
+    assert is_near(picture.getpixel((390, 100)), BLUE)
+    content = context.output_file.read_bytes()
+    assert outcome.result["sha256"] == hashlib.sha256(content).hexdigest()
+    assert outcome.result["size"] == len(content)
+    assert (outcome.result["width"], outcome.result["height"]) == (400, 200)
+
+
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp", ".gif", ".tif", ".bmp", ".avif"])
+def test_every_format_is_read(convert: Convert, tmp_path: Path, source: str) -> None:
+    two_halves().save(tmp_path / f"in{source}")
+    outcome, context = convert(tmp_path / f"in{source}", "out.png")
+    assert isinstance(outcome, Finished)
+    image = pyvips.Image.new_from_file(str(context.output_file))
+    assert is_near(image.getpoint(10, 100), RED)
+    assert is_near(image.getpoint(390, 100), BLUE)
+
+
+@pytest.mark.parametrize("source", [".png", ".bmp"])  # one goes through libvips, one through Pillow
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"width": 100}, (100, 50)),
+        ({"height": 100}, (200, 100)),
+        ({"width": 100, "height": 100}, (100, 50)),
+        ({"width": 100, "height": 100, "fit": "fill"}, (100, 100)),
+        ({"width": 100, "height": 60, "fit": "crop"}, (100, 60)),
+        ({"width": 1000, "height": 60, "fit": "crop"}, (400, 60)),
+        ({"width": 800}, (400, 200)),
+        ({"width": 800, "enlarge": True}, (800, 400)),
+        ({"width": 800, "height": 800, "fit": "fill"}, (800, 800)),
+    ],
+)
+def test_sizes(convert: Convert, tmp_path: Path, source: str, options: dict[str, Any], size: tuple[int, int]) -> None:
+    two_halves().save(tmp_path / f"in{source}")
+    outcome, context = convert(tmp_path / f"in{source}", "out.png", **options)
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert picture.size == size
+        assert is_near(picture.convert("RGB").getpixel((2, size[1] // 2)), RED)
+        assert is_near(picture.convert("RGB").getpixel((size[0] - 2, size[1] // 2)), BLUE)
+
+
+@pytest.mark.parametrize("options", [{}, {"width": 50}])
+@pytest.mark.parametrize("metadata", ["strip", "keep"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_picture_is_upright_whatever_becomes_of_its_metadata(
+    convert: Convert, tmp_path: Path, orientation: int, metadata: str, options: dict[str, Any]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010E] = "a holiday"
+    turn = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    stored = two_halves() if turn[orientation] is None else two_halves().transpose(turn[orientation])  # type: ignore[arg-type]
+    stored.save(tmp_path / "in.jpg", exif=exif, quality=95)
+    _, context = convert(tmp_path / "in.jpg", "out.jpg", metadata=metadata, **options)
+    with Image.open(context.output_file) as picture:
+        assert picture.width == 2 * picture.height
+        assert is_near(picture.convert("RGB").getpixel((2, 2)), RED)
+        kept = picture.getexif()
+    assert kept.get(0x0112, 1) == 1
+    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep")
+
+
+def test_a_profile_is_applied_or_kept_as_asked(convert: Convert, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.new("LAB", (40, 40), (128, 200, 128)).save(tmp_path / "in.tif", icc_profile=profile)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    two_halves().save(tmp_path / "in.jpg", icc_profile=srgb)
+    _, kept = convert(tmp_path / "in.jpg", "kept.jpg", colour="keep")
+    _, applied = convert(tmp_path / "in.jpg", "applied.jpg")
+    with Image.open(kept.output_file) as picture:
+        assert picture.info["icc_profile"] == srgb
+    with Image.open(applied.output_file) as picture:
+        assert "icc_profile" not in picture.info
+
+
+def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "in.png")
+    _, context = convert(tmp_path / "in.png", "out.jpg", background="#20c040")
+    with Image.open(context.output_file) as picture:
+        assert is_near(picture.getpixel((20, 20)), (0x20, 0xC0, 0x40), 8)
+
+
+def test_lossless_keeps_every_pixel(convert: Convert, tmp_path: Path) -> None:
+    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    noise.save(tmp_path / "in.png")
+    _, context = convert(tmp_path / "in.png", "out.webp", lossless=True)
+    with Image.open(context.output_file) as picture:
+        assert picture.convert("RGB").tobytes() == noise.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".avif", ".tif"])
+def test_an_animation_keeps_its_frames_and_their_times(convert: Convert, film: Path, suffix: str) -> None:
+    outcome, context = convert(film, f"out{suffix}", width=60)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == FRAMES
+    with Image.open(context.output_file) as picture:
+        frames = [
+            (frame.convert("RGB").getpixel((30, 15)), frame.info.get("duration"))
+            for frame in ImageSequence.Iterator(picture)
+        ]
+        assert picture.size == (60, 30)
+    assert len(frames) == FRAMES
+    for number, (pixel, duration) in enumerate(frames):
+        assert is_near(pixel, (20 * number, 0, 255 - 20 * number))
+        assert suffix == ".tif" or duration == 50
+
+
+def test_the_result_says_that_frames_were_left_out(convert: Convert, film: Path) -> None:
+    for output, options in (("out.jpg", {}), ("out.webp", {"frames": "first"})):
+        outcome, _ = convert(film, output, **options)
+        assert isinstance(outcome, Finished)
+        assert outcome.result["frames"] == 1
+        assert str(FRAMES) in outcome.result["notes"][0]
+
+
+@pytest.mark.parametrize("prefix", range(1, FRAMES + 2))
+def test_resumed_from_every_frame_it_gives_the_same_file(
+    prepare: Prepare, film: Path, prefix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.handlers.pieces.SAVE_EVERY", 0.0)
+    whole = prepare(film, "whole.webp")
+    run_handler(image_convert, whole)
+    killed = prepare(film, "killed.webp")
+    killed.crash_after = min(prefix, FRAMES)
+    with pytest.raises(SimulatedCrash):
+        run_handler(image_convert, killed)
+    again = killed.resumed()
+    assert isinstance(run_handler(image_convert, again), Finished)
+    assert again.output_file.read_bytes() == whole.output_file.read_bytes()
+    made = [checkpoint.processed_frames for checkpoint in again.checkpoints]
+    assert made == list(range(min(prefix, FRAMES) + 1, FRAMES + 1))
+
+
+def test_a_damaged_frame_is_made_again(prepare: Prepare, film: Path) -> None:
+    whole, killed = prepare(film, "whole.webp"), prepare(film, "killed.webp")
+    run_handler(image_convert, whole)
+    killed.crash_after = 1
+    with pytest.raises(SimulatedCrash):
+        run_handler(image_convert, killed)
+    next(killed.work_dir.glob("frame-*.png")).write_bytes(b"nonsense")
+    run_handler(image_convert, killed.resumed())
+    assert killed.output_file.read_bytes() == whole.output_file.read_bytes()
+
+
+@pytest.mark.parametrize("output", ["out.webp", "out.png"])
+def test_it_goes_home_when_asked(convert: Convert, film: Path, halves: Path, output: str) -> None:
+    for source in (film, halves):
+        outcome, context = convert(source, output, stop_after=0)
+        assert isinstance(outcome, Stopped)
+        assert not context.output_file.exists()
+        assert not context.output_part.exists()
+
+
+def test_a_large_picture_is_left_in_the_middle(convert: Convert, tmp_path: Path) -> None:
+    Image.effect_noise((3000, 3000), 80).save(tmp_path / "in.png")
+    outcome, context = convert(tmp_path / "in.png", "out.webp", stop_after=1)
+    assert isinstance(outcome, Stopped)
+    assert not context.output_part.exists()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tif", ".bmp", ".avif"])
+def test_a_damaged_picture_is_rejected(convert: Convert, tmp_path: Path, suffix: str) -> None:
+    Image.effect_noise((300, 300), 80).convert("RGB").save(tmp_path / f"in{suffix}")
+    content = (tmp_path / f"in{suffix}").read_bytes()
+    (tmp_path / f"in{suffix}").write_bytes(content[: len(content) // 2])
+    outcome, context = convert(tmp_path / f"in{suffix}", "out.png")
+    assert isinstance(outcome, Rejected)
+    assert f"in{suffix}" in outcome.reason
+    assert not context.output_file.exists()
+
+
+@pytest.mark.parametrize("name", ["-in.png", "in[page=1].png", "in%d.png", "@in.png", "http:in.png", "in.png[n=-1]"])
+def test_odd_names_are_plain_files(convert: Convert, tmp_path: Path, name: str) -> None:
+    two_halves().save(tmp_path / name, format="PNG")
+    outcome, context = convert(tmp_path / name, f"out-{name.rstrip(']').partition('[n')[0]}", width=40)
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        assert picture.size == (40, 20)
+
+
+def test_what_cannot_work_is_refused_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(output: str, **options: Any) -> None:
+        convert_options.check(msgspec.convert(options, ImageConvertOptions), Path("/in.png"), Path(output))
+
+    with pytest.raises(InvalidPath, match=r"\.webp"):
+        check("/out.xyz")
+    with pytest.raises(InvalidOptions, match="width and height"):
+        check("/out.png", fit="fill", width=10)
+    with pytest.raises(InvalidOptions, match="lossless"):
+        check("/out.jpg", lossless=True)
+    check("/out.heic")
+    monkeypatch.setattr("tasktrail.handlers.image.convert.options.has_heic", lambda: False)
+    with pytest.raises(InvalidPath, match="pillow-heif"):
+        check("/out.heic")
+
+
+def test_heic_is_written_and_read(convert: Convert, halves: Path) -> None:
+    outcome, context = convert(halves, "out.heic")
+    assert isinstance(outcome, Finished)
+    back, again = convert(context.output_file, "back.png")
+    assert isinstance(back, Finished)
+    with Image.open(again.output_file) as picture:
+        assert is_near(picture.convert("RGB").getpixel((10, 100)), RED)
+
+
+def test_a_probe_sees_size_and_frames(halves: Path, film: Path) -> None:
+    options = ImageConvertOptions()
+    assert probe(options, halves).basis == {"format": "PNG", "width": 400, "height": 200, "frames": 1}
+    assert probe(options, film).basis["frames"] == FRAMES
+    assert features.check("avif")  # what the tests above rely on

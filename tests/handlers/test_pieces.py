@@ -1,0 +1,78 @@
+"""Finished pieces survive a crash; damaged, foreign and unfinished ones do not."""
+
+from pathlib import Path
+
+import pytest
+
+from tasktrail.handlers import NoOptions
+from tasktrail.handlers.pieces import Pieces, fingerprint
+from tasktrail.testing import RecordingContext
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> RecordingContext[NoOptions]:
+    return RecordingContext(NoOptions(), work_dir=tmp_path / "work")
+
+
+def make(pieces: Pieces, *numbers: int) -> None:
+    for number in numbers:
+        pieces.part(number).write_bytes(bytes([number]) * 10)
+        pieces.keep(number, number, "")
+
+
+def test_a_resume_finds_what_was_saved_and_nothing_later(context: RecordingContext[NoOptions]) -> None:
+    pieces = Pieces(context, "mark")
+    make(pieces, 0, 1)
+    pieces.save(50, "half")
+    make(pieces, 2)
+    again = Pieces(context.resumed(), "mark")
+    assert list(again.missing(4)) == [2, 3]
+    assert not again.path(2).exists()
+
+
+def test_a_damaged_piece_is_made_again(context: RecordingContext[NoOptions]) -> None:
+    pieces = Pieces(context, "mark")
+    make(pieces, 0, 1, 2)
+    pieces.save(50, "half")
+    pieces.path(1).write_bytes(b"other bytes")
+    assert list(Pieces(context.resumed(), "mark").missing(3)) == [1]
+
+
+@pytest.mark.parametrize("damage", ["mark", "index"])
+def test_nothing_is_believed_of_another_input_or_a_damaged_index(
+    context: RecordingContext[NoOptions], damage: str
+) -> None:
+    pieces = Pieces(context, "mark")
+    make(pieces, 0)
+    pieces.save(50, "half")
+    if damage == "index":
+        next(context.work_dir.glob("*.index")).write_text("[]")
+    assert len(Pieces(context.resumed(), "other" if damage == "mark" else "mark")) == 0
+    assert not pieces.path(0).exists()
+
+
+def test_a_checkpoint_is_saved_once_a_second_of_work_at_most(context: RecordingContext[NoOptions]) -> None:
+    now = 0.0
+    pieces = Pieces(context, "mark", clock=lambda: now)
+    for number in range(10):
+        now += 0.3
+        make(pieces, number)
+    assert [checkpoint.processed_frames for checkpoint in context.checkpoints] == [4, 8]
+
+
+def test_the_checkpoint_does_not_grow_with_the_pieces(context: RecordingContext[NoOptions]) -> None:
+    pieces = Pieces(context, "mark")
+    make(pieces, *range(200))
+    pieces.save(99, "")
+    assert len(str(context.checkpoints[-1].data)) < 300
+
+
+def test_the_fingerprint_sees_both_ends_of_the_input_and_every_decision(tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    marks = set()
+    for content in (b"a" * 200_000, b"b" + b"a" * 199_999, b"a" * 199_999 + b"b", b"a" * 200_001):
+        path.write_bytes(content)
+        marks.add(fingerprint(path, {"crf": 20}))
+    assert len(marks) == 4
+    assert fingerprint(path, {"crf": 20}) in marks
+    assert fingerprint(path, {"crf": 21}) not in marks

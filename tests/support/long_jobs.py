@@ -1,0 +1,86 @@
+"""Jobs of every type on real files, long enough to be killed, cancelled or timed in the middle."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image
+from sample_files import CITY, JOINT
+
+from tasktrail.demo_video import repeat
+from tasktrail.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch
+
+
+class LongJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One job. `name` is its own among all; a type may have several."""
+
+    name: str
+    type: str
+    input_file: Path
+    suffix: str
+    options: dict[str, Any] = {}
+    resumes: bool = True
+
+
+def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]:
+    """The jobs, with inputs made of samples: a video of `repeats` times five seconds, a picture of 33 megapixels."""
+    files = fetch([AIRPLANE, BUNNY, CITY, EARTH, GEOBASE, JOINT], samples)
+    video, picture = folder / "long.mp4", folder / "large.png"
+    repeat(files[BUNNY], video, repeats)
+    with Image.open(files[EARTH]) as earth:
+        earth.convert("RGB").resize((8192, 4096), Image.Resampling.BICUBIC).save(picture, compress_level=1)
+    return [
+        LongJob(name="image_thumbnail", type="image_thumbnail", input_file=picture, suffix=".webp", resumes=False),
+        LongJob(
+            name="image_convert",
+            type="image_convert",
+            input_file=picture,
+            suffix=".webp",
+            options={"width": 4096},
+            resumes=False,
+        ),
+        LongJob(name="image_convert (frames)", type="image_convert", input_file=files[JOINT], suffix=".webp"),
+        LongJob(
+            name="video_thumbnail",
+            type="video_thumbnail",
+            input_file=files[CITY],
+            suffix=".jpg",
+            options={"candidates": 40},
+            resumes=False,
+        ),
+        LongJob(
+            name="video_preview (sheet)",
+            type="video_preview",
+            input_file=video,
+            suffix=".jpg",
+            options={"columns": 8, "rows": 8},
+        ),
+        LongJob(
+            name="video_preview (animation)",
+            type="video_preview",
+            input_file=video,
+            suffix=".mp4",
+            options={"clips": 10, "width": 640},
+        ),
+        LongJob(
+            name="video_convert",
+            type="video_convert",
+            input_file=video,
+            suffix=".mp4",
+            options={"height": 360, "segment_seconds": 2, "preset": "medium"},
+        ),
+        LongJob(
+            name="document_preview",
+            type="document_preview",
+            input_file=files[GEOBASE],
+            suffix=".zip",
+            options={"pages": "all", "dpi": 200},
+        ),
+        LongJob(
+            name="model_preview",
+            type="model_preview",
+            input_file=files[AIRPLANE],
+            suffix=".webp",
+            options={"kind": "turntable", "frames": 24},
+        ),
+    ]
