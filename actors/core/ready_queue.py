@@ -168,6 +168,9 @@ class ReadyQueue:
         """How many come before `key` by their priority. Looks at each: 0.1 s for a million."""
         return sum(1 for entry in self._entries.values() if entry < key)
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._entries)
+
     def __contains__(self, task_id: object) -> bool:
         return task_id in self._entries
 

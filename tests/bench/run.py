@@ -14,6 +14,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent))
 
 import drain
+import queueing
 import reading
 import storage
 import submit
@@ -30,7 +31,7 @@ def main() -> None:
     print(machine())
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
-    for module in (submit, drain, storage, reading):
+    for module in (submit, drain, storage, reading, queueing):
         for table in module.tables(quick=options.quick):
             if wanted and not table.axis.startswith(wanted):
                 continue

@@ -16,5 +16,5 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = msgspec.json.decode((tmp_path / "figures.json").read_bytes())
-    assert {row["axis"] for row in rows} == {"A1", "A2", "A3", "B1", "B2", "C", "D1", "D2", "E", "H", "I", "J"}
+    assert {row["axis"] for row in rows} == {"A1", "A2", "A3", "B1", "B2", "C", "D1", "D2", "E", "H", "I", "J", "K"}
     assert [row["name"] for row in rows if not row["median"] >= 0] == []

@@ -11,10 +11,10 @@ from simulated_executor import Key, SimulatedExecutor, must
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Message, Submit
+from tasktrail.actors.core.overtaking import overtaken_by
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Cancelled, Created, Event, Failed, Recorded, Retried, Started, StartTask, TaskState
 from tasktrail.events.codec import decode, encode
-from tasktrail.events.priority import queue_key
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import is_terminal
@@ -165,10 +165,8 @@ class Overtakings:
         started = [task_id for task_id, entry in state.running.items() if before.get(task_id) != entry.attempt]
         if len(started) == len(state.running):
             started = started[1:]
-        queued = [task for task in state.tasks.values() if task.id in state.queue] if started else []
         for task_id in started:
-            key = queue_key(state.tasks[task_id])
-            self._counts.update(task.id for task in queued if queue_key(task) < key)
+            self._counts.update(overtaken_by(state, state.tasks[task_id]))
         often = [task_id for task_id, count in self._counts.items() if count > dispatch.BACKFILL_BOUND]
         must(not often, f"I5: tasks {often} are overtaken more often than the bound says")
 
