@@ -131,7 +131,7 @@ def _no_slot(state: SchedulerState) -> Obstacle:
     used, limit = len(state.running), state.limits.max_concurrent
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
-        f"{used} attempts hold all the slots",
+        f"{used} attempts hold all the slots" if state.slots else "no worker is ready",
         "the end of an attempt, or more workers and a higher max_concurrent",
         {"running": used, "workers": state.slots, "limit": limit},
         (*(entry.started_position for entry in state.running.values()), *state.limit_book.recorded("max_concurrent")),

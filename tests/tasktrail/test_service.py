@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskFilters, TaskService
+from tasktrail.actors.core.admission import Obstacle
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
 from tasktrail.events.errors import (
     CannotStartNow,
@@ -267,15 +268,19 @@ def test_recovery_is_reported(service: TaskService, open_service: Opener) -> Non
     assert open_service().recover_tasks().unfinished == 1
 
 
+def reasons(service: TaskService, task_id: int) -> dict[str, Obstacle]:
+    """By name. A machine that is busy, or workers that are not there yet, may add some of their own."""
+    return {str(one.reason): one for one in service.why(task_id).reasons}
+
+
 def test_operators_change_the_queue_and_why_tells(service: TaskService, open_service: Opener) -> None:
     service.pause(actor="ops", reason="maintenance")
     service.set_limits(max_concurrent=2, users={7: 1}, reason="test")
     task_id = service.create_task(type="noop", priority=2, user_id=7)
-    (reason,) = service.why(task_id).reasons
-    assert (reason.reason, reason.detail) == ("Paused", "everything is paused by ops: maintenance")
+    assert reasons(service, task_id)["Paused"].detail == "everything is paused by ops: maintenance"
     assert service.queue().entries[0].terms.base == 2
     service.adjust_task(task_id, priority=9, held=True)
-    assert {one.reason for one in service.why(task_id).reasons} == {"Paused", "Held"}
+    assert reasons(service, task_id).keys() >= {"Paused", "Held"}
     service.close()
     again = open_service()
     assert (again.limits().limits.max_concurrent, again.limits().limits.users) == (2, {"7": 1})
@@ -302,8 +307,8 @@ def test_evidence_that_only_the_log_has_is_found(service: TaskService) -> None:
     first = service.create_task(type="noop", held=True)
     second = service.create_task(type="noop", depends_on=(first,))
     position = service.events(first)[0].position
-    assert [one.evidence for one in service.why(first).reasons] == [(position,)]
-    assert [one.evidence for one in service.why(second).reasons] == [(position,)]
+    assert reasons(service, first)["Held"].evidence == (position,)
+    assert reasons(service, second)["Dependency"].evidence == (position,)
 
 
 def _deep(levels: int) -> Any:
