@@ -165,7 +165,7 @@ class ReadyQueue:
                     heappush(fringe, (heap[child], child))
 
     def ahead_of(self, key: tuple[float, int]) -> int:
-        """How many come before `key` by their priority. Looks at each: 0.1 s for a million."""
+        """How many come before `key` by their priority. Looks at each of them."""
         return sum(1 for entry in self._entries.values() if entry < key)
 
     def __iter__(self) -> Iterator[int]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from core_harness import Core
-from hypothesis import event, given, settings
+from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tasktrail.actors.core import rehearsal, waiting
+from tasktrail.actors.core import why as why_module
 from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.why import Why, explain
@@ -204,6 +206,50 @@ def check(one: Scenario) -> None:
         core, task_id = one.build()
         Lifting(core, task_id).lift([reason for reason in reasons if reason is not left])
         assert (task_id in core.running()) == (left is None), f"{left} is left of {reasons}"
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def _limits_untold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(waiting, "is_full", lambda *_: False)
+
+
+def _pauses_untold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(waiting, "pauses_of", lambda *_: ())
+
+
+def _order_untold(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(why_module, "who_goes_first", lambda *_: ())
+
+
+def _order_made_up(patch: pytest.MonkeyPatch) -> None:
+    first = rehearsal.who_goes_first
+    patch.setattr(why_module, "who_goes_first", lambda state, task: first(state, task) or (99,))
+
+
+def _one_resource_only(patch: pytest.MonkeyPatch) -> None:
+    obstacles = waiting.obstacles
+    patch.setattr(waiting, "obstacles", lambda *arguments: obstacles(*arguments)[:1])
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [_limits_untold, _pauses_untold, _order_untold, _order_made_up, _one_resource_only],
+    ids=lambda plant: plant.__name__.strip("_"),
+)
+def test_an_explanation_that_leaves_out_or_makes_up_a_reason_is_found(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+
+    @settings(deadline=None, max_examples=300, phases=[Phase.generate], database=None, derandomize=True)
+    @given(scenarios)
+    def checked(one: Scenario) -> None:
+        check(one)
+
+    with pytest.raises(AssertionError):
+        checked()
 
 
 def reasons_of(core: Core, task_id: int) -> dict[WaitReason, Obstacle]:
