@@ -1,6 +1,18 @@
 """What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
 
-from .commands import Accepted, AdjustTask, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .commands import (
+    Accepted,
+    AdjustTask,
+    CancelTask,
+    CreateTask,
+    EnableEndpoint,
+    LifeCommand,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    TaskCommand,
+)
 from .errors import TasktrailError
 from .log import Answer, EventLog, Head
 from .operator_commands import Command, OperatorCommand
@@ -33,14 +45,17 @@ __all__ = [
     "Completed",
     "CreateTask",
     "Created",
+    "EnableEndpoint",
     "Event",
     "EventLog",
     "Fact",
     "Failed",
     "Head",
+    "LifeCommand",
     "OperatorCommand",
     "Progressed",
     "Recorded",
+    "RedeliverNotice",
     "Retried",
     "RetryTask",
     "SaveCheckpoint",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from .task_events import AttemptOutcome, Checkpoint
+from .task_events import AttemptOutcome, Checkpoint, Estimated, Told
 
 MAX_PRIORITY = 10
 
@@ -41,6 +41,8 @@ class CreateTask(BaseCommand, frozen=True, kw_only=True, tag="create_task", omit
     notify_email: Text = ""
     notify_webhook: Text = ""
     callback_url: Text = ""
+    notify_on: Annotated[tuple[Told, ...], msgspec.Meta(max_length=10)] = ()
+    """What webhook and mail hear of; empty: the start and the end."""
     user_id: Count = 0
     document_id: Count = 0
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
@@ -91,7 +93,29 @@ class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
     held: bool | None = None
 
 
-TaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
+class RedeliverNotice(_OnTask, frozen=True, kw_only=True, tag="redeliver_notice"):
+    """Send a notice of the task once more, under its old id, whatever became of it."""
+
+    notice_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoint", omit_defaults=True):
+    """Send notices again to an address that had said that it is gone (HTTP 410)."""
+
+    target: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    actor: Text = ""
+    reason: Text = ""
+    correlation_id: Text = ""
+
+
+LifeCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
+"""What a task's own events follow from."""
+
+NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint
+"""What only changes who is told."""
+
+TaskCommand: TypeAlias = LifeCommand | NoticeCommand
 
 
 class RecordProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +150,11 @@ class EndAttempt(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = True
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
+    outgrown: bool = False
+    """Interrupted by itself: its estimate is more than was reserved."""
 
 
 AttemptReport: TypeAlias = RecordProgress | RecordCheckpoint | EndAttempt

@@ -6,7 +6,7 @@ as `Facts`, so that the same decision can be made again by a simulator, a replay
 
 from datetime import datetime
 from math import isfinite
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -16,12 +16,12 @@ from .commands import (
     CancelTask,
     CreateTask,
     EndAttempt,
+    LifeCommand,
     RecordCheckpoint,
     RecordProgress,
     RetryTask,
     SaveCheckpoint,
     StartTask,
-    TaskCommand,
 )
 from .errors import IllegalTransition, InvalidValue, RetriesExhausted, StaleAttempt, UnknownDependency, UnknownTask
 from .recorded import Event
@@ -42,10 +42,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
+    guessed_memory: int = 0
+    guessed_time: float = 0.0
+    estimate_basis: dict[str, Any] = {}
 
 
 def decide(  # noqa: C901 - a branch for each command, and nothing else
-    state: TaskState | None, command: TaskCommand | AttemptReport, facts: Facts
+    state: TaskState | None, command: LifeCommand | AttemptReport, facts: Facts
 ) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
@@ -96,6 +99,7 @@ def _create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             notify_email=command.notify_email,
             notify_webhook=command.notify_webhook,
             callback_url=command.callback_url,
+            notify_on=tuple(dict.fromkeys(command.notify_on)),
             user_id=command.user_id,
             document_id=command.document_id,
             label=command.label,
@@ -105,6 +109,9 @@ def _create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             overwrite=command.overwrite,
             estimated_memory=facts.estimated_memory,
             estimated_temp=facts.estimated_temp,
+            guessed_memory=facts.guessed_memory,
+            guessed_time=facts.guessed_time,
+            estimate_basis=facts.estimate_basis,
         ),
     )
 
@@ -186,8 +193,8 @@ def _record_checkpoint(state: TaskState, report: RecordCheckpoint) -> tuple[Even
 
 def _end_attempt(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Event, ...]:
     _refuse_stale(state, report)
-    if not isfinite(report.cpu_used):  # the end itself cannot be refused
-        report = msgspec.structs.replace(report, cpu_used=0.0)
+    if not (isfinite(report.cpu_used) and isfinite(report.time_used)):  # the end itself cannot be refused
+        report = msgspec.structs.replace(report, cpu_used=0.0, time_used=0.0)
     match report.outcome:
         case "completed":
             return (
@@ -196,10 +203,15 @@ def _end_attempt(state: TaskState, report: EndAttempt, facts: Facts) -> tuple[Ev
                     message=report.message,
                     memory_used=report.memory_used,
                     cpu_used=report.cpu_used,
+                    temp_used=report.temp_used,
+                    time_used=report.time_used,
+                    estimate=report.estimate,
                 ),
             )
         case "lost":
             return _after_crash(state, report, facts)
+        case "interrupted" if report.outgrown:
+            return (_failure(report, "", final=False), Retried(cause="estimate", estimate=report.estimate))
         case "interrupted":
             return (_failure(report, "", final=False), Retried(cause="recovery"))
         case "failed" | "timed_out":
@@ -221,6 +233,9 @@ def _failure(report: EndAttempt, rule: str, *, final: bool) -> Failed:
         final=final,
         memory_used=report.memory_used,
         cpu_used=report.cpu_used,
+        temp_used=report.temp_used,
+        time_used=report.time_used,
+        estimate=report.estimate,
     )
 
 

@@ -14,6 +14,7 @@ from .task_events import (
     Checkpointed,
     Completed,
     Created,
+    Estimated,
     Failed,
     Progressed,
     Retried,
@@ -29,6 +30,8 @@ FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
 # The seed's messages of recovery, in both languages; recorded as the reason of the `Retried`.
 RECOVERING = "recovering the task (任务恢复中...)"
 RESUMING = "resuming from the checkpoint (从断点恢复...)"
+
+REESTIMATED = "waiting for the room that a look into the input has shown to be needed"
 
 
 class TaskState(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +65,28 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     result: dict[str, Any] = {}
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    resumed: bool = False
+    """Whether the last attempt went on from a checkpoint."""
+    estimate: Estimated | None = None
+    """The best one there is, once an attempt has looked into the input."""
+
+    @property
+    def memory_needed(self) -> int:
+        """Bytes to reserve for the next attempt."""
+        return self.spec.estimated_memory if self.estimate is None else self.estimate.memory
+
+    @property
+    def temp_needed(self) -> int:
+        """Bytes of temp space to reserve for the next attempt."""
+        return self.spec.estimated_temp if self.estimate is None else self.estimate.temp
+
+    @property
+    def seconds_needed(self) -> float:
+        """How long an attempt may be expected to run; what the creator said counts only when it is more."""
+        by_type = self.spec.guessed_time if self.estimate is None else self.estimate.seconds
+        return max(by_type, self.spec.estimated_time) if by_type else 0.0
 
     @property
     def waiting(self) -> bool:
@@ -105,7 +130,7 @@ def create(task_id: int, event: Created, at: datetime) -> TaskState:
     )
 
 
-def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
+def _started(state: TaskState, event: Started, at: datetime) -> TaskState:
     return replace(
         state,
         status="running",
@@ -113,6 +138,7 @@ def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
         updated_at=at,
         held=False,
         attempt=state.attempt + 1,
+        resumed=event.resumed,
         started_at=at,
         completed_at=None,
         duration=0.0,
@@ -162,6 +188,9 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
         crash_count=crashes.get(event.outcome, 0),
         memory_used=event.memory_used,
         cpu_used=event.cpu_used,
+        temp_used=event.temp_used,
+        time_used=event.time_used,
+        estimate=event.estimate or state.estimate,
     )
 
 
@@ -178,13 +207,20 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
         crash_count=0 if by_hand else state.crash_count,
         due_at=event.due_at,
-        last_error=state.error or state.last_error,
+        last_error=state.last_error if event.cause == "estimate" else state.error or state.last_error,
+        estimate=event.estimate or state.estimate,
         error="",
         error_type="",
         completed_at=None,
         result={},
         progress=progress,
-        message=f"{RESUMING} at {progress:.0f} %" if resumes else RECOVERING if event.cause == "recovery" else "",
+        message=REESTIMATED
+        if event.cause == "estimate"
+        else f"{RESUMING} at {progress:.0f} %"
+        if resumes
+        else RECOVERING
+        if event.cause == "recovery"
+        else "",
     )
 
 
@@ -216,6 +252,9 @@ def _completed(state: TaskState, event: Completed, at: datetime) -> TaskState:
         result=event.result,
         memory_used=event.memory_used,
         cpu_used=event.cpu_used,
+        temp_used=event.temp_used,
+        time_used=event.time_used,
+        estimate=event.estimate or state.estimate,
     )
 
 

@@ -118,6 +118,27 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     """No further try will follow."""
     detail: str = ""
     next_at: datetime | None = None
+    disabled: bool = False
+    """The receiver said that it is gone for good: nothing more goes to `target` until somebody enables it."""
+    rest_until: datetime | None = None
+    """The receiver asked to be left alone so long; that holds for every notice to `target`."""
+
+
+class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
+    """Somebody wants a notice sent once more, under its old id. The retry schedule begins anew."""
+
+    notice_id: str
+    task_id: int
+    channel: Literal["webhook", "callback", "email"]
+    target: str
+    told: int
+    """Position of the event that the notice tells of."""
+
+
+class EndpointEnabled(_SystemEvent, frozen=True, kw_only=True):
+    """Somebody says that an endpoint is there again. What was not sent meanwhile is sent only when asked for."""
+
+    target: str
 
 
 SystemEvent: TypeAlias = (
@@ -132,6 +153,8 @@ SystemEvent: TypeAlias = (
     | ScheduleRemoved
     | WorkerExited
     | DeliveryAttempted
+    | RedeliveryRequested
+    | EndpointEnabled
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -146,4 +169,6 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ScheduleRemoved: "schedule_removed",
     WorkerExited: "worker_exited",
     DeliveryAttempted: "delivery_attempted",
+    RedeliveryRequested: "redelivery_requested",
+    EndpointEnabled: "endpoint_enabled",
 }

@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, PriorityTerms
+from .task_events import Checkpoint, Estimated, PriorityTerms, Told
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     notify_email: str
     notify_webhook: str
     callback_url: str
+    notify_on: tuple[Told, ...]
     user_id: int
     document_id: int
     label: str
@@ -64,6 +65,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     result: dict[str, Any]
     memory_used: int
     cpu_used: float
+    temp_used: int
+    time_used: float
+    estimate: Estimated | None
     version: int
 
 
@@ -100,6 +104,7 @@ def view(state: TaskState, now: datetime) -> Task:
         notify_email=spec.notify_email,
         notify_webhook=spec.notify_webhook,
         callback_url=spec.callback_url,
+        notify_on=spec.notify_on,
         user_id=spec.user_id,
         document_id=spec.document_id,
         label=spec.label,
@@ -121,5 +126,8 @@ def view(state: TaskState, now: datetime) -> Task:
         result=state.result,
         memory_used=state.memory_used,
         cpu_used=state.cpu_used,
+        temp_used=state.temp_used,
+        time_used=state.time_used,
+        estimate=state.estimate,
         version=state.version,
     )

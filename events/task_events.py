@@ -11,7 +11,9 @@ import msgspec
 
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
-RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual"]
+RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
+Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
+"""Events that somebody can be told about; of failures only the final one."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,6 +26,17 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     temp_files: tuple[str, ...] = ()
     """Files the resume needs, relative to the task's work folder; never swept while the task may resume."""
     data: dict[str, Any] = {}
+
+
+class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an attempt was expected to need, by a look into its input."""
+
+    memory: int = 0
+    """Bytes at the peak; 0 is unknown, here and below."""
+    temp: int = 0
+    seconds: float = 0.0
+    basis: dict[str, Any] = {}
+    """What it was made from, for people."""
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +81,8 @@ class Created(_Event, frozen=True, kw_only=True):
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
+    notify_on: tuple[Told, ...] = ()
+    """What webhook and mail hear of; empty: started, completed, failed, cancelled."""
     user_id: int = 0
     document_id: int = 0
     label: str = ""
@@ -85,6 +100,12 @@ class Created(_Event, frozen=True, kw_only=True):
     """Bytes reserved while the task runs."""
     estimated_temp: int = 0
     """Bytes of temp space reserved while the task runs."""
+    guessed_memory: int = 0
+    """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""
+    guessed_time: float = 0.0
+    """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
+    estimate_basis: dict[str, Any] = {}
+    """What the type made its estimate from, for people."""
 
 
 class Started(_Event, frozen=True, kw_only=True):
@@ -132,6 +153,12 @@ class Failed(_Event, frozen=True, kw_only=True):
     """Peak resident bytes of the attempt's process tree."""
     cpu_used: float = 0.0
     """CPU seconds of the attempt's process tree."""
+    temp_used: int = 0
+    """Peak bytes of its temp files and its unpublished output, as far as they were looked at."""
+    time_used: float = 0.0
+    """Seconds from the handler's call to its end."""
+    estimate: Estimated | None = None
+    """What a look into the input led to, if the attempt took one."""
 
 
 class Retried(_Event, frozen=True, kw_only=True):
@@ -141,6 +168,8 @@ class Retried(_Event, frozen=True, kw_only=True):
     due_at: datetime | None = None
     forced: bool = False
     """A retry by hand that was beyond `max_retries`."""
+    estimate: Estimated | None = None
+    """With cause `estimate`: what the next attempt will have reserved."""
 
 
 class Cancelled(_Event, frozen=True, kw_only=True):
@@ -156,6 +185,9 @@ class Completed(_Event, frozen=True, kw_only=True):
     message: str = ""
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

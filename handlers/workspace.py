@@ -36,6 +36,17 @@ def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
         return path
 
 
+def space_taken(folder: Path, *others: Path) -> int:
+    """Bytes of all files below a task's folder, and of what it writes elsewhere; what is not there takes none."""
+    taken = sum(info.size for info in _files(folder, 0))
+    for path in others:
+        try:
+            taken += path.lstat().st_size
+        except FileNotFoundError:
+            continue
+    return taken
+
+
 class TempFiles:
     """The temp files of all tasks.
 

@@ -17,10 +17,12 @@ from ..events.recorded import timestamp
 from ..events.system_events import (
     Adjusted,
     DeliveryAttempted,
+    EndpointEnabled,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
     QueueResumed,
+    RedeliveryRequested,
     ScheduleAdded,
     ScheduleRemoved,
     ServiceStarted,
@@ -67,8 +69,11 @@ def _system(event: SystemEvent) -> str:
         case WorkerExited():
             return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
         case DeliveryAttempted():
-            end = "delivered" if event.ok else "given up" if event.final else "not delivered"
-            return f"{event.channel} to {event.target} {end}{_colon(event.detail)}"
+            return _delivery(event)
+        case RedeliveryRequested():
+            return f"{event.channel} to {event.target} is to be sent again"
+        case EndpointEnabled():
+            return f"endpoint {event.target} enabled"
         case _:
             return _operators(event)
 
@@ -100,6 +105,12 @@ def _scope(event: QueuePaused | QueueResumed) -> str:
     if event.type is not None:
         return f"type {event.type}"
     return "the queue" if event.user_id is None else f"user {event.user_id}"
+
+
+def _delivery(event: DeliveryAttempted) -> str:
+    end = "delivered" if event.ok else "given up" if event.final else "not delivered"
+    disabled = "; the endpoint is disabled" if event.disabled else ""
+    return f"{event.channel} to {event.target} {end}{_colon(event.detail)}{disabled}"
 
 
 def _created(event: Created) -> str:

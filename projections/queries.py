@@ -14,6 +14,7 @@ from ..events.errors import UnknownTask
 from ..events.task import view
 from .errors import ViewsFailed
 from .filters import TaskFilters
+from .notices_view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from .row import decode_state
 from .selection import count, kept_total, page
 from .stats import Stats, read_counts, read_stats
@@ -62,6 +63,17 @@ class TaskQueries:
         """Percent done and the latest message. Raises `UnknownTask`."""
         state = self.state(task_id)
         return state.progress, state.message
+
+    def notices(self, task_id: int) -> "list[NoticeStatus]":
+        """What became of the task's notices. Raises `UnknownTask`."""
+        self.state(task_id)
+        with self._moment() as conn:
+            return read_notices(conn, task_id)
+
+    def endpoints(self) -> "list[DisabledEndpoint]":
+        """The endpoints that are disabled."""
+        with self._moment() as conn:
+            return read_disabled(conn)
 
     def list(self, filters: TaskFilters, now: datetime) -> Page:
         """One page, and the number of all tasks that pass the filters."""

@@ -4,7 +4,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .events import Accepted, CancelTask, Checkpoint, CreateTask, RetryTask, SaveCheckpoint, StartTask
+from .events import (
+    Accepted,
+    CancelTask,
+    Checkpoint,
+    CreateTask,
+    EnableEndpoint,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+)
 from .operating import Operating, command_from_fields
 
 
@@ -47,9 +57,22 @@ class Commanding(Operating):
         """Save resume data of a running task from outside its handler."""
         return self._send_about(SaveCheckpoint, task_id, "", None, None, checkpoint=checkpoint)
 
+    def redeliver(
+        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Send a notice of the task once more, under its old id. Raises `UnknownNotice`, `EndpointDisabled`."""
+        return self._send_about(RedeliverNotice, task_id, reason, actor, command_id, notice_id=notice_id)
+
+    def enable_endpoint(
+        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Send notices again to an endpoint that is disabled. Raises `UnknownEndpoint`."""
+        fields = {"target": target, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
+        return self.send(command_from_fields(EnableEndpoint, fields))
+
     def _send_about(
         self,
-        kind: type[StartTask | CancelTask | RetryTask | SaveCheckpoint],
+        kind: type[StartTask | CancelTask | RetryTask | SaveCheckpoint | RedeliverNotice],
         task_id: int,
         reason: str,
         actor: str | None,

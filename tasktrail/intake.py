@@ -6,7 +6,7 @@ for a command that is refused here.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -22,6 +22,7 @@ from .events.operator_commands import AddSchedule
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
 from .operating import command_from_fields
+from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -35,9 +36,15 @@ class IntakeDesk:
     """Knows the task types and the allowed roots; turns a wish into a command that can be decided on."""
 
     def __init__(
-        self, registry: Registry, *, input_roots: Sequence[Path] = (), output_roots: Sequence[Path] = ()
+        self,
+        registry: Registry,
+        *,
+        input_roots: Sequence[Path] = (),
+        output_roots: Sequence[Path] = (),
+        allow_endpoints: Collection[str] = (),
     ) -> None:
         self._registry = registry
+        self._allow_endpoints = allow_endpoints
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
 
@@ -62,6 +69,7 @@ class IntakeDesk:
     def _examine_create(self, command: CreateTask) -> tuple[CreateTask, Intake]:
         task_type = self._registry.get(command.type)
         _check_json(command.options, "options", MAX_OPTIONS)
+        check_receivers(command, self._allow_endpoints)
         options = _convert_options(task_type, command.options)
         size = self._check_input(command, task_type)
         self._check_output(command, task_type)
@@ -73,6 +81,7 @@ class IntakeDesk:
             estimated_memory=estimate.memory,
             estimated_temp=estimate.temp,
             estimated_time=estimate.seconds,
+            estimate_basis=estimate.basis,
         )
         return command, intake
 

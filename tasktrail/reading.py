@@ -21,7 +21,16 @@ from .events.lock import DataLock
 from .events.sqlite_log import LogReader
 from .handlers.registry import Registry
 from .paths import DataPaths
-from .projections import Stats, TaskFilters, TaskQueries, TaskViews, Verification, catch_up
+from .projections import (
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    Verification,
+    catch_up,
+)
 from .projections.as_of import as_of as replayed_to
 from .projections.as_of import parse_point, task_as_of
 from .projections.verify import verify
@@ -107,6 +116,14 @@ class FileReading(Asking):
         """Folds the log, and asks what comes of it."""
         now = self._clock.now()
         return function(folded(self.log(), load_config(self.paths.data).limits(), now), now)
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        return self._queries().notices(task_id)
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+        return self._queries().endpoints()
 
     # --- the log ------------------------------------------------------------------------------------------------
 

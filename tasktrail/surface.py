@@ -13,7 +13,7 @@ import msgspec
 from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from .actors.core.why import Why
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
-from .projections import Stats, TaskFilters, Verification
+from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 
 Point: TypeAlias = int | datetime
 """A moment of the history: a position, or a time."""
@@ -55,6 +55,12 @@ class Reading(Protocol):
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data."""
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
@@ -122,6 +128,16 @@ class Tasks(Reading, Protocol):
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""
+
+    def redeliver(
+        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Send a notice of the task once more, under its old id."""
+
+    def enable_endpoint(
+        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Send notices again to an endpoint that is disabled."""
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task, once its life is over. Raises `WaitTimeout`."""

@@ -130,6 +130,8 @@ class InlineExecutor:
                 ending.message,
                 ending.error,
                 ending.error_type,
+                temp_used=ending.temp_used,
+                time_used=ending.time_used,
             )
         )
 

@@ -19,7 +19,7 @@ from .events import (
     TaskState,
     TasktrailError,
 )
-from .events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, TaskCommand
+from .events.commands import AttemptReport, EndAttempt, LifeCommand, RecordCheckpoint, RecordProgress
 from .events.decide import Facts, decide
 from .events.log import Answer
 from .events.priority import effective_priority
@@ -55,7 +55,7 @@ class Journal:
         self._system_version = 0
         self._epoch = 0
 
-    def send(self, command: TaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
+    def send(self, command: LifeCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
         """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
         create_new = isinstance(command, CreateTask)
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
@@ -136,7 +136,7 @@ def random_history(journal: Journal, steps: int, seed: int) -> None:
         journal.play(operation, chance.randrange(10_000), chance.randrange(101))
 
 
-def _command(operation: str, state: TaskState, number: int, command_id: str) -> TaskCommand | AttemptReport:
+def _command(operation: str, state: TaskState, number: int, command_id: str) -> LifeCommand | AttemptReport:
     task_id, attempt = state.id, state.attempt
     match operation:
         case "progress":

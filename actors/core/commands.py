@@ -5,6 +5,8 @@ from ...events import (
     AdjustTask,
     CancelTask,
     CreateTask,
+    EnableEndpoint,
+    RedeliverNotice,
     RetryTask,
     SaveCheckpoint,
     StartTask,
@@ -12,7 +14,7 @@ from ...events import (
 )
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, NotReady
-from . import operators
+from . import notices, operators
 from .dispatch import start
 from .messages import Submit
 from .turn import Origin, Turn
@@ -62,6 +64,8 @@ def _carry_out(turn: Turn, submit: Submit) -> tuple[int, int]:
             return turn.record_all(command.task_id, events, _origin(submit)), command.task_id
         case AdjustTask():
             return _adjust(turn, submit, command)
+        case RedeliverNotice() | EnableEndpoint():
+            return notices.carry_out(turn, command, submit.intake, _origin(submit))
         case _:
             return operators.handle(turn, command, submit.intake, _origin(submit)), 0
 
@@ -70,7 +74,8 @@ def _create(turn: Turn, submit: Submit, command: CreateTask) -> tuple[int, int]:
     state = turn.state
     if state.draining:
         raise NotReady("The service is stopping and takes no new tasks")
-    events = decide(None, command, turn.decision_facts(submit.intake))
+    intake = submit.intake.corrected(state.correction(command.type))
+    events = decide(None, command, turn.decision_facts(intake))
     task_id = state.last_task_id + 1
     position = turn.record_all(task_id, events, _origin(submit))
     state.block(state.tasks[task_id])

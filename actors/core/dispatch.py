@@ -82,6 +82,10 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
             str(PurePath(state.work_root) / str(task.id)),
             spec.overwrite,
             state.grace[spec.type],
+            task.memory_needed,
+            task.temp_needed,
+            task.seconds_needed,
+            task.estimate is not None,
         )
     )
     return position

@@ -9,8 +9,9 @@ from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
+from ...handlers.errors import TempQuotaReached
 from . import scheduling
-from .admission import Limits, Sample
+from .admission import Limits, Sample, temp_quota
 from .messages import Boot
 from .state import PUBLISH_PATIENCE, Running, Timer
 from .turn import SCHEDULER, Origin, Turn
@@ -90,12 +91,39 @@ def _end_overlong(turn: Turn, timer: Timer) -> None:
     turn.stop(running)
 
 
-def sampled(turn: Turn, sample: Sample) -> None:
+def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
     """The machine was looked at. One that has grown may have room for what was too big."""
+    for task_id, used in temp_used.items():
+        _watch_temp(turn, task_id, used)
     has_grown = sample.memory_total > turn.state.sample.memory_total
     turn.state.look_at(sample)
     if has_grown:
         turn.look_again()
+
+
+def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
+    """Note what a running attempt takes of the temp space; end it when that is more than its quota."""
+    running, task = turn.state.running.get(task_id), turn.state.tasks.get(task_id)
+    if running is None or task is None:
+        return
+    running.temp_peak = max(running.temp_peak, used)
+    quota = temp_quota(running.reserved_for, turn.state.limits)
+    if not quota or used <= quota or running.stopping or running.publishing or task.status != "running":
+        return
+    error = TempQuotaReached(f"Attempt {task.attempt} took {used:,} bytes of temp space, its quota is {quota:,}")
+    command = EndAttempt(
+        task_id=task.id,
+        attempt=running.attempt,
+        outcome="failed",
+        error=str(error),
+        error_type=TempQuotaReached.__name__,
+        retryable=False,
+        temp_used=running.temp_peak,
+        estimate=running.estimate,
+    )
+    events = decide(task, command, turn.decision_facts())
+    turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
+    turn.stop(running)
 
 
 def limits_changed(turn: Turn, limits: Limits) -> None:

@@ -2,14 +2,17 @@
 
 from datetime import timedelta
 
-from ...events import TasktrailError
+import msgspec
+
+from ...events import TaskState, TasktrailError
 from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
 from ...events.system_events import WorkerExited as WorkerExitedEvent
-from ...events.task_events import AttemptOutcome
+from ...events.task_events import AttemptOutcome, Estimated
 from ...handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     CapacityChanged,
     Grant,
@@ -42,6 +45,9 @@ def _handle(turn: Turn, report: Report) -> None:
             _progressed(turn, report)
         case AttemptCheckpointed():
             _checkpointed(turn, report)
+        case AttemptProbed():
+            if running := _current(turn, report.task_id, report.attempt):
+                running.estimate = report.estimate
         case PublishWanted():
             _publish_wanted(turn, report)
         case AttemptEnded():
@@ -136,12 +142,17 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
 
 def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:
     task = turn.state.tasks[report.task_id]
-    command = _as_command(report, draining=turn.state.draining)
+    command = msgspec.structs.replace(
+        _as_command(report, task, running, draining=turn.state.draining),
+        temp_used=max(report.temp_used, running.temp_peak),
+        time_used=report.time_used,
+        estimate=running.estimate,
+    )
     events = decide(task, command, turn.decision_facts())
     turn.record_all(report.task_id, events, _origin(running))
 
 
-def _as_command(report: AttemptEnded, *, draining: bool) -> EndAttempt:
+def _as_command(report: AttemptEnded, task: TaskState, running: Running, *, draining: bool) -> EndAttempt:
     match report.outcome:
         case "completed":
             return _end(report, "completed")
@@ -155,6 +166,19 @@ def _as_command(report: AttemptEnded, *, draining: bool) -> EndAttempt:
             return _end(report, "failed")
         case "rejected":
             return _end(report, "failed", retryable=False)
+        case "outgrown":
+            found = running.estimate
+            if found is None or task.estimate is not None:
+                return _end(report, "failed", error="the worker asked for more room than any estimate speaks of")
+            ending = _end(report, "interrupted", error=_shortfall(task, found))
+            return msgspec.structs.replace(ending, outgrown=True)
+
+
+def _shortfall(task: TaskState, found: Estimated) -> str:
+    return (
+        f"a look into the input showed that it needs {found.memory:,} bytes of memory and {found.temp:,} of temp "
+        f"space; {task.memory_needed:,} and {task.temp_needed:,} were reserved"
+    )
 
 
 def _end(report: AttemptEnded, outcome: AttemptOutcome, *, error: str = "", retryable: bool = True) -> EndAttempt:

@@ -6,9 +6,11 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from ...events import Created, Fact, Recorded, TaskState
+from ...events import Completed, Created, Event, Fact, Recorded, TaskState
+from ...events.experience import Correction, Experience
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted, LimitsChanged
+from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, LimitsChanged
+from ...events.task_events import Estimated
 from .admission import Limits, Reserved, Sample
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
 from .limits import LimitBook
@@ -33,6 +35,10 @@ class Running(msgspec.Struct):
     stopping: bool = False
     granted_at: datetime | None = None
     """When it was allowed to publish its output."""
+    estimate: Estimated | None = None
+    """What its look into the input led to."""
+    temp_peak: int = 0
+    """The most temp space that a sample saw it use."""
     reported_at: datetime | None = None
     """When its progress was last recorded."""
     deferred: list[Submit] = []
@@ -89,6 +95,10 @@ class SchedulerState:
         """Open task that was adjusted → where that is recorded last."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
+        self.experience: dict[str, Experience] = {}
+        """Task type → how its estimates came out."""
+        self.disabled: set[str] = set()
+        """Endpoints that have said that they are gone."""
         self.stale_reports = 0
         self._released: set[int] = set()
         """Tasks whose attempt is gone since `forget_finished` was asked last."""
@@ -111,6 +121,17 @@ class SchedulerState:
                 event,  # type: ignore[arg-type]  # a task's records hold task events
                 record.recorded_at,
             )
+            self.learn(self.tasks[record.task_id], event)
+
+    def learn(self, task: TaskState, event: Event) -> None:
+        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        if type(event) is Completed:
+            self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
+
+    def correction(self, task_type: str) -> Correction:
+        """What the history of the type makes of its estimates."""
+        experience = self.experience.get(task_type)
+        return Correction() if experience is None else experience.correction()
 
     def apply_system(self, fact: Fact, position: int) -> None:
         """Fold one record of the system stream."""
@@ -122,6 +143,11 @@ class SchedulerState:
                     self.adjusted_at[event.task_id] = position
             case LimitsChanged():
                 self.limit_book.apply(event, position)
+            case DeliveryAttempted():
+                if event.disabled:
+                    self.disabled.add(event.target)
+            case EndpointEnabled():
+                self.disabled.discard(event.target)
             case _:
                 self.pauses.apply(fact, position)
                 self.schedules.apply(fact, position)

@@ -8,7 +8,7 @@ tells which to load.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ...events import CreateTask, OperatorCommand, RetryTask
+from ...events import CreateTask, EnableEndpoint, OperatorCommand, RedeliverNotice, RetryTask
 from ...events.errors import NotReady
 from . import commands, lifecycle, operators, reports
 from .dispatch import dispatch
@@ -25,7 +25,7 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
     if not isinstance(message, Submit):
         return
     command = message.command
-    if isinstance(command, OperatorCommand):
+    if isinstance(command, OperatorCommand | RedeliverNotice | EnableEndpoint):
         return
     ids: tuple[int, ...] = command.depends_on if isinstance(command, CreateTask) else (command.task_id,)
     if isinstance(command, RetryTask) and command.task_id in state.tasks:
@@ -55,7 +55,7 @@ def _handle(turn: Turn, message: Message) -> None:
         case Tick():
             lifecycle.tick(turn)
         case Sampled():
-            lifecycle.sampled(turn, message.sample)
+            lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():

@@ -57,6 +57,9 @@ class Turn:
             estimated_memory=intake.estimated_memory,
             estimated_temp=intake.estimated_temp,
             estimated_time=intake.estimated_time,
+            guessed_memory=intake.guessed_memory,
+            guessed_time=intake.guessed_time,
+            estimate_basis=intake.estimate_basis,
         )
 
     def record(self, task_id: int, event: Event, origin: Origin) -> int:
@@ -73,6 +76,7 @@ class Turn:
                 state.last_task_id = task_id
             else:
                 task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
+                state.learn(task, event)
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
         fact = Fact(

@@ -10,8 +10,10 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ...events import Checkpoint
+from ...events.task_events import Estimated
+from .sandbox import Sandbox
 
-AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost"]
+AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost", "outgrown"]
 
 MAX_REPORT = 1024 * 1024
 """Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
@@ -39,6 +41,14 @@ class Run(_Frame, frozen=True, tag="run"):
     overwrite: bool = False
     grace: float = 0.5
     """Seconds between `Stop` and the kill."""
+    memory: int = 0
+    """Bytes that were reserved. Here and below: 0 is unknown."""
+    temp: int = 0
+    """Bytes of temp space that were reserved, the unpublished output included."""
+    seconds: float = 0.0
+    """Expected run time."""
+    probed: bool = False
+    """Whether these figures come from a look into the input; then no other is taken."""
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
@@ -87,6 +97,14 @@ class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
     message: str = ""
 
 
+class AttemptProbed(_Frame, frozen=True, tag="probed"):
+    """A look into the input, before the handler was called, led to a better estimate."""
+
+    task_id: int
+    attempt: int
+    estimate: Estimated
+
+
 class PublishWanted(_Frame, frozen=True, tag="publish"):
     """The output is complete under its hidden name; the attempt waits for `Grant`."""
 
@@ -98,7 +116,7 @@ class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
 
     `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
-    `stopped`.
+    `stopped`, one that found its estimate to be more than was reserved is `outgrown`.
     """
 
     task_id: int
@@ -112,6 +130,10 @@ class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """Peak resident bytes. For a killed worker: of its own process only."""
     cpu_used: float = 0.0
     """CPU seconds, finished child processes included."""
+    temp_used: int = 0
+    """Bytes of temp files and unpublished output, the most that was there when the worker looked."""
+    time_used: float = 0.0
+    """Seconds from the call of the handler to its end."""
 
 
 class WorkerExited(_Frame, frozen=True, tag="exited"):
@@ -130,7 +152,13 @@ class CapacityChanged(_Frame, frozen=True, tag="capacity"):
 
 
 Report: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerExited | CapacityChanged
+    AttemptProgressed
+    | AttemptCheckpointed
+    | AttemptProbed
+    | PublishWanted
+    | AttemptEnded
+    | WorkerExited
+    | CapacityChanged
 )
 
 
@@ -144,6 +172,7 @@ class Setup(_Frame, frozen=True, tag="setup"):
     """Task type → `module:attribute` of its handler."""
     rss_limit: int
     """Resident bytes after an attempt above which the worker asks to be replaced."""
+    sandbox: Sandbox = Sandbox()
 
 
 class WorkerReady(_Frame, frozen=True, tag="ready"):
@@ -162,7 +191,7 @@ class Retiring(_Frame, frozen=True, tag="retiring"):
 
 WorkerOrder: TypeAlias = Setup | Order
 WorkerReport: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerReady | Retiring
+    AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted | AttemptEnded | WorkerReady | Retiring
 )
 
 _PREFIX = 4

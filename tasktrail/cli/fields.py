@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from .words import TASK_ID, Ids, Moment
+from .words import TASK_ID, Ids, Moment, Words
 
 if TYPE_CHECKING:
     from ..events import CreateTask
@@ -73,6 +73,8 @@ _FIELDS = (
     click.option("--notify-email", metavar="ADDRESS", help="Mail to this address at the end."),
     click.option("--notify-webhook", metavar="URL", help="POST events to this address."),
     click.option("--callback-url", metavar="URL", help="POST the outcome to this address, once."),
+    click.option("--notify-on", type=Words(), metavar="EVENT,…",
+                 help="What webhook and mail hear of, e.g. failed,retried. Default: started and the end"),
     click.option("--overwrite", is_flag=True, default=None, help="Replace the output if it exists."),
     click.option("--no-resume", "resumable", flag_value=False, default=None, type=bool,
                  help="Always begin at 0 %, whatever checkpoint there is."),

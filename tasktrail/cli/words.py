@@ -97,4 +97,21 @@ class Ids(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
 
 
+class Words(click.ParamType[tuple[str, ...]]):
+    """One or several words, separated by commas."""
+
+    name = "word,word"
+
+    def convert(
+        self,
+        value: str | tuple[str, ...],
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        """Split at the commas; whether the words are known is for whoever gets them to say."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
 TASK_ID = click.IntRange(min=1, max=2**53)

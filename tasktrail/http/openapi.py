@@ -47,8 +47,17 @@ _BODIES: dict[str, Any] = {
     "/v1/limits": _one_of("SetLimits"),
     "/v1/schedules": _one_of("AddSchedule"),
     "/v1/schedules/{schedule}/remove": {"type": "object"},
+    "/v1/tasks/{task_id}/redeliver": {"type": "object", "required": ["notice_id"]},
+    "/v1/endpoints/enable": {"type": "object", "required": ["target"]},
 }
-_NEEDED = frozenset({"/v1/commands", "/v1/tasks", "/v1/limits", "/v1/schedules"})
+_NEED_A_BODY = (
+    "/v1/commands",
+    "/v1/tasks",
+    "/v1/limits",
+    "/v1/schedules",
+    "/v1/tasks/{task_id}/redeliver",
+    "/v1/endpoints/enable",
+)
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
 
@@ -64,7 +73,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
             }
             if method == "post":
                 operation["requestBody"] = {
-                    "required": path in _NEEDED,
+                    "required": path in _NEED_A_BODY,
                     "content": {"application/json": {"schema": _BODIES[path]}},
                 }
     document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint, Recorded, TasktrailError
 from tasktrail.events.codec import decode, encode
-from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, TaskCommand
+from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, LifeCommand
 from tasktrail.events.decide import Facts, decide
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
@@ -125,7 +125,7 @@ FREE_FIELDS = {"options": free, "result": free, "checkpoint": checkpoints}
 
 def commands() -> st.SearchStrategy[Any]:
     """Any command at all, of whatever values its fields may have."""
-    kinds: tuple[type[Any], ...] = (*get_args(TaskCommand), *get_args(AttemptReport))
+    kinds: tuple[type[Any], ...] = (*get_args(LifeCommand), *get_args(AttemptReport))
     return st.one_of(
         [
             st.builds(kind, **{field: FREE_FIELDS[field] for field in kind.__struct_fields__ if field in FREE_FIELDS})

@@ -101,10 +101,13 @@ class Core:
         self.tell(Submit(command, Intake(**intake), token))
         return self.answers.get(token)
 
-    def create(self, *, memory: int = 0, temp: int = 0, can_resume: bool = True, **fields: Any) -> int:
+    def create(
+        self, *, memory: int = 0, temp: int = 0, seconds: float = 0.0, can_resume: bool = True, **fields: Any
+    ) -> int:
         """A new task; its id."""
         command = CreateTask(**({"type": "work"} | fields))
-        intake = {"estimated_memory": memory, "estimated_temp": temp, "can_resume": can_resume}
+        intake = {"estimated_memory": memory, "estimated_temp": temp, "estimated_time": seconds}
+        intake["can_resume"] = can_resume
         return self.send(command, **intake).task_id
 
     def cancel(self, task_id: int) -> Accepted | TasktrailError | None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import rehearsal, waiting
 from tasktrail.actors.core import why as why_module
-from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason
+from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason, obstacles
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.why import Why, explain
 from tasktrail.events import AdjustTask
@@ -229,7 +229,6 @@ def _order_made_up(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_resource_only(patch: pytest.MonkeyPatch) -> None:
-    obstacles = waiting.obstacles
     patch.setattr(waiting, "obstacles", lambda *arguments: obstacles(*arguments)[:1])
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
-from tasktrail.handlers import Finished, Stopped, Unusable, pieces
+from tasktrail.handlers import Finished, Rejected, Stopped, pieces
 from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
 from tasktrail.handlers.video.preview.scenes import spread_over
 from tasktrail.handlers.video.preview.sheet import clock
@@ -279,8 +279,9 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 
 def test_a_preview_that_would_be_too_large_is_unusable(clips: Callable[..., Path], preview: Any) -> None:
     tall = clips(audio="", options={"x264-params": "sar=1/16"}, seconds=1)
-    with pytest.raises(Unusable, match="pixels"):
-        run_handler(video_preview, preview(tall, columns=10, rows=10, width=800))
+    outcome = run_handler(video_preview, preview(tall, columns=10, rows=10, width=800))
+    assert isinstance(outcome, Rejected)
+    assert "pixels" in outcome.reason
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00.0"), (59.94, "00:59.9"), (60, "01:00"), (3723.4, "1:02:03")])

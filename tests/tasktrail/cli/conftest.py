@@ -23,8 +23,10 @@ from tasktrail.events import (
     Checkpoint,
     Command,
     CreateTask,
+    EnableEndpoint,
     OperatorCommand,
     Recorded,
+    RedeliverNotice,
     RetryTask,
     StartTask,
     Task,
@@ -32,8 +34,18 @@ from tasktrail.events import (
 )
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.projections import Stats, TaskFilters, TaskQueries, TaskViews
+from tasktrail.events.system_events import EndpointEnabled
+from tasktrail.projections import (
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    UnknownNotice,
+)
 from tasktrail.projections.as_of import task_as_of
+from tasktrail.projections.notices import log_id, redelivery
 from tasktrail.surface import Point, TypeInfo
 from tasktrail.testing_history import Journal
 
@@ -60,6 +72,8 @@ class MemoryTasks(Asking):
         self.sent.append(command)
         if isinstance(command, OperatorCommand):
             return self._operate(command)
+        if isinstance(command, RedeliverNotice | EnableEndpoint):
+            return self._note(command)
         records = self.journal.send(command)
         task_id = records[-1].task_id if isinstance(command, CreateTask) else getattr(command, "task_id", 0)
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
@@ -73,6 +87,36 @@ class MemoryTasks(Asking):
         facts = [replace(fact, version=len(self.memory_log.read_task(0)) + 1) for fact in staged.facts[:1]]
         self.memory_log.append(facts, expected=self.memory_log.head().position)
         return answer
+
+    def _note(self, command: RedeliverNotice | EnableEndpoint) -> Accepted:
+        if isinstance(command, EnableEndpoint):
+            self.journal.record(0, EndpointEnabled(target=command.target))
+            return Accepted(0, self.memory_log.head().position, command.command_id)
+        records = self.memory_log.read_task(command.task_id)
+        wanted = redelivery(log_id(next(self.memory_log.read())), records, command.notice_id)
+        if wanted is None:
+            raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
+        self.journal.record(0, wanted)
+        return Accepted(command.task_id, self.memory_log.head().position, command.command_id)
+
+    def redeliver(
+        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        return self.send(RedeliverNotice(task_id=task_id, notice_id=notice_id, reason=reason, **who))
+
+    def enable_endpoint(
+        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        return self.send(EnableEndpoint(target=target, reason=reason, actor=actor or "", command_id=command_id or ""))
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        self._catch_up()
+        return self._queries.notices(task_id)
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        self._catch_up()
+        return self._queries.endpoints()
 
     def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         self.batches.append(len(commands))
