@@ -12,14 +12,16 @@ from typing import Any
 
 import msgspec
 
-from ..events import Accepted, Answer, EventLog, Fact, Recorded, TasktrailError
+from ..events import Accepted, Answer, Command, CreateGraph, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
+from ..events.graphs import ids_by_name
 from ..events.state import fold
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Staged, Submit, Tick
-from .core.state import Running, SchedulerState
+from .core.running import Running
+from .core.state import SchedulerState
 from .core.step import needed, resume, step
 from .messages import Committed, Orders, Query, Ticket
 
@@ -162,7 +164,7 @@ class Scheduler(Actor):
         if known is None:
             return False
         if known.digest == ticket.digest:
-            self._answered.append((ticket, Accepted(known.task_id, known.position, known.command_id)))
+            self._answered.append((ticket, _known_answer(known, submit.command)))
         else:
             error = CommandIdReused(f"Command id {ticket.command_id} was used for task {known.task_id}")
             self._answered.append((ticket, error))
@@ -247,3 +249,9 @@ class Scheduler(Actor):
         for record in self._log.read():
             state.apply(record)
         return state
+
+
+def _known_answer(known: Answer, command: Command) -> Accepted:
+    """The answer that a command got the first time. The ids of a graph follow from its first one."""
+    ids = ids_by_name(command, known.task_id) if isinstance(command, CreateGraph) else {}
+    return Accepted(known.task_id, known.position, known.command_id, ids)

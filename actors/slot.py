@@ -10,6 +10,7 @@ import msgspec
 
 from ..handlers.errors import CpuLimitReached, MemoryLimitReached
 from ..handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProbed,
@@ -185,7 +186,7 @@ class Slot:
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
-            case AttemptProgressed() | AttemptCheckpointed() | AttemptProbed() | PublishWanted():
+            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | AttemptProbed() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended
@@ -258,6 +259,7 @@ class Slot:
             error_type=kind,
             memory_used=ending.peak,
             cpu_used=max(0.0, ending.cpu - self._cpu_known),
+            exit_code=None if self._why else ending.code,
         )
 
     def _delay(self) -> float:

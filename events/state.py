@@ -71,6 +71,12 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     """Whether the last attempt went on from a checkpoint."""
     estimate: Estimated | None = None
     """The best one there is, once an attempt has looked into the input."""
+    life_started_at: datetime | None = None
+    """The first start of this life."""
+    released_at: datetime | None = None
+    """When a waiting task was last released from hold, or freed from a dependency."""
+    ignored: tuple[int, ...] = ()
+    """Dependencies that a waiting task waits for no longer although they are not completed."""
 
     @property
     def memory_needed(self) -> int:
@@ -110,6 +116,12 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
         return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
 
     @property
+    def queued_since(self) -> datetime:
+        """Of a waiting task: its place in the queue counts from here, dependencies apart."""
+        moments = (self.updated_at, self.not_before, self.released_at)
+        return max(at for at in moments if at is not None)
+
+    @property
     def waiting_since(self) -> datetime:
         """The wait bonus counts from here; retries do not reset it."""
         if self.scheduled_for is not None and self.scheduled_for > self.created_at:
@@ -137,9 +149,12 @@ def _started(state: TaskState, event: Started, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         held=False,
+        released_at=None,
+        ignored=(),
         attempt=state.attempt + 1,
         resumed=event.resumed,
         started_at=at,
+        life_started_at=state.life_started_at or at,
         completed_at=None,
         duration=0.0,
         due_at=None,
@@ -178,6 +193,8 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
         state,
         status="failed" if event.final else "retrying",
         held=state.held and not event.final,
+        released_at=None,
+        ignored=(),
         version=state.version + 1,
         updated_at=at,
         error=event.error,
@@ -204,6 +221,7 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         life=state.life + 1 if by_hand else state.life,
+        life_started_at=None if by_hand else state.life_started_at,
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
         crash_count=0 if by_hand else state.crash_count,
         due_at=event.due_at,
@@ -229,6 +247,8 @@ def _cancelled(state: TaskState, _event: Cancelled, at: datetime) -> TaskState:
         state,
         status="cancelled",
         held=False,
+        released_at=None,
+        ignored=(),
         version=state.version + 1,
         updated_at=at,
         completed_at=at,
@@ -275,13 +295,16 @@ def evolve(state: TaskState, event: TaskEvent, at: datetime) -> TaskState:
     return _EVOLVE[type(event)](state, event, at)
 
 
-def overlay(state: TaskState, event: Adjusted) -> TaskState:
+def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
     """A waiting task with an adjustment laid over it. Its version does not change: this is no event of its own."""
+    ignored = () if event.ignored_dependency is None else (event.ignored_dependency,)
     return replace(
         state,
         held=state.held if event.held is None else event.held,
         priority=state.priority if event.priority is None else event.priority,
         scheduled_for=state.scheduled_for if event.scheduled_for is None else event.scheduled_for,
+        released_at=at if event.held is False or ignored else state.released_at,
+        ignored=state.ignored + ignored,
     )
 
 

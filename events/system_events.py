@@ -31,12 +31,14 @@ class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):
 
 
 class Adjusted(_SystemEvent, frozen=True, kw_only=True):
-    """A waiting task was changed: released from hold, or given another priority or time."""
+    """A waiting task was changed: released from hold, freed from a dependency, or given another priority or time."""
 
     task_id: int
     held: bool | None = None
     priority: int | None = None
     scheduled_for: datetime | None = None
+    ignored_dependency: int | None = None
+    """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
 
 
 class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):

@@ -14,6 +14,9 @@ FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted"
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
 Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
 """Events that somebody can be told about; of failures only the final one."""
+DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
+DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
+"""One for all dependencies, or one for each, in the order of `depends_on`."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,9 +78,18 @@ class Created(_Event, frozen=True, kw_only=True):
     max_retries: int = 0
     retry_delay: float = 60.0
     """Seconds between a failure and the next attempt."""
+    retry_backoff: float = 1.0
+    """Each further delay of a life is so many times longer than the one before."""
+    retry_max_delay: float | None = None
+    """No delay is longer, in seconds."""
+    retry_jitter: float = 0.0
+    """Up to this share of a delay is left out, drawn for each attempt: 0 for none of it, 1 for all."""
     resumable: bool = False
     parent_task_id: int | None = None
     depends_on: tuple[int, ...] = ()
+    on_dependency_failure: DependencyPolicies = "wait"
+    """What becomes of the waiting task when a dependency ends otherwise than completed. Logs from before it was asked
+    for mean `wait`, so that is the default here; `CreateTask` has another."""
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
@@ -95,6 +107,16 @@ class Created(_Event, frozen=True, kw_only=True):
     held: bool = False
     timeout: float | None = None
     """Longest an attempt may run, in seconds; none means no limit."""
+    queue_timeout: float | None = None
+    """Longest wait in the queue for an attempt, in seconds; time held or behind dependencies does not count."""
+    total_timeout: float | None = None
+    """Longest from the first start of a life to its end, in seconds, over all attempts and the waits between them."""
+    heartbeat_timeout: float | None = None
+    """Longest silence of a running attempt's worker, in seconds."""
+    no_progress_timeout: float | None = None
+    """Longest a running attempt may go without another percentage and without a checkpoint, in seconds."""
+    deadline: datetime | None = None
+    """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
     estimated_memory: int = 0
     """Bytes reserved while the task runs."""
@@ -159,6 +181,8 @@ class Failed(_Event, frozen=True, kw_only=True):
     """Seconds from the handler's call to its end."""
     estimate: Estimated | None = None
     """What a look into the input led to, if the attempt took one."""
+    exit_code: int | None = None
+    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
 
 class Retried(_Event, frozen=True, kw_only=True):

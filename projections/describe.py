@@ -133,6 +133,8 @@ def _adjustment(event: Adjusted) -> str:
         changes.append(f"priority {event.priority}")
     if event.scheduled_for is not None:
         changes.append(f"not before {timestamp(event.scheduled_for)}")
+    if event.ignored_dependency is not None:
+        changes.append(f"waits no longer for task {event.ignored_dependency}")
     return ", ".join(changes) or "nothing"
 
 

@@ -122,7 +122,7 @@ class Outbox:
         if recalled is None:
             return None
         state, record = recalled
-        return record, state if pending.adjusted is None else overlay(state, pending.adjusted)
+        return record, state if pending.adjusted is None else overlay(state, pending.adjusted, state.updated_at)
 
     def _fold(self, record: Recorded) -> None:
         event = record.event
@@ -135,7 +135,7 @@ class Outbox:
                 self._disabled.discard(event.target)
             case Adjusted():
                 if event.task_id in self._tasks:
-                    self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event)
+                    self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
             case _ if record.task_id:
                 self._told(record, event)
 

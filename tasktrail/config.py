@@ -19,8 +19,10 @@ from .config_values import (
     check_webhook_secrets,
     parse_duration,
     parse_limits,
+    parse_rules,
     parse_size,
 )
+from .events.retry import RetryRule
 
 if TYPE_CHECKING:
     from .actors.core.admission import Limits
@@ -156,6 +158,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             le=1000,
         ),
     ] = 3
+    retry_rules: Annotated[
+        tuple[RetryRule, ...],
+        _key(
+            "Rules of your own on what may be tried again, before the built-in ones; the first match decides.",
+            "tables with `name`, `retryable`, and one or more of `error_type`, `contains`, `exit_code`",
+            read=parse_rules,
+        ),
+    ] = ()
     input_roots: Annotated[
         _Folders, _key("Inputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
     ] = ()

@@ -8,6 +8,9 @@ import binascii
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
+
+import msgspec
 
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _BINARY = {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)}
@@ -33,6 +36,14 @@ def _scaled(text: str, units: dict[str, float]) -> float:
     if match is None or match[2].lower() not in units:
         raise ValueError(f"no number with a known unit: {text}")
     return float(match[1]) * units[match[2].lower()]
+
+
+def parse_rules(text: str) -> Any:
+    """A JSON array of retry rules, as the environment holds them."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ValueError("not JSON") from error
 
 
 def check_webhook_secrets(text: str) -> None:

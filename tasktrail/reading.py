@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from .actors.core.state import SchedulerState
 from .asking import Asking, folded
@@ -90,7 +91,8 @@ class FileReading(Asking):
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         if as_of is not None:
             return task_as_of(self._reader(), task_id, parse_point(as_of))
-        return self._queries().get(task_id, self._clock.now())
+        queries = self._queries()
+        return replace(queries.get(task_id, self._clock.now()), children=queries.children(task_id))
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message. Raises `UnknownTask`."""

@@ -7,12 +7,12 @@ from collections.abc import Collection
 
 from .actors.delivery.address import one_address
 from .actors.delivery.endpoint import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
-from .events import CreateTask
+from .events.commands import TaskFields
 from .events.errors import InvalidValue
 from .projections.notices import ENDS
 
 
-def check_receivers(command: CreateTask, allowed: Collection[str]) -> None:
+def check_receivers(command: TaskFields, allowed: Collection[str]) -> None:
     """Raises `InvalidValue` naming the field that nothing could ever be sent to."""
     for field in ("notify_webhook", "callback_url"):
         _check_address(getattr(command, field), field, allowed)

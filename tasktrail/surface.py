@@ -4,7 +4,7 @@
 routes are written against these two, so they never care who is behind them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from .actors.core.why import Why
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from .retrying import RetriedTasks
 
 Point: TypeAlias = int | datetime
 """A moment of the history: a position, or a time."""
@@ -99,6 +100,16 @@ class Tasks(Reading, Protocol):
     def create_task(self, **fields: Any) -> int:
         """A new task's id; the fields are those of `CreateTask`."""
 
+    def create_graph(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> dict[str, int]:
+        """Several new tasks that belong together, all or none; their ids by name."""
+
     def send(self, command: Command) -> Accepted:
         """Any command."""
 
@@ -111,9 +122,15 @@ class Tasks(Reading, Protocol):
         """Release a held task, or start a waiting one now."""
 
     def cancel_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+        self,
+        task_id: int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        children: bool = False,
     ) -> Accepted:
-        """Stop a task, whether it waits or runs."""
+        """Stop a task, whether it waits or runs; with `children` also everything open below it."""
 
     def retry_task(
         self,
@@ -125,6 +142,17 @@ class Tasks(Reading, Protocol):
         force: bool = False,
     ) -> Accepted:
         """Give a failed or cancelled task another life."""
+
+    def retry_tasks(
+        self,
+        filters: TaskFilters | None = None,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        force: bool = False,
+    ) -> RetriedTasks:
+        """Give every failed task that passes the filters another life."""
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""

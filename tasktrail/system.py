@@ -154,7 +154,9 @@ class System:
             task_type.name: config.grace_period if task_type.grace is None else task_type.grace
             for task_type in self.registry
         }
-        return SchedulerState(config.limits(), grace=grace, work_root=str(self.paths.temp))
+        return SchedulerState(
+            config.limits(), grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules
+        )
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1

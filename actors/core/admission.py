@@ -20,6 +20,7 @@ class WaitReason(StrEnum):
     """Why a task is not running."""
 
     DEPENDENCY = "Dependency"
+    DEPENDENCY_FAILED = "DependencyFailed"
     NOT_BEFORE = "NotBefore"
     RETRY_DELAY = "RetryDelay"
     CONCURRENCY_LIMIT = "ConcurrencyLimit"

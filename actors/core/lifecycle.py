@@ -1,7 +1,6 @@
 """The service's own moments: start with recovery, timers, what the machine can bear, stopping."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 from ...events import TaskState
 from ...events.commands import EndAttempt
@@ -10,10 +9,11 @@ from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
 from ...handlers.errors import TempQuotaReached
-from . import scheduling
 from .admission import Limits, Sample, temp_quota
+from .dependencies import ended
 from .messages import Boot
-from .state import PUBLISH_PATIENCE, Running, Timer
+from .running import PUBLISH_PATIENCE, Running
+from .timeouts import tick
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -43,12 +43,15 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
             _interrupt(turn, task, "the service was gone while the attempt ran")
-    for task in state.tasks.values():
+    for task in list(state.tasks.values()):
+        if not task.finished:
+            state.link(task)
         if task.waiting:
             state.block(task)
             turn.place(task)
-        elif task.status == "running" and task.spec.timeout is not None and task.started_at is not None:
-            state.set_timer(task.started_at + timedelta(seconds=task.spec.timeout), task.id, task.attempt)
+        elif task.status == "running":
+            turn.watch_attempt(running[task.id])
+    tick(turn)  # what was over while nobody looked must not be started first
     state.forget_finished(set(state.tasks))
 
 
@@ -57,38 +60,6 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="interrupted", error=error)
     origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
     turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
-
-
-def tick(turn: Turn) -> None:
-    """Act on the timers that have gone off."""
-    for timer in turn.state.due_timers(turn.now):
-        if timer.attempt:
-            _end_overlong(turn, timer)
-        else:
-            task = turn.state.tasks.get(timer.task_id)
-            if task is not None and task.waiting:
-                turn.place(task)
-    if not turn.state.draining:
-        scheduling.fire(turn)
-
-
-def _end_overlong(turn: Turn, timer: Timer) -> None:
-    state = turn.state
-    running = state.running.get(timer.task_id)
-    task = state.tasks.get(timer.task_id)
-    if running is None or task is None or running.attempt != timer.attempt:
-        return
-    if running.stopping or task.status != "running":
-        return
-    error = f"timeout: attempt {task.attempt} ran longer than {task.spec.timeout} s"
-    if running.granted_at is not None:
-        if turn.now < running.granted_at + PUBLISH_PATIENCE:
-            return
-        error = f"timeout: attempt {task.attempt} published for longer than {PUBLISH_PATIENCE.total_seconds():.0f} s"
-    command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="timed_out", error=error)
-    events = decide(task, command, turn.decision_facts())
-    turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
-    turn.stop(running)
 
 
 def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
@@ -124,6 +95,7 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
     events = decide(task, command, turn.decision_facts())
     turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
     turn.stop(running)
+    ended(turn, task.id)
 
 
 def limits_changed(turn: Turn, limits: Limits) -> None:

@@ -40,6 +40,9 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
             guessed_time=self.estimated_time,
         )
 
+    by_name: "dict[str, Intake]" = {}
+    """Of a graph: what was found out about each of its tasks."""
+
 
 class Submit(msgspec.Struct, frozen=True):
     """A command. `token` is handed back untouched with the answer."""

@@ -10,6 +10,7 @@ from ...events.decide import decide
 from ...events.system_events import WorkerExited as WorkerExitedEvent
 from ...events.task_events import AttemptOutcome, Estimated
 from ...handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProbed,
@@ -22,7 +23,8 @@ from ...handlers.process.frames import (
     WorkerExited,
 )
 from . import commands
-from .state import PUBLISH_PATIENCE, Running
+from .dependencies import ended
+from .running import PUBLISH_PATIENCE, Running
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
@@ -45,6 +47,8 @@ def _handle(turn: Turn, report: Report) -> None:
             _progressed(turn, report)
         case AttemptCheckpointed():
             _checkpointed(turn, report)
+        case AttemptBeat():
+            _hear(turn, report)
         case AttemptProbed():
             if running := _current(turn, report.task_id, report.attempt):
                 running.estimate = report.estimate
@@ -70,13 +74,25 @@ def _current(turn: Turn, task_id: int, attempt: int) -> Running | None:
     return running
 
 
+def _hear(turn: Turn, report: AttemptBeat | AttemptProgressed | AttemptCheckpointed | PublishWanted) -> Running | None:
+    """The current attempt that says something: it is alive, which is recorded nowhere."""
+    running = _current(turn, report.task_id, report.attempt)
+    if running is not None:
+        running.heard_at = turn.now
+    return running
+
+
 def _origin(running: Running) -> Origin:
     return Origin(actor="worker", causation_id=f"event:{running.started_position}")
 
 
 def _progressed(turn: Turn, report: AttemptProgressed) -> None:
-    running = _current(turn, report.task_id, report.attempt)
-    if running is None or _too_soon(turn, running, report.progress):
+    running = _hear(turn, report)
+    if running is None:
+        return
+    if report.progress != running.percent:
+        running.percent, running.moved_at = report.progress, turn.now
+    if _too_soon(turn, running, report.progress):
         return
     command = RecordProgress(
         task_id=report.task_id, attempt=report.attempt, progress=report.progress, message=report.message
@@ -95,9 +111,10 @@ def _too_soon(turn: Turn, running: Running, progress: float) -> bool:
 
 
 def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
-    running = _current(turn, report.task_id, report.attempt)
+    running = _hear(turn, report)
     if running is None:
         return
+    running.moved_at = turn.now
     command = RecordCheckpoint(
         task_id=report.task_id,
         attempt=report.attempt,
@@ -112,7 +129,7 @@ def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
 
 def _publish_wanted(turn: Turn, report: PublishWanted) -> None:
     """The grant is the last moment at which a cancel can win; a later one waits for the end of publishing."""
-    running = _current(turn, report.task_id, report.attempt)
+    running = _hear(turn, report)
     if running is not None:
         if running.granted_at is None:
             running.granted_at = turn.now
@@ -131,11 +148,10 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
     if task.status == "running" and task.attempt == report.attempt:
         _record_end(turn, report, running)
         task = state.tasks[report.task_id]
+        if task.finished:
+            ended(turn, task.id)
     if task.waiting:
         turn.place(task)
-    if task.status == "completed":
-        for freed in state.unblock(task.id):
-            turn.place(freed)
     for submit in running.deferred:
         commands.handle(turn, submit)
 
@@ -193,4 +209,5 @@ def _end(report: AttemptEnded, outcome: AttemptOutcome, *, error: str = "", retr
         retryable=retryable,
         memory_used=report.memory_used,
         cpu_used=report.cpu_used,
+        exit_code=report.exit_code,
     )

@@ -1,5 +1,6 @@
 """Office documents are zip archives of XML: looked over before any program opens them."""
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ _CHUNK = 1 << 20
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
 _LONGEST = max(map(len, _FORBIDDEN))
 _ODF_KEYS = b"encryption-data"
+_SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
+_STATISTICS = ("docProps/app.xml", "meta.xml")
+_MAX_STATISTICS = 100_000
+_PAGES = re.compile(rb"<Pages>(\d{1,6})</Pages>|page-count=\"(\d{1,6})\"")
 _THUMBNAILS = (
     "Thumbnails/thumbnail.png",
     "docProps/thumbnail.jpeg",
@@ -78,6 +83,22 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, l
                     raise Unusable(f"{name} is encrypted: save it without a password first")
             before = seen[-_LONGEST:]
     return size
+
+
+def page_hint(path: Path) -> int | None:
+    """How many pages the document itself says it has; none when it does not. It may be wrong. Raises Unusable."""
+    with _opened(path) as archive:
+        names = archive.namelist()
+        slides = sum(1 for name in names if _SLIDE.fullmatch(name))
+        if slides:
+            return slides
+        for name in _STATISTICS:
+            if name in names:
+                with archive.open(name) as part:
+                    found = _PAGES.search(part.read(_MAX_STATISTICS))
+                if found:
+                    return int(found[1] or found[2])
+    return None
 
 
 def read_thumbnail(path: Path) -> Image.Image:

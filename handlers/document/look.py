@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ..contract import Estimate
-from .archive import ThumbnailPage, inspect_archive
+from .archive import ThumbnailPage, inspect_archive, page_hint
 from .estimate import A4, needs, workload
 from .kinds import PACKED, kind_of
 from .office import require_libreoffice
@@ -24,8 +24,8 @@ _LEAST_GROWTH, _MOST_GROWTH = 0.4, 1.0
 _MARGIN = 1.4
 _DENSEST = 3.0
 """Bytes a pixel; no png has more."""
-_OFFICE_PAGE = 2_000
-"""Bytes of a packed office document, a page."""
+_OFFICE_PAGE = 8_000
+"""Bytes of an office document, a page, where it does not say how many it has."""
 _OFFICE_RATE = 0.2
 
 
@@ -48,7 +48,8 @@ def look(options: DocumentPreviewOptions, path: Path) -> Estimate:
     if kind in PACKED:
         inspect_archive(path)
     size = path.stat().st_size
-    pages = min(most_pages(options.pages, options.max_pages), 1 + size // _OFFICE_PAGE)
+    expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
+    pages = min(most_pages(options.pages, options.max_pages), expected)
     work = workload(options, pages, [A4])
     work = work._replace(page_bytes=int(_OFFICE_RATE * work.area))
     basis = {"kind": kind, "pages": pages}

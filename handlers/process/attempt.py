@@ -22,6 +22,7 @@ from .sandbox import Sandbox
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
+_HUGE = 2**31
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +35,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     error_type: str = ""
     temp_used: int = 0
     time_used: float = 0.0
+    exit_code: int | None = None
 
 
 _COMPLETED = Ending("completed")
@@ -126,7 +128,14 @@ def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
     frames = traceback.extract_tb(trace or error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     name = type(error).__name__
-    return Ending("failed", error=plain_text(text or name, ERROR_LIMIT - len(where)) + where, error_type=name)
+    told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
+    return Ending("failed", error=told, error_type=name, exit_code=_exit_code(error))
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """What a tool ended with, as `subprocess.CalledProcessError` and `SystemExit` tell it."""
+    code = getattr(error, "code" if isinstance(error, SystemExit) else "returncode", None)
+    return code if isinstance(code, int) and abs(code) < _HUGE else None
 
 
 def _plain_result(result: object) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Run(_Frame, frozen=True, tag="run"):
     """Expected run time."""
     probed: bool = False
     """Whether these figures come from a look into the input; then no other is taken."""
+    beat: float = 0.0
+    """Seconds between two `AttemptBeat`; 0: none are wanted."""
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
@@ -85,6 +87,13 @@ class AttemptProgressed(_Frame, frozen=True, tag="progressed"):
     attempt: int
     progress: float
     message: str = ""
+
+
+class AttemptBeat(_Frame, frozen=True, tag="beat"):
+    """The attempt's worker is alive. Sent every `Run.beat` seconds, whatever the handler does."""
+
+    task_id: int
+    attempt: int
 
 
 class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
@@ -134,6 +143,8 @@ class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """Bytes of temp files and unpublished output, the most that was there when the worker looked."""
     time_used: float = 0.0
     """Seconds from the call of the handler to its end."""
+    exit_code: int | None = None
+    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
 
 class WorkerExited(_Frame, frozen=True, tag="exited"):
@@ -153,6 +164,7 @@ class CapacityChanged(_Frame, frozen=True, tag="capacity"):
 
 Report: TypeAlias = (
     AttemptProgressed
+    | AttemptBeat
     | AttemptCheckpointed
     | AttemptProbed
     | PublishWanted
@@ -191,7 +203,14 @@ class Retiring(_Frame, frozen=True, tag="retiring"):
 
 WorkerOrder: TypeAlias = Setup | Order
 WorkerReport: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted | AttemptEnded | WorkerReady | Retiring
+    AttemptProgressed
+    | AttemptBeat
+    | AttemptCheckpointed
+    | AttemptProbed
+    | PublishWanted
+    | AttemptEnded
+    | WorkerReady
+    | Retiring
 )
 
 _PREFIX = 4

@@ -108,6 +108,7 @@ class Worker:
                 cpu,
                 ending.temp_used,
                 ending.time_used,
+                ending.exit_code,
             )
             self._channel.send(Retiring(ended, why) if why else ended)
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..events import Task
 
 _BYTES = {"estimated_memory", "estimated_temp", "memory_used", "temp_used"}
-_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", "time_used"}
+_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", "time_used", "retry_max_delay"}
+_SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"}
 
 
 @click.command(
@@ -48,6 +49,7 @@ def pairs(task: "Task") -> list[tuple[str, str]]:
 
 
 def _in_words(name: str, value: object) -> str:
+    from ..events.task import Children
     from ..events.task_events import PriorityTerms
 
     match value:
@@ -59,6 +61,9 @@ def _in_words(name: str, value: object) -> str:
             return duration(value) if value else "-"
         case PriorityTerms():
             return sum_of(value)
+        case Children():
+            counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
+            return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
         case float() if name == "progress":
             return percent(value)
         case _:

@@ -9,6 +9,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from ..events import Accepted, Command
 from .problems import MEDIA_TYPE
+from .retrying import RetryTasks
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 _COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _REF = "#/components/schemas/{name}"
-_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, Accepted, Problem), ref_template=_REF)
+_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
 
 
 def _one_of(*names: str) -> dict[str, Any]:
@@ -47,6 +48,7 @@ _BODIES: dict[str, Any] = {
     "/v1/limits": _one_of("SetLimits"),
     "/v1/schedules": _one_of("AddSchedule"),
     "/v1/schedules/{schedule}/remove": {"type": "object"},
+    "/v1/tasks/retry": _one_of("RetryTasks"),
     "/v1/tasks/{task_id}/redeliver": {"type": "object", "required": ["notice_id"]},
     "/v1/endpoints/enable": {"type": "object", "required": ["target"]},
 }

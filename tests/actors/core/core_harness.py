@@ -49,6 +49,7 @@ class Core:
         slots: int = 1,
         log: MemoryEventLog | None = None,
         grace: Mapping[str, float] = GRACE,
+        after: float = 0.0,
         **limits: Any,
     ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,7 +64,7 @@ class Core:
         for record in self.log.read():
             self.state.apply(record)
         if self.log.head().position:
-            self.now = max(self.now, self.state.last_at or self.now)
+            self.now = max(self.now, self.state.last_at or self.now) + timedelta(seconds=after)
         self.tell(Boot(version="1", epoch=1, pid=1, host="here"))
         self.tell(CapacityChanged(slots))
 
@@ -150,7 +151,7 @@ class Core:
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
 
     def again(self, **settings: Any) -> "Core":
-        """The service was killed; the next one has the same log."""
+        """The service was killed; the next one has the same log, and starts `after` so many seconds."""
         return Core(log=self.log, **settings)
 
 

@@ -62,7 +62,9 @@ class Ledger:
         if record.task_id:
             self._add_to_task(record)
         elif isinstance(record.event, Adjusted):
-            self.tasks[record.event.task_id] = overlay(self.tasks[record.event.task_id], record.event)
+            self.tasks[record.event.task_id] = overlay(
+                self.tasks[record.event.task_id], record.event, record.recorded_at
+            )
 
     def _add_to_task(self, record: Recorded) -> None:
         event, task_id = record.event, record.task_id

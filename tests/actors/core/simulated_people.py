@@ -66,6 +66,7 @@ class SimulatedPeople:
             retry_delay=rng.choice((0.0, 1.0, 60.0, 3600.0)),
             resumable=rng.choice((None, False)),
             depends_on=tuple(depends_on),
+            on_dependency_failure="wait",
             parent_task_id=last or None if rng.random() < 0.1 else None,
             scheduled_for=later if rng.random() < 0.15 else None,
             held=rng.random() < 0.1,

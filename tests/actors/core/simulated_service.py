@@ -18,7 +18,8 @@ from tasktrail.actors.core.messages import (
     Submit,
     Tick,
 )
-from tasktrail.actors.core.state import Running, SchedulerState
+from tasktrail.actors.core.running import Running
+from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import needed, resume, step
 from tasktrail.events import Accepted, Fact, Recorded, TaskEvent, TasktrailError
 from tasktrail.events.memory_log import MemoryEventLog

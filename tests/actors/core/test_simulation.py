@@ -13,7 +13,8 @@ from simulated_executor import BrokenInvariantError
 from simulation import play
 
 from tasktrail.actors.core import commands, dispatch, lifecycle, reports
-from tasktrail.actors.core.state import Running, SchedulerState
+from tasktrail.actors.core.running import Running
+from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import Cancelled, Failed, TaskState
 from tasktrail.events.state import _EVOLVE
@@ -55,7 +56,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def _fence_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
-    patch.setattr("tasktrail.events.decide._refuse_stale", lambda _state, _report: None)
+    patch.setattr("tasktrail.events.attempts._refuse_stale", lambda _state, _report: None)
     patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tasktrail.handlers import Unusable
+from tasktrail.handlers.document import office
 from tasktrail.handlers.document.estimate import estimate
 from tasktrail.handlers.document.preview import DocumentPreviewOptions, probe
 
@@ -57,10 +58,28 @@ def test_a_look_refuses_what_the_work_would_refuse(document: Document, tmp_path:
             probe(msgspec.convert(options, DocumentPreviewOptions), path)
 
 
+@pytest.fixture
+def office_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look does not start LibreOffice, it only has to be found."""
+    monkeypatch.setattr(office, "find_libreoffice", lambda: Path("/usr/bin/soffice"))
+
+
+@pytest.mark.usefixtures("office_is_there")
 def test_a_look_at_text_and_office_documents_tells_their_kind(tmp_path: Path, odt: Callable[..., Path]) -> None:
     (tmp_path / "in.md").write_text("# Hello\n" * 300)
     assert probe(DocumentPreviewOptions(), tmp_path / "in.md").basis["kind"] == "markdown"
     assert probe(DocumentPreviewOptions(), odt()).basis["kind"] == "odt"
+
+
+@pytest.mark.usefixtures("office_is_there")
+def test_the_number_of_pages_that_an_office_document_states_is_believed_up_to_the_limit(
+    odt: Callable[..., Path],
+) -> None:
+    everything = DocumentPreviewOptions(pages="all", max_pages=50)
+    stated = odt(more={"meta.xml": b'<meta:document-statistic meta:page-count="12"/>'})
+    assert probe(everything, stated).basis["pages"] == 12
+    assert probe(everything, odt(more={"meta.xml": b'<m meta:page-count="999999"/>'})).basis["pages"] == 50
+    assert probe(everything, odt(more={f"ppt/slides/slide{n}.xml": b"<p/>" for n in range(7)})).basis["pages"] == 7
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
