@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..events import Accepted, Answer, CreateGraph, EventLog, Fact, Recorded, TaskCommand, TasktrailError
+from ..events import Accepted, Answer, Command, CreateGraph, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
 from ..events.graphs import ids_by_name
@@ -20,7 +20,8 @@ from ..events.state import fold
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Staged, Submit, Tick
-from .core.state import Running, SchedulerState
+from .core.running import Running
+from .core.state import SchedulerState
 from .core.step import needed, resume, step
 from .messages import Committed, Orders, Query, Ticket
 
@@ -241,7 +242,8 @@ class Scheduler(Actor):
         try:
             self._state = self._folded()
             self._state.slots, self._state.sample = old.slots, old.sample
-            self._state.limits, self._state.draining = old.limits, old.draining
+            self._state.draining = old.draining
+            self._state.limit_book.configure(old.limit_book.configured)
             self._begin_batch_of(running)
             self._keep(resume(self._state, running, self._clock.now()))
             for report in reports:
@@ -259,7 +261,7 @@ class Scheduler(Actor):
         return state
 
 
-def _known_answer(known: Answer, command: TaskCommand) -> Accepted:
+def _known_answer(known: Answer, command: Command) -> Accepted:
     """The answer that a command got the first time. The ids of a graph follow from its first one."""
     ids = ids_by_name(command, known.task_id) if isinstance(command, CreateGraph) else {}
     return Accepted(known.task_id, known.position, known.command_id, ids)

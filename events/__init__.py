@@ -2,6 +2,7 @@
 
 from .commands import (
     Accepted,
+    AdjustTask,
     CancelTask,
     CreateGraph,
     CreateTask,
@@ -16,6 +17,7 @@ from .commands import (
 )
 from .errors import TasktrailError
 from .log import Answer, EventLog, Head
+from .operator_commands import Command, OperatorCommand
 from .recorded import Event, Fact, Recorded
 from .state import Status, TaskState
 from .system_events import SystemEvent
@@ -35,11 +37,13 @@ from .task_events import (
 
 __all__ = [
     "Accepted",
+    "AdjustTask",
     "Answer",
     "CancelTask",
     "Cancelled",
     "Checkpoint",
     "Checkpointed",
+    "Command",
     "Completed",
     "CreateGraph",
     "CreateTask",
@@ -52,6 +56,7 @@ __all__ = [
     "GraphTask",
     "Head",
     "LifeCommand",
+    "OperatorCommand",
     "Progressed",
     "Recorded",
     "RedeliverNotice",

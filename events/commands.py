@@ -53,6 +53,8 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What webhook and mail hear of; empty: the start and the end."""
     user_id: Count = 0
     document_id: Count = 0
+    label: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """A group of the sender's own, which a limit may be set for."""
     scheduled_for: Moment = None
     held: bool = False
     timeout: Within = None
@@ -64,7 +66,7 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     overwrite: bool = False
 
 
-class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
+class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
     """What all commands share. The command id makes repeating harmless: one id, one effect."""
 
 
@@ -87,7 +89,7 @@ class GraphTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
     depends_on: Annotated[tuple[TaskId | LocalName, ...], msgspec.Meta(max_length=1000)] = ()
 
 
-class CreateGraph(_Command, frozen=True, kw_only=True, tag="create_graph", omit_defaults=True):
+class CreateGraph(BaseCommand, frozen=True, kw_only=True, tag="create_graph", omit_defaults=True):
     """Ask for several tasks that belong together: all of them or none."""
 
     tasks: Annotated[tuple[GraphTask, ...], msgspec.Meta(min_length=1, max_length=MAX_GRAPH)]
@@ -97,7 +99,7 @@ class CreateGraph(_Command, frozen=True, kw_only=True, tag="create_graph", omit_
     correlation_id: Text = ""
 
 
-class _OnTask(_Command, frozen=True, kw_only=True, omit_defaults=True):
+class _OnTask(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
     task_id: TaskId
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     actor: Text = ""
@@ -127,13 +129,21 @@ class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
     checkpoint: Checkpoint
 
 
+class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
+    """Change a waiting task's priority or time, or hold or release it. What is left out stays."""
+
+    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] | None = None
+    scheduled_for: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    held: bool | None = None
+
+
 class RedeliverNotice(_OnTask, frozen=True, kw_only=True, tag="redeliver_notice"):
     """Send a notice of the task once more, under its old id, whatever became of it."""
 
     notice_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
-class EnableEndpoint(_Command, frozen=True, kw_only=True, tag="enable_endpoint", omit_defaults=True):
+class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoint", omit_defaults=True):
     """Send notices again to an address that had said that it is gone (HTTP 410)."""
 
     target: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
@@ -143,7 +153,7 @@ class EnableEndpoint(_Command, frozen=True, kw_only=True, tag="enable_endpoint",
     correlation_id: Text = ""
 
 
-LifeCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | CreateGraph
+LifeCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | CreateGraph | AdjustTask
 """What a task's own events follow from."""
 
 NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from .attempts import readable, reported
 from .commands import (
+    AdjustTask,
     AttemptReport,
     CancelTask,
     CreateGraph,
@@ -22,7 +23,7 @@ from .commands import (
     StartTask,
 )
 from .creation import create, create_graph
-from .errors import IllegalTransition, RetriesExhausted, UnknownTask
+from .errors import IllegalTransition, InvalidValue, RetriesExhausted, UnknownTask
 from .facts import Facts
 from .recorded import Event
 from .retry import retry_due
@@ -31,7 +32,9 @@ from .system_events import Adjusted
 from .task_events import Cancelled, Checkpointed, Failed, Retried
 
 
-def decide(state: TaskState | None, command: LifeCommand | AttemptReport, facts: Facts) -> tuple[Event, ...]:
+def decide(  # noqa: C901 - a branch for each command, and nothing else
+    state: TaskState | None, command: LifeCommand | AttemptReport, facts: Facts
+) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
         return create(command, facts)
@@ -48,6 +51,8 @@ def decide(state: TaskState | None, command: LifeCommand | AttemptReport, facts:
             return _retry(state, command, facts)
         case SaveCheckpoint():
             return _save_checkpoint(state, command)
+        case AdjustTask():
+            return _adjust(state, command)
         case RecordProgress() | RecordCheckpoint() | EndAttempt():
             return reported(state, command, facts)
         case GiveUp():
@@ -61,6 +66,19 @@ def _start(state: TaskState) -> tuple[Event, ...]:
     if not state.waiting:
         raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be started")
     return (Adjusted(task_id=state.id, held=False),) if state.held else ()
+
+
+def _adjust(state: TaskState, command: AdjustTask) -> tuple[Event, ...]:
+    if not state.waiting:
+        raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be adjusted")
+    if command.priority is None and command.scheduled_for is None and command.held is None:
+        raise InvalidValue("Nothing to adjust: give priority, scheduled_for or held", field="priority")
+    if command.scheduled_for is not None and state.started_at is not None:
+        raise IllegalTransition(f"Task {state.id} has been started before: a time binds the first attempt only")
+    change = Adjusted(
+        task_id=state.id, held=command.held, priority=command.priority, scheduled_for=command.scheduled_for
+    )
+    return (change,)
 
 
 def _cancel(state: TaskState) -> tuple[Event, ...]:

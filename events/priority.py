@@ -3,10 +3,22 @@
 from datetime import datetime
 
 from .state import TaskState
+from .task_events import PriorityTerms
 
 USER_LEVEL_BONUS = 10
 LONG_TASK_PENALTY = 20
 LONG_TASK_SECONDS = 3600.0
+
+
+def terms(state: TaskState, now: datetime) -> PriorityTerms:
+    """The parts of the effective priority at `now`."""
+    waited = (now - state.waiting_since).total_seconds() / 60
+    return PriorityTerms(
+        base=state.priority,
+        user=state.spec.user_level * USER_LEVEL_BONUS,
+        wait=round(max(0.0, waited), 3),
+        duration=-LONG_TASK_PENALTY if state.spec.estimated_time > LONG_TASK_SECONDS else 0,
+    )
 
 
 def static_priority(state: TaskState) -> int:

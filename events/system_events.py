@@ -8,6 +8,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from .task_events import Created
+
+MissedRuns: TypeAlias = Literal["skip", "once", "all"]
+
 
 class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """Frozen, defaults left out of the stored form."""
@@ -35,6 +39,64 @@ class Adjusted(_SystemEvent, frozen=True, kw_only=True):
     scheduled_for: datetime | None = None
     ignored_dependency: int | None = None
     """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
+
+
+class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
+    """An operator changed what may run at once. What is none or missing stays as it was; see `SetLimits`."""
+
+    reset: bool = False
+    """All earlier changes are forgotten first."""
+    max_concurrent: int | None = None
+    max_memory: int | None = None
+    max_cpu: float | None = None
+    max_temp_size: int | None = None
+    max_per_type: int | None = None
+    max_per_user: int | None = None
+    max_per_label: int | None = None
+    types: dict[str, int | None] = {}
+    users: dict[str, int | None] = {}
+    labels: dict[str, int | None] = {}
+    fair_share: bool | None = None
+
+
+class QueuePaused(_SystemEvent, frozen=True, kw_only=True):
+    """Nothing more starts: of all, or of a type, or of a user. It holds over restarts until `QueueResumed`."""
+
+    type: str | None = None
+    user_id: int | None = None
+    drain: bool = False
+    """A `QueueDrained` follows when the last attempt has ended."""
+
+
+class QueueResumed(_SystemEvent, frozen=True, kw_only=True):
+    """The pause of this scope is over."""
+
+    type: str | None = None
+    user_id: int | None = None
+
+
+class QueueDrained(_SystemEvent, frozen=True, kw_only=True):
+    """The queue is being drained, and nothing runs any more."""
+
+
+class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True):
+    """Tasks are created by themselves from now on. Each names the schedule and its time in `Created`."""
+
+    schedule: str
+    task: Created
+    """What is created each time, with the estimates that were made when the schedule was added."""
+    cron: str = ""
+    every: float | None = None
+    timezone: str = "UTC"
+    starting_at: datetime
+    missed: MissedRuns = "once"
+    max_missed: int = 10
+
+
+class ScheduleRemoved(_SystemEvent, frozen=True, kw_only=True):
+    """The schedule creates nothing more."""
+
+    schedule: str
 
 
 class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
@@ -85,6 +147,12 @@ SystemEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopped
     | Adjusted
+    | LimitsChanged
+    | QueuePaused
+    | QueueResumed
+    | QueueDrained
+    | ScheduleAdded
+    | ScheduleRemoved
     | WorkerExited
     | DeliveryAttempted
     | RedeliveryRequested
@@ -95,6 +163,12 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ServiceStarted: "service_started",
     ServiceStopped: "service_stopped",
     Adjusted: "adjusted",
+    LimitsChanged: "limits_changed",
+    QueuePaused: "queue_paused",
+    QueueResumed: "queue_resumed",
+    QueueDrained: "queue_drained",
+    ScheduleAdded: "schedule_added",
+    ScheduleRemoved: "schedule_removed",
     WorkerExited: "worker_exited",
     DeliveryAttempted: "delivery_attempted",
     RedeliveryRequested: "redelivery_requested",

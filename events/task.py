@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from .priority import effective_priority
+from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, Told
+from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, PriorityTerms, Told
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +31,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     effective_priority: float
     """Moves while the task waits (+1 a minute); stands still at what it was started with."""
+    priority_terms: PriorityTerms
+    """What the effective priority is made of."""
     input_file: str
     output_file: str
     options: dict[str, Any]
@@ -58,6 +60,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     notify_on: tuple[Told, ...]
     user_id: int
     document_id: int
+    label: str
+    schedule: str
+    fire_time: datetime | None
     user_level: int
     estimated_time: float
     estimated_memory: int
@@ -107,6 +112,7 @@ def view(state: TaskState, now: datetime) -> Task:
         status=state.status,
         priority=state.priority,
         effective_priority=round(effective_priority(state, moment), 3),
+        priority_terms=terms(state, moment),
         progress=state.progress,
         message=state.message,
         error=state.error,

@@ -46,6 +46,21 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """What all events share: immutable, defaults left out of the stored form."""
 
 
+class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The parts whose sum is the effective priority, in points."""
+
+    base: int = 0
+    user: int = 0
+    wait: float = 0.0
+    duration: int = 0
+    """Zero, or the penalty for long work: less than zero."""
+
+    @property
+    def total(self) -> float:
+        """The effective priority."""
+        return self.base + self.user + self.wait + self.duration
+
+
 class Created(_Event, frozen=True, kw_only=True):
     """A task was accepted. Recorded by the Scheduler; from here on the task is never lost.
 
@@ -82,6 +97,12 @@ class Created(_Event, frozen=True, kw_only=True):
     """What webhook and mail hear of; empty: started, completed, failed, cancelled."""
     user_id: int = 0
     document_id: int = 0
+    label: str = ""
+    """A group of the sender's own, which a limit may be set for."""
+    schedule: str = ""
+    """The schedule that made it; empty when somebody did."""
+    fire_time: datetime | None = None
+    """The time of the schedule that it was made for."""
     scheduled_for: datetime | None = None
     held: bool = False
     timeout: float | None = None
@@ -117,6 +138,8 @@ class Started(_Event, frozen=True, kw_only=True):
 
     worker: str = ""
     effective_priority: float = 0.0
+    terms: PriorityTerms = PriorityTerms()
+    """What the effective priority was made of."""
     resumed: bool = False
     """Whether the attempt was given a checkpoint to go on from."""
 

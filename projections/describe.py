@@ -18,7 +18,13 @@ from ..events.system_events import (
     Adjusted,
     DeliveryAttempted,
     EndpointEnabled,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
     RedeliveryRequested,
+    ScheduleAdded,
+    ScheduleRemoved,
     ServiceStarted,
     ServiceStopped,
     SystemEvent,
@@ -69,7 +75,36 @@ def _system(event: SystemEvent) -> str:
         case EndpointEnabled():
             return f"endpoint {event.target} enabled"
         case _:
+            return _operators(event)
+
+
+def _operators(
+    event: LimitsChanged | QueuePaused | QueueResumed | QueueDrained | ScheduleAdded | ScheduleRemoved,
+) -> str:
+    match event:
+        case LimitsChanged():
+            changes = {name: getattr(event, name) for name in event.__struct_fields__}
+            told = ", ".join(f"{name} {value}" for name, value in changes.items() if value not in (None, {}, False))
+            return f"limits changed: {told or 'fair_share off'}"
+        case QueuePaused():
+            return f"{_scope(event)} {'is to be drained' if event.drain else 'paused'}"
+        case QueueResumed():
+            return f"{_scope(event)} resumed"
+        case QueueDrained():
+            return "the queue is drained: nothing runs any more"
+        case ScheduleAdded():
+            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:g} s"
+            return f"schedule {event.schedule} added: {event.task.type} {times}"
+        case ScheduleRemoved():
+            return f"schedule {event.schedule} removed"
+        case _:
             assert_never(event)
+
+
+def _scope(event: QueuePaused | QueueResumed) -> str:
+    if event.type is not None:
+        return f"type {event.type}"
+    return "the queue" if event.user_id is None else f"user {event.user_id}"
 
 
 def _delivery(event: DeliveryAttempted) -> str:

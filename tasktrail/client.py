@@ -9,9 +9,12 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from .actors.core.why import Why
+from .asking import QUEUE_SHOWN
 from .commanding import Commanding
 from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
-from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
+from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .events.errors import ServiceUnreachable, WaitTimeout
 from .events.state import FINISHED
 from .events.task_events import is_terminal
@@ -66,7 +69,7 @@ class Client(Commanding):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         command = with_id(command)
         body = self._connection.post("/v1/commands", encode_command(command), [command.command_id])
@@ -74,7 +77,7 @@ class Client(Commanding):
         self._saw(accepted.position)
         return accepted
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order; a request that fails as a whole answers all its commands with the error.
 
         Raises `ServiceUnreachable` when there is no service to begin with.
@@ -116,6 +119,22 @@ class Client(Commanding):
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""
         return self.get_task(task_id).checkpoint
+
+    def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+        return self._ask(Why, f"/v1/tasks/{task_id}/why")
+
+    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+        """The first of the queue in its order, and what runs."""
+        return self._ask(QueueBoard, "/v1/queue", {"limit": limit})
+
+    def limits(self) -> LimitsBoard:
+        """What may run at once, and the pauses that hold."""
+        return self._decoded(LimitsBoard, self._connection.get("/v1/limits"))
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """All recurring schedules, by name."""
+        return self._decoded(list[ScheduleBoard], self._connection.get("/v1/schedules"))
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""

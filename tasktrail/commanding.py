@@ -1,17 +1,16 @@
 """The methods that make a command out of arguments. Whoever can `send` one, gets them."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from .events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Command,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
@@ -20,25 +19,18 @@ from .events import (
     SaveCheckpoint,
     StartTask,
     Task,
-    TaskCommand,
     TasktrailError,
 )
+from .operating import Operating, command_from_fields
 from .projections import TaskFilters
-from .refusal import refusal
 from .retrying import RetriedTasks, retry_all
 
-C = TypeVar("C", bound=msgspec.Struct)
 
-
-class Commanding(ABC):
+class Commanding(Operating):
     """The commands of `surface.Tasks`. Each is durable when the method returns; a refusal changes nothing."""
 
     @abstractmethod
-    def send(self, command: TaskCommand) -> Accepted:
-        """Any command. Raises the `TasktrailError` of a refusal."""
-
-    @abstractmethod
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order."""
 
     @abstractmethod
@@ -146,11 +138,3 @@ def _with_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(path, str | PathLike) and str(path):
             found[name] = str(Path(path).absolute())
     return found
-
-
-def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
-    """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field."""
-    try:
-        return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error

@@ -14,9 +14,11 @@ from .actors.secret import Secret
 from .config_values import (
     check_absolute,
     check_endpoint,
+    check_limit,
     check_mail_address,
     check_webhook_secrets,
     parse_duration,
+    parse_limits,
     parse_rules,
     parse_size,
 )
@@ -52,6 +54,14 @@ def _key(says: str, allowed: str, *, default: str = "", **bounds: Any) -> msgspe
 def _bytes(says: str) -> msgspec.Meta:
     allowed = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
     return _key(says, allowed, read=parse_size, ge=0, le=_EXABYTE)
+
+
+def _number(says: str) -> msgspec.Meta:
+    return _key(says, "0 to 1000000", ge=0, le=1_000_000)
+
+
+def _limits(says: str) -> msgspec.Meta:
+    return _key(says, "a list of `name=number`, numbers from 1", check=check_limit)
 
 
 def _seconds(says: str, default: str) -> msgspec.Meta:
@@ -109,6 +119,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
     ] = 100.0
     max_temp_size: Annotated[int, _bytes("Temp space that running tasks may be promised in all; 0: no limit.")] = 0
+    temp_low: Annotated[int, _bytes("With less free temp space than this no task starts; 0: never looked at.")] = 0
+    temp_high: Annotated[int, _bytes("Free temp space at which tasks start again after it was low.")] = 0
+    max_per_type: Annotated[int, _number("Tasks of one type that may run at once; 0: any number.")] = 0
+    max_per_user: Annotated[int, _number("Tasks of one user that may run at once; 0: any number.")] = 0
+    max_per_label: Annotated[int, _number("Tasks of one label that may run at once; 0: any number.")] = 0
+    type_limits: Annotated[tuple[str, ...], _limits("Types that a number of their own holds for.")] = ()
+    user_limits: Annotated[tuple[str, ...], _limits("Users, by number, that a number of their own holds for.")] = ()
+    label_limits: Annotated[tuple[str, ...], _limits("Labels that a number of their own holds for.")] = ()
+    fair_share: Annotated[
+        bool, _key("The user with the least running goes first, before priorities count.", "true or false")
+    ] = False
     max_task_temp: Annotated[
         int,
         _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
@@ -200,6 +221,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             max_memory=self.max_memory or UNLIMITED,
             max_cpu=self.max_cpu,
             max_temp_size=self.max_temp_size or UNLIMITED,
+            temp_low=self.temp_low,
+            temp_high=self.temp_high,
             max_task_temp=self.max_task_temp,
             max_crashes=self.max_crashes,
+            max_per_type=self.max_per_type,
+            max_per_user=self.max_per_user,
+            max_per_label=self.max_per_label,
+            types=parse_limits(self.type_limits),
+            users=parse_limits(self.user_limits),
+            labels=parse_limits(self.label_limits),
+            fair_share=self.fair_share,
         )

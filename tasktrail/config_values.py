@@ -6,6 +6,7 @@ Each parser raises ValueError when the text says nothing that it understands.
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -64,6 +65,18 @@ def _check_webhook_secret(text: str) -> None:
         raise ValueError("a webhook secret is base64") from error
     if not 24 <= len(key) <= 64:  # noqa: PLR2004 - the bounds of Standard Webhooks
         raise ValueError("a webhook secret has 24 to 64 bytes")
+
+
+def check_limit(text: str) -> None:
+    """`name=number`, the number from 1."""
+    name, _, number = text.rpartition("=")
+    if not name or not re.fullmatch(r"[1-9]\d{0,6}", number):
+        raise ValueError(f"neither name=number nor a number from 1: {text}")
+
+
+def parse_limits(texts: Sequence[str]) -> dict[str, int]:
+    """Names with their numbers, of texts that `check_limit` has passed."""
+    return {name: int(number) for name, _, number in (text.rpartition("=") for text in texts)}
 
 
 def check_absolute(text: str) -> None:

@@ -16,11 +16,12 @@ import msgspec
 from msgspec.structs import replace
 
 from .actors.core.messages import Intake
-from .commanding import command_from_fields
-from .events import CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TaskCommand, TasktrailError
+from .events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
+from .events.operator_commands import AddSchedule
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
+from .operating import command_from_fields
 from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
@@ -47,7 +48,7 @@ class IntakeDesk:
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
 
-    def examine(self, command: TaskCommand, *, trusted: bool = False) -> tuple[TaskCommand, Intake]:
+    def examine(self, command: Command, *, trusted: bool = False) -> tuple[Command, Intake]:
         """The command as it will be recorded, and what was found out. Raises the error that explains a refusal.
 
         `trusted` says that the values were checked by decoding; a Struct built in Python was not.
@@ -58,6 +59,8 @@ class IntakeDesk:
         match command:
             case CreateTask():
                 return command, self._examine_create(command)
+            case AddSchedule():
+                return replace(command, task=replace(command.task, command_id="")), self._examine_create(command.task)
             case CreateGraph():
                 return command, self._examine_graph(command)
             case SaveCheckpoint():
@@ -140,7 +143,7 @@ class IntakeDesk:
         _check_root(path, self._output_roots, "output_file", "output_roots")
 
 
-def validated(command: TaskCommand) -> TaskCommand:
+def validated(command: Command) -> Command:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
     fields = _fields(command)
     if isinstance(command, CreateGraph):
@@ -152,13 +155,15 @@ def _fields(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-def digest(command: TaskCommand) -> bytes:
+def digest(command: Command) -> bytes:
     """Tells whether two commands with one id are the same: everything counts but id, actor and reason."""
     bare = replace(command, command_id="", actor="", reason="", correlation_id="")
     return sha256(_encoder.encode(bare)).digest()
 
 
-def _refuse_odd_text(command: TaskCommand | GraphTask) -> None:
+def _refuse_odd_text(command: Command | GraphTask) -> None:
+    if isinstance(command, AddSchedule):
+        _refuse_odd_text(command.task)
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if isinstance(value, str) and value and not value.isprintable():

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from .events import TaskCommand, TasktrailError
+from .events import Command, TasktrailError
 from .events.errors import InvalidValue
 from .ids import new_command_id
 
@@ -18,12 +18,12 @@ _MAX_DEPTH = 100
 """Far beyond what a service takes, and before Python's own limit."""
 
 
-def with_id(command: TaskCommand) -> TaskCommand:
+def with_id(command: Command) -> Command:
     """The command under an id, so that it can be repeated."""
     return command if command.command_id else replace(command, command_id=new_command_id())
 
 
-def chunks(commands: Sequence[TaskCommand]) -> Iterator[tuple[list[str], bytes, TasktrailError | None]]:
+def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, TasktrailError | None]]:
     """Arrays of a handy size, with their ids; a command that cannot be written stands alone, with the reason."""
     ids: list[str] = []
     bodies: list[bytes] = []
@@ -46,7 +46,7 @@ def chunks(commands: Sequence[TaskCommand]) -> Iterator[tuple[list[str], bytes, 
         yield ids, b"[" + b",".join(bodies) + b"]", None
 
 
-def encode_command(command: TaskCommand) -> bytes:
+def encode_command(command: Command) -> bytes:
     """The command's JSON. Raises `InvalidValue` for what JSON would lose: infinite numbers, keys that are no text."""
     for field in command.__struct_fields__:
         _refuse_lossy(getattr(command, field), field)

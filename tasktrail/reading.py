@@ -5,12 +5,16 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from .actors.core.state import SchedulerState
+from .asking import Asking, folded
+from .config_load import load_config
 from .events import Checkpoint, Recorded, Task, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import DataInUse, InvalidPath, UnknownTask
@@ -33,6 +37,8 @@ from .projections.as_of import parse_point, task_as_of
 from .projections.verify import verify
 from .surface import Point, TypeInfo
 
+T = TypeVar("T")
+
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
 
@@ -47,7 +53,7 @@ class _Held:
         self.one.close()
 
 
-class FileReading:
+class FileReading(Asking):
     """Implements `surface.Reading` on a data folder. Each thread gets connections of its own, all read-only."""
 
     def __init__(self, paths: DataPaths, registry: Registry, clock: Clock) -> None:
@@ -107,6 +113,11 @@ class FileReading:
     def stats(self) -> Stats:
         """Numbers over all tasks."""
         return self._queries().stats(self._clock.now())
+
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """Folds the log, and asks what comes of it."""
+        now = self._clock.now()
+        return function(folded(self.log(), load_config(self.paths.data).limits(), now), now)
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""

@@ -5,10 +5,10 @@ from typing import Any, get_args
 
 import msgspec
 
-from .events import TaskCommand, TasktrailError
+from .events import Command, TasktrailError
 from .events.errors import InvalidValue, Malformed
 
-_KINDS: tuple[type[Any], ...] = get_args(TaskCommand)
+_KINDS: tuple[type[Any], ...] = get_args(Command)
 KNOWN = tuple(str(kind.__struct_config__.tag) for kind in _KINDS)
 _NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`")
 

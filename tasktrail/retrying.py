@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from .events import Accepted, RetryTask, Task, TaskCommand, TasktrailError
+from .events import Accepted, Command, RetryTask, Task, TasktrailError
 from .events.errors import InvalidValue
 from .problem import problem
 from .projections import TaskFilters
@@ -33,7 +33,7 @@ class Asked(Protocol):
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, and how many there are in all."""
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order."""
 
 

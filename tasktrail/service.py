@@ -2,20 +2,22 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
 from .actors.core.messages import Submit
-from .actors.messages import Catch, Ticket
+from .actors.core.state import SchedulerState
+from .actors.messages import Catch, Query, Ticket
 from .actors.watermark import Watermark
 from .commanding import Commanding
 from .config import Config
 from .config_load import load_config
-from .events import Accepted, RedeliverNotice, Task, TaskCommand
-from .events.errors import NotReady, NotYet, TasktrailError, WaitTimeout
+from .events import Accepted, Command, RedeliverNotice, Task
+from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .ids import new_command_id
 from .intake import IntakeDesk, digest
@@ -24,6 +26,8 @@ from .projections.notices import log_id, redelivery
 from .reading import FileReading
 from .surface import RecoveryReport
 from .system import System
+
+T = TypeVar("T")
 
 ANSWER_WITHIN = 60.0
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
@@ -82,14 +86,14 @@ class TaskService(FileReading, Commanding):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         answer = self.send_many([command])[0]
         if isinstance(answer, TasktrailError):
             raise answer
         return answer
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
         waiter = _Waiter()
         self.submit(commands, waiter.set)
@@ -101,7 +105,7 @@ class TaskService(FileReading, Commanding):
 
     def submit(
         self,
-        commands: Sequence[TaskCommand],
+        commands: Sequence[Command],
         reply: Callable[[list[Accepted | TasktrailError]], None],
         *,
         trusted: bool = False,
@@ -123,7 +127,7 @@ class TaskService(FileReading, Commanding):
         elif messages:
             self._system.scheduler.tell(messages)
 
-    def _admit(self, command: TaskCommand, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
+    def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)
         if isinstance(command, RedeliverNotice):
             first = next(self.log(limit=1))
@@ -153,13 +157,15 @@ class TaskService(FileReading, Commanding):
         """What `open` found unfinished and set going again. Recovery happens at every start; this only tells."""
         return self._system.recovery
 
-    def why(self, task_id: int) -> Any:
-        """Why a task waits."""
-        raise NotYet(f"The reasons why task {task_id} waits cannot be asked for yet")
+    live = True
 
-    def queue(self) -> Any:
-        """The order of the queue."""
-        raise NotYet("The queue cannot be asked for yet", remedy="Use list_tasks with sort='-effective_priority'.")
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """Asks the Scheduler, in its own thread, about all that was accepted before."""
+        if self._closed or self._system.fatal:
+            raise NotReady("The service is stopped", remedy="Start it again.")
+        now = self._clock.now()
+        answer: T = self._system.scheduler.ask(Query(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
+        return answer
 
     # --- for the HTTP server ------------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from .events import Accepted, Checkpoint, Recorded, Task, TaskCommand, TasktrailError
+from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from .actors.core.why import Why
+from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .retrying import RetriedTasks
 
@@ -70,6 +72,18 @@ class Reading(Protocol):
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, until the iterator is closed or the service stops."""
 
+    def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+
+    def queue(self, limit: int = 50) -> QueueBoard:
+        """The first of the queue in its order, and what runs."""
+
+    def limits(self) -> LimitsBoard:
+        """What may run at once, and the pauses that hold."""
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """All recurring schedules, by name."""
+
     def stats(self) -> Stats:
         """Numbers over all tasks."""
 
@@ -96,10 +110,10 @@ class Tasks(Reading, Protocol):
     ) -> dict[str, int]:
         """Several new tasks that belong together, all or none; their ids by name."""
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         """Any command."""
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """Many commands in one go: an answer each, in order. Much quicker than one by one."""
 
     def start_task(

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from .events import (
+    AdjustTask,
     CancelTask,
     Checkpoint,
     CreateTask,
@@ -30,7 +31,7 @@ from .events.task_events import AttemptOutcome, Created
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
-OneTaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint
+OneTaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
 
 OPERATIONS = (
     *("create", "start", "progress", "checkpoint", "complete", "fail", "lose", "interrupt", "time out"),

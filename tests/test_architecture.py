@@ -28,6 +28,7 @@ PURE = (
     "tasktrail.events.task_events",
     "tasktrail.events.system_events",
     "tasktrail.events.commands",
+    "tasktrail.events.operator_commands",
     "tasktrail.events.state",
     "tasktrail.events.task_state",
     "tasktrail.events.decide",
@@ -63,6 +64,7 @@ PURE_IMPORTS = {
     "bisect",
     "collections",
     "collections.abc",
+    "cronsim",  # arithmetic on the datetime that it is given
     "datetime",
     "enum",
     "functools",
@@ -75,6 +77,7 @@ PURE_IMPORTS = {
     "operator",
     "re",
     "typing",
+    "zoneinfo",  # the same zones for the same data of the system
 }
 PURE_NAMES = {("pathlib", "PurePath"), ("pathlib", "PurePosixPath")}  # of modules that are not pure as a whole
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}
@@ -311,5 +314,7 @@ def test_imports_that_run_later_or_never_make_no_circle(tmp_path: Path) -> None:
 
 
 def test_the_pure_list_of_allowed_imports_names_real_modules() -> None:
-    unknown = {name for name in PURE_IMPORTS if name.split(".")[0] not in {*sys.stdlib_module_names, "msgspec"}}
+    unknown = {
+        name for name in PURE_IMPORTS if name.split(".")[0] not in {*sys.stdlib_module_names, "msgspec", "cronsim"}
+    }
     assert unknown == set()

@@ -24,6 +24,10 @@ class WaitReason(StrEnum):
     NOT_BEFORE = "NotBefore"
     RETRY_DELAY = "RetryDelay"
     CONCURRENCY_LIMIT = "ConcurrencyLimit"
+    TYPE_LIMIT = "TypeLimit"
+    USER_LIMIT = "UserLimit"
+    LABEL_LIMIT = "LabelLimit"
+    PAUSED = "Paused"
     MEMORY = "Memory"
     CPU = "Cpu"
     TEMP_SPACE = "TempSpace"
@@ -41,9 +45,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_memory: int = UNLIMITED
     max_cpu: float = 100.0
     max_temp_size: int = UNLIMITED
+    temp_low: int = 0
+    """With less free temp space than this nothing starts, …"""
+    temp_high: int = 0
+    """… until there is so much again."""
     max_task_temp: int = 0
     """Bytes of temp space one task may use at most; 0: by its estimate alone."""
     max_crashes: int = 3
+    max_per_type: int = 0
+    """Attempts of one type, user or label at once; 0: any number. A number of its own goes before it."""
+    max_per_user: int = 0
+    max_per_label: int = 0
+    types: dict[str, int] = {}
+    users: dict[str, int] = {}
+    labels: dict[str, int] = {}
+    fair_share: bool = False
+    """Whether the user with the least running goes first, whatever the priorities."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +70,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     memory_available: int = UNLIMITED
     temp_free: int = UNLIMITED
     memory_total: int = UNLIMITED
+    disk_low: bool = False
+    """Temp space fell below the low mark and has not reached the high one since. Found by the Scheduler."""
+
+    def after(self, before: "Sample", limits: Limits) -> "Sample":
+        """This sample, with the mark of the one before: between low and high nothing changes."""
+        mark = max(limits.temp_low, limits.temp_high) if before.disk_low else limits.temp_low
+        return msgspec.structs.replace(self, disk_low=self.temp_free < mark)
 
 
 class Reserved(msgspec.Struct):
@@ -88,6 +112,14 @@ class Obstacle(msgspec.Struct, frozen=True):
 
     reason: WaitReason
     detail: str
+    """In words."""
+    lifts: str = ""
+    """What would take it away."""
+    numbers: dict[str, float] = {}
+    evidence: tuple[int, ...] = ()
+    """Positions of the log that it rests on; none where it rests on the machine or the configuration."""
+    tasks: tuple[int, ...] = ()
+    """Other tasks that it is about."""
 
 
 def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
@@ -96,16 +128,23 @@ def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
     memory, temp = task.memory_needed, task.temp_needed
     if reserved.memory + memory > limits.max_memory:
         found.append(_lack(WaitReason.MEMORY, memory, limits.max_memory - reserved.memory, "max_memory"))
-    elif reserved.unseen_memory + memory > sample.memory_available:
+    if reserved.unseen_memory + memory > sample.memory_available:
         left = sample.memory_available - reserved.unseen_memory
         found.append(_lack(WaitReason.MEMORY, memory, left, "the machine"))
     if sample.cpu_percent > limits.max_cpu:
-        found.append(Obstacle(WaitReason.CPU, f"{sample.cpu_percent:.0f} % is used, max_cpu is {limits.max_cpu:.0f} %"))
+        found.append(_busy(sample.cpu_percent, limits.max_cpu))
     if reserved.temp + temp > limits.max_temp_size:
         found.append(_lack(WaitReason.TEMP_SPACE, temp, limits.max_temp_size - reserved.temp, "max_temp_size"))
-    elif reserved.unseen_temp + temp > sample.temp_free:
+    if reserved.unseen_temp + temp > sample.temp_free:
         found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free - reserved.unseen_temp, "the disk"))
+    if sample.disk_low:
+        found.append(_disk_low(sample.temp_free, max(limits.temp_low, limits.temp_high)))
     return tuple(found)
+
+
+def stands_against_all(sample: Sample, limits: Limits) -> bool:
+    """Whether the machine bears no further task, whatever it needs."""
+    return sample.cpu_percent > limits.max_cpu or sample.disk_low
 
 
 def temp_quota(task: TaskState, limits: Limits) -> int:
@@ -120,4 +159,29 @@ def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
 
 
 def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
-    return Obstacle(reason, f"needs {needed:,} bytes, {max(0, left):,} are left of {owner}")
+    missing = needed - left  # more than the need, when more is promised than there is by now
+    left = max(0, left)
+    return Obstacle(
+        reason,
+        f"needs {needed:,} bytes, {left:,} are left of {owner}",
+        f"{missing:,} bytes more of {owner}",
+        {"needed": needed, "left": left, "missing": missing},
+    )
+
+
+def _busy(used: float, limit: float) -> Obstacle:
+    return Obstacle(
+        WaitReason.CPU,
+        f"{used:.0f} % is used, max_cpu is {limit:.0f} %",
+        f"a sample of at most {limit:g} %, or a higher max_cpu",
+        {"used": used, "limit": limit},
+    )
+
+
+def _disk_low(free: int, high: int) -> Obstacle:
+    return Obstacle(
+        WaitReason.TEMP_SPACE,
+        f"temp space has run low: {free:,} bytes are free, and nothing starts until there are {high:,}",
+        f"{max(0, high - free):,} bytes more of free temp space",
+        {"free": free, "until": high},
+    )

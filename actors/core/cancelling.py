@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from ...events import CancelTask
 from ...events.decide import decide
 from .dependencies import ended
-from .state import Running, SchedulerState
+from .running import Running
+from .state import SchedulerState
 from .turn import Origin, Turn
 
 

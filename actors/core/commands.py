@@ -2,6 +2,7 @@
 
 from ...events import (
     Accepted,
+    AdjustTask,
     CancelTask,
     CreateGraph,
     CreateTask,
@@ -15,12 +16,13 @@ from ...events import (
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, NotReady
 from ...events.graphs import ids_by_name
-from . import notices
+from . import notices, operators
 from .cancelling import cancel, held_up_by
 from .dependencies import enter, that_would_end
-from .dispatch import start, why_not_now
+from .dispatch import start
 from .messages import Intake, Submit
 from .turn import Origin, Turn
+from .waiting import why_not_now
 
 
 def handle(turn: Turn, submit: Submit) -> None:
@@ -83,9 +85,13 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
         case SaveCheckpoint():
             events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
             position = turn.record_all(command.task_id, events, _origin(submit))
+        case AdjustTask():
+            position = _adjust(turn, submit, command)
         case RedeliverNotice() | EnableEndpoint():
             position, task_id = notices.carry_out(turn, command, submit.intake, _origin(submit))
             return Accepted(task_id, position, command.command_id)
+        case _:
+            return Accepted(0, operators.handle(turn, command, submit.intake, _origin(submit)), command.command_id)
     return Accepted(command.task_id, position, command.command_id)
 
 
@@ -133,6 +139,13 @@ def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
         reasons = "; ".join(f"{obstacle.reason}: {obstacle.detail}" for obstacle in against)
         raise CannotStartNow(f"Task {task.id} waits for {reasons}")
     return start(turn, task, _origin(submit))
+
+
+def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
+    events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
+    position = turn.record_all(command.task_id, events, _origin(submit))
+    turn.place(turn.state.tasks[command.task_id])
+    return position
 
 
 def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:

@@ -67,9 +67,15 @@ def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
     blocked = state.blocked.get(task.id, set())
     over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
     if blocked - over:
-        yield Obstacle(WaitReason.DEPENDENCY, f"waits for task {_listed(blocked - over)}")
+        yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for task {}", "task {} completed")
     if over:
-        yield Obstacle(WaitReason.DEPENDENCY_FAILED, f"task {_listed(over)} has ended without success; retry it")
+        text = "task {} has ended without success; retry it"
+        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "RetryTask of task {}, and its completion")
+
+
+def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:
+    listed = _listed(ids)
+    return Obstacle(reason, detail.format(listed), lifts.format(listed), {"unmet": len(ids)}, tasks=tuple(sorted(ids)))
 
 
 def _listed(ids: set[int]) -> str:

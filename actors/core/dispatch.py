@@ -3,11 +3,11 @@
 from pathlib import PurePath
 
 from ...events import Started, TaskState
-from ...events.priority import effective_priority
+from ...events.priority import terms
 from ...handlers.process.frames import Run
-from . import dependencies
-from .admission import Obstacle, WaitReason, is_too_big, obstacles
-from .state import Running, SchedulerState, beat_every
+from .admission import is_too_big, obstacles, stands_against_all
+from .running import Running, beat_every
+from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
 BACKFILL_BOUND = 32
@@ -19,7 +19,7 @@ BACKFILL_DEPTH = 64
 def dispatch(turn: Turn) -> None:
     """Start whatever can start now."""
     state = turn.state
-    while state.free_slots > 0 and len(state.queue) and not state.draining:
+    while state.free_slots > 0 and len(state.queue) and not state.draining and state.pauses.everything is None:
         task = _next_fitting(turn)
         if task is None:
             return
@@ -43,17 +43,13 @@ def _next_fitting(turn: Turn) -> TaskState | None:
             state.too_big.add(task_id)
             continue
         aside.append(task)
-        if _stands_against_all(against) or _has_been_overtaken_enough(state, task_id):
+        if stands_against_all(state.sample, state.limits) or _has_been_overtaken_enough(state, task_id):
             break
     for task in aside:
         state.queue.push(task)
         if chosen is not None:
             state.overtaken[task.id] = state.overtaken.get(task.id, 0) + 1
     return chosen
-
-
-def _stands_against_all(against: tuple[Obstacle, ...]) -> bool:
-    return any(obstacle.reason is WaitReason.CPU for obstacle in against)
 
 
 def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
@@ -67,12 +63,12 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     state.queue.remove(task.id)
     state.overtaken.pop(task.id, None)
     checkpoint = task.resume_from
-    priority = round(effective_priority(task, turn.now), 3)
-    event = Started(effective_priority=priority, resumed=checkpoint is not None)
+    parts = terms(task, turn.now)
+    event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
     position = turn.record(task.id, event, origin)
     task = state.tasks[task.id]
-    state.reserved.take(task)
-    state.running[task.id] = running = Running(task.id, task.attempt, position, task, since=turn.now)
+    running = Running(task.id, task.attempt, position, task, since=turn.now)
+    state.hold(running)
     turn.watch_attempt(running)
     spec = task.spec
     turn.order(
@@ -95,19 +91,3 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
         )
     )
     return position
-
-
-def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
-    """What stands against starting this very task at once, ahead of the queue and of its own timer."""
-    state = turn.state
-    found = []
-    if task.spec.type not in state.grace:
-        found.append(Obstacle(WaitReason.NO_HANDLER, f"no handler is installed for type {task.spec.type}"))
-    if state.draining:
-        found.append(Obstacle(WaitReason.SHUTTING_DOWN, "the service is stopping"))
-    found += dependencies.unmet(state, task)
-    if task.id in state.running:
-        found.append(Obstacle(WaitReason.STOPPING, f"attempt {task.attempt} is still being stopped"))
-    elif state.free_slots <= 0:
-        found.append(Obstacle(WaitReason.CONCURRENCY_LIMIT, f"{len(state.running)} attempts hold all the slots"))
-    return (*found, *obstacles(task, state.limits, state.sample, state.reserved))

@@ -12,7 +12,7 @@ from ...handlers.errors import TempQuotaReached
 from .admission import Limits, Sample, temp_quota
 from .dependencies import ended
 from .messages import Boot
-from .state import PUBLISH_PATIENCE, Running
+from .running import PUBLISH_PATIENCE, Running
 from .timeouts import tick
 from .turn import SCHEDULER, Origin, Turn
 
@@ -31,9 +31,8 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
     has and the log has over is stopped: the order may have been lost with the answer to the commit.
     """
     state = turn.state
-    state.running = dict(running)
     for entry in running.values():
-        state.reserved.take(entry.reserved_for)
+        state.hold(entry)
         entry.seen = False
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
@@ -70,7 +69,7 @@ def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
     has_grown = sample.memory_total > turn.state.sample.memory_total
     turn.state.look_at(sample)
     if has_grown:
-        _look_again(turn)
+        turn.look_again()
 
 
 def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
@@ -100,14 +99,9 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
 
 
 def limits_changed(turn: Turn, limits: Limits) -> None:
-    """Other limits hold from now on."""
-    turn.state.limits = limits
-    _look_again(turn)
-
-
-def _look_again(turn: Turn) -> None:
-    for task_id in sorted(turn.state.too_big):
-        turn.place(turn.state.tasks[task_id])
+    """Other limits are configured from now on; what operators have changed stays."""
+    turn.state.limit_book.configure(limits)
+    turn.look_again()
 
 
 def drain(turn: Turn) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ...events import Accepted, Fact, TaskCommand, TasktrailError
+from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.experience import Correction
 from ...events.system_events import DeliveryAttempted, RedeliveryRequested
 from ...handlers.process.frames import Order, Report
@@ -47,7 +47,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
 class Submit(msgspec.Struct, frozen=True):
     """A command. `token` is handed back untouched with the answer."""
 
-    command: TaskCommand
+    command: Command
     intake: Intake
     token: Any = None
 
@@ -70,7 +70,7 @@ class Sampled(msgspec.Struct, frozen=True):
 
 
 class LimitsChanged(msgspec.Struct, frozen=True):
-    """Other limits hold from now on."""
+    """Other limits are configured from now on; what operators have changed stays on top of them."""
 
     limits: Limits
 

@@ -1,58 +1,251 @@
-"""The seed's TaskQueue: push, pop, peek, remove, len, in O(log n)."""
+"""The seed's TaskQueue: push, pop, peek, remove, len, in O(log n), although limits keep some of it from starting.
 
-from heapq import heapify, heappop, heappush
+Tasks that share type, user and label share their gates, so they stand in one bucket, which is a heap. The buckets'
+first tasks stand in a heap of heads. A bucket whose gate is found shut is parked with that gate, and comes back when
+the gate opens: a million tasks of a type that is at its limit cost nothing at all while others start.
+"""
+
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush, merge
+from itertools import count, islice
+from typing import TypeAlias
 
 from ...events import TaskState
 from ...events.priority import queue_key
+from .gates import Gate, GateKind, Gates, gates_of
+
+Entry: TypeAlias = tuple[float, int, int]
+"""Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
+Head: TypeAlias = tuple[int, float, int, int]
+"""Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
+
+_SLACK = 64
+
+
+class Bucket:
+    """The tasks behind the same gates, best first; some entries may be of tasks that have left."""
+
+    __slots__ = ("gates", "head", "heap", "live", "number", "parked_at", "woken_by")
+
+    def __init__(self, number: int, gates: Gates) -> None:
+        self.number = number
+        self.gates = gates
+        self.heap: list[Entry] = []
+        self.live = 0
+        self.head: Head | None = None
+        """As what it stands among the heads, or with the gate that it is parked at."""
+        self.parked_at: Gate | None = None
+        self.woken_by: Gate | None = None
+        """The gate that let it go, and must let the next one go when this one moves."""
+
+
+def _always_open(_gate: Gate) -> bool:
+    return False
 
 
 class ReadyQueue:
-    """Tasks that may start as soon as there is room, best first. Removed entries are skipped when they surface."""
+    """Tasks that may start as soon as there is room, best first.
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int]] = []
-        self._keys: dict[int, tuple[float, int]] = {}
+    Args:
+        is_shut: whether nothing behind a gate may start now.
+        share: how much of the machine a user has; the least goes first. Without it, all are equal.
+    """
+
+    def __init__(
+        self, is_shut: Callable[[Gate], bool] = _always_open, share: Callable[[int], int] | None = None
+    ) -> None:
+        self._is_shut = is_shut
+        self._share = share
+        self._entries: dict[int, Entry] = {}
+        self._buckets: dict[Gates, Bucket] = {}
+        self._by_number: dict[int, Bucket] = {}
+        self._numbers = count()
+        self._heads: list[Head] = []
+        self._parked: dict[Gate, list[Head]] = {}
+        self._of_user: dict[str | int, dict[Gates, Bucket]] = {}
 
     def push(self, task: TaskState) -> None:
         """Put a task in its place; a task that is there already moves to where it belongs now."""
         key = queue_key(task)
-        if self._keys.get(task.id) != key:
-            self._keys[task.id] = key
-            heappush(self._heap, key)
-            self._tidy()
+        old = self._entries.get(task.id)
+        if old is not None and old[:2] == key:
+            return
+        bucket = self._by_number[old[2]] if old is not None else self._bucket(gates_of(task))
+        entry = (*key, bucket.number)
+        self._entries[task.id] = entry
+        heappush(bucket.heap, entry)
+        bucket.live += old is None
+        self._tidy(bucket)
+        self._settle(bucket)
 
     def pop(self) -> int | None:
-        """Take the id of the task that runs next; none when the queue is empty."""
+        """Take the id of the task that runs next; none when there is none whose gates are open."""
         task_id = self.peek()
         if task_id is not None:
-            heappop(self._heap)
-            del self._keys[task_id]
+            self.remove(task_id)
         return task_id
 
     def peek(self) -> int | None:
         """The id of the task that runs next, left where it is."""
-        heap = self._heap
-        while heap:
-            key = heap[0]
-            if self._keys.get(key[1]) == key:
-                return key[1]
-            heappop(heap)
+        while self._heads:
+            head = self._heads[0]
+            bucket = self._by_number.get(head[3])
+            if bucket is None or bucket.head is not head:
+                heappop(self._heads)
+                continue
+            gate = next(filter(self._is_shut, bucket.gates), None)
+            if gate is None:
+                return head[2]
+            heappop(self._heads)
+            self._park(bucket, head, gate)
         return None
 
     def remove(self, task_id: int) -> bool:
         """Take a task out; whether it was there."""
-        found = self._keys.pop(task_id, None) is not None
-        self._tidy()
-        return found
+        entry = self._entries.pop(task_id, None)
+        if entry is None:
+            return False
+        bucket = self._by_number[entry[2]]
+        bucket.live -= 1
+        self._tidy(bucket)
+        self._settle(bucket)
+        return True
 
-    def _tidy(self) -> None:
-        """Forget entries that are of no use before they outnumber the others."""
-        if len(self._heap) > 2 * len(self._keys) + 64:
-            self._heap = list(self._keys.values())
-            heapify(self._heap)
+    # --- gates --------------------------------------------------------------------------------------------------
+
+    def wake(self, gate: Gate) -> None:
+        """A slot behind the gate is free: the best of the buckets that are parked with it goes back."""
+        parked = self._parked.get(gate)
+        if parked is None or self._is_shut(gate):
+            return
+        while parked:
+            head = heappop(parked)
+            bucket = self._by_number.get(head[3])
+            if bucket is not None and self._is_parked(head, gate):
+                bucket.parked_at, bucket.woken_by = None, gate
+                heappush(self._heads, head)
+                return
+        del self._parked[gate]
+
+    def wake_all(self) -> None:
+        """Limits, pauses or the way of sharing have changed: everything is looked at again."""
+        self._parked.clear()
+        self._heads.clear()
+        for bucket in list(self._buckets.values()):
+            bucket.head = bucket.parked_at = bucket.woken_by = None
+            self._settle(bucket)
+
+    def share_changed(self, user_id: int) -> None:
+        """A user has more or less of the machine than before."""
+        if self._share is not None:
+            for bucket in list(self._of_user.get(user_id, {}).values()):
+                self._settle(bucket)
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    def first(self, number: int) -> list[int]:
+        """The ids of the first tasks, in the order of their priority, whether their gates are open or not."""
+        ordered = merge(*(entries for _, entries in self.by_bucket()))
+        return [entry[1] for entry in islice(ordered, number)]
+
+    def by_bucket(self) -> list[tuple[Gates, Iterator[Entry]]]:
+        """The tasks behind each set of gates, best first. Found as they are asked for: the first ones cost little."""
+        return [(gates, self._ordered(bucket)) for gates, bucket in self._buckets.items()]
+
+    def _ordered(self, bucket: Bucket) -> Iterator[Entry]:
+        """A heap in order, without changing it: the next one is a child of those that have been."""
+        heap = bucket.heap
+        fringe = [(heap[0], 0)] if heap else []
+        while fringe:
+            entry, place = heappop(fringe)
+            if self._entries.get(entry[1]) is entry:
+                yield entry
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heappush(fringe, (heap[child], child))
+
+    def ahead_of(self, key: tuple[float, int]) -> int:
+        """How many come before `key` by their priority. Looks at each of them."""
+        return sum(1 for entry in self._entries.values() if entry < key)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._entries)
 
     def __contains__(self, task_id: object) -> bool:
-        return task_id in self._keys
+        return task_id in self._entries
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._entries)
+
+    # --- buckets ------------------------------------------------------------------------------------------------
+
+    def _bucket(self, gates: Gates) -> Bucket:
+        bucket = self._buckets.get(gates)
+        if bucket is None:
+            bucket = self._buckets[gates] = Bucket(next(self._numbers), gates)
+            self._by_number[bucket.number] = bucket
+            self._of_user.setdefault(_user_of(gates), {})[gates] = bucket
+        return bucket
+
+    def _settle(self, bucket: Bucket) -> None:
+        """Let the bucket stand where its best task belongs."""
+        heap, entries = bucket.heap, self._entries
+        while heap and entries.get(heap[0][1]) is not heap[0]:
+            heappop(heap)
+        if not heap:
+            self._forget(bucket)
+            return
+        rank, task_id, _ = heap[0]
+        share = self._share(int(_user_of(bucket.gates))) if self._share is not None else 0
+        head = bucket.head
+        if head is not None and head[:3] == (share, rank, task_id):
+            return
+        bucket.head = (share, rank, task_id, bucket.number)
+        bucket.parked_at = None
+        heappush(self._heads, bucket.head)
+        self._release_next(bucket)
+        if len(self._heads) > 2 * len(self._buckets) + _SLACK:
+            self._heads = [one for one in self._heads if self._is_current(one)]
+            heapify(self._heads)
+
+    def _forget(self, bucket: Bucket) -> None:
+        del self._buckets[bucket.gates], self._by_number[bucket.number]
+        user = _user_of(bucket.gates)
+        del self._of_user[user][bucket.gates]
+        if not self._of_user[user]:
+            del self._of_user[user]
+        bucket.head = bucket.parked_at = None
+        self._release_next(bucket)
+
+    def _park(self, bucket: Bucket, head: Head, gate: Gate) -> None:
+        bucket.parked_at = gate
+        parked = self._parked.setdefault(gate, [])
+        heappush(parked, head)
+        if len(parked) > 2 * len(self._buckets) + _SLACK:
+            parked[:] = [one for one in parked if self._is_parked(one, gate)]
+            heapify(parked)
+        self._release_next(bucket)
+
+    def _is_current(self, head: Head) -> bool:
+        bucket = self._by_number.get(head[3])
+        return bucket is not None and bucket.head is head and bucket.parked_at is None
+
+    def _is_parked(self, head: Head, gate: Gate) -> bool:
+        bucket = self._by_number.get(head[3])
+        return bucket is not None and bucket.head is head and bucket.parked_at == gate
+
+    def _release_next(self, bucket: Bucket) -> None:
+        """While a gate is open, the best bucket parked with it stands among the heads."""
+        gate, bucket.woken_by = bucket.woken_by, None
+        if gate is not None:
+            self.wake(gate)
+
+    def _tidy(self, bucket: Bucket) -> None:
+        """Forget entries that are of no use before they outnumber the others."""
+        if len(bucket.heap) > 2 * bucket.live + _SLACK:
+            bucket.heap = [entry for entry in bucket.heap if self._entries.get(entry[1]) is entry]
+            heapify(bucket.heap)
+
+
+def _user_of(gates: Gates) -> str | int:
+    return next(name for kind, name in gates if kind is GateKind.USER)

@@ -24,7 +24,7 @@ from ...handlers.process.frames import (
 )
 from . import commands
 from .dependencies import ended
-from .state import PUBLISH_PATIENCE, Running
+from .running import PUBLISH_PATIENCE, Running
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)

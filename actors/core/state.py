@@ -1,70 +1,26 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about this very moment."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import heappop, heappush
 
 import msgspec
 
-from ...events import Completed, Created, Event, Recorded, TaskState
+from ...events import Completed, Created, Event, Fact, Recorded, TaskState
 from ...events.dependencies import is_met
 from ...events.experience import Correction, Experience
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, SystemEvent
-from ...events.task_events import Estimated
-from ...events.timeouts import Signs, waiting_ends
+from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, LimitsChanged
+from ...events.timeouts import waiting_ends
 from .admission import Limits, Reserved, Sample
 from .families import Families
-from .messages import Submit
+from .gates import Gate, GateKind, Tally, gates_of, is_shut
+from .limits import LimitBook
+from .pauses import Pauses
 from .ready_queue import ReadyQueue
-
-PUBLISH_PATIENCE = timedelta(seconds=60)
-"""How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
-
-
-MAX_BEAT = 15.0
-"""Seconds between two signs of life, at most."""
-
-
-class Running(msgspec.Struct):
-    """An attempt that holds a slot, from its `Started` until the executor reports its process tree gone."""
-
-    task_id: int
-    attempt: int
-    started_position: int
-    reserved_for: TaskState
-    seen: bool = False
-    """Whether the machine was sampled since it started."""
-    stopping: bool = False
-    granted_at: datetime | None = None
-    """When it was allowed to publish its output."""
-    estimate: Estimated | None = None
-    """What its look into the input led to."""
-    temp_peak: int = 0
-    """The most temp space that a sample saw it use."""
-    reported_at: datetime | None = None
-    """When its progress was last recorded."""
-    deferred: list[Submit] = []
-    """Commands that wait for the end of publishing."""
-    since: datetime | None = None
-    """When it began; none: as the log says."""
-    heard_at: datetime | None = None
-    """Its last sign of life; none: nothing was heard yet."""
-    moved_at: datetime | None = None
-    """When its percentage last changed, or a checkpoint came."""
-    percent: float = 0.0
-    """What it reported last, recorded or not."""
-
-    def signs(self, task: TaskState) -> Signs:
-        """What the limits of an attempt are measured by."""
-        since = self.since or task.started_at or task.updated_at
-        return Signs(started_at=since, heard_at=self.heard_at or since, moved_at=self.moved_at or since)
-
-    @property
-    def publishing(self) -> bool:
-        """Whether its output may appear at any moment."""
-        return self.granted_at is not None
+from .running import Running
+from .schedules import Schedules
 
 
 class Timer(msgspec.Struct, frozen=True, order=True):
@@ -73,11 +29,6 @@ class Timer(msgspec.Struct, frozen=True, order=True):
     at: datetime
     task_id: int
     attempt: int = 0
-
-
-def beat_every(spec: Created) -> float:
-    """Seconds between two signs of life of a task's worker: four in the time it may be silent; 0 for none."""
-    return 0.0 if spec.heartbeat_timeout is None else min(MAX_BEAT, spec.heartbeat_timeout / 4)
 
 
 class SchedulerState:
@@ -94,7 +45,9 @@ class SchedulerState:
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
     ) -> None:
-        self.limits = limits
+        self.limit_book = LimitBook(limits)
+        self.pauses = Pauses()
+        self.schedules = Schedules()
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
         self.work_root = work_root
@@ -103,6 +56,7 @@ class SchedulerState:
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
         self.sample = Sample()
         self.reserved = Reserved()
+        self.tally = Tally()
         self.slots = 0
         self.draining = False
         self.closed = False
@@ -111,7 +65,7 @@ class SchedulerState:
         self.position = 0
         self.system_version = 0
         self.last_at: datetime | None = None
-        self.queue = ReadyQueue()
+        self.queue = ReadyQueue(self._is_shut, self._share)
         self.timers: list[Timer] = []
         self._tidy_at = 64
         self.running: dict[int, Running] = {}
@@ -123,6 +77,8 @@ class SchedulerState:
         self.families = Families()
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
+        self.adjusted_at: dict[int, int] = {}
+        """Open task that was adjusted → where that is recorded last."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.experience: dict[str, Experience] = {}
@@ -140,10 +96,11 @@ class SchedulerState:
         event = record.event
         if record.task_id == 0:
             self.system_version = record.version
-            self.note(event, record.recorded_at)  # type: ignore[arg-type]  # under task 0 are system events only
+            self.apply_system(record, record.position)
         elif isinstance(event, Created):
             self.last_task_id = record.task_id
             self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
+            self.schedules.apply(record, record.position)
         else:
             self.tasks[record.task_id] = evolve(
                 self.tasks[record.task_id],
@@ -162,15 +119,35 @@ class SchedulerState:
         experience = self.experience.get(task_type)
         return Correction() if experience is None else experience.correction()
 
-    def note(self, event: SystemEvent, at: datetime) -> None:
-        """What a system event changes here."""
+    def apply_system(self, fact: Fact, position: int) -> None:
+        """Fold one record of the system stream."""
+        event = fact.event
         match event:
-            case Adjusted() if event.task_id in self.tasks:
-                self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, at)
-            case DeliveryAttempted(disabled=True):
-                self.disabled.add(event.target)
+            case Adjusted():
+                if event.task_id in self.tasks:
+                    self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, fact.recorded_at)
+                    self.adjusted_at[event.task_id] = position
+            case LimitsChanged():
+                self.limit_book.apply(event, position)
+            case DeliveryAttempted():
+                if event.disabled:
+                    self.disabled.add(event.target)
             case EndpointEnabled():
                 self.disabled.discard(event.target)
+            case _:
+                self.pauses.apply(fact, position)
+                self.schedules.apply(fact, position)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that hold now."""
+        return self.limit_book.now
+
+    def _is_shut(self, gate: Gate) -> bool:
+        return is_shut(gate, self.limit_book.now, self.tally, self.pauses)
+
+    def _share(self, user_id: int) -> int:
+        return self.tally.counts[GateKind.USER, user_id] if self.limit_book.now.fair_share else 0
 
     def forget_finished(self, task_ids: set[int]) -> None:
         """Drop finished tasks from memory; the log has them when somebody asks.
@@ -183,18 +160,32 @@ class SchedulerState:
             task = self.tasks.get(task_id)
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
+                self.adjusted_at.pop(task_id, None)
 
     def look_at(self, sample: Sample) -> None:
         """The machine was sampled: what runs is part of it."""
-        self.sample = sample
+        self.sample = sample.after(self.sample, self.limits)
         self.reserved.sampled()
         for running in self.running.values():
             running.seen = True
 
+    def hold(self, running: Running) -> None:
+        """An attempt takes a slot, and its resources."""
+        task = running.reserved_for
+        self.running[running.task_id] = running
+        self.reserved.take(task)
+        self.tally.take(task)
+        self.queue.share_changed(task.spec.user_id)
+
     def release(self, running: Running) -> None:
         """The process tree of an attempt is gone: its slot and its resources are free."""
+        task = running.reserved_for
         del self.running[running.task_id]
-        self.reserved.give_back(running.reserved_for, seen=running.seen)
+        self.reserved.give_back(task, seen=running.seen)
+        self.tally.give_back(task)
+        for gate in gates_of(task):
+            self.queue.wake(gate)
+        self.queue.share_changed(task.spec.user_id)
         self._released.add(running.task_id)
 
     def link(self, task: TaskState) -> None:
@@ -272,5 +263,7 @@ class SchedulerState:
         return due
 
     def next_wake(self) -> datetime | None:
-        """When the earliest timer goes off."""
-        return self.timers[0].at if self.timers else None
+        """When the earliest timer goes off, or a schedule's time comes."""
+        schedule = self.schedules.next_wake()
+        timer = self.timers[0].at if self.timers else None
+        return min((at for at in (timer, schedule) if at is not None), default=None)

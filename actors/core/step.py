@@ -8,12 +8,21 @@ tells which to load.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ...events import CreateGraph, CreateTask, EnableEndpoint, RedeliverNotice, RetryTask, TaskCommand
+from ...events import (
+    CreateGraph,
+    CreateTask,
+    EnableEndpoint,
+    OperatorCommand,
+    RedeliverNotice,
+    RetryTask,
+    TaskCommand,
+)
 from ...events.errors import NotReady
-from . import commands, lifecycle, reports, timeouts
+from . import commands, lifecycle, operators, reports, scheduling, timeouts
 from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
-from .state import Running, SchedulerState
+from .running import Running
+from .state import SchedulerState
 from .turn import Origin, Turn
 
 
@@ -22,7 +31,7 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
 
     Ask again after loading them, until nothing comes: a retried task needs its dependencies too.
     """
-    if not isinstance(message, Submit):
+    if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
         return
     for task_id in _about(state, message.command):
         if task_id not in state.tasks and 1 <= task_id <= state.last_task_id:
@@ -64,6 +73,8 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     else:
         _handle(turn, message)
         dispatch(turn)
+        if not state.closed:
+            operators.note_drained(turn)
     return Staged(turn.facts, turn.effects)
 
 
@@ -73,6 +84,8 @@ def _handle(turn: Turn, message: Message) -> None:
             commands.handle(turn, message)
         case Tick():
             timeouts.tick(turn)
+            if not turn.state.draining:
+                scheduling.fire(turn)
         case Sampled():
             lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():

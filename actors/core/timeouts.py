@@ -8,7 +8,7 @@ from ...events.commands import EndAttempt, GiveUp
 from ...events.decide import decide
 from ...events.timeouts import End, attempt_ends, waiting_ends
 from .dependencies import ended
-from .state import PUBLISH_PATIENCE, Running
+from .running import PUBLISH_PATIENCE, Running
 from .turn import Origin, Turn
 
 

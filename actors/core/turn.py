@@ -12,7 +12,8 @@ from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import attempt_ends, limits_attempts, waiting_ends
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
-from .state import Running, SchedulerState
+from .running import Running
+from .state import SchedulerState
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +74,6 @@ class Turn:
         if type(event) in SYSTEM_TAGS:
             state.system_version += 1
             fact_task, version, attempt, life = 0, state.system_version, 0, 0
-            state.note(event, self._recorded_at)  # type: ignore[arg-type]  # its type says that it is one
         else:
             if isinstance(event, Created):
                 task = create(task_id, event, self._recorded_at)
@@ -83,21 +83,24 @@ class Turn:
                 state.learn(task, event)
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
-        self.facts.append(
-            Fact(
-                fact_task,
-                version,
-                event,
-                self._recorded_at,
-                origin.actor,
-                origin.reason,
-                origin.command_id,
-                origin.correlation_id,
-                origin.causation_id,
-                attempt,
-                life,
-            )
+        fact = Fact(
+            fact_task,
+            version,
+            event,
+            self._recorded_at,
+            origin.actor,
+            origin.reason,
+            origin.command_id,
+            origin.correlation_id,
+            origin.causation_id,
+            attempt,
+            life,
         )
+        self.facts.append(fact)
+        if not fact_task:
+            state.apply_system(fact, state.position)
+        elif isinstance(event, Created):
+            state.schedules.apply(fact, state.position)
         return state.position
 
     def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
@@ -149,6 +152,12 @@ class Turn:
         if limits_attempts(task.spec):
             first = min(attempt_ends(task, running.signs(task)))
             self.state.set_timer(first.at, running.task_id, running.attempt)
+
+    def look_again(self) -> None:
+        """Limits, pauses or the machine have changed: what was put aside may start now."""
+        self.state.queue.wake_all()
+        for task_id in sorted(self.state.too_big):
+            self.place(self.state.tasks[task_id])
 
     def unplace(self, task_id: int) -> None:
         """The task waits no longer, whatever it waited for."""

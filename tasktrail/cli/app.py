@@ -14,6 +14,14 @@ from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 SECTIONS: dict[str, dict[str, str]] = {
     "Run and serve": {"run": "run:command", "serve": "serve:command", "demo": "demo:command"},
     "Send": {"submit": "submit:command", "start": "act:start", "cancel": "act:cancel", "retry": "act:retry"},
+    "Operate": {
+        "pause": "operate:pause",
+        "resume": "operate:resume",
+        "drain": "operate:drain",
+        "adjust": "operate:adjust",
+        "limits": "limits:command",
+        "schedule": "schedule:command",
+    },
     "Tell": {
         "notices": "notices:notices",
         "redeliver": "notices:redeliver",
@@ -24,6 +32,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "list": "list_tasks:command",
         "show": "show:command",
         "watch": "watch:command",
+        "why": "why:command",
+        "queue": "queue:command",
+        "top": "top:command",
         "history": "history:command",
         "log": "log:command",
         "stats": "stats:command",
@@ -32,7 +43,6 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Check": {"verify": "verify:command", "rebuild": "rebuild:command", "doctor": "doctor:command"},
     "Set up": {"completion": "completion:command"},
 }
-NOT_YET = ("why", "queue", "top")
 EXAMPLES = (
     ("tasktrail run image_thumbnail photo.jpg small.jpg", "one task to its end, no service needed"),
     ("tasktrail serve --data ~/work &", "a service for many tasks, then send it one"),
@@ -54,10 +64,6 @@ class App(click.Group):
                 module, _, attribute = home.partition(":")
                 command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
                 return command
-        if cmd_name in NOT_YET:
-            from .not_yet import announced
-
-            return announced(cmd_name)
         return None
 
     def resolve_command(

@@ -79,6 +79,7 @@ _FIELDS = (
     click.option("--user-id", type=int, help="Whose task it is."),
     click.option("--user-level", type=int, help="The user's rank; raises the effective priority. Default: 0"),
     click.option("--document-id", type=int, help="The document it belongs to."),
+    click.option("--label", metavar="NAME", help="A group of your own; a limit may be set for it."),
     click.option("--estimated-time", type=float, metavar="SECONDS", help="Expected; above an hour it yields."),
     click.option("--notify-email", metavar="ADDRESS", help="Mail to this address at the end."),
     click.option("--notify-webhook", metavar="URL", help="POST events to this address."),
@@ -117,9 +118,9 @@ def absolute(path: str) -> str:
 
 def build_command(task_type: str, input_file: str, output_file: str, given: dict[str, Any]) -> "CreateTask":
     """The command for a new task, checked. Raises `InvalidValue` naming the field."""
-    from ..commanding import command_from_fields
     from ..events import CreateTask
     from ..ids import new_command_id
+    from ..operating import command_from_fields
 
     fields = {name: value for name, value in given.items() if value is not None}
     fields.update(type=task_type, input_file=absolute(input_file), output_file=absolute(output_file))

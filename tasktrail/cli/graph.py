@@ -16,11 +16,11 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
 
     Raises `Malformed`, `InvalidValue` or `TooLarge`.
     """
-    from ..commanding import command_from_fields
     from ..events import CreateGraph
     from ..http.decode import MAX_COMMAND
     from ..http.errors import TooLarge
     from ..ids import new_command_id
+    from ..operating import command_from_fields
     from ..refusal import refusal
 
     data = source.read(MAX_COMMAND + 1)

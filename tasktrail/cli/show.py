@@ -9,6 +9,7 @@ from .base import Command, pass_session
 from .notices import in_short
 from .output import as_text, print_json, print_pairs
 from .session import Session
+from .why import sum_of
 from .words import TASK_ID, Point, duration, moment, percent, size
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def pairs(task: "Task") -> list[tuple[str, str]]:
 
 def _in_words(name: str, value: object) -> str:
     from ..events.task import Children
+    from ..events.task_events import PriorityTerms
 
     match value:
         case datetime():
@@ -57,6 +59,8 @@ def _in_words(name: str, value: object) -> str:
             return size(value) if value else "-"
         case int() | float() if name in _SECONDS:
             return duration(value) if value else "-"
+        case PriorityTerms():
+            return sum_of(value)
         case Children():
             counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
             return f"{value.total}: {counts}; {percent(value.progress)} in the mean"

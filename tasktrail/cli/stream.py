@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec.structs import replace
 
-from ..events import Accepted, CreateGraph, CreateTask, TaskCommand, TasktrailError
+from ..events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import NotReady, ServiceUnreachable
 from ..http.decode import MAX_COMMAND
 from ..http.errors import TooLarge
@@ -26,7 +26,7 @@ AT_ONCE = 1000
 """Commands in one go, at most."""
 _CHUNK = 256 * 1024
 
-_decoder = msgspec.json.Decoder(TaskCommand)
+_decoder = msgspec.json.Decoder(Command)
 _encoder = msgspec.json.Encoder()
 
 
@@ -34,7 +34,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     """A line and what it says: a command, or why it is none."""
 
     line: int
-    says: TaskCommand | TasktrailError
+    says: Command | TasktrailError
 
 
 def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
@@ -81,7 +81,7 @@ def _arriving(source: BufferedReader) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _decode(line: bytes, actor: str) -> TaskCommand | TasktrailError:
+def _decode(line: bytes, actor: str) -> Command | TasktrailError:
     if len(line) > MAX_COMMAND:
         return TooLarge(f"The line is longer than {MAX_COMMAND:,} bytes")
     try:
@@ -103,7 +103,7 @@ def _decode(line: bytes, actor: str) -> TaskCommand | TasktrailError:
             replace(task, input_file=absolute(task.input_file), output_file=absolute(task.output_file))
             for task in command.tasks
         )
-    completed: TaskCommand = replace(command, **changes) if changes else command
+    completed: Command = replace(command, **changes) if changes else command
     return completed
 
 

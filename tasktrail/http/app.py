@@ -4,7 +4,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from .. import __version__
-from . import about, commands, history, notices, retrying, tasks
+from . import about, commands, history, notices, operations, retrying, tasks
 from .decode import MAX_BODY
 from .desk import Desk
 from .openapi import config
@@ -19,6 +19,7 @@ def build_app(desk: Desk) -> Litestar:
             *commands.ROUTES,
             *retrying.ROUTES,
             *tasks.ROUTES,
+            *operations.ROUTES,
             *notices.ROUTES,
             *history.ROUTES,
             *about.ROUTES,

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from ..events import CreateGraph, CreateTask, GraphTask, TaskCommand, TasktrailError
+from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
+from ..events.operator_commands import AddSchedule
 from ..refusal import refusal
 from .errors import TooLarge
 
@@ -20,11 +21,11 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_COMMANDS = 10_000
 """Commands in one array."""
 
-Item: TypeAlias = TaskCommand | TasktrailError
+Item: TypeAlias = Command | TasktrailError
 T = TypeVar("T")
 C = TypeVar("C", bound=msgspec.Struct)
 
-_command: msgspec.json.Decoder[TaskCommand] = msgspec.json.Decoder(TaskCommand)
+_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
@@ -53,7 +54,7 @@ def _decode_item(raw: bytes) -> Item:
         return error
 
 
-def decode_command(body: bytes) -> TaskCommand:
+def decode_command(body: bytes) -> Command:
     """One command that names itself in `command`."""
     return _decode(body, _command)
 
@@ -65,23 +66,23 @@ def decode_create(body: bytes) -> CreateTask:
 
 def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
     """A command on the task that the path names. The body may be empty or hold the other fields."""
+    return decode_kind(kind, body, task_id=task_id)
+
+
+def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
+    """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
     fields = _decode(body, _object) if body.strip() else {}
-    if fields.setdefault("task_id", task_id) != task_id:
-        raise InvalidValue(f"task_id: the path names task {task_id}", field="task_id")
-    return _convert(kind, fields)
-
-
-def decode_fields(kind: type[C], body: bytes) -> C:
-    """A command whose kind the path names."""
-    return _convert(kind, _decode(body, _object) if body.strip() else {})
-
-
-def _convert(kind: type[C], fields: dict[str, Any]) -> C:
+    for field, value in named.items():
+        if fields.setdefault(field, value) != value:
+            raise InvalidValue(f"{field}: the path names {value}", field=field)
     fields.setdefault("command", kind.__struct_config__.tag)
     try:
-        return msgspec.convert(fields, kind)
+        command = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise refusal(error) from error
+    if isinstance(command, AddSchedule):
+        _refuse_relative_paths(command)
+    return command
 
 
 def decode_as(kind: type[C], body: bytes) -> C:
@@ -96,7 +97,7 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         decoded = decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise refusal(error) from error
-    if isinstance(decoded, CreateTask):
+    if isinstance(decoded, CreateTask | AddSchedule):
         _refuse_relative_paths(decoded)
     if isinstance(decoded, CreateGraph):
         for place, task in enumerate(decoded.tasks):
@@ -104,8 +105,9 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     return decoded
 
 
-def _refuse_relative_paths(command: CreateTask | GraphTask, where: str = "") -> None:
+def _refuse_relative_paths(command: CreateTask | GraphTask | AddSchedule, where: str = "") -> None:
     """A relative path would count from the folder that the service happens to run in."""
+    command = command.task if isinstance(command, AddSchedule) else command
     for field in ("input_file", "output_file"):
         path = getattr(command, field)
         if path and not path.startswith("/"):

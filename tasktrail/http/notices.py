@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from ..events import Accepted, EnableEndpoint, RedeliverNotice
 from ..projections import DisabledEndpoint, NoticeStatus
 from .commands import SLACK, Json, json_body, one
-from .decode import MAX_COMMAND, decode_fields, decode_on_task
+from .decode import MAX_COMMAND, decode_kind, decode_on_task
 from .desk import Desk
 from .parameters import MinPosition, TaskId
 
@@ -39,7 +39,7 @@ async def redeliver(request: Json, desk: NamedDependency[Desk], task_id: TaskId)
 async def enable_endpoint(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """Send notices again to an endpoint that is disabled."""
     body = await json_body(request)
-    return await one(desk, lambda: decode_fields(EnableEndpoint, body))
+    return await one(desk, lambda: decode_kind(EnableEndpoint, body))
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (get_notices, get_endpoints, redeliver, enable_endpoint)

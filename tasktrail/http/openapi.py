@@ -1,23 +1,13 @@
 """The description at /openapi.json: Litestar's, with the bodies of commands and the errors that it cannot see."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Request
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from ..events import (
-    Accepted,
-    CancelTask,
-    CreateGraph,
-    CreateTask,
-    EnableEndpoint,
-    RedeliverNotice,
-    RetryTask,
-    SaveCheckpoint,
-    StartTask,
-)
+from ..events import Accepted, Command
 from .problems import MEDIA_TYPE
 from .retrying import RetryTasks
 
@@ -35,16 +25,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
-_COMMANDS = (
-    CreateTask,
-    CreateGraph,
-    StartTask,
-    CancelTask,
-    RetryTask,
-    SaveCheckpoint,
-    RedeliverNotice,
-    EnableEndpoint,
-)
+_COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _REF = "#/components/schemas/{name}"
 _SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
 
@@ -60,11 +41,25 @@ _BODIES: dict[str, Any] = {
     "/v1/tasks/{task_id}/start": {"type": "object"},
     "/v1/tasks/{task_id}/cancel": {"type": "object"},
     "/v1/tasks/{task_id}/retry": {"type": "object"},
+    "/v1/tasks/{task_id}/adjust": {"type": "object"},
+    "/v1/queue/pause": {"type": "object"},
+    "/v1/queue/resume": {"type": "object"},
+    "/v1/queue/drain": {"type": "object"},
+    "/v1/limits": _one_of("SetLimits"),
+    "/v1/schedules": _one_of("AddSchedule"),
+    "/v1/schedules/{schedule}/remove": {"type": "object"},
     "/v1/tasks/retry": _one_of("RetryTasks"),
     "/v1/tasks/{task_id}/redeliver": {"type": "object", "required": ["notice_id"]},
     "/v1/endpoints/enable": {"type": "object", "required": ["target"]},
 }
-_NEED_A_BODY = ("/v1/commands", "/v1/tasks", "/v1/tasks/{task_id}/redeliver", "/v1/endpoints/enable")
+_NEED_A_BODY = (
+    "/v1/commands",
+    "/v1/tasks",
+    "/v1/limits",
+    "/v1/schedules",
+    "/v1/tasks/{task_id}/redeliver",
+    "/v1/endpoints/enable",
+)
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..events import Accepted, TaskCommand, TasktrailError
+from ..events import Accepted, Command, TasktrailError
 from ..surface import Tasks
 
 
@@ -32,7 +32,7 @@ class Served(Tasks, Protocol):
 
     def submit(
         self,
-        commands: Sequence[TaskCommand],
+        commands: Sequence[Command],
         reply: Callable[[list[Accepted | TasktrailError]], None],
         *,
         trusted: bool = False,

@@ -10,7 +10,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from ..events import Task
-from ..events.errors import NotYet
 from ..projections import TaskFilters
 from .desk import Desk
 from .parameters import AsOf, MinPosition, TaskId, point, unescaped
@@ -87,16 +86,4 @@ async def get_progress(desk: NamedDependency[Desk], task_id: TaskId, min_positio
     return Progress(task_id, percent, message)
 
 
-@get("/v1/tasks/{task_id:int}/why")
-async def why(task_id: TaskId) -> None:
-    """Why a task is not running."""
-    raise NotYet(f"Why task {task_id} waits cannot be told yet")
-
-
-@get("/v1/queue")
-async def queue() -> None:
-    """What waits, in the order in which it will run."""
-    raise NotYet("The queue cannot be shown yet")
-
-
-ROUTES: Sequence[HTTPRouteHandler] = (list_tasks, get_task, get_progress, why, queue)
+ROUTES: Sequence[HTTPRouteHandler] = (list_tasks, get_task, get_progress)

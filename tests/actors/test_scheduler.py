@@ -17,11 +17,11 @@ from tasktrail.events import (
     Accepted,
     Answer,
     CancelTask,
+    Command,
     CreateTask,
     Fact,
     Recorded,
     RetryTask,
-    TaskCommand,
     TasktrailError,
 )
 from tasktrail.events.clock import Clock, SystemClock
@@ -87,7 +87,7 @@ class House:
     def settle(self) -> None:
         assert self.ref.ask(PING, timeout=WITHIN) == PONG
 
-    def send(self, *commands: TaskCommand) -> list["Promise"]:
+    def send(self, *commands: Command) -> list["Promise"]:
         """Tell commands as one message."""
         promises = [Promise() for _ in commands]
         self.ref.tell(
@@ -216,7 +216,7 @@ def test_a_failed_commit_is_unknown_and_the_repetition_has_one_effect(house: Hou
     assert [type(r.event).__name__ for r in house.log.read() if r.task_id == 1] == ["Created"]
 
 
-def _repeat_until_accepted(house: House, command: TaskCommand) -> Accepted:
+def _repeat_until_accepted(house: House, command: Command) -> Accepted:
     for _ in range(1000):
         answer = house.send(command)[0].get()
         if isinstance(answer, Accepted):

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 import drain
 import media
+import queueing
 import reading
 import storage
 import submit
@@ -32,7 +33,7 @@ def main() -> None:
     print(machine())
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
-    modules = [submit, drain, storage, reading]
+    modules = [submit, drain, storage, reading, queueing]
     if not wanted or any(name.startswith(media.AXES) for name in wanted):
         modules.append(media)  # it fetches and makes its inputs, so it is not asked without need
     for module in modules:

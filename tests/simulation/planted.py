@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.actors.core import commands, dispatch, lifecycle, reports
-from tasktrail.actors.core.state import Running, SchedulerState
+from tasktrail.actors.core.running import Running
+from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.events import Cancelled, Failed, Retried, TaskState, attempts

@@ -15,14 +15,14 @@ from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Query
 from tasktrail.config import Config
-from tasktrail.events import Accepted, TaskCommand, TasktrailError
+from tasktrail.events import Accepted, Command, TasktrailError
 from tasktrail.service import TaskService
 
 
 def main() -> None:
     data, workers = Path(sys.argv[1]), int(sys.argv[2])
     lock = threading.Lock()
-    encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(TaskCommand).decode
+    encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Command).decode
 
     def answer(command_id: str, said: list[Accepted | TasktrailError]) -> None:
         (one,) = said

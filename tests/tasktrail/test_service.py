@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskFilters, TaskService
-from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, Recorded, TasktrailError
+from tasktrail.actors.core.admission import Obstacle
+from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
 from tasktrail.events.errors import (
     CannotStartNow,
     DataInUse,
@@ -22,7 +24,6 @@ from tasktrail.events.errors import (
     InvalidPath,
     InvalidValue,
     Malformed,
-    NotYet,
     OutputExists,
     RetriesExhausted,
     UnknownDependency,
@@ -267,11 +268,47 @@ def test_recovery_is_reported(service: TaskService, open_service: Opener) -> Non
     assert open_service().recover_tasks().unfinished == 1
 
 
-def test_what_is_not_built_says_so(service: TaskService) -> None:
-    with pytest.raises(NotYet):
-        service.queue()
-    with pytest.raises(NotYet):
-        service.why(1)
+def reasons(service: TaskService, task_id: int) -> dict[str, Obstacle]:
+    """By name. A machine that is busy, or workers that are not there yet, may add some of their own."""
+    return {str(one.reason): one for one in service.why(task_id).reasons}
+
+
+def test_operators_change_the_queue_and_why_tells(service: TaskService, open_service: Opener) -> None:
+    service.pause(actor="ops", reason="maintenance")
+    service.set_limits(max_concurrent=2, users={7: 1}, reason="test")
+    task_id = service.create_task(type="noop", priority=2, user_id=7)
+    assert reasons(service, task_id)["Paused"].detail == "everything is paused by ops: maintenance"
+    assert service.queue().entries[0].terms.base == 2
+    service.adjust_task(task_id, priority=9, held=True)
+    assert reasons(service, task_id).keys() >= {"Paused", "Held"}
+    service.close()
+    again = open_service()
+    assert (again.limits().limits.max_concurrent, again.limits().limits.users) == (2, {"7": 1})
+    assert again.get_task(task_id).priority == 9
+    again.start_task(task_id)
+    again.resume()
+    assert again.wait(task_id, WITHIN).status == "completed"
+    assert again.why(task_id).waiting is False
+    with pytest.raises(UnknownTask):
+        again.why(99)
+
+
+def test_a_schedule_makes_tasks_by_itself_and_they_say_so(service: TaskService) -> None:
+    now = datetime.now(UTC)
+    service.add_schedule("soon", {"type": "noop"}, every=1, starting_at=now + timedelta(seconds=0.2), reason="test")
+    made = next(record for record in service.follow() if isinstance(record.event, Created))
+    service.remove_schedule("soon")
+    task = service.wait(made.task_id, WITHIN)
+    assert (task.status, task.schedule, task.fire_time) == ("completed", "soon", now + timedelta(seconds=0.2))
+    assert service.schedules() == []
+
+
+def test_evidence_that_only_the_log_has_is_found(service: TaskService) -> None:
+    first = service.create_task(type="noop", held=True)
+    second = service.create_task(type="noop", depends_on=(first,))
+    position = service.events(first)[0].position
+    assert reasons(service, first)["Held"].evidence == (position,)
+    assert reasons(service, second)["Dependency"].evidence == (position,)
 
 
 def _deep(levels: int) -> Any:

@@ -18,8 +18,8 @@ def picture_notes(source: Source, look: Look) -> list[str]:
         found.append(f"{source.depth} bits a colour became 8")
     if source.depth > 10 and look.deep:  # noqa: PLR2004 - what the encoders can
         found.append(f"{source.depth} bits a colour became 10")
-    if look.tone_mapped:
-        found.append("high dynamic range became standard (BT.709)")
+    if look.standard_range:
+        found.append("high dynamic range became standard (BT.709), highlights clipped")
     elif source.colour[1] == _PQ:
         found.append("HDR10 mastering metadata, if any, dropped")
     if source.full_range:

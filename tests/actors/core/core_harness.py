@@ -12,13 +12,13 @@ from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Command,
     CreateTask,
     Event,
     Fact,
     Recorded,
     RetryTask,
     StartTask,
-    TaskCommand,
     TaskEvent,
     TaskState,
     TasktrailError,
@@ -90,13 +90,13 @@ class Core:
         assert task is not None
         return task
 
-    def send(self, command: TaskCommand, **intake: Any) -> Accepted:
+    def send(self, command: Command, **intake: Any) -> Accepted:
         """Send a command that has to be accepted."""
         answer = self.ask(command, **intake)
         assert isinstance(answer, Accepted), answer
         return answer
 
-    def ask(self, command: TaskCommand, **intake: Any) -> Accepted | TasktrailError | None:
+    def ask(self, command: Command, **intake: Any) -> Accepted | TasktrailError | None:
         """Send a command; its answer, if it has one yet."""
         token = object()
         self.tell(Submit(command, Intake(**intake), token))

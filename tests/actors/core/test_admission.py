@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, obstacles
-from tasktrail.actors.core.dispatch import why_not_now
 from tasktrail.actors.core.messages import LimitsChanged, Sampled
 from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.core.waiting import why_not_now
 from tasktrail.events.errors import CannotStartNow
 from tasktrail.handlers.process.frames import AttemptEnd, CapacityChanged
 

@@ -114,6 +114,14 @@ def test_peek_leaves_the_task_where_it_is() -> None:
     assert (queue.peek(), queue.peek(), len(queue)) == (1, 1, 1)
 
 
+def entries(queue: ReadyQueue) -> int:
+    """Everything the queue keeps, what is of no use included."""
+    heads = len(queue._heads) + sum(len(parked) for parked in queue._parked.values())
+    return (
+        heads + sum(len(bucket.heap) for bucket in queue._buckets.values()) + len(queue._buckets) + len(queue._of_user)
+    )
+
+
 @pytest.mark.parametrize("rounds", [1000])
 def test_tasks_that_come_and_go_leave_nothing_behind(rounds: int) -> None:
     queue = ReadyQueue()
@@ -121,14 +129,14 @@ def test_tasks_that_come_and_go_leave_nothing_behind(rounds: int) -> None:
         queue.push(task(1 + number % 7, priority=number % 11))
         queue.push(task(1 + number % 7, priority=(number + 1) % 11))
         queue.remove(1 + number % 7)
-    assert len(queue._heap) < 100
+    assert entries(queue) < 200
 
 
 def test_tasks_that_move_leave_nothing_behind() -> None:
     queue = ReadyQueue()
     for number in range(1000):
         queue.push(task(1, priority=number % 11))
-    assert len(queue._heap) < 100
+    assert entries(queue) < 200
     assert (queue.pop(), queue.pop()) == (1, None)
 
 

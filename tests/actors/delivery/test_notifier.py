@@ -26,7 +26,7 @@ from tasktrail.actors.messages import WAKE, Committed, Ticket
 from tasktrail.actors.notifier import Notifier
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
-from tasktrail.events import Accepted, CancelTask, CreateTask, RetryTask, TaskCommand, TasktrailError
+from tasktrail.events import Accepted, CancelTask, Command, CreateTask, RetryTask, TasktrailError
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
@@ -120,7 +120,7 @@ class House:
             assert self.recorded.wait_for(lambda: len(self.attempts) >= count, WITHIN)
             return list(self.attempts)
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         answers: queue.Queue[Accepted | TasktrailError] = queue.Queue()
         self.scheduler.tell(Submit(command, Intake(), Ticket(answers.put, "", b"", fresh=True)))
         answer = answers.get(timeout=WITHIN)

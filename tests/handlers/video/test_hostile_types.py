@@ -84,6 +84,7 @@ def test_playlists_are_refused(work: Any, clips: Callable[..., Path], tmp_path: 
         assert name in outcome.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_broken_bytes_are_done_or_refused_by_name(
     seed: int, work: Any, clips: Callable[..., Path], tmp_path: Path
@@ -114,6 +115,7 @@ def test_a_side_beyond_all_measure_is_refused_from_the_header(
         assert isinstance(work(tmp_path / "bomb.gif"), Rejected)
 
 
+@pytest.mark.slow
 def test_a_picture_that_grows_behind_its_header_is_not_decoded(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

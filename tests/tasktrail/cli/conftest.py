@@ -3,34 +3,41 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Answered, Intake, Submit
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.step import step
+from tasktrail.asking import Asking, folded
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Doors, Session
-from tasktrail.commanding import command_from_fields
 from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Command,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
+    OperatorCommand,
     Recorded,
     RedeliverNotice,
     RetryTask,
     StartTask,
     Task,
-    TaskCommand,
     TasktrailError,
 )
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.graphs import as_commands, ids_by_name
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
+from tasktrail.operating import command_from_fields
 from tasktrail.projections import (
     DisabledEndpoint,
     NoticeStatus,
@@ -46,15 +53,17 @@ from tasktrail.retrying import RetriedTasks, retry_all
 from tasktrail.surface import Point, TypeInfo
 from tasktrail.testing_history import Journal
 
+T = TypeVar("T")
 
-class MemoryTasks:
+
+class MemoryTasks(Asking):
     """`surface.Tasks` over a log in memory. `script` says what happens while somebody waits, a step for each look."""
 
     def __init__(self) -> None:
         self.memory_log = MemoryEventLog()
         self.journal = Journal(self.memory_log)
         self.script: deque[Callable[[], object]] = deque()
-        self.sent: list[TaskCommand] = []
+        self.sent: list[Command] = []
         self.batches: list[int] = []
         self.closed = False
         self._views = TaskViews(":memory:")
@@ -63,8 +72,10 @@ class MemoryTasks:
     def create_task(self, **fields: Any) -> int:
         return self.send(CreateTask(**fields)).task_id
 
-    def send(self, command: TaskCommand) -> Accepted:
+    def send(self, command: Command) -> Accepted:
         self.sent.append(command)
+        if isinstance(command, OperatorCommand):
+            return self._operate(command)
         if isinstance(command, CreateGraph):
             first = len(self.journal.states) + 1
             for _name, _place, one in as_commands(command, first):
@@ -74,8 +85,18 @@ class MemoryTasks:
         if isinstance(command, RedeliverNotice | EnableEndpoint):
             return self._note(command)
         records = self.journal.send(command)
-        task_id = records[-1].task_id if isinstance(command, CreateTask) else command.task_id
+        task_id = records[-1].task_id if isinstance(command, CreateTask) else getattr(command, "task_id", 0)
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
+
+    def _operate(self, command: OperatorCommand) -> Accepted:
+        state = folded(self.memory_log.read(), Limits(), self.journal.at)
+        staged = step(state, Submit(command, Intake(), "token"), self.journal.at)
+        (answer,) = [effect.answer for effect in staged.effects if isinstance(effect, Answered)]
+        if isinstance(answer, TasktrailError):
+            raise answer
+        facts = [replace(fact, version=len(self.memory_log.read_task(0)) + 1) for fact in staged.facts[:1]]
+        self.memory_log.append(facts, expected=self.memory_log.head().position)
+        return answer
 
     def _note(self, command: RedeliverNotice | EnableEndpoint) -> Accepted:
         if isinstance(command, EnableEndpoint):
@@ -107,11 +128,11 @@ class MemoryTasks:
         self._catch_up()
         return self._queries.endpoints()
 
-    def send_many(self, commands: Sequence[TaskCommand]) -> list[Accepted | TasktrailError]:
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         self.batches.append(len(commands))
         return [self._answer(command) for command in commands]
 
-    def _answer(self, command: TaskCommand) -> Accepted | TasktrailError:
+    def _answer(self, command: Command) -> Accepted | TasktrailError:
         try:
             return self.send(command)
         except TasktrailError as error:
@@ -182,6 +203,9 @@ class MemoryTasks:
 
     def close(self) -> None:
         self.closed = True
+
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        return function(folded(self.memory_log.read(), Limits(), self.journal.at), self.journal.at)
 
     def _catch_up(self) -> None:
         self._views.apply(list(self.memory_log.read(self._views.position)))

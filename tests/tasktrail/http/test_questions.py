@@ -89,11 +89,6 @@ def test_numbers_types_and_health(web: httpx.Client, wish: Wish) -> None:
     assert web.get("/readyz").json()["position"] >= position
 
 
-def test_what_is_not_built_says_so(web: httpx.Client) -> None:
-    assert code(web.get("/v1/queue"))[:2] == (501, "not_yet")
-    assert code(web.get("/v1/tasks/1/why"))[:2] == (501, "not_yet")
-
-
 def test_unknown_routes_and_methods_are_problems(web: httpx.Client) -> None:
     assert code(web.get("/v2/tasks")) == (404, "unknown_route", "")
     assert code(web.get("/v1/tasks/abc")) == (404, "unknown_route", "")
@@ -120,8 +115,15 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/endpoints",
         "/v1/endpoints/enable",
         "/v1/tasks/{task_id}/why",
+        "/v1/tasks/{task_id}/adjust",
         "/v1/events",
         "/v1/queue",
+        "/v1/queue/pause",
+        "/v1/queue/resume",
+        "/v1/queue/drain",
+        "/v1/limits",
+        "/v1/schedules",
+        "/v1/schedules/{schedule}/remove",
         "/v1/stats",
         "/v1/types",
         "/v1/verify",

@@ -1,0 +1,190 @@
+"""The Scheduler's memory as people ask for it: the order of the queue, what runs, the limits, the schedules."""
+
+from datetime import datetime
+
+import msgspec
+
+from ...events.priority import terms
+from ...events.system_events import LimitsChanged, ScheduleAdded
+from ...events.task_events import PriorityTerms
+from .admission import UNLIMITED, Limits, Sample
+from .gates import gates_of, is_shut
+from .pauses import Pause
+from .state import SchedulerState
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that waits for room only."""
+
+    place: int
+    task_id: int
+    type: str
+    user_id: int
+    label: str
+    waiting_since: datetime
+    effective_priority: float
+    terms: PriorityTerms
+    shut_by: tuple[str, ...] = ()
+    """Limits and pauses that hold it back now, such as `type video_convert`."""
+
+
+class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that holds a slot."""
+
+    task_id: int
+    attempt: int
+    type: str
+    user_id: int
+    label: str
+    started_at: datetime | None
+    progress: float
+    message: str
+    memory: int
+    """Bytes promised."""
+    temp: int
+    stopping: bool
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is and what of it is promised. Bytes; 0 for a limit: none."""
+
+    slots: int
+    max_concurrent: int
+    reserved_memory: int
+    max_memory: int
+    reserved_temp: int
+    max_temp_size: int
+    max_cpu: float
+    sample: Sample
+
+
+class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue in its order, and what runs."""
+
+    position: int
+    live: bool
+    """Whether a running service answers. Without one nothing runs, and the machine is not known."""
+    ready: int
+    """Tasks that wait for room only."""
+    blocked: int
+    """Tasks that wait for another one."""
+    entries: tuple[Queued, ...]
+    """The first of those that are ready, best first."""
+    running: tuple[RunningNow, ...]
+    resources: Resources
+    pauses: tuple[Pause, ...]
+
+
+class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits that hold (0: none), and what of them operators have changed."""
+
+    limits: Limits
+    changes: LimitsChanged
+    pauses: tuple[Pause, ...]
+    position: int
+
+
+class ScheduleBoard(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule, and how far it has come."""
+
+    schedule: str
+    spec: ScheduleAdded
+    added_at: datetime
+    actor: str
+    position: int
+    runs: int
+    next_at: datetime | None
+
+
+def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool = True) -> QueueBoard:
+    """The first `limit` of the queue, and all that runs."""
+    return QueueBoard(
+        position=state.position,
+        live=live,
+        ready=len(state.queue),
+        blocked=len(state.blocked),
+        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(state.queue.first(limit), 1)),
+        running=tuple(_running(state, task_id) for task_id in state.running),
+        resources=_resources(state),
+        pauses=state.pauses.all(),
+    )
+
+
+def limits_board(state: SchedulerState) -> LimitsBoard:
+    """What may run at once."""
+    return LimitsBoard(
+        limits=msgspec.structs.replace(
+            state.limits,
+            max_memory=state.limits.max_memory % UNLIMITED,
+            max_temp_size=state.limits.max_temp_size % UNLIMITED,
+        ),
+        changes=state.limit_book.changes,
+        pauses=state.pauses.all(),
+        position=state.position,
+    )
+
+
+def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
+    """All schedules, by name."""
+    state.schedules.next_wake()  # has the next times worked out
+    return tuple(
+        ScheduleBoard(
+            schedule=name,
+            spec=schedule.spec,
+            added_at=schedule.added_at,
+            actor=schedule.actor,
+            position=schedule.position,
+            runs=schedule.runs,
+            next_at=schedule.next_at,
+        )
+        for name, schedule in sorted(state.schedules.by_name.items())
+    )
+
+
+def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
+    task = state.tasks[task_id]
+    parts = terms(task, now)
+    shut = (gate for gate in gates_of(task) if is_shut(gate, state.limits, state.tally, state.pauses))
+    return Queued(
+        place=place,
+        task_id=task_id,
+        type=task.spec.type,
+        user_id=task.spec.user_id,
+        label=task.spec.label,
+        waiting_since=task.waiting_since,
+        effective_priority=round(parts.total, 3),
+        terms=parts,
+        shut_by=tuple(f"{kind} {name}" for kind, name in shut),
+    )
+
+
+def _running(state: SchedulerState, task_id: int) -> RunningNow:
+    entry, task = state.running[task_id], state.tasks[task_id]
+    spec = task.spec
+    return RunningNow(
+        task_id=task_id,
+        attempt=entry.attempt,
+        type=spec.type,
+        user_id=spec.user_id,
+        label=spec.label,
+        started_at=task.started_at,
+        progress=task.progress,
+        message=task.message,
+        memory=entry.reserved_for.memory_needed,
+        temp=entry.reserved_for.temp_needed,
+        stopping=entry.stopping,
+    )
+
+
+def _resources(state: SchedulerState) -> Resources:
+    limits = state.limits
+    return Resources(
+        slots=state.slots,
+        max_concurrent=limits.max_concurrent,
+        reserved_memory=state.reserved.memory,
+        max_memory=limits.max_memory % UNLIMITED,
+        reserved_temp=state.reserved.temp,
+        max_temp_size=limits.max_temp_size % UNLIMITED,
+        max_cpu=limits.max_cpu,
+        sample=state.sample,
+    )

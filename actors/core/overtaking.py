@@ -1,0 +1,28 @@
+"""Who is overtaken by a start: what the bound of docs/explanation/scheduling.md is about, for whoever checks it.
+
+An eligible task is overtaken at most `dispatch.BACKFILL_BOUND` times while something runs; starts by hand do not count.
+"""
+
+from collections.abc import Iterator
+
+from ...events import TaskState
+from ...events.priority import queue_key
+from .gates import gates_of, is_shut
+from .state import SchedulerState
+
+
+def is_eligible(state: SchedulerState, task: TaskState) -> bool:
+    """Whether the task waits for room only: it stands in the queue, and no limit and no pause is against it."""
+    if task.id not in state.queue or state.pauses.everything is not None:
+        return False
+    return not any(is_shut(gate, state.limits, state.tally, state.pauses) for gate in gates_of(task))
+
+
+def overtaken_by(state: SchedulerState, started: TaskState) -> Iterator[int]:
+    """The eligible tasks that had come before `started` by the order; with fair share, those of the same user."""
+    key = queue_key(started)
+    for task_id in state.queue:
+        task = state.tasks[task_id]
+        alike = not state.limits.fair_share or task.spec.user_id == started.spec.user_id
+        if alike and queue_key(task) < key and is_eligible(state, task):
+            yield task_id

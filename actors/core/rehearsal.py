@@ -1,0 +1,149 @@
+"""What would happen if a task's own reasons to wait were gone: a dry run of the dispatch that changes nothing.
+
+Whoever would take the last place before it, or has resources kept for it, is what `HigherPriority` means.
+"""
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...events import TaskState
+from ...events.priority import queue_key
+from .admission import Limits, Sample, is_too_big, obstacles
+from .dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
+from .gates import Gate, GateKind, gates_of, is_full
+from .state import SchedulerState
+from .waiting import Room, room_for
+
+if TYPE_CHECKING:
+    from .ready_queue import Entry
+
+_TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
+
+
+_ALONE = -1
+"""Marks tasks that do not stand in the queue: the one in question, and those that were too big before."""
+
+
+class World(msgspec.Struct):
+    """The limits, the machine and the room that the dry run goes by: as they are, and just enough for the task."""
+
+    limits: Limits
+    sample: Sample
+    room: Room
+    open_gates: frozenset[Gate]
+    """Gates whose pause is lifted, since the task is behind them."""
+
+
+def lifted(state: SchedulerState, task: TaskState) -> World:
+    """The world in which the task's own reasons are gone, and nothing more: one slot, one place, the bytes it needs."""
+    room = room_for(state, task)
+    limits, sample = state.limits, state.sample
+    memory, temp = task.memory_needed, task.temp_needed
+    tables = {name: dict(getattr(limits, name)) for name in _TABLES.values()}
+    for gate in gates_of(task):
+        if is_full(gate, limits, room.tally):
+            tables[_TABLES[gate[0]]][str(gate[1])] = room.tally.counts[gate] + 1
+    return World(
+        limits=msgspec.structs.replace(
+            limits,
+            max_memory=max(limits.max_memory, room.reserved.memory + memory),
+            max_temp_size=max(limits.max_temp_size, room.reserved.temp + temp),
+            max_cpu=max(limits.max_cpu, sample.cpu_percent),
+            **tables,
+        ),
+        sample=msgspec.structs.replace(
+            sample,
+            memory_available=max(sample.memory_available, room.reserved.unseen_memory + memory),
+            memory_total=max(sample.memory_total, memory),
+            temp_free=max(sample.temp_free, room.reserved.unseen_temp + temp),
+            disk_low=False,
+        ),
+        room=msgspec.structs.replace(room, free_slots=max(room.free_slots, 1)),
+        open_gates=frozenset(gates_of(task)),
+    )
+
+
+def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
+    """The tasks that would start instead, or that resources are kept for; none when the task would start itself."""
+    world = lifted(state, task)
+    started: list[int] = []
+    aside: dict[int, int] = {}
+    """Task that does not fit → how often it has been overtaken by then."""
+    others = len(state.running) - (task.id in state.running)
+    order = _Order(state, world, task)
+    while world.room.free_slots > 0 and len(aside) < BACKFILL_DEPTH:
+        other = order.next()
+        if other is None:
+            return tuple(started)  # they have filled a gate that the task is behind
+        if is_too_big(other, world.limits, world.sample):
+            continue
+        fits = not obstacles(other, world.limits, world.sample, world.room.reserved)
+        if other.id == task.id:
+            return () if fits else tuple(started)
+        if not fits:
+            aside[other.id] = state.overtaken.get(other.id, 0)
+        else:
+            started.append(other.id)
+            order.start(other)
+            aside = {waiting: overtaken + 1 for waiting, overtaken in aside.items()}
+        kept = [waiting for waiting, overtaken in aside.items() if overtaken >= BACKFILL_BOUND]
+        if kept and (others or started):
+            return (*started, kept[0])
+    return (*started, *([] if world.room.free_slots <= 0 else aside))
+
+
+class _Order:
+    """The waiting tasks in the order in which the dispatch would look at them, the one in question among them."""
+
+    def __init__(self, state: SchedulerState, world: World, task: TaskState) -> None:
+        self._state = state
+        self._world = world
+        self._task = task
+        alone = [task, *(state.tasks[one] for one in state.too_big if one != task.id)]
+        self._buckets = state.queue.by_bucket()
+        self._buckets += [(gates_of(one), iter(((*queue_key(one), _ALONE),))) for one in alone]
+        self._heap: list[tuple[int, Entry, int]] = []
+        for number in range(len(self._buckets)):
+            self._show(number)
+        heapify(self._heap)
+
+    def next(self) -> TaskState | None:
+        """The next one whose gates are open."""
+        while self._heap:
+            _, entry, number = heappop(self._heap)
+            gates = self._buckets[number][0]
+            if any(map(self._is_shut, gates)):
+                continue  # gates only shut while tasks start, so the whole bucket is out
+            self._show(number)
+            if entry[1] == self._task.id and entry[2] != _ALONE:
+                continue
+            return self._state.tasks[entry[1]]
+        return None
+
+    def start(self, task: TaskState) -> None:
+        """The task takes its place and its resources."""
+        room = self._world.room
+        room.free_slots -= 1
+        room.reserved.take(task)
+        room.tally.take(task)
+        if self._world.limits.fair_share:
+            self._heap = [(self._share(number), entry, number) for _, entry, number in self._heap]
+            heapify(self._heap)
+
+    def _show(self, number: int) -> None:
+        entry = next(self._buckets[number][1], None)
+        if entry is not None:
+            heappush(self._heap, (self._share(number), entry, number))
+
+    def _share(self, number: int) -> int:
+        if not self._world.limits.fair_share:
+            return 0
+        user = next(gate for gate in self._buckets[number][0] if gate[0] is GateKind.USER)
+        return self._world.room.tally.counts[user]
+
+    def _is_shut(self, gate: Gate) -> bool:
+        if gate not in self._world.open_gates and self._state.pauses.of(*gate) is not None:
+            return True
+        return is_full(gate, self._world.limits, self._world.room.tally)

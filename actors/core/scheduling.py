@@ -1,0 +1,95 @@
+"""Recurring schedules: what adding and removing one records, and the tasks that are created when their time comes."""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from ...events import Created
+from ...events.decide import decide
+from ...events.errors import InvalidValue
+from ...events.operator_commands import AddSchedule, RemoveSchedule
+from ...events.recorded import timestamp
+from ...events.system_events import ScheduleAdded, ScheduleRemoved
+from ..errors import ScheduleExists, UnknownSchedule
+from .dependencies import enter
+from .fire_times import check, latest
+from .messages import Intake
+from .schedules import Schedule
+from .turn import Origin, Turn
+
+ON_TIME = timedelta(seconds=60)
+"""A run that comes later than this is one that was missed."""
+FIRE_TIME = "{fire_time}"
+_ALONE = ("depends_on", "parent_task_id", "scheduled_for", "deadline")
+
+
+def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
+    """What is recorded of a new schedule."""
+    if command.schedule in turn.state.schedules.by_name:
+        raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
+    for field in _ALONE:
+        if getattr(command.task, field):
+            raise InvalidValue(f"The task of a schedule cannot have {field}", field=f"task.{field}")
+    (task,) = decide(None, command.task, turn.decision_facts(intake))
+    assert isinstance(task, Created)
+    event = ScheduleAdded(
+        schedule=command.schedule,
+        task=task,
+        cron=command.cron.strip(),
+        every=command.every,
+        timezone=command.timezone,
+        starting_at=(command.starting_at or turn.now).astimezone(UTC),
+        missed=command.missed,
+        max_missed=command.max_missed,
+    )
+    check(event)
+    return event
+
+
+def removed(turn: Turn, command: RemoveSchedule) -> ScheduleRemoved:
+    """What is recorded of the end of a schedule."""
+    if command.schedule not in turn.state.schedules.by_name:
+        raise UnknownSchedule(f"There is no schedule {command.schedule}", field="schedule")
+    return ScheduleRemoved(schedule=command.schedule)
+
+
+def fire(turn: Turn) -> None:
+    """Create the tasks whose time has come.
+
+    The time stands in `Created`, so whoever folds the log knows which runs were made: none is made twice.
+    """
+    schedules = turn.state.schedules
+    while (schedule := schedules.take_due(turn.now)) is not None:
+        name = schedule.spec.schedule
+        for at in due_runs(schedule, turn.now):
+            _create(turn, schedule, at)
+        schedules.done(name, turn.now)
+
+
+def due_runs(schedule: Schedule, now: datetime) -> list[datetime]:
+    """The runs to make now: those in time, and of the missed ones as many as the schedule's policy says."""
+    spec = schedule.spec
+    match spec.missed:
+        case "skip":
+            return latest(spec, max(schedule.done_until, now - ON_TIME), now, spec.max_missed)
+        case "once":
+            return latest(spec, schedule.done_until, now, 1)
+        case _:
+            return latest(spec, schedule.done_until, now, spec.max_missed)
+
+
+def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
+    spec = schedule.spec
+    compact = at.strftime("%Y%m%dT%H%M%SZ")
+    event = replace(
+        spec.task, schedule=spec.schedule, fire_time=at, output_file=spec.task.output_file.replace(FIRE_TIME, compact)
+    )
+    origin = Origin(
+        actor=f"schedule:{spec.schedule}",
+        reason=f"the run of {timestamp(at)}",
+        command_id=f"schedule:{spec.schedule}:{compact}",
+        causation_id=f"event:{schedule.position}",
+    )
+    task_id = turn.state.last_task_id + 1
+    turn.record(task_id, event, origin)
+    enter(turn, task_id, origin)

@@ -1,0 +1,141 @@
+"""The commands of operators, and the questions about the queue, on the command line."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tasktrail.events import AdjustTask, CreateTask
+from tasktrail.events.operator_commands import (
+    AddSchedule,
+    DrainQueue,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    SetLimits,
+)
+
+Cli = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("pause --reason why --actor me", PauseQueue(reason="why", actor="me")),
+        ("pause --type noop --actor me", PauseQueue(type="noop", actor="me")),
+        ("drain --actor me", DrainQueue(actor="me")),
+        ("limits --max-memory 1GiB --actor me", SetLimits(max_memory=2**30, actor="me")),
+        (
+            "limits --type noop=2 --user 7=none --no-fair-share --actor me",
+            SetLimits(types={"noop": 2}, users={"7": None}, fair_share=False, actor="me"),
+        ),
+        (
+            "schedule add nightly noop --every 60 --priority 4 --actor me",
+            AddSchedule(schedule="nightly", task=CreateTask(type="noop", priority=4), every=60.0, actor="me"),
+        ),
+    ],
+)
+def test_a_line_becomes_a_command(cli: Cli, tasks: Any, line: str, command: Any) -> None:
+    shown = cli(*line.split())
+    assert (shown.code, tasks.sent[-1]) == (0, command)
+    assert "accepted at position" in shown.out
+
+
+def test_a_pause_is_undone_by_resume(cli: Cli, tasks: Any) -> None:
+    cli("pause", "--user-id", "7")
+    assert cli("resume", "--user-id", "7", "--actor", "me").code == 0
+    assert tasks.sent[-1] == ResumeQueue(user_id=7, actor="me")
+    shown = cli("resume", "--user-id", "7", "--json")
+    assert shown.code == 1
+    assert json.loads(shown.err)["code"] == "nothing_to_change"
+
+
+def test_a_task_is_adjusted(cli: Cli, tasks: Any) -> None:
+    task_id = tasks.create_task(type="noop")
+    shown = cli("adjust", str(task_id), "--priority", "9", "--hold", "--actor", "me", "--json")
+    assert json.loads(shown.out)["task_id"] == task_id
+    assert tasks.sent[-1] == AdjustTask(task_id=task_id, priority=9, held=True, actor="me")
+
+
+@pytest.mark.parametrize("line", ["adjust 1 --priority 11", "limits --type noop", "limits --max-memory much"])
+def test_a_value_that_makes_no_sense_is_a_usage_error(cli: Cli, line: str) -> None:
+    assert cli(*line.split()).code == 2
+
+
+def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
+    cli("limits", "--max-concurrent", "3", "--type", "noop=1")
+    cli("pause", "--type", "noop", "--reason", "repair", "--actor", "ops")
+    shown = cli("limits").out
+    assert "max_concurrent  3 (changed)" in shown
+    assert "types           noop=1 (changed)" in shown
+    assert "max_memory      no limit" in shown
+    assert "type noop since" in shown
+    assert "by ops: repair" in shown
+    answer = json.loads(cli("limits", "--json").out)
+    assert (answer["limits"]["max_concurrent"], answer["changes"]["types"]) == (3, {"noop": 1})
+
+
+def test_schedules_are_listed_and_removed(cli: Cli, tasks: Any) -> None:
+    cli("schedule", "add", "nightly", "noop", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--actor", "ops")
+    shown = cli("schedule", "list").out
+    assert "30 2 * * * (Europe/Berlin)" in shown
+    assert "nightly" in shown
+    assert json.loads(cli("schedule", "list", "--json").out)["next_at"].endswith(":30:00Z")
+    cli("schedule", "remove", "nightly", "--actor", "me")
+    assert tasks.sent[-1] == RemoveSchedule(schedule="nightly", actor="me")
+    assert cli("schedule", "remove", "nightly").code == 1
+
+
+def test_why_tells_the_reasons_their_evidence_and_that_no_service_runs(cli: Cli, tasks: Any) -> None:
+    first = tasks.create_task(type="noop", held=True)
+    second = tasks.create_task(type="noop", depends_on=(first,))
+    cli("pause", "--actor", "ops")
+    shown = cli("why", str(second)).out
+    assert f"task {second} is pending, effective priority 0.0 = 0 base + 0.0 wait" in shown
+    assert "Paused: everything is paused by ops" in shown
+    assert "lifted by: ResumeQueue" in shown
+    assert "evidence: position 3" in shown
+    assert f"Dependency: waits for task {first}" in shown
+    assert "No service runs." in shown
+    answer = json.loads(cli("why", str(second), "--json").out)
+    assert [one["reason"] for one in answer["reasons"]] == ["Paused", "Dependency"]
+    assert [one["evidence"] for one in answer["reasons"]] == [[3], [1]]
+
+
+def test_why_of_a_task_that_has_ended_or_never_was(cli: Cli, tasks: Any) -> None:
+    task_id = tasks.create_task(type="noop")
+    cli("cancel", str(task_id))
+    assert "is cancelled: it waits for nothing" in cli("why", str(task_id)).out
+    assert cli("why", "99").code == 1
+
+
+def test_queue_shows_the_order_with_its_terms(cli: Cli, tasks: Any) -> None:
+    tasks.create_task(type="noop", priority=1)
+    tasks.create_task(type="noop", priority=2, user_level=1, estimated_time=4000.0)
+    tasks.create_task(type="noop", priority=3)
+    cli("pause", "--type", "other")
+    shown = cli("queue").out
+    assert "0 run, 3 wait for room, 0 for another task; paused: type other" in shown
+    assert "2 base + 10 user + 0.0 wait - 20 long" in shown
+    answer = json.loads(cli("queue", "--json", "--limit", "2").out)
+    assert [(one["place"], one["task_id"]) for one in answer["entries"]] == [(1, 3), (2, 1)]
+    assert answer["ready"] == 3
+    assert not answer["live"]
+
+
+def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
+    tasks.create_task(type="noop", priority=7)
+    for words in (("top",), ("top", "--once")):
+        shown = cli(*words)
+        assert shown.code == 0
+        assert "1 wait for room" in shown.out
+        assert "7 base + 0.0 wait" in shown.out
+    answer = json.loads(cli("top", "--json").out)
+    assert answer["queue"]["entries"][0]["task_id"] == 1
+    assert answer["stats"]["total"] == 1
+
+
+def test_show_tells_what_the_priority_is_made_of(cli: Cli, tasks: Any) -> None:
+    tasks.create_task(type="noop", priority=4, user_level=2)
+    assert "4 base + 20 user + 0.0 wait" in cli("show", "1").out

@@ -1,0 +1,104 @@
+"""The routes of operators: the same commands as anywhere, and the questions about the queue."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail.client import Client
+
+Wish = Callable[..., dict[str, Any]]
+
+
+def problem(answer: httpx.Response) -> tuple[int, str, str]:
+    body = answer.json()
+    return answer.status_code, body["code"], body["field"]
+
+
+def reasons(web: httpx.Client, task_id: int) -> dict[str, Any]:
+    return {one["reason"]: one for one in web.get(f"/v1/tasks/{task_id}/why").json()["reasons"]}
+
+
+def test_a_user_is_paused_why_tells_and_resume_lets_go(web: httpx.Client, wish: Wish) -> None:
+    paused = web.post("/v1/queue/pause", json={"user_id": 77, "actor": "ops", "reason": "unpaid"})
+    assert (paused.status_code, paused.json()["task_id"]) == (202, 0)
+    task_id = web.post("/v1/tasks", json=wish(user_id=77, held=True)).json()["task_id"]
+    found = reasons(web, task_id)
+    assert found["Paused"]["detail"] == "user 77 is paused by ops: unpaid"
+    assert found["Paused"]["evidence"] == [paused.json()["position"]]
+    assert found["Held"]["evidence"]
+    assert web.get("/v1/limits").json()["pauses"][0]["user_id"] == 77
+    assert problem(web.post("/v1/queue/pause", json={"user_id": 77})) == (409, "nothing_to_change", "")
+    assert web.post("/v1/queue/resume", json={"user_id": 77}).status_code == 202
+    assert "Paused" not in reasons(web, task_id)
+
+
+def test_limits_are_changed_and_shown(web: httpx.Client) -> None:
+    assert web.post("/v1/limits", json={"types": {"sleep": 3}, "max_per_user": 5}).status_code == 202
+    board = web.get("/v1/limits").json()
+    assert (board["limits"]["types"], board["limits"]["max_per_user"]) == ({"sleep": 3}, 5)
+    assert board["changes"] == {"max_per_user": 5, "types": {"sleep": 3}}
+    assert web.post("/v1/commands", json={"command": "set_limits", "reset": True}).status_code == 202
+    assert web.get("/v1/limits").json()["changes"] == {}
+
+
+def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
+    web.post("/v1/queue/pause", json={"user_id": 78})
+    task_id = web.post("/v1/tasks", json=wish(user_id=78, held=False)).json()["task_id"]
+    position = web.post(f"/v1/tasks/{task_id}/adjust", json={"priority": 9}).json()["position"]
+    task = web.get(f"/v1/tasks/{task_id}", params={"min_position": position}).json()
+    assert (task["priority"], task["priority_terms"]["base"]) == (9, 9)
+    (entry,) = [one for one in web.get("/v1/queue").json()["entries"] if one["task_id"] == task_id]
+    assert (entry["terms"]["base"], entry["shut_by"]) == (9, ["user 78"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/v1/limits", {}, (409, "nothing_to_change", "")),
+        ("/v1/limits", {"max_concurrent": 0}, (400, "invalid_value", "max_concurrent")),
+        ("/v1/limits", {"max_memori": 1}, (400, "malformed", "max_memori")),
+        ("/v1/queue/pause", {"type": "a", "user_id": 1}, (409, "nothing_to_change", "user_id")),
+        ("/v1/tasks/999999/adjust", {"priority": 1}, (404, "unknown_task", "task_id")),
+        ("/v1/schedules", {"schedule": "s", "task": {"type": "nothing"}, "every": 5}, (400, "unknown_type", "")),
+        (
+            "/v1/schedules",
+            {"schedule": "s", "task": {"type": "image_thumbnail", "input_file": "a", "output_file": "b"}, "every": 5},
+            (400, "invalid_path", "input_file"),
+        ),
+        ("/v1/schedules/none/remove", {}, (404, "unknown_schedule", "schedule")),
+    ],
+)
+def test_a_bad_wish_is_a_problem_that_names_the_field(
+    web: httpx.Client, path: str, body: dict[str, Any], expected: tuple[int, str, str]
+) -> None:
+    status, code, field = problem(web.post(path, json=body))
+    assert (status, code) == expected[:2]
+    assert expected[2] in ("", field)
+
+
+def test_a_schedule_is_added_listed_and_removed(web: httpx.Client, wish: Wish) -> None:
+    task = wish()
+    task.pop("command", None)
+    added = web.post("/v1/schedules", json={"schedule": "weekly", "task": task, "cron": "0 4 * * MON"})
+    assert added.status_code == 202, added.text
+    (board,) = web.get("/v1/schedules").json()
+    assert (board["schedule"], board["spec"]["cron"], board["runs"]) == ("weekly", "0 4 * * MON", 0)
+    assert problem(web.post("/v1/schedules", json={"schedule": "weekly", "task": task, "every": 9}))[1] == (
+        "schedule_exists"
+    )
+    assert web.post("/v1/schedules/weekly/remove").status_code == 202
+    assert web.get("/v1/schedules").json() == []
+
+
+def test_the_client_speaks_all_of_it(web: httpx.Client, wish: Wish) -> None:
+    with Client(str(web.base_url)) as client:
+        client.pause(user_id=79, reason="test")
+        task_id = web.post("/v1/tasks", json=wish(user_id=79, held=False)).json()["task_id"]
+        why = client.why(task_id)
+        assert "Paused" in {one.reason for one in why.reasons}
+        assert client.queue(1000).ready >= 1
+        assert client.limits().pauses
+        assert client.schedules() == []
+        client.resume(user_id=79)
