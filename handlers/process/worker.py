@@ -20,10 +20,12 @@ from .attempt import Ending, failure, perform
 from .channel import Channel, ServiceGone
 from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
 from .limits import Limits
-from .usage import Leftovers, Meter, resident
+from .usage import Leftovers, Meter, resident, trim
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
+TRIM_ABOVE = 48 * 1024 * 1024
+"""Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
 PRIVATE = 0o077
 """Umask: what a task writes is its owner's alone."""
 FORKED = 70
@@ -94,6 +96,8 @@ class Worker:
                 os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
             why = self._leftovers.found()
             memory, cpu = self._meter.stop()
+            if memory > TRIM_ABOVE:
+                trim()
             if not why and memory > self._setup.rss_limit and resident() > self._setup.rss_limit:
                 why = "its memory had grown"
             ended = AttemptEnded(
