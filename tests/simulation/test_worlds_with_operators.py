@@ -3,6 +3,8 @@
 When faults stop, the operators let go of everything; then all must settle as it does without them.
 """
 
+from typing import Any
+
 import people
 import pytest
 import simulation
@@ -23,7 +25,7 @@ from tasktrail.events.operator_commands import (
 )
 from tasktrail.events.system_events import LimitsChanged, QueueDrained, QueuePaused
 
-SCOPES = ({}, {"type": "plain"}, {"user_id": 1})
+SCOPES: tuple[dict[str, Any], ...] = ({}, {"type": "plain"}, {"user_id": 1})
 
 
 def pause(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
@@ -40,7 +42,12 @@ def drain(_eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
 
 def limit(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     number = eyes.rng.randint(1, 3)
-    changes = ({"max_per_type": number}, {"max_per_user": number}, {"users": {"2": number}}, {"types": {"plain": None}})
+    changes: tuple[dict[str, Any], ...] = (
+        {"max_per_type": number},
+        {"max_per_user": number},
+        {"users": {"2": number}},
+        {"types": {"plain": None}},
+    )
     return SetLimits(command_id=command_id, **eyes.rng.choice(changes)), Intake()
 
 
@@ -58,15 +65,24 @@ def unschedule(_eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     return RemoveSchedule(schedule="often", command_id=command_id), Intake()
 
 
-OFTEN = {pause: 0.5, resume: 2.0, drain: 0.2, limit: 0.7, adjust: 1.0, schedule: 0.3, unschedule: 0.3}
+OFTEN: dict[people.Wish, float] = {
+    pause: 0.5,
+    resume: 2.0,
+    drain: 0.2,
+    limit: 0.7,
+    adjust: 1.0,
+    schedule: 0.3,
+    unschedule: 0.3,
+}
 """Function → how often it is wanted, beside the wishes that there are."""
 
 
 def let_go(world: World) -> None:
     """Operators undo whatever they have done."""
-    wishes = [ResumeQueue(**scope) for scope in SCOPES]
-    for number, command in enumerate((*wishes, SetLimits(reset=True), RemoveSchedule(schedule="often"))):
-        named = replace(command, command_id=f"let go {number}")
+    wishes: list[Command] = [ResumeQueue(**scope) for scope in SCOPES]
+    wishes += [SetLimits(reset=True), RemoveSchedule(schedule="often")]
+    for number, command in enumerate(wishes):
+        named: Command = replace(command, command_id=f"let go {number}")
         tell(world, world.people._submit(Asked(named, Intake()), world.failing))
     world.commit()
 
@@ -84,4 +100,4 @@ def test_every_promise_holds_with_operators_and_everything_settles(seed: int, mo
         monkeypatch.setitem(people.WISHES, wish, often)
     world = simulation.play(seed, 2500)
     kinds = {type(record.event) for record in world.log.read()}
-    assert kinds >= {LimitsChanged, QueuePaused, QueueDrained} or seed > 1
+    assert kinds & {LimitsChanged, QueuePaused, QueueDrained}, "operators were there"
