@@ -21,7 +21,7 @@ from long_jobs import LongJob, make_jobs
 
 from tasktrail.client import Client
 from tasktrail.demo import ServiceProcess
-from tasktrail.events import Checkpointed, Started, Task
+from tasktrail.events import Task
 
 Victim: TypeAlias = Literal["worker", "service"]
 WITHIN = 300.0
@@ -100,17 +100,17 @@ class Campaign:
                 continue
 
     def _weigh(self, client: Client, task_id: int) -> None:
-        """How far the killed attempt had come, and where the next one went on."""
+        """How far the killed attempt had come, and where the next one began to work."""
         self.tally.in_the_middle += 1
-        reached = saved = 0.0
+        reached = 0.0
         for record in client.events(task_id):
-            if isinstance(record.event, Started) and record.attempt > 1:
-                self.tally.most_redone = max(self.tally.most_redone, reached - saved)
-                return
             progress = getattr(record.event, "progress", None)
-            reached = max(reached, progress or 0.0)
-            if isinstance(record.event, Checkpointed):
-                saved = progress or saved
+            if progress is None:
+                continue
+            if record.attempt > 1:
+                self.tally.most_redone = max(self.tally.most_redone, reached - progress)
+                return
+            reached = max(reached, progress)
 
     def _compare(self, quiet: Task, task: Task, where: str) -> None:
         if task.status != "completed":
