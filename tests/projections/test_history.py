@@ -129,13 +129,13 @@ def test_a_task_that_just_waits_has_no_attempts(journal: Journal) -> None:
 
 def test_a_wait_that_no_attempt_followed_counts_as_waited(journal: Journal) -> None:
     task_id = journal.create(max_retries=1)
-    for seconds, step in (
-        (4, lambda: journal.start(task_id)),
-        (1, lambda: journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="timeout"))),
-        (7, lambda: journal.send(CancelTask(task_id=task_id))),
-        (50, lambda: journal.send(RetryTask(task_id=task_id, force=True))),
-    ):
-        journal.at += timedelta(seconds=seconds)
-        step()
+    journal.at += timedelta(seconds=4)
+    journal.start(task_id)
+    journal.at += timedelta(seconds=1)
+    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
+    journal.at += timedelta(seconds=7)
+    journal.send(CancelTask(task_id=task_id))
+    journal.at += timedelta(seconds=50)
+    journal.send(RetryTask(task_id=task_id, force=True))
     story = read_history(journal.log, task_id)
     assert ([attempt.waited for attempt in story.attempts], story.waited, story.ran) == ([4], 11, 1)

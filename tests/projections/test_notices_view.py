@@ -137,7 +137,7 @@ def test_a_try_that_was_under_way_when_its_endpoint_was_disabled_is_shown(
     callback, webhook = TaskQueries(views_of(journal).connection).notices(task_id)
     for notice, outcome in ((webhook, {"disabled": True, "final": True}), (callback, fields)):
         tried: dict[str, Any] = {"ok": False, "next_at": journal.at, "detail": "answered", **outcome}
-        about = {"task_id": task_id, "channel": notice.channel, "target": WHERE[0]}
+        about: dict[str, Any] = {"task_id": task_id, "channel": notice.channel, "target": WHERE[0]}
         journal.record(0, DeliveryAttempted(notice_id=notice.notice_id, **about, **tried))
     callback = TaskQueries(views_of(journal).connection).notices(task_id)[0]
     assert (callback.state, callback.tries, callback.detail, callback.next_at) == (state, 1, "answered", None)
