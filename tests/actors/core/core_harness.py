@@ -49,9 +49,10 @@ class Core:
         slots: int = 1,
         log: MemoryEventLog | None = None,
         grace: Mapping[str, float] = GRACE,
+        now: datetime = datetime(2026, 1, 1, tzinfo=UTC),
         **limits: Any,
     ) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.now = now
         self.log = log or MemoryEventLog()
         self.orders: list[Order] = []
         """What the last message had the executor do."""

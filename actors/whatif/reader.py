@@ -1,0 +1,226 @@
+"""Makes a tape of a log, record by record."""
+
+from datetime import datetime
+
+from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Recorded, Retried, Started
+from ...events.system_events import Adjusted, LimitsChanged, ServiceStarted, ServiceStopped
+from ...handlers.process.frames import AttemptEnd
+from ..core.messages import Close, Drain
+from .attempts import Attempt
+from .capacity import CapacityTrace
+from .course import LifeKey
+from .hands import GONE_WITHIN
+from .stimuli import stimulus
+from .tape import LATE, Arrival, Expected, Killed, Tape
+
+Bound = int | datetime | None
+"""A position, a time, or none."""
+
+
+class Reader:
+    """Give it every record of the log, in order, then ask for the tape.
+
+    Args:
+        begin: the first position or time that is played; none: from the first record.
+        end: the last one; none: to the last record, and on until nothing more happens.
+    """
+
+    def __init__(self, begin: Bound = None, end: Bound = None) -> None:
+        self._tape = Tape()
+        self._attempts = _AttemptReader(self._tape)
+        self._begin = begin
+        self._end = end
+        self._last: Recorded | None = None
+        self._up = False
+        self._draining_since: datetime | None = None
+        self._stop_asked_at: datetime | None = None
+        self._timers = _Timers()
+        self._capacity = CapacityTrace(self._tape)
+
+    def read(self, record: Recorded) -> None:
+        """The next record."""
+        tape = self._tape
+        if self._last is None:
+            tape.starts_with_a_service = isinstance(record.event, ServiceStarted)
+        if isinstance(record.event, LimitsChanged):
+            tape.changes_concurrency |= record.event.max_concurrent is not None
+        killed = isinstance(record.event, ServiceStarted) and self._up and self._last is not None
+        self._attempts.read(record, killed_at=self._last.recorded_at if killed and self._last else None)
+        if not _is_beyond(record, self._end):
+            if _is_before(record, self._begin):
+                tape.before.append(record)
+                tape.course.note(record)
+                self._up = _is_up(record, before=self._up)
+            else:
+                self._take(record, killed=killed)
+        self._last = record
+
+    def finished(self) -> Tape:
+        """The tape of all that was read.
+
+        When the last service stopped in the end, it is taken to have gone on: otherwise whatever would take longer
+        than it did would come to nothing.
+        """
+        tape = self._tape
+        self._capacity.over()
+        if tape.stopped_at is not None and self._end is None:
+            stop = tape.stopped_at
+            tape.arrivals = [one for one in tape.arrivals if one.at < stop or not isinstance(one.message, Drain | Close)]
+        if tape.ended_at is not None:
+            tape.course.stop(tape.ended_at)
+        return tape
+
+    def _take(self, record: Recorded, *, killed: bool) -> None:
+        tape, at = self._tape, record.recorded_at
+        if tape.began_at is None:
+            tape.began_at, tape.first_position = at, record.position
+            tape.up_at_the_beginning = self._up or not tape.starts_with_a_service
+            if tape.before:
+                tape.course.begin_here(at)
+        tape.ended_at, tape.last_position = at, record.position
+        tape.records += 1
+        self._see_the_service(record, killed=killed)
+        tape.course.note(record)
+        tape.peak = max(tape.peak, tape.course.running)
+        alone = self._last is None or self._last.recorded_at < at
+        if alone and self._timers.explain(record):
+            tape.saw(at)
+        if isinstance(record.event, Started):
+            self._capacity.started(record, tape.course.running, alone=alone)
+            if self._stop_asked_at is not None and at <= self._stop_asked_at + GONE_WITHIN:
+                tape.arrive(Arrival(at, 2 * record.position, Expected(record.attempt), record.task_id))
+        elif _stops_an_attempt(record):
+            self._stop_asked_at = at
+        self._timers.note(record)
+        message = stimulus(record)
+        if message is not None:
+            tape.arrive(Arrival(at, 2 * record.position, message, record.task_id))
+
+    def _see_the_service(self, record: Recorded, *, killed: bool) -> None:
+        tape, at = self._tape, record.recorded_at
+        match record.event:
+            case ServiceStarted():
+                if killed and self._last is not None:
+                    tape.arrive(Arrival(self._last.recorded_at, 2 * self._last.position + 1, Killed()))
+                self._draining_since = tape.stopped_at = None
+                self._capacity.booted(record)
+            case ServiceStopped():
+                tape.stopped_at = self._draining_since or at
+            case Failed(outcome="interrupted") if record.actor == "worker" and self._draining_since is None:
+                self._draining_since = at
+                tape.arrive(Arrival(at, 2 * record.position - 1, Drain()))
+        self._up = _is_up(record, before=self._up)
+
+
+class _AttemptReader:
+    """What each attempt did."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._open: dict[int, tuple[Attempt, str]] = {}
+        self._types: dict[int, str] = {}
+        self._retries: dict[int, int] = {}
+        self._max_retries: dict[int, int] = {}
+        self._killed_at: datetime | None = None
+
+    def read(self, record: Recorded, killed_at: datetime | None) -> None:
+        if record.actor != "recovery":
+            self._killed_at = killed_at
+        event, task_id = record.event, record.task_id
+        match event:
+            case Created():
+                self._types[task_id] = event.type
+                self._max_retries[task_id] = event.max_retries
+                self._tape.types.add(event.type)
+            case Started():
+                self._begin(record, event, (task_id, record.life))
+            case Checkpointed() if task_id in self._open:
+                attempt, _ = self._open[task_id]
+                attempt.saves.append((record.recorded_at - attempt.started_at, record.position))
+            case Completed() | Failed() | Cancelled():
+                self._end(record, event)
+            case Retried(cause="rule" | "manual"):
+                self._retries[task_id] = self._retries.get(task_id, 0) + 1
+
+    def _begin(self, record: Recorded, event: Started, key: LifeKey) -> None:
+        attempt = Attempt(started_at=record.recorded_at, resumed=event.resumed, saves=[])
+        self._tape.attempts.add(key, attempt)
+        self._open[record.task_id] = (attempt, self._types[record.task_id])
+
+    def _end(self, record: Recorded, event: Completed | Failed | Cancelled) -> None:
+        known = self._open.pop(record.task_id, None)
+        if known is None:
+            return
+        attempt, task_type = known
+        attempt.position = record.position
+        attempt.ran = max(attempt.ran, (self._killed_at or record.recorded_at) - attempt.started_at)
+        match event:
+            case Completed():
+                attempt.cut = ""
+                self._tape.attempts.learn(task_type, attempt.ran)
+            case Failed(outcome="failed" | "lost"):
+                attempt.cut, attempt.error, attempt.error_type = "", event.error, event.error_type
+                attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(record.task_id, event)
+            case Failed(outcome="timed_out"):
+                attempt.cut = "timed_out"
+            case Cancelled():
+                attempt.cut = "cancelled"
+
+    def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
+        """A failure that was final with retries left was one that nobody wanted to try again."""
+        left = self._retries.get(task_id, 0) < self._max_retries.get(task_id, 0)
+        return "rejected" if event.final and left else "failed"
+
+
+def _is_before(record: Recorded, begin: Bound) -> bool:
+    if begin is None:
+        return False
+    return record.position < begin if isinstance(begin, int) else record.recorded_at < begin
+
+
+def _is_beyond(record: Recorded, end: Bound) -> bool:
+    if end is None:
+        return False
+    return record.position > end if isinstance(end, int) else record.recorded_at > end
+
+
+def _is_up(record: Recorded, *, before: bool) -> bool:
+    match record.event:
+        case ServiceStarted():
+            return True
+        case ServiceStopped():
+            return False
+        case _:
+            return before
+
+
+def _stops_an_attempt(record: Recorded) -> bool:
+    event = record.event
+    return (isinstance(event, Cancelled) and event.attempt_running) or _timed_out(record)
+
+
+def _timed_out(record: Recorded) -> bool:
+    return isinstance(record.event, Failed) and record.event.outcome == "timed_out"
+
+
+class _Timers:
+    """Since when a task may start, where that is later than its creation."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, datetime] = {}
+
+    def note(self, record: Recorded) -> None:
+        match record.event:
+            case Created(scheduled_for=datetime() as at) | Retried(due_at=datetime() as at):
+                self._due[record.task_id] = at
+            case Adjusted(scheduled_for=datetime() as at):
+                self._due[record.event.task_id] = at
+            case Retried():
+                self._due.pop(record.task_id, None)
+
+    def explain(self, record: Recorded) -> bool:
+        """Whether the record is what a timer leads to."""
+        if _timed_out(record) or (isinstance(record.event, Failed) and record.event.outcome == "not_started"):
+            return True
+        due = self._due.get(record.task_id)
+        return isinstance(record.event, Started) and due is not None and due <= record.recorded_at <= due + LATE
