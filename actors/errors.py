@@ -1,4 +1,4 @@
-"""What operators' commands can be refused for, beside the errors of the log's own room."""
+"""What operators' commands can be refused for, and what else only the actors can refuse."""
 
 from ..events import TasktrailError
 
@@ -28,3 +28,21 @@ class UnknownSchedule(TasktrailError):
     status = 404
     title = "There is no such schedule"
     remedy = "List them with `tasktrail schedule list`."
+
+
+class EndpointDisabled(TasktrailError):
+    """The receiver answered 410 Gone, so nothing is sent to it."""
+
+    code = "endpoint_disabled"
+    status = 409
+    title = "The endpoint is disabled"
+    remedy = "Enable it first: `tasktrail enable URL`; `tasktrail endpoints` lists those that are disabled."
+
+
+class UnknownEndpoint(TasktrailError):
+    """No endpoint with this address is disabled."""
+
+    code = "unknown_endpoint"
+    status = 404
+    title = "There is no such disabled endpoint"
+    remedy = "List them with `tasktrail endpoints`; the whole address counts."

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from ..handlers.process.frames import AttemptEnded, CapacityChanged, Grant, Order, Report, Run, Saved, Setup, Stop
+from ..handlers.process.sandbox import Sandbox
 from .executor import Capabilities, Reporter
 from .launch import LaunchSettings, launch, worker_environment
 from .orphans import family, open_shared_lock
@@ -36,6 +37,7 @@ class LocalExecutor:
         pass_environment: names of further environment variables that workers may see.
         nice: added to the workers' niceness, not to the keepers'.
         rules: when workers are replaced.
+        sandbox: what holds for every attempt.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LocalExecutor:
         pass_environment: Iterable[str] = (),
         nice: int = 0,
         rules: SlotRules | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         rules = rules or SlotRules()
         self.lock = threading.RLock()
@@ -60,7 +63,7 @@ class LocalExecutor:
             environment=worker_environment(pythonpath, pass_environment, os.environ),
             nice=nice,
         )
-        setup = Setup(dict(homes), rules.rss_limit)
+        setup = Setup(dict(homes), rules.rss_limit, sandbox or Sandbox())
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         self._to_start: deque[Slot] = deque()
         self._starting_at_once = max(1, os.cpu_count() or 1)

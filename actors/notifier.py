@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 import msgspec
 import pykka
 
-from ..events import EventLog, Recorded, TaskState
+from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.sqlite_log import LogReader
-from ..events.state import fold
 from ..projections.outbox import Notice, Outbox
+from ..projections.stream import recall_from
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Delivered, Tick
@@ -79,7 +79,7 @@ class Notifier(Actor):
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
         self._log = self._open_log()
-        self._dispatcher = Dispatcher(Outbox(self._recall))
+        self._dispatcher = Dispatcher(Outbox(recall_from(self._log)))
         self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
         self._dispatcher.apply(self._log.read())
         self._send_due()
@@ -135,6 +135,8 @@ class Notifier(Actor):
         now = self._clock.now()
         for notice in self._dispatcher.take(now):
             self._threads.submit(self._send, notice)
+        for attempt in self._dispatcher.lost():
+            self._report(Delivered(attempt))
         self._alarm.set(self._dispatcher.wake_at(now))
 
     def _send(self, notice: Notice) -> None:
@@ -158,7 +160,3 @@ class Notifier(Actor):
     def _tell_self(self, message: Any) -> None:
         with contextlib.suppress(pykka.ActorDeadError):  # stopped meanwhile: the next start folds and sends again
             self.actor_ref.tell(message)
-
-    def _recall(self, task_id: int, position: int) -> TaskState | None:
-        records = self._log.read_task(task_id)
-        return fold(task_id, ((record.event, record.recorded_at) for record in records if record.position < position))  # type: ignore[misc]  # a task's records hold task events

@@ -29,6 +29,7 @@ class ResourceMonitor(Actor):
         is_busy: whether anything runs that needs a close eye.
         period: seconds between samples while something runs.
         idle_period: seconds between samples otherwise.
+        temp_used: measures the temp space of the tasks that run.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ResourceMonitor(Actor):
         is_busy: Callable[[], bool],
         period: float = 1.0,
         idle_period: float = 5.0,
+        temp_used: Callable[[], dict[int, int]] = dict,
     ) -> None:
         super().__init__()
         self._machine = machine
@@ -46,6 +48,7 @@ class ResourceMonitor(Actor):
         self._is_busy = is_busy
         self._period = period
         self._idle_period = idle_period
+        self._temp_used = temp_used
         self._closed = threading.Event()
         self._beat = threading.Thread(target=self._keep_beat, name="resource-beat", daemon=True)
 
@@ -62,7 +65,7 @@ class ResourceMonitor(Actor):
     def receive(self, message: Any) -> None:
         """Sample and tell."""
         if isinstance(message, Look):
-            self._report(Sampled(self._machine.sample()))
+            self._report(Sampled(self._machine.sample(), self._temp_used()))
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):

@@ -8,9 +8,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ..handlers.errors import CpuLimitReached, MemoryLimitReached
 from ..handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     GarbageFrame,
     Grant,
@@ -25,6 +28,7 @@ from ..handlers.process.frames import (
     WorkerReady,
     encode,
 )
+from ..handlers.process.limits import cpu_allowance
 from .launch import Launched
 from .reactor import Reactor
 from .worker_process import Exit, WorkerProcess
@@ -182,7 +186,7 @@ class Slot:
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
-            case AttemptProgressed() | AttemptCheckpointed() | PublishWanted():
+            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | AttemptProbed() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended
@@ -243,6 +247,8 @@ class Slot:
             outcome, error, kind = "lost", f"PROTOCOL: the worker sent garbage ({self._garbage}).", "ProtocolError"
         elif self._why:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
+        elif limit := _limit_reached(run, ending):
+            outcome, error, kind = "failed", str(limit), type(limit).__name__
         else:
             outcome, error, kind = "lost", _cause_of_death(ending), "WorkerLost"
         return AttemptEnded(
@@ -253,12 +259,22 @@ class Slot:
             error_type=kind,
             memory_used=ending.peak,
             cpu_used=max(0.0, ending.cpu - self._cpu_known),
+            exit_code=None if self._why else ending.code,
         )
 
     def _delay(self) -> float:
         if self._deaths <= 1:
             return 0.0
         return float(min(self._rules.backoff_max, self._rules.backoff * 2.0 ** min(self._deaths - 2, 30)))
+
+
+def _limit_reached(run: Run, ending: Exit) -> CpuLimitReached | MemoryLimitReached | None:
+    """The limit that a worker died of, if of any: that is the attempt's failure, and another one would end the same."""
+    if ending.code == -signal.SIGXCPU:
+        return CpuLimitReached(f"The attempt used more than {cpu_allowance(run.seconds):,.0f} s of CPU time")
+    if ending.code == -signal.SIGABRT and "std::bad_alloc" in ending.tail:
+        return MemoryLimitReached("A library of the handler was refused memory and gave up")
+    return None
 
 
 def _cause_of_death(ending: Exit) -> str:

@@ -1,6 +1,20 @@
 """What can be wished and what has happened: commands, events, state, `decide`, `evolve`, and the log."""
 
-from .commands import Accepted, AdjustTask, CancelTask, CreateTask, RetryTask, SaveCheckpoint, StartTask, TaskCommand
+from .commands import (
+    Accepted,
+    AdjustTask,
+    CancelTask,
+    CreateGraph,
+    CreateTask,
+    EnableEndpoint,
+    GraphTask,
+    LifeCommand,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+    TaskCommand,
+)
 from .errors import TasktrailError
 from .log import Answer, EventLog, Head
 from .operator_commands import Command, OperatorCommand
@@ -31,16 +45,21 @@ __all__ = [
     "Checkpointed",
     "Command",
     "Completed",
+    "CreateGraph",
     "CreateTask",
     "Created",
+    "EnableEndpoint",
     "Event",
     "EventLog",
     "Fact",
     "Failed",
+    "GraphTask",
     "Head",
+    "LifeCommand",
     "OperatorCommand",
     "Progressed",
     "Recorded",
+    "RedeliverNotice",
     "Retried",
     "RetryTask",
     "SaveCheckpoint",

@@ -1,6 +1,7 @@
 """What can be wished. A command may be refused, and then nothing is recorded.
 
-The first group comes from people and programs; the second is what an executor reports about the attempt it runs.
+The first group comes from people and programs; the second is what an executor reports about the attempt it runs, and
+what the Scheduler's own timers find.
 """
 
 from datetime import datetime
@@ -8,22 +9,27 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from .task_events import AttemptOutcome, Checkpoint
+from .task_events import AttemptOutcome, Checkpoint, DependencyPolicies, Estimated, Told
 
 MAX_PRIORITY = 10
+MAX_GRAPH = 10_000
+"""Tasks in one graph."""
+
+_TEN_YEARS = 10 * 365 * 86400
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 TaskId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 86400)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=_TEN_YEARS)]
+Within: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=_TEN_YEARS)] | None
+"""A time-out in seconds, or none."""
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | None
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+LocalName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^\W\d][\w.-]*$", max_length=100)]
+"""A task's name within its graph: a letter or `_`, then letters, digits, `_`, `.`, `-`."""
 
 
-class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
-    """What all commands share. The command id makes repeating harmless: one id, one effect."""
-
-
-class CreateTask(BaseCommand, frozen=True, kw_only=True, tag="create_task", omit_defaults=True):
-    """Ask for a new task. The fields are the seed's; see `Created` for what they mean."""
+class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What may be asked of a new task, alone or in a graph. See `Created` for what the fields mean."""
 
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     input_file: Text = ""
@@ -34,21 +40,59 @@ class CreateTask(BaseCommand, frozen=True, kw_only=True, tag="create_task", omit
     estimated_time: Seconds = 0.0
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     retry_delay: Seconds = 60.0
+    retry_backoff: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.0
+    retry_max_delay: Within = None
+    retry_jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     resumable: bool | None = None
     """None: whatever the handler can do."""
-    parent_task_id: TaskId | None = None
-    depends_on: Annotated[tuple[TaskId, ...], msgspec.Meta(max_length=1000)] = ()
+    on_dependency_failure: DependencyPolicies = "fail"
     notify_email: Text = ""
     notify_webhook: Text = ""
     callback_url: Text = ""
+    notify_on: Annotated[tuple[Told, ...], msgspec.Meta(max_length=10)] = ()
+    """What webhook and mail hear of; empty: the start and the end."""
     user_id: Count = 0
     document_id: Count = 0
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
     """A group of the sender's own, which a limit may be set for."""
-    scheduled_for: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    scheduled_for: Moment = None
     held: bool = False
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)] | None = None
+    timeout: Within = None
+    queue_timeout: Within = None
+    total_timeout: Within = None
+    heartbeat_timeout: Within = None
+    no_progress_timeout: Within = None
+    deadline: Moment = None
     overwrite: bool = False
+
+
+class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
+    """What all commands share. The command id makes repeating harmless: one id, one effect."""
+
+
+class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="create_task", omit_defaults=True):
+    """Ask for a new task."""
+
+    parent_task_id: TaskId | None = None
+    depends_on: Annotated[tuple[TaskId, ...], msgspec.Meta(max_length=1000)] = ()
+    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    actor: Text = ""
+    reason: Text = ""
+    correlation_id: Text = ""
+
+
+class GraphTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
+    """One task of a graph. It refers to others of the graph by name, to tasks that exist already by id."""
+
+    name: LocalName
+    parent: TaskId | LocalName | None = None
+    depends_on: Annotated[tuple[TaskId | LocalName, ...], msgspec.Meta(max_length=1000)] = ()
+
+
+class CreateGraph(BaseCommand, frozen=True, kw_only=True, tag="create_graph", omit_defaults=True):
+    """Ask for several tasks that belong together: all of them or none."""
+
+    tasks: Annotated[tuple[GraphTask, ...], msgspec.Meta(min_length=1, max_length=MAX_GRAPH)]
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     actor: Text = ""
     reason: Text = ""
@@ -68,7 +112,9 @@ class StartTask(_OnTask, frozen=True, kw_only=True, tag="start_task"):
 
 
 class CancelTask(_OnTask, frozen=True, kw_only=True, tag="cancel_task"):
-    """Stop a task, whether it waits or runs."""
+    """Stop a task, whether it waits or runs; with `children` also all below it that are not over."""
+
+    children: bool = False
 
 
 class RetryTask(_OnTask, frozen=True, kw_only=True, tag="retry_task"):
@@ -91,7 +137,29 @@ class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
     held: bool | None = None
 
 
-TaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
+class RedeliverNotice(_OnTask, frozen=True, kw_only=True, tag="redeliver_notice"):
+    """Send a notice of the task once more, under its old id, whatever became of it."""
+
+    notice_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoint", omit_defaults=True):
+    """Send notices again to an address that had said that it is gone (HTTP 410)."""
+
+    target: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    actor: Text = ""
+    reason: Text = ""
+    correlation_id: Text = ""
+
+
+LifeCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | CreateGraph | AdjustTask
+"""What a task's own events follow from."""
+
+NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint
+"""What only changes who is told."""
+
+TaskCommand: TypeAlias = LifeCommand | NoticeCommand
 
 
 class RecordProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,14 +194,32 @@ class EndAttempt(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = True
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
+    outgrown: bool = False
+    """Interrupted by itself: its estimate is more than was reserved."""
+    exit_code: int | None = None
 
 
-AttemptReport: TypeAlias = RecordProgress | RecordCheckpoint | EndAttempt
+class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
+    """The task has waited long enough for an attempt: end it without one."""
+
+    task_id: int
+    error: str
+    error_type: str
+    rule: str
 
 
-class Accepted(msgspec.Struct, frozen=True):
+AttemptReport: TypeAlias = RecordProgress | RecordCheckpoint | EndAttempt | GiveUp
+
+
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a command: it is in the log, fsynced, at `position` (the last event it caused)."""
 
     task_id: int
+    """The task it was about; of a graph the first that was created."""
     position: int
     command_id: str
+    ids: dict[str, int] = {}
+    """Of a graph: the tasks' ids by their local names."""

@@ -111,6 +111,15 @@ class UnknownDependency(TasktrailError):
     remedy = "Create the task it depends on first and use the id of the answer."
 
 
+class GraphCycle(TasktrailError):
+    """Tasks of a graph wait for each other in a circle."""
+
+    code = "graph_cycle"
+    status = 400
+    title = "The graph has a cycle"
+    remedy = "Take one of the named `depends_on` or `parent` out of the circle."
+
+
 class IllegalTransition(TasktrailError):
     """The task's state does not allow the command."""
 

@@ -1,35 +1,57 @@
 """Whether a failure may be tried again, and when. Pure arithmetic and one ordered table."""
 
 from datetime import datetime, timedelta
+from hashlib import blake2b
+from math import exp, log
+from typing import Annotated
 
 import msgspec
 
+from .task_events import Created
+
 CRASH_DELAY_CAP = 60.0
+MAX_DELAY = 10 * 365 * 86400.0
 
 
-class RetryRule(msgspec.Struct, frozen=True):
+class RetryRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One row of the table: the first that matches decides. `name` is recorded in `Failed.rule`."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     retryable: bool
     error_type: str = ""
     """Matches when it is the name of the exception's class."""
     contains: str = ""
     """Matches when the error's text contains it, whatever the case."""
+    exit_code: int | None = None
+    """Matches when a worker or a tool ended with it; negative: the signal that killed it."""
 
-    def matches(self, error_type: str, error: str) -> bool:
-        """Whether the rule speaks of this failure."""
-        by_type = bool(self.error_type) and self.error_type == error_type
-        return by_type or (bool(self.contains) and self.contains.lower() in error.lower())
+    def __post_init__(self) -> None:
+        if not self.error_type and not self.contains and self.exit_code is None:
+            raise ValueError(f"the rule {self.name!r} needs error_type, contains or exit_code")
+
+    def matches(self, error_type: str, error: str, exit_code: int | None = None) -> bool:
+        """Whether the rule speaks of this failure: all that it names has to be so."""
+        return (
+            self.error_type in ("", error_type)
+            and (not self.contains or self.contains.lower() in error.lower())
+            and self.exit_code in (None, exit_code)
+        )
 
 
-# Exception types first: they are exact. Then the seed's four substrings, in its order.
+# What is exact comes first: exception types, then exit codes. Then the seed's four substrings, in its order.
 RULES: tuple[RetryRule, ...] = (
     RetryRule("type:ConnectionRefusedError", retryable=True, error_type="ConnectionRefusedError"),
     RetryRule("type:ConnectionResetError", retryable=True, error_type="ConnectionResetError"),
     RetryRule("type:TimeoutError", retryable=True, error_type="TimeoutError"),
     RetryRule("type:FileNotFoundError", retryable=False, error_type="FileNotFoundError"),
+    RetryRule("type:MemoryError", retryable=False, error_type="MemoryError"),
+    RetryRule("type:MemoryLimitReached", retryable=False, error_type="MemoryLimitReached"),
+    RetryRule("type:CpuLimitReached", retryable=False, error_type="CpuLimitReached"),
+    RetryRule("type:FileSizeLimitReached", retryable=False, error_type="FileSizeLimitReached"),
+    RetryRule("type:TempQuotaReached", retryable=False, error_type="TempQuotaReached"),
     RetryRule("type:PermissionError", retryable=False, error_type="PermissionError"),
+    RetryRule("exit:75", retryable=True, exit_code=75),  # EX_TEMPFAIL of sysexits.h: "try again later"
+    RetryRule("exit:SIGKILL", retryable=True, exit_code=-9),  # a tool that the kernel killed for want of memory
     RetryRule("connection refused", retryable=True, contains="connection refused"),
     RetryRule("timeout", retryable=True, contains="timeout"),
     RetryRule("temporary failure", retryable=True, contains="temporary failure"),
@@ -38,9 +60,31 @@ RULES: tuple[RetryRule, ...] = (
 )
 
 
-def matching_rule(error_type: str, error: str, rules: tuple[RetryRule, ...] = RULES) -> RetryRule | None:
+def matching_rule(
+    error_type: str, error: str, rules: tuple[RetryRule, ...] = RULES, exit_code: int | None = None
+) -> RetryRule | None:
     """The first rule that speaks of the failure; none means: not retryable, as in the seed."""
-    return next((rule for rule in rules if rule.matches(error_type, error)), None)
+    return next((rule for rule in rules if rule.matches(error_type, error, exit_code)), None)
+
+
+def retry_delay(spec: Created, retries: int, chance: float) -> float:
+    """Seconds to wait after the failure that `retries` others came before.
+
+    Backoff makes it longer, the cap bounds it, and jitter takes a share of it away: `chance`, 0 to 1, tells how much.
+    """
+    longest = MAX_DELAY if spec.retry_max_delay is None else spec.retry_max_delay
+    delay = spec.retry_delay
+    if delay > 0 and spec.retry_backoff > 1:
+        # By logarithms: the power itself would overflow after a few hundred retries.
+        grown = log(delay) + retries * log(spec.retry_backoff)
+        delay = exp(grown) if grown < log(longest) else longest
+    return min(delay, longest) * (1 - spec.retry_jitter * chance)
+
+
+def chance_of(task_id: int, attempt: int) -> float:
+    """A number from 0 to 1 that is the same whenever it is asked for, and differs between tasks and attempts."""
+    digest = blake2b(f"{task_id}:{attempt}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56
 
 
 def retry_due(now: datetime, delay: float) -> datetime | None:

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from .system_events import Adjusted
 from .task_events import (
     Cancelled,
-    Checkpoint,
     Checkpointed,
     Completed,
     Created,
@@ -20,76 +18,13 @@ from .task_events import (
     Started,
     TaskEvent,
 )
-
-Status: TypeAlias = Literal["pending", "running", "completed", "failed", "cancelled", "retrying"]
-
-WAITING: frozenset[Status] = frozenset({"pending", "retrying"})
-FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
+from .task_state import FINISHED, WAITING, Status, TaskState
 
 # The seed's messages of recovery, in both languages; recorded as the reason of the `Retried`.
 RECOVERING = "recovering the task (任务恢复中...)"
 RESUMING = "resuming from the checkpoint (从断点恢复...)"
 
-
-class TaskState(msgspec.Struct, frozen=True, gc=False):
-    """One task as the Scheduler holds it. `spec` is shared with the log's `Created`, so a change copies little."""
-
-    id: int
-    spec: Created
-    created_at: datetime
-    updated_at: datetime
-    priority: int
-    held: bool
-    """Waits for a `StartTask`. Never while an attempt runs or once the task has ended: those events release it."""
-    scheduled_for: datetime | None
-    status: Status = "pending"
-    version: int = 1
-    life: int = 1
-    attempt: int = 0
-    progress: float = 0.0
-    message: str = ""
-    error: str = ""
-    error_type: str = ""
-    last_error: str = ""
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    duration: float = 0.0
-    due_at: datetime | None = None
-    retry_count: int = 0
-    crash_count: int = 0
-    checkpoint: Checkpoint | None = None
-    checkpoint_progress: float = 0.0
-    result: dict[str, Any] = {}
-    memory_used: int = 0
-    cpu_used: float = 0.0
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it stands in the queue, or would if nothing held it."""
-        return self.status in WAITING
-
-    @property
-    def finished(self) -> bool:
-        """Whether its current life is over."""
-        return self.status in FINISHED
-
-    @property
-    def resume_from(self) -> Checkpoint | None:
-        """The checkpoint the next attempt gets; none when the task must not resume."""
-        return self.checkpoint if self.spec.resumable else None
-
-    @property
-    def not_before(self) -> datetime | None:
-        """The next attempt waits for this moment, if for any. A schedule binds the first attempt only."""
-        scheduled = self.scheduled_for if self.started_at is None else None
-        return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
-
-    @property
-    def waiting_since(self) -> datetime:
-        """The wait bonus counts from here; retries do not reset it."""
-        if self.scheduled_for is not None and self.scheduled_for > self.created_at:
-            return self.scheduled_for
-        return self.created_at
+REESTIMATED = "waiting for the room that a look into the input has shown to be needed"
 
 
 def create(task_id: int, event: Created, at: datetime) -> TaskState:
@@ -105,15 +40,19 @@ def create(task_id: int, event: Created, at: datetime) -> TaskState:
     )
 
 
-def _started(state: TaskState, _event: Started, at: datetime) -> TaskState:
+def _started(state: TaskState, event: Started, at: datetime) -> TaskState:
     return replace(
         state,
         status="running",
         version=state.version + 1,
         updated_at=at,
         held=False,
+        released_at=None,
+        ignored=(),
         attempt=state.attempt + 1,
+        resumed=event.resumed,
         started_at=at,
+        life_started_at=state.life_started_at or at,
         completed_at=None,
         duration=0.0,
         due_at=None,
@@ -152,6 +91,8 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
         state,
         status="failed" if event.final else "retrying",
         held=state.held and not event.final,
+        released_at=None,
+        ignored=(),
         version=state.version + 1,
         updated_at=at,
         error=event.error,
@@ -162,6 +103,9 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
         crash_count=crashes.get(event.outcome, 0),
         memory_used=event.memory_used,
         cpu_used=event.cpu_used,
+        temp_used=event.temp_used,
+        time_used=event.time_used,
+        estimate=event.estimate or state.estimate,
     )
 
 
@@ -175,16 +119,24 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         life=state.life + 1 if by_hand else state.life,
+        life_started_at=None if by_hand else state.life_started_at,
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
         crash_count=0 if by_hand else state.crash_count,
         due_at=event.due_at,
-        last_error=state.error or state.last_error,
+        last_error=state.last_error if event.cause == "estimate" else state.error or state.last_error,
+        estimate=event.estimate or state.estimate,
         error="",
         error_type="",
         completed_at=None,
         result={},
         progress=progress,
-        message=f"{RESUMING} at {progress:.0f} %" if resumes else RECOVERING if event.cause == "recovery" else "",
+        message=REESTIMATED
+        if event.cause == "estimate"
+        else f"{RESUMING} at {progress:.0f} %"
+        if resumes
+        else RECOVERING
+        if event.cause == "recovery"
+        else "",
     )
 
 
@@ -193,6 +145,8 @@ def _cancelled(state: TaskState, _event: Cancelled, at: datetime) -> TaskState:
         state,
         status="cancelled",
         held=False,
+        released_at=None,
+        ignored=(),
         version=state.version + 1,
         updated_at=at,
         completed_at=at,
@@ -216,6 +170,9 @@ def _completed(state: TaskState, event: Completed, at: datetime) -> TaskState:
         result=event.result,
         memory_used=event.memory_used,
         cpu_used=event.cpu_used,
+        temp_used=event.temp_used,
+        time_used=event.time_used,
+        estimate=event.estimate or state.estimate,
     )
 
 
@@ -236,13 +193,16 @@ def evolve(state: TaskState, event: TaskEvent, at: datetime) -> TaskState:
     return _EVOLVE[type(event)](state, event, at)
 
 
-def overlay(state: TaskState, event: Adjusted) -> TaskState:
+def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
     """A waiting task with an adjustment laid over it. Its version does not change: this is no event of its own."""
+    ignored = () if event.ignored_dependency is None else (event.ignored_dependency,)
     return replace(
         state,
         held=state.held if event.held is None else event.held,
         priority=state.priority if event.priority is None else event.priority,
         scheduled_for=state.scheduled_for if event.scheduled_for is None else event.scheduled_for,
+        released_at=at if event.held is False or ignored else state.released_at,
+        ignored=state.ignored + ignored,
     )
 
 
@@ -255,3 +215,17 @@ def fold(task_id: int, events: Iterable[tuple[TaskEvent, datetime]]) -> TaskStat
         elif state is not None:
             state = evolve(state, event, at)
     return state
+
+
+__all__ = [
+    "FINISHED",
+    "RECOVERING",
+    "RESUMING",
+    "WAITING",
+    "Status",
+    "TaskState",
+    "create",
+    "evolve",
+    "fold",
+    "overlay",
+]

@@ -31,12 +31,14 @@ class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):
 
 
 class Adjusted(_SystemEvent, frozen=True, kw_only=True):
-    """A waiting task was changed: released from hold, or given another priority or time."""
+    """A waiting task was changed: released from hold, freed from a dependency, or given another priority or time."""
 
     task_id: int
     held: bool | None = None
     priority: int | None = None
     scheduled_for: datetime | None = None
+    ignored_dependency: int | None = None
+    """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
 
 
 class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
@@ -118,6 +120,27 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     """No further try will follow."""
     detail: str = ""
     next_at: datetime | None = None
+    disabled: bool = False
+    """The receiver said that it is gone for good: nothing more goes to `target` until somebody enables it."""
+    rest_until: datetime | None = None
+    """The receiver asked to be left alone so long; that holds for every notice to `target`."""
+
+
+class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
+    """Somebody wants a notice sent once more, under its old id. The retry schedule begins anew."""
+
+    notice_id: str
+    task_id: int
+    channel: Literal["webhook", "callback", "email"]
+    target: str
+    told: int
+    """Position of the event that the notice tells of."""
+
+
+class EndpointEnabled(_SystemEvent, frozen=True, kw_only=True):
+    """Somebody says that an endpoint is there again. What was not sent meanwhile is sent only when asked for."""
+
+    target: str
 
 
 SystemEvent: TypeAlias = (
@@ -132,6 +155,8 @@ SystemEvent: TypeAlias = (
     | ScheduleRemoved
     | WorkerExited
     | DeliveryAttempted
+    | RedeliveryRequested
+    | EndpointEnabled
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -146,4 +171,6 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ScheduleRemoved: "schedule_removed",
     WorkerExited: "worker_exited",
     DeliveryAttempted: "delivery_attempted",
+    RedeliveryRequested: "redelivery_requested",
+    EndpointEnabled: "endpoint_enabled",
 }

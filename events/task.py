@@ -7,7 +7,17 @@ import msgspec
 
 from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, PriorityTerms
+from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, PriorityTerms, Told
+
+
+class Children(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the tasks are whose parent a task is."""
+
+    total: int
+    progress: float
+    """Their mean, 0 to 100."""
+    by_status: dict[Status, int]
+    """How many there are in each status that any is in."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,14 +45,19 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     retry_count: int
     max_retries: int
     retry_delay: float
+    retry_backoff: float
+    retry_max_delay: float | None
+    retry_jitter: float
     last_error: str
     checkpoint: Checkpoint | None
     resumable: bool
     parent_task_id: int | None
     depends_on: tuple[int, ...]
+    on_dependency_failure: DependencyPolicies
     notify_email: str
     notify_webhook: str
     callback_url: str
+    notify_on: tuple[Told, ...]
     user_id: int
     document_id: int
     label: str
@@ -55,6 +70,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_for: datetime | None
     held: bool
     timeout: float | None
+    queue_timeout: float | None
+    total_timeout: float | None
+    heartbeat_timeout: float | None
+    no_progress_timeout: float | None
+    deadline: datetime | None
     overwrite: bool
     attempt: int
     life: int
@@ -64,7 +84,20 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     result: dict[str, Any]
     memory_used: int
     cpu_used: float
+    temp_used: int
+    time_used: float
+    estimate: Estimated | None
     version: int
+    children: Children | None = None
+    """Told when one task is asked for as it is now, and it has any."""
+
+
+# Whatever `Created` says and nothing changes afterwards.
+_FROM_SPEC = tuple(
+    name
+    for name in Task.__struct_fields__
+    if name in Created.__struct_fields__ and name not in TaskState.__struct_fields__
+)
 
 
 def view(state: TaskState, now: datetime) -> Task:
@@ -72,17 +105,14 @@ def view(state: TaskState, now: datetime) -> Task:
     spec = state.spec
     moment = now if state.waiting else (state.started_at or state.updated_at)
     return Task(
+        **{name: getattr(spec, name) for name in _FROM_SPEC},
         id=state.id,
         created_at=state.created_at,
         updated_at=state.updated_at,
-        type=spec.type,
         status=state.status,
         priority=state.priority,
         effective_priority=round(effective_priority(state, moment), 3),
         priority_terms=terms(state, moment),
-        input_file=spec.input_file,
-        output_file=spec.output_file,
-        options=spec.options,
         progress=state.progress,
         message=state.message,
         error=state.error,
@@ -90,29 +120,10 @@ def view(state: TaskState, now: datetime) -> Task:
         completed_at=state.completed_at,
         duration=state.duration,
         retry_count=state.retry_count,
-        max_retries=spec.max_retries,
-        retry_delay=spec.retry_delay,
         last_error=state.last_error,
         checkpoint=state.checkpoint,
-        resumable=spec.resumable,
-        parent_task_id=spec.parent_task_id,
-        depends_on=spec.depends_on,
-        notify_email=spec.notify_email,
-        notify_webhook=spec.notify_webhook,
-        callback_url=spec.callback_url,
-        user_id=spec.user_id,
-        document_id=spec.document_id,
-        label=spec.label,
-        schedule=spec.schedule,
-        fire_time=spec.fire_time,
-        user_level=spec.user_level,
-        estimated_time=spec.estimated_time,
-        estimated_memory=spec.estimated_memory,
-        estimated_temp=spec.estimated_temp,
         scheduled_for=state.scheduled_for,
         held=state.held,
-        timeout=spec.timeout,
-        overwrite=spec.overwrite,
         attempt=state.attempt,
         life=state.life,
         crash_count=state.crash_count,
@@ -121,5 +132,8 @@ def view(state: TaskState, now: datetime) -> Task:
         result=state.result,
         memory_used=state.memory_used,
         cpu_used=state.cpu_used,
+        temp_used=state.temp_used,
+        time_used=state.time_used,
+        estimate=state.estimate,
         version=state.version,
     )

@@ -11,7 +11,12 @@ import msgspec
 
 AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancelled", "lost", "interrupted"]
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
-RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual"]
+RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
+Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
+"""Events that somebody can be told about; of failures only the final one."""
+DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
+DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
+"""One for all dependencies, or one for each, in the order of `depends_on`."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,6 +29,17 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     temp_files: tuple[str, ...] = ()
     """Files the resume needs, relative to the task's work folder; never swept while the task may resume."""
     data: dict[str, Any] = {}
+
+
+class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an attempt was expected to need, by a look into its input."""
+
+    memory: int = 0
+    """Bytes at the peak; 0 is unknown, here and below."""
+    temp: int = 0
+    seconds: float = 0.0
+    basis: dict[str, Any] = {}
+    """What it was made from, for people."""
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,12 +78,23 @@ class Created(_Event, frozen=True, kw_only=True):
     max_retries: int = 0
     retry_delay: float = 60.0
     """Seconds between a failure and the next attempt."""
+    retry_backoff: float = 1.0
+    """Each further delay of a life is so many times longer than the one before."""
+    retry_max_delay: float | None = None
+    """No delay is longer, in seconds."""
+    retry_jitter: float = 0.0
+    """Up to this share of a delay is left out, drawn for each attempt: 0 for none of it, 1 for all."""
     resumable: bool = False
     parent_task_id: int | None = None
     depends_on: tuple[int, ...] = ()
+    on_dependency_failure: DependencyPolicies = "wait"
+    """What becomes of the waiting task when a dependency ends otherwise than completed. Logs from before it was asked
+    for mean `wait`, so that is the default here; `CreateTask` has another."""
     notify_email: str = ""
     notify_webhook: str = ""
     callback_url: str = ""
+    notify_on: tuple[Told, ...] = ()
+    """What webhook and mail hear of; empty: started, completed, failed, cancelled."""
     user_id: int = 0
     document_id: int = 0
     label: str = ""
@@ -80,11 +107,27 @@ class Created(_Event, frozen=True, kw_only=True):
     held: bool = False
     timeout: float | None = None
     """Longest an attempt may run, in seconds; none means no limit."""
+    queue_timeout: float | None = None
+    """Longest wait in the queue for an attempt, in seconds; time held or behind dependencies does not count."""
+    total_timeout: float | None = None
+    """Longest from the first start of a life to its end, in seconds, over all attempts and the waits between them."""
+    heartbeat_timeout: float | None = None
+    """Longest silence of a running attempt's worker, in seconds."""
+    no_progress_timeout: float | None = None
+    """Longest a running attempt may go without another percentage and without a checkpoint, in seconds."""
+    deadline: datetime | None = None
+    """A task whose first attempt has not started by then is given up."""
     overwrite: bool = False
     estimated_memory: int = 0
     """Bytes reserved while the task runs."""
     estimated_temp: int = 0
     """Bytes of temp space reserved while the task runs."""
+    guessed_memory: int = 0
+    """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""
+    guessed_time: float = 0.0
+    """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
+    estimate_basis: dict[str, Any] = {}
+    """What the type made its estimate from, for people."""
 
 
 class Started(_Event, frozen=True, kw_only=True):
@@ -132,6 +175,14 @@ class Failed(_Event, frozen=True, kw_only=True):
     """Peak resident bytes of the attempt's process tree."""
     cpu_used: float = 0.0
     """CPU seconds of the attempt's process tree."""
+    temp_used: int = 0
+    """Peak bytes of its temp files and its unpublished output, as far as they were looked at."""
+    time_used: float = 0.0
+    """Seconds from the handler's call to its end."""
+    estimate: Estimated | None = None
+    """What a look into the input led to, if the attempt took one."""
+    exit_code: int | None = None
+    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
 
 class Retried(_Event, frozen=True, kw_only=True):
@@ -141,6 +192,8 @@ class Retried(_Event, frozen=True, kw_only=True):
     due_at: datetime | None = None
     forced: bool = False
     """A retry by hand that was beyond `max_retries`."""
+    estimate: Estimated | None = None
+    """With cause `estimate`: what the next attempt will have reserved."""
 
 
 class Cancelled(_Event, frozen=True, kw_only=True):
@@ -156,6 +209,9 @@ class Completed(_Event, frozen=True, kw_only=True):
     message: str = ""
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

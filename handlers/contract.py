@@ -130,6 +130,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     needs_output: bool = True
     grace: float | None = None
     """Seconds between the wish to stop and the kill; none: what the configuration says."""
+    limits: bool = True
+    """Whether an attempt is bound by the kernel to a generous multiple of its estimate. False: it takes what it takes.
+    A 0 in the estimate is unknown, and sets no limit."""
 
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -150,6 +153,7 @@ def handler(
     needs_input: bool = True,
     needs_output: bool = True,
     grace: float | None = None,
+    limits: bool = True,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`.
 
@@ -172,6 +176,7 @@ def handler(
             needs_input=needs_input,
             needs_output=needs_output,
             grace=grace,
+            limits=limits,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]
         return target

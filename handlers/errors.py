@@ -43,6 +43,39 @@ class CheckpointRefused(TasktrailError):
     remedy = "Let the exception end the handler; the next attempt goes on from the checkpoint before."
 
 
+class MemoryLimitReached(HandlerFault):
+    """The attempt wanted more memory than its limit allows, and its handler had no answer to that."""
+
+    code = "memory_limit_reached"
+    title = "The attempt reached its memory limit"
+    remedy = "Look at the input; if it is in order, raise the type's estimate, or worker_memory_limit."
+
+
+class CpuLimitReached(HandlerFault):
+    """The attempt used many times the CPU time that was estimated. Its worker was ended by the kernel."""
+
+    code = "cpu_limit_reached"
+    title = "The attempt reached its CPU limit"
+    remedy = "Look at the input; if it is in order, raise the type's estimate of seconds."
+
+
+class FileSizeLimitReached(HandlerFault):
+    """The attempt wrote a file many times as large as was estimated."""
+
+    code = "file_size_limit_reached"
+    title = "The attempt reached its limit for the size of a file"
+    remedy = "Look at the input; if it is in order, raise the type's estimate of temp space."
+
+
+class TempQuotaReached(HandlerFault):
+    """The attempt's temp files, its unpublished output included, grew beyond the task's quota. It was stopped."""
+
+    code = "temp_quota_reached"
+    status = 507
+    title = "The attempt reached its quota of temp space"
+    remedy = "Look at the input; if it is in order, raise the type's estimate of temp space, or max_task_temp."
+
+
 class TempSpaceFull(TasktrailError):
     """The temp folder has reached its quota and nothing in it may be removed."""
 

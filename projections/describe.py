@@ -17,10 +17,12 @@ from ..events.recorded import timestamp
 from ..events.system_events import (
     Adjusted,
     DeliveryAttempted,
+    EndpointEnabled,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
     QueueResumed,
+    RedeliveryRequested,
     ScheduleAdded,
     ScheduleRemoved,
     ServiceStarted,
@@ -67,8 +69,11 @@ def _system(event: SystemEvent) -> str:
         case WorkerExited():
             return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
         case DeliveryAttempted():
-            end = "delivered" if event.ok else "given up" if event.final else "not delivered"
-            return f"{event.channel} to {event.target} {end}{_colon(event.detail)}"
+            return _delivery(event)
+        case RedeliveryRequested():
+            return f"{event.channel} to {event.target} is to be sent again"
+        case EndpointEnabled():
+            return f"endpoint {event.target} enabled"
         case _:
             return _operators(event)
 
@@ -102,6 +107,12 @@ def _scope(event: QueuePaused | QueueResumed) -> str:
     return "the queue" if event.user_id is None else f"user {event.user_id}"
 
 
+def _delivery(event: DeliveryAttempted) -> str:
+    end = "delivered" if event.ok else "given up" if event.final else "not delivered"
+    disabled = "; the endpoint is disabled" if event.disabled else ""
+    return f"{event.channel} to {event.target} {end}{_colon(event.detail)}{disabled}"
+
+
 def _created(event: Created) -> str:
     paths = f" {event.input_file} → {event.output_file}" if event.input_file or event.output_file else ""
     when = f", not before {timestamp(event.scheduled_for)}" if event.scheduled_for else ""
@@ -122,6 +133,8 @@ def _adjustment(event: Adjusted) -> str:
         changes.append(f"priority {event.priority}")
     if event.scheduled_for is not None:
         changes.append(f"not before {timestamp(event.scheduled_for)}")
+    if event.ignored_dependency is not None:
+        changes.append(f"waits no longer for task {event.ignored_dependency}")
     return ", ".join(changes) or "nothing"
 
 

@@ -28,3 +28,12 @@ class BeyondTheLog(TasktrailError):
     status = 400
     title = "The log does not reach that far"
     remedy = "Use a position up to the log's head; `tasktrail log` shows it."
+
+
+class UnknownNotice(TasktrailError):
+    """The task has no notice of this name."""
+
+    code = "unknown_notice"
+    status = 404
+    title = "There is no such notice"
+    remedy = "List the task's notices with `tasktrail notices ID`."

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ..events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Recorded, Retried, Started
 from ..events.errors import UnknownTask
 from ..events.recorded import EVENT_TAGS
-from ..events.task_events import AttemptOutcome
+from ..events.task_events import AttemptOutcome, Estimated
 from .building import Records
 from .describe import describe
 from .stream import read_stream
@@ -37,6 +37,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
     memory_used: int = 0
     cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
+    """What a look into the input led to; none: the one of the task's creation, or of an attempt before."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,20 +148,25 @@ def _followed(attempt: Attempt, record: Recorded) -> Attempt:
         case Checkpointed(progress=progress):
             reached = attempt.progress if progress is None else progress
             return replace(attempt, progress=reached, checkpoints=attempt.checkpoints + 1)
-        case Completed(memory_used=memory, cpu_used=cpu):
-            return replace(_ended(attempt, record, "completed"), progress=100.0, memory_used=memory, cpu_used=cpu)
+        case Completed() as event:
+            return replace(_used(_ended(attempt, record, "completed"), event), progress=100.0)
         case Cancelled():
             return _ended(attempt, record, "cancelled")
         case Failed(outcome=outcome) as event if outcome != "not_started":
-            return replace(
-                _ended(attempt, record, outcome),
-                error=event.error,
-                error_type=event.error_type,
-                rule=event.rule,
-                memory_used=event.memory_used,
-                cpu_used=event.cpu_used,
-            )
+            ended = _used(_ended(attempt, record, outcome), event)
+            return replace(ended, error=event.error, error_type=event.error_type, rule=event.rule)
     return attempt
+
+
+def _used(attempt: Attempt, event: Completed | Failed) -> Attempt:
+    return replace(
+        attempt,
+        memory_used=event.memory_used,
+        cpu_used=event.cpu_used,
+        temp_used=event.temp_used,
+        time_used=event.time_used,
+        estimate=event.estimate,
+    )
 
 
 def _ended(attempt: Attempt, record: Recorded, outcome: AttemptOutcome) -> Attempt:

@@ -5,77 +5,70 @@ After a restart the same fold gives the same notices under the same ids, so a re
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import msgspec
 
-from ..events import Cancelled, Completed, Created, Failed, Recorded, Started, TaskState
+from ..events import Created, Recorded, Retried, TaskState
 from ..events.recorded import EVENT_TAGS
 from ..events.state import create, evolve, overlay
-from ..events.system_events import Adjusted, DeliveryAttempted
+from ..events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, RedeliveryRequested
 from ..events.task import view
-from ..events.task_events import is_terminal
 from .errors import ViewsGap
+from .notices import Channel, Notice, channels, log_id, notice_id, target_of, tells_somebody
 
 if TYPE_CHECKING:
     from ..events import Event, TaskEvent
 
-Channel: TypeAlias = Literal["webhook", "callback", "email"]
-Recall: TypeAlias = Callable[[int, int], TaskState | None]
-"""(task id, position) → the task's state before that position, from the log."""
+__all__ = ["Channel", "Due", "Notice", "Outbox", "Recall"]
 
-Skip: TypeAlias = Callable[[str, Channel, str], bool]
-"""(notice id, channel, target) → not this one now."""
+Recall: TypeAlias = Callable[[int, int], tuple[TaskState, Recorded] | None]
+"""(task id, position) → the task's last record up to that position and the state after it, from the log."""
 
-WEBHOOK_EVENTS: tuple[type[Any], ...] = (Started, Completed, Failed, Cancelled)
-"""What a webhook hears of; of failures only the final one."""
+KEPT_STATES = 1000
+"""So many pending notices keep their task's state in memory; for the others it is read from the log at their turn."""
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """One message to one receiver, with everything its sender needs."""
+class Due(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A place in the order of sending. Out of date when the notice is gone or was rescheduled since."""
 
+    at: datetime
+    position: int
+    turn: int
     notice_id: str
-    """The same over all tries and restarts, and unlike that of any other log's notices."""
     channel: Channel
     target: str
-    """An address of the web or of mail, as the task was given it."""
-    event: str
-    position: int
-    recorded_at: datetime
-    task_id: int
-    life: int
-    task: dict[str, Any]
-    """The fields of `Task` right after the event."""
-    tries: int
-    """How many deliveries have failed so far."""
 
 
 class _Pending(msgspec.Struct, gc=False):
-    notice_id: str
-    channel: Channel
-    record: Recorded
-    state: TaskState
+    task_id: int
+    position: int
+    target: str
     tries: int = 0
-
-
-_Entry: TypeAlias = tuple[datetime, int, int, str]
-# Due at, position, tries, notice id. Out of date when the notice is gone or has been tried again since.
+    turn: int = 0
+    """Which entry in the order of sending is the one that counts."""
+    told: tuple[Recorded, TaskState] | None = None
+    adjusted: Adjusted | None = None
+    """What the log must have laid over to give that state again."""
 
 
 class Outbox:
     """Feed it every record in order; ask what is due; what became of a delivery comes back as a record.
 
     In memory are unfinished tasks that notify somebody, and notices not delivered. A task that has ended is forgotten;
-    when it is retried by hand, `recall` brings it back.
+    when it is retried by hand, or a notice of it is wanted again, `recall` brings it back.
     """
 
-    def __init__(self, recall: Recall, webhook_events: tuple[type[Any], ...] = WEBHOOK_EVENTS) -> None:
+    def __init__(self, recall: Recall, *, kept_states: int = KEPT_STATES) -> None:
         self._recall = recall
-        self._webhook_events = webhook_events
+        self._room = kept_states
+        """How many more pending notices may keep their state."""
         self._tasks: dict[int, TaskState] = {}
         self._pending: dict[str, _Pending] = {}
-        self._times: list[_Entry] = []
+        self._disabled: set[str] = set()
+        self._times: list[Due] = []
+        self._turns = 0
         self._log_id = ""
         self._position = 0
 
@@ -96,120 +89,151 @@ class Outbox:
             if record.position != self._position + 1:
                 raise ViewsGap(f"The outbox stands at {self._position}, the next record is {record.position}")
             if record.position == 1:
-                self._log_id = record.hash.hex()[:12]
+                self._log_id = log_id(record)
             self._fold(record)
             self._position = record.position
 
-    def due(self, now: datetime, limit: int = 100, *, skip: Skip | None = None) -> list[Notice]:
-        """The notices to send at `now`, the longest due first. Each stays due until a record says what became of it.
-
-        Those that `skip` says yes to are stepped over and do not count.
-        """
-        found: list[_Entry] = []
-        seen: list[_Entry] = []
-        while len(found) < limit and self._drop_stale() and self._times[0][0] <= now:
-            entry = heappop(self._times)
-            seen.append(entry)
-            pending = self._pending[entry[3]]
-            if skip is None or not skip(pending.notice_id, pending.channel, _target(pending)):
-                found.append(entry)
-        for entry in seen:
-            heappush(self._times, entry)
-        return [_notice(self._pending[entry[3]]) for entry in found]
+    def take_due(self, now: datetime) -> Iterator[Due]:
+        """What has become due by `now`, the longest due first. Each comes once, until a record reschedules it."""
+        while self._drop_stale() and self._times[0].at <= now:
+            yield heappop(self._times)
 
     def next_due(self) -> datetime | None:
-        """When the next notice is due, be it past or future; none when nothing is left to send."""
-        return self._times[0][0] if self._drop_stale() else None
+        """When the next notice that was not handed out is due, be it past or future."""
+        return self._times[0].at if self._drop_stale() else None
+
+    def counts(self, due: Due) -> bool:
+        """Whether what was handed out still waits for just that delivery."""
+        pending = self._pending.get(due.notice_id)
+        return pending is not None and pending.turn == due.turn
+
+    def task_of(self, due: Due) -> int:
+        """The task that a notice is about."""
+        return self._pending[due.notice_id].task_id
+
+    def notice(self, due: Due) -> Notice | None:
+        """The whole notice; none when the log no longer has its task."""
+        pending = self._pending[due.notice_id]
+        told = pending.told or self._recalled(pending)
+        return None if told is None else _notice(due, pending.tries, *told)
+
+    def _recalled(self, pending: _Pending) -> tuple[Recorded, TaskState] | None:
+        recalled = self._recall(pending.task_id, pending.position)
+        if recalled is None:
+            return None
+        state, record = recalled
+        return record, state if pending.adjusted is None else overlay(state, pending.adjusted, state.updated_at)
 
     def _fold(self, record: Recorded) -> None:
         event = record.event
-        if isinstance(event, DeliveryAttempted):
-            self._attempted(event, record)
-        elif isinstance(event, Adjusted):
-            if event.task_id in self._tasks:
-                self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event)
-        elif record.task_id:
-            state = self._evolved(record, event)
-            if state is not None:
-                self._keep(state)
-                for channel in self._channels(state, event):
-                    self._post(channel, record, state)
+        match event:
+            case DeliveryAttempted():
+                self._attempted(event, record)
+            case RedeliveryRequested():
+                self._wanted_again(event, record)
+            case EndpointEnabled():
+                self._disabled.discard(event.target)
+            case Adjusted():
+                if event.task_id in self._tasks:
+                    self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
+            case _ if record.task_id:
+                self._told(record, event)
 
-    def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
-        """The task after the event; none when it notifies nobody."""
-        if isinstance(event, Created):
-            wanted = event.notify_webhook or event.callback_url or event.notify_email
-            return create(record.task_id, event, record.recorded_at) if wanted else None
-        state = self._tasks.get(record.task_id)
-        if state is None and record.life > 1:
-            state = self._recall(record.task_id, record.position)
-        return evolve(state, cast("TaskEvent", event), record.recorded_at) if state is not None else None
-
-    def _keep(self, state: TaskState) -> None:
+    def _told(self, record: Recorded, event: "Event") -> None:
+        state = self._evolved(record, event)
+        if state is None:
+            return
         if state.finished:
             self._tasks.pop(state.id, None)
         else:
             self._tasks[state.id] = state
+        for channel in channels(state.spec, event):
+            target = target_of(state.spec, channel)
+            if target not in self._disabled:
+                self._post(notice_id(self._log_id, record, channel), channel, target, record, state)
 
-    def _channels(self, state: TaskState, event: "Event") -> Iterator[Channel]:
-        chosen = isinstance(event, self._webhook_events) and not (isinstance(event, Failed) and not event.final)
-        if state.spec.notify_webhook and chosen:
-            yield "webhook"
-        if is_terminal(event):
-            if state.spec.callback_url:
-                yield "callback"
-            if state.spec.notify_email:
-                yield "email"
+    def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
+        """The task after the event; none when it notifies nobody."""
+        if isinstance(event, Created):
+            return create(record.task_id, event, record.recorded_at) if tells_somebody(event) else None
+        state = self._tasks.get(record.task_id)
+        if state is None and isinstance(event, Retried):  # by hand: only then was the task forgotten
+            recalled = self._recall(record.task_id, record.position - 1) if event.cause == "manual" else None
+            state = recalled[0] if recalled and tells_somebody(recalled[0].spec) else None
+        return evolve(state, cast("TaskEvent", event), record.recorded_at) if state is not None else None
 
-    def _post(self, channel: Channel, record: Recorded, state: TaskState) -> None:
-        notice_id = f"{self._log_id}-{record.task_id}-{state.life}-{record.version}-{channel}"
-        self._pending[notice_id] = _Pending(notice_id, channel, record, state)
-        heappush(self._times, (record.recorded_at, record.position, 0, notice_id))
+    def _post(self, name: str, channel: Channel, target: str, record: Recorded, state: TaskState) -> None:
+        pending = _Pending(record.task_id, record.position, target)
+        if self._room > 0:
+            self._room -= 1
+            pending.told = (record, state)
+        else:
+            pending.adjusted = _adjustment(state)
+        self._pending[name] = pending
+        self._schedule(name, pending, channel, record.recorded_at)
+
+    def _schedule(self, name: str, pending: _Pending, channel: str, at: datetime) -> None:
+        self._turns += 1
+        pending.turn = self._turns
+        heappush(self._times, Due(at, pending.position, pending.turn, name, cast("Channel", channel), pending.target))
+        if len(self._times) > 2 * len(self._pending) + 64:
+            self._times = [due for due in self._times if self.counts(due)]
+            heapify(self._times)
+
+    def _forget(self, name: str) -> None:
+        if self._pending.pop(name).told is not None:
+            self._room += 1
 
     def _attempted(self, event: DeliveryAttempted, record: Recorded) -> None:
+        if event.disabled:
+            self._disable(event.target)
         pending = self._pending.get(event.notice_id)
         if pending is None:
             return
         if event.ok or event.final:
-            del self._pending[event.notice_id]
+            self._forget(event.notice_id)
             return
         pending.tries += 1
-        due_at = event.next_at or record.recorded_at
-        heappush(self._times, (due_at, pending.record.position, pending.tries, event.notice_id))
+        self._schedule(event.notice_id, pending, event.channel, event.next_at or record.recorded_at)
+
+    def _disable(self, target: str) -> None:
+        """The receiver is gone: what was for it is not sent."""
+        self._disabled.add(target)
+        for name in [name for name, pending in self._pending.items() if pending.target == target]:
+            self._forget(name)
+
+    def _wanted_again(self, event: RedeliveryRequested, record: Recorded) -> None:
+        pending = self._pending.get(event.notice_id)
+        if pending is None:
+            pending = self._pending[event.notice_id] = _Pending(event.task_id, event.told, event.target)
+        pending.tries = 0
+        self._schedule(event.notice_id, pending, event.channel, record.recorded_at)
 
     def _drop_stale(self) -> bool:
         """Let the first entry be one that counts; whether there is one."""
-        while self._times:
-            _due_at, _position, tries, notice_id = self._times[0]
-            pending = self._pending.get(notice_id)
-            if pending is not None and pending.tries == tries:
-                return True
+        while self._times and not self.counts(self._times[0]):
             heappop(self._times)
-        return False
+        return bool(self._times)
 
 
-def _target(pending: _Pending) -> str:
-    spec = pending.state.spec
-    match pending.channel:
-        case "webhook":
-            return spec.notify_webhook
-        case "callback":
-            return spec.callback_url
-        case "email":
-            return spec.notify_email
+def _adjustment(state: TaskState) -> Adjusted | None:
+    """What sets a state apart from what was asked for at creation."""
+    spec = state.spec
+    if (state.priority, state.scheduled_for) == (spec.priority, spec.scheduled_for):
+        return None
+    return Adjusted(task_id=state.id, held=state.held, priority=state.priority, scheduled_for=state.scheduled_for)
 
 
-def _notice(pending: _Pending) -> Notice:
-    record = pending.record
+def _notice(due: Due, tries: int, record: Recorded, state: TaskState) -> Notice:
     return Notice(
-        notice_id=pending.notice_id,
-        channel=pending.channel,
-        target=_target(pending),
+        notice_id=due.notice_id,
+        channel=due.channel,
+        target=due.target,
         event=EVENT_TAGS[type(record.event)],
         position=record.position,
         recorded_at=record.recorded_at,
         task_id=record.task_id,
-        life=pending.state.life,
-        task=msgspec.to_builtins(view(pending.state, record.recorded_at), builtin_types=(datetime,)),
-        tries=pending.tries,
+        life=state.life,
+        task=msgspec.to_builtins(view(state, record.recorded_at), builtin_types=(datetime,)),
+        tries=tries,
     )

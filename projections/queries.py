@@ -11,9 +11,10 @@ import msgspec
 
 from ..events import Task, TaskState
 from ..events.errors import UnknownTask
-from ..events.task import view
+from ..events.task import Children, view
 from .errors import ViewsFailed
 from .filters import TaskFilters
+from .notices_view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from .row import decode_state
 from .selection import count, kept_total, page
 from .stats import Stats, read_counts, read_stats
@@ -21,6 +22,10 @@ from .views_schema import identity
 
 _ONE = "SELECT id, spec, state FROM tasks WHERE id = ?"
 _MANY = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+_CHILDREN = """
+SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0))
+FROM tasks WHERE parent_task_id = ? GROUP BY status ORDER BY status
+"""
 _MAX_ID = 2**63 - 1
 
 Page: TypeAlias = tuple[list[Task], int]
@@ -58,10 +63,31 @@ class TaskQueries:
         """One task as readers see it. Raises `UnknownTask`."""
         return view(self.state(task_id), now)
 
+    def children(self, task_id: int) -> Children | None:
+        """How far the children of a task are; none when it has none."""
+        with self._moment() as conn:
+            rows = conn.execute(_CHILDREN, (task_id,)).fetchall()
+        total = sum(number for _status, number, _progress in rows)
+        if not total:
+            return None
+        progress = sum(progress for _status, _number, progress in rows) / total
+        return Children(total=total, progress=round(progress, 3), by_status={row[0]: row[1] for row in rows})
+
     def progress(self, task_id: int) -> tuple[float, str]:
         """Percent done and the latest message. Raises `UnknownTask`."""
         state = self.state(task_id)
         return state.progress, state.message
+
+    def notices(self, task_id: int) -> "list[NoticeStatus]":
+        """What became of the task's notices. Raises `UnknownTask`."""
+        self.state(task_id)
+        with self._moment() as conn:
+            return read_notices(conn, task_id)
+
+    def endpoints(self) -> "list[DisabledEndpoint]":
+        """The endpoints that are disabled."""
+        with self._moment() as conn:
+            return read_disabled(conn)
 
     def list(self, filters: TaskFilters, now: datetime) -> Page:
         """One page, and the number of all tasks that pass the filters."""

@@ -1,11 +1,10 @@
 """One task's records: its own, and what the service noted about it under task id 0."""
 
 from ..events import Recorded, TaskState
-from ..events.system_events import Adjusted, DeliveryAttempted
+from ..events.state import fold
+from ..events.system_events import Adjusted, DeliveryAttempted, RedeliveryRequested
 from .building import Records
 from .outbox import Recall
-from .tally import Tally
-from .task_view import fold_batch
 
 
 def read_stream(log: Records, task_id: int) -> list[Recorded]:
@@ -18,14 +17,20 @@ def read_stream(log: Records, task_id: int) -> list[Recorded]:
 
 
 def recall_from(log: Records) -> Recall:
-    """What an `Outbox` asks the log when a task it has forgotten lives again."""
+    """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept.
 
-    def recall(task_id: int, position: int) -> TaskState | None:
-        earlier = [record for record in read_stream(log, task_id) if record.position < position]
-        return fold_batch(earlier, {}, Tally()).get(task_id)
+    Adjustments stand under task 0, all of which would have to be read: they are not laid over.
+    """
+
+    def recall(task_id: int, position: int) -> tuple[TaskState, Recorded] | None:
+        records = [record for record in log.read_task(task_id) if record.position <= position]
+        state = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # a task's records hold task events
+        return None if state is None else (state, records[-1])
 
     return recall
 
 
 def _speaks_of(record: Recorded, task_id: int) -> bool:
-    return isinstance(record.event, Adjusted | DeliveryAttempted) and record.event.task_id == task_id
+    return (
+        isinstance(record.event, Adjusted | DeliveryAttempted | RedeliveryRequested) and record.event.task_id == task_id
+    )

@@ -34,7 +34,7 @@ def fold_batch(records: Iterable[Recorded], before: Mapping[int, TaskState], tal
     for record in records:
         event = record.event
         if isinstance(event, Adjusted):
-            states[event.task_id] = overlay(_known(event.task_id, states, before, record), event)
+            states[event.task_id] = overlay(_known(event.task_id, states, before, record), event, record.recorded_at)
         elif not record.task_id:
             continue
         elif isinstance(event, Created):

@@ -21,6 +21,8 @@ _NUMBERS = {
     "totals": "SELECT * FROM totals ORDER BY type",
     "durations": "SELECT * FROM durations WHERE number != 0 ORDER BY type, bucket",
     "ends": "SELECT * FROM ends WHERE number != 0 ORDER BY minute, status",
+    "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",
+    "disabled": "SELECT * FROM disabled ORDER BY target",
     "search": "SELECT term, doc, cnt FROM temp.words ORDER BY term",
 }
 _WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"

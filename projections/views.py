@@ -11,6 +11,8 @@ from ..events import Recorded, TaskState
 from ..events.recorded import timestamp
 from . import views_schema as schema
 from .errors import ViewsFailed, ViewsGap
+from .notices import log_id
+from .notices_view import write_notices
 from .row import INSERT, MOVE, TOUCH, decode_state, same_place, to_insert, to_move, to_touch
 from .search import Text, text_of, write_text
 from .tally import Tally
@@ -104,7 +106,7 @@ class TaskViews:
             before = self._load(fresh)
             tally = Tally()
             after = fold_batch(fresh, before, tally)
-            self._commit(before, after, tally, fresh[-1])
+            self._commit(before, after, tally, fresh)
         except ViewsGap:
             self._roll_back()
             self._begin(self._conn)
@@ -126,8 +128,10 @@ class TaskViews:
             known.update((row[0], decode_state(*row)) for row in rows)
         return known
 
-    def _commit(self, before: dict[int, TaskState], after: dict[int, TaskState], tally: Tally, last: Recorded) -> None:
-        conn = self._conn
+    def _commit(
+        self, before: dict[int, TaskState], after: dict[int, TaskState], tally: Tally, fresh: list[Recorded]
+    ) -> None:
+        conn, last = self._conn, fresh[-1]
         conn.execute("BEGIN IMMEDIATE")
         moved = conn.execute(
             "UPDATE progress SET position = ?, hash = ?, recorded_at = ? WHERE position = ?",
@@ -135,7 +139,10 @@ class TaskViews:
         )
         if moved.rowcount != 1:
             raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
+        if fresh[0].position == 1:
+            conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
         self._write_rows(before, after)
+        write_notices(conn, fresh, after)
         for task_id, state in after.items():
             tally.changed(before.get(task_id), state)
         tally.write(conn)

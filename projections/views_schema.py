@@ -17,7 +17,8 @@ CREATE TABLE progress (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     position INTEGER NOT NULL,
     hash BLOB NOT NULL,
-    recorded_at TEXT NOT NULL
+    recorded_at TEXT NOT NULL,
+    log TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE tasks (
     id INTEGER PRIMARY KEY,
@@ -44,6 +45,25 @@ CREATE TABLE durations (
 CREATE TABLE ends (
     minute INTEGER NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (minute, status)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE notices (
+    task_id INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    notice_id TEXT NOT NULL,
+    target TEXT NOT NULL,
+    event TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    recorded_at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    tries INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    tried_at TEXT,
+    next_at TEXT,
+    PRIMARY KEY (task_id, version, channel)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE disabled (
+    target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
 
@@ -59,6 +79,7 @@ CREATE INDEX tasks_by_parent ON tasks (parent_task_id);
 CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);
+CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 
 
@@ -94,7 +115,7 @@ def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
         conn.execute(statement)
     if indexes:
         create_indexes(conn)
-    conn.execute("INSERT INTO progress VALUES (1, 0, x'', '')")
+    conn.execute("INSERT INTO progress VALUES (1, 0, x'', '', '')")
     conn.execute(f"PRAGMA user_version = {STAMP}")
     conn.execute("COMMIT")
 

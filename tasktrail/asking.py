@@ -80,7 +80,7 @@ class Asking(ABC):
             case WaitReason.RETRY_DELAY:
                 retries = [record.position for record in self.events(task_id) if isinstance(record.event, Retried)]
                 return replace(one, evidence=tuple(retries[-1:]))
-            case WaitReason.DEPENDENCY:
+            case WaitReason.DEPENDENCY | WaitReason.DEPENDENCY_FAILED:
                 return replace(one, evidence=tuple(self.events(other)[-1].position for other in one.tasks))
             case _:
                 return one

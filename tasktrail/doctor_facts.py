@@ -46,6 +46,8 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[str, ...]
     missing: tuple[str, ...] = ()
     """Encoders and formats that were left out of the build."""
+    libreoffice: str = ""
+    """Where LibreOffice is, for office documents; empty when it is not installed."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,10 +183,12 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str]:
 
 def _media() -> Media:
     import av
+    import pypdfium2
     from av.codec import Codec
     from PIL import Image, features
     from PIL import __version__ as pillow
 
+    from .handlers.document.libreoffice import find_libreoffice
     from .handlers.image.formats import WRITE_FORMATS
     from .handlers.image.opening import READ_FORMATS
     from .handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
@@ -199,6 +203,11 @@ def _media() -> Media:
     missing += [f"reading {name}" for name in READ_FORMATS if name not in Image.OPEN]
     missing += [f"writing {name}" for name in sorted(set(WRITE_FORMATS.values())) if name not in Image.SAVE]
     codec = ".".join(map(str, av.library_versions.get("libavcodec", ())))
-    versions = (f"PyAV {av.__version__}", f"libavcodec {codec}", f"Pillow {pillow}")
+    pdfium = f"PDFium {pypdfium2.PDFIUM_INFO}"
+    versions = (f"PyAV {av.__version__}", f"libavcodec {codec}", f"Pillow {pillow}", pdfium)
     jpeg = features.version_codec("jpg")
-    return Media(versions=(*versions, f"libjpeg {jpeg}") if jpeg else versions, missing=tuple(missing))
+    return Media(
+        versions=(*versions, f"libjpeg {jpeg}") if jpeg else versions,
+        missing=tuple(missing),
+        libreoffice=str(find_libreoffice() or ""),
+    )

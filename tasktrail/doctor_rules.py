@@ -8,6 +8,7 @@ import msgspec
 
 from .config import Config
 from .doctor_facts import Facts, Folder
+from .handlers.document.libreoffice import HOW_TO_INSTALL
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -209,6 +210,14 @@ def _media(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("media", "ok", f"{versions}; all encoders and formats are there")
 
 
+def _office(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.media.libreoffice:
+        yield Finding("office", "ok", f"office documents are drawn by {facts.media.libreoffice}")
+    else:
+        message = "LibreOffice is not there: of office documents only their own thumbnails can be shown"
+        yield Finding("office", "warn", message, f"{HOW_TO_INSTALL}, if office documents are to be drawn.")
+
+
 def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
     if not config.smtp.host:
         message = "no mail server is configured: `notify_email` reaches nobody"
@@ -242,5 +251,6 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _open_files,
     _handlers,
     _media,
+    _office,
     _notices,
 )

@@ -6,7 +6,7 @@ for a command that is refused here.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -16,12 +16,13 @@ import msgspec
 from msgspec.structs import replace
 
 from .actors.core.messages import Intake
-from .events import Command, CreateTask, SaveCheckpoint
+from .events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
 from .events.operator_commands import AddSchedule
 from .handlers.contract import TaskType
 from .handlers.registry import Registry
 from .operating import command_from_fields
+from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -35,9 +36,15 @@ class IntakeDesk:
     """Knows the task types and the allowed roots; turns a wish into a command that can be decided on."""
 
     def __init__(
-        self, registry: Registry, *, input_roots: Sequence[Path] = (), output_roots: Sequence[Path] = ()
+        self,
+        registry: Registry,
+        *,
+        input_roots: Sequence[Path] = (),
+        output_roots: Sequence[Path] = (),
+        allow_endpoints: Collection[str] = (),
     ) -> None:
         self._registry = registry
+        self._allow_endpoints = allow_endpoints
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
 
@@ -51,32 +58,49 @@ class IntakeDesk:
         _refuse_odd_text(command)
         match command:
             case CreateTask():
-                return self._examine_create(command)
+                return command, self._examine_create(command)
             case AddSchedule():
-                task, intake = self._examine_create(command.task)
-                return replace(command, task=replace(task, command_id="")), intake
+                return replace(command, task=replace(command.task, command_id="")), self._examine_create(command.task)
+            case CreateGraph():
+                return command, self._examine_graph(command)
             case SaveCheckpoint():
                 _check_json(command.checkpoint.data, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
 
-    def _examine_create(self, command: CreateTask) -> tuple[CreateTask, Intake]:
+    def _examine_graph(self, command: CreateGraph) -> Intake:
+        outputs = {task.name: task.output_file for task in command.tasks}
+        found: dict[str, Intake] = {}
+        for place, task in enumerate(command.tasks):
+            # What an earlier task of the graph will write is not there yet.
+            made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
+            try:
+                _refuse_odd_text(task)
+                found[task.name] = self._examine_create(task, made)
+            except TasktrailError as error:
+                error.field = f"tasks[{place}].{error.field}" if error.field else f"tasks[{place}]"
+                error.message = f"Task {task.name}: {error.message}"
+                raise
+        return Intake(by_name=found)
+
+    def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
         task_type = self._registry.get(command.type)
         _check_json(command.options, "options", MAX_OPTIONS)
+        check_receivers(command, self._allow_endpoints)
         options = _convert_options(task_type, command.options)
-        size = self._check_input(command, task_type)
+        size = 0 if command.input_file in made else self._check_input(command, task_type)
         self._check_output(command, task_type)
         if task_type.check is not None:
             task_type.check(options, Path(command.input_file), Path(command.output_file))
         estimate = task_type.estimate(options, size)
-        intake = Intake(
+        return Intake(
             can_resume=task_type.resumable,
             estimated_memory=estimate.memory,
             estimated_temp=estimate.temp,
             estimated_time=estimate.seconds,
+            estimate_basis=estimate.basis,
         )
-        return command, intake
 
-    def _check_input(self, command: CreateTask, task_type: TaskType) -> int:
+    def _check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
         """The size of the input in bytes."""
         path = command.input_file
         if not path:
@@ -96,7 +120,7 @@ class IntakeDesk:
         _check_root(path, self._input_roots, "input_file", "input_roots")
         return status.st_size
 
-    def _check_output(self, command: CreateTask, task_type: TaskType) -> None:
+    def _check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
         path = command.output_file
         if not path:
             if task_type.needs_output:
@@ -121,7 +145,14 @@ class IntakeDesk:
 
 def validated(command: Command) -> Command:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
-    return command_from_fields(type(command), {name: getattr(command, name) for name in command.__struct_fields__})
+    fields = _fields(command)
+    if isinstance(command, CreateGraph):
+        fields["tasks"] = [_fields(task) if isinstance(task, GraphTask) else task for task in command.tasks]
+    return command_from_fields(type(command), fields)
+
+
+def _fields(struct: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
 def digest(command: Command) -> bytes:
@@ -130,7 +161,7 @@ def digest(command: Command) -> bytes:
     return sha256(_encoder.encode(bare)).digest()
 
 
-def _refuse_odd_text(command: Command) -> None:
+def _refuse_odd_text(command: Command | GraphTask) -> None:
     if isinstance(command, AddSchedule):
         _refuse_odd_text(command.task)
     for name in command.__struct_fields__:

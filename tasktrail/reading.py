@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from .actors.core.state import SchedulerState
 from .asking import Asking, folded
@@ -21,7 +22,16 @@ from .events.lock import DataLock
 from .events.sqlite_log import LogReader
 from .handlers.registry import Registry
 from .paths import DataPaths
-from .projections import Stats, TaskFilters, TaskQueries, TaskViews, Verification, catch_up
+from .projections import (
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    Verification,
+    catch_up,
+)
 from .projections.as_of import as_of as replayed_to
 from .projections.as_of import parse_point, task_as_of
 from .projections.verify import verify
@@ -81,7 +91,8 @@ class FileReading(Asking):
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         if as_of is not None:
             return task_as_of(self._reader(), task_id, parse_point(as_of))
-        return self._queries().get(task_id, self._clock.now())
+        queries = self._queries()
+        return replace(queries.get(task_id, self._clock.now()), children=queries.children(task_id))
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message. Raises `UnknownTask`."""
@@ -107,6 +118,14 @@ class FileReading(Asking):
         """Folds the log, and asks what comes of it."""
         now = self._clock.now()
         return function(folded(self.log(), load_config(self.paths.data).limits(), now), now)
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        return self._queries().notices(task_id)
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+        return self._queries().endpoints()
 
     # --- the log ------------------------------------------------------------------------------------------------
 

@@ -16,12 +16,13 @@ from .actors.watermark import Watermark
 from .commanding import Commanding
 from .config import Config
 from .config_load import load_config
-from .events import Accepted, Command, Task
+from .events import Accepted, Command, RedeliverNotice, Task
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .ids import new_command_id
 from .intake import IntakeDesk, digest
 from .paths import DataPaths
+from .projections.notices import log_id, redelivery
 from .reading import FileReading
 from .surface import RecoveryReport
 from .system import System
@@ -52,6 +53,7 @@ class TaskService(FileReading, Commanding):
             system.registry,
             input_roots=[Path(root) for root in config.input_roots],
             output_roots=[Path(root) for root in config.output_roots],
+            allow_endpoints=config.allow_endpoints,
         )
         self._seen = 0
         """The last position that this object knows to be committed."""
@@ -127,6 +129,10 @@ class TaskService(FileReading, Commanding):
 
     def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)
+        if isinstance(command, RedeliverNotice):
+            first = next(self.log(limit=1))
+            found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)
+            intake = replace(intake, redelivery=found)
         fresh = not command.command_id
         if fresh:
             command = replace(command, command_id=new_command_id())

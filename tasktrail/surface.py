@@ -4,7 +4,7 @@
 routes are written against these two, so they never care who is behind them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
@@ -13,7 +13,8 @@ import msgspec
 from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from .actors.core.why import Why
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
-from .projections import Stats, TaskFilters, Verification
+from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from .retrying import RetriedTasks
 
 Point: TypeAlias = int | datetime
 """A moment of the history: a position, or a time."""
@@ -56,6 +57,12 @@ class Reading(Protocol):
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data."""
 
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
 
@@ -93,6 +100,16 @@ class Tasks(Reading, Protocol):
     def create_task(self, **fields: Any) -> int:
         """A new task's id; the fields are those of `CreateTask`."""
 
+    def create_graph(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> dict[str, int]:
+        """Several new tasks that belong together, all or none; their ids by name."""
+
     def send(self, command: Command) -> Accepted:
         """Any command."""
 
@@ -105,9 +122,15 @@ class Tasks(Reading, Protocol):
         """Release a held task, or start a waiting one now."""
 
     def cancel_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+        self,
+        task_id: int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        children: bool = False,
     ) -> Accepted:
-        """Stop a task, whether it waits or runs."""
+        """Stop a task, whether it waits or runs; with `children` also everything open below it."""
 
     def retry_task(
         self,
@@ -120,8 +143,29 @@ class Tasks(Reading, Protocol):
     ) -> Accepted:
         """Give a failed or cancelled task another life."""
 
+    def retry_tasks(
+        self,
+        filters: TaskFilters | None = None,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        force: bool = False,
+    ) -> RetriedTasks:
+        """Give every failed task that passes the filters another life."""
+
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""
+
+    def redeliver(
+        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Send a notice of the task once more, under its old id."""
+
+    def enable_endpoint(
+        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Send notices again to an endpoint that is disabled."""
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task, once its life is over. Raises `WaitTimeout`."""

@@ -6,6 +6,7 @@ The start list reads from top to bottom; nobody is let in before every actor has
 import os
 import socket
 import threading
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -38,8 +39,9 @@ from .events.errors import NotReady
 from .events.lock import DataLock
 from .events.sqlite_log import LogReader, SqliteEventLog
 from .events.state import RESUMING
+from .handlers.publish import part_path
 from .handlers.registry import Registry
-from .handlers.workspace import TempFiles
+from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths
 from .projections import TaskViews
 from .surface import RecoveryReport
@@ -152,7 +154,9 @@ class System:
             task_type.name: config.grace_period if task_type.grace is None else task_type.grace
             for task_type in self.registry
         }
-        return SchedulerState(config.limits(), grace=grace, work_root=str(self.paths.temp))
+        return SchedulerState(
+            config.limits(), grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules
+        )
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1
@@ -168,13 +172,19 @@ class System:
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
         executor = LocalExecutor(
-            slots=self.config.workers, homes=self.registry.homes(), lock_path=self.paths.workers_lock
+            slots=self.config.workers,
+            homes=self.registry.homes(),
+            lock_path=self.paths.workers_lock,
+            sandbox=self.config.sandbox(),
         )
         return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(
-            machine=Machine(self.paths.temp), report=self.scheduler.tell, is_busy=self._log_has_grown
+            machine=Machine(self.paths.temp),
+            report=self.scheduler.tell,
+            is_busy=self._log_has_grown,
+            temp_used=self._temp_used,
         )
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
@@ -188,6 +198,18 @@ class System:
             report=self.scheduler.tell,
             clock=self.clock,
         )
+
+    def _temp_used(self) -> dict[int, int]:
+        """What the running tasks take of the temp space, measured on the disk; nothing while the Scheduler is away."""
+        try:
+            outputs: dict[int, str] = self.scheduler.ask(Query(_outputs), timeout=5)
+        except NotReady:
+            return {}
+        return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
+
+    def _measure(self, task_id: int, output: Path) -> int:
+        part = [part_path(output, task_id)] if output.name else []
+        return space_taken(self.paths.temp / str(task_id), *part)
 
     def _log_has_grown(self) -> bool:
         """Whether anything was recorded since the last question: what runs says so twice a second."""
@@ -228,6 +250,10 @@ def _recovery(records: list[Recorded]) -> RecoveryReport:
 
 def _open_tasks(state: SchedulerState) -> set[int]:
     return {task_id for task_id, task in state.tasks.items() if not task.finished}
+
+
+def _outputs(state: SchedulerState) -> dict[int, str]:
+    return {task_id: running.reserved_for.spec.output_file for task_id, running in state.running.items()}
 
 
 def _running(state: SchedulerState) -> int:

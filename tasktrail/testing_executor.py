@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .actors.executor import Capabilities
 from .events.errors import UnknownType
 from .handlers.process.attempt import Ending, failure, perform
 from .handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
     CapacityChanged,
@@ -23,7 +25,7 @@ from .handlers.process.frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .actors.executor import Executor, Reporter
     from .handlers import TaskType
@@ -109,16 +111,19 @@ class InlineExecutor:
             thread.start()
 
     def _attempt(self, run: Run, line: _InlineLine) -> None:
-        if run.type in self._types:
-            ending = perform(run, self._types[run.type], line)
-        else:
-            ending = failure(UnknownType(f"This executor knows no task type {run.type!r}"))
+        with _beating(run, self._reports.put):
+            ending = self._perform(run, line)
         if ending.outcome == "failed" and line.stop_wanted():
             ending = Ending("stopped", error=ending.error, error_type=ending.error_type)
         with self._lock:
             del self._running[run.task_id, run.attempt]
             self._end(run, ending)
             self._start_waiting()
+
+    def _perform(self, run: Run, line: _InlineLine) -> Ending:
+        if run.type in self._types:
+            return perform(run, self._types[run.type], line)
+        return failure(UnknownType(f"This executor knows no task type {run.type!r}"))
 
     def _end(self, run: Run, ending: Ending) -> None:
         self._reports.put(
@@ -130,12 +135,35 @@ class InlineExecutor:
                 ending.message,
                 ending.error,
                 ending.error_type,
+                temp_used=ending.temp_used,
+                time_used=ending.time_used,
+                exit_code=ending.exit_code,
             )
         )
 
     def _deliver(self, report: Reporter) -> None:
         while (first := self._reports.get()) is not None:
             report([first])
+
+
+@contextmanager
+def _beating(run: Run, send: Callable[[Report], None]) -> Iterator[None]:
+    """Say that the attempt lives, as often as it is wanted; not once more after the block."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(run.beat):
+            send(AttemptBeat(run.task_id, run.attempt))
+
+    thread = threading.Thread(target=beat, name=f"beat-{run.task_id}", daemon=True)
+    if run.beat:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if run.beat:
+            thread.join()
 
 
 class _InlineLine:

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from .events import (
+    AdjustTask,
     CancelTask,
     Checkpoint,
     CreateTask,
@@ -19,7 +21,7 @@ from .events import (
     TaskState,
     TasktrailError,
 )
-from .events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, TaskCommand
+from .events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, SaveCheckpoint
 from .events.decide import Facts, decide
 from .events.log import Answer
 from .events.priority import effective_priority
@@ -28,6 +30,8 @@ from .events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, Serv
 from .events.task_events import AttemptOutcome, Created
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+OneTaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
 
 OPERATIONS = (
     *("create", "start", "progress", "checkpoint", "complete", "fail", "lose", "interrupt", "time out"),
@@ -55,7 +59,7 @@ class Journal:
         self._system_version = 0
         self._epoch = 0
 
-    def send(self, command: TaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
+    def send(self, command: OneTaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
         """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
         create_new = isinstance(command, CreateTask)
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
@@ -83,7 +87,7 @@ class Journal:
                 version += 1
                 facts.append(Fact(0, version, event, self.at, "test", command_id=command_id))
                 if isinstance(event, Adjusted):
-                    states[event.task_id] = overlay(states[event.task_id], event)
+                    states[event.task_id] = overlay(states[event.task_id], event, self.at)
                 continue
             state = states.get(task_id)
             after = create(task_id, event, self.at) if isinstance(event, Created) else None
@@ -136,7 +140,7 @@ def random_history(journal: Journal, steps: int, seed: int) -> None:
         journal.play(operation, chance.randrange(10_000), chance.randrange(101))
 
 
-def _command(operation: str, state: TaskState, number: int, command_id: str) -> TaskCommand | AttemptReport:
+def _command(operation: str, state: TaskState, number: int, command_id: str) -> OneTaskCommand | AttemptReport:
     task_id, attempt = state.id, state.attempt
     match operation:
         case "progress":

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .actors import errors as _operator_errors  # noqa: F401 - so that these classes are known
+from .actors import errors as _actors_errors  # noqa: F401 - so that these classes are known
 from .events import Accepted, Recorded, TasktrailError
 from .events.codec import decode
 from .events.errors import LogCorrupt, OutcomeUnknown

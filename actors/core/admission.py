@@ -11,12 +11,16 @@ import msgspec
 from ...events import TaskState
 
 UNLIMITED = 2**63 - 1
+QUOTA_FLOOR = 1024**3
+QUOTA_FACTOR = 3
+"""A task's temp quota is so many times its estimate, and no less than the floor: guesses are only guesses."""
 
 
 class WaitReason(StrEnum):
     """Why a task is not running."""
 
     DEPENDENCY = "Dependency"
+    DEPENDENCY_FAILED = "DependencyFailed"
     NOT_BEFORE = "NotBefore"
     RETRY_DELAY = "RetryDelay"
     CONCURRENCY_LIMIT = "ConcurrencyLimit"
@@ -45,6 +49,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """With less free temp space than this nothing starts, …"""
     temp_high: int = 0
     """… until there is so much again."""
+    max_task_temp: int = 0
+    """Bytes of temp space one task may use at most; 0: by its estimate alone."""
     max_crashes: int = 3
     max_per_type: int = 0
     """Attempts of one type, user or label at once; 0: any number. A number of its own goes before it."""
@@ -83,18 +89,18 @@ class Reserved(msgspec.Struct):
 
     def take(self, task: TaskState) -> None:
         """Promise a task what it is expected to need."""
-        self.memory += task.spec.estimated_memory
-        self.temp += task.spec.estimated_temp
-        self.unseen_memory += task.spec.estimated_memory
-        self.unseen_temp += task.spec.estimated_temp
+        self.memory += task.memory_needed
+        self.temp += task.temp_needed
+        self.unseen_memory += task.memory_needed
+        self.unseen_temp += task.temp_needed
 
     def give_back(self, task: TaskState, *, seen: bool = False) -> None:
         """The task needs nothing more. `seen`: a sample was taken since it started."""
-        self.memory -= task.spec.estimated_memory
-        self.temp -= task.spec.estimated_temp
+        self.memory -= task.memory_needed
+        self.temp -= task.temp_needed
         if not seen:
-            self.unseen_memory -= task.spec.estimated_memory
-            self.unseen_temp -= task.spec.estimated_temp
+            self.unseen_memory -= task.memory_needed
+            self.unseen_temp -= task.temp_needed
 
     def sampled(self) -> None:
         """What runs is part of the newest sample."""
@@ -119,7 +125,7 @@ class Obstacle(msgspec.Struct, frozen=True):
 def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
     """What the machine's resources say against starting the task now; empty when nothing does."""
     found = []
-    memory, temp = task.spec.estimated_memory, task.spec.estimated_temp
+    memory, temp = task.memory_needed, task.temp_needed
     if reserved.memory + memory > limits.max_memory:
         found.append(_lack(WaitReason.MEMORY, memory, limits.max_memory - reserved.memory, "max_memory"))
     if reserved.unseen_memory + memory > sample.memory_available:
@@ -139,6 +145,12 @@ def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
 def stands_against_all(sample: Sample, limits: Limits) -> bool:
     """Whether the machine bears no further task, whatever it needs."""
     return sample.cpu_percent > limits.max_cpu or sample.disk_low
+
+
+def temp_quota(task: TaskState, limits: Limits) -> int:
+    """Bytes of temp space at which a running task is stopped; 0: none, for nothing is known of it."""
+    by_estimate = max(QUOTA_FLOOR, QUOTA_FACTOR * task.temp_needed) if task.temp_needed else 0
+    return min(filter(None, (by_estimate, limits.max_task_temp)), default=0)
 
 
 def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:

@@ -170,8 +170,8 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         started_at=task.started_at,
         progress=task.progress,
         message=task.message,
-        memory=spec.estimated_memory,
-        temp=spec.estimated_temp,
+        memory=entry.reserved_for.memory_needed,
+        temp=entry.reserved_for.temp_needed,
         stopping=entry.stopping,
     )
 

@@ -6,7 +6,8 @@ from ...events import Started, TaskState
 from ...events.priority import terms
 from ...handlers.process.frames import Run
 from .admission import is_too_big, obstacles, stands_against_all
-from .state import Running, SchedulerState
+from .running import Running, beat_every
+from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
 BACKFILL_BOUND = 32
@@ -67,9 +68,9 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
     position = turn.record(task.id, event, origin)
     task = state.tasks[task.id]
-    state.hold(Running(task.id, task.attempt, position, task))
-    if task.spec.timeout is not None:
-        state.set_timer(turn.later(task.spec.timeout), task.id, task.attempt)
+    running = Running(task.id, task.attempt, position, task, since=turn.now)
+    state.hold(running)
+    turn.watch_attempt(running)
     spec = task.spec
     turn.order(
         Run(
@@ -83,6 +84,11 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
             str(PurePath(state.work_root) / str(task.id)),
             spec.overwrite,
             state.grace[spec.type],
+            task.memory_needed,
+            task.temp_needed,
+            task.seconds_needed,
+            task.estimate is not None,
+            beat_every(spec),
         )
     )
     return position

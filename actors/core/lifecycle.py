@@ -1,7 +1,6 @@
 """The service's own moments: start with recovery, timers, what the machine can bear, stopping."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 from ...events import TaskState
 from ...events.commands import EndAttempt
@@ -9,10 +8,12 @@ from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
-from . import scheduling
-from .admission import Limits, Sample
+from ...handlers.errors import TempQuotaReached
+from .admission import Limits, Sample, temp_quota
+from .dependencies import ended
 from .messages import Boot
-from .state import PUBLISH_PATIENCE, Running, Timer
+from .running import PUBLISH_PATIENCE, Running
+from .timeouts import tick
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -42,13 +43,16 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
             _interrupt(turn, task, "the service was gone while the attempt ran")
-    for task in state.tasks.values():
+    for task in list(state.tasks.values()):
+        if not task.finished:
+            state.link(task)
         if task.waiting:
             state.block(task)
             turn.place(task)
-        elif task.status == "running" and task.spec.timeout is not None and task.started_at is not None:
-            state.set_timer(task.started_at + timedelta(seconds=task.spec.timeout), task.id, task.attempt)
-    state.forget_finished(set(state.tasks))
+        elif task.status == "running":
+            turn.watch_attempt(running[task.id])
+    state.forget_finished(set(state.tasks))  # not what the next line ends: the log does not have that yet
+    tick(turn)  # what was over while nobody looked must not be started first
 
 
 def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
@@ -58,44 +62,40 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
 
 
-def tick(turn: Turn) -> None:
-    """Act on the timers that have gone off."""
-    for timer in turn.state.due_timers(turn.now):
-        if timer.attempt:
-            _end_overlong(turn, timer)
-        else:
-            task = turn.state.tasks.get(timer.task_id)
-            if task is not None and task.waiting:
-                turn.place(task)
-    if not turn.state.draining:
-        scheduling.fire(turn)
-
-
-def _end_overlong(turn: Turn, timer: Timer) -> None:
-    state = turn.state
-    running = state.running.get(timer.task_id)
-    task = state.tasks.get(timer.task_id)
-    if running is None or task is None or running.attempt != timer.attempt:
-        return
-    if running.stopping or task.status != "running":
-        return
-    error = f"timeout: attempt {task.attempt} ran longer than {task.spec.timeout} s"
-    if running.granted_at is not None:
-        if turn.now < running.granted_at + PUBLISH_PATIENCE:
-            return
-        error = f"timeout: attempt {task.attempt} published for longer than {PUBLISH_PATIENCE.total_seconds():.0f} s"
-    command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="timed_out", error=error)
-    events = decide(task, command, turn.decision_facts())
-    turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
-    turn.stop(running)
-
-
-def sampled(turn: Turn, sample: Sample) -> None:
+def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
     """The machine was looked at. One that has grown may have room for what was too big."""
+    for task_id, used in temp_used.items():
+        _watch_temp(turn, task_id, used)
     has_grown = sample.memory_total > turn.state.sample.memory_total
     turn.state.look_at(sample)
     if has_grown:
         turn.look_again()
+
+
+def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
+    """Note what a running attempt takes of the temp space; end it when that is more than its quota."""
+    running, task = turn.state.running.get(task_id), turn.state.tasks.get(task_id)
+    if running is None or task is None:
+        return
+    running.temp_peak = max(running.temp_peak, used)
+    quota = temp_quota(running.reserved_for, turn.state.limits)
+    if not quota or used <= quota or running.stopping or running.publishing or task.status != "running":
+        return
+    error = TempQuotaReached(f"Attempt {task.attempt} took {used:,} bytes of temp space, its quota is {quota:,}")
+    command = EndAttempt(
+        task_id=task.id,
+        attempt=running.attempt,
+        outcome="failed",
+        error=str(error),
+        error_type=TempQuotaReached.__name__,
+        retryable=False,
+        temp_used=running.temp_peak,
+        estimate=running.estimate,
+    )
+    events = decide(task, command, turn.decision_facts())
+    turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
+    turn.stop(running)
+    ended(turn, task.id)
 
 
 def limits_changed(turn: Turn, limits: Limits) -> None:

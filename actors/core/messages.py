@@ -9,18 +9,39 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
-from ...events.system_events import DeliveryAttempted
+from ...events.experience import Correction
+from ...events.system_events import DeliveryAttempted, RedeliveryRequested
 from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a new task before it reached the Scheduler: by its type, its options, its input."""
+    """What was found out about a command before it reached the Scheduler: by type, options, input, log."""
 
     can_resume: bool = False
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
+    guessed_memory: int = 0
+    """What the type estimated, where its history made another number of it. Filled in by the Scheduler."""
+    guessed_time: float = 0.0
+    estimate_basis: dict[str, Any] = {}
+    redelivery: RedeliveryRequested | None = None
+    """The notice that is to be sent again, as the log knows it."""
+
+    def corrected(self, correction: Correction) -> "Intake":
+        """The same with the type's history taken into account."""
+        memory = int(self.estimated_memory * correction.memory)
+        return msgspec.structs.replace(
+            self,
+            estimated_memory=memory,
+            estimated_time=self.estimated_time * correction.time,
+            guessed_memory=0 if memory == self.estimated_memory else self.estimated_memory,
+            guessed_time=self.estimated_time,
+        )
+
+    by_name: "dict[str, Intake]" = {}
+    """Of a graph: what was found out about each of its tasks."""
 
 
 class Submit(msgspec.Struct, frozen=True):
@@ -44,6 +65,8 @@ class Sampled(msgspec.Struct, frozen=True):
     """What the machine can bear now."""
 
     sample: Sample
+    temp_used: dict[int, int] = {}
+    """Task that runs → bytes of its temp files and its unpublished output."""
 
 
 class LimitsChanged(msgspec.Struct, frozen=True):

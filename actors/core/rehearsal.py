@@ -40,7 +40,7 @@ def lifted(state: SchedulerState, task: TaskState) -> World:
     """The world in which the task's own reasons are gone, and nothing more: one slot, one place, the bytes it needs."""
     room = room_for(state, task)
     limits, sample = state.limits, state.sample
-    memory, temp = task.spec.estimated_memory, task.spec.estimated_temp
+    memory, temp = task.memory_needed, task.temp_needed
     tables = {name: dict(getattr(limits, name)) for name in _TABLES.values()}
     for gate in gates_of(task):
         if is_full(gate, limits, room.tally):

@@ -2,14 +2,18 @@
 
 from datetime import timedelta
 
-from ...events import TasktrailError
+import msgspec
+
+from ...events import TaskState, TasktrailError
 from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
 from ...events.system_events import WorkerExited as WorkerExitedEvent
-from ...events.task_events import AttemptOutcome
+from ...events.task_events import AttemptOutcome, Estimated
 from ...handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     CapacityChanged,
     Grant,
@@ -19,7 +23,8 @@ from ...handlers.process.frames import (
     WorkerExited,
 )
 from . import commands
-from .state import PUBLISH_PATIENCE, Running
+from .dependencies import ended
+from .running import PUBLISH_PATIENCE, Running
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
@@ -42,6 +47,11 @@ def _handle(turn: Turn, report: Report) -> None:
             _progressed(turn, report)
         case AttemptCheckpointed():
             _checkpointed(turn, report)
+        case AttemptBeat():
+            _hear(turn, report)
+        case AttemptProbed():
+            if running := _current(turn, report.task_id, report.attempt):
+                running.estimate = report.estimate
         case PublishWanted():
             _publish_wanted(turn, report)
         case AttemptEnded():
@@ -64,13 +74,25 @@ def _current(turn: Turn, task_id: int, attempt: int) -> Running | None:
     return running
 
 
+def _hear(turn: Turn, report: AttemptBeat | AttemptProgressed | AttemptCheckpointed | PublishWanted) -> Running | None:
+    """The current attempt that says something: it is alive, which is recorded nowhere."""
+    running = _current(turn, report.task_id, report.attempt)
+    if running is not None:
+        running.heard_at = turn.now
+    return running
+
+
 def _origin(running: Running) -> Origin:
     return Origin(actor="worker", causation_id=f"event:{running.started_position}")
 
 
 def _progressed(turn: Turn, report: AttemptProgressed) -> None:
-    running = _current(turn, report.task_id, report.attempt)
-    if running is None or _too_soon(turn, running, report.progress):
+    running = _hear(turn, report)
+    if running is None:
+        return
+    if report.progress != running.percent:
+        running.percent, running.moved_at = report.progress, turn.now
+    if _too_soon(turn, running, report.progress):
         return
     command = RecordProgress(
         task_id=report.task_id, attempt=report.attempt, progress=report.progress, message=report.message
@@ -89,9 +111,10 @@ def _too_soon(turn: Turn, running: Running, progress: float) -> bool:
 
 
 def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
-    running = _current(turn, report.task_id, report.attempt)
+    running = _hear(turn, report)
     if running is None:
         return
+    running.moved_at = turn.now
     command = RecordCheckpoint(
         task_id=report.task_id,
         attempt=report.attempt,
@@ -106,7 +129,7 @@ def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
 
 def _publish_wanted(turn: Turn, report: PublishWanted) -> None:
     """The grant is the last moment at which a cancel can win; a later one waits for the end of publishing."""
-    running = _current(turn, report.task_id, report.attempt)
+    running = _hear(turn, report)
     if running is not None:
         if running.granted_at is None:
             running.granted_at = turn.now
@@ -125,23 +148,26 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
     if task.status == "running" and task.attempt == report.attempt:
         _record_end(turn, report, running)
         task = state.tasks[report.task_id]
+        if task.finished:
+            ended(turn, task.id)
     if task.waiting:
         turn.place(task)
-    if task.status == "completed":
-        for freed in state.unblock(task.id):
-            turn.place(freed)
-    for submit in running.deferred:
-        commands.handle(turn, submit)
+    commands.handle_deferred(turn, running.deferred)
 
 
 def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:
     task = turn.state.tasks[report.task_id]
-    command = _as_command(report, draining=turn.state.draining)
+    command = msgspec.structs.replace(
+        _as_command(report, task, running, draining=turn.state.draining),
+        temp_used=max(report.temp_used, running.temp_peak),
+        time_used=report.time_used,
+        estimate=running.estimate,
+    )
     events = decide(task, command, turn.decision_facts())
     turn.record_all(report.task_id, events, _origin(running))
 
 
-def _as_command(report: AttemptEnded, *, draining: bool) -> EndAttempt:
+def _as_command(report: AttemptEnded, task: TaskState, running: Running, *, draining: bool) -> EndAttempt:
     match report.outcome:
         case "completed":
             return _end(report, "completed")
@@ -155,6 +181,19 @@ def _as_command(report: AttemptEnded, *, draining: bool) -> EndAttempt:
             return _end(report, "failed")
         case "rejected":
             return _end(report, "failed", retryable=False)
+        case "outgrown":
+            found = running.estimate
+            if found is None or task.estimate is not None:
+                return _end(report, "failed", error="the worker asked for more room than any estimate speaks of")
+            ending = _end(report, "interrupted", error=_shortfall(task, found))
+            return msgspec.structs.replace(ending, outgrown=True)
+
+
+def _shortfall(task: TaskState, found: Estimated) -> str:
+    return (
+        f"a look into the input showed that it needs {found.memory:,} bytes of memory and {found.temp:,} of temp "
+        f"space; {task.memory_needed:,} and {task.temp_needed:,} were reserved"
+    )
 
 
 def _end(report: AttemptEnded, outcome: AttemptOutcome, *, error: str = "", retryable: bool = True) -> EndAttempt:
@@ -169,4 +208,5 @@ def _end(report: AttemptEnded, outcome: AttemptOutcome, *, error: str = "", retr
         retryable=retryable,
         memory_used=report.memory_used,
         cpu_used=report.cpu_used,
+        exit_code=report.exit_code,
     )

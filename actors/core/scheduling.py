@@ -11,6 +11,7 @@ from ...events.operator_commands import AddSchedule, RemoveSchedule
 from ...events.recorded import timestamp
 from ...events.system_events import ScheduleAdded, ScheduleRemoved
 from ..errors import ScheduleExists, UnknownSchedule
+from .dependencies import enter
 from .fire_times import check, latest
 from .messages import Intake
 from .schedules import Schedule
@@ -19,7 +20,7 @@ from .turn import Origin, Turn
 ON_TIME = timedelta(seconds=60)
 """A run that comes later than this is one that was missed."""
 FIRE_TIME = "{fire_time}"
-_ALONE = ("depends_on", "parent_task_id", "scheduled_for")
+_ALONE = ("depends_on", "parent_task_id", "scheduled_for", "deadline")
 
 
 def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
@@ -91,4 +92,4 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
     )
     task_id = turn.state.last_task_id + 1
     turn.record(task_id, event, origin)
-    turn.place(turn.state.tasks[task_id])
+    enter(turn, task_id, origin)

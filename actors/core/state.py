@@ -1,47 +1,26 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about this very moment."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import heappop, heappush
 
 import msgspec
 
-from ...events import Created, Fact, Recorded, TaskState
+from ...events import Completed, Created, Event, Fact, Recorded, TaskState
+from ...events.dependencies import is_met
+from ...events.experience import Correction, Experience
+from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted, LimitsChanged
+from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, LimitsChanged
+from ...events.timeouts import waiting_ends
 from .admission import Limits, Reserved, Sample
+from .families import Families
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
 from .limits import LimitBook
-from .messages import Submit
 from .pauses import Pauses
 from .ready_queue import ReadyQueue
+from .running import Running
 from .schedules import Schedules
-
-PUBLISH_PATIENCE = timedelta(seconds=60)
-"""How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
-
-
-class Running(msgspec.Struct):
-    """An attempt that holds a slot, from its `Started` until the executor reports its process tree gone."""
-
-    task_id: int
-    attempt: int
-    started_position: int
-    reserved_for: TaskState
-    seen: bool = False
-    """Whether the machine was sampled since it started."""
-    stopping: bool = False
-    granted_at: datetime | None = None
-    """When it was allowed to publish its output."""
-    reported_at: datetime | None = None
-    """When its progress was last recorded."""
-    deferred: list[Submit] = []
-    """Commands that wait for the end of publishing."""
-
-    @property
-    def publishing(self) -> bool:
-        """Whether its output may appear at any moment."""
-        return self.granted_at is not None
 
 
 class Timer(msgspec.Struct, frozen=True, order=True):
@@ -58,10 +37,19 @@ class SchedulerState:
     `tasks` holds what is not finished, and for a moment the finished tasks that a message is about.
     """
 
-    def __init__(self, limits: Limits, *, grace: Mapping[str, float], work_root: str = "") -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        grace: Mapping[str, float],
+        work_root: str = "",
+        retry_rules: tuple[RetryRule, ...] = (),
+    ) -> None:
         self.limit_book = LimitBook(limits)
         self.pauses = Pauses()
         self.schedules = Schedules()
+        self.retry_rules = retry_rules
+        """The user's own, before the built-in ones."""
         self.work_root = work_root
         """Folder that holds the work folder of each task."""
         self.grace = grace
@@ -79,18 +67,28 @@ class SchedulerState:
         self.last_at: datetime | None = None
         self.queue = ReadyQueue(self._is_shut, self._share)
         self.timers: list[Timer] = []
+        self._tidy_at = 64
         self.running: dict[int, Running] = {}
         self.blocked: dict[int, set[int]] = {}
         """Task → the dependencies it still waits for."""
         self.dependents: dict[int, set[int]] = {}
+        self.unblocked_at: dict[int, datetime] = {}
+        """Waiting task with a limit on its time in the queue → when the last dependency was met."""
+        self.families = Families()
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
         self.backfill_bound: int | None = None
         """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
+        self._adjusted: dict[int, Adjusted] = {}
+        """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
+        self.experience: dict[str, Experience] = {}
+        """Task type → how its estimates came out."""
+        self.disabled: set[str] = set()
+        """Endpoints that have said that they are gone."""
         self.stale_reports = 0
         self._released: set[int] = set()
         """Tasks whose attempt is gone since `forget_finished` was asked last."""
@@ -113,6 +111,17 @@ class SchedulerState:
                 event,  # type: ignore[arg-type]  # a task's records hold task events
                 record.recorded_at,
             )
+            self.learn(self.tasks[record.task_id], event)
+
+    def learn(self, task: TaskState, event: Event) -> None:
+        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        if type(event) is Completed:
+            self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
+
+    def correction(self, task_type: str) -> Correction:
+        """What the history of the type makes of its estimates."""
+        experience = self.experience.get(task_type)
+        return Correction() if experience is None else experience.correction()
 
     def apply_system(self, fact: Fact, position: int) -> None:
         """Fold one record of the system stream."""
@@ -120,13 +129,33 @@ class SchedulerState:
         match event:
             case Adjusted():
                 if event.task_id in self.tasks:
-                    self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event)
+                    self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, fact.recorded_at)
                     self.adjusted_at[event.task_id] = position
+                    self._note_adjustment(event)
             case LimitsChanged():
                 self.limit_book.apply(event, position)
+            case DeliveryAttempted():
+                if event.disabled:
+                    self.disabled.add(event.target)
+            case EndpointEnabled():
+                self.disabled.discard(event.target)
             case _:
                 self.pauses.apply(fact, position)
                 self.schedules.apply(fact, position)
+
+    def _note_adjustment(self, event: Adjusted) -> None:
+        if event.priority is not None or event.scheduled_for is not None:
+            old = self._adjusted.get(event.task_id, event)
+            self._adjusted[event.task_id] = Adjusted(
+                task_id=event.task_id,
+                priority=old.priority if event.priority is None else event.priority,
+                scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
+            )
+
+    def recalled(self, task: TaskState) -> TaskState:
+        """A finished task, folded from its own records, with the adjustments that stand in the service's."""
+        change = self._adjusted.get(task.id)
+        return task if change is None else overlay(task, change, task.updated_at)
 
     @property
     def limits(self) -> Limits:
@@ -178,24 +207,50 @@ class SchedulerState:
         self.queue.share_changed(task.spec.user_id)
         self._released.add(running.task_id)
 
+    def link(self, task: TaskState) -> None:
+        """The task is open: those above it must find it. Their states must be in memory, up to a known one."""
+        self.families.link(task.id, lambda task_id: self.tasks[task_id].spec.parent_task_id)
+
+    def unlink(self, task_id: int) -> None:
+        """The task is over."""
+        self.families.unlink(task_id, lambda other: other in self.tasks and not self.tasks[other].finished)
+
     def block(self, task: TaskState) -> None:
         """Note the dependencies that a waiting task still waits for. Their states must be in memory."""
-        unmet = {other for other in task.spec.depends_on if self.tasks[other].status != "completed"}
+        unmet = {other for other in task.spec.depends_on if not is_met(task, self.tasks[other])}
         if unmet:
             self.blocked[task.id] = unmet
             for other in unmet:
                 self.dependents.setdefault(other, set()).add(task.id)
+        elif task.spec.depends_on and task.spec.queue_timeout is not None:
+            ends = [self.tasks[other].completed_at for other in task.spec.depends_on]
+            self.unblocked_at[task.id] = max(at for at in (*ends, task.updated_at) if at is not None)
 
-    def unblock(self, completed: int) -> list[TaskState]:
+    def unblock(self, completed: int, now: datetime) -> list[TaskState]:
         """A task is completed: the tasks that waited for it, and now for nothing else."""
-        free = []
-        for task_id in sorted(self.dependents.pop(completed, ())):
-            unmet = self.blocked.get(task_id, set())
-            unmet.discard(completed)
-            if not unmet:
-                self.blocked.pop(task_id, None)
-                free.append(self.tasks[task_id])
-        return free
+        waiting = sorted(self.dependents.get(completed, ()))
+        return [self.tasks[task_id] for task_id in waiting if self.free(task_id, completed, now)]
+
+    def free(self, task_id: int, dependency: int, now: datetime) -> bool:
+        """The task waits for this dependency no longer; whether it waits for none."""
+        waiting = self.dependents.get(dependency, set())
+        waiting.discard(task_id)
+        if not waiting:
+            self.dependents.pop(dependency, None)
+        unmet = self.blocked.get(task_id, set())
+        unmet.discard(dependency)
+        if unmet:
+            return False
+        self.blocked.pop(task_id, None)
+        if self.tasks[task_id].spec.queue_timeout is not None:
+            self.unblocked_at[task_id] = now
+        return True
+
+    def queued_at(self, task: TaskState) -> datetime | None:
+        """Since when a waiting task waits for nothing but room; none while it is held or waits for others."""
+        if task.held or self.blocked.get(task.id):
+            return None
+        return max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since))
 
     @property
     def free_slots(self) -> int:
@@ -205,15 +260,19 @@ class SchedulerState:
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
         """Look at the task again at `at`."""
         heappush(self.timers, Timer(at, task_id, attempt))
-        if len(self.timers) > 2 * len(self.tasks) + 64:
+        if len(self.timers) > self._tidy_at:
             self.timers = sorted({timer for timer in self.timers if self._is_of_use(timer)})
+            self._tidy_at = 2 * len(self.timers) + 64
 
     def _is_of_use(self, timer: Timer) -> bool:
         if timer.attempt:
             running = self.running.get(timer.task_id)
             return running is not None and running.attempt == timer.attempt
         task = self.tasks.get(timer.task_id)
-        return task is not None and task.waiting and task.not_before == timer.at
+        if task is None or not task.waiting:
+            return False
+        ends = waiting_ends(task, self.queued_at(task))
+        return task.not_before == timer.at or any(end.at == timer.at for end in ends)
 
     def due_timers(self, now: datetime) -> list[Timer]:
         """Take the timers that have gone off, earliest first."""

@@ -8,12 +8,21 @@ tells which to load.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ...events import CreateTask, OperatorCommand, RetryTask
+from ...events import (
+    CreateGraph,
+    CreateTask,
+    EnableEndpoint,
+    OperatorCommand,
+    RedeliverNotice,
+    RetryTask,
+    TaskCommand,
+)
 from ...events.errors import NotReady
-from . import commands, lifecycle, operators, reports
+from . import commands, lifecycle, operators, reports, scheduling, timeouts
 from .dispatch import dispatch
 from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
-from .state import Running, SchedulerState
+from .running import Running
+from .state import SchedulerState
 from .turn import Origin, Turn
 
 
@@ -22,17 +31,38 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
 
     Ask again after loading them, until nothing comes: a retried task needs its dependencies too.
     """
-    if not isinstance(message, Submit):
+    if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
         return
-    command = message.command
-    if isinstance(command, OperatorCommand):
-        return
-    ids: tuple[int, ...] = command.depends_on if isinstance(command, CreateTask) else (command.task_id,)
-    if isinstance(command, RetryTask) and command.task_id in state.tasks:
-        ids = state.tasks[command.task_id].spec.depends_on
-    for task_id in ids:
+    for task_id in _about(state, message.command):
         if task_id not in state.tasks and 1 <= task_id <= state.last_task_id:
             yield task_id
+
+
+def _about(state: SchedulerState, command: TaskCommand) -> Iterator[int]:
+    match command:
+        case CreateTask():
+            yield from command.depends_on
+            yield from _up_from(state, command.parent_task_id)
+        case CreateGraph():
+            for task in command.tasks:
+                yield from (other for other in task.depends_on if isinstance(other, int))
+                yield from _up_from(state, task.parent if isinstance(task.parent, int) else None)
+        case RedeliverNotice() | EnableEndpoint():
+            return
+        case _:
+            yield command.task_id
+    if isinstance(command, RetryTask) and command.task_id in state.tasks:
+        spec = state.tasks[command.task_id].spec
+        yield from spec.depends_on
+        yield from _up_from(state, spec.parent_task_id)
+
+
+def _up_from(state: SchedulerState, parent: int | None) -> Iterator[int]:
+    """Tasks above a new one, as far as nothing else open is below them."""
+    while parent is not None and parent not in state.families.parents:
+        yield parent
+        task = state.tasks.get(parent)
+        parent = task.spec.parent_task_id if task else None
 
 
 def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
@@ -53,9 +83,11 @@ def _handle(turn: Turn, message: Message) -> None:
         case Submit():
             commands.handle(turn, message)
         case Tick():
-            lifecycle.tick(turn)
+            timeouts.tick(turn)
+            if not turn.state.draining:
+                scheduling.fire(turn)
         case Sampled():
-            lifecycle.sampled(turn, message.sample)
+            lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():

@@ -9,9 +9,11 @@ from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
 from ...events.decide import Facts
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
+from ...events.timeouts import attempt_ends, limits_attempts, waiting_ends
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
-from .state import Running, SchedulerState
+from .running import Running
+from .state import SchedulerState
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SCHEDULER = Origin(actor="scheduler")
+NOTHING = Intake()
 
 
 class Turn:
@@ -44,19 +47,23 @@ class Turn:
         """The moment so many seconds from now."""
         return self.now + timedelta(seconds=seconds)
 
-    def decision_facts(self, intake: Intake | None = None) -> Facts:
+    def decision_facts(self, intake: Intake = NOTHING, ended_dependencies: tuple[int, ...] = ()) -> Facts:
         """The facts that `decide` needs."""
         state = self.state
-        if intake is None:
-            return Facts(now=self.now, last_task_id=state.last_task_id, max_crashes=state.limits.max_crashes)
         return Facts(
             now=self.now,
             last_task_id=state.last_task_id,
             max_crashes=state.limits.max_crashes,
+            retry_rules=state.retry_rules,
+            ended_dependencies=ended_dependencies,
+            by_name={name: self.decision_facts(found) for name, found in intake.by_name.items()},
             can_resume=intake.can_resume,
             estimated_memory=intake.estimated_memory,
             estimated_temp=intake.estimated_temp,
             estimated_time=intake.estimated_time,
+            guessed_memory=intake.guessed_memory,
+            guessed_time=intake.guessed_time,
+            estimate_basis=intake.estimate_basis,
         )
 
     def record(self, task_id: int, event: Event, origin: Origin) -> int:
@@ -73,6 +80,7 @@ class Turn:
                 state.last_task_id = task_id
             else:
                 task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
+                state.learn(task, event)
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
         fact = Fact(
@@ -127,15 +135,23 @@ class Turn:
         state = self.state
         state.too_big.discard(task.id)
         parked = task.held or task.spec.type not in state.grace
-        if parked or task.id in state.running or state.blocked.get(task.id):
-            state.queue.remove(task.id)
-            return
         due = task.not_before
-        if due is not None and due > self.now:
+        if parked or task.id in state.running or state.blocked.get(task.id) or (due is not None and due > self.now):
             state.queue.remove(task.id)
-            state.set_timer(due, task.id)
-            return
-        state.queue.push(task)
+        else:
+            state.queue.push(task)
+        moments = [end.at for end in waiting_ends(task, state.queued_at(task))]
+        if due is not None and due > self.now:
+            moments.append(due)
+        if moments:
+            state.set_timer(min(moments), task.id)
+
+    def watch_attempt(self, running: Running) -> None:
+        """Look at a running attempt again when the first of its limits may be reached."""
+        task = self.state.tasks[running.task_id]
+        if limits_attempts(task.spec):
+            first = min(attempt_ends(task, running.signs(task)))
+            self.state.set_timer(first.at, running.task_id, running.attempt)
 
     def look_again(self) -> None:
         """Limits, pauses or the machine have changed: what was put aside may start now."""
@@ -149,6 +165,7 @@ class Turn:
         state.queue.remove(task_id)
         state.too_big.discard(task_id)
         state.overtaken.pop(task_id, None)
+        state.unblocked_at.pop(task_id, None)
         for dependency in state.blocked.pop(task_id, ()):
             waiting = state.dependents[dependency]
             waiting.discard(task_id)

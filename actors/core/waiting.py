@@ -7,6 +7,7 @@ import msgspec
 from ...events import TaskState
 from ...events.recorded import timestamp
 from .admission import Limits, Obstacle, Reserved, WaitReason, obstacles
+from .dependencies import unmet
 from .gates import LIMIT_REASONS, Gate, GateKind, Tally, gates_of, is_full, limit_of
 from .pauses import Pause
 from .state import SchedulerState
@@ -58,19 +59,7 @@ def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[O
 def recorded_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
     """What the log alone tells: pauses and dependencies."""
     found = [_paused(pause) for pause in pauses_of(state, task)]
-    unmet = sorted(state.blocked.get(task.id, ()))
-    if unmet:
-        ids = ", ".join(map(str, unmet))
-        found.append(
-            Obstacle(
-                WaitReason.DEPENDENCY,
-                f"waits for task {ids}",
-                f"task {ids} completed",
-                {"unmet": len(unmet)},
-                tasks=tuple(unmet),
-            )
-        )
-    return tuple(found)
+    return (*found, *unmet(state, task))
 
 
 def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:

@@ -10,28 +10,16 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ...events import Recorded
-from ...events.system_events import DeliveryAttempted
-from ...projections.outbox import Channel, Notice, Outbox
-from .courier import endpoint_of
-from .result import Result, next_delay
+from ...events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
+from ...projections.outbox import Due, Notice, Outbox
+from .lanes import Lanes
+from .result import Result, next_delay, wish
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Deliveries at the same time, at most one to each endpoint."""
 
 CONFIRM_WITHIN = timedelta(seconds=30)
 """A report that has not come back through the log by then is told again: its hearer may have started anew."""
-
-FIRST_REST = 5.0
-LONGEST_REST = 300.0
-"""Seconds an endpoint is left alone after failing; doubled with each failure in a row."""
-
-LOOK_AGAIN = timedelta(seconds=1)
-_MANY_ENDPOINTS = 1000
-
-
-class _Rest(msgspec.Struct):
-    failures: int
-    until: datetime
 
 
 class _Told(msgspec.Struct):
@@ -44,12 +32,11 @@ class Dispatcher:
 
     def __init__(self, outbox: Outbox, *, at_once: int = AT_ONCE) -> None:
         self._outbox = outbox
-        self._at_once = at_once
-        self._sending: dict[str, str] = {}
-        """Notice id → endpoint."""
+        self._lanes = Lanes(outbox.counts, at_once)
+        self._sending: dict[str, Due] = {}
         self._told: dict[str, _Told] = {}
         """Reports on their way through the log, by notice id."""
-        self._rests: dict[str, _Rest] = {}
+        self._lost: list[DeliveryAttempted] = []
 
     @property
     def position(self) -> int:
@@ -58,35 +45,62 @@ class Dispatcher:
 
     def apply(self, records: Iterable[Recorded]) -> bool:
         """Fold records in; whether that may have changed what can be sent."""
-        before, confirmed = len(self._outbox), False
+        before, changed = len(self._outbox), False
         for record in records:
             self._outbox.apply((record,))
-            if isinstance(record.event, DeliveryAttempted):
-                self._told.pop(record.event.notice_id, None)
-                confirmed = True
-        return confirmed or len(self._outbox) != before
+            match record.event:
+                case DeliveryAttempted() as attempt:
+                    self._told.pop(attempt.notice_id, None)
+                    if attempt.rest_until is not None:
+                        self._lanes.rest_until(attempt.target, attempt.rest_until)
+                    changed = True
+                case EndpointEnabled(target=target):
+                    self._lanes.forgive("webhook", target)
+                    changed = True
+                case RedeliveryRequested() as wanted:
+                    self._lanes.forgive(wanted.channel, wanted.target)
+                    changed = True
+        return changed or len(self._outbox) != before
 
     def take(self, now: datetime) -> list[Notice]:
         """Notices to send now. Each must come back by `done`."""
+        for ripe in self._outbox.take_due(now):
+            self._lanes.add(ripe)
         taken: list[Notice] = []
-        while len(self._sending) < self._at_once:
-            due = self._outbox.due(now, 1, skip=lambda *one: self._must_wait(now, *one))
-            if not due:
-                break
-            self._sending[due[0].notice_id] = endpoint_of(due[0].channel, due[0].target)
-            taken += due
+        while (due := self._lanes.take(now)) is not None:
+            notice = self._outbox.notice(due)
+            if notice is None:
+                self._lanes.free(due)
+                self._give_up(due, now)
+                continue
+            self._sending[due.notice_id] = due
+            taken.append(notice)
         return taken
 
-    def _must_wait(self, now: datetime, notice_id: str, channel: Channel, target: str) -> bool:
-        if notice_id in self._sending or notice_id in self._told:
-            return True
-        endpoint = endpoint_of(channel, target)
-        rest = self._rests.get(endpoint)
-        return endpoint in self._sending.values() or (rest is not None and rest.until > now)
+    def _give_up(self, due: Due, now: datetime) -> None:
+        task_id = self._outbox.task_of(due)
+        attempt = DeliveryAttempted(
+            notice_id=due.notice_id,
+            task_id=task_id,
+            channel=due.channel,
+            target=due.target,
+            ok=False,
+            final=True,
+            detail="the log does not hold the task any more",
+        )
+        self._told[due.notice_id] = _Told(attempt, now)
+        self._lost.append(attempt)
+
+    def lost(self) -> list[DeliveryAttempted]:
+        """What to report about notices that cannot be made any more; each once."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def done(self, notice: Notice, result: Result, now: datetime, jitter: float) -> DeliveryAttempted:
         """What to report about a delivery. `jitter` is a random number from 0 to 1."""
-        self._judge_endpoint(self._sending.pop(notice.notice_id), result, now)
+        due = self._sending.pop(notice.notice_id)
+        self._lanes.free(due)
+        self._lanes.judge(due, result, now)
         delay = next_delay(result, notice.tries + 1, jitter)
         attempt = DeliveryAttempted(
             notice_id=notice.notice_id,
@@ -97,19 +111,11 @@ class Dispatcher:
             final=delay is None,
             detail=result.detail,
             next_at=None if delay is None else now + timedelta(seconds=delay),
+            disabled=result.disabled,
+            rest_until=now + timedelta(seconds=wish(result)) if wish(result) and not result.ok else None,
         )
         self._told[notice.notice_id] = _Told(attempt, now)
         return attempt
-
-    def _judge_endpoint(self, endpoint: str, result: Result, now: datetime) -> None:
-        if result.ok or not result.retryable:
-            self._rests.pop(endpoint, None)
-            return
-        failures = self._rests[endpoint].failures + 1 if endpoint in self._rests else 1
-        seconds = min(LONGEST_REST, FIRST_REST * 2.0 ** min(failures - 1, 30))
-        self._rests[endpoint] = _Rest(failures, now + timedelta(seconds=seconds))
-        if len(self._rests) > _MANY_ENDPOINTS:
-            self._rests = {name: rest for name, rest in self._rests.items() if rest.until > now}
 
     def unconfirmed(self, now: datetime) -> list[DeliveryAttempted]:
         """Reports to tell again."""
@@ -123,5 +129,8 @@ class Dispatcher:
         moments = [told.at + CONFIRM_WITHIN for told in self._told.values()]
         due = self._outbox.next_due()
         if due is not None:
-            moments.append(due if due > now else now + LOOK_AGAIN)
+            moments.append(max(due, now))
+        waiting = self._lanes.next_at(now)
+        if waiting is not None:
+            moments.append(waiting)
         return min(moments, default=None)

@@ -2,9 +2,10 @@
 
 Without these rules anybody who may create a task could have the service knock at doors that only the service can
 reach. They are checked at every try, on the very addresses that are then connected to: a name may mean another address
-a moment later.
+a moment later. Whoever the operator names in `allow_endpoints` is exempt from all but the first function.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -12,9 +13,27 @@ import httpx
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LAST_PORT = 65535
+_PUBLIC_PORTS = frozenset({443, 8443})
 
-# Global by the letter, but they carry an IPv4 address inside or reach nobody in particular.
-_NOT_PUBLIC = tuple(map(ip_network, ("192.88.99.0/24", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")))
+# A name whose last label is a number is an address to some resolver or other: 127.1, 0x7f.1, 2130706433, 0177.0.0.1.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+
+# What Python calls global differs between its versions and lets disguises through, so the blocks are named here, too.
+_NOT_PUBLIC_4 = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        ),
+    )
+)
+_PUBLIC_6 = ip_network("2000::/3")
+# Teredo and other protocols, documentation, 6to4, documentation.
+_NOT_PUBLIC_6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+"""The upper half of an interface id that carries an IPv4 address."""
 
 
 class EndpointRefused(Exception):
@@ -33,6 +52,8 @@ def parse_endpoint(url: str) -> httpx.URL:
         raise EndpointRefused("There is no such port")
     if parsed.userinfo:
         raise EndpointRefused("An address must not hold a user name or password")
+    if parsed.fragment:
+        raise EndpointRefused("An address must not hold a fragment (#)")
     return parsed
 
 
@@ -41,30 +62,38 @@ def host_and_port(url: httpx.URL) -> tuple[str, int]:
     return url.host.lower(), url.port or _DEFAULT_PORTS[url.scheme]
 
 
-def endpoint_allowed(host: str, port: int, addresses: Iterable[str], allowed: Collection[str]) -> bool:
-    """Whether `host`, which means these addresses now, may be connected to.
-
-    Args:
-        host: a name or an address, lower case.
-        port: the port to connect to.
-        addresses: everything the name resolves to; each must be public.
-        allowed: exceptions of the operator, `host` or `host:port`.
-    """
+def is_exempt(host: str, port: int, allowed: Collection[str]) -> bool:
+    """Whether the operator has named `host` or `host:port` in so many letters."""
     name = f"[{host}]" if ":" in host else host
-    if {name, f"{name}:{port}"} & {entry.lower() for entry in allowed}:
-        return True
-    found = [is_public(address) for address in addresses]
+    return bool({name, f"{name}:{port}"} & {entry.lower() for entry in allowed})
+
+
+def check_public(url: httpx.URL) -> None:
+    """Raises EndpointRefused unless the address is https on a port for it and goes by a name. Asks nobody."""
+    host, port = host_and_port(url)
+    if url.scheme != "https":
+        raise EndpointRefused("Only https is allowed")
+    if port not in _PUBLIC_PORTS:
+        raise EndpointRefused("Only the ports 443 and 8443 are allowed")
+    if ":" in host or _NUMERIC.fullmatch(host):
+        raise EndpointRefused("Only names are allowed, no numbers")
+
+
+def all_public(addresses: Iterable[str], own: Collection[str] = ()) -> bool:
+    """Whether all that a name means is of the open internet, and none of it is this machine (`own`)."""
+    found = [is_public(address) and address not in own for address in addresses]
     return bool(found) and all(found)
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to the open internet. `is_global` alone lets several disguises through."""
+    """Whether an address belongs to the open internet and carries no other one inside."""
     try:
-        ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+        ip: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:
         return False
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
     if ip.is_multicast or not ip.is_global:
         return False
-    return not any(ip in network for network in _NOT_PUBLIC if network.version == ip.version)
+    if isinstance(ip, IPv4Address):
+        return not any(ip in network for network in _NOT_PUBLIC_4)
+    carries = (int(ip) >> 32) & 0xFFFF_FFFF in _ISATAP
+    return ip in _PUBLIC_6 and not carries and not any(ip in network for network in _NOT_PUBLIC_6)

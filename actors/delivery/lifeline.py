@@ -14,6 +14,8 @@ class Lifeline:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        """What the delivery gets in all."""
         self.cut = False
         """Whether the delivery was ended from here."""
         self._sockets: list[socket.socket] = []

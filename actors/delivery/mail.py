@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import smtplib
+import socket
 import ssl
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -10,7 +11,7 @@ from email.utils import format_datetime
 
 import msgspec
 
-from ...projections.outbox import Notice
+from ...projections.notices import Notice
 from ..secret import Secret
 from .address import one_address
 from .lifeline import Lifeline
@@ -19,6 +20,7 @@ from .result import Result, brief
 CONNECT_WITHIN = 5.0
 WITHIN = 20.0
 _PERMANENT = 500
+_READY = 220
 
 
 class MailServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +66,21 @@ def text(notice: Notice) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+class _Watched(smtplib.SMTP):
+    """Under the lifeline from its first byte on: a server could already drip its greeting."""
+
+    def __init__(self, lifeline: Lifeline, timeout: float) -> None:
+        super().__init__(timeout=timeout)
+        self._lifeline = lifeline
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        # smtplib's own place for another kind of socket: `SMTP_SSL` uses it, too.
+        self._host = host  # what STARTTLS checks the certificate against, when the constructor was given none
+        connection = socket.create_connection((host, port), timeout, self.source_address)
+        self._lifeline.watch(connection)
+        return connection
+
+
 class MailSender:
     """Hands mail to one server. One object for all threads; every delivery has a connection of its own."""
 
@@ -81,7 +98,7 @@ class MailSender:
         try:
             message = compose(notice, self._server.sender)
         except ValueError as error:
-            return Result(ok=False, detail=brief(str(error)), retryable=False)
+            return Result(ok=False, detail=brief(str(error)), retryable=False, answered=True)
         try:
             self._hand_in(message, self._server, lifeline)
         except (smtplib.SMTPException, OSError, ValueError) as error:
@@ -91,11 +108,13 @@ class MailSender:
         return Result(ok=True, detail="accepted by the mail server")
 
     def _hand_in(self, message: EmailMessage, server: MailServer, lifeline: Lifeline) -> None:
-        smtp = smtplib.SMTP(server.host, server.port, timeout=min(CONNECT_WITHIN, self._within))
+        smtp = _Watched(lifeline, min(CONNECT_WITHIN, self._within))
         try:
+            code, said = smtp.connect(server.host, server.port)
+            if code != _READY:
+                raise smtplib.SMTPConnectError(code, said)
             if smtp.sock is not None:
                 smtp.sock.settimeout(self._within)
-                lifeline.watch(smtp.sock)
             if server.starttls:
                 smtp.starttls(context=self._context)
             if server.user:
@@ -112,11 +131,10 @@ def judge(error: Exception) -> Result:
     match error:
         case smtplib.SMTPRecipientsRefused():
             code, said = next(iter(error.recipients.values()))
-            return Result(ok=False, detail=_said(code, said), retryable=code < _PERMANENT)
+            return Result(ok=False, detail=_said(code, said), retryable=code < _PERMANENT, answered=True)
         case smtplib.SMTPDataError():
-            return Result(
-                ok=False, detail=_said(error.smtp_code, error.smtp_error), retryable=error.smtp_code < _PERMANENT
-            )
+            detail = _said(error.smtp_code, error.smtp_error)
+            return Result(ok=False, detail=detail, retryable=error.smtp_code < _PERMANENT, answered=True)
         case smtplib.SMTPAuthenticationError():
             return Result(ok=False, detail=f"the mail server refused the login ({error.smtp_code})")
         case smtplib.SMTPResponseException():

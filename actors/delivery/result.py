@@ -26,6 +26,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The receiver said that it is gone for good."""
     retry_after: float | None = None
     """Seconds that the receiver asked to be left alone."""
+    answered: bool = False
+    """The endpoint is there and works: a failure is this receiver's affair, not that of all behind the endpoint."""
 
 
 def next_delay(result: Result, tries: int, jitter: float) -> float | None:
@@ -38,8 +40,12 @@ def next_delay(result: Result, tries: int, jitter: float) -> float | None:
     """
     if result.ok or not result.retryable or result.disabled or tries > len(DELAYS):
         return None
-    delay = DELAYS[tries - 1] * (1 + JITTER * jitter)
-    return max(delay, min(result.retry_after or 0.0, LONGEST_RETRY_AFTER))
+    return max(DELAYS[tries - 1] * (1 + JITTER * jitter), wish(result))
+
+
+def wish(result: Result) -> float:
+    """Seconds that the receiver wants to be left alone, as far as that is honoured."""
+    return min(result.retry_after or 0.0, LONGEST_RETRY_AFTER)
 
 
 def brief(text: str, limit: int = MAX_DETAIL) -> str:

@@ -1,30 +1,21 @@
 """An HTTP transport that connects only to allowed addresses and can be cut off."""
 
-import socket
 import ssl
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import httpcore
 import httpx
 
-from .endpoint import EndpointRefused, endpoint_allowed
+from .endpoint import EndpointRefused, all_public, is_exempt
 from .lifeline import Lifeline
-
-Resolve: TypeAlias = Callable[[str, int], list[str]]
-"""(host, port) → addresses. Raises OSError."""
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Ask the system's resolver, each address once."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+from .resolver import BoundedResolver, own_addresses
 
 
 class GuardedBackend(httpcore.NetworkBackend):
     """Resolves a name once, checks every address it means, and connects to one of these and no other."""
 
-    def __init__(self, lifeline: Lifeline, allowed: Collection[str], resolve: Resolve) -> None:
+    def __init__(self, lifeline: Lifeline, allowed: Collection[str], resolve: BoundedResolver) -> None:
         self._lifeline = lifeline
         self._allowed = allowed
         self._resolve = resolve
@@ -39,11 +30,12 @@ class GuardedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """A connection to the first address that answers. Certificates are still checked against the name."""
+        patience = timeout if timeout is not None else self._lifeline.seconds
         try:
-            addresses = self._resolve(host, port)
+            addresses = self._resolve(host, port, patience)
         except OSError as error:
-            raise httpcore.ConnectError("The name cannot be resolved") from error
-        if not endpoint_allowed(host.lower(), port, addresses, self._allowed):
+            raise httpcore.ConnectError(str(error) or "The name cannot be resolved") from error
+        if not is_exempt(host.lower(), port, self._allowed) and not all_public(addresses, own_addresses()):
             raise EndpointRefused("The address is not allowed")
         failure: Exception = httpcore.ConnectError("The name means no address")
         for address in addresses:
@@ -54,9 +46,17 @@ class GuardedBackend(httpcore.NetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
-                self._lifeline.watch(stream.get_extra_info("socket"))
-                return stream
+                return self._checked(stream, address)
         raise failure
+
+    def _checked(self, stream: httpcore.NetworkStream, address: str) -> httpcore.NetworkStream:
+        """The connection, if its other end is the address that was checked: nothing may have been put in between."""
+        connection = stream.get_extra_info("socket")
+        if connection.getpeername()[0] != address:
+            stream.close()
+            raise EndpointRefused("The address is not allowed")
+        self._lifeline.watch(connection)
+        return stream
 
 
 class GuardedTransport(httpx.HTTPTransport):

@@ -11,12 +11,13 @@ import msgspec
 from standardwebhooks import Webhook
 
 from ...events.recorded import timestamp
-from ...projections.outbox import Notice
+from ...projections.notices import Notice
 from ..secret import Secret
-from .endpoint import EndpointRefused, parse_endpoint
+from .endpoint import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from .lifeline import Lifeline
+from .resolver import BoundedResolver, Resolve, resolve
 from .result import Result, brief
-from .transport import GuardedBackend, GuardedTransport, Resolve, resolve
+from .transport import GuardedBackend, GuardedTransport
 
 CONNECT_WITHIN = 5.0
 ALL_WITHIN = 20.0
@@ -26,7 +27,7 @@ MAX_BODY = 20_000
 
 _SHOWN_OF_ANSWER = 300
 _GONE = 410
-_PRIVATE = ("notify_email", "notify_webhook", "callback_url", "checkpoint")
+_PRIVATE = ("notify_email", "notify_webhook", "callback_url", "notify_on", "checkpoint")
 """Not for receivers: how others are told, and the handler's own data."""
 _MAY_BE_LONG = ("options", "result", "depends_on", "last_error", "error", "message")
 
@@ -69,7 +70,9 @@ def headers(notice_id: str, content: bytes, secret: Secret, now: datetime) -> di
     if secret:
         sent["webhook-timestamp"] = str(int(now.timestamp()))
         # The library signs UTC as it is written on the clock face, so the time must be in UTC.
-        sent["webhook-signature"] = Webhook(secret.reveal()).sign(notice_id, now.astimezone(UTC), content.decode())
+        at, text = now.astimezone(UTC), content.decode()
+        # While secrets are changed there are two: signed with both, whichever of them the receiver has.
+        sent["webhook-signature"] = " ".join(Webhook(one).sign(notice_id, at, text) for one in secret.reveal().split())
     return sent
 
 
@@ -88,7 +91,7 @@ class WebhookSender:
     ) -> None:
         self._secret = secret
         self._allowed = allowed
-        self._resolve = resolve
+        self._resolve = BoundedResolver(resolve)
         self._timeout = httpx.Timeout(all_within, connect=connect_within)
         self._all_within = all_within
         self._context = context or httpx.create_ssl_context()
@@ -99,6 +102,8 @@ class WebhookSender:
         backend = GuardedBackend(lifeline, self._allowed, self._resolve)
         try:
             url = parse_endpoint(notice.target)
+            if not is_exempt(*host_and_port(url), self._allowed):
+                check_public(url)
             with (
                 httpx.Client(
                     transport=GuardedTransport(self._context, backend),
@@ -137,12 +142,13 @@ def _read(response: httpx.Response) -> bytes:
 def judge(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
     """What an answer means: 2xx is delivered, 410 is goodbye, everything else (redirects too) is a failure."""
     if httpx.codes.is_success(status):
-        return Result(ok=True, detail=f"HTTP {status}")
+        return Result(ok=True, detail=f"HTTP {status}", answered=True)
     said = brief(answer[:_SHOWN_OF_ANSWER].decode(errors="ignore"), _SHOWN_OF_ANSWER)
     return Result(
         ok=False,
         detail=f"HTTP {status}: {said}" if said else f"HTTP {status}",
         retryable=status != _GONE,
+        answered=True,
         disabled=status == _GONE,
         retry_after=_seconds(retry_after, now),
     )

@@ -166,7 +166,7 @@ def _slots(policy: Policy) -> int:
 
 
 def _played(player: Player) -> Played:
-    return Played(guessed=player.guessed, refused=player.refused, passed_over=len(player.overtaken))
+    return Played(guessed=player.guessed, refused=player.refused, passed_over=len(player.passed_over))
 
 
 def _rows(

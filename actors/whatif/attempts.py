@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ...events import Created
+from ...events.task_events import Estimated
 from ...handlers.process.frames import AttemptEnd
 from .course import LifeKey
 
@@ -28,6 +29,9 @@ class Attempt(msgspec.Struct, gc=False):
     end: AttemptEnd = "completed"
     error: str = ""
     error_type: str = ""
+    exit_code: int | None = None
+    estimate: Estimated | None = None
+    """What its look into the input led to."""
     cut: Cut = "interrupted"
     position: int = NOWHERE
     """Where its end is recorded."""
@@ -43,6 +47,8 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     end: AttemptEnd = "completed"
     error: str = ""
     error_type: str = ""
+    exit_code: int | None = None
+    estimate: Estimated | None = None
     position: int = NOWHERE
     saves: tuple[tuple[timedelta, int], ...] = ()
     used: int = 0
@@ -119,6 +125,8 @@ def _as_recorded(attempt: Attempt) -> Plan:
         end=attempt.end,
         error=attempt.error,
         error_type=attempt.error_type,
+        exit_code=attempt.exit_code,
+        estimate=attempt.estimate,
         position=attempt.position,
         saves=tuple(attempt.saves),
         used=1,

@@ -7,7 +7,7 @@ from itertools import count
 import msgspec
 
 from ...events import Checkpoint, Created
-from ...handlers.process.frames import AttemptCheckpointed, AttemptEnded, Report, Run, Stop
+from ...handlers.process.frames import AttemptCheckpointed, AttemptEnded, AttemptProbed, Report, Run, Stop
 from .attempts import NOWHERE, Attempts, Plan
 from .course import LifeKey
 
@@ -71,6 +71,7 @@ class Hands:
         self._played: dict[LifeKey, int] = {}
         self._saved: dict[LifeKey, timedelta] = {}
         self.live: dict[int, Live] = {}
+        self._stopping: dict[AttemptKey, Live] = {}
         self.guessed = 0
         """Attempts whose end the log does not tell."""
 
@@ -98,6 +99,7 @@ class Hands:
         if not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + _OF_ITS_OWN:
             return
         live.stopped_at = now
+        self._stopping[live.task_id, live.attempt] = live
         if plan.gone_after is not None:
             gone_at = live.began_at + plan.gone_after - live.done_before
             if now <= gone_at <= now + GONE_WITHIN:
@@ -108,8 +110,7 @@ class Hands:
 
     def stopping(self) -> Live | None:
         """The attempt that was asked to stop first, and may be gone by now."""
-        waiting = [live for live in self.live.values() if live.stopped_at is not None]
-        return min(waiting, key=lambda live: (live.stopped_at, live.task_id), default=None)
+        return next(iter(self._stopping.values()), None)
 
     def vanish(self, live: Live, now: datetime) -> Report:
         """A stopped attempt is gone: the log shows it by what was started in its place."""
@@ -118,25 +119,36 @@ class Hands:
         self.cut(live)
         return AttemptEnded(live.task_id, live.attempt, "stopped")
 
-    def report(self, moment: Moment) -> Report | None:
+    def reports(self, moment: Moment) -> list[Report]:
         """What is told when a moment has come; nothing when the attempt is over by then."""
         live = moment.live
         if live.over or (live.stopped_at is not None and moment.kind != "gone"):
-            return None
+            return []
         match moment.kind:
             case "save":
                 live.saved = moment.after
-                return AttemptCheckpointed(live.task_id, live.attempt, _SAVED)
+                return [AttemptCheckpointed(live.task_id, live.attempt, _SAVED)]
             case "end":
-                self._forget(live)
-                self._played[live.life] = self._played.get(live.life, 0) + live.plan.used
-                self._saved.pop(live.life, None)
-                self.guessed += live.plan.guessed
-                plan = live.plan
-                return AttemptEnded(live.task_id, live.attempt, plan.end, error=plan.error, error_type=plan.error_type)
+                return self._end(live)
             case _:
                 self.cut(live)
-                return AttemptEnded(live.task_id, live.attempt, "stopped")
+                return [AttemptEnded(live.task_id, live.attempt, "stopped")]
+
+    def _end(self, live: Live) -> list[Report]:
+        plan = live.plan
+        self._forget(live)
+        self._played[live.life] = self._played.get(live.life, 0) + plan.used
+        self._saved.pop(live.life, None)
+        self.guessed += plan.guessed
+        end = AttemptEnded(
+            live.task_id,
+            live.attempt,
+            plan.end,
+            error=plan.error,
+            error_type=plan.error_type,
+            exit_code=plan.exit_code,
+        )
+        return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
 
     def cut(self, live: Live) -> None:
         """The attempt is over before its end. One that was not cut in the log has the rest of it to do again."""
@@ -154,5 +166,6 @@ class Hands:
 
     def _forget(self, live: Live) -> None:
         live.over = True
+        self._stopping.pop((live.task_id, live.attempt), None)
         if self.live.get(live.task_id) is live:
             del self.live[live.task_id]

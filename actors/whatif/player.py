@@ -3,19 +3,23 @@
 Time jumps from one thing to the next. At the same moment timers come first, then the rest by its place in the log.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from heapq import heapify, heappop, heappush
+
+from msgspec.structs import replace
 
 from ...events import CreateTask, TaskState, TasktrailError
 from ...handlers.process.frames import CapacityChanged, Run, Stop
 from ..core.admission import Limits
 from ..core.messages import Answered, Boot, Close, Commanded, Message, Staged, Submit, Tick
-from ..core.state import Running, SchedulerState
+from ..core.running import Running
+from ..core.state import SchedulerState
 from ..core.step import needed, resume, step
 from .course import Course
 from .hands import Hands, Moment
 from .policy import Policy
+from .stimuli import unwatched
 from .tape import LATE, Arrival, Expected, Killed, Ready, Tape
 
 _GRACE = 0.5
@@ -46,8 +50,8 @@ class Player:
         self.course = Course()
         self.refused = 0
         """Commands of the log that had no place any more: the task had started, or was over."""
-        self.overtaken: dict[int, int] = {}
-        """Task → how often others started past it because it did not fit."""
+        self.passed_over: set[int] = set()
+        """Tasks that others started past because they did not fit."""
         self._order: list[tuple[datetime, int, int, Arrival | Moment]] = [
             (arrival.at, arrival.order, -len(tape.arrivals) + number, arrival)
             for number, arrival in enumerate(tape.arrivals)
@@ -83,6 +87,9 @@ class Player:
             state.apply(record)
             self.course.note(record)
         self._policy.set_up(state)
+        state.experience.clear()  # the recorded estimates have been corrected already
+        for task_id, task in state.tasks.items():
+            state.tasks[task_id] = replace(task, spec=unwatched(task.spec))
         self._known = dict(state.tasks)
         if not tape.before:
             state.closed = tape.starts_with_a_service
@@ -123,8 +130,7 @@ class Player:
         at, _, _, what = heappop(self._order)
         self._set_clock(at)
         if isinstance(what, Moment):
-            report = self._hands.report(what)
-            if report is not None:
+            for report in self._hands.reports(what):
                 self._step(report)
         else:
             self._arrive(what)
@@ -183,11 +189,17 @@ class Player:
         state.closed = state.draining = False
         state.slots = 0
         state.overtaken.clear()
+        state.unblocked_at.clear()
         for task in list(state.tasks.values()):
-            for other in task.spec.depends_on:
+            for other in (*task.spec.depends_on, *self._above(task)):
                 state.tasks.setdefault(other, self._known[other])
         state.tasks = dict(sorted(state.tasks.items()))
         self._step(boot)
+
+    def _above(self, task: TaskState) -> Iterator[int]:
+        while (parent := task.spec.parent_task_id) is not None:
+            yield parent
+            task = self._known[parent]
 
     # --- steps --------------------------------------------------------------------------------------------------
 
@@ -220,8 +232,7 @@ class Player:
                     self._hands.stop(stop, now)
                 case Answered(answer=TasktrailError()):
                     self.refused += 1
-        for task_id, times in state.overtaken.items():
-            self.overtaken[task_id] = max(times, self.overtaken.get(task_id, 0))
+        self.passed_over.update(state.overtaken)
         if touched:
             state.forget_finished(touched)
 

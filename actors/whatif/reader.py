@@ -13,6 +13,8 @@ from .hands import GONE_WITHIN
 from .stimuli import stimulus
 from .tape import LATE, Arrival, Expected, Killed, Tape
 
+_SILENCE = frozenset({"HeartbeatTimeout", "NoProgressTimeout"})
+"""What ended because nothing was heard of it ends as it did: played attempts never say anything."""
 Bound = int | datetime | None
 """A position, a time, or none."""
 
@@ -106,9 +108,9 @@ class Reader:
                 self._capacity.booted(record)
             case ServiceStopped():
                 tape.stopped_at = self._draining_since or at
-            case Failed(outcome="interrupted") if record.actor == "worker" and self._draining_since is None:
+            case Retried(cause="recovery") if record.actor == "worker" and self._draining_since is None:
                 self._draining_since = at
-                tape.arrive(Arrival(at, 2 * record.position - 1, Drain()))
+                tape.arrive(Arrival(at, 2 * record.position - 3, Drain()))  # before the `Failed` of the same moment
         self._up = _is_up(record, before=self._up)
 
 
@@ -122,6 +124,7 @@ class _AttemptReader:
         self._retries: dict[int, int] = {}
         self._max_retries: dict[int, int] = {}
         self._killed_at: datetime | None = None
+        self._ended: Attempt | None = None
 
     def read(self, record: Recorded, killed_at: datetime | None) -> None:
         if record.actor != "recovery":
@@ -141,6 +144,8 @@ class _AttemptReader:
                 self._end(record, event)
             case Retried(cause="rule" | "manual"):
                 self._retries[task_id] = self._retries.get(task_id, 0) + 1
+            case Retried(cause="estimate") if self._ended is not None:
+                self._ended.cut, self._ended.end = "", "outgrown"
 
     def _begin(self, record: Recorded, event: Started, key: LifeKey) -> None:
         attempt = Attempt(started_at=record.recorded_at, resumed=event.resumed, saves=[])
@@ -152,19 +157,28 @@ class _AttemptReader:
         if known is None:
             return
         attempt, task_type = known
+        self._ended = attempt
         attempt.position = record.position
         attempt.ran = max(attempt.ran, (self._killed_at or record.recorded_at) - attempt.started_at)
+        if not isinstance(event, Cancelled):
+            attempt.estimate = event.estimate
         match event:
             case Completed():
                 attempt.cut = ""
                 self._tape.attempts.learn(task_type, attempt.ran)
             case Failed(outcome="failed" | "lost"):
-                attempt.cut, attempt.error, attempt.error_type = "", event.error, event.error_type
-                attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(record.task_id, event)
+                self._fail(attempt, record.task_id, event)
+            case Failed(outcome="timed_out") if event.error_type in _SILENCE:
+                self._fail(attempt, record.task_id, event)
             case Failed(outcome="timed_out"):
                 attempt.cut = "timed_out"
             case Cancelled():
                 attempt.cut = "cancelled"
+
+    def _fail(self, attempt: Attempt, task_id: int, event: Failed) -> None:
+        attempt.cut, attempt.error, attempt.error_type = "", event.error, event.error_type
+        attempt.exit_code = event.exit_code
+        attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
         """A failure that was final with retries left was one that nobody wanted to try again."""

@@ -60,9 +60,17 @@ def stimulus(record: Recorded) -> Message | None:
 
 def _creation(event: Created, position: int) -> Submit:
     """Runs of schedules, too, come as they were recorded: the schedules are not asked again."""
+    event = unwatched(event)
     command = CreateTask(**{name: getattr(event, name) for name in _OF_CREATED})
     estimates = {name: getattr(event, name) for name in _ESTIMATES}
     return Submit(replace(command, resumable=None), Intake(can_resume=event.resumable, **estimates), position)
+
+
+def unwatched(event: Created) -> Created:
+    """The same without the limits on silence: played attempts say nothing. What those ended, ends as it did."""
+    if event.heartbeat_timeout is None and event.no_progress_timeout is None:
+        return event
+    return replace(event, heartbeat_timeout=None, no_progress_timeout=None)
 
 
 def _command(record: Recorded) -> Command | None:

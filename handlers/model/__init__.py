@@ -1,1 +1,1 @@
-"""3-D models: pictures of them, without a graphics card."""
+"""3-D models: STL, OBJ, PLY, OFF, glTF and 3MF, drawn without a graphics card and without a display."""

@@ -1,7 +1,10 @@
 """One attempt from `Run` to its end: call the handler, judge its answer, publish its output."""
 
+import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -9,12 +12,17 @@ import msgspec
 from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
 from ..errors import BadAnswer
 from ..publish import part_path, publish, remove_part, settle
+from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
 from .frames import AttemptEnd, PublishWanted, Run
 from .line import Line
+from .look import has_room
+from .roots import check_input, check_output
+from .sandbox import Sandbox
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
+_HUGE = 2**31
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -25,25 +33,48 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
     error: str = ""
     error_type: str = ""
+    temp_used: int = 0
+    time_used: float = 0.0
+    exit_code: int | None = None
 
 
 _COMPLETED = Ending("completed")
 _STOPPED = Ending("stopped", message="stopped as asked")
+_OUTGROWN = Ending("outgrown", message="it needs more than was reserved")
+_NO_BOUNDS = Sandbox()
 
 
-def perform(run: Run, task_type: TaskType, line: Line) -> Ending:
-    """Run the handler and publish what it wrote. Never raises, whatever the handler does."""
+def perform(
+    run: Run,
+    task_type: TaskType,
+    line: Line,
+    *,
+    sandbox: Sandbox = _NO_BOUNDS,
+    explain: Callable[[BaseException], BaseException] = lambda error: error,
+) -> Ending:
+    """Run the handler and publish what it wrote. Never raises, whatever the handler does.
+
+    `explain` may put an error that names its cause in the place of one that was raised.
+    """
+    began = time.monotonic()
+    temp = 0
     try:
+        check_input(run, sandbox)
+        check_output(run, sandbox)
         ending = _handle(run, task_type, line)
-        if ending.outcome == "completed" and task_type.needs_output and not _publish(run, line):
-            ending = _STOPPED
+        temp = _space_taken(run)
+        if ending.outcome == "completed" and task_type.needs_output:
+            check_output(run, sandbox)
+            if not _publish(run, line):
+                ending = _STOPPED
     except Unusable as error:
         ending = _rejected(str(error))
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
-        ending = failure(error)
+        ending = failure(explain(error), error.__traceback__)
     if ending.outcome != "completed" and task_type.needs_output:
+        temp = temp or _space_taken(run)
         _discard(run)
-    return ending
+    return msgspec.structs.replace(ending, temp_used=temp, time_used=round(time.monotonic() - began, 3))
 
 
 def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
@@ -52,11 +83,13 @@ def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
     except msgspec.ValidationError as error:
         return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
     if task_type.needs_output or task_type.needs_input:
-        Path(run.work_dir).mkdir(parents=True, exist_ok=True)
+        make_private_folder(Path(run.work_dir))
     if task_type.needs_output:
         # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
         # into it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
+    if not has_room(run, task_type, options, line):
+        return _OUTGROWN
     context = AttemptContext(run, options, line)
     try:
         return judge(task_type.handle(context), stop_wanted=line.stop_wanted())
@@ -86,16 +119,23 @@ def _rejected(reason: str) -> Ending:
     return Ending("rejected", error=plain_text(reason, ERROR_LIMIT), error_type="Rejected")
 
 
-def failure(error: BaseException) -> Ending:
+def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
     """The failed end that an exception makes: its text, and the line it came from."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception's text is foreign code as well
         text = ""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(trace or error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     name = type(error).__name__
-    return Ending("failed", error=plain_text(text or name, ERROR_LIMIT - len(where)) + where, error_type=name)
+    told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
+    return Ending("failed", error=told, error_type=name, exit_code=_exit_code(error))
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """What a tool ended with, as `subprocess.CalledProcessError` and `SystemExit` tell it."""
+    code = getattr(error, "code" if isinstance(error, SystemExit) else "returncode", None)
+    return code if isinstance(code, int) and abs(code) < _HUGE else None
 
 
 def _plain_result(result: object) -> dict[str, Any]:
@@ -117,6 +157,14 @@ def _publish(run: Run, line: Line) -> bool:
         return False
     publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
     return True
+
+
+def _space_taken(run: Run) -> int:
+    try:
+        part = [part_path(Path(run.output_file), run.task_id)] if run.output_file else []
+        return space_taken(Path(run.work_dir), *part)
+    except (OSError, ValueError):
+        return 0  # a name that is no name: the attempt's own error tells more
 
 
 def _discard(run: Run) -> None:

@@ -8,7 +8,19 @@ from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Any
 
-from .frames import FrameBuffer, Grant, Run, Saved, Setup, Stop, encode, worker_order_decoder
+from .frames import (
+    AttemptBeat,
+    AttemptEnded,
+    FrameBuffer,
+    Grant,
+    Retiring,
+    Run,
+    Saved,
+    Setup,
+    Stop,
+    encode,
+    worker_order_decoder,
+)
 
 _CHUNK = 32768
 
@@ -37,6 +49,9 @@ class Channel:
         self._stopped = (0, 0)
         self._bell, self._bell_rope = os.pipe()
         self._timer: tuple[float, Callable[[], None]] | None = None
+        self._beat = 0.0
+        """Seconds between two signs of life of the current attempt; 0: none."""
+        self._next_beat = 0.0
 
     def start(self) -> Setup:
         """Wait for the first frame and begin to listen for `Stop`."""
@@ -51,14 +66,33 @@ class Channel:
             if type(order) is Run:
                 self._grace = order.grace
                 self._current = (order.task_id, order.attempt)
+                self._begin_to_beat(order.beat)
                 return order
 
     def send(self, report: Any) -> None:
-        """Write one frame, whole."""
+        """Write one frame, whole. The end of an attempt is the last that is heard of it."""
         data = encode(report)
         with self._sending:
-            while data:
-                data = data[os.write(self._report, data) :]
+            if type(report) in (AttemptEnded, Retiring):
+                self._beat = 0.0
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._report, data) :]
+
+    def _begin_to_beat(self, every: float) -> None:
+        if every:
+            self._next_beat = time.monotonic() + every
+            self._beat = every
+            os.write(self._bell_rope, b"x")
+
+    def _say_alive(self) -> None:
+        # Not blocked by the handler, only by a process that does not run: that is what a beat tells.
+        with self._sending:
+            if self._beat:
+                self._next_beat = time.monotonic() + self._beat
+                self._write(encode(AttemptBeat(*self._current)))
 
     def stop_wanted(self) -> bool:
         """See `Line`."""
@@ -106,12 +140,11 @@ class Channel:
             self._stopped = (order.task_id, order.attempt)
 
     def _listen(self) -> None:
-        """The control thread: hears `Stop`, and makes the calls that were asked for `later`."""
+        """The control thread: hears `Stop`, says that the worker lives, makes the calls that were asked for `later`."""
         buffer = FrameBuffer(worker_order_decoder)
         while True:
             timer = self._timer
-            wait = None if timer is None else max(0.0, timer[0] - time.monotonic())
-            ready = select.select([self._control, self._bell], [], [], wait)[0]
+            ready = select.select([self._control, self._bell], [], [], self._until_next(timer))[0]
             if self._control in ready:
                 data = os.read(self._control, _CHUNK)
                 if not data:
@@ -120,6 +153,14 @@ class Channel:
                     self._note_stop(order)
             elif self._bell in ready:
                 os.read(self._bell, 64)
-            elif timer is not None and self._timer is timer:
+            elif timer is not None and self._timer is timer and timer[0] <= time.monotonic():
                 self._timer = None
                 timer[1]()
+            elif self._beat and self._next_beat <= time.monotonic():
+                self._say_alive()
+
+    def _until_next(self, timer: tuple[float, Callable[[], None]] | None) -> float | None:
+        moments = [timer[0]] if timer else []
+        if self._beat:
+            moments.append(self._next_beat)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None

@@ -10,8 +10,10 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ...events import Checkpoint
+from ...events.task_events import Estimated
+from .sandbox import Sandbox
 
-AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost"]
+AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost", "outgrown"]
 
 MAX_REPORT = 1024 * 1024
 """Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
@@ -39,6 +41,16 @@ class Run(_Frame, frozen=True, tag="run"):
     overwrite: bool = False
     grace: float = 0.5
     """Seconds between `Stop` and the kill."""
+    memory: int = 0
+    """Bytes that were reserved. Here and below: 0 is unknown."""
+    temp: int = 0
+    """Bytes of temp space that were reserved, the unpublished output included."""
+    seconds: float = 0.0
+    """Expected run time."""
+    probed: bool = False
+    """Whether these figures come from a look into the input; then no other is taken."""
+    beat: float = 0.0
+    """Seconds between two `AttemptBeat`; 0: none are wanted."""
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
@@ -77,6 +89,13 @@ class AttemptProgressed(_Frame, frozen=True, tag="progressed"):
     message: str = ""
 
 
+class AttemptBeat(_Frame, frozen=True, tag="beat"):
+    """The attempt's worker is alive. Sent every `Run.beat` seconds, whatever the handler does."""
+
+    task_id: int
+    attempt: int
+
+
 class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
     """The attempt wants its resume data recorded and waits for `Saved`."""
 
@@ -85,6 +104,14 @@ class AttemptCheckpointed(_Frame, frozen=True, tag="checkpointed"):
     checkpoint: Checkpoint
     progress: float | None = None
     message: str = ""
+
+
+class AttemptProbed(_Frame, frozen=True, tag="probed"):
+    """A look into the input, before the handler was called, led to a better estimate."""
+
+    task_id: int
+    attempt: int
+    estimate: Estimated
 
 
 class PublishWanted(_Frame, frozen=True, tag="publish"):
@@ -98,7 +125,7 @@ class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
 
     `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
-    `stopped`.
+    `stopped`, one that found its estimate to be more than was reserved is `outgrown`.
     """
 
     task_id: int
@@ -112,6 +139,12 @@ class AttemptEnded(_Frame, frozen=True, tag="ended"):
     """Peak resident bytes. For a killed worker: of its own process only."""
     cpu_used: float = 0.0
     """CPU seconds, finished child processes included."""
+    temp_used: int = 0
+    """Bytes of temp files and unpublished output, the most that was there when the worker looked."""
+    time_used: float = 0.0
+    """Seconds from the call of the handler to its end."""
+    exit_code: int | None = None
+    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
 
 class WorkerExited(_Frame, frozen=True, tag="exited"):
@@ -130,7 +163,14 @@ class CapacityChanged(_Frame, frozen=True, tag="capacity"):
 
 
 Report: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerExited | CapacityChanged
+    AttemptProgressed
+    | AttemptBeat
+    | AttemptCheckpointed
+    | AttemptProbed
+    | PublishWanted
+    | AttemptEnded
+    | WorkerExited
+    | CapacityChanged
 )
 
 
@@ -144,6 +184,7 @@ class Setup(_Frame, frozen=True, tag="setup"):
     """Task type → `module:attribute` of its handler."""
     rss_limit: int
     """Resident bytes after an attempt above which the worker asks to be replaced."""
+    sandbox: Sandbox = Sandbox()
 
 
 class WorkerReady(_Frame, frozen=True, tag="ready"):
@@ -162,7 +203,14 @@ class Retiring(_Frame, frozen=True, tag="retiring"):
 
 WorkerOrder: TypeAlias = Setup | Order
 WorkerReport: TypeAlias = (
-    AttemptProgressed | AttemptCheckpointed | PublishWanted | AttemptEnded | WorkerReady | Retiring
+    AttemptProgressed
+    | AttemptBeat
+    | AttemptCheckpointed
+    | AttemptProbed
+    | PublishWanted
+    | AttemptEnded
+    | WorkerReady
+    | Retiring
 )
 
 _PREFIX = 4

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from .frames import AttemptCheckpointed, AttemptProgressed, PublishWanted
+from .frames import AttemptCheckpointed, AttemptProbed, AttemptProgressed, PublishWanted
 
 
 class Line(Protocol):
     """What an attempt may say and hear while it runs. Safe to use from the handler's own threads."""
 
-    def send(self, report: AttemptProgressed | AttemptCheckpointed | PublishWanted) -> None:
+    def send(self, report: AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted) -> None:
         """Tell something; may wait until the other side has read what came before."""
 
     def stop_wanted(self) -> bool:

@@ -19,9 +19,13 @@ from ..homes import resolve
 from .attempt import Ending, failure, perform
 from .channel import Channel, ServiceGone
 from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
-from .usage import Leftovers, Meter, resident
+from .limits import Limits
+from .usage import Leftovers, Meter, resident, trim
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+TRIM_ABOVE = 48 * 1024 * 1024
+"""Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
 FORKED = 70
 ORPHANED = 71
 """Exit code of a worker whose keeper or service was gone before it could begin."""
@@ -44,9 +48,11 @@ def main() -> NoReturn:
 
 
 def _guard(keeper: int) -> None:
-    """Die with the keeper, survive signals that are meant for the tools of a handler, leave no core files."""
+    """Die with the keeper, survive signals that are meant for a handler's tools, leave no core files."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.getppid() != keeper:
         os._exit(ORPHANED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -72,6 +78,7 @@ class Worker:
         self._pid = os.getpid()
         self._types: dict[str, TaskType] = {}
         self._meter = Meter()
+        self._limits = Limits(setup.sandbox.memory_limit)
         self._leftovers = Leftovers(keeper)
         gc.freeze()
 
@@ -86,6 +93,8 @@ class Worker:
                 os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
             why = self._leftovers.found()
             memory, cpu = self._meter.stop()
+            if memory > TRIM_ABOVE:
+                trim()
             if not why and memory > self._setup.rss_limit and resident() > self._setup.rss_limit:
                 why = "its memory had grown"
             ended = AttemptEnded(
@@ -98,6 +107,9 @@ class Worker:
                 ending.error_type,
                 memory,
                 cpu,
+                ending.temp_used,
+                ending.time_used,
+                ending.exit_code,
             )
             self._channel.send(Retiring(ended, why) if why else ended)
 
@@ -106,7 +118,13 @@ class Worker:
             task_type = self._types.get(run.type) or self._load(run.type)
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             return failure(error)
-        return perform(run, task_type, self._channel)
+        if not task_type.limits:
+            return perform(run, task_type, self._channel, sandbox=self._setup.sandbox)
+        self._limits.set(run)
+        try:
+            return perform(run, task_type, self._channel, sandbox=self._setup.sandbox, explain=self._limits.explain)
+        finally:
+            self._limits.lift()
 
     def _load(self, name: str) -> TaskType:
         home = self._setup.homes.get(name)

@@ -9,6 +9,7 @@ from .base import Command, pass_session
 from .failing import DONE, NO_SERVICE, complain
 from .fields import me, who_and_why
 from .output import print_json
+from .retry_many import filter_options, retry_filtered
 from .session import Session
 from .words import TASK_ID
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..surface import Tasks
 
 ids = click.argument("ids", nargs=-1, required=True, type=TASK_ID, metavar="ID…")
+maybe_ids = click.argument("ids", nargs=-1, type=TASK_ID, metavar="[ID…]")
 
 
 @click.command(
@@ -45,15 +47,19 @@ def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str
     examples=[
         ("tasktrail cancel 3", "stop task 3, whether it waits or runs"),
         ("tasktrail cancel 3 4 5 --reason 'wrong input'", "several, with a reason for the history"),
+        ("tasktrail cancel 3 --children", "task 3 and everything below it, all at once"),
     ],
 )
 @ids
+@click.option("--children", is_flag=True, help="Also all tasks below it that are not over, in the same step.")
 @who_and_why
 @pass_session
-def cancel(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None) -> int:
+def cancel(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None, *, children: bool) -> int:
     """Stop tasks, whether they wait or run; `retry` brings them back."""
     who, why = actor or me(), reason or ""
-    return _each(session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who))
+    return _each(
+        session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=children)
+    )
 
 
 @click.command(
@@ -62,15 +68,29 @@ def cancel(session: Session, ids: tuple[int, ...], reason: str | None, actor: st
     examples=[
         ("tasktrail retry 3", "task 3 has failed or was cancelled: once more"),
         ("tasktrail retry 3 --force --reason 'disk was full'", "although its retries are used up"),
+        ("tasktrail retry --status failed --type video_convert", "all failed tasks of a type"),
     ],
 )
-@ids
+@maybe_ids
+@filter_options
 @click.option("--force", is_flag=True, help="Also beyond the task's --max-retries; who forced it is recorded.")
 @who_and_why
 @pass_session
-def retry(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None, *, force: bool) -> int:
-    """Give failed or cancelled tasks another life, from their last checkpoint where they have one."""
+def retry(
+    session: Session, /, ids: tuple[int, ...], reason: str | None, actor: str | None, *, force: bool, **filters: str
+) -> int:
+    """Give failed or cancelled tasks another life, from their last checkpoint where they have one.
+
+    Instead of ids there may be filters: then every failed task that passes them is retried. Each is answered for
+    itself; a refusal does not stop the others.
+    """
     who, why = actor or me(), reason or ""
+    if any(filters.values()):
+        if ids:
+            raise click.UsageError("Give ids or filters, not both.")
+        return retry_filtered(session, filters, reason=why, actor=who, force=force)
+    if not ids:
+        raise click.UsageError("Missing argument 'ID…', or a filter such as --status failed.")
     return _each(session, ids, lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force))
 
 

@@ -22,6 +22,12 @@ SECTIONS: dict[str, dict[str, str]] = {
         "limits": "limits:command",
         "schedule": "schedule:command",
     },
+    "Tell": {
+        "notices": "notices:notices",
+        "redeliver": "notices:redeliver",
+        "endpoints": "notices:endpoints",
+        "enable": "notices:enable",
+    },
     "Look": {
         "list": "list_tasks:command",
         "show": "show:command",

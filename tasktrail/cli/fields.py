@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from .words import TASK_ID, Ids, Moment
+from .words import TASK_ID, Ids, Moment, Policies, Words
 
 if TYPE_CHECKING:
     from ..events import CreateTask
@@ -60,10 +60,21 @@ _FIELDS = (
     click.option("--priority", type=int, help="0 to 10, higher runs first. Default: 0"),
     click.option("--max-retries", type=int, help="How often a failure may be tried again. Default: 0"),
     click.option("--retry-delay", type=float, metavar="SECONDS", help="Between failure and next attempt. Default: 60"),
+    click.option("--retry-backoff", type=float, metavar="FACTOR", help="Each delay so much longer. Default: 1"),
+    click.option("--retry-max-delay", type=float, metavar="SECONDS", help="No delay is longer. Default: none"),
+    click.option("--retry-jitter", type=float, metavar="SHARE", help="0 to 1: left out by chance. Default: 0"),
     click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one attempt. Default: none"),
+    click.option("--queue-timeout", type=float, metavar="SECONDS", help="Longest wait in the queue. Default: none"),
+    click.option("--total-timeout", type=float, metavar="SECONDS", help="From the first start to the end, retries "
+                 "and all. Default: none"),
+    click.option("--heartbeat-timeout", type=float, metavar="SECONDS", help="Longest silence of a worker process."),
+    click.option("--no-progress-timeout", type=float, metavar="SECONDS", help="Longest stand at one percentage."),
+    click.option("--deadline", type=Moment(), help="Give up if not started by this time."),
     click.option("--held", is_flag=True, default=None, help="Wait until `tasktrail start` releases it."),
     click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z."),
     click.option("--depends-on", type=Ids(), help="Not before these tasks have completed, e.g. 3,7."),
+    click.option("--on-dependency-failure", type=Policies(), help="wait, cancel, fail, ignore: what to do when one "
+                 "of them fails or is cancelled; one, or one for each of --depends-on. Default: fail"),
     click.option("--parent", "parent_task_id", type=TASK_ID, metavar="ID", help="The task this one is part of."),
     click.option("--user-id", type=int, help="Whose task it is."),
     click.option("--user-level", type=int, help="The user's rank; raises the effective priority. Default: 0"),
@@ -73,6 +84,8 @@ _FIELDS = (
     click.option("--notify-email", metavar="ADDRESS", help="Mail to this address at the end."),
     click.option("--notify-webhook", metavar="URL", help="POST events to this address."),
     click.option("--callback-url", metavar="URL", help="POST the outcome to this address, once."),
+    click.option("--notify-on", type=Words(), metavar="EVENT,…",
+                 help="What webhook and mail hear of, e.g. failed,retried. Default: started and the end"),
     click.option("--overwrite", is_flag=True, default=None, help="Replace the output if it exists."),
     click.option("--no-resume", "resumable", flag_value=False, default=None, type=bool,
                  help="Always begin at 0 %, whatever checkpoint there is."),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .base import Command, pass_session
+from .notices import in_short
 from .output import as_text, print_json, print_pairs
 from .session import Session
 from .why import sum_of
@@ -14,8 +15,9 @@ from .words import TASK_ID, Point, duration, moment, percent, size
 if TYPE_CHECKING:
     from ..events import Task
 
-_BYTES = {"estimated_memory", "estimated_temp", "memory_used"}
-_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used"}
+_BYTES = {"estimated_memory", "estimated_temp", "memory_used", "temp_used"}
+_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", "time_used", "retry_max_delay"}
+_SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"}
 
 
 @click.command(
@@ -34,10 +36,11 @@ def command(session: Session, task_id: int, as_of: int | datetime | None) -> Non
     """Show one task with all its fields; times are UTC."""
     with session.reading() as reading:
         task = reading.get_task(task_id, as_of=as_of)
+        notices = [] if session.as_json or as_of is not None else reading.notices(task_id)
     if session.as_json:
         print_json(task)
     else:
-        print_pairs(pairs(task))
+        print_pairs([*pairs(task), *([("notices", in_short(notices))] if notices else [])])
 
 
 def pairs(task: "Task") -> list[tuple[str, str]]:
@@ -46,6 +49,7 @@ def pairs(task: "Task") -> list[tuple[str, str]]:
 
 
 def _in_words(name: str, value: object) -> str:
+    from ..events.task import Children
     from ..events.task_events import PriorityTerms
 
     match value:
@@ -57,6 +61,9 @@ def _in_words(name: str, value: object) -> str:
             return duration(value) if value else "-"
         case PriorityTerms():
             return sum_of(value)
+        case Children():
+            counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
+            return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
         case float() if name == "progress":
             return percent(value)
         case _:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec.structs import replace
 
-from ..events import Accepted, Command, CreateTask, TasktrailError
+from ..events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import NotReady, ServiceUnreachable
 from ..http.decode import MAX_COMMAND
 from ..http.errors import TooLarge
@@ -98,6 +98,11 @@ def _decode(line: bytes, actor: str) -> Command | TasktrailError:
             path = getattr(command, field)
             if path and not path.startswith("/"):
                 changes[field] = absolute(path)
+    if isinstance(command, CreateGraph):
+        changes["tasks"] = tuple(
+            replace(task, input_file=absolute(task.input_file), output_file=absolute(task.output_file))
+            for task in command.tasks
+        )
     completed: Command = replace(command, **changes) if changes else command
     return completed
 

@@ -97,4 +97,37 @@ class Ids(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
 
 
+class Policies(click.ParamType[str | tuple[str, ...]]):
+    """One policy for all dependencies, or one for each, separated by commas."""
+
+    name = "POLICY,POLICY"
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | tuple[str, ...]:
+        """Split at the commas; a single one stays a text."""
+        words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(","))
+        for word in words:
+            if word not in ("wait", "cancel", "fail", "ignore"):
+                self.fail(f"{word!r} is not one of wait, cancel, fail, ignore.", param, ctx)
+        return words if len(words) > 1 else words[0]
+
+
+class Words(click.ParamType[tuple[str, ...]]):
+    """One or several words, separated by commas."""
+
+    name = "word,word"
+
+    def convert(
+        self,
+        value: str | tuple[str, ...],
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        """Split at the commas; whether the words are known is for whoever gets them to say."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
 TASK_ID = click.IntRange(min=1, max=2**53)

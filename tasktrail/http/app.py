@@ -4,7 +4,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from .. import __version__
-from . import about, commands, history, operations, tasks
+from . import about, commands, history, notices, operations, retrying, tasks
 from .decode import MAX_BODY
 from .desk import Desk
 from .openapi import config
@@ -15,7 +15,15 @@ from .problems import HANDLERS
 def build_app(desk: Desk) -> Litestar:
     """An ASGI application that answers from `desk`. Whoever runs it closes the desk."""
     return Litestar(
-        route_handlers=[*commands.ROUTES, *tasks.ROUTES, *operations.ROUTES, *history.ROUTES, *about.ROUTES],
+        route_handlers=[
+            *commands.ROUTES,
+            *retrying.ROUTES,
+            *tasks.ROUTES,
+            *operations.ROUTES,
+            *notices.ROUTES,
+            *history.ROUTES,
+            *about.ROUTES,
+        ],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         guards=[known_only, possible_task],

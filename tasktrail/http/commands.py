@@ -34,8 +34,8 @@ async def json_body(request: Json) -> bytes:
     return body
 
 
-async def send_one(desk: Desk, decode: Callable[[], Item]) -> Accepted:
-    """The answer to one command; a refusal raises."""
+async def one(desk: Desk, decode: Callable[[], Item]) -> Accepted:
+    """Send one command. Raises its refusal."""
     answer = (await desk.send(lambda: [decode()]))[0]
     if isinstance(answer, TasktrailError):
         raise answer
@@ -47,7 +47,7 @@ async def send_commands(request: Json, desk: NamedDependency[Desk]) -> Accepted 
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
     body = await json_body(request)
     if not is_array(body):
-        return await send_one(desk, lambda: decode_command(body))
+        return await one(desk, lambda: decode_command(body))
     answers = await desk.send(lambda: decode_array(body))
     return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
 
@@ -56,28 +56,28 @@ async def send_commands(request: Json, desk: NamedDependency[Desk]) -> Accepted 
 async def create_task(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """A new task."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_create(body))
+    return await one(desk, lambda: decode_create(body))
 
 
 @post("/v1/tasks/{task_id:int}/start", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def start_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Release a held task, or start a waiting one now."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_on_task(StartTask, task_id, body))
+    return await one(desk, lambda: decode_on_task(StartTask, task_id, body))
 
 
 @post("/v1/tasks/{task_id:int}/cancel", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def cancel_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Stop a task, whether it waits or runs."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_on_task(CancelTask, task_id, body))
+    return await one(desk, lambda: decode_on_task(CancelTask, task_id, body))
 
 
 @post("/v1/tasks/{task_id:int}/retry", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def retry_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Give a failed or cancelled task another life."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_on_task(RetryTask, task_id, body))
+    return await one(desk, lambda: decode_on_task(RetryTask, task_id, body))
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (send_commands, create_task, start_task, cancel_task, retry_task)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from ..events import Command, CreateTask, TasktrailError
+from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
 from ..events.operator_commands import AddSchedule
 from ..refusal import refusal
@@ -85,6 +85,11 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     return command
 
 
+def decode_as(kind: type[C], body: bytes) -> C:
+    """Any Struct; an empty body is one with nothing in it."""
+    return _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+
+
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if len(body) > MAX_COMMAND:
         raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
@@ -94,13 +99,16 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise refusal(error) from error
     if isinstance(decoded, CreateTask | AddSchedule):
         _refuse_relative_paths(decoded)
+    if isinstance(decoded, CreateGraph):
+        for place, task in enumerate(decoded.tasks):
+            _refuse_relative_paths(task, f"tasks[{place}].")
     return decoded
 
 
-def _refuse_relative_paths(command: CreateTask | AddSchedule) -> None:
+def _refuse_relative_paths(command: CreateTask | GraphTask | AddSchedule, where: str = "") -> None:
     """A relative path would count from the folder that the service happens to run in."""
     command = command.task if isinstance(command, AddSchedule) else command
     for field in ("input_file", "output_file"):
         path = getattr(command, field)
         if path and not path.startswith("/"):
-            raise InvalidPath(f"{path!r} is not an absolute path", field=field)
+            raise InvalidPath(f"{path!r} is not an absolute path", field=where + field)

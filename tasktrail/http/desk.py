@@ -96,9 +96,13 @@ class Desk:
         except TimeoutError:
             raise _unanswered(items) from None
         positions = [answer.position for answer in answers if isinstance(answer, Accepted)]
-        self._acknowledged = max([self._acknowledged, *positions])
+        self.acknowledge(max(positions, default=0))
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
+
+    def acknowledge(self, position: int) -> None:
+        """A position was answered to somebody: whoever reads from now on should see it."""
+        self._acknowledged = max(self._acknowledged, position)
 
     def close(self) -> None:
         """Let no more thread begin. Comes last: what is under way needs them to end well."""

@@ -9,6 +9,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from ..events import Accepted, Command
 from .problems import MEDIA_TYPE
+from .retrying import RetryTasks
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 _COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _REF = "#/components/schemas/{name}"
-_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, Accepted, Problem), ref_template=_REF)
+_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
 
 
 def _one_of(*names: str) -> dict[str, Any]:
@@ -47,8 +48,18 @@ _BODIES: dict[str, Any] = {
     "/v1/limits": _one_of("SetLimits"),
     "/v1/schedules": _one_of("AddSchedule"),
     "/v1/schedules/{schedule}/remove": {"type": "object"},
+    "/v1/tasks/retry": _one_of("RetryTasks"),
+    "/v1/tasks/{task_id}/redeliver": {"type": "object", "required": ["notice_id"]},
+    "/v1/endpoints/enable": {"type": "object", "required": ["target"]},
 }
-_NEEDED = frozenset({"/v1/commands", "/v1/tasks", "/v1/limits", "/v1/schedules"})
+_NEED_A_BODY = (
+    "/v1/commands",
+    "/v1/tasks",
+    "/v1/limits",
+    "/v1/schedules",
+    "/v1/tasks/{task_id}/redeliver",
+    "/v1/endpoints/enable",
+)
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
 
@@ -64,7 +75,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
             }
             if method == "post":
                 operation["requestBody"] = {
-                    "required": path in _NEEDED,
+                    "required": path in _NEED_A_BODY,
                     "content": {"application/json": {"schema": _BODIES[path]}},
                 }
     document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {

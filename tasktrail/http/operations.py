@@ -13,7 +13,7 @@ from ..actors.core.why import Why
 from ..asking import QUEUE_SHOWN
 from ..events import Accepted, AdjustTask
 from ..events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
-from .commands import SLACK, Json, json_body, send_one
+from .commands import SLACK, Json, json_body, one
 from .decode import MAX_COMMAND, decode_kind, decode_on_task
 from .desk import Desk
 from .parameters import MinPosition, TaskId
@@ -51,49 +51,49 @@ async def get_schedules(desk: NamedDependency[Desk]) -> list[ScheduleBoard]:
 async def adjust_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
     """Change a waiting task's priority or time, or hold or release it."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_on_task(AdjustTask, task_id, body))
+    return await one(desk, lambda: decode_on_task(AdjustTask, task_id, body))
 
 
 @post("/v1/queue/pause", status_code=202, request_max_body_size=_MAX)
 async def pause_queue(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """Start nothing more: of all, of a type, or of a user."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_kind(PauseQueue, body))
+    return await one(desk, lambda: decode_kind(PauseQueue, body))
 
 
 @post("/v1/queue/resume", status_code=202, request_max_body_size=_MAX)
 async def resume_queue(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """Undo a pause of the same scope; without a scope also a drain."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_kind(ResumeQueue, body))
+    return await one(desk, lambda: decode_kind(ResumeQueue, body))
 
 
 @post("/v1/queue/drain", status_code=202, request_max_body_size=_MAX)
 async def drain_queue(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """Start nothing more, and record when the last attempt has ended."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_kind(DrainQueue, body))
+    return await one(desk, lambda: decode_kind(DrainQueue, body))
 
 
 @post("/v1/limits", status_code=202, request_max_body_size=_MAX)
 async def set_limits(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """Change what may run at once."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_kind(SetLimits, body))
+    return await one(desk, lambda: decode_kind(SetLimits, body))
 
 
 @post("/v1/schedules", status_code=202, request_max_body_size=_MAX)
 async def add_schedule(request: Json, desk: NamedDependency[Desk]) -> Accepted:
     """A new recurring schedule."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_kind(AddSchedule, body))
+    return await one(desk, lambda: decode_kind(AddSchedule, body))
 
 
 @post("/v1/schedules/{schedule:str}/remove", status_code=202, request_max_body_size=_MAX)
 async def remove_schedule(request: Json, desk: NamedDependency[Desk], schedule: Name) -> Accepted:
     """End a schedule; tasks that it has created stay."""
     body = await json_body(request)
-    return await send_one(desk, lambda: decode_kind(RemoveSchedule, body, schedule=schedule))
+    return await one(desk, lambda: decode_kind(RemoveSchedule, body, schedule=schedule))
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (

@@ -1,4 +1,4 @@
-"""Axis K: the pure queue with a million waiting tasks, alone and behind limits."""
+"""Axis Q: the pure queue with a million waiting tasks, alone and behind limits."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ _MICRO = 1e6
 def tables(*, quick: bool) -> Iterator[Table]:
     """Microseconds for each push and pop."""
     number = 2_000 if quick else 1_000_000
-    table = Table("K", f"push and pop, {number:,} waiting tasks", "us each")
+    table = Table("Q", f"push and pop, {number:,} waiting tasks", "us each")
     for users in (1, 1000):
         table.add(f"push, {users} users", _push(number, users), Goal(at_most=20))
         table.add(f"pop all, {users} users", _pop(number, users, shut=False), Goal(at_most=20))

@@ -12,9 +12,10 @@ RUN = Path(__file__).parent / "run.py"
 
 @pytest.mark.slow
 def test_every_axis_gives_figures(tmp_path: Path) -> None:
-    command = [sys.executable, str(RUN), "--quick", "--json", str(tmp_path / "figures.json")]
+    axes = {"A1", "A2", "A3", "B1", "B2", "C", "D1", "D2", "E", "H", "I", "J", "Q"}  # K and L fetch their samples
+    command = [sys.executable, str(RUN), "--quick", "--only", ",".join(axes), "--json", str(tmp_path / "figures.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = msgspec.json.decode((tmp_path / "figures.json").read_bytes())
-    assert {row["axis"] for row in rows} == {"A1", "A2", "A3", "B1", "B2", "C", "D1", "D2", "E", "H", "I", "J", "K"}
+    assert {row["axis"] for row in rows} == axes
     assert [row["name"] for row in rows if not row["median"] >= 0] == []

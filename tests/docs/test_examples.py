@@ -1,12 +1,17 @@
 """The Python in README and how-to runs as it stands there."""
 
+import base64
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
 from tasktrail import TaskService
+from tasktrail.actors.delivery.webhook import headers
+from tasktrail.actors.secret import Secret
 from tasktrail.events.errors import InvalidOptions
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +41,19 @@ def test_the_example_of_the_readme_converts_a_video(
     write_clip(tmp_path / "holiday.mov")
     exec(compile(python_block("README.md"), "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1] == f"completed {tmp_path / 'holiday.mp4'}"
+
+
+def test_the_check_of_a_signature_in_the_how_to_takes_what_is_sent_and_nothing_else() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(python_block("docs/how-to/notifications.md"), "notifications.md", "exec"), names)
+    old, new = (f"whsec_{base64.b64encode(bytes([byte]) * 24).decode()}" for byte in (1, 2))
+    sent = headers("notice-1", b"{}", Secret(f"{new} {old}"), datetime.now(UTC))
+    assert names["is_genuine"](old, sent, b"{}")
+    assert names["is_genuine"](new, sent, b"{}")
+    assert not names["is_genuine"](new, sent, b"{ }")
+    assert not names["is_genuine"](new, sent | {"webhook-id": "notice-2"}, b"{}")
+    late = headers("notice-1", b"{}", Secret(new), datetime.now(UTC) - timedelta(minutes=6))
+    assert not names["is_genuine"](new, late, b"{}")
 
 
 def test_the_task_type_of_the_how_to_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

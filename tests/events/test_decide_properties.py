@@ -1,6 +1,7 @@
 """Any sequence of commands: what is recorded keeps the rules, and folding it gives the state that was lived through."""
 
 from collections import Counter, defaultdict
+from datetime import UTC
 from typing import Any, get_args
 
 import msgspec
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasktrail.events import Checkpoint, Recorded, TasktrailError
+from tasktrail.events import Checkpoint, GraphTask, Recorded, TasktrailError
 from tasktrail.events.codec import decode, encode
-from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, TaskCommand
+from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, LifeCommand
 from tasktrail.events.decide import Facts, decide
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
@@ -120,12 +121,29 @@ def test_a_record_is_shown_as_one_flat_object(steps: Steps) -> None:
 
 free = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats() | st.text(), max_size=3)
 checkpoints = st.builds(Checkpoint, data=free)
-FREE_FIELDS = {"options": free, "result": free, "checkpoint": checkpoints}
+moments = st.none() | st.datetimes(timezones=st.just(UTC))
+in_a_graph = st.builds(
+    GraphTask,
+    name=st.sampled_from("abc"),
+    options=free,
+    depends_on=st.lists(st.sampled_from(("a", "b", "c", "d", 1, 9)), max_size=2).map(tuple),
+    parent=st.sampled_from((None, "a", "c", 2)),
+    deadline=moments,
+    scheduled_for=moments,
+)
+FREE_FIELDS = {
+    "options": free,
+    "result": free,
+    "checkpoint": checkpoints,
+    "deadline": moments,
+    "scheduled_for": moments,
+    "tasks": st.lists(in_a_graph, max_size=3).map(tuple),
+}
 
 
 def commands() -> st.SearchStrategy[Any]:
     """Any command at all, of whatever values its fields may have."""
-    kinds: tuple[type[Any], ...] = (*get_args(TaskCommand), *get_args(AttemptReport))
+    kinds: tuple[type[Any], ...] = (*get_args(LifeCommand), *get_args(AttemptReport))
     return st.one_of(
         [
             st.builds(kind, **{field: FREE_FIELDS[field] for field in kind.__struct_fields__ if field in FREE_FIELDS})

@@ -2,10 +2,21 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.retry import CRASH_DELAY_CAP, RULES, crash_delay, matching_rule, retry_due
+from tasktrail.events import Created
+from tasktrail.events.retry import (
+    CRASH_DELAY_CAP,
+    RULES,
+    RetryRule,
+    chance_of,
+    crash_delay,
+    matching_rule,
+    retry_delay,
+    retry_due,
+)
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -56,3 +67,71 @@ def test_the_type_of_an_error_counts_before_its_words() -> None:
 
 def test_rules_have_names_of_their_own_because_names_are_recorded() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+specs = st.builds(
+    Created,
+    type=st.just("t"),
+    retry_delay=st.floats(0, 10 * 365 * 86400),
+    retry_backoff=st.floats(1, 1000),
+    retry_max_delay=st.none() | st.floats(0.001, 10 * 365 * 86400),
+    retry_jitter=st.floats(0, 1),
+)
+ONE = 1 + 1e-9
+"""For the rounding of a product."""
+
+
+@given(specs, st.integers(0, 1_000_000), st.floats(0, 1))
+def test_a_delay_is_never_longer_than_the_cap_and_never_negative(spec: Created, retries: int, chance: float) -> None:
+    assert 0 <= retry_delay(spec, retries, chance) <= (spec.retry_max_delay or 10 * 365 * 86400) * ONE
+
+
+@given(specs, st.integers(0, 1_000_000), st.floats(0, 1))
+def test_a_delay_never_shrinks_with_more_retries(spec: Created, retries: int, chance: float) -> None:
+    assert retry_delay(spec, retries, chance) <= retry_delay(spec, retries + 1, chance) * ONE + 1e-9
+
+
+@given(specs, st.integers(0, 50), st.floats(0, 1))
+def test_jitter_takes_at_most_its_share(spec: Created, retries: int, chance: float) -> None:
+    whole = retry_delay(spec, retries, 0.0)
+    assert whole * (1 - spec.retry_jitter) <= retry_delay(spec, retries, chance) * ONE + 1e-9
+    assert retry_delay(spec, retries, chance) <= whole
+
+
+def test_without_backoff_all_delays_are_the_one_that_was_asked_for() -> None:
+    assert [retry_delay(Created(type="t", retry_delay=60.0), retries, 0.5) for retries in (0, 1, 9)] == [60, 60, 60]
+
+
+def test_backoff_multiplies_up_to_the_cap() -> None:
+    spec = Created(type="t", retry_delay=10.0, retry_backoff=2.0, retry_max_delay=50.0)
+    assert [round(retry_delay(spec, retries, 0.5), 6) for retries in range(5)] == [10, 20, 40, 50, 50]
+
+
+def test_chances_are_the_same_when_asked_again_and_spread_evenly() -> None:
+    chances = [chance_of(task_id, attempt) for task_id in range(1, 51) for attempt in range(1, 21)]
+    assert chances == [chance_of(task_id, attempt) for task_id in range(1, 51) for attempt in range(1, 21)]
+    assert all(0 <= chance < 1 for chance in chances)
+    assert len(set(chances)) == 1000
+    assert [sum(part / 4 <= chance < (part + 1) / 4 for chance in chances) // 100 for part in range(4)] == [2] * 4
+
+
+def test_a_rule_needs_a_condition() -> None:
+    with pytest.raises(ValueError, match="needs error_type, contains or exit_code"):
+        RetryRule("empty", retryable=True)
+
+
+@given(st.sampled_from(["", "E"]), st.sampled_from(["", "x"]), st.sampled_from([None, 1]), st.booleans())
+def test_all_that_a_rule_names_has_to_be_so(error_type: str, contains: str, code: int | None, fits: bool) -> None:  # noqa: FBT001
+    if not error_type and not contains and code is None:
+        return
+    rule = RetryRule("r", retryable=True, error_type=error_type, contains=contains, exit_code=code)
+    assert rule.matches("E", "an X", 1)
+    named = [name for name, value in (("t", error_type), ("c", contains), ("e", code)) if value]
+    wrong = {"t": ("F", "an X", 1), "c": ("E", "a y", 1), "e": ("E", "an X", 2 if fits else None)}
+    assert not any(rule.matches(*wrong[name]) for name in named)
+
+
+def test_exit_codes_count_before_words() -> None:
+    rule = matching_rule("CalledProcessError", "timeout", exit_code=-9)
+    assert rule is not None
+    assert rule.name == "exit:SIGKILL"

@@ -13,12 +13,23 @@ from tasktrail.actors.core.ready_queue import ReadyQueue
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
 from tasktrail.events.commands import EndAttempt, TaskCommand
 from tasktrail.events.decide import Facts, decide
+from tasktrail.events.dependencies import after_dependency
 from tasktrail.events.errors import IllegalTransition, RetriesExhausted, UnknownDependency
 from tasktrail.events.priority import effective_priority
-from tasktrail.events.retry import matching_rule
+from tasktrail.events.retry import RetryRule, matching_rule
 from tasktrail.events.state import Status, create, evolve
+from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task import view
-from tasktrail.events.task_events import Checkpoint, Checkpointed, Created, Failed, Progressed, Retried, Started
+from tasktrail.events.task_events import (
+    Cancelled,
+    Checkpoint,
+    Checkpointed,
+    Created,
+    Failed,
+    Progressed,
+    Retried,
+    Started,
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -73,6 +84,72 @@ def test_a_priority_outside_of_0_to_10_is_refused(priority: int) -> None:
 def test_a_dependency_has_to_exist() -> None:
     with pytest.raises(UnknownDependency, match="7"):
         decide(None, CreateTask(type="noop", depends_on=(7,)), Facts(now=NOW, last_task_id=6))
+
+
+def test_a_parent_has_to_exist() -> None:
+    with pytest.raises(UnknownDependency, match="7"):
+        decide(None, CreateTask(type="noop", parent_task_id=7), Facts(now=NOW, last_task_id=6))
+
+
+def test_dependencies_are_an_array_of_ids_and_each_counts_once() -> None:
+    (event,) = decide(None, CreateTask(type="noop", depends_on=(2, 1, 2)), Facts(now=NOW, last_task_id=2))
+    assert isinstance(event, Created)
+    assert event.depends_on == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("fail", [Failed]), ("cancel", [Cancelled]), ("ignore", [Adjusted]), ("wait", [])],
+)
+def test_a_dependency_that_has_failed_does_what_the_policy_says(policy: Any, expected: list[type]) -> None:
+    task = waiting(2, depends_on=(1,), on_dependency_failure=policy)
+    assert [type(event) for event in after_dependency(task, failed())] == expected
+
+
+def test_a_dependency_that_is_not_over_does_nothing() -> None:
+    assert after_dependency(waiting(2, depends_on=(1,), on_dependency_failure="fail"), running()) == ()
+
+
+def test_a_failure_is_tried_again_after_the_delay_of_the_task() -> None:
+    task = running(max_retries=2, retry_delay=90.0, retry_backoff=3.0)
+    report = EndAttempt(task_id=1, attempt=1, outcome="failed", error="timeout")
+    due = [after(msgspec.structs.replace(task, retry_count=retries), report).due_at for retries in (0, 1)]
+    assert due == [NOW + timedelta(seconds=90), NOW + timedelta(seconds=270)]
+
+
+def test_a_rule_of_the_users_own_comes_first_and_is_recorded() -> None:
+    rules = (RetryRule("never", retryable=False, contains="timeout"),)
+    report = EndAttempt(task_id=1, attempt=1, outcome="failed", error="timeout")
+    (event,) = decide(running(max_retries=2), report, Facts(now=NOW, retry_rules=rules))
+    assert isinstance(event, Failed)
+    assert (event.final, event.rule) == (True, "never")
+
+
+@pytest.mark.parametrize(("retryable", "rule", "final"), [(False, "oom", True), (True, "oom", False)])
+def test_a_rule_of_the_users_own_may_forbid_to_try_again_after_a_crash(
+    *, retryable: bool, rule: str, final: bool
+) -> None:
+    rules = (RetryRule("oom", retryable=retryable, exit_code=-9),)
+    report = EndAttempt(task_id=1, attempt=1, outcome="lost", error="killed", exit_code=-9)
+    event = decide(running(), report, Facts(now=NOW, retry_rules=rules))[0]
+    assert isinstance(event, Failed)
+    assert (event.rule, event.final, event.exit_code) == (rule, final, -9)
+
+
+def test_the_last_words_of_a_worker_that_died_are_no_reason_to_give_up() -> None:
+    report = EndAttempt(task_id=1, attempt=1, outcome="lost", error="killed: PermissionError", error_type="WorkerLost")
+    event = decide(running(), report, Facts(now=NOW))[0]
+    assert isinstance(event, Failed)
+    assert (event.rule, event.final) == ("crash", False)
+
+
+def test_a_crash_too_many_is_poison_whatever_a_rule_allows() -> None:
+    task = msgspec.structs.replace(running(), crash_count=2)
+    rules = (RetryRule("oom", retryable=True, exit_code=-9),)
+    report = EndAttempt(task_id=1, attempt=1, outcome="lost", exit_code=-9)
+    (event,) = decide(task, report, Facts(now=NOW, retry_rules=rules))
+    assert isinstance(event, Failed)
+    assert event.rule == "poison: 3 crashes in a row"
 
 
 @given(

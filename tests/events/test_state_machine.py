@@ -24,7 +24,7 @@ from tasktrail.events import (
     TaskState,
     TasktrailError,
 )
-from tasktrail.events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, TaskCommand
+from tasktrail.events.commands import AttemptReport, EndAttempt, LifeCommand, RecordCheckpoint, RecordProgress
 from tasktrail.events.decide import Facts, decide
 from tasktrail.events.errors import IllegalTransition, StaleAttempt, UnknownTask
 from tasktrail.events.recorded import EVENT_TAGS
@@ -51,7 +51,7 @@ def state(status: Status, **fields: Any) -> TaskState:
     return ends[status]
 
 
-COMMANDS: dict[str, Callable[[TaskState], TaskCommand | AttemptReport]] = {
+COMMANDS: dict[str, Callable[[TaskState], LifeCommand | AttemptReport]] = {
     "start": lambda task: StartTask(task_id=task.id),
     "cancel": lambda task: CancelTask(task_id=task.id),
     "retry": lambda task: RetryTask(task_id=task.id),

@@ -65,5 +65,5 @@ JOBS = (
     Job("model_preview", AIRPLANE, ".png"),
     Job("model_preview", MONKEY, ".webp"),
     Job("model_preview", ELEPHANT, ".jpg"),
-    Job("model_preview", RABBIT, ".gif", {"kind": "turntable"}),
+    Job("model_preview", RABBIT, ".gif", {"kind": "turntable", "frames": 12, "width": 400, "height": 400}),
 )

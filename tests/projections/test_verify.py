@@ -292,6 +292,8 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("UPDATE progress SET position = 99999", ["does not hold"]),
         ("DROP TABLE tasks", ["cannot be compared"]),
         ("DROP TABLE progress", ["cannot be read"]),
+        ("UPDATE notices SET state = 'delivered' WHERE state != 'delivered'", ["notices"]),
+        ("INSERT INTO disabled VALUES ('https://x.test/', 1, '', '')", ["disabled"]),
     ],
 )
 def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str, words: list[str]) -> None:

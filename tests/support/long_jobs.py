@@ -29,6 +29,10 @@ def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]
     repeat(files[BUNNY], video, repeats)
     with Image.open(files[EARTH]) as earth:
         earth.convert("RGB").resize((8192, 4096), Image.Resampling.BICUBIC).save(picture, compress_level=1)
+    return [*_images(picture, files[JOINT]), *_videos(video, files[CITY]), *_others(files[GEOBASE], files[AIRPLANE])]
+
+
+def _images(picture: Path, animation: Path) -> list[LongJob]:
     return [
         LongJob(name="image_thumbnail", type="image_thumbnail", input_file=picture, suffix=".webp", resumes=False),
         LongJob(
@@ -39,11 +43,16 @@ def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]
             options={"width": 4096},
             resumes=False,
         ),
-        LongJob(name="image_convert (frames)", type="image_convert", input_file=files[JOINT], suffix=".webp"),
+        LongJob(name="image_convert (frames)", type="image_convert", input_file=animation, suffix=".webp"),
+    ]
+
+
+def _videos(video: Path, clip: Path) -> list[LongJob]:
+    return [
         LongJob(
             name="video_thumbnail",
             type="video_thumbnail",
-            input_file=files[CITY],
+            input_file=clip,
             suffix=".jpg",
             options={"candidates": 40},
             resumes=False,
@@ -69,18 +78,23 @@ def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]
             suffix=".mp4",
             options={"height": 360, "segment_seconds": 2, "preset": "medium"},
         ),
+    ]
+
+
+def _others(document: Path, mesh: Path) -> list[LongJob]:
+    return [
         LongJob(
             name="document_preview",
             type="document_preview",
-            input_file=files[GEOBASE],
+            input_file=document,
             suffix=".zip",
             options={"pages": "all", "dpi": 200},
         ),
         LongJob(
             name="model_preview",
             type="model_preview",
-            input_file=files[AIRPLANE],
+            input_file=mesh,
             suffix=".webp",
-            options={"kind": "turntable", "frames": 24},
+            options={"kind": "turntable", "frames": 12, "width": 400, "height": 400},
         ),
     ]

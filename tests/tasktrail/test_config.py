@@ -138,6 +138,16 @@ def test_a_weak_webhook_secret_is_refused_without_being_shown(tmp_path: Path, va
     assert value == "whsec_" or value not in str(caught.value)
 
 
+def test_several_webhook_secrets_can_be_in_use_while_they_are_changed(tmp_path: Path) -> None:
+    other = "whsec_" + "QUFB" * 8
+    assert load(tmp_path, WEBHOOK_SECRET=f"{other} {SECRET}").webhook_secret.reveal() == f"{other} {SECRET}"
+    for value in (f"{other} plain", " ".join([SECRET] * 5)):
+        with pytest.raises(ConfigurationError) as caught:
+            load(tmp_path, WEBHOOK_SECRET=value)
+        assert "up to 4 of them" in str(caught.value)
+        assert other not in str(caught.value)
+
+
 def test_secrets_are_shown_nowhere(tmp_path: Path) -> None:
     config = load(tmp_path, WEBHOOK_SECRET=SECRET, SMTP_USER="u", SMTP_PASSWORD="canary-7")
     assert (config.webhook_secret.reveal(), config.smtp.password.reveal()) == (SECRET, "canary-7")

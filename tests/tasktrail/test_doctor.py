@@ -45,7 +45,7 @@ HEALTHY = Facts(
     limits=MachineLimits(memory=8 * GB, cpus=4.0),
     types=("image_thumbnail", "video_convert"),
     handler_errors=(),
-    media=Media(versions=("PyAV 18.1.0", "Pillow 13.0.0")),
+    media=Media(versions=("PyAV 18.1.0", "Pillow 13.0.0"), libreoffice="/usr/bin/soffice"),
     open_files=1024,
     now=NOW,
     last_recorded=NOW - timedelta(hours=1),
@@ -88,7 +88,11 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"open_files": 200}, ("open_files", "warn")),
         ({"handler_errors": ("Handlers of mine cannot be loaded",)}, ("handlers", "fail")),
         ({"types": ()}, ("handlers", "fail")),
-        ({"media": Media(versions=("PyAV 18",), missing=("encoder libx264",))}, ("media", "warn")),
+        (
+            {"media": Media(versions=("PyAV 18",), missing=("encoder libx264",), libreoffice="/usr/bin/soffice")},
+            ("media", "warn"),
+        ),
+        ({"media": Media(versions=("PyAV 18",))}, ("office", "warn")),
         ({"config_is_open": True}, ("secrets", "warn")),
     ],
 )

@@ -49,10 +49,10 @@ class Core:
         slots: int = 1,
         log: MemoryEventLog | None = None,
         grace: Mapping[str, float] = GRACE,
-        now: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        after: float = 0.0,
         **limits: Any,
     ) -> None:
-        self.now = now
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.log = log or MemoryEventLog()
         self.orders: list[Order] = []
         """What the last message had the executor do."""
@@ -64,7 +64,7 @@ class Core:
         for record in self.log.read():
             self.state.apply(record)
         if self.log.head().position:
-            self.now = max(self.now, self.state.last_at or self.now)
+            self.now = max(self.now, self.state.last_at or self.now) + timedelta(seconds=after)
         self.tell(Boot(version="1", epoch=1, pid=1, host="here"))
         self.tell(CapacityChanged(slots))
 
@@ -72,7 +72,7 @@ class Core:
         """Step and commit one message; the events it led to."""
         while missing := list(needed(self.state, message)):
             for task_id in missing:
-                self.state.tasks[task_id] = self.read(task_id)
+                self.state.tasks[task_id] = self.state.recalled(self.read(task_id))
         staged = step(self.state, message, self.now)
         records = self.log.append(staged.facts, expected=self.state.position - len(staged.facts))
         self.state.forget_finished({record.task_id for record in records})
@@ -102,10 +102,13 @@ class Core:
         self.tell(Submit(command, Intake(**intake), token))
         return self.answers.get(token)
 
-    def create(self, *, memory: int = 0, temp: int = 0, can_resume: bool = True, **fields: Any) -> int:
+    def create(
+        self, *, memory: int = 0, temp: int = 0, seconds: float = 0.0, can_resume: bool = True, **fields: Any
+    ) -> int:
         """A new task; its id."""
         command = CreateTask(**({"type": "work"} | fields))
-        intake = {"estimated_memory": memory, "estimated_temp": temp, "can_resume": can_resume}
+        intake = {"estimated_memory": memory, "estimated_temp": temp, "estimated_time": seconds}
+        intake["can_resume"] = can_resume
         return self.send(command, **intake).task_id
 
     def cancel(self, task_id: int) -> Accepted | TasktrailError | None:
@@ -148,7 +151,7 @@ class Core:
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
 
     def again(self, **settings: Any) -> "Core":
-        """The service was killed; the next one has the same log."""
+        """The service was killed; the next one has the same log, and starts `after` so many seconds."""
         return Core(log=self.log, **settings)
 
 

@@ -34,7 +34,7 @@ def test_what_is_completed_already_is_not_waited_for(core: Core) -> None:
 
 def test_a_dependency_that_failed_can_be_retried_by_hand_and_completed(core: Core) -> None:
     one = failed(core, max_retries=1, retry_delay=0.0)
-    waiting = core.create(depends_on=(one,))
+    waiting = core.create(depends_on=(one,), on_dependency_failure="wait")
     assert core.running() == []
     core.retry(one)
     core.end(one)
@@ -43,7 +43,7 @@ def test_a_dependency_that_failed_can_be_retried_by_hand_and_completed(core: Cor
 
 def test_so_it_can_after_a_restart(core: Core) -> None:
     one = failed(core, max_retries=1, retry_delay=0.0)
-    waiting = core.create(depends_on=(one,))
+    waiting = core.create(depends_on=(one,), on_dependency_failure="wait")
     core = core.again()
     assert core.running() == []
     core.retry(one)
@@ -53,7 +53,7 @@ def test_so_it_can_after_a_restart(core: Core) -> None:
 
 def test_a_cancelled_dependency_can_be_mended_too(core: Core) -> None:
     busy, one = core.create(), core.create(max_retries=1, retry_delay=0.0)
-    waiting = core.create(depends_on=(one,))
+    waiting = core.create(depends_on=(one,), on_dependency_failure="wait")
     core.cancel(one)
     core.end(busy)
     assert core.running() == []
@@ -124,11 +124,11 @@ def test_a_blocked_task_that_was_cancelled_waits_again_after_a_retry(core: Core)
 
 
 def test_a_blocked_task_cannot_be_started_by_hand(core: Core) -> None:
-    one = failed(core)
-    waiting = core.create(depends_on=(one,))
+    over, one = failed(core), core.create()
+    waiting = core.create(depends_on=(one, over), on_dependency_failure="wait")
     answer = core.start(waiting)
     assert isinstance(answer, CannotStartNow)
-    assert f"waits for task {one}" in str(answer)
+    assert f"Dependency: waits for task {one}; DependencyFailed: task {over} has ended" in str(answer)
 
 
 def test_a_held_task_released_while_it_is_blocked_starts_later(core: Core) -> None:
@@ -150,5 +150,5 @@ def test_a_held_task_whose_dependencies_are_completed_is_still_held(core: Core) 
 def test_what_nobody_waits_for_any_more_leaves_no_trace(core: Core) -> None:
     one = failed(core)
     for _ in range(3):
-        core.cancel(core.create(depends_on=(one,)))
+        core.cancel(core.create(depends_on=(one,), on_dependency_failure="wait"))
     assert (core.state.blocked, core.state.dependents) == ({}, {})

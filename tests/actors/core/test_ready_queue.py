@@ -116,8 +116,10 @@ def test_peek_leaves_the_task_where_it_is() -> None:
 
 def entries(queue: ReadyQueue) -> int:
     """Everything the queue keeps, what is of no use included."""
-    kept = [queue._heads, *queue._parked.values(), *(bucket.heap for bucket in queue._buckets.values())]
-    return sum(map(len, kept)) + len(queue._buckets) + len(queue._of_user)
+    heads = len(queue._heads) + sum(len(parked) for parked in queue._parked.values())
+    return (
+        heads + sum(len(bucket.heap) for bucket in queue._buckets.values()) + len(queue._buckets) + len(queue._of_user)
+    )
 
 
 @pytest.mark.parametrize("rounds", [1000])

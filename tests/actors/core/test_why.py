@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import rehearsal, waiting
 from tasktrail.actors.core import why as why_module
-from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason
+from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason, obstacles
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.why import Why, explain
 from tasktrail.events import AdjustTask
@@ -119,7 +119,7 @@ class Lifting:
         self.core.wait(3600)  # an adjustment would change its place as well
 
     def _dependency(self, one: Obstacle) -> None:
-        for free in [free for other in one.tasks for free in self.core.state.unblock(other)]:
+        for free in [free for other in one.tasks for free in self.core.state.unblock(other, self.core.now)]:
             self.core.state.queue.push(free)
 
     def _paused(self, one: Obstacle) -> None:
@@ -229,7 +229,6 @@ def _order_made_up(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_resource_only(patch: pytest.MonkeyPatch) -> None:
-    obstacles = waiting.obstacles
     patch.setattr(waiting, "obstacles", lambda *arguments: obstacles(*arguments)[:1])
 
 

@@ -4,10 +4,12 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import httpx
 import msgspec
 import pytest
 
@@ -15,7 +17,7 @@ from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.outbox import Notice
+from tasktrail.projections.notices import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
 """Key and certificate of `receiver.test`, made for these tests and used nowhere else."""
@@ -95,6 +97,20 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
+def receivers() -> Iterator[Callable[[], Receiver]]:
+    """Starts as many as are wanted."""
+    started: list[Receiver] = []
+
+    def start() -> Receiver:
+        started.append(Receiver())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
 def secure_receiver() -> Iterator[Receiver]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(PEM)
@@ -143,12 +159,18 @@ def notice_to() -> Callable[..., Notice]:
     return make_notice
 
 
+@cache
+def default_context() -> ssl.SSLContext:
+    """What a sender makes for itself. Made once: to load all the authorities takes longer than a test."""
+    return httpx.create_ssl_context()
+
+
 @pytest.fixture
 def post() -> Callable[..., Result]:
     """Deliver one notice by POST: `post(url, allowed, all_within=…)`."""
 
     def send(target: str, allowed: tuple[str, ...] = (), *, secret: Secret = SECRET, **options: Any) -> Result:
-        sender = WebhookSender(secret, allowed, **options)
+        sender = WebhookSender(secret, allowed, **{"context": default_context()} | options)
         with Lifeline(options.get("all_within", 20.0)) as lifeline:
             return sender.send(make_notice(target), lifeline, NOW)
 

@@ -7,13 +7,15 @@ import pytest
 
 from tasktrail.actors.delivery.endpoint import (
     EndpointRefused,
-    endpoint_allowed,
+    all_public,
+    check_public,
     host_and_port,
+    is_exempt,
     is_public,
     parse_endpoint,
 )
+from tasktrail.actors.delivery.resolver import own_addresses, resolve
 from tasktrail.actors.delivery.result import Result
-from tasktrail.actors.delivery.transport import resolve
 
 PRIVATE = [
     "127.0.0.1",
@@ -39,10 +41,23 @@ PRIVATE = [
     "2002:7f00:1::",
     "2001::1",
     "2001:db8::1",
+    "3fff::1",
+    "fec0::1",
+    "::127.0.0.1",
+    "::8.8.8.8",
+    "::ffff:0:127.0.0.1",
+    "2606:4700::5efe:127.0.0.1",
+    "2606:4700::200:5efe:10.0.0.1",
+    "5f00::1",
+    "192.0.0.8",
+    "198.18.0.1",
+    "240.0.0.1",
+    "::ffff:8.8.8.8",
+    "8.8.8.8%eth0",
     "not an address",
     "",
 ]
-PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8"]
+PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946"]
 SPELLINGS_OF_LOOPBACK = ["2130706433", "127.1", "0x7f.1", "0177.0.0.1", "localhost", "127.0.0.1", "[::1]", "①②⑦.1"]
 
 
@@ -57,9 +72,14 @@ def test_public_addresses_are_known(address: str) -> None:
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
-    assert endpoint_allowed("example.org", 443, ["8.8.8.8", "1.1.1.1"], ())
-    assert not endpoint_allowed("example.org", 443, ["8.8.8.8", "10.0.0.1"], ())
-    assert not endpoint_allowed("example.org", 443, [], ())
+    assert all_public(["8.8.8.8", "1.1.1.1"])
+    assert not all_public(["8.8.8.8", "10.0.0.1"])
+    assert not all_public([])
+
+
+def test_a_public_address_of_this_machine_is_refused_too() -> None:
+    assert not all_public(["8.8.8.8"], own={"8.8.8.8"})
+    assert "127.0.0.1" in own_addresses()
 
 
 @pytest.mark.parametrize(
@@ -73,11 +93,40 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     ],
 )
 def test_the_operator_can_make_exceptions(host: str, port: int, entry: str) -> None:
-    assert endpoint_allowed(host, port, ["127.0.0.1"], (entry,))
+    assert is_exempt(host, port, (entry,))
 
 
 def test_an_exception_for_one_port_is_none_for_another() -> None:
-    assert not endpoint_allowed("localhost", 8081, ["127.0.0.1"], ("localhost:8080",))
+    assert not is_exempt("localhost", 8081, ("localhost:8080",))
+
+
+@pytest.mark.parametrize("host", ["2130706433", "localhost.", "127.1", "xlocalhost"])
+def test_an_exception_counts_in_its_own_spelling_only(host: str) -> None:
+    assert not is_exempt(host, 8080, ("127.0.0.1:8080", "localhost"))
+
+
+@pytest.mark.parametrize("url", ["https://example.org/", "https://example.org:8443/x?y=1", "https://1.example.org./"])
+def test_a_name_over_https_on_its_ports_needs_no_exception(url: str) -> None:
+    check_public(parse_endpoint(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/",
+        "https://example.org:444/",
+        "https://example.org:22/",
+        "https://8.8.8.8/",
+        "https://[2606:4700::1]/",
+        "https://134744072/",
+        "https://0x08.8.8.8/",
+        "https://8.8.8.8./",
+        "https://example.0x7/",
+    ],
+)
+def test_everything_else_needs_one(url: str) -> None:
+    with pytest.raises(EndpointRefused):
+        check_public(parse_endpoint(url))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +150,7 @@ def test_an_exception_for_one_port_is_none_for_another() -> None:
         "http://[::1/",
         "unix:///run/docker.sock",
         "http://" + "a" * 70 + ".org:x",
+        "http://example.org/#part",
     ],
 )
 def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
@@ -124,7 +174,7 @@ def test_a_name_that_means_a_private_address_never_gets_a_connection(
     receiver: Any, post: Callable[..., Result]
 ) -> None:
     for addresses in (["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["::ffff:127.0.0.1"]):
-        result = post(f"http://example.org:{receiver.port}/", resolve=lambda _h, _p, found=addresses: found)
+        result = post("https://example.org/", resolve=lambda _h, _p, found=addresses: found)
         assert result == Result(ok=False, detail="The address is not allowed", retryable=False)
     assert receiver.requests == []
 
@@ -153,7 +203,7 @@ def test_a_name_that_cannot_be_resolved_is_tried_again_later(post: Callable[...,
     def lost(_host: str, _port: int) -> list[str]:
         raise OSError("no name server")
 
-    result = post("http://example.org/", resolve=lost)
+    result = post("https://example.org/", resolve=lost)
     assert (result.ok, result.retryable) == (False, True)
 
 

@@ -3,8 +3,9 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pykka
@@ -15,6 +16,7 @@ from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.delivery.courier import Courier
+from tasktrail.actors.delivery.dispatcher import AT_ONCE
 from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.result import Result
@@ -28,7 +30,7 @@ from tasktrail.events import Accepted, CancelTask, Command, CreateTask, RetryTas
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted
-from tasktrail.projections.outbox import Notice
+from tasktrail.projections.notices import Notice
 
 WITHIN = 20
 OK = Result(ok=True, detail="HTTP 204")
@@ -279,3 +281,113 @@ def test_a_second_life_is_told_under_a_new_id(house: House) -> None:
     second = house.deliveries.next()
     assert second.notice_id != first.notice_id
     assert (second.life, second.task["status"]) == (2, "cancelled")
+
+
+def hang(handler: Any, released: threading.Event) -> None:
+    """No answer at all."""
+    assert handler
+    released.wait()
+
+
+def drip(handler: Any, released: threading.Event) -> None:
+    """A header that never ends, a byte at a time."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
+    while not released.wait(0.02):
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"a")
+
+
+def stuck_receivers(receivers: Callable[[], Any], number: int) -> tuple[list[Any], threading.Semaphore]:
+    """So many that hang or drip, and a semaphore that counts those that are being held on to."""
+    stuck, called = [receivers() for _number in range(number)], threading.Semaphore(0)
+
+    def hold(way: Any, released: threading.Event) -> Any:
+        def answer(handler: Any) -> None:
+            called.release()
+            way(handler, released)
+
+        return answer
+
+    for place, one in enumerate(stuck):
+        one.answer = hold((hang, drip)[place % 2], one.released)
+    return stuck, called
+
+
+def test_receivers_that_hang_or_drip_hold_up_nobody_else(
+    house: House, receiver: Any, receivers: Callable[[], Any]
+) -> None:
+    stuck, called = stuck_receivers(receivers, AT_ONCE - 1)
+    allowed = [host for one in (receiver, *stuck) for host in one.allowed]
+    house.start_notifier(Courier(WebhookSender(Secret(""), allowed), MailSender(None)).deliver)
+    for one in stuck:
+        for _number in range(3):
+            house.cancelled_task(callback_url=one.url)
+    for _one in stuck:
+        assert called.acquire(timeout=WITHIN)
+    good = {house.cancelled_task(callback_url=receiver.url) for _number in range(20)}
+    attempts = house.wait_for_attempts(20)
+    assert {attempt.task_id for attempt in attempts} == good
+    assert all(attempt.ok for attempt in attempts)
+    assert [len(one.requests) for one in stuck] == [1] * len(stuck)
+
+
+def test_however_many_receivers_hang_the_threads_are_bounded(house: House, receivers: Callable[[], Any]) -> None:
+    stuck, called = stuck_receivers(receivers, AT_ONCE + 4)
+    allowed = [host for one in stuck for host in one.allowed]
+    house.start_notifier(Courier(WebhookSender(Secret(""), allowed), MailSender(None)).deliver)
+    for one in stuck:
+        for _number in range(10):
+            house.cancelled_task(callback_url=one.url)
+    for _number in range(AT_ONCE):
+        assert called.acquire(timeout=WITHIN)
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    assert sum(len(one.requests) for one in stuck) == AT_ONCE
+    assert sum(thread.name.startswith("notice_") for thread in threading.enumerate()) <= AT_ONCE
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured_for_every_notice_to_the_receiver(
+    house: House, receiver: Any, status: int, *, as_date: bool
+) -> None:
+    asked = threading.Semaphore(0)
+
+    def busy(handler: Any) -> None:
+        wish = format_datetime(house.clock.now().astimezone(UTC) + timedelta(seconds=1000), usegmt=True)
+        handler.send_response(status)
+        handler.send_header("retry-after", wish if as_date else "1000")
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+        asked.release()
+
+    receiver.answer = busy
+    house.start_notifier(Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None)).deliver)
+    for _number in range(3):
+        house.cancelled_task(callback_url=receiver.url)
+    (attempt,) = house.wait_for_attempts(1)
+    assert attempt.next_at == attempt.rest_until
+    assert attempt.next_at is not None
+    assert 990 <= (attempt.next_at - house.clock.now()).total_seconds() <= 1000
+    house.forward(900)
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    assert len(receiver.requests) == 1
+    receiver.answer = lambda handler: (handler.send_response(204), handler.end_headers())
+    house.forward(101)
+    attempts = house.wait_for_attempts(4)
+    assert all(attempt.ok for attempt in attempts[1:])
+    assert len({attempt.notice_id for attempt in attempts}) == 3
+
+
+def test_the_one_id_of_a_notice_outlives_failures_and_restarts_at_the_receiver(house: House, receiver: Any) -> None:
+    receiver.answer = lambda handler: (handler.send_error(500),)
+    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
+    house.start_notifier(courier.deliver)
+    house.cancelled_task(callback_url=receiver.url)
+    for tries in (1, 2, 3):
+        house.wait_for_attempts(tries)
+        house.notifier.stop(timeout=WITHIN)
+        house.clock.ahead += timedelta(hours=1)
+        house.start_notifier(courier.deliver)
+    house.wait_for_attempts(4)
+    assert len({sent["webhook-id"] for _method, _path, sent, _content in receiver.requests}) == 1
+    assert len({content for _method, _path, _sent, content in receiver.requests}) == 1

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import socket
 import ssl
 import time
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.delivery.result import MAX_DETAIL, Result
 from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_BODY, body, headers, judge
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.outbox import Notice
+from tasktrail.projections.notices import Notice
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 500_000, tzinfo=UTC)
 KEY = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -32,7 +33,7 @@ Post = Callable[..., Result]
 
 
 def test_a_notice_arrives_as_one_post_of_a_cloud_event(receiver: Any, post: Post) -> None:
-    assert post(receiver.url, receiver.allowed) == Result(ok=True, detail="HTTP 204")
+    assert post(receiver.url, receiver.allowed) == Result(ok=True, detail="HTTP 204", answered=True)
     ((method, path, sent, content),) = receiver.requests
     document = json.loads(content)
     assert (method, path, sent["content-type"]) == ("POST", "/hook?token=abc", "application/cloudevents+json")
@@ -57,6 +58,39 @@ def test_the_signature_agrees_with_the_published_example() -> None:
     at = datetime.fromtimestamp(1614265330, UTC)
     sent = headers("msg_p5jXN8AQM9LWM0D4loKWxJek", content, Secret(f"whsec_{KEY}"), at)
     assert sent["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def accepts(key: str, sent: dict[str, str], content: bytes) -> bool:
+    """What a receiver does with its key: the specification of Standard Webhooks, and none of its libraries."""
+    signed = b".".join([sent["webhook-id"].encode(), sent["webhook-timestamp"].encode(), content])
+    due = base64.b64encode(hmac.digest(base64.b64decode(key.removeprefix("whsec_")), signed, "sha256")).decode()
+    versions = (one.partition(",") for one in sent["webhook-signature"].split(" "))
+    return any(version == "v1" and hmac.compare_digest(found, due) for version, _, found in versions)
+
+
+def test_while_secrets_are_changed_the_old_and_the_new_one_are_both_good(receiver: Any, post: Post) -> None:
+    old, new, other = (f"whsec_{base64.b64encode(bytes([byte]) * 32).decode()}" for byte in (1, 2, 3))
+    post(receiver.url, receiver.allowed, secret=Secret(f"{new} {old}"))
+    ((_, _, sent, content),) = receiver.requests
+    assert accepts(new, sent, content)
+    assert accepts(old, sent, content)
+    assert not accepts(other, sent, content)
+    assert not accepts(new, sent, content + b" ")
+    assert not accepts(new, sent | {"webhook-id": "other"}, content)
+    assert not accepts(new, sent | {"webhook-timestamp": "1"}, content)
+
+
+def test_the_body_has_what_cloudevents_1_0_demands_of_structured_json(receiver: Any, post: Post) -> None:
+    post(receiver.url, receiver.allowed)
+    ((_, _, sent, content),) = receiver.requests
+    document = json.loads(content)
+    assert sent["content-type"].partition(";")[0] == "application/cloudevents+json"
+    assert document["specversion"] == "1.0"
+    assert all(isinstance(document[name], str) and document[name] for name in ("id", "source", "type", "subject"))
+    assert datetime.fromisoformat(document["time"]).tzinfo is not None
+    assert all(re.fullmatch(r"[a-z0-9]{1,20}", name) for name in document)
+    assert document["datacontenttype"] == "application/json"
+    assert isinstance(document["data"], dict)
 
 
 def test_without_a_secret_nothing_pretends_to_be_signed(receiver: Any, post: Post) -> None:
@@ -149,6 +183,36 @@ def test_an_endless_answer_is_read_only_so_far(receiver: Any, post: Post) -> Non
     assert result.detail.startswith("HTTP 500: xxx")
     assert len(result.detail.encode()) <= MAX_DETAIL
     assert sum(sent) < 100 * MAX_ANSWER
+
+
+def test_an_endless_header_is_read_only_so_far(receiver: Any, post: Post) -> None:
+    sent = []
+
+    def pour(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-long: ")
+        while not receiver.released.is_set():
+            try:
+                sent.append(handler.wfile.write(b"x" * 65536))
+            except OSError:
+                return
+
+    receiver.answer = pour
+    result = post(receiver.url, receiver.allowed)
+    assert (result.ok, result.retryable) == (False, True)
+    assert len(result.detail.encode()) <= MAX_DETAIL
+    assert sum(sent) < 100 * MAX_ANSWER
+
+
+def test_an_answer_that_only_ever_promises_more_is_cut_off(receiver: Any, post: Post) -> None:
+    def promise(handler: BaseHTTPRequestHandler) -> None:
+        while not receiver.released.is_set():
+            try:
+                handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            except OSError:
+                return
+
+    receiver.answer = promise
+    assert post(receiver.url, receiver.allowed, all_within=0.3).detail == "no complete answer within 0.3 s"
 
 
 def test_a_packed_answer_is_not_unpacked(receiver: Any, post: Post) -> None:

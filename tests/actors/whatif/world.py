@@ -20,6 +20,8 @@ OPERATIONS = (
     *("create",) * 6,
     *("cancel", "retry", "start", "adjust", "pause", "resume", "limits", "stop", "kill"),
 )
+STOPPING = 0.3
+"""Seconds between the wish to stop and the end. The same for all: a log does not tell which of two was gone first."""
 Length = Callable[[Run], float]
 
 
@@ -88,8 +90,7 @@ class World:
                 case Run():
                     self._run(order)
                 case Stop(task_id, attempt):
-                    latency = 0.001 + self.rng.random() * 0.4
-                    self._later(latency, lambda task_id=task_id, attempt=attempt: self._end(task_id, attempt, "stopped"))
+                    self._later(STOPPING, lambda task_id=task_id, attempt=attempt: self._end(task_id, attempt, "stopped"))
                 case _:
                     pass
 
@@ -131,8 +132,9 @@ class World:
             self.go_on(0.45)
             self.core.tell(Close())
         self._happenings.clear()
-        now = self.core.now + timedelta(seconds=pause)
-        self.core = Core(log=self.log, **self.settings, now=now)
+        last_at = self.core.state.last_at or self.core.now
+        after = (self.core.now - last_at).total_seconds() + pause
+        self.core = Core(log=self.log, **self.settings, after=after)
         self._obey()
 
     def act(self, operation: str, pick: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
-from tasktrail.handlers import Finished, Stopped, Unusable, pieces
+from tasktrail.handlers import Finished, Rejected, Stopped, pieces
 from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
 from tasktrail.handlers.video.preview.scenes import spread_over
 from tasktrail.handlers.video.preview.sheet import clock
@@ -162,6 +162,7 @@ def test_frames_are_spread_over_scenes_by_their_length() -> None:
     assert spread_over([0], 0, 2) == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_saved")
 @pytest.mark.parametrize(
     ("output", "options"),
@@ -223,6 +224,7 @@ def test_other_options_start_anew(clips: Callable[..., Path], preview: Any) -> N
     assert len(other.checkpoints) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["out.png", "out.gif"])
 def test_it_goes_home_when_asked_and_leaves_no_output(output: str, clips: Callable[..., Path], preview: Any) -> None:
     whole = preview(clips(), output)
@@ -279,8 +281,9 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 
 def test_a_preview_that_would_be_too_large_is_unusable(clips: Callable[..., Path], preview: Any) -> None:
     tall = clips(audio="", options={"x264-params": "sar=1/16"}, seconds=1)
-    with pytest.raises(Unusable, match="pixels"):
-        run_handler(video_preview, preview(tall, columns=10, rows=10, width=800))
+    outcome = run_handler(video_preview, preview(tall, columns=10, rows=10, width=800))
+    assert isinstance(outcome, Rejected)
+    assert "pixels" in outcome.reason
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00.0"), (59.94, "00:59.9"), (60, "01:00"), (3723.4, "1:02:03")])

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,18 +22,34 @@ from tasktrail.events import (
     CancelTask,
     Checkpoint,
     Command,
+    CreateGraph,
     CreateTask,
+    EnableEndpoint,
     OperatorCommand,
     Recorded,
+    RedeliverNotice,
     RetryTask,
     StartTask,
     Task,
     TasktrailError,
 )
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
+from tasktrail.events.graphs import as_commands, ids_by_name
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.projections import Stats, TaskFilters, TaskQueries, TaskViews
+from tasktrail.events.system_events import EndpointEnabled
+from tasktrail.operating import command_from_fields
+from tasktrail.projections import (
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    UnknownNotice,
+)
 from tasktrail.projections.as_of import task_as_of
+from tasktrail.projections.notices import log_id, redelivery
+from tasktrail.retrying import RetriedTasks, retry_all
 from tasktrail.surface import Point, TypeInfo
 from tasktrail.testing_history import Journal
 
@@ -60,6 +76,14 @@ class MemoryTasks(Asking):
         self.sent.append(command)
         if isinstance(command, OperatorCommand):
             return self._operate(command)
+        if isinstance(command, CreateGraph):
+            first = len(self.journal.states) + 1
+            for _name, _place, one in as_commands(command, first):
+                self.journal.send(one)
+            position = self.memory_log.head().position
+            return Accepted(first, position, command.command_id, ids_by_name(command, first))
+        if isinstance(command, RedeliverNotice | EnableEndpoint):
+            return self._note(command)
         records = self.journal.send(command)
         task_id = records[-1].task_id if isinstance(command, CreateTask) else getattr(command, "task_id", 0)
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
@@ -73,6 +97,36 @@ class MemoryTasks(Asking):
         facts = [replace(fact, version=len(self.memory_log.read_task(0)) + 1) for fact in staged.facts[:1]]
         self.memory_log.append(facts, expected=self.memory_log.head().position)
         return answer
+
+    def _note(self, command: RedeliverNotice | EnableEndpoint) -> Accepted:
+        if isinstance(command, EnableEndpoint):
+            self.journal.record(0, EndpointEnabled(target=command.target))
+            return Accepted(0, self.memory_log.head().position, command.command_id)
+        records = self.memory_log.read_task(command.task_id)
+        wanted = redelivery(log_id(next(self.memory_log.read())), records, command.notice_id)
+        if wanted is None:
+            raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
+        self.journal.record(0, wanted)
+        return Accepted(command.task_id, self.memory_log.head().position, command.command_id)
+
+    def redeliver(
+        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        return self.send(RedeliverNotice(task_id=task_id, notice_id=notice_id, reason=reason, **who))
+
+    def enable_endpoint(
+        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        return self.send(EnableEndpoint(target=target, reason=reason, actor=actor or "", command_id=command_id or ""))
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        self._catch_up()
+        return self._queries.notices(task_id)
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        self._catch_up()
+        return self._queries.endpoints()
 
     def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         self.batches.append(len(commands))
@@ -89,10 +143,28 @@ class MemoryTasks(Asking):
     ) -> Accepted:
         return self.send(StartTask(task_id=task_id, reason=reason, actor=actor or "", command_id=command_id or ""))
 
+    def create_graph(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> dict[str, int]:
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        return self.send(command_from_fields(CreateGraph, {"tasks": tasks, "reason": reason, **who})).ids
+
     def cancel_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+        self,
+        task_id: int,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        children: bool = False,
     ) -> Accepted:
-        return self.send(CancelTask(task_id=task_id, reason=reason, actor=actor or "", command_id=command_id or ""))
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        return self.send(CancelTask(task_id=task_id, reason=reason, children=children, **who))
 
     def retry_task(
         self,
@@ -105,6 +177,18 @@ class MemoryTasks(Asking):
     ) -> Accepted:
         who = {"actor": actor or "", "command_id": command_id or ""}
         return self.send(RetryTask(task_id=task_id, reason=reason, force=force, **who))
+
+    def retry_tasks(
+        self,
+        filters: TaskFilters | None = None,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+        force: bool = False,
+    ) -> RetriedTasks:
+        who, what = actor or "", command_id or ""
+        return retry_all(self, filters or TaskFilters(), force=force, reason=reason, actor=who, command_id=what)
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         raise NotImplementedError

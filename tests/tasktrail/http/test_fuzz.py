@@ -37,8 +37,20 @@ ODD: list[Any] = [
     [1, "a", None],
     {"command": "create_task"},
 ]
-ROUTES = ("/v1/commands", "/v1/tasks", "/v1/tasks/1/start", "/v1/tasks/1/cancel", "/v1/tasks/1/retry")
-QUESTIONS = ("/v1/tasks", "/v1/tasks/1", "/v1/tasks/1/events", "/v1/tasks/1/progress", "/v1/events", "/v1/stats")
+ROUTES = (
+    *("/v1/commands", "/v1/tasks", "/v1/tasks/1/start", "/v1/tasks/1/cancel", "/v1/tasks/1/retry"),
+    *("/v1/tasks/1/redeliver", "/v1/endpoints/enable"),
+)
+QUESTIONS = (
+    "/v1/tasks",
+    "/v1/tasks/1",
+    "/v1/tasks/1/events",
+    "/v1/tasks/1/progress",
+    "/v1/events",
+    "/v1/stats",
+    "/v1/tasks/1/notices",
+    "/v1/endpoints",
+)
 NAMES = (
     *("status", "type", "user_id", "document_id", "parent_task_id", "search", "sort", "limit", "offset", "as_of"),
     *("min_position", "after", "seconds", "colour", ""),

@@ -1,0 +1,82 @@
+"""What tasks mean to each other: who waits for whom, and what the end of one does to the others.
+
+Ends travel along the edges in a loop, not by recursion: a chain may be as long as it likes.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from ...events import TaskState
+from ...events.dependencies import after_dependency, ends_with, how_it_ended
+from .admission import Obstacle, WaitReason
+from .state import SchedulerState
+from .turn import SCHEDULER, Origin, Turn
+
+
+def enter(turn: Turn, task_id: int, origin: Origin) -> None:
+    """A task is new, or has another life: look how its dependencies stand, and put it where it belongs."""
+    state = turn.state
+    state.link(state.tasks[task_id])
+    for other in state.tasks[task_id].spec.depends_on:
+        _tell(turn, task_id, state.tasks[other], origin, turn.state.position)
+        if state.tasks[task_id].finished:
+            ended(turn, task_id, origin)
+            return
+    state.block(state.tasks[task_id])
+    turn.place(state.tasks[task_id])
+
+
+def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
+    """The life of a task has ended with the event recorded last: free those that depend on it, or end them, too."""
+    state = turn.state
+    over = deque([(task_id, state.position)])
+    while over:
+        task_id, position = over.popleft()
+        task = state.tasks[task_id]
+        turn.unplace(task_id)
+        state.unlink(task_id)
+        if task.status == "completed":
+            for freed in state.unblock(task_id, turn.now):
+                turn.place(freed)
+            continue
+        for other in sorted(state.dependents.get(task_id, ())):
+            _tell(turn, other, task, origin, position)
+            dependent = state.tasks[other]
+            if dependent.finished:
+                over.append((other, state.position))
+            elif task_id in dependent.ignored and state.free(other, task_id, turn.now):
+                turn.place(dependent)
+
+
+def _tell(turn: Turn, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
+    """Record what the edge between the two wants; `position` is that of the cause."""
+    for event in after_dependency(turn.state.tasks[task_id], dependency):
+        cause = replace(origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}")
+        turn.record(task_id, event, cause)
+
+
+def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
+    """The dependencies that have ended in a way that ends the task, too."""
+    return tuple(other for other in task.spec.depends_on if ends_with(task, state.tasks[other]))
+
+
+def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
+    """Why the task waits for others. What is blocked and over can only be helped by hand."""
+    blocked = state.blocked.get(task.id, set())
+    over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
+    if blocked - over:
+        yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for task {}", "task {} completed")
+    if over:
+        text = "task {} has ended without success; retry it"
+        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "RetryTask of task {}, and its completion")
+
+
+def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:
+    listed = _listed(ids)
+    return Obstacle(reason, detail.format(listed), lifts.format(listed), {"unmet": len(ids)}, tasks=tuple(sorted(ids)))
+
+
+def _listed(ids: set[int]) -> str:
+    return ", ".join(str(task_id) for task_id in sorted(ids))

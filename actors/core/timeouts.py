@@ -1,0 +1,79 @@
+"""What the timers find: waiting that has lasted too long, attempts that have, and tasks that are due."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from ...events import TaskState
+from ...events.commands import EndAttempt, GiveUp
+from ...events.decide import decide
+from ...events.timeouts import End, attempt_ends, waiting_ends
+from .dependencies import ended
+from .running import PUBLISH_PATIENCE, Running
+from .turn import Origin, Turn
+
+
+def tick(turn: Turn) -> None:
+    """Act on the timers that have gone off."""
+    for timer in turn.state.due_timers(turn.now):
+        task = turn.state.tasks.get(timer.task_id)
+        if task is None:
+            continue
+        if timer.attempt:
+            _look_at_attempt(turn, task, timer.attempt)
+        elif task.waiting:
+            _look_at_waiting(turn, task)
+
+
+def _look_at_waiting(turn: Turn, task: TaskState) -> None:
+    end = _first(turn, waiting_ends(task, turn.state.queued_at(task)))
+    if end is None:
+        turn.place(task)
+        return
+    command = GiveUp(task_id=task.id, error=end.error, error_type=end.error_type, rule=end.name)
+    turn.record_all(task.id, decide(task, command, turn.decision_facts()), Origin(actor="scheduler", reason=end.name))
+    ended(turn, task.id)
+
+
+def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
+    running = turn.state.running.get(task.id)
+    if running is None or running.attempt != attempt or running.stopping or task.status != "running":
+        return
+    if running.granted_at is not None:
+        end = _hung_publishing(turn, running, running.granted_at + PUBLISH_PATIENCE)
+    else:
+        end = _first(turn, attempt_ends(task, running.signs(task)))
+        if end is None:
+            turn.watch_attempt(running)
+    if end is not None:
+        _end(turn, task, running, end)
+
+
+def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:
+    """Once it has the grant only publishing itself is bounded: the work is done."""
+    seconds = PUBLISH_PATIENCE.total_seconds()
+    error = f"timeout: attempt {running.attempt} published for longer than {seconds:.0f} s"
+    return End(at, "timeout", error, "AttemptTimeout") if at <= turn.now else None
+
+
+def _end(turn: Turn, task: TaskState, running: Running, end: End) -> None:
+    command = EndAttempt(
+        task_id=task.id,
+        attempt=task.attempt,
+        outcome="timed_out",
+        error=end.error,
+        error_type=end.error_type,
+        retryable=not end.final,
+    )
+    events = decide(task, command, turn.decision_facts())
+    cause = f"event:{running.started_position}"
+    turn.record_all(task.id, events, Origin(actor="scheduler", reason=end.name, causation_id=cause))
+    turn.stop(running)
+    if turn.state.tasks[task.id].finished:
+        ended(turn, task.id)
+    else:
+        turn.place(turn.state.tasks[task.id])
+
+
+def _first(turn: Turn, ends: Iterator[End]) -> End | None:
+    """The limit that was reached first, if one was."""
+    return min((end for end in ends if end.at <= turn.now), default=None)

@@ -1,0 +1,81 @@
+"""New tasks: what their creation must keep to, and what is recorded of it."""
+
+from msgspec.structs import replace
+
+from .commands import CreateGraph, CreateTask, TaskFields
+from .errors import InvalidValue, UnknownDependency
+from .facts import Facts
+from .graphs import as_commands
+from .recorded import Event
+from .task_events import Created, DependencyPolicies
+
+_WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on")
+_COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
+
+
+def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
+    """The one event of a new task. Raises `UnknownDependency` or `InvalidValue`, naming the field."""
+    for other in (*command.depends_on, *filter(None, (command.parent_task_id,))):
+        if not 1 <= other <= facts.last_task_id:
+            field = "depends_on" if other in command.depends_on else "parent_task_id"
+            raise UnknownDependency(f"Task {other} does not exist", field=field)
+    _check_deadline(command, facts)
+    depends_on, policies = _edges(command)
+    can_resume = facts.can_resume
+    return (
+        Created(
+            **{name: getattr(command, name) for name in _COPIED},
+            estimated_time=command.estimated_time or facts.estimated_time,
+            resumable=can_resume if command.resumable is None else command.resumable and can_resume,
+            parent_task_id=command.parent_task_id,
+            depends_on=depends_on,
+            on_dependency_failure=policies,
+            notify_on=tuple(dict.fromkeys(command.notify_on)),
+            estimated_memory=facts.estimated_memory,
+            estimated_temp=facts.estimated_temp,
+            guessed_memory=facts.guessed_memory,
+            guessed_time=facts.guessed_time,
+            estimate_basis=facts.estimate_basis,
+        ),
+    )
+
+
+def create_graph(command: CreateGraph, facts: Facts) -> tuple[Event, ...]:
+    """A `Created` for each task, in the order of their ids, which follow `last_task_id`. All or nothing."""
+    events: list[Event] = []
+    for number, (name, place, create_one) in enumerate(as_commands(command, facts.last_task_id + 1)):
+        found = replace(facts.by_name.get(name, facts), now=facts.now, last_task_id=facts.last_task_id + number)
+        try:
+            events += create(create_one, found)
+        except (UnknownDependency, InvalidValue) as error:
+            raise type(error)(f"Task {name}: {error.message}", field=f"tasks[{place}].{error.field}") from error
+    return tuple(events)
+
+
+def _check_deadline(command: CreateTask, facts: Facts) -> None:
+    if command.deadline is None:
+        return
+    if command.deadline <= facts.now:
+        raise InvalidValue(f"The deadline {command.deadline.isoformat()} is over already", field="deadline")
+    if command.scheduled_for is not None and command.deadline < command.scheduled_for:
+        raise InvalidValue("The deadline comes before the time the task is scheduled for", field="deadline")
+
+
+def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
+    """Each dependency once, with what its failure means; one policy where all are the same."""
+    depends_on, policies = command.depends_on, command.on_dependency_failure
+    if not depends_on and isinstance(policies, str):
+        return (), "wait"  # what holds for no edge is not recorded
+    if isinstance(policies, str):
+        return tuple(dict.fromkeys(depends_on)), policies
+    if len(policies) != len(depends_on):
+        raise InvalidValue(
+            f"{len(policies)} policies for {len(depends_on)} dependencies: give one, or one for each",
+            field="on_dependency_failure",
+        )
+    edges = dict(zip(depends_on, policies, strict=True))
+    for other, policy in zip(depends_on, policies, strict=True):
+        if edges[other] != policy:
+            raise InvalidValue(f"Task {other} is given two policies", field="on_dependency_failure")
+    same = set(edges.values())
+    return tuple(edges), same.pop() if len(same) == 1 else tuple(edges.values()) or "wait"

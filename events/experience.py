@@ -1,0 +1,66 @@
+"""What the past of a task type teaches about its estimates. A fold of the log: pure, and the same at every replay.
+
+Kept is how the last completed attempts compare with what the type itself had estimated, never with the corrected
+figures: a correction cannot feed on itself.
+"""
+
+from collections import deque
+
+import msgspec
+
+from .state import TaskState
+from .task_events import Completed
+
+WINDOW = 32
+"""Attempts that are remembered; older ones were made by other options, other inputs, maybe another version."""
+ENOUGH = 5
+"""Attempts without which nothing is said."""
+MEMORY_QUANTILE = 0.95
+MEMORY_BOUNDS = (0.5, 4.0)
+TIME_BOUNDS = (0.25, 4.0)
+"""No correction goes beyond: an estimate that is wrong by more wants a better formula."""
+
+
+class Correction(msgspec.Struct, frozen=True):
+    """Factors on what a type estimates."""
+
+    memory: float = 1.0
+    time: float = 1.0
+
+
+class Experience:
+    """What one task type has shown."""
+
+    def __init__(self) -> None:
+        self._memory: deque[float] = deque(maxlen=WINDOW)
+        self._time: deque[float] = deque(maxlen=WINDOW)
+
+    def learn(self, task: TaskState, event: Completed) -> None:
+        """An attempt of the type was completed. One that went on from a checkpoint does less, and does not count."""
+        spec = task.spec
+        guess = spec.guessed_memory or spec.estimated_memory
+        if task.resumed:
+            return
+        if guess > 0 and event.memory_used > 0:
+            self._memory.append(event.memory_used / guess)
+        if spec.guessed_time > 0 and event.time_used > 0:
+            self._time.append(event.time_used / spec.guessed_time)
+
+    def correction(self) -> Correction:
+        """What to make of the type's next estimate: memory is to suffice nearly always, time to be right on average."""
+        return Correction(
+            memory=_clamped(_quantile(self._memory, MEMORY_QUANTILE), MEMORY_BOUNDS),
+            time=_clamped(_quantile(self._time, 0.5), TIME_BOUNDS),
+        )
+
+
+def _quantile(ratios: deque[float], share: float) -> float:
+    """The smallest ratio that this share of them does not exceed."""
+    if len(ratios) < ENOUGH:
+        return 1.0
+    ordered = sorted(ratios)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _clamped(ratio: float, bounds: tuple[float, float]) -> float:
+    return min(max(ratio, bounds[0]), bounds[1])

@@ -1,0 +1,31 @@
+"""What a decision may need beyond the state of the task. Everything comes in, so a decision can be made again."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .retry import RetryRule
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true around the task that is decided about."""
+
+    now: datetime
+    last_task_id: int = 0
+    max_crashes: int = 3
+    retry_rules: tuple[RetryRule, ...] = ()
+    """The user's own; they come before the built-in table."""
+    ended_dependencies: tuple[int, ...] = ()
+    """Of a task to be retried: what it depends on, has ended without success and would end it at once again."""
+    can_resume: bool = False
+    """Whether the task type's handler can resume."""
+    estimated_memory: int = 0
+    estimated_temp: int = 0
+    estimated_time: float = 0.0
+    guessed_memory: int = 0
+    guessed_time: float = 0.0
+    estimate_basis: dict[str, Any] = {}
+    by_name: Mapping[str, "Facts"] = {}
+    """Of a graph: what was found out about each of its tasks."""

@@ -1,0 +1,85 @@
+"""Zip files from strangers: looked at before anything is unpacked. For 3mf, docx, xlsx, pptx, odt and the like."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from .contract import Unusable
+
+MAX_ENTRIES = 5000
+MAX_UNPACKED = 200_000_000
+MAX_RATIO = 200
+_SMALL = 1_000_000
+"""A ratio says nothing about little files: a page of blanks may shrink by any factor."""
+_XML_SUFFIXES = (".xml", ".rels", ".model", ".config", ".vml", ".rdf")
+_ENCODINGS = {None, "utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1"}
+_BLOCK = 65_536
+
+
+class _PrologEndsError(Exception):
+    """The root element has begun. Does not leave this module."""
+
+
+def preflight(path: Path) -> dict[str, int]:
+    """Entry name → unpacked size, once the archive is found harmless. Reads the directory and the head of each XML.
+
+    Raises:
+        Unusable: no zip file, encrypted, or one that would unpack to too much; XML with a DOCTYPE, and so perhaps with
+            entities that grow or that name other files.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_sizes(entries, path)
+            for entry in entries:
+                if entry.filename.lower().endswith(_XML_SUFFIXES):
+                    _check_prolog(archive, entry, path.name)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+        raise Unusable(f"{path.name} is not a zip file that can be read: {error}") from error
+    except ValueError as error:
+        if isinstance(error, Unusable):
+            raise
+        raise Unusable(f"{path.name} is a damaged zip file: {error}") from error
+    return {entry.filename: entry.file_size for entry in entries}
+
+
+def _check_sizes(entries: list[zipfile.ZipInfo], path: Path) -> None:
+    """By the directory: Python's zipfile never unpacks more of an entry than stands there."""
+    unpacked = sum(entry.file_size for entry in entries)
+    if len(entries) > MAX_ENTRIES:
+        raise Unusable(f"{path.name} has {len(entries)} entries; the limit is {MAX_ENTRIES}")
+    if unpacked > MAX_UNPACKED:
+        raise Unusable(f"{path.name} would unpack to {unpacked} bytes; the limit is {MAX_UNPACKED}")
+    if unpacked > _SMALL and unpacked > MAX_RATIO * path.stat().st_size:
+        raise Unusable(f"{path.name} would unpack to more than {MAX_RATIO} times its size")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise Unusable(f"{path.name} is encrypted")
+
+
+def _check_prolog(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> None:
+    """A DOCTYPE may only stand before the root element, so nothing behind that is looked at."""
+
+    def refuse(*_: Any) -> None:
+        raise Unusable(f"{name}: {entry.filename} holds a DOCTYPE, which may bring in other files: it is not read")
+
+    def declared(_version: str, encoding: str | None, _standalone: int) -> None:
+        if (encoding and encoding.lower()) not in _ENCODINGS:
+            raise Unusable(f"{name}: {entry.filename} is in {encoding}, which is not read")
+
+    def root(*_: Any) -> None:
+        raise _PrologEndsError
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.XmlDeclHandler = declared
+    parser.StartElementHandler = root
+    try:
+        with archive.open(entry) as file:
+            while block := file.read(_BLOCK):
+                parser.Parse(block, False)  # noqa: FBT003 - expat takes no keywords
+    except _PrologEndsError:
+        return
+    except expat.ExpatError as error:
+        raise Unusable(f"{name}: {entry.filename} is not well-formed XML: {error}") from error

@@ -1,0 +1,109 @@
+"""A text as blocks: paragraphs with a style. Plain text has one style, Markdown a few."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .fonts import Face
+
+BODY = 10.0
+"""Points."""
+_HEADINGS = (20.0, 16.0, 13.0, 11.5, 10.5, 10.0)
+_INDENT = 14.0
+_MOST_LEVELS = 6
+
+_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*")
+_ITEM = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])\s+(.*)")
+_FENCE = re.compile(r"\s*(```|~~~)")
+_RULE = re.compile(r"\s*([-*_])(\s*\1){2,}\s*")
+_UNDERLINE = re.compile(r"(=+|-+)\s*")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_EMPHASIS = re.compile(r"(\*\*|__|`|\*)(?=\S)([^*`]+?)(?<=\S)\1")
+
+
+class Block(NamedTuple):
+    """A paragraph."""
+
+    text: str
+    face: Face = "mono"
+    size: float = BODY
+    indent: float = 0.0
+    """Points, of every line."""
+    before: float = 0.0
+    """Points of space above, unless it begins a page."""
+    rule: bool = False
+    """A line across the page, instead of text."""
+
+
+def plain_blocks(lines: list[str]) -> Iterator[Block]:
+    """Each line by itself, as it stands."""
+    return (Block(line) for line in lines)
+
+
+def markdown_blocks(lines: list[str]) -> Iterator[Block]:
+    """Headings, lists, quotes, code and rules are shown by size, weight and indent; tables stay as written."""
+    open_block: Block | None = None
+    """What the next line of running text belongs to."""
+    fence = ""
+    for line in lines:
+        mark = _FENCE.match(line)
+        if fence or mark:
+            yield from _closed(open_block)
+            open_block = None
+            if mark and (not fence or mark[1] == fence):
+                fence = "" if fence else mark[1]
+            else:
+                yield Block(line, "mono", BODY - 1, _INDENT)
+        elif open_block and not open_block.indent and _UNDERLINE.fullmatch(line):
+            yield _heading(open_block.text, 1 if line[0] == "=" else 2)
+            open_block = None
+        elif open_block and line.startswith(" ") and line.strip() and not _ITEM.fullmatch(line):
+            open_block = _longer(open_block, line)
+        elif block := _single(line):
+            yield from _closed(open_block)
+            open_block = block
+        elif not line.strip():
+            yield from _closed(open_block)
+            open_block = None
+        elif open_block and open_block.face == "plain" and not open_block.rule:
+            open_block = _longer(open_block, line)
+        else:
+            yield from _closed(open_block)
+            open_block = Block(line.strip(), "plain", before=6)
+    yield from _closed(open_block)
+
+
+def _closed(block: Block | None) -> Iterator[Block]:
+    """The block, complete: marks may reach over the ends of its lines."""
+    if block is not None:
+        yield block if block.face == "mono" else block._replace(text=_inline(block.text))
+
+
+def _longer(block: Block, line: str) -> Block:
+    return block._replace(text=f"{block.text} {line.strip()}")
+
+
+def _single(line: str) -> Block | None:
+    """The block that a line makes by itself."""
+    if match := _HEADING.fullmatch(line):
+        return _heading(match[2], len(match[1]))
+    if _RULE.fullmatch(line):
+        return Block("", "plain", before=6, rule=True)
+    if match := _ITEM.fullmatch(line):
+        level = min(len(match[1]) // 2, _MOST_LEVELS) + 1
+        mark = match[2] if match[2][0].isdigit() else "•"
+        return Block(f"{mark} {match[3]}", "plain", indent=level * _INDENT, before=2)
+    if line.startswith(">"):
+        return Block(line.lstrip("> "), "plain", indent=2 * _INDENT)
+    if line.startswith(("    ", "|")):
+        return Block(line, "mono", BODY - 1, _INDENT)
+    return None
+
+
+def _heading(text: str, level: int) -> Block:
+    return Block(_inline(text), "bold", _HEADINGS[level - 1], before=8 + _HEADINGS[level - 1] / 2)
+
+
+def _inline(text: str) -> str:
+    """Without the marks for links, emphasis and code."""
+    return _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", text))

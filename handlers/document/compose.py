@@ -1,0 +1,105 @@
+"""One file out of many pages: a contact sheet, a tiff or a zip archive. The same pages give the same bytes."""
+
+import shutil
+import zipfile
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
+
+from ..contract import Unusable
+from .options import DocumentPreviewOptions
+from .sizes import MAX_PIXELS, MAX_SIDE, grid
+
+_ALWAYS = (1980, 1, 1, 0, 0, 0)
+"""The date of every part of a zip archive: the oldest there can be."""
+_MODE = 0o100644 << 16
+_TIFF_LIMIT = 4_000_000_000
+"""Bytes; offsets in a tiff have 32 bits."""
+_MAX_SHEET_SIDE = 16_000
+"""Pixels; webp ends at 16383."""
+
+
+class Page(NamedTuple):
+    """A drawn page in a file."""
+
+    number: int
+    path: Path
+
+
+def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Generator[int, None, None]:
+    """Put the files into an archive as they are. Yields how many are done."""
+    digits = max(3, len(str(max(page.number for page in pages))))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for done, page in enumerate(pages, 1):
+            entry = zipfile.ZipInfo(f"page-{page.number:0{digits}}{suffix}", _ALWAYS)
+            entry.external_attr = _MODE
+            entry.file_size = page.path.stat().st_size
+            with page.path.open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target)
+            yield done
+
+
+def write_tiff(pages: Sequence[Page], path: Path, dpi: float | None) -> Generator[int, None, None]:
+    """Put the pictures into a tiff, a page each. Yields how many are done. Raises Unusable when it gets too large."""
+    resolution = {} if dpi is None else {"dpi": (dpi, dpi)}
+    with AppendingTiffWriter(path, new=True) as tiff:
+        for done, page in enumerate(pages, 1):
+            with Image.open(page.path, formats=("PNG",)) as picture:
+                picture.save(tiff, format="TIFF", compression="tiff_adobe_deflate", **resolution)
+            tiff.newFrame()
+            if path.stat().st_size > _TIFF_LIMIT:
+                raise Unusable(f"the pages make a tiff of more than {_TIFF_LIMIT / 1e9:.0f} GB: choose fewer, or a zip")
+            yield done
+
+
+class Sheet(NamedTuple):
+    """The plan of a contact sheet: equal cells, in rows."""
+
+    columns: int
+    rows: int
+    cell: tuple[int, int]
+    gap: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the whole, in pixels."""
+        width, height = self.cell
+        return self.columns * (width + self.gap) + self.gap, self.rows * (height + self.gap) + self.gap
+
+
+def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions) -> Sheet:
+    """Lay out pages of these sizes in pixels. Raises Unusable when the sheet would be too large."""
+    cell = max(width for width, _ in sizes), max(height for _, height in sizes)
+    sheet = Sheet(*grid(len(sizes), cell, options.columns), cell, options.gap)
+    width, height = sheet.size
+    if width * height > MAX_PIXELS or max(width, height) > min(MAX_SIDE, _MAX_SHEET_SIDE):
+        raise Unusable(
+            f"the contact sheet of {len(sizes)} pages would have {width}x{height} pixels, more than is drawn: choose "
+            "fewer pages or a smaller width, or write a zip"
+        )
+    return sheet
+
+
+def new_sheet(sheet: Sheet, background: str) -> Image.Image:
+    """The sheet without its pages."""
+    return Image.new("RGB", sheet.size, _shade(background))
+
+
+def place_pages(whole: Image.Image, pages: Sequence[Page], sheet: Sheet) -> Generator[int, None, None]:
+    """Paste the pictures onto the sheet, each in the middle of its cell. Yields how many are done."""
+    for place, page in enumerate(pages):
+        row, column = divmod(place, sheet.columns)
+        with Image.open(page.path, formats=("PNG",)) as picture:
+            left = sheet.gap + column * (sheet.cell[0] + sheet.gap) + (sheet.cell[0] - picture.width) // 2
+            top = sheet.gap + row * (sheet.cell[1] + sheet.gap) + (sheet.cell[1] - picture.height) // 2
+            whole.paste(picture, (left, top))
+        yield place + 1
+
+
+def _shade(background: str) -> tuple[int, int, int]:
+    """A little darker than the paper, so that pages can be told from what is between them."""
+    red, green, blue = (int(background[start : start + 2], 16) * 7 // 8 for start in (1, 3, 5))
+    return red, green, blue

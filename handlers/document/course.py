@@ -1,0 +1,137 @@
+"""The course of `document_preview`: open (an office document becomes a PDF first), draw page by page, put together.
+
+Each drawn page is a piece: the next attempt takes those that are whole and draws the others.
+"""
+
+from contextlib import closing
+from typing import Any
+
+import msgspec
+import PIL
+import pypdfium2
+
+from ..contract import Finished, Outcome, Stopped, TaskContext
+from ..pieces import Pieces, fingerprint, settled
+from .compose import Page, Sheet, new_sheet, place_pages, plan_sheet, write_tiff, write_zip
+from .encode import write_output, write_piece
+from .errors import StopAskedError
+from .fonts import font_names
+from .kinds import kind_of
+from .options import DocumentPreviewOptions, layout_of
+from .page_list import choose_pages
+from .sizes import Scale, choose_scale, default_box, pixels
+from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
+
+DRAWN_UNTIL = 90.0
+_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+
+
+def preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
+    """Draw pages of `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
+
+    Raises:
+        Unusable: the document can never be drawn as asked.
+        OfficeFailedError: LibreOffice could not read it.
+        OSError: a file cannot be read or written.
+    """
+    try:
+        return _Preview(context).run()
+    except StopAskedError:
+        context.output_part.unlink(missing_ok=True)
+        return Stopped()
+
+
+class _Preview:
+    """One attempt."""
+
+    def __init__(self, context: TaskContext[DocumentPreviewOptions]) -> None:
+        self._context = context
+        self._options = context.options
+        self._layout = layout_of(context.output_file)
+        self._kind = kind_of(context.input_file)
+        self._renderer = renderer_of(self._kind, self._options)
+        self._reduced = 0
+        self._pieces = Pieces(context, self._fingerprint(), stem="page", suffix=".piece")
+
+    def _fingerprint(self) -> str:
+        versions = [str(pypdfium2.PYPDFIUM_INFO), str(pypdfium2.PDFIUM_INFO), PIL.__version__]
+        fonts = font_names() if self._renderer == "text" else []
+        decided = (msgspec.to_builtins(self._options), self._layout, self._kind, self._renderer)
+        return fingerprint(self._context.input_file, *decided, versions, fonts)
+
+    def run(self) -> Outcome:
+        """Do what is left to do."""
+        with closing(open_pages(self._context, self._kind, self._renderer, self._pieces)) as pages:
+            numbers = choose_pages(self._options.pages, pages.count, self._options.max_pages)
+            box = default_box(self._layout, len(numbers))
+            scales = [choose_scale(*pages.size(number), self._options, box, pages.most) for number in numbers]
+            sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
+            self._reduced = sum(scale.reduced for scale in scales)
+            if self._layout == "picture" and len(numbers) == 1:
+                return self._only_page(pages, numbers[0], scales[0])
+            # Planned before any page is drawn, because it may be refused.
+            sheet = plan_sheet(sizes, self._options) if self._layout == "picture" else None
+            self._draw(pages, numbers, scales)
+            count = pages.count
+        self._compose([Page(number, self._pieces.path(number)) for number in numbers], sheet)
+        largest = max(sizes, key=lambda size: size[0] * size[1])
+        return self._finish(sheet.size if sheet else largest, count, len(numbers))
+
+    def _stop_if_asked(self) -> None:
+        if self._context.should_stop():
+            raise StopAskedError
+
+    def _only_page(self, pages: Pages, number: int, scale: Scale) -> Finished:
+        """No piece is kept: drawing it again costs no more than finding it."""
+        self._stop_if_asked()
+        self._context.progress(OFFICE_SHARE, f"page {number} of {pages.count}")
+        picture = pages.draw(number, scale.factor, self._options.background)
+        write_output(picture, self._context.output_part, self._options, self._context.output_file)
+        return self._finish(picture.size, pages.count, 1)
+
+    def _draw(self, pages: Pages, numbers: list[int], scales: list[Scale]) -> None:
+        """Draw every page that is not there yet."""
+        begun = OFFICE_SHARE if self._renderer == "libreoffice" else 0.0
+        for done, (number, scale) in enumerate(zip(numbers, scales, strict=True), 1):
+            if number in self._pieces:
+                continue
+            self._stop_if_asked()
+            picture = pages.draw(number, scale.factor, self._options.background)
+            write_piece(picture, self._pieces.part(number), self._options, self._context.output_file)
+            percent = begun + (DRAWN_UNTIL - begun) * done / len(numbers)
+            self._pieces.keep(number, percent, f"page {done} of {len(numbers)}")
+        self._pieces.save(DRAWN_UNTIL, "all pages are drawn")
+
+    def _compose(self, pages: list[Page], sheet: Sheet | None) -> None:
+        part = self._context.output_part
+        if sheet is not None:
+            whole = new_sheet(sheet, self._options.background)
+            steps = place_pages(whole, pages, sheet)
+        elif self._layout == "zip":
+            steps = write_zip(pages, part, _SUFFIXES[self._options.page_format])
+        else:
+            steps = write_tiff(pages, part, self._options.dpi)
+        with closing(steps):
+            for done in steps:
+                self._stop_if_asked()
+                percent = DRAWN_UNTIL + 9 * done / len(pages)
+                self._context.progress(percent, f"putting together, page {done} of {len(pages)}")
+        if sheet is not None:
+            write_output(whole, part, self._options, self._context.output_file)
+
+    def _finish(self, size: tuple[int, int], count: int, drawn: int) -> Finished:
+        length, digest = settled(self._context.output_part)
+        result: dict[str, Any] = {
+            "size": length,
+            "width": size[0],
+            "height": size[1],
+            "format": self._context.output_file.suffix.lower().removeprefix("."),
+            "pages": drawn,
+            "document_pages": count,
+            "source": self._kind,
+            "renderer": self._renderer,
+            "sha256": digest,
+        }
+        if self._reduced:
+            result["reduced_pages"] = self._reduced
+        return Finished(result=result, message=f"{drawn} of {count} pages")

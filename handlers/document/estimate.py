@@ -1,0 +1,88 @@
+"""What `document_preview` needs. Light: the service imports this; the worker calls it again when it has looked."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..contract import Estimate
+from .options import DocumentPreviewOptions
+from .page_list import most_pages
+from .sizes import MAX_PIXELS, PAGE_BOX, TILE_BOX, choose_scale, grid, pixels
+
+A4 = (595.0, 842.0)
+_BYTES_A_PAGE = 4_000
+"""Of a PDF of text; the guess for how many pages a file can have."""
+_ASSUMED_RATE = 0.5
+"""Bytes of a packed picture, a pixel."""
+
+_BASE = 54_000_000
+_OFFICE = 280_000_000
+"""Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
+_OFFICE_TEMP = 6_000_000
+_ONE, _PIECE, _SHEET = 14, 8, 12
+"""Bytes a pixel in memory: a page that is the output (webp needs most), a page that is a piece, a contact sheet."""
+_PIXELS_A_SECOND = 8e6
+
+
+class Workload(NamedTuple):
+    """What is to be drawn."""
+
+    pages: int
+    area: int
+    """Pixels of the largest page."""
+    sheet: int
+    """Pixels of all of them on a contact sheet."""
+    kept: bool
+    """Whether drawn pages are kept on the disk until all are there."""
+    page_bytes: int
+    """Of a drawn page, packed."""
+    opening: float = 0.08
+    """Seconds before the first page."""
+    page_seconds: float = 0.02
+    """Seconds a page beside those for its pixels."""
+
+
+def estimate(options: DocumentPreviewOptions, input_size: int) -> Estimate:
+    """Guess from the file size alone: a PDF of A4 pages. Looking into it makes it better, in the worker."""
+    pages = min(most_pages(options.pages, options.max_pages), max(1, input_size // _BYTES_A_PAGE))
+    return needs(workload(options, pages, [A4]), {"pages": pages}, office=False, extra=0)
+
+
+def workload(options: DocumentPreviewOptions, pages: int, sizes: Sequence[tuple[float, float]]) -> Workload:
+    """So many pages of these sizes in points. The output's suffix is not known here, so its larger needs count."""
+    area = max(math.prod(_drawn(size, options, PAGE_BOX)) for size in sizes)
+    tiles = [_drawn(size, options, TILE_BOX) for size in sizes]
+    cell = max(width for width, _ in tiles), max(height for _, height in tiles)
+    columns, rows = grid(pages, cell, options.columns)
+    return Workload(
+        pages=pages,
+        area=area,
+        sheet=columns * rows * (cell[0] + options.gap) * (cell[1] + options.gap),
+        kept=pages > 1 or not options.pages.strip().isdigit(),
+        page_bytes=int(_ASSUMED_RATE * area),
+    )
+
+
+def _drawn(size: tuple[float, float], options: DocumentPreviewOptions, box: int) -> tuple[int, int]:
+    return pixels(*size, choose_scale(*size, options, box).factor)
+
+
+def needs(work: Workload, basis: dict[str, Any], *, office: bool, extra: int) -> Estimate:
+    """The estimate.
+
+    Args:
+        work: what is to be drawn.
+        basis: what it was made from, for people.
+        office: whether LibreOffice comes first.
+        extra: bytes of memory for the document itself.
+    """
+    picture = _ONE * work.area
+    if work.pages > 1:
+        picture = max(_PIECE * work.area, _SHEET * work.sheet if work.sheet <= MAX_PIXELS else 0)  # larger is refused
+    seconds = work.opening + work.pages * (work.page_seconds + work.area / _PIXELS_A_SECOND)
+    return Estimate(
+        memory=_BASE + picture + extra + (_OFFICE if office else 0),
+        temp=2_000 + work.page_bytes * work.pages * (2 if work.kept else 1) + (_OFFICE_TEMP if office else 0),
+        seconds=seconds + (3.0 if office else 0.0),
+        basis=basis,
+    )

@@ -1,0 +1,86 @@
+"""Which kinds of documents there are. By suffix when the command arrives, by content when the work begins."""
+
+import zipfile
+from pathlib import Path, PurePath
+from typing import Literal, TypeAlias
+
+from ..contract import Unusable
+
+Kind: TypeAlias = Literal[
+    "pdf", "docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf", "text", "markdown"
+]
+
+OFFICE: frozenset[str] = frozenset(["docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf"])
+"""What needs LibreOffice to become pages."""
+PACKED: frozenset[str] = frozenset(["docx", "xlsx", "pptx", "odt", "ods", "odp"])
+"""Office documents that are zip archives."""
+MARKDOWN_SUFFIXES = frozenset([".md", ".markdown"])
+
+_HEAD = 1024
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_ODF = {
+    b"application/vnd.oasis.opendocument.text": "odt",
+    b"application/vnd.oasis.opendocument.spreadsheet": "ods",
+    b"application/vnd.oasis.opendocument.presentation": "odp",
+}
+_OOXML = {"word/": "docx", "xl/": "xlsx", "ppt/": "pptx"}
+
+
+def office_suffix(path: PurePath) -> bool:
+    """Whether the name says that LibreOffice is needed."""
+    return path.suffix.lower().removeprefix(".") in OFFICE
+
+
+def kind_of(path: Path) -> str:
+    """The kind of the file, one of `Kind`. What the suffix says counts only where the content does not tell.
+
+    Raises:
+        Unusable: none of the kinds.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    suffix = path.suffix.lower()
+    if b"%PDF-" in head:
+        return "pdf"
+    if head.startswith(b"PK"):
+        return _packed_kind(path)
+    if head.startswith(_OLE):
+        return _old_kind(path)
+    if head.startswith(b"{\\rtf"):
+        return "rtf"
+    if not head.strip():
+        raise Unusable(f"{path.name} is empty")
+    if b"\0" in head and not head.startswith(_WIDE_MARKS):
+        raise Unusable(f"{path.name} is neither a PDF, an office document nor text")
+    return "markdown" if suffix in MARKDOWN_SUFFIXES else "text"
+
+
+def _packed_kind(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "mimetype" in names:
+                with archive.open("mimetype") as file:
+                    found = _ODF.get(file.read(_HEAD).strip().removesuffix(b"-template"))
+            elif "[Content_Types].xml" in names:
+                found = next(
+                    (kind for folder, kind in _OOXML.items() if any(n.startswith(folder) for n in names)), None
+                )
+            else:
+                found = None
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise Unusable(f"{path.name} is damaged: {error}") from error
+    if found is None:
+        raise Unusable(f"{path.name} is an archive, not one of the documents {', '.join(sorted(PACKED))}")
+    return found
+
+
+def _old_kind(path: Path) -> str:
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix in PACKED:
+        raise Unusable(f"{path.name} is encrypted: save it without a password first")
+    if suffix not in OFFICE:
+        raise Unusable(f"{path.name} is a file of an older office program: name it .doc, .xls or .ppt")
+    return suffix

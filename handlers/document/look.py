@@ -1,0 +1,94 @@
+"""A look into the document before the work begins, for a better estimate: one page is drawn small, and weighed."""
+
+import math
+import time
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+
+from ..contract import Estimate
+from .archive import ThumbnailPage, inspect_archive, page_hint
+from .estimate import A4, needs, workload
+from .kinds import PACKED, kind_of
+from .office import require_libreoffice
+from .options import DocumentPreviewOptions
+from .page_list import choose_pages, most_pages
+from .pdf import PdfPages
+from .sizes import choose_scale
+from .sources import Pages, renderer_of
+from .text import TextPages
+
+_SAMPLES = 160, 400
+"""Boxes in pixels. Small, because a sample costs a page's decoding anyway; two, to see how the bytes grow."""
+_LEAST_GROWTH, _MOST_GROWTH = 0.4, 1.0
+_MARGIN = 1.4
+_DENSEST = 3.0
+"""Bytes a pixel; no png has more."""
+_OFFICE_PAGE = 8_000
+"""Bytes of an office document, a page, where it does not say how many it has."""
+_OFFICE_RATE = 0.2
+
+
+def look(options: DocumentPreviewOptions, path: Path) -> Estimate:
+    """The estimate for this document.
+
+    Raises:
+        Unusable: it can never be drawn as asked.
+        OSError: it cannot be read.
+    """
+    kind = kind_of(path)
+    match renderer_of(kind, options):
+        case "pdfium":
+            return _drawn(PdfPages(path), kind, options, extra=6_000_000)
+        case "text":
+            return _drawn(TextPages(path, markdown=kind == "markdown"), kind, options, extra=12 * path.stat().st_size)
+        case "thumbnail":
+            return _drawn(ThumbnailPage(path), kind, options, extra=0)
+    require_libreoffice(path.name)
+    if kind in PACKED:
+        inspect_archive(path)
+    size = path.stat().st_size
+    expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
+    pages = min(most_pages(options.pages, options.max_pages), expected)
+    work = workload(options, pages, [A4])
+    work = work._replace(page_bytes=int(_OFFICE_RATE * work.area))
+    basis = {"kind": kind, "pages": pages}
+    return needs(work, basis, office=True, extra=2 * size)
+
+
+def _drawn(pages: Pages, kind: str, options: DocumentPreviewOptions, extra: int) -> Estimate:
+    began = time.perf_counter()
+    with closing(pages):
+        numbers = choose_pages(options.pages, pages.count, options.max_pages)
+        sizes = [pages.size(number) for number in numbers]
+        opening = time.perf_counter() - began
+        largest = max(range(len(numbers)), key=lambda place: sizes[place][0] * sizes[place][1])
+        work = workload(options, len(numbers), sizes)
+        page_bytes, seconds = _weigh(pages, numbers[0], work.area, options.background)
+        work = work._replace(page_bytes=page_bytes, opening=0.08 + opening, page_seconds=seconds)
+        width, height = sizes[largest]
+        basis = {
+            "kind": kind,
+            "pages": len(numbers),
+            "document_pages": pages.count,
+            "width": round(width, 1),
+            "height": round(height, 1),
+        }
+    return needs(work, basis, office=False, extra=extra)
+
+
+def _weigh(pages: Pages, number: int, area: int, background: str) -> tuple[int, float]:
+    """Bytes of the page as a png of this many pixels, and seconds to open and draw it, by two small ones."""
+    weights = []
+    began = time.perf_counter()
+    for box in _SAMPLES:
+        scale = choose_scale(*pages.size(number), DocumentPreviewOptions(), box, pages.most)
+        picture = pages.draw(number, scale.factor, background)
+        packed = BytesIO()
+        picture.save(packed, format="PNG", compress_level=1)
+        weights.append((picture.width * picture.height, packed.tell()))
+    (small, few), (large, many) = weights
+    growth = math.log(many / few) / math.log(large / small) if large > small else _MOST_GROWTH
+    growth = min(_MOST_GROWTH, max(_LEAST_GROWTH, growth))
+    page_bytes = _MARGIN * many * (area / large) ** growth
+    return int(min(page_bytes, _DENSEST * area + 1000)), (time.perf_counter() - began) / len(_SAMPLES)

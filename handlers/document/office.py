@@ -1,0 +1,137 @@
+"""An office document as a PDF, by LibreOffice: without its macros, its links, the user's profile or the network."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from ..contract import Unusable
+from .archive import inspect_archive
+from .errors import OfficeFailedError, StopAskedError
+from .kinds import PACKED
+from .libreoffice import HOW_TO_INSTALL, find_libreoffice
+
+POLL = 0.1
+"""Seconds between two looks at whether somebody wants it to stop."""
+_TAIL = 500
+
+# Not DisableActiveContent: with it the charts of every document stay blank.
+_SETTINGS = (
+    ("Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
+    ("Common/Security/Scripting", "DisableMacrosExecution", "true"),
+    ("Common/Security/Scripting", "MacroSecurityLevel", "3"),
+    ("Writer/Content/Update", "Link", "0"),  # never; Writer and Calc count differently
+    ("Calc/Content/Update", "Link", "1"),
+)
+_ITEM = (
+    '<item oor:path="/org.openoffice.Office.{place}"><prop oor:name="{name}" oor:op="fuse">'
+    "<value>{value}</value></prop></item>"
+)
+_PROFILE = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<oor:items xmlns:oor="http://openoffice.org/2001/registry" '
+    'xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">{}</oor:items>\n'
+)
+
+
+def require_libreoffice(name: str) -> Path:
+    """The program. Raises Unusable, with what to install, when it is not there."""
+    program = find_libreoffice()
+    if program is None:
+        raise Unusable(
+            f"{name} needs LibreOffice, which is not on this machine. {HOW_TO_INSTALL}; or set the option office to "
+            "thumbnail"
+        )
+    return program
+
+
+def convert_to_pdf(source: Path, kind: str, folder: Path, stop: Callable[[], bool]) -> Path:
+    """Make a PDF of the document.
+
+    Args:
+        source: the document.
+        kind: its kind, by its content.
+        folder: made for this; nothing else may be in it. LibreOffice sees a copy of the document there, alone, so that
+            links relative to it lead nowhere.
+        stop: whether somebody wants the attempt to end.
+
+    Raises:
+        Unusable: LibreOffice is not there, or the document must not be opened.
+        OfficeFailedError: LibreOffice made no PDF of it.
+        StopAskedError: it was stopped; no process of it is left.
+    """
+    program = require_libreoffice(source.name)
+    if kind in PACKED:
+        inspect_archive(source)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("in", "out", "home", "profile/user"):
+        (folder / name).mkdir(parents=True)
+    (folder / "profile" / "user" / "registrymodifications.xcu").write_text(
+        _PROFILE.format("".join(_ITEM.format(place=place, name=name, value=value) for place, name, value in _SETTINGS))
+    )
+    document = folder / "in" / f"document.{kind}"
+    shutil.copyfile(source, document)
+    _run(_command(program, folder, document), folder, stop)
+    pdf = folder / "out" / "document.pdf"
+    if not pdf.is_file() or not pdf.stat().st_size:
+        said = (folder / "said").read_bytes()[-_TAIL:].decode(errors="replace").strip()
+        raise OfficeFailedError(f"LibreOffice made no PDF of {source.name}: {said or 'it said nothing'}")
+    return pdf
+
+
+def _command(program: Path, folder: Path, document: Path) -> list[str]:
+    switches = ("--headless", "--norestore", "--nolockcheck", "--nodefault", "--nologo", "--nofirststartwizard")
+    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    task = ("--convert-to", "pdf", "--outdir", str(folder / "out"), str(document))
+    return [*without_network(), str(program), profile, *switches, *task]
+
+
+@cache
+def without_network() -> tuple[str, ...]:
+    """The command that takes the network away from what follows it; empty where the machine does not allow that."""
+    for command in (("unshare", "--net"), ("unshare", "--map-current-user", "--net")):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "true"], capture_output=True, check=False)
+            if done.returncode == 0:
+                return command
+    return ()
+
+
+def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> None:
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "home"),
+        "LANG": "C.UTF-8",
+        "SAL_USE_VCLPLUGIN": "svp",  # no display, whatever is installed
+    }
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            cwd=folder / "home",
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            if stop():
+                raise StopAskedError
+            try:
+                process.wait(POLL)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        _kill_group(process)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """The program starts others; they all are in its session, and none may outlive the attempt."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

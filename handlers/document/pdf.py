@@ -1,0 +1,65 @@
+"""The pages of a PDF, drawn by PDFium. It runs no scripts and opens no other file."""
+
+import math
+from pathlib import Path
+
+import pypdfium2
+from PIL import Image, ImageColor
+from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
+
+from ..contract import Unusable
+
+_LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
+
+
+class PdfPages:
+    """An open PDF.
+
+    Raises:
+        Unusable: it cannot be opened, or has no pages.
+    """
+
+    most = math.inf
+
+    def __init__(self, path: Path, name: str = "") -> None:
+        self._name = name or path.name
+        try:
+            self._pdf = pypdfium2.PdfDocument(path)
+        except pypdfium2.PdfiumError as error:
+            if error.err_code in _LOCKED:
+                raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
+            raise Unusable(f"{self._name} is damaged or no PDF: {error}") from error
+        self.count = len(self._pdf)
+        if not self.count:
+            self.close()
+            raise Unusable(f"{self._name} has no pages")
+        self._pdf.init_forms()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._pdf.close()
+
+    def size(self, number: int) -> tuple[float, float]:
+        """Width and height of a page in points, as it is seen. Raises Unusable."""
+        try:
+            width, height = self._pdf.get_page_size(number - 1)
+        except pypdfium2.PdfiumError as error:
+            raise Unusable(f"page {number} of {self._name} cannot be read: {error}") from error
+        return float(width), float(height)
+
+    def draw(self, number: int, factor: float, background: str) -> Image.Image:
+        """A page at so many pixels a point. Raises Unusable."""
+        colour = (*ImageColor.getrgb(background)[:3], 255)
+        try:
+            page = self._pdf[number - 1]
+            try:
+                bitmap = page.render(scale=factor, fill_color=colour, limit_image_cache=True)
+            finally:
+                page.close()
+        except pypdfium2.PdfiumError as error:
+            raise Unusable(f"page {number} of {self._name} cannot be drawn: {error}") from error
+        try:
+            picture: Image.Image = bitmap.to_pil()
+        finally:
+            bitmap.close()
+        return picture

@@ -1,0 +1,35 @@
+"""Pictures of the pages of a document. Untrusted input: every size and count is limited, nothing outside is read.
+
+The service imports this file; the work, and the libraries with it, stands in `course.py`.
+"""
+
+from pathlib import Path
+
+from ..contract import Estimate, Outcome, TaskContext, handler
+from .estimate import estimate
+from .options import DocumentPreviewOptions, check
+
+
+def probe(options: DocumentPreviewOptions, input_file: Path) -> Estimate:
+    """A better estimate, from the document's kind, its pages and their sizes. Raises Unusable."""
+    from .look import look  # noqa: PLC0415 - the libraries are loaded in the worker, not in the service
+
+    return look(options, input_file)
+
+
+@handler(
+    "document_preview",
+    options=DocumentPreviewOptions,
+    estimate=estimate,
+    check=check,
+    probe=probe,
+    resumable=True,
+)
+def document_preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
+    """Draw pages of a PDF, an office document or a text as a picture, a contact sheet, a tiff or a zip of pictures."""
+    from .course import preview  # noqa: PLC0415 - as above
+
+    return preview(context)
+
+
+__all__ = ["DocumentPreviewOptions", "document_preview", "probe"]

@@ -1,0 +1,63 @@
+"""How many pixels a page gets. Lengths of pages are in points, 72 an inch."""
+
+import math
+from typing import NamedTuple
+
+from .options import DocumentPreviewOptions
+
+MAX_PIXELS = 25_000_000
+MAX_SIDE = 20_000
+"""Of one page. A page that would get more is drawn smaller: its size is the document's claim, and may be absurd."""
+PAGE_BOX = 1024
+TILE_BOX = 320
+"""The box where neither `dpi` nor a box is asked for: of a page, and of a page on a contact sheet."""
+POINTS_AN_INCH = 72
+
+_JUST_BELOW = 1 - 1e-9
+"""Sides are rounded up to whole pixels; a rounding error must not make one more of it."""
+
+
+class Scale(NamedTuple):
+    """How a page is drawn."""
+
+    factor: float
+    """Pixels a point."""
+    reduced: bool
+    """Whether the limits made it smaller than asked."""
+
+
+def choose_scale(
+    width: float, height: float, options: DocumentPreviewOptions, box: int, most: float = math.inf
+) -> Scale:
+    """The scale for a page of this size in points; never more than `most`."""
+    width, height = max(width, 1e-3), max(height, 1e-3)
+    wanted = min(most, _wanted(width, height, options, box))
+    allowed = min(MAX_SIDE / width, MAX_SIDE / height, math.sqrt(MAX_PIXELS / (width * height)))
+    if width * allowed < 1 or height * allowed < 1:  # a thread of a page: its short side gets one pixel anyway
+        allowed = min(MAX_SIDE / width, MAX_SIDE / height)
+    return Scale(min(wanted, allowed) * _JUST_BELOW, reduced=wanted > allowed)
+
+
+def _wanted(width: float, height: float, options: DocumentPreviewOptions, box: int) -> float:
+    if options.dpi is not None:
+        return options.dpi / POINTS_AN_INCH
+    across, down = options.width, options.height
+    if across is None and down is None:
+        across = down = box
+    return min((across or math.inf) / width, (down or math.inf) / height)
+
+
+def pixels(width: float, height: float, factor: float) -> tuple[int, int]:
+    """Width and height in pixels of a page drawn at this scale."""
+    return max(1, math.ceil(width * factor)), max(1, math.ceil(height * factor))
+
+
+def default_box(layout: str, pages: int) -> int:
+    """The box for pages of this output, where none is asked for."""
+    return TILE_BOX if layout == "picture" and pages > 1 else PAGE_BOX
+
+
+def grid(pages: int, cell: tuple[float, float], columns: int | None) -> tuple[int, int]:
+    """Columns and rows of a contact sheet: about square, unless it is said."""
+    across = min(columns or math.ceil(math.sqrt(pages * cell[1] / max(cell[0], 1e-3))), pages)
+    return across, math.ceil(pages / across)

@@ -1,0 +1,132 @@
+"""How many faces a model has, from its header or a cheap look, and whether the header can be true at all."""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..contract import Unusable
+from .gltf import read_gltf
+from .sizing import Counted
+from .threemf import look_into
+
+MAX_FACES = 20_000_000
+MAX_BYTES = 4_000_000_000
+_STL_HEADER = 84
+_STL_FACE = 50
+_HEAD = 65_536
+_PLY_SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8}
+_PLY_SIZES |= {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
+_BLOCK = 1 << 20
+
+
+def count(path: Path) -> Counted:
+    """Look into a model file.
+
+    Raises:
+        Unusable: it is no such file, promises more than it holds, has no faces, or too many.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise Unusable(f"{path.name} has {size} bytes; the limit is {MAX_BYTES}")
+    kind = path.suffix.lower().removeprefix(".")
+    look = _LOOKS.get(kind)
+    if look is None:
+        raise Unusable(f"{path.name} is not named like a 3-D model")
+    counted = look(path, size)
+    if counted.faces <= 0:
+        raise Unusable(f"{path.name} has no faces to draw")
+    if counted.faces > MAX_FACES:
+        raise Unusable(f"{path.name} has {counted.faces} faces; the limit is {MAX_FACES}")
+    return counted
+
+
+def _stl(path: Path, size: int) -> Counted:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    promised = struct.unpack_from("<I", head, 80)[0] if len(head) >= _STL_HEADER else 0
+    if len(head) >= _STL_HEADER and size == _STL_HEADER + _STL_FACE * promised:
+        return Counted(kind="stl", size=size, faces=promised, vertices=3 * promised, exact=True)
+    if head.lstrip()[:5].lower() != b"solid" or b"\0" in head:
+        raise Unusable(f"{path.name} promises {promised} faces, which do not fit its {size} bytes")
+    faces = _occurrences(path, b"endfacet")
+    return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
+
+
+def _ply(path: Path, size: int) -> Counted:
+    with path.open("rb") as file:
+        head, end, _ = file.read(_HEAD).partition(b"end_header")
+    if not head.startswith(b"ply") or not end:
+        raise Unusable(f"{path.name} has no PLY header")
+    binary = b"format ascii" not in head
+    counts: dict[str, int] = {}
+    least = 0
+    element = ""
+    for line in head.decode("latin-1").splitlines():
+        match line.split():
+            case ["element", element, number] if number.isdigit():
+                counts[element] = int(number)
+            case ["property", "list", length, *_]:
+                least += counts.get(element, 0) * (_PLY_SIZES.get(length, 1) if binary else 2)
+            case ["property", kind, _]:
+                least += counts.get(element, 0) * (_PLY_SIZES.get(kind, 1) if binary else 2)
+    if least > size:
+        raise Unusable(f"{path.name} promises {counts}, for which {size} bytes are too few")
+    faces, vertices = counts.get("face", 0), counts.get("vertex", 0)
+    return Counted(kind="ply", size=size, faces=faces, vertices=vertices, exact=True)
+
+
+def _off(path: Path, size: int) -> Counted:
+    with path.open("rb") as file:
+        head = re.sub(rb"#[^\n]*", b"", file.read(_HEAD))
+    found = re.match(rb"\s*[A-Z0-9]*OFF\s+(\d+)\s+(\d+)", head)
+    if found is None:
+        raise Unusable(f"{path.name} has no OFF header")
+    vertices, faces = int(found[1]), int(found[2])
+    if 2 * 3 * vertices + 2 * 4 * faces > size:
+        raise Unusable(f"{path.name} promises {vertices} vertices and {faces} faces, too many for {size} bytes")
+    return Counted(kind="off", size=size, faces=faces, vertices=vertices, exact=True)
+
+
+def _obj(path: Path, size: int) -> Counted:
+    faces = _occurrences(path, b"\nf ") + _occurrences(path, b"\nf\t")
+    vertices = _occurrences(path, b"\nv ") + _occurrences(path, b"\nv\t")
+    return Counted(kind="obj", size=size, faces=faces, vertices=vertices)
+
+
+def _gltf(path: Path, size: int) -> Counted:
+    model = read_gltf(path)
+    return Counted(
+        kind=model.kind, size=size, faces=model.faces, vertices=model.vertices, pixels=model.pixels, exact=True
+    )
+
+
+def _threemf(path: Path, _size: int) -> Counted:
+    found = look_into(path)
+    return Counted(kind="3mf", size=found.unpacked, faces=found.faces, vertices=found.vertices, exact=True)
+
+
+def _occurrences(path: Path, word: bytes) -> int:
+    """How often the word stands in the file, read in blocks."""
+    with path.open("rb") as file:
+        return sum(block.count(word) for block in _overlapping(file, len(word) - 1))
+
+
+def _overlapping(file: BinaryIO, overlap: int) -> Iterator[bytes]:
+    tail = b""
+    while block := file.read(_BLOCK):
+        yield tail + block
+        tail = block[-overlap:]
+
+
+_LOOKS: dict[str, Callable[[Path, int], Counted]] = {
+    "stl": _stl,
+    "ply": _ply,
+    "off": _off,
+    "obj": _obj,
+    "glb": _gltf,
+    "gltf": _gltf,
+    "3mf": _threemf,
+}

@@ -1,0 +1,180 @@
+"""The course of `model_preview`: read the model (0-50 %), draw it piece by piece (50-95 %), put the pieces together."""
+
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from ..contract import Finished, Outcome, Stopped, TaskContext
+from ..pieces import Pieces, fingerprint, settled
+from .camera import cameras, cell, grid
+from .counting import count
+from .drawing import Painter
+from .hits import tracer_for
+from .loading import Model, load_model
+from .options import ModelPreviewOptions, format_for
+from .output import write_animation, write_still
+
+_STYLE = 1
+"""To be raised when the same model would come out in other pixels."""
+_BAND = 2_000_000
+"""Samples of a piece of a large picture: two or three seconds of work."""
+_READ, _DRAWN = 50.0, 95.0
+
+
+class StopAskedError(Exception):
+    """Somebody wants the attempt to end. Does not leave the handler: it becomes `Stopped`."""
+
+
+class Band(NamedTuple):
+    """A piece: some rows of a picture."""
+
+    picture: int
+    first: int
+    last: int
+
+
+def draw_model(context: TaskContext[ModelPreviewOptions]) -> Outcome:
+    """Draw `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
+
+    Raises:
+        Unusable: the model cannot be drawn.
+        OSError: a file cannot be read or written.
+    """
+    try:
+        return _Course(context).run()
+    except StopAskedError:
+        context.output_part.unlink(missing_ok=True)
+        return Stopped()
+
+
+def bands(options: ModelPreviewOptions) -> list[Band]:
+    """The pieces: whole pictures, or parts of them where stills are large."""
+    width, height = cell(options)
+    rows = height if options.kind == "turntable" else max(1, _BAND // (width * options.antialias**2))
+    return [
+        Band(picture, first, min(height, first + rows))
+        for picture in range(options.pictures)
+        for first in range(0, height, rows)
+    ]
+
+
+class _Course:
+    """One attempt."""
+
+    def __init__(self, context: TaskContext[ModelPreviewOptions]) -> None:
+        self._context = context
+        self._options = context.options
+        self._format = format_for(context.options, context.output_file)
+        self._bands = bands(context.options)
+
+    def run(self) -> Outcome:
+        """Do what is left to do."""
+        context = self._context
+        context.progress(0, f"looking into {context.input_file.name}")
+        counted = count(context.input_file)
+        self._stop_if_asked()
+        context.progress(5, f"reading {counted.faces} faces")
+        model = load_model(context.input_file, self._options.up, self._options.color)
+        self._stop_if_asked()
+        tracer = tracer_for(model.vertices, model.faces)
+        mark = fingerprint(
+            context.input_file,
+            context.input_file.suffix.lower(),
+            msgspec.to_builtins(self._options),
+            [_STYLE, type(tracer).__name__, version("trimesh"), np.__version__],
+        )
+        pieces = Pieces(context, mark, stem="view")
+        if len(pieces) < len(self._bands):
+            self._draw(pieces, model, Painter(model, tracer, self._options))
+        del tracer
+        self._write(pieces)
+        return Finished(result=self._describe(model), message=f"{len(model.faces)} faces")
+
+    def _stop_if_asked(self) -> None:
+        if self._context.should_stop():
+            raise StopAskedError
+
+    def _draw(self, pieces: Pieces, model: Model, painter: Painter) -> None:
+        self._stop_if_asked()
+        views = cameras(self._options, model.vertices)
+        began, drawn = time.monotonic(), 0.0
+        total = len(self._bands)
+        for number in pieces.missing(total):
+            band, before = self._bands[number], drawn
+
+            def tick(share: float, number: int = number, before: float = before) -> None:
+                self._stop_if_asked()
+                pace = (before + share) / max(1e-3, time.monotonic() - began)
+                self._context.progress(self._percent(number + share), self._where(number, pace))
+
+            picture = painter.draw(views[band.picture], band.first, band.last, tick)
+            drawn += 1
+            Image.fromarray(picture).save(pieces.part(number), format="PNG", compress_level=1)
+            pieces.keep(number, self._percent(number + 1), self._where(number, drawn / (time.monotonic() - began)))
+        pieces.save(_DRAWN, "all pictures are drawn")
+
+    def _percent(self, done: float) -> float:
+        return _READ + (_DRAWN - _READ) * done / len(self._bands)
+
+    def _where(self, number: int, pace: float) -> str:
+        band = self._bands[number]
+        if self._options.kind == "turntable":
+            return f"frame {number + 1} of {len(self._bands)}, {pace:.1f} a second"
+        if self._options.kind == "sheet":
+            return f"view {band.picture + 1} of {self._options.pictures}"
+        return f"rows {band.first} to {band.last} of {self._options.height}"
+
+    def _pictures(self, pieces: Pieces) -> Iterator[Image.Image]:
+        """The finished pictures, one after another."""
+        if self._options.kind == "turntable":
+            for number in range(len(self._bands)):
+                self._stop_if_asked()
+                self._context.progress(_DRAWN + 5 * number / len(self._bands), f"writing frame {number + 1}")
+                with Image.open(pieces.path(number), formats=("PNG",)) as frame:
+                    yield frame.copy()
+            return
+        yield self._sheet(pieces)
+
+    def _sheet(self, pieces: Pieces) -> Image.Image:
+        plain = self._options.background
+        colour = (0, 0, 0, 0) if plain == "transparent" else (*bytes.fromhex(plain[1:]), 255)
+        whole = Image.new("RGBA", (self._options.width, self._options.height), colour)
+        columns, _ = grid(self._options)
+        width, height = cell(self._options)
+        for number, band in enumerate(self._bands):
+            self._stop_if_asked()
+            with Image.open(pieces.path(number), formats=("PNG",)) as part:
+                down, across = divmod(band.picture, columns)
+                whole.paste(part, (across * width, down * height + band.first))
+        return whole
+
+    def _write(self, pieces: Pieces) -> None:
+        self._context.progress(_DRAWN, f"writing {self._format.lower()}")
+        pictures = self._pictures(pieces)
+        if self._options.kind == "turntable":
+            write_animation(pictures, self._context.output_part, self._format, self._options)
+        else:
+            write_still(next(pictures), self._context.output_part, self._format, self._options)
+        self._stop_if_asked()
+
+    def _describe(self, model: Model) -> dict[str, Any]:
+        size, digest = settled(self._context.output_part)
+        options = self._options
+        animated = options.kind == "turntable"
+        return {
+            "size": size,
+            "width": options.width,
+            "height": options.height,
+            "format": self._format.lower(),
+            "frames": options.frames if animated else 1,
+            "duration": options.frames / options.fps if animated else 0.0,
+            "faces": len(model.faces),
+            "vertices": len(model.vertices),
+            "bounds": model.bounds,
+            "sha256": digest,
+        }

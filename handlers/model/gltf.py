@@ -1,0 +1,177 @@
+"""glTF from strangers: its JSON is read and checked here, and only what is needed of it goes on to the loader.
+
+A glTF file may name other files and addresses, nest its nodes without end, and claim arrays of any size.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ..contract import Unusable
+
+Document: TypeAlias = dict[str, Any]
+
+_MAGIC = 0x46546C67
+_JSON = 0x4E4F534A
+_MAX_JSON = 300_000_000
+_MAX_INSTANCES = 100_000
+_MAX_TEXTURE = 67_108_864
+_PIXELS_A_BYTE = 12
+_TRIANGLES, _STRIP = 4, 5
+_COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
+_SPECULAR = "KHR_materials_pbrSpecularGlossiness"
+_KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferViews", "buffers")
+
+
+class Gltf(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that was found harmless."""
+
+    kind: Literal["glb", "gltf"]
+    document: Document
+    """What of the JSON is needed: no extensions, no animations, no cameras, no other files."""
+    body: int
+    """Where the binary chunks begin in a .glb."""
+    faces: int
+    vertices: int
+    pixels: int
+    """Of all textures, guessed from their size."""
+
+
+def read_gltf(path: Path) -> Gltf:
+    """Read and check the JSON of a .gltf or .glb.
+
+    Raises:
+        Unusable: it is not glTF 2, names another file, is compressed, or makes no sense.
+    """
+    kind, text, body = _read(path)
+    try:
+        document = msgspec.json.decode(text, type=dict[str, Any])
+        _check(document, path.name)
+        faces, vertices = _sizes(document)
+        tame = _tamed(document)
+        pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
+    return Gltf(kind=kind, document=tame, body=body, faces=faces, vertices=vertices, pixels=pixels)
+
+
+def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
+    with path.open("rb") as file:
+        head = file.read(20)
+        if head[:4] != struct.pack("<I", _MAGIC):
+            file.seek(0)
+            text = file.read(_MAX_JSON + 1)
+            if len(text) > _MAX_JSON:
+                raise Unusable(f"{path.name} has more than {_MAX_JSON} bytes of JSON; pack it as .glb")
+            return "gltf", text, 0
+        if len(head) < 20:  # noqa: PLR2004 - three words of the file's header, two of the first chunk's
+            raise Unusable(f"{path.name} ends within its header")
+        _, version, _, length, chunk = struct.unpack("<5I", head)
+        if version != 2 or chunk != _JSON or length > min(_MAX_JSON, path.stat().st_size):  # noqa: PLR2004 - glTF 2
+            raise Unusable(f"{path.name} is not a binary glTF 2 file")
+        return "glb", file.read(length), 20 + length
+
+
+def _check(document: Document, name: str) -> None:
+    """Refuse what names other files, what cannot be decoded, and what never ends."""
+    for thing in (*document.get("buffers", ()), *document.get("images", ())):
+        uri = thing.get("uri")
+        if uri is not None and not uri.startswith("data:"):
+            raise Unusable(f"{name} refers to another file, {uri[:200]!r}: no other file is read; pack it as one .glb")
+    used = _COMPRESSED & set(document.get("extensionsUsed", ())) | _COMPRESSED & set(
+        document.get("extensionsRequired", ())
+    )
+    if used:
+        raise Unusable(f"{name} is compressed with {', '.join(sorted(used))}, which is not read: save it uncompressed")
+    views = document.get("bufferViews", ())
+    for accessor in document.get("accessors", ()):
+        stored = views[accessor["bufferView"]]["byteLength"] if "bufferView" in accessor else 0
+        if not 0 <= accessor["count"] <= stored or "sparse" in accessor:
+            raise Unusable(f"{name} claims an array of {accessor['count']} where {stored} bytes are stored")
+    nodes = document.get("nodes", ())
+    parents = Counter(child for node in nodes for child in node.get("children", ()))
+    if any(times > 1 for times in parents.values()) or len(_reached(nodes, parents)) != len(nodes):
+        raise Unusable(f"{name} has nodes that contain themselves or stand in two places")
+    if len(nodes) > _MAX_INSTANCES:
+        raise Unusable(f"{name} has {len(nodes)} nodes; the limit is {_MAX_INSTANCES}")
+
+
+def _reached(nodes: list[Document], parents: Counter[int]) -> set[int]:
+    reached: set[int] = set()
+    waiting = [number for number in range(len(nodes)) if number not in parents]
+    while waiting:
+        number = waiting.pop()
+        reached.add(number)
+        waiting += nodes[number].get("children", ())
+    return reached
+
+
+def _sizes(document: Document) -> tuple[int, int]:
+    """Faces and vertices of all nodes together."""
+    meshes, accessors = document.get("meshes", ()), document.get("accessors", ())
+    sizes = []
+    for mesh in meshes:
+        faces = vertices = 0
+        for primitive in _drawn(mesh):
+            points = accessors[primitive["attributes"]["POSITION"]]["count"]
+            corners = accessors[primitive["indices"]]["count"] if "indices" in primitive else points
+            faces += corners // 3 if primitive.get("mode", _TRIANGLES) == _TRIANGLES else max(0, corners - 2)
+            vertices += points
+        sizes.append((faces, vertices))
+    placed = [sizes[node["mesh"]] for node in document.get("nodes", ()) if "mesh" in node]
+    return sum(faces for faces, _ in placed), sum(vertices for _, vertices in placed)
+
+
+def _picture_sizes(document: Document) -> Iterator[int]:
+    for image in document.get("images", ()):
+        stored = "bufferView" in image
+        yield document["bufferViews"][image["bufferView"]]["byteLength"] if stored else len(image.get("uri", ""))
+
+
+def _drawn(mesh: Document) -> Iterator[Document]:
+    return (each for each in mesh["primitives"] if each.get("mode", _TRIANGLES) in (_TRIANGLES, _STRIP))
+
+
+def _tamed(document: Document) -> Document:
+    """The geometry, and of materials the base colour and its texture."""
+    tame = {key: document[key] for key in _KEPT if key in document}
+    tame.setdefault("accessors", [])
+    tame["meshes"] = [
+        {"name": f"mesh{number}", "primitives": [_plain_primitive(each) for each in _drawn(mesh)]}
+        for number, mesh in enumerate(document.get("meshes", ()))
+    ]
+    keys = ("mesh", "children", "matrix", "translation", "rotation", "scale")
+    tame["nodes"] = [{key: node[key] for key in keys if key in node} for node in document.get("nodes", ())]
+    tame["materials"] = [_base_colour(material) for material in document.get("materials", ())]
+    tame["textures"] = [_plain_texture(texture) for texture in document.get("textures", ())]
+    tame["images"] = document.get("images", [])
+    return tame
+
+
+def _plain_primitive(primitive: Document) -> Document:
+    plain: Document = {key: primitive[key] for key in ("indices", "mode", "material") if key in primitive}
+    wanted = ("POSITION", "TEXCOORD_0", "COLOR_0")
+    plain["attributes"] = {key: at for key, at in primitive["attributes"].items() if key in wanted}
+    return plain
+
+
+def _plain_texture(texture: Document) -> Document:
+    source = texture.get("source", texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source"))
+    return {} if source is None else {"source": source}
+
+
+def _base_colour(material: Document) -> Document:
+    metal = material.get("pbrMetallicRoughness", {})
+    gloss = material.get("extensions", {}).get(_SPECULAR, {})
+    factor = metal.get("baseColorFactor", gloss.get("diffuseFactor"))
+    texture = metal.get("baseColorTexture", gloss.get("diffuseTexture"))
+    base: Document = {}
+    if factor is not None:
+        base["baseColorFactor"] = factor
+    if texture is not None:
+        base["baseColorTexture"] = {"index": texture["index"]}
+    return {"pbrMetallicRoughness": base}

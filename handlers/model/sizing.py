@@ -1,0 +1,93 @@
+"""How much memory, temp space and time a model takes. The numbers are fitted to measurements, with room to spare."""
+
+import math
+from typing import Any
+
+import msgspec
+
+from ..contract import Estimate
+from .options import ModelPreviewOptions
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look into a model has shown."""
+
+    kind: str
+    """The suffix, without the dot, or `text stl`; empty when it is not known."""
+    size: int
+    """Bytes of the file, unpacked."""
+    faces: int
+    vertices: int
+    pixels: int = 0
+    """Of the textures, guessed from their size."""
+    exact: bool = False
+    """Counted, not guessed from the size."""
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """For people."""
+        return {"format": self.kind, "faces": self.faces, "vertices": self.vertices, "exact": self.exact}
+
+
+class _Cost(msgspec.Struct, frozen=True):
+    """Of reading one format."""
+
+    face: float
+    """Bytes of memory a face."""
+    byte: float
+    """Bytes of memory a byte of the file: text is taken apart in memory."""
+    seconds: float
+    """To read and prepare a face."""
+
+
+_COSTS = {
+    "stl": _Cost(330, 1.0, 2.6e-6),
+    "text stl": _Cost(290, 6.5, 6.0e-6),
+    "ply": _Cost(290, 2.0, 2.0e-6),
+    "off": _Cost(290, 5.0, 4.0e-6),
+    "obj": _Cost(270, 3.0, 3.0e-6),
+    "glb": _Cost(290, 2.0, 2.0e-6),
+    "gltf": _Cost(290, 4.0, 3.0e-6),
+    "3mf": _Cost(290, 16.0, 16.0e-6),
+}
+_UNKNOWN = _Cost(330, 3.0, 3.0e-6)
+_BASE = 100_000_000
+_STEP = 40_000_000
+"""For the rays of one step, whatever the size of the picture. The writers of WebP and GIF hold all frames."""
+_BYTES_A_FACE = 28
+"""When nothing but the size is known: a binary STL has 50, a PLY 19 to 28, an OBJ 40 to 78."""
+_STILL, _FRAME = 1.0, 0.6
+"""Bytes a pixel, of the pieces and the output together."""
+_FACES_PREPARED = 0.6e6
+_RAYS = 2.5e6
+_RAYS_WITH_SHADOWS = 1.1e6
+
+
+def estimate(options: ModelPreviewOptions, input_size: int) -> Estimate:
+    """Guess from the file size alone."""
+    faces = input_size // _BYTES_A_FACE
+    return estimate_for(options, Counted(kind="", size=input_size, faces=faces, vertices=faces))
+
+
+def estimate_for(options: ModelPreviewOptions, model: Counted) -> Estimate:
+    """From what is known of the model."""
+    cost = _COSTS.get(model.kind, _UNKNOWN)
+    pixels = options.width * options.height
+    animated = options.frames if options.kind == "turntable" else 1
+    speed = (_RAYS_WITH_SHADOWS if options.occlusion else _RAYS) / (1 + math.log2(1 + model.faces / 1000) / 20)
+    return Estimate(
+        memory=int(
+            _BASE
+            + _STEP
+            + cost.face * model.faces
+            + cost.byte * model.size
+            + 7 * model.pixels
+            + (8 + 4 * animated) * pixels
+        ),
+        temp=int((_FRAME if options.kind == "turntable" else _STILL) * pixels * animated) + 100_000,
+        seconds=0.7
+        + model.faces * (cost.seconds + 1 / _FACES_PREPARED)
+        + options.samples / speed
+        + pixels * animated / 8e6,
+        basis=model.basis,
+    )

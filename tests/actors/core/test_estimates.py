@@ -1,0 +1,173 @@
+"""What an attempt is expected to need: reserved, bettered by a look into the input, and watched while it runs."""
+
+import pytest
+from core_harness import Core
+
+from tasktrail.actors.core.admission import QUOTA_FLOOR, Limits, Sample, temp_quota
+from tasktrail.actors.core.messages import Sampled
+from tasktrail.events.task_events import Completed, Created, Estimated, Failed, Retried, Started
+from tasktrail.handlers.process.frames import AttemptProbed, Run
+
+FOUND = Estimated(memory=900, temp=50, seconds=7.5, basis={"pages": 3})
+
+
+def last_run(core: Core) -> Run:
+    (order,) = core.orders
+    assert isinstance(order, Run)
+    return order
+
+
+def outgrow(core: Core, task_id: int, found: Estimated = FOUND) -> list[object]:
+    attempt = core.state.running[task_id].attempt
+    assert core.tell(AttemptProbed(task_id, attempt, found)) == []
+    return list(core.end(task_id, "outgrown"))
+
+
+def test_a_run_carries_what_was_reserved_for_it(core: Core) -> None:
+    core.create(memory=5, temp=7, seconds=3.0)
+
+    run = last_run(core)
+
+    assert (run.memory, run.temp, run.seconds, run.probed) == (5, 7, 3.0, False)
+
+
+def test_a_task_that_needs_more_than_was_reserved_goes_back_and_gets_it(core: Core) -> None:
+    task_id = core.create(memory=5, temp=7)
+
+    failed, retried, started = outgrow(core, task_id)
+
+    assert isinstance(failed, Failed)
+    assert (failed.outcome, failed.final) == ("interrupted", False)
+    assert "needs 900 bytes of memory and 50 of temp space; 5 and 7 were reserved" in failed.error
+    assert retried == Retried(cause="estimate", estimate=FOUND)
+    assert isinstance(started, Started)
+    run = last_run(core)
+    assert (run.memory, run.temp, run.seconds, run.probed) == (900, 50, 7.5, True)
+    assert (core.state.reserved.memory, core.state.reserved.temp) == (900, 50)
+
+
+def test_going_back_for_more_room_counts_as_no_failure(core: Core) -> None:
+    task_id = core.create(memory=5, max_retries=0)
+
+    outgrow(core, task_id)
+
+    task = core.state.tasks[task_id]
+    assert (task.retry_count, task.crash_count, task.last_error, task.status) == (0, 0, "", "running")
+
+
+def test_a_task_that_has_to_wait_for_the_room_says_so(core: Core) -> None:
+    core = Core(max_memory=1000)
+    small, big = core.create(memory=200), core.create(memory=5)
+    core.end(small)
+
+    outgrow(core, big, Estimated(memory=1001))
+
+    task = core.state.tasks[big]
+    assert (task.status, task.memory_needed) == ("retrying", 1001)
+    assert "room" in task.message
+    assert core.running() == []
+
+
+def test_nobody_goes_back_twice(core: Core) -> None:
+    """A worker that asks again for room that it was given is at fault; the task must not turn in circles."""
+    task_id = core.create(memory=5)
+    outgrow(core, task_id)
+
+    events = outgrow(core, task_id, Estimated(memory=9000))
+
+    assert [type(event) for event in events] == [Failed]
+    assert core.read(task_id).status == "failed"
+
+
+def test_the_better_estimate_survives_a_restart(core: Core) -> None:
+    task_id = core.create(memory=5)
+    outgrow(core, task_id)
+
+    core.again()
+
+    assert core.read(task_id).memory_needed == 900
+
+
+def test_an_estimate_is_recorded_beside_what_was_used(core: Core) -> None:
+    task_id = core.create(memory=1000)
+    core.tell(AttemptProbed(task_id, 1, FOUND))
+
+    (event,) = core.end(task_id, memory_used=800, cpu_used=2.0, temp_used=40, time_used=1.5)
+
+    assert event == Completed(memory_used=800, cpu_used=2.0, temp_used=40, time_used=1.5, estimate=FOUND)
+    task = core.read(task_id)
+    assert (task.temp_used, task.time_used, task.estimate) == (40, 1.5, FOUND)
+
+
+@pytest.mark.parametrize(
+    ("temp", "max_task_temp", "quota"),
+    [
+        (0, 0, 0),
+        (1, 0, QUOTA_FLOOR),
+        (QUOTA_FLOOR, 0, 3 * QUOTA_FLOOR),
+        (QUOTA_FLOOR, 10, 10),
+        (0, 10, 10),
+    ],
+)
+def test_the_quota_follows_from_the_estimate_and_the_operators_limit(temp: int, max_task_temp: int, quota: int) -> None:
+    core = Core()
+    task_id = core.create(temp=temp)
+
+    assert temp_quota(core.state.tasks[task_id], Limits(max_task_temp=max_task_temp)) == quota
+
+
+def test_a_task_beyond_its_temp_quota_is_failed_by_name_and_stopped() -> None:
+    core = Core(max_task_temp=100)
+    task_id = core.create(temp=1, max_retries=5)
+    assert core.tell(Sampled(Sample(), {task_id: 100})) == []
+
+    (event,) = core.tell(Sampled(Sample(), {task_id: 101}))
+
+    assert isinstance(event, Failed)
+    assert (event.final, event.error_type, event.temp_used) == (True, "TempQuotaReached", 101)
+    assert "took 101 bytes of temp space, its quota is 100" in event.error
+    assert core.stops() == [(task_id, 1)]
+    assert core.tell(Sampled(Sample(), {task_id: 102})) == [], "once is enough"
+
+
+def test_a_task_that_publishes_is_not_stopped_for_its_temp_files() -> None:
+    core = Core(max_task_temp=100)
+    task_id = core.create()
+    core.want_to_publish(task_id)
+
+    assert core.tell(Sampled(Sample(), {task_id: 101})) == []
+
+
+def test_the_temp_peak_is_the_larger_of_what_samples_and_the_worker_saw(core: Core) -> None:
+    task_id = core.create()
+    core.tell(Sampled(Sample(), {task_id: 70, 99: 5}))
+
+    (event,) = core.end(task_id, temp_used=60)
+
+    assert isinstance(event, Completed)
+    assert event.temp_used == 70
+
+
+def test_the_history_of_a_type_corrects_its_next_estimates_and_never_itself(core: Core) -> None:
+    for _ in range(8):
+        task_id = core.create(memory=1000, seconds=10.0)
+        created = core.read(task_id).spec
+        assert created.guessed_memory in (0, 1000)
+        core.end(task_id, memory_used=2000, time_used=5.0)
+
+    created = core.read(core.create(memory=1000, seconds=10.0)).spec
+
+    assert (created.estimated_memory, created.guessed_memory) == (2000, 1000)
+    assert (created.estimated_time, created.guessed_time) == (5.0, 10.0)
+
+
+def test_history_is_the_same_after_a_restart(core: Core) -> None:
+    for _ in range(8):
+        core.end(core.create(memory=1000, seconds=10.0), memory_used=2000, time_used=5.0)
+
+    again = core.again()
+
+    assert again.state.correction("work") == core.state.correction("work")
+    assert isinstance(again.facts, list)
+    again.create(memory=1000)
+    assert [fact.event.estimated_memory for fact in again.facts if isinstance(fact.event, Created)] == [2000]

@@ -1,0 +1,125 @@
+"""An attempt that reaches a limit fails by name, and neither its worker nor the next attempt pays for it."""
+
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.handlers.process.frames import AttemptEnded, Run, WorkerExited
+from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR
+from tasktrail.handlers.process.sandbox import Sandbox
+from tasktrail.handlers.registry import Registry
+from tasktrail.testing_executor import Reports
+
+SUPPORT = Path(__file__).parent.parent / "support"
+GIB = 1024**3
+
+Attempt: TypeAlias = Callable[..., AttemptEnded]
+Pair: TypeAlias = tuple[LocalExecutor, Reports]
+Open: TypeAlias = Callable[..., Pair]
+
+
+@pytest.fixture
+def open_executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Open an executor with one slot."""
+    monkeypatch.syspath_prepend(str(SUPPORT))
+    registry = Registry()
+    registry.add_home("limit_handlers")
+    made = []
+
+    def build(**sandbox: Any) -> Pair:
+        executor = LocalExecutor(slots=1, homes=registry.homes(), pythonpath=[str(SUPPORT)], sandbox=Sandbox(**sandbox))
+        made.append(executor)
+        return executor, Reports(executor)
+
+    yield build
+    for executor in made:
+        executor.close(5.0)
+
+
+@pytest.fixture
+def attempt(open_executor: Open, tmp_path: Path) -> Attempt:
+    """Run one attempt after another in the same executor."""
+    return attempts(open_executor(), tmp_path)
+
+
+def attempts(opened: Pair, folder: Path) -> Attempt:
+    executor, reports = opened
+    numbers = iter(range(1, 100))
+
+    def end(task_type: str, *, memory: int = 1_000_000, temp: int = 0, seconds: float = 0.0, **options: Any) -> Any:
+        number = next(numbers)
+        output, work = str(folder / f"{number}.out"), str(folder / f"work-{number}")
+        order = Run(number, 1, task_type, "", output, options, None, work, memory=memory, temp=temp, seconds=seconds)
+        executor.do([order])
+        return reports.end(number)
+
+    return end
+
+
+def workers_that_ended(reports: Reports) -> list[WorkerExited]:
+    return [report for report in reports.all if isinstance(report, WorkerExited)]
+
+
+def test_every_limit_is_set(attempt: Attempt) -> None:
+    told = attempt("bound", temp=5, seconds=1.0).result
+
+    assert told["memory"] > MEMORY_FLOOR
+    assert told["file"] == FILE_FLOOR
+    assert 600 <= told["cpu"] < 700
+    assert told["open"] == 1024
+    assert told["core"] == 0
+
+
+def test_limits_are_lifted_after_the_attempt(attempt: Attempt) -> None:
+    attempt("bound", temp=5, seconds=1.0)
+
+    told = attempt("unbound", temp=5, seconds=1.0).result
+
+    assert (told["memory"], told["cpu"], told["file"]) == (resource.RLIM_INFINITY,) * 3
+
+
+def test_too_much_memory_is_a_failure_by_name_and_the_worker_goes_on(open_executor: Open, tmp_path: Path) -> None:
+    opened = open_executor()
+    attempt = attempts(opened, tmp_path)
+
+    ended = attempt("balloon", bytes=3 * GIB)
+
+    assert (ended.outcome, ended.error_type) == ("failed", "MemoryLimitReached")
+    assert "bytes of address space" in ended.error
+    assert attempt("balloon", bytes=1000).outcome == "completed"
+    assert workers_that_ended(opened[1]) == []
+
+
+def test_the_operators_memory_limit_holds_below_the_estimate(open_executor: Open, tmp_path: Path) -> None:
+    attempt = attempts(open_executor(memory_limit=GIB), tmp_path)
+
+    assert attempt("balloon", memory=8 * GIB, bytes=3 * GIB // 2).error_type == "MemoryLimitReached"
+    assert attempt("balloon", memory=8 * GIB, bytes=1000).outcome == "completed"
+
+
+def test_a_file_that_grows_beyond_its_limit_is_a_failure_and_no_output_appears(
+    attempt: Attempt, tmp_path: Path
+) -> None:
+    ended = attempt("flood", temp=1_000_000, bytes=FILE_FLOOR)
+
+    assert (ended.outcome, ended.error_type) == ("failed", "FileSizeLimitReached")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert attempt("flood", temp=1_000_000, bytes=1000).outcome == "completed"
+
+
+def test_the_kernels_end_for_too_much_cpu_time_is_a_failure_and_no_crash(attempt: Attempt) -> None:
+    ended = attempt("spin", seconds=1.0)
+
+    assert (ended.outcome, ended.error_type) == ("failed", "CpuLimitReached")
+    assert "more than 600 s of CPU time" in ended.error
+    assert attempt("bound").outcome == "completed"
+
+
+def test_a_library_that_aborts_for_want_of_memory_is_a_failure_by_name(attempt: Attempt) -> None:
+    ended = attempt("abort")
+
+    assert (ended.outcome, ended.error_type) == ("failed", "MemoryLimitReached")

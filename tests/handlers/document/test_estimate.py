@@ -1,0 +1,114 @@
+"""What is expected beforehand, and whether it is enough."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasktrail.handlers import Unusable
+from tasktrail.handlers.document import office
+from tasktrail.handlers.document.estimate import estimate
+from tasktrail.handlers.document.preview import DocumentPreviewOptions, probe
+
+Document = Callable[..., Path]
+
+MEASURED = """
+import sys, json, msgspec
+from pathlib import Path
+from tasktrail.handlers.document.preview import DocumentPreviewOptions, document_preview
+from tasktrail.testing import RecordingContext, run_handler
+source, output, work, options = sys.argv[1:]
+options = msgspec.json.decode(options, type=DocumentPreviewOptions)
+files = {"work_dir": Path(work), "input_file": Path(source), "output_file": Path(output)}
+run_handler(document_preview, RecordingContext(options, **files))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+print(json.dumps([int(peak) * 1024, sum(f.stat().st_size for f in [*Path(work).iterdir(), Path(output)])]))
+"""
+
+
+def test_the_first_guess_grows_with_the_pages_and_the_pixels() -> None:
+    one, many, fine = (
+        estimate(msgspec.convert(options, DocumentPreviewOptions), 1_000_000)
+        for options in ({}, {"pages": "1-50"}, {"pages": "1-50", "dpi": 200})
+    )
+    assert one.temp < many.temp < fine.temp
+    assert one.seconds < many.seconds < fine.seconds
+    assert one.memory < fine.memory < 500_000_000
+
+
+def test_a_small_file_is_not_expected_to_have_many_pages() -> None:
+    everything = DocumentPreviewOptions(pages="all")
+    assert estimate(everything, 10_000).seconds < estimate(everything, 10_000_000).seconds
+
+
+def test_a_look_tells_pages_and_size(document: Document) -> None:
+    found = probe(DocumentPreviewOptions(pages="2-"), document(5))
+    assert found.basis == {"kind": "pdf", "pages": 4, "document_pages": 5, "width": 612.0, "height": 792.0}
+
+
+def test_a_look_refuses_what_the_work_would_refuse(document: Document, tmp_path: Path) -> None:
+    (tmp_path / "empty.pdf").touch()
+    for path, options in ((document(2), {"pages": "3"}), (tmp_path / "empty.pdf", {})):
+        with pytest.raises(Unusable):
+            probe(msgspec.convert(options, DocumentPreviewOptions), path)
+
+
+@pytest.fixture
+def office_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look does not start LibreOffice, it only has to be found."""
+    monkeypatch.setattr(office, "find_libreoffice", lambda: Path("/usr/bin/soffice"))
+
+
+@pytest.mark.usefixtures("office_is_there")
+def test_a_look_at_text_and_office_documents_tells_their_kind(tmp_path: Path, odt: Callable[..., Path]) -> None:
+    (tmp_path / "in.md").write_text("# Hello\n" * 300)
+    assert probe(DocumentPreviewOptions(), tmp_path / "in.md").basis["kind"] == "markdown"
+    assert probe(DocumentPreviewOptions(), odt()).basis["kind"] == "odt"
+
+
+@pytest.mark.usefixtures("office_is_there")
+def test_the_number_of_pages_that_an_office_document_states_is_believed_up_to_the_limit(
+    odt: Callable[..., Path],
+) -> None:
+    everything = DocumentPreviewOptions(pages="all", max_pages=50)
+    stated = odt(more={"meta.xml": b'<meta:document-statistic meta:page-count="12"/>'})
+    assert probe(everything, stated).basis["pages"] == 12
+    assert probe(everything, odt(more={"meta.xml": b'<m meta:page-count="999999"/>'})).basis["pages"] == 50
+    assert probe(everything, odt(more={f"ppt/slides/slide{n}.xml": b"<p/>" for n in range(7)})).basis["pages"] == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    ("output", "options", "pages"),
+    [
+        ("out.png", {}, 1),
+        ("out.webp", {"dpi": 200}, 3),
+        ("out.zip", {"pages": "all", "width": 800}, 6),
+        ("out.tiff", {"pages": "all", "dpi": 150}, 4),
+        ("out.png", {"pages": "all", "width": 400}, 9),
+    ],
+)
+def test_the_true_peaks_stay_below_the_estimate(
+    output: str, options: dict[str, Any], pages: int, document: Document, tmp_path: Path
+) -> None:
+    source = document(pages)
+    expected = probe(msgspec.convert(options, DocumentPreviewOptions), source)
+    command = [
+        sys.executable,
+        "-c",
+        MEASURED,
+        str(source),
+        str(tmp_path / output),
+        str(tmp_path / "work"),
+        json.dumps(options),
+    ]
+    memory, temp = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert memory <= expected.memory
+    assert temp <= expected.temp
+    if output.endswith((".png", ".webp")):  # pages that stay single need less than the sheet that is allowed for
+        assert expected.memory <= 2 * memory

@@ -1,0 +1,304 @@
+"""Office documents: what LibreOffice does, where it is installed; the rest with a script in its place."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from tasktrail.events.errors import InvalidPath
+from tasktrail.handlers import Finished, Rejected, Stopped
+from tasktrail.handlers.document import libreoffice, office
+from tasktrail.handlers.document.errors import OfficeFailedError
+from tasktrail.handlers.document.options import DocumentPreviewOptions, check
+from tasktrail.testing import SimulatedCrash
+
+Prepare = Callable[..., Any]
+Draw = Callable[[Any], Any]
+Odt = Callable[..., Path]
+
+SOFFICE = libreoffice.find_libreoffice()
+needs_libreoffice = pytest.mark.skipif(
+    SOFFICE is None, reason=f"LibreOffice is not there. {libreoffice.HOW_TO_INSTALL}"
+)
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without LibreOffice."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(libreoffice, "PLACES", ())
+
+
+@pytest.fixture
+def pretender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
+    """Put a shell script in the place of LibreOffice."""
+
+    def install(script: str) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        program = folder / "soffice"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        return program
+
+    return install
+
+
+def ink(path: Path) -> float:
+    """Share of dark pixels."""
+    with Image.open(path) as picture:
+        histogram = picture.convert("L").histogram()
+    return sum(histogram[:128]) / sum(histogram)
+
+
+def running(folder: Path) -> list[str]:
+    """Processes that have the folder in their command."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if any(str(folder) in part for part in process.cmdline()):
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_libreoffice_a_command_is_refused_with_what_to_install() -> None:
+    with pytest.raises(InvalidPath, match="apt install libreoffice-writer-nogui"):
+        check(DocumentPreviewOptions(), Path("/in.DOCX"), Path("/out.png"))
+    for office_option in ("thumbnail", "auto"):
+        check(DocumentPreviewOptions(office=office_option), Path("/in.docx"), Path("/out.png"))
+    check(DocumentPreviewOptions(), Path("/in.pdf"), Path("/out.png"))
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_libreoffice_a_document_under_another_name_is_rejected_with_what_to_install(
+    odt: Odt, prepare: Prepare, draw: Draw
+) -> None:
+    outcome = draw(prepare(odt(name="letter.bin")))
+    assert isinstance(outcome, Rejected)
+    assert "apt install libreoffice-writer-nogui" in outcome.reason
+
+
+def test_the_thumbnail_that_a_document_carries_is_shown_and_never_enlarged(
+    odt: Odt, prepare: Prepare, draw: Draw
+) -> None:
+    small = BytesIO()
+    Image.new("RGBA", (80, 100), (255, 0, 0, 255)).save(small, "PNG")
+    source = odt(more={"Thumbnails/thumbnail.png": small.getvalue()})
+    context = prepare(source, office="thumbnail")
+    result = draw(context).result
+    assert (result["width"], result["height"], result["renderer"], result["source"]) == (80, 100, "thumbnail", "odt")
+    context = prepare(source, "small.png", office="thumbnail", width=40)
+    draw(context)
+    with Image.open(context.output_file) as picture:
+        assert picture.size == (40, 50)
+        assert picture.getpixel((20, 20)) == (255, 0, 0)
+
+
+@pytest.mark.usefixtures("absent")
+def test_auto_takes_the_thumbnail_where_libreoffice_is_absent_and_says_if_there_is_none(
+    odt: Odt, prepare: Prepare, draw: Draw
+) -> None:
+    outcome = draw(prepare(odt(), office="auto"))
+    assert isinstance(outcome, Rejected)
+    assert "carries no thumbnail" in outcome.reason
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_a_broken_thumbnail_is_rejected(data: bytes, odt: Odt, prepare: Prepare, draw: Draw) -> None:
+    assert isinstance(draw(prepare(odt(more={"Thumbnails/thumbnail.png": data}), office="thumbnail")), Rejected)
+
+
+def test_a_bomb_never_reaches_libreoffice(
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pretender(f"touch {tmp_path}/called")
+    bomb = odt(more={"Pictures/bomb": bytes(90_000_000)})
+    assert isinstance(draw(prepare(bomb)), Rejected)
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
+) -> None:
+    pretender("echo out of paper; exit 3")
+    context = prepare(odt())
+    with pytest.raises(OfficeFailedError, match="out of paper"):
+        draw(context)
+    assert not (context.work_dir / "office").exists()
+
+
+def test_a_stop_kills_all_that_libreoffice_started(
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pretender(f"sh -c 'exec sleep 1000.{os.getpid()}' '{tmp_path}' & echo here; wait")
+    context = prepare(odt(), stop_after=3)
+    began = time.monotonic()
+    assert isinstance(draw(context), Stopped)
+    assert time.monotonic() - began < 3
+    sleepers = [
+        process for process in psutil.process_iter() if f"sleep 1000.{os.getpid()}" in " ".join(cmdline(process))
+    ]
+    psutil.wait_procs(sleepers, timeout=2)
+    assert not any(process.is_running() and process.status() != "zombie" for process in sleepers)
+    assert not (context.work_dir / "office").exists()
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_libreoffice_gets_a_copy_alone_in_a_folder_and_nothing_of_our_environment(
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_SECRET", "42")
+    pretender('env; for last; do :; done; ls -a "$(dirname "$last")"; exit 1')
+    with pytest.raises(OfficeFailedError) as caught:
+        draw(prepare(odt(name="-evil name.odt")))
+    said = str(caught.value)
+    assert "document.odt" in said
+    assert "TASKTRAIL_SECRET" not in said
+
+
+# --- with LibreOffice ------------------------------------------------------------------------------------------------
+
+
+def packed(path: Path, parts: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+    return path
+
+
+def ooxml(main: str, kind: str) -> dict[str, str]:
+    types = "http://schemas.openxmlformats.org/package/2006/content-types"
+    office_rels = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    return {
+        "[Content_Types].xml": f'<Types xmlns="{types}"><Default Extension="rels" ContentType="application/vnd.openxml'
+        'formats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/>'
+        f'<Override PartName="/{main}" ContentType="{kind}"/></Types>',
+        "_rels/.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        f'<Relationship Id="r1" Type="{office_rels}/officeDocument" Target="{main}"/></Relationships>',
+    }
+
+
+@pytest.fixture
+def documents(tmp_path: Path, odt: Odt) -> dict[str, Path]:
+    word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+    docx = {
+        **ooxml("word/document.xml", kind),
+        "word/document.xml": f'<w:document xmlns:w="{word}"><w:body><w:p><w:r><w:t>Hello Word</w:t></w:r></w:p>'
+        "</w:body></w:document>",
+    }
+    rtf = tmp_path / "in.rtf"
+    rtf.write_text(r"{\rtf1\ansi Hello rich text\page second page}")
+    return {"odt": odt("Hello text"), "docx": packed(tmp_path / "in.docx", docx), "rtf": rtf}
+
+
+@needs_libreoffice
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["odt", "docx", "rtf"])
+def test_office_documents_are_drawn(kind: str, documents: dict[str, Path], prepare: Prepare, draw: Draw) -> None:
+    context = prepare(documents[kind], dpi=72)
+    outcome = draw(context)
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["source"], outcome.result["renderer"]) == (kind, "libreoffice")
+    assert outcome.result["document_pages"] == (2 if kind == "rtf" else 1)
+    assert 0.0002 < ink(context.output_file) < 0.05
+    assert not (context.work_dir / "office").exists()
+    assert running(context.work_dir) == []
+
+
+@pytest.fixture
+def trap() -> Iterator[tuple[int, list[str]]]:
+    """A port on loopback, and who connected to it."""
+    visitors: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        closing = threading.Event()
+
+        def listen() -> None:
+            while not closing.is_set():
+                with contextlib.suppress(TimeoutError):
+                    connection, address = server.accept()
+                    visitors.append(str(address))
+                    connection.close()
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        yield server.getsockname()[1], visitors
+        closing.set()
+        thread.join()
+
+
+LINKED = (
+    '<draw:frame svg:width="8cm" svg:height="8cm"><draw:image xlink:href="{}" xlink:type="simple" xlink:show="embed" '
+    'xlink:actuate="onLoad"/></draw:frame>'
+)
+
+
+@needs_libreoffice
+@pytest.mark.slow
+@pytest.mark.parametrize("isolated", [True, False])
+def test_what_a_document_links_to_is_neither_read_nor_fetched(
+    isolated: bool,  # noqa: FBT001 - a case of the test
+    odt: Odt,
+    prepare: Prepare,
+    draw: Draw,
+    trap: tuple[int, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The profile alone has to be enough: not every machine lets us take the network away."""
+    if not isolated:
+        monkeypatch.setattr(office, "without_network", lambda: ())
+    Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "secret.png")
+    port, visitors = trap
+    links = (f"file://{tmp_path}/secret.png", f"http://127.0.0.1:{port}/x.png", "../../../secret.png")
+    context = prepare(odt("".join(map(LINKED.format, links))), dpi=40)
+    assert isinstance(draw(context), Finished)
+    with Image.open(context.output_file) as picture:
+        colours = picture.convert("RGB").getcolors(1 << 24)
+    assert colours is not None
+    assert not [colour for _, colour in colours if isinstance(colour, tuple) and colour[0] > 200 and colour[1] < 60]
+    assert visitors == []
+
+
+@needs_libreoffice
+@pytest.mark.slow
+def test_a_stop_while_libreoffice_works_leaves_no_process(
+    documents: dict[str, Path], prepare: Prepare, draw: Draw
+) -> None:
+    context = prepare(documents["odt"], stop_after=4)
+    assert isinstance(draw(context), Stopped)
+    assert running(context.work_dir) == []
+
+
+@needs_libreoffice
+@pytest.mark.slow
+def test_a_resume_takes_the_pdf_that_is_there(
+    documents: dict[str, Path], prepare: Prepare, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = prepare(documents["rtf"], "out.zip", pages="all", width=100, crash_after=1)
+    with pytest.raises(SimulatedCrash):
+        draw(context)
+    subprocess_started: list[Any] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **_: subprocess_started.append(command))
+    assert draw(context.resumed()).result["pages"] == 2
+    assert subprocess_started == []

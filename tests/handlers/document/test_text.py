@@ -1,0 +1,186 @@
+"""Plain text and Markdown as pages."""
+
+import codecs
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFont
+
+from tasktrail.handlers import Finished, Rejected, Unusable
+from tasktrail.handlers.document import fonts, reading
+from tasktrail.handlers.document.blocks import Block, markdown_blocks
+from tasktrail.handlers.document.fonts import Ruler
+from tasktrail.handlers.document.reading import read_text, text_lines
+from tasktrail.handlers.document.text import MARGIN, PAGE, TextPages, wrap
+
+Prepare = Callable[..., Any]
+Draw = Callable[[Any], Any]
+
+WORDS = "Fünf Ärger, ça va, Привет, Ελλάδα\nsecond line"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[bytes | str], Path]:
+    def make(content: bytes | str, name: str = "in.txt") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WORDS.encode(),
+        codecs.BOM_UTF8 + WORDS.encode(),
+        codecs.BOM_UTF16_LE + WORDS.encode("utf-16-le"),
+        codecs.BOM_UTF16_BE + WORDS.encode("utf-16-be"),
+        codecs.BOM_UTF32_LE + WORDS.encode("utf-32-le"),
+        WORDS.replace("\n", "\r\n").encode(),
+        WORDS.replace("\n", "\r").encode(),
+    ],
+)
+def test_text_is_read_in_every_encoding_that_can_be_told(data: bytes, write: Callable[..., Path]) -> None:
+    assert read_text(write(data)) == WORDS
+
+
+def test_text_that_is_not_utf_8_is_taken_for_latin_1(write: Callable[..., Path]) -> None:
+    assert read_text(write("Ärger".encode("latin-1"))) == "Ärger"
+
+
+def test_control_characters_become_spaces_and_tabs_reach_the_next_stop(write: Callable[..., Path]) -> None:
+    assert text_lines(read_text(write("a\x1b[1mb\n\tc\td"))) == ["a [1mb", "    c   d"]
+
+
+@pytest.mark.parametrize("data", [b"", b" \n ", b"a\0b" * 10, b"a" * 2000 + b"\0"])
+def test_what_is_not_text_is_refused(data: bytes, write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
+    assert isinstance(draw(prepare(write(data))), Rejected)
+
+
+def test_a_text_beyond_the_limit_is_refused(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_TEXT", 100)
+    assert read_text(write("a" * 100))
+    with pytest.raises(Unusable, match="more than"):
+        read_text(write("a" * 101))
+
+
+def test_a_long_text_has_as_many_pages_as_it_needs(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
+    lines = 150
+    outcome = draw(prepare(write("\n".join(f"line {number}" for number in range(lines))), pages="all"))
+    a_page = int((PAGE[1] - 2 * MARGIN) / 13)
+    assert outcome.result["document_pages"] == -(-lines // a_page)
+
+
+def test_a_page_shows_ink_where_its_lines_are_and_nowhere_else(
+    write: Callable[..., Path], prepare: Prepare, draw: Draw
+) -> None:
+    context = prepare(write("WWWW\n" * 10), dpi=72)
+    draw(context)
+    with Image.open(context.output_file) as picture:
+        box = picture.convert("L").point(lambda value: 255 if value < 200 else 0).getbbox()
+    assert box is not None
+    left, top, right, bottom = box
+    assert MARGIN - 2 <= left < MARGIN + 4
+    assert MARGIN - 2 <= top < MARGIN + 10
+    assert right < MARGIN + 40
+    assert MARGIN + 9 * 13 < bottom < MARGIN + 10 * 13
+
+
+@pytest.mark.parametrize("dpi", [30, 72, 100, 300])
+def test_lines_stay_inside_the_margin_at_every_resolution(
+    dpi: int, write: Callable[..., Path], prepare: Prepare, draw: Draw
+) -> None:
+    context = prepare(write("W" * 400), dpi=dpi)
+    draw(context)
+    with Image.open(context.output_file) as picture:
+        box = picture.convert("L").point(lambda value: 255 if value < 200 else 0).getbbox()
+        assert box is not None
+        assert box[2] < picture.width * (PAGE[0] - MARGIN / 3) / PAGE[0]
+
+
+def test_on_dark_paper_the_ink_is_bright(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
+    context = prepare(write("WWWW\n" * 10), dpi=72, background="#101020")
+    draw(context)
+    with Image.open(context.output_file) as picture:
+        assert picture.convert("L").getextrema() == pytest.approx((17, 230), abs=5)
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b c", "x" * 1000, "a " * 500, "  two  spaces  " * 30, "漢字" * 200])
+def test_wrapped_lines_fit_and_lose_no_character(text: str) -> None:
+    ruler = Ruler("mono")
+    lines = list(wrap(text, 20, ruler))
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(sum(map(ruler.width, line.rstrip())) <= 20.001 for line in lines)
+
+
+def test_lines_are_broken_at_spaces_where_there_are_any() -> None:
+    width = sum(map(Ruler("mono").width, "one two"))
+    assert list(wrap("one two three", width + 0.01, Ruler("mono"))) == ["one two", "three"]
+
+
+def shown(text: str) -> list[Block]:
+    return list(markdown_blocks(text.split("\n")))
+
+
+def test_markdown_headings_are_bold_and_larger_than_text() -> None:
+    first, second, body = shown("# One #\n\nTwo\n---\n\nbody")
+    assert [block.text for block in (first, second, body)] == ["One", "Two", "body"]
+    assert (first.face, second.face, body.face) == ("bold", "bold", "plain")
+    assert first.size > second.size > body.size
+
+
+def test_markdown_lines_of_a_paragraph_and_of_an_item_are_joined() -> None:
+    blocks = shown("one\ntwo\n\n- first\n  goes on\n- second\n  - deeper\n3. third")
+    assert [block.text for block in blocks] == ["one two", "• first goes on", "• second", "• deeper", "3. third"]
+    assert blocks[0].indent < blocks[1].indent == blocks[2].indent < blocks[3].indent
+
+
+def test_markdown_code_stays_as_written() -> None:
+    blocks = shown("text\n```python\n# no heading\n  *x*\n```\n`code` and **bold** [link](http://x)")
+    assert [(block.text, block.face) for block in blocks] == [
+        ("text", "plain"),
+        ("# no heading", "mono"),
+        ("  *x*", "mono"),
+        ("code and bold link", "plain"),
+    ]
+
+
+def test_markdown_quotes_and_rules_are_shown() -> None:
+    quote, rule = shown("> said\n***")
+    assert quote.text == "said"
+    assert quote.indent > 0
+    assert rule.rule
+
+
+@pytest.mark.parametrize(
+    "text", ["**" * 20_000, "[" * 20_000, "x" + "`" * 20_001, "#" * 20_000, "- " * 20_000, "_ " * 10_000]
+)
+def test_no_markdown_takes_long(text: str) -> None:
+    assert shown(text)
+
+
+def test_a_markdown_file_is_known_by_its_suffix(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
+    assert draw(prepare(write("# Hello", "in.md"))).result["source"] == "markdown"
+    assert draw(prepare(write("# Hello", "in.txt"))).result["source"] == "text"
+
+
+def test_without_any_font_of_the_system_the_built_in_one_is_used(
+    write: Callable[..., Path], prepare: Prepare, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "font_file", lambda _face: None)
+    assert isinstance(fonts.load_font("mono", 20), ImageFont.FreeTypeFont)
+    context = prepare(write("Hello **World**\n" * 5, "in.md"), width=300)
+    assert isinstance(draw(context), Finished)
+    with Image.open(context.output_file) as picture:
+        darkest, _ = picture.convert("L").getextrema()
+    assert isinstance(darkest, int)
+    assert darkest < 100
+
+
+def test_every_page_of_a_text_can_be_drawn(write: Callable[..., Path]) -> None:
+    pages = TextPages(write("line\n" * 200), markdown=False)
+    blank = Image.new("RGB", pages.draw(1, 0.2, "#ffffff").size, "#ffffff")
+    assert all(pages.draw(number, 0.2, "#ffffff") != blank for number in range(1, pages.count + 1))

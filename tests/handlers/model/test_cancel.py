@@ -1,0 +1,50 @@
+"""A cancelled drawing is gone at once, whatever it was doing."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import trimesh
+
+from tasktrail import TaskService
+from tasktrail.config import Config
+
+pytestmark = pytest.mark.slow
+
+WITHIN = 60.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that the service will do."""
+    deadline = time.monotonic() + WITHIN
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.mark.parametrize(("percent", "subdivisions"), [(5, 7), (50, 4)])
+def test_reading_or_drawing_from_cancel_to_the_last_process_gone_takes_less_than_a_second(
+    percent: int, subdivisions: int, tmp_path: Path
+) -> None:
+    trimesh.creation.icosphere(subdivisions).export(tmp_path / "ball.obj")
+    options = {"kind": "turntable", "width": 1200, "height": 900, "antialias": 4}
+    with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service:
+        task_id = service.create_task(
+            type="model_preview",
+            input_file=str(tmp_path / "ball.obj"),
+            output_file=str(tmp_path / "out.webp"),
+            options=options,
+        )
+        until(lambda: service.get_task_progress(task_id)[0] >= percent)
+        busy = [each for each in psutil.Process().children(recursive=True) if "worker" in " ".join(each.cmdline())]
+        assert busy
+        began = time.monotonic()
+        service.cancel_task(task_id)
+        assert service.wait(task_id, timeout=WITHIN).status == "cancelled"
+        # The task is only called cancelled once nothing of the attempt runs any more.
+        assert time.monotonic() - began < 1.0
+    assert list(tmp_path.glob(".out*")) == []
+    assert not (tmp_path / "out.webp").exists()

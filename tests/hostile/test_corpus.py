@@ -1,0 +1,175 @@
+"""Crafted files, given to every type that may take them through a real service, under a system-call trace."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from campaign import HARMLESS, OUTPUTS
+from crafting import SECRET_TEXT, Bait, Crafted, Trap, data, open_trap
+from films import FILMS
+from papers import PAPERS
+from pictures import PICTURES
+from PIL import Image
+from shapes import SHAPES
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+MOST_MEMORY = 2 * 1024**3
+MOST_SECONDS = 60.0
+STRACE = shutil.which("strace")
+_CALLS = "open,openat,openat2,creat,connect"
+_WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|creat\(")
+_PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def _link(path: Path, bait: Bait) -> None:
+    path.symlink_to(bait.secret)
+
+
+def _endless_link(path: Path, _bait: Bait) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _pipe(path: Path, _bait: Bait) -> None:
+    os.mkfifo(path)
+
+
+ANY = [
+    *(Crafted(f"empty{suffix}", "any", data(b"")) for suffix in (".jpg", ".mp4", ".pdf", ".docx", ".stl", ".glb")),
+    Crafted("noise.bin", "any", data(bytes(range(251)) * 300)),
+    Crafted("link.png", "any", _link),
+    Crafted("zero.png", "any", _endless_link),
+    Crafted("pipe.png", "any", _pipe),
+]
+CORPUS = [*PICTURES, *FILMS, *PAPERS, *SHAPES, *ANY]
+
+
+class Campaign(NamedTuple):
+    folder: Path
+    secret: Path
+    trap: Trap
+    results: list[dict[str, Any]]
+    trace: list[str]
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    """The whole corpus, worked through once."""
+    base = tmp_path_factory.mktemp("hostile")
+    folder, secret, trace = base / "house", base / "secret.txt", base / "trace.txt"
+    (folder / "in").mkdir(parents=True)
+    (folder / "out").mkdir()
+    secret.write_text(SECRET_TEXT)
+    with open_trap() as trap:
+        for crafted in CORPUS:
+            crafted.make(folder / "in" / crafted.name, Bait(secret, trap.url))
+        Image.effect_noise((400, 300), 60).save(folder / "in" / HARMLESS)
+        (folder / "families.json").write_text(json.dumps({crafted.name: crafted.family for crafted in CORPUS}))
+        tracer = [STRACE, "-f", "-qq", "--seccomp-bpf", "-e", f"trace={_CALLS}", "-s", "4096", "-o", str(trace)]
+        command = [sys.executable, str(HERE / "campaign.py"), str(folder)]
+        done = subprocess.run(
+            [*(filter(None, tracer) if STRACE else ()), *command],
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"},
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results = json.loads((folder / "results.json").read_text())
+        yield Campaign(folder, secret, trap, results, trace.read_text().splitlines() if STRACE else [])
+
+
+def of(campaign: Campaign, name: str) -> list[dict[str, Any]]:
+    found = [result for result in campaign.results if result["name"] == name]
+    if not found:
+        pytest.skip("no type that would take it is installed")
+    return found
+
+
+@pytest.mark.parametrize("name", [crafted.name for crafted in CORPUS])
+def test_a_crafted_file_is_refused_or_processed_within_its_limits(campaign: Campaign, name: str) -> None:
+    for result in of(campaign, name):
+        assert result["status"] in ("completed", "failed", "refused"), result
+        assert (result["error"] == "") == (result["status"] == "completed"), result
+        assert result["error_type"] not in ("WorkerLost", "ProtocolError"), result
+        assert result.get("memory_used", 0) < MOST_MEMORY, result
+        assert result.get("time_used", 0) < MOST_SECONDS, result
+
+
+@pytest.mark.parametrize("name", ["link.png", "zero.png", "pipe.png"])
+def test_what_is_no_plain_file_below_the_roots_is_refused_before_anything_is_recorded(
+    campaign: Campaign, name: str
+) -> None:
+    assert {(result["status"], result["error_type"]) for result in of(campaign, name)} == {("refused", "InvalidPath")}
+
+
+def test_a_failed_task_leaves_no_output_and_a_completed_one_its_whole_output(campaign: Campaign) -> None:
+    expected = {result["output_file"] for result in campaign.results if result["status"] == "completed"}
+
+    assert {str(path) for path in (campaign.folder / "out").rglob("*")} == expected
+
+
+def test_harmless_work_in_between_is_done_as_ever(campaign: Campaign) -> None:
+    assert {result["status"] for result in of(campaign, HARMLESS)} == {"completed"}
+
+
+def test_nobody_followed_an_address(campaign: Campaign) -> None:
+    assert campaign.trap.visits == []
+
+
+def test_the_trap_counts_a_visit() -> None:
+    with open_trap() as trap:
+        host, port = trap.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as visitor:
+            assert visitor.recv(1) == b"", "the trap has seen the visitor and closed"
+        assert len(trap.visits) == 1
+
+
+def test_no_output_holds_the_secret(campaign: Campaign) -> None:
+    for path in (campaign.folder / "out").iterdir():
+        assert SECRET_TEXT.encode() not in path.read_bytes()
+
+
+def test_every_built_in_type_is_in_the_campaign() -> None:
+    from tasktrail.handlers.registry import Registry  # noqa: PLC0415 - loads every type
+
+    assert {task_type.name for task_type in Registry.load()} <= set(OUTPUTS)
+
+
+traced = pytest.mark.skipif(STRACE is None, reason="strace, which shows the system calls, is not installed")
+
+
+@traced
+def test_nothing_outside_of_the_work_and_output_folders_was_opened_for_writing(campaign: Campaign) -> None:
+    # LibreOffice marks its own installation when it may, which root may.
+    tools = ("/dev/null", "/proc/", "/usr/lib/libreoffice/share/uno_packages/cache/")
+    allowed = (str(campaign.folder / "data"), str(campaign.folder / "out"), str(campaign.folder / "results.json"))
+    written = {
+        found.group(1)
+        for line in campaign.trace
+        if _WRITES.search(line) and " = -1 " not in line and (found := _PATH.search(line))
+    }
+
+    assert any(path.startswith(str(campaign.folder / "out")) for path in written), "the trace shows what is written"
+    assert {path for path in written if not path.startswith((*allowed, *tools))} == set()
+
+
+@traced
+def test_nobody_tried_to_open_the_planted_secret(campaign: Campaign) -> None:
+    assert len(campaign.trace) > 1000, "the trace is there"
+    assert [line for line in campaign.trace if str(campaign.secret) in line] == []
+
+
+@traced
+def test_nobody_tried_to_connect_to_a_network(campaign: Campaign) -> None:
+    assert [line for line in campaign.trace if "connect(" in line and "AF_INET" in line] == []

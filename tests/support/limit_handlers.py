@@ -1,0 +1,114 @@
+"""Task types for tests of limits: each reaches one. Imported by workers, never by the product."""
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasktrail.handlers import Estimate, Stopped, TaskContext, Unusable, handler
+
+BOUND: dict[str, int] = {
+    "memory": resource.RLIMIT_AS,
+    "cpu": resource.RLIMIT_CPU,
+    "file": resource.RLIMIT_FSIZE,
+    "open": resource.RLIMIT_NOFILE,
+}
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    bytes: int = 0
+
+
+def _guess(_options: Any, _size: int) -> Estimate:
+    return Estimate(memory=1_000_000, temp=1_000_000, seconds=1.0)
+
+
+def _told() -> dict[str, int]:
+    return {name: resource.getrlimit(kind)[0] for name, kind in BOUND.items()}
+
+
+@handler("bound", estimate=_guess, needs_input=False, needs_output=False)
+def bound(_context: TaskContext[Any]) -> dict[str, int]:
+    """Tell the soft limits, and the size of a core file."""
+    return {**_told(), "core": resource.getrlimit(resource.RLIMIT_CORE)[1]}
+
+
+@handler("unbound", needs_input=False, needs_output=False, limits=False)
+def unbound(_context: TaskContext[Any]) -> dict[str, int]:
+    """The same, of a type that wants no limits."""
+    return _told()
+
+
+@handler("balloon", options=Size, needs_input=False, needs_output=False)
+def balloon(context: TaskContext[Size]) -> dict[str, int]:
+    """Take memory."""
+    return {"size": len(bytearray(context.options.bytes))}
+
+
+@handler("flood", options=Size, estimate=_guess, needs_input=False)
+def flood(context: TaskContext[Size]) -> None:
+    """Write one byte far out in the output; the hole before it counts for the limit, and fills no disk."""
+    with context.output_part.open("wb") as file:
+        file.seek(context.options.bytes)
+        file.write(b"x")
+
+
+@handler("spin", estimate=_guess, needs_input=False, needs_output=False)
+def spin(_context: TaskContext[Any]) -> None:
+    """Use CPU time until the kernel ends it; the limit is brought near, for nobody wants to wait for the real one."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    while True:
+        sum(range(100_000))
+
+
+@handler("abort", needs_input=False, needs_output=False)
+def abort(_context: TaskContext[Any]) -> None:
+    """End as a C++ library does that was refused memory."""
+    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    memory: int = 0
+    temp: int = 0
+    unusable: bool = False
+
+
+def _look(options: Wanted, input_file: Path) -> Estimate:
+    if options.unusable:
+        raise Unusable(f"nothing can be done with {input_file.name}")
+    return Estimate(memory=options.memory, temp=options.temp, seconds=2.5, basis={"size": input_file.stat().st_size})
+
+
+@handler("looker", options=Wanted, estimate=_guess, probe=_look)
+def looker(context: TaskContext[Wanted]) -> dict[str, int]:
+    """Copy the input, after a look at it; tell the memory limit."""
+    context.output_part.write_bytes(context.input_file.read_bytes())
+    return _told()
+
+
+@handler("hoarder", options=Size, estimate=_guess, needs_input=False, needs_output=False)
+def hoarder(context: TaskContext[Size]) -> Stopped:
+    """Put temp files into the work folder and wait to be stopped."""
+    context.temp_file("hoard-").write_bytes(bytes(context.options.bytes))
+    context.progress(50, "hoarded")
+    while not context.should_stop():
+        time.sleep(0.005)
+    return Stopped()
+
+
+@handler("turner", needs_output=True)
+def turner(context: TaskContext[Any]) -> None:
+    """Write an output into a folder that then turns into a link to another."""
+    folder = context.output_file.parent
+    context.output_part.write_text("secret")
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+    part = folder / context.output_part.name
+    part.write_text("secret")

@@ -1,0 +1,273 @@
+"""Who is told of a task, from the command to the receiver and back to what became of it; all real, on loopback."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from tasktrail import TaskService
+from tasktrail.actors.errors import EndpointDisabled, UnknownEndpoint
+from tasktrail.actors.secret import Secret
+from tasktrail.client import Client
+from tasktrail.config import Smtp
+from tasktrail.events.errors import InvalidValue, UnknownTask
+from tasktrail.events.system_events import DeliveryAttempted, RedeliveryRequested
+from tasktrail.http.server import HttpServer
+from tasktrail.projections import NoticeStatus, UnknownNotice
+
+WITHIN = 20.0
+KEY = base64.b64encode(b"k" * 32).decode()
+
+Opener = Callable[..., TaskService]
+
+
+class Receiver:
+    """Answers each path with the status that stands in `status`; 204 unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, int] = {}
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                content = self.rfile.read(int(self.headers["content-length"]))
+                outer.got.append((self.path, {name.lower(): value for name, value in self.headers.items()}, content))
+                self.send_response(outer.status.get(self.path, 204))
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def url(self, path: str) -> str:
+        return f"http://{self.host}{path}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tasks(open_service: Opener, receiver: Receiver) -> TaskService:
+    return open_service(allow_endpoints=(receiver.host,), webhook_secret=Secret(f"whsec_{KEY}"))
+
+
+def tried(tasks: TaskService, count: int, after: int = 0) -> list[DeliveryAttempted]:
+    """Wait for so many recorded tries; their order is that of the log."""
+    found: list[DeliveryAttempted] = []
+    for record in tasks.follow(after):
+        if isinstance(record.event, DeliveryAttempted):
+            found.append(record.event)
+            if len(found) == count:
+                tasks._seen = record.position
+                break
+    return found
+
+
+def states(found: list[NoticeStatus]) -> dict[tuple[str, str], str]:
+    return {(notice.channel, notice.event): notice.state for notice in found}
+
+
+class Mailbox:
+    def __init__(self) -> None:
+        self.mail: list[tuple[list[str], bytes]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self.mail.append((envelope.rcpt_tos, envelope.content))
+        return "250 kept"
+
+
+def test_the_end_of_a_task_reaches_all_who_are_to_be_told_and_each_delivery_is_shown(
+    open_service: Opener, receiver: Receiver
+) -> None:
+    mailbox = Mailbox()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # A loop of our own: the one that the controller makes is closed too late for strict warnings.
+    server = Controller(mailbox, hostname="127.0.0.1", port=port, loop=asyncio.new_event_loop())
+    server.start()
+    try:
+        tasks = open_service(
+            allow_endpoints=(receiver.host,),
+            webhook_secret=Secret(f"whsec_{KEY}"),
+            smtp=Smtp(host="127.0.0.1", port=port, starttls=False, sender="tasks@example.org"),
+        )
+        task_id = tasks.create_task(
+            type="noop",
+            notify_webhook=receiver.url("/hook"),
+            callback_url=receiver.url("/back"),
+            notify_email="user@example.org",
+        )
+        assert all(attempt.ok for attempt in tried(tasks, 4))
+    finally:
+        server.stop()
+    assert states(tasks.notices(task_id)) == {
+        ("webhook", "started"): "delivered",
+        ("webhook", "completed"): "delivered",
+        ("callback", "completed"): "delivered",
+        ("email", "completed"): "delivered",
+    }
+    assert [to for to, _content in mailbox.mail] == [["user@example.org"]]
+    for path, sent, content in receiver.got:
+        assert json.loads(content)["id"] == sent["webhook-id"]
+        signed = f"{sent['webhook-id']}.{sent['webhook-timestamp']}.".encode() + content
+        due = base64.b64encode(hmac.new(base64.b64decode(KEY), signed, hashlib.sha256).digest()).decode()
+        assert sent["webhook-signature"] == f"v1,{due}", path
+
+
+def test_only_what_the_task_names_is_told(tasks: TaskService, receiver: Receiver) -> None:
+    quiet = tasks.create_task(type="noop", notify_webhook=receiver.url("/quiet"), notify_on=("failed",))
+    tasks.wait(quiet, timeout=WITHIN)
+    loud = tasks.create_task(type="noop", notify_webhook=receiver.url("/loud"), notify_on=("created", "completed"))
+    tried(tasks, 2)
+    assert {path for path, *_ in receiver.got} == {"/loud"}
+    assert tasks.notices(quiet) == []
+    assert set(states(tasks.notices(loud))) == {("webhook", "created"), ("webhook", "completed")}
+    assert tasks.get_task(loud).notify_on == ("created", "completed")
+
+
+def test_an_address_that_is_gone_is_disabled_until_somebody_enables_it_and_nothing_is_lost(
+    tasks: TaskService, receiver: Receiver
+) -> None:
+    gone = receiver.url("/gone")
+    receiver.status["/gone"] = 410
+    first = tasks.create_task(type="noop", callback_url=gone)
+    assert tried(tasks, 1)[0].disabled
+    second = tasks.create_task(type="noop", callback_url=gone)
+    third = tasks.create_task(type="noop", callback_url=receiver.url("/there"))
+    assert tried(tasks, 2)[1].task_id == third
+    assert len([path for path, *_ in receiver.got if path == "/gone"]) == 1
+    assert [endpoint.target for endpoint in tasks.endpoints()] == [gone]
+    (held_back,) = tasks.notices(second)
+    assert (held_back.state, held_back.tries) == ("disabled", 0)
+    with pytest.raises(EndpointDisabled):
+        tasks.redeliver(second, held_back.notice_id)
+    with pytest.raises(UnknownEndpoint):
+        tasks.enable_endpoint(receiver.url("/other"))
+
+    receiver.status.clear()
+    accepted = tasks.enable_endpoint(gone, reason="repaired", actor="ops")
+    assert (accepted.task_id, tasks.endpoints()) == (0, [])
+    tasks.redeliver(second, held_back.notice_id)
+    assert tried(tasks, 1, after=accepted.position)[0].ok
+    assert states(tasks.notices(second)) == {("callback", "completed"): "delivered"}
+    assert states(tasks.notices(first)) == {("callback", "completed"): "disabled"}
+    assert receiver.got[-1][1]["webhook-id"] == held_back.notice_id
+    assert tasks.verify().ok
+
+
+def test_a_redelivery_has_the_old_id_and_body_and_is_recorded_with_who_and_why(
+    tasks: TaskService, receiver: Receiver
+) -> None:
+    task_id = tasks.create_task(type="noop", callback_url=receiver.url("/back"))
+    tried(tasks, 1)
+    (notice,) = tasks.notices(task_id)
+    before = tasks.get_task(task_id)
+    accepted = tasks.redeliver(task_id, notice.notice_id, reason="lost it", actor="ops")
+    assert tried(tasks, 1, after=accepted.position)[0].notice_id == notice.notice_id
+    (_, sent, body), (_, sent_again, body_again) = receiver.got
+    assert (sent["webhook-id"], body) == (sent_again["webhook-id"], body_again)
+    record = next(tasks.log(after=accepted.position - 1, limit=1))
+    assert isinstance(record.event, RedeliveryRequested)
+    assert (record.task_id, record.actor, record.reason) == (0, "ops", "lost it")
+    assert (tasks.get_task(task_id), tasks.notices(task_id)[0].tries) == (before, 2)
+
+
+def test_a_disabled_address_and_what_became_of_notices_outlive_a_restart(
+    open_service: Opener, receiver: Receiver, tasks: TaskService
+) -> None:
+    receiver.status["/gone"] = 410
+    task_id = tasks.create_task(type="noop", callback_url=receiver.url("/gone"))
+    tried(tasks, 1)
+    found = tasks.notices(task_id)
+    tasks.close()
+    again = open_service(allow_endpoints=(receiver.host,))
+    assert again.notices(task_id) == found
+    with pytest.raises(EndpointDisabled):
+        again.redeliver(task_id, found[0].notice_id)
+    again.enable_endpoint(receiver.url("/gone"))
+
+
+def test_only_notices_that_are_there_can_be_sent_again(tasks: TaskService) -> None:
+    task_id = tasks.create_task(type="noop")
+    with pytest.raises(UnknownNotice):
+        tasks.redeliver(task_id, "x")
+    with pytest.raises(UnknownTask):
+        tasks.redeliver(99, "x")
+    with pytest.raises(UnknownTask):
+        tasks.notices(99)
+    with pytest.raises(InvalidValue):
+        tasks.redeliver(task_id, "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"notify_webhook": "http://example.org/"}, "notify_webhook"),
+        ({"callback_url": "https://169.254.169.254/"}, "callback_url"),
+        ({"callback_url": "https://user@example.org/"}, "callback_url"),
+        ({"notify_webhook": "https://example.org:22/"}, "notify_webhook"),
+        ({"notify_email": "a@b.org, c@d.org"}, "notify_email"),
+        ({"notify_on": ("progressed",)}, "notify_on[0]"),
+        ({"notify_on": ("started",), "notify_email": "a@b.org"}, "notify_on"),
+    ],
+)
+def test_who_could_never_be_told_is_refused_when_the_task_is_created(
+    tasks: TaskService, fields: dict[str, Any], field: str
+) -> None:
+    before = tasks.list_tasks()[1]
+    with pytest.raises(InvalidValue) as refused:
+        tasks.create_task(type="noop", **fields)
+    assert refused.value.field == field
+    assert tasks.list_tasks()[1] == before
+
+
+def test_over_http_it_is_all_the_same(tasks: TaskService, receiver: Receiver, tmp_path: Path) -> None:
+    receiver.status["/gone"] = 410
+    server = HttpServer(tasks, socket_path=tmp_path / "t.sock")
+    server.start()
+    try:
+        with Client("http://localhost", socket=tmp_path / "t.sock") as client:
+            task_id = client.create_task(type="noop", callback_url=receiver.url("/gone"))
+            tried(tasks, 1)
+            (notice,) = client.notices(task_id)
+            assert notice == tasks.notices(task_id)[0]
+            assert client.endpoints() == tasks.endpoints() != []
+            with pytest.raises(EndpointDisabled):
+                client.redeliver(task_id, notice.notice_id)
+            with pytest.raises(UnknownNotice):
+                client.redeliver(task_id, "x")
+            with pytest.raises(UnknownEndpoint):
+                client.enable_endpoint("x")
+            receiver.status.clear()
+            client.enable_endpoint(receiver.url("/gone"))
+            position = client.redeliver(task_id, notice.notice_id).position
+            assert tried(tasks, 1, after=position)[0].ok
+            assert client.notices(task_id)[0].state == "delivered"
+    finally:
+        assert server.stop()

@@ -1,0 +1,214 @@
+"""What an attempt is given, and where it may read and write, through the whole service."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail import TaskService
+from tasktrail.events.errors import InvalidPath, InvalidValue
+from tasktrail.events.task_events import Completed, Created, Failed, Retried, Started
+from tasktrail.handlers.process.limits import MEMORY_FLOOR
+
+WITHIN = 20.0
+GIB = 1024**3
+Opener = Callable[..., TaskService]
+
+
+@pytest.fixture
+def start(open_service: Opener) -> Callable[..., TaskService]:
+    """A service with the types of tests/support/limit_handlers.py."""
+
+    def make(**settings: Any) -> TaskService:
+        return open_service(handlers=("limit_handlers",), workers=1, **settings)
+
+    return make
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "in.txt"
+    path.write_text("hello")
+    return path
+
+
+def look(service: TaskService, text: Path, output: Path, **options: Any) -> int:
+    return service.create_task(type="looker", input_file=str(text), output_file=str(output), options=options)
+
+
+def kinds(service: TaskService, task_id: int) -> list[type]:
+    return [type(record.event) for record in service.events(task_id)]
+
+
+def test_a_look_that_shows_more_to_be_needed_sends_the_task_back_once(
+    start: Opener, text: Path, tmp_path: Path
+) -> None:
+    service = start()
+
+    task_id = look(service, text, tmp_path / "out.txt", memory=3 * GIB, temp=7 * GIB)
+    task = service.wait(task_id, WITHIN)
+
+    assert (task.status, task.attempt, task.retry_count, task.crash_count) == ("completed", 2, 0, 0)
+    assert kinds(service, task_id) == [Created, Started, Failed, Retried, Started, Completed]
+    assert task.result["memory"] >= 6 * GIB > MEMORY_FLOOR, "the second attempt is bound by the better estimate"
+    assert task.estimate is not None
+    assert (task.estimate.memory, task.estimate.seconds, task.estimate.basis) == (3 * GIB, 2.5, {"size": 5})
+
+
+def test_a_look_that_shows_less_to_be_needed_changes_nothing_and_is_kept(
+    start: Opener, text: Path, tmp_path: Path
+) -> None:
+    service = start()
+
+    task_id = look(service, text, tmp_path / "out.txt", memory=1000, temp=10)
+    task = service.wait(task_id, WITHIN)
+
+    assert kinds(service, task_id) == [Created, Started, Completed]
+    assert task.estimate is not None
+    assert task.estimate.memory == 1000
+    assert task.temp_used == len("hello")
+    assert task.time_used >= 0
+    assert (tmp_path / "out.txt").read_text() == "hello"
+
+
+def test_a_look_can_refuse_the_input(start: Opener, text: Path, tmp_path: Path) -> None:
+    service = start()
+
+    task = service.wait(look(service, text, tmp_path / "out.txt", unusable=True), WITHIN)
+
+    assert (task.status, task.error) == ("failed", "nothing can be done with in.txt")
+
+
+def test_a_task_that_hoards_temp_files_is_stopped_by_name(start: Opener) -> None:
+    service = start(max_task_temp=1_000_000)
+
+    task = service.wait(service.create_task(type="hoarder", options={"bytes": 2_000_000}), WITHIN)
+
+    assert (task.status, task.error_type, task.temp_used) == ("failed", "TempQuotaReached", 2_000_000)
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> dict[str, Path]:
+    folders = {name: tmp_path / name for name in ("inputs", "outputs", "elsewhere")}
+    for folder in folders.values():
+        folder.mkdir()
+    return folders
+
+
+def rooted(roots: dict[str, Path], start: Opener) -> TaskService:
+    return start(input_roots=(str(roots["inputs"]),), output_roots=(str(roots["outputs"]),))
+
+
+def test_a_link_that_leads_out_of_the_roots_is_refused_when_the_command_comes(
+    start: Opener, roots: dict[str, Path], text: Path
+) -> None:
+    service = rooted(roots, start)
+    link = roots["inputs"] / "link.txt"
+    link.symlink_to(text)
+
+    with pytest.raises(InvalidPath, match="outside of input_roots"):
+        look(service, link, roots["outputs"] / "out.txt")
+
+
+def held(service: TaskService, input_file: Path, output: Path, task_type: str = "looker") -> int:
+    return service.create_task(type=task_type, input_file=str(input_file), output_file=str(output), held=True)
+
+
+def test_an_input_that_became_a_link_out_of_the_roots_while_it_waited_is_not_opened(
+    start: Opener, roots: dict[str, Path], text: Path
+) -> None:
+    service = rooted(roots, start)
+    inside = roots["inputs"] / "in.txt"
+    inside.write_text("harmless")
+    task_id = held(service, inside, roots["outputs"] / "out.txt")
+    inside.unlink()
+    inside.symlink_to(text)
+
+    service.start_task(task_id)
+    task = service.wait(task_id, WITHIN)
+
+    assert (task.status, task.error_type) == ("failed", "InvalidPath")
+    assert "leads outside of input_roots by now" in task.error
+    assert list(roots["outputs"].iterdir()) == []
+
+
+def test_an_input_that_became_a_pipe_while_it_waited_does_not_hang_the_worker(
+    start: Opener, roots: dict[str, Path]
+) -> None:
+    service = rooted(roots, start)
+    inside = roots["inputs"] / "in.txt"
+    inside.write_text("harmless")
+    task_id = held(service, inside, roots["outputs"] / "out.txt")
+    inside.unlink()
+    os.mkfifo(inside)
+
+    service.start_task(task_id)
+
+    assert "is no longer a regular file" in service.wait(task_id, WITHIN).error
+
+
+def test_an_output_folder_that_became_a_link_out_of_the_roots_while_it_waited_gets_nothing(
+    start: Opener, roots: dict[str, Path]
+) -> None:
+    service = rooted(roots, start)
+    inside, folder = roots["inputs"] / "in.txt", roots["outputs"] / "deep"
+    inside.write_text("harmless")
+    folder.mkdir()
+    task_id = held(service, inside, folder / "out.txt")
+    folder.rmdir()
+    folder.symlink_to(roots["elsewhere"])
+
+    service.start_task(task_id)
+
+    assert "leads outside of output_roots by now" in service.wait(task_id, WITHIN).error
+    assert list(roots["elsewhere"].iterdir()) == []
+
+
+def test_an_output_folder_that_is_turned_while_the_handler_works_publishes_nothing(
+    start: Opener, roots: dict[str, Path]
+) -> None:
+    service = rooted(roots, start)
+    inside, folder = roots["inputs"] / "in.txt", roots["outputs"] / "deep"
+    inside.write_text("harmless")
+    folder.mkdir()
+
+    task_id = service.create_task(type="turner", input_file=str(inside), output_file=str(folder / "out.txt"))
+
+    assert "leads outside of output_roots by now" in service.wait(task_id, WITHIN).error
+    assert not (roots["elsewhere"] / "out.txt").exists()
+
+
+NAMES = [
+    "-rf",
+    "--",
+    "%d%s%n",
+    "@list",
+    "a b'c\"d$(id)`id`;&|",
+    "http:evil",
+    "concat:a|b",
+    "file:x",
+    "data:,x",
+    "~",
+    "*?[x]",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_names_are_names_of_plain_files(start: Opener, tmp_path: Path, name: str) -> None:
+    service = start()
+    source, target = tmp_path / f"{name}.txt", tmp_path / f"{name}.out"
+    source.write_text(name)
+
+    task = service.wait(look(service, source, target), WITHIN)
+
+    assert (task.status, target.read_text()) == ("completed", name)
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "tab\there", "bell\x07", "nul\0", "delete\x7f"])
+def test_names_with_control_characters_are_refused(start: Opener, tmp_path: Path, name: str) -> None:
+    service = start()
+
+    with pytest.raises(InvalidValue, match="control character"):
+        service.create_task(type="looker", input_file=f"{tmp_path}/{name}", output_file=str(tmp_path / "out"))
