@@ -17,9 +17,7 @@ Call = tuple[datetime, int, int, "Moment"]
 """When, its order among what comes at the same moment, a number that no other has, and what comes."""
 
 GONE_WITHIN = timedelta(seconds=2)
-"""An attempt that was asked to stop is gone by then."""
-_OF_ITS_OWN = timedelta(seconds=0.5)
-"""One that comes to its end so soon after it was asked to stop, comes to its own."""
+"""An attempt that was asked to stop is gone by then; one whose end would have come by then, comes to that."""
 _SAVED = Checkpoint()
 """Stands for any checkpoint: the core only asks whether there is one."""
 
@@ -96,7 +94,7 @@ class Hands:
         if live is None or live.attempt != order.attempt:
             return
         plan = live.plan
-        if not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + _OF_ITS_OWN:
+        if not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + GONE_WITHIN:
             return
         live.stopped_at = now
         self._stopping[live.task_id, live.attempt] = live
@@ -122,7 +120,7 @@ class Hands:
     def reports(self, moment: Moment) -> list[Report]:
         """What is told when a moment has come; nothing when the attempt is over by then."""
         live = moment.live
-        if live.over or (live.stopped_at is not None and moment.kind != "gone"):
+        if live.over or (live.stopped_at is not None and moment.kind == "end"):
             return []
         match moment.kind:
             case "save":

@@ -193,6 +193,7 @@ class Player:
         for task in list(state.tasks.values()):
             for other in (*task.spec.depends_on, *self._above(task)):
                 state.tasks.setdefault(other, self._known[other])
+        state.queue.wake_all()
         state.tasks = dict(sorted(state.tasks.items()))
         self._step(boot)
 

@@ -35,6 +35,7 @@ class Reader:
         self._last: Recorded | None = None
         self._up = False
         self._draining_since: datetime | None = None
+        self._drain_after: Recorded | None = None
         self._stop_asked_at: datetime | None = None
         self._timers = _Timers()
         self._capacity = CapacityTrace(self._tape)
@@ -105,13 +106,26 @@ class Reader:
                 if killed and self._last is not None:
                     tape.arrive(Arrival(self._last.recorded_at, 2 * self._last.position + 1, Killed()))
                 self._draining_since = tape.stopped_at = None
+                self._drain_after = record
                 self._capacity.booted(record)
             case ServiceStopped():
-                tape.stopped_at = self._draining_since or at
-            case Retried(cause="recovery") if record.actor == "worker" and self._draining_since is None:
-                self._draining_since = at
-                tape.arrive(Arrival(at, 2 * record.position - 3, Drain()))  # before the `Failed` of the same moment
+                self._drain(at)
+                tape.stopped_at = self._draining_since
+            case Retried(cause="recovery") if record.actor == "worker":
+                self._drain(at)
+            case Started() | Created() | Failed(outcome="timed_out"):
+                self._drain_after = record
         self._up = _is_up(record, before=self._up)
+
+
+    def _drain(self, seen_at: datetime) -> None:
+        """The service was asked to stop. When is not recorded: nothing was started or created since."""
+        if self._draining_since is None and self._drain_after is not None:
+            last = self._drain_after
+            since = max(last.recorded_at, seen_at - GONE_WITHIN)
+            self._draining_since = since
+            order = 2 * last.position + 1 if since == last.recorded_at else 0
+            self._tape.arrive(Arrival(since, order, Drain()))
 
 
 class _AttemptReader:
