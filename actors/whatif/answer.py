@@ -1,9 +1,11 @@
 """The answer to "what if": is the recorded history what the core makes of it, and what would another policy have made?"""
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
 
+from ..core.state import SchedulerState
 from .course import Course, Life, LifeKey, Start
 from .measures import EVERY_TYPE, Measures, measure
 from .player import Player
@@ -99,7 +101,15 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: tuple[str, ...] = ()
 
 
-def answer(tape: Tape, recorded: Policy, asked: Policy, *, to_the_end: bool, assumptions: tuple[str, ...]) -> WhatIf:
+def answer(
+    tape: Tape,
+    recorded: Policy,
+    asked: Policy,
+    *,
+    to_the_end: bool = True,
+    assumptions: tuple[str, ...] = (),
+    new_state: Callable[..., SchedulerState] = SchedulerState,
+) -> WhatIf:
     """Play the tape under the recorded policy, and again as asked.
 
     Args:
@@ -108,11 +118,12 @@ def answer(tape: Tape, recorded: Policy, asked: Policy, *, to_the_end: bool, ass
         asked: the policy in question.
         to_the_end: whether to play on behind the end of the tape until nothing more happens.
         assumptions: what had to be taken for granted, in words.
+        new_state: makes the Scheduler's memory.
     """
     until = None if to_the_end else tape.ended_at
-    first = Player(tape, recorded, listen=True)
+    first = Player(tape, recorded, listen=True, new_state=new_state)
     replayed = first.play(until)
-    second = None if asked.asked.changes_nothing else Player(tape, asked)
+    second = None if asked.asked.changes_nothing else Player(tape, asked, new_state=new_state)
     other = None if second is None else second.play(until)
     slots, slots_asked = _slots(recorded), _slots(asked)
     moved = None if other is None else _moves(tape.course, replayed, other)
@@ -126,7 +137,9 @@ def answer(tape: Tape, recorded: Policy, asked: Policy, *, to_the_end: bool, ass
         slots_asked=slots_asked,
         fidelity=compare(tape, replayed),
         rows=_rows(
-            measure(tape.course, slots), measure(replayed, slots), None if other is None else measure(other, slots_asked)
+            measure(tape.course, slots),
+            measure(replayed, slots),
+            None if other is None else measure(other, slots_asked),
         ),
         replayed=_played(first),
         asked=None if second is None else _played(second),

@@ -101,9 +101,7 @@ class Course:
         if life.started_at is None:
             life.started_at = fact.recorded_at
         self._open[fact.task_id] = (fact.recorded_at, life.type)
-        self.starts.append(
-            Start(fact.task_id, fact.attempt, fact.recorded_at, event.effective_priority, event.resumed)
-        )
+        self.starts.append(Start(fact.task_id, fact.attempt, fact.recorded_at, event.effective_priority, event.resumed))
 
     def _end(self, task_id: int, at: datetime) -> None:
         began = self._open.pop(task_id, None)

@@ -73,6 +73,10 @@ class Hands:
         self.guessed = 0
         """Attempts whose end the log does not tell."""
 
+    def skip(self, life: LifeKey) -> None:
+        """An attempt of this life was over before the beginning of the tape."""
+        self._played[life] = self._played.get(life, 0) + 1
+
     def run(self, order: Run, life: int, spec: Created, began_at: datetime) -> None:
         """An attempt begins, or began before the beginning of the tape."""
         key = (order.task_id, life)

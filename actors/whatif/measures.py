@@ -37,7 +37,9 @@ def measure(course: Course, slots: int) -> dict[str, Measures]:
     overtaken = _overtaken(groups[EVERY_TYPE])
     busy = {**course.busy, EVERY_TYPE: sum(course.busy.values())}
     return {
-        name: _measure(lives, overtaken, span if name == EVERY_TYPE else _span(lives), _share(busy.get(name, 0.0), span, slots))
+        name: _measure(
+            lives, overtaken, span if name == EVERY_TYPE else _span(lives), _share(busy.get(name, 0.0), span, slots)
+        )
         for name, lives in groups.items()
     }
 

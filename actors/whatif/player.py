@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heappush
 
 from msgspec.structs import replace
 
-from ...events import CreateTask, TaskState, TasktrailError
+from ...events import CreateTask, Recorded, Started, TaskState, TasktrailError
 from ...handlers.process.frames import CapacityChanged, Run, Stop
 from ..core.admission import Limits
 from ..core.messages import Answered, Boot, Close, Commanded, Message, Staged, Submit, Tick
@@ -86,6 +86,8 @@ class Player:
         for record in tape.before:
             state.apply(record)
             self.course.note(record)
+            if isinstance(record.event, Started) and self._is_over(record):
+                self._hands.skip((record.task_id, record.life))
         self._policy.set_up(state)
         state.experience.clear()  # the recorded estimates have been corrected already
         for task_id, task in state.tasks.items():
@@ -96,10 +98,14 @@ class Player:
             state.slots = 0 if state.closed else self._policy.slots
             return
         self.course.begin_here(now)
-        state.slots = self._policy.slots
+        state.slots = 0 if tape.starts_with_a_service else self._policy.slots
         state.closed = not tape.up_at_the_beginning
         if not state.closed:
             self._carry_out(resume(state, self._take_over(now), now))
+
+    def _is_over(self, started: Recorded) -> bool:
+        """Whether the attempt does not run when the tape begins."""
+        return (started.task_id, started.attempt) not in self._tape.running_at_the_beginning
 
     def _take_over(self, now: datetime) -> dict[int, Running]:
         """The attempts that ran when the tape begins."""
@@ -241,5 +247,13 @@ class Player:
 def _run_of(task: TaskState) -> Run:
     spec = task.spec
     return Run(
-        task.id, task.attempt, spec.type, spec.input_file, spec.output_file, spec.options, task.resume_from, "", grace=_GRACE
+        task.id,
+        task.attempt,
+        spec.type,
+        spec.input_file,
+        spec.output_file,
+        spec.options,
+        task.resume_from,
+        "",
+        grace=_GRACE,
     )

@@ -48,15 +48,30 @@ class Reader:
         if isinstance(record.event, LimitsChanged):
             tape.changes_concurrency |= record.event.max_concurrent is not None
         killed = isinstance(record.event, ServiceStarted) and self._up and self._last is not None
+        if tape.began_at is None:
+            tape.running_at_the_beginning = set(self._attempts.running)
         self._attempts.read(record, killed_at=self._last.recorded_at if killed and self._last else None)
-        if not _is_beyond(record, self._end):
-            if _is_before(record, self._begin):
-                tape.before.append(record)
-                tape.course.note(record)
-                self._up = _is_up(record, before=self._up)
+        if not self._is_beyond(record):
+            if self._is_before(record):
+                self._fold(record)
             else:
                 self._take(record, killed=killed)
         self._last = record
+
+    def _fold(self, record: Recorded) -> None:
+        """What lies before the beginning. How many workers were ready by then shows here, too."""
+        tape = self._tape
+        tape.before.append(record)
+        tape.course.note(record)
+        self._up = _is_up(record, before=self._up)
+        if isinstance(record.event, ServiceStarted):
+            self._capacity.booted(record)
+            tape.arrivals.clear()
+        elif isinstance(record.event, Started):
+            self._capacity.started(record, tape.course.running, alone=self._stands_alone(record))
+
+    def _stands_alone(self, record: Recorded) -> bool:
+        return self._last is None or self._last.recorded_at < record.recorded_at
 
     def finished(self) -> Tape:
         """The tape of all that was read.
@@ -68,10 +83,28 @@ class Reader:
         self._capacity.over()
         if tape.stopped_at is not None and self._end is None:
             stop = tape.stopped_at
-            tape.arrivals = [one for one in tape.arrivals if one.at < stop or not isinstance(one.message, Drain | Close)]
+            tape.arrivals = [
+                one for one in tape.arrivals if one.at < stop or not isinstance(one.message, Drain | Close)
+            ]
         if tape.ended_at is not None:
             tape.course.stop(tape.ended_at)
         return tape
+
+    def _is_before(self, record: Recorded) -> bool:
+        """A tape begins with a moment, never within one: what belongs to one decision stays together."""
+        begin, tape = self._begin, self._tape
+        if begin is None or tape.began_at is not None:
+            return False
+        if self._last is not None and tape.before and self._last.recorded_at == record.recorded_at:
+            return True
+        return record.position < begin if isinstance(begin, int) else record.recorded_at < begin
+
+    def _is_beyond(self, record: Recorded) -> bool:
+        """Likewise, a tape ends with a moment."""
+        end, at = self._end, record.recorded_at
+        if end is None or at == self._tape.ended_at:
+            return False
+        return record.position > end if isinstance(end, int) else at > end
 
     def _take(self, record: Recorded, *, killed: bool) -> None:
         tape, at = self._tape, record.recorded_at
@@ -85,7 +118,7 @@ class Reader:
         self._see_the_service(record, killed=killed)
         tape.course.note(record)
         tape.peak = max(tape.peak, tape.course.running)
-        alone = self._last is None or self._last.recorded_at < at
+        alone = self._stands_alone(record)
         if alone and self._timers.explain(record):
             tape.saw(at)
         if isinstance(record.event, Started):
@@ -117,7 +150,6 @@ class Reader:
                 self._drain_after = record
         self._up = _is_up(record, before=self._up)
 
-
     def _drain(self, seen_at: datetime) -> None:
         """The service was asked to stop. When is not recorded: nothing was started or created since."""
         if self._draining_since is None and self._drain_after is not None:
@@ -139,6 +171,8 @@ class _AttemptReader:
         self._max_retries: dict[int, int] = {}
         self._killed_at: datetime | None = None
         self._ended: Attempt | None = None
+        self.running: set[tuple[int, int]] = set()
+        """Task and attempt of all that is open."""
 
     def read(self, record: Recorded, killed_at: datetime | None) -> None:
         if record.actor != "recovery":
@@ -164,6 +198,7 @@ class _AttemptReader:
     def _begin(self, record: Recorded, event: Started, key: LifeKey) -> None:
         attempt = Attempt(started_at=record.recorded_at, resumed=event.resumed, saves=[])
         self._tape.attempts.add(key, attempt)
+        self.running.add((record.task_id, record.attempt))
         self._open[record.task_id] = (attempt, self._types[record.task_id])
 
     def _end(self, record: Recorded, event: Completed | Failed | Cancelled) -> None:
@@ -171,6 +206,7 @@ class _AttemptReader:
         if known is None:
             return
         attempt, task_type = known
+        self.running.discard((record.task_id, record.attempt))
         self._ended = attempt
         attempt.position = record.position
         attempt.ran = max(attempt.ran, (self._killed_at or record.recorded_at) - attempt.started_at)
@@ -198,18 +234,6 @@ class _AttemptReader:
         """A failure that was final with retries left was one that nobody wanted to try again."""
         left = self._retries.get(task_id, 0) < self._max_retries.get(task_id, 0)
         return "rejected" if event.final and left else "failed"
-
-
-def _is_before(record: Recorded, begin: Bound) -> bool:
-    if begin is None:
-        return False
-    return record.position < begin if isinstance(begin, int) else record.recorded_at < begin
-
-
-def _is_beyond(record: Recorded, end: Bound) -> bool:
-    if end is None:
-        return False
-    return record.position > end if isinstance(end, int) else record.recorded_at > end
 
 
 def _is_up(record: Recorded, *, before: bool) -> bool:

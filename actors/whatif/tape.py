@@ -72,6 +72,8 @@ class Tape:
         """Whether a service ran when the tape begins, if it does not begin with the log."""
         self.gone_after: dict[tuple[int, int], timedelta] = {}
         """Task and attempt → how long after it was asked to stop it was gone. Found out while the tape is played."""
+        self.running_at_the_beginning: set[tuple[int, int]] = set()
+        """Task and attempt."""
         self._moments: list[datetime] = []
 
     def looked_at(self, earliest: datetime, within: timedelta) -> datetime | None:

@@ -90,7 +90,9 @@ class World:
                 case Run():
                     self._run(order)
                 case Stop(task_id, attempt):
-                    self._later(STOPPING, lambda task_id=task_id, attempt=attempt: self._end(task_id, attempt, "stopped"))
+                    self._later(
+                        STOPPING, lambda task_id=task_id, attempt=attempt: self._end(task_id, attempt, "stopped")
+                    )
                 case _:
                     pass
 
