@@ -1,4 +1,4 @@
-"""`whatif`: the recorded history, played again by the Scheduler's core; under the recorded policy and under another one.
+"""The recorded history, played again by the Scheduler's core: under the recorded policy, and under another one.
 
 Reads only. No service is asked, and none is needed.
 """
@@ -20,7 +20,6 @@ from .events.errors import InvalidValue
 from .operating import command_from_fields
 from .projections.as_of import parse_point
 from .surface import Point
-
 
 _REMEDY = "Correct the value and ask again."
 
@@ -83,10 +82,7 @@ def _point(text: Point | str | None, field: str) -> Point | None:
 def _recorded_policy(tape: Tape, config: Config) -> tuple[Policy, tuple[str, ...]]:
     """The policy of then, as far as it is known, and what had to be assumed."""
     limits, workers = config.limits(), config.workers
-    said = [
-        f"{workers} workers and the configured limits are those of the configuration as it is now; what operators "
-        "have changed since is in the log",
-    ]
+    said = [f"{workers} workers, and the limits that are configured now; what operators have changed is in the log"]
     if tape.peak > workers:
         said.append(f"the log shows {tape.peak} attempts at once, so there were at least so many workers")
         workers = tape.peak

@@ -1,4 +1,4 @@
-"""The answer to "what if": is the recorded history what the core makes of it, and what would another policy have made?"""
+"""The answer: does the core make the recorded history again, and what would another policy have made of it?"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """A task whose first start moves: replayed under the recorded policy and as asked. Seconds; less than zero: earlier."""
+    """A task whose first start moves, from the replay under the recorded policy to what is asked."""
 
     task_id: int
     life: int
@@ -57,7 +57,7 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     replayed: datetime | None
     asked: datetime | None
     moved: float | None
-    """None: it starts in one of the two only."""
+    """Seconds, less than zero for earlier; none: it starts in one of the two only."""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):

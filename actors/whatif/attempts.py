@@ -1,4 +1,4 @@
-"""What attempts do once they run: for as long, and to the same end, as the log has it; guessed where it does not say."""
+"""What attempts do once they run: as long and to the same end as the log has it, guessed where it does not say."""
 
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias

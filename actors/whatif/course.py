@@ -1,4 +1,4 @@
-"""How things went: when each task could start, started and ended. The same fold of a recorded log and of a played one."""
+"""How things went: when each task could start, started and ended. One fold for what is recorded and what is played."""
 
 from datetime import datetime, timedelta
 

@@ -16,8 +16,10 @@ AttemptKey = tuple[int, int]
 Call = tuple[datetime, int, int, "Moment"]
 """When, its order among what comes at the same moment, a number that no other has, and what comes."""
 
-GONE_WITHIN = timedelta(seconds=2)
-"""An attempt that was asked to stop is gone by then; one whose end would have come by then, comes to that."""
+GONE_WITHIN = timedelta(seconds=0.75)
+"""An attempt that was asked to stop is gone by then, unless the log shows when: the usual grace, and a little more."""
+_OWN_END_WITHIN = timedelta(seconds=5)
+"""One whose recorded end would have come by then, comes to that: the wish to stop may have come later than assumed."""
 _SAVED = Checkpoint()
 """Stands for any checkpoint: the core only asks whether there is one."""
 
@@ -98,13 +100,13 @@ class Hands:
         if live is None or live.attempt != order.attempt:
             return
         plan = live.plan
-        if not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + GONE_WITHIN:
+        if not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + _OWN_END_WITHIN:
             return
         live.stopped_at = now
         self._stopping[live.task_id, live.attempt] = live
         if plan.gone_after is not None:
             gone_at = live.began_at + plan.gone_after - live.done_before
-            if now <= gone_at <= now + GONE_WITHIN:
+            if now <= gone_at <= now + _OWN_END_WITHIN:
                 self._push((gone_at, 2 * plan.gone_position, next(self._numbers), Moment(live, "gone")))
                 return
         gone_at = now + self._gone_after.get((live.task_id, live.attempt), GONE_WITHIN)

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from ...events import CreateTask, Recorded, Started, TaskState, TasktrailError
 from ...handlers.process.frames import CapacityChanged, Run, Stop
-from ..core.admission import Limits
 from ..core.messages import Answered, Boot, Close, Commanded, Message, Staged, Submit, Tick
 from ..core.running import Running
 from ..core.state import SchedulerState
@@ -60,8 +59,7 @@ class Player:
         self._hands = Hands(tape.attempts, lambda call: heappush(self._order, call), tape.gone_after)
         self._known: dict[int, TaskState] = {}
         self._now = tape.began_at
-        limits: Limits = policy.limits
-        self._state = new_state(limits, grace=dict.fromkeys(tape.types, _GRACE))
+        self._state = new_state(policy.limits, grace=dict.fromkeys(tape.types, _GRACE))
 
     @property
     def guessed(self) -> int:

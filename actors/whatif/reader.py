@@ -1,6 +1,6 @@
 """Makes a tape of a log, record by record."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Recorded, Retried, Started
 from ...events.system_events import Adjusted, LimitsChanged, ServiceStarted, ServiceStopped
@@ -13,6 +13,8 @@ from .hands import GONE_WITHIN
 from .stimuli import stimulus
 from .tape import LATE, Arrival, Expected, Killed, Tape
 
+DRAINED_WITHIN = timedelta(seconds=2)
+"""A service that is asked to stop shows it by then: an attempt is stopped, or the service is."""
 _SILENCE = frozenset({"HeartbeatTimeout", "NoProgressTimeout"})
 """What ended because nothing was heard of it ends as it did: played attempts never say anything."""
 Bound = int | datetime | None
@@ -154,7 +156,7 @@ class Reader:
         """The service was asked to stop. When is not recorded: nothing was started or created since."""
         if self._draining_since is None and self._drain_after is not None:
             last = self._drain_after
-            since = max(last.recorded_at, seen_at - GONE_WITHIN)
+            since = max(last.recorded_at, seen_at - DRAINED_WITHIN)
             self._draining_since = since
             order = 2 * last.position + 1 if since == last.recorded_at else 0
             self._tape.arrive(Arrival(since, order, Drain()))

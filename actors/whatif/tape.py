@@ -47,8 +47,10 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tape:
-    """What a reader has made of a log. What lies before its beginning is only folded, what lies behind its end only
-    tells how attempts ended."""
+    """What a reader has made of a log.
+
+    What lies before its beginning is only folded, what lies behind its end only tells how attempts ended.
+    """
 
     def __init__(self) -> None:
         self.before: list[Recorded] = []
@@ -103,4 +105,4 @@ def _go_together(one: Arrival, other: Arrival) -> bool:
     if not isinstance(one.message, Submit) or not isinstance(other.message, Submit):
         return False
     kinds = {type(one.message.command), type(other.message.command)}
-    return kinds == {CreateTask} or kinds == {CancelTask}
+    return kinds in ({CreateTask}, {CancelTask})

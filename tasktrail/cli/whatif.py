@@ -80,8 +80,8 @@ def _print(found: "WhatIf") -> None:
         )
     if found.changed:
         click.echo("")
-        headings = ("ID", "LIFE", "TYPE", "STARTED", "WOULD START", "MOVES")
-        print_table(headings, (_move(one) for one in found.changed), right=(0, 1, 5))
+        columns = ("ID", "LIFE", "TYPE", "STARTED", "WOULD START", "MOVES")
+        print_table(columns, (_move(one) for one in found.changed), right=(0, 1, 5))
     click.echo("")
     print_pairs(_notes(found))
 
@@ -123,10 +123,8 @@ def _move(one: "Changed") -> tuple[str, ...]:
 def _notes(found: "WhatIf") -> Iterator[tuple[str, str]]:
     for name, played in (("replayed", found.replayed), ("asked", found.asked)):
         if played is not None:
-            yield (
-                name,
-                f"{played.guessed} attempts of a guessed length, {played.refused} commands without a place, "
-                f"{played.passed_over} tasks passed over because they did not fit",
-            )
+            lengths = f"{played.guessed} attempts of a guessed length"
+            places = f"{played.refused} commands without a place"
+            yield (name, f"{lengths}, {places}, {played.passed_over} tasks passed over because they did not fit")
     for said in found.assumptions:
         yield ("assumed", said)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -9,19 +10,20 @@ from typing import Any
 
 from core_harness import Core
 
+from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import AdjustTask, Command, Recorded
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.operator_commands import PauseQueue, ResumeQueue, SetLimits
-from tasktrail.handlers.process.frames import Run, Stop
+from tasktrail.handlers.process.frames import CapacityChanged, Run, Stop
 
 GRACE = {"work": 0.5, "long": 0.5}
 OPERATIONS = (
     *("create",) * 6,
     *("cancel", "retry", "start", "adjust", "pause", "resume", "limits", "stop", "kill"),
 )
-STOPPING = 0.3
-"""Seconds between the wish to stop and the end. The same for all: a log does not tell which of two was gone first."""
+STOPPING = 0.7321
+"""Seconds between the wish to stop and the end. The log does not tell it: about what the player takes it to be."""
 Length = Callable[[Run], float]
 
 
@@ -36,11 +38,16 @@ class World:
     """
 
     def __init__(self, *, slots: int = 2, seed: int = 0, length: Length | None = None, **limits: Any) -> None:
-        self.settings = {"slots": slots, "grace": GRACE, **limits}
+        self.slots = slots
+        self.limits = Limits(**{"max_concurrent": 8} | limits)
+        self.settings = {"grace": GRACE, **limits}
+        self.stopping = STOPPING
+        self.lateness = 0.0
+        """Seconds between the moment of a timer and the Scheduler's waking up."""
         self.rng = Random(seed)
         self._length = length or (lambda _run: self.rng.randrange(1, 900) / 10)
         self.log = MemoryEventLog()
-        self.core = Core(log=self.log, **self.settings)
+        self.core = Core(log=self.log, slots=slots, **self.settings)
         self._happenings: list[tuple[datetime, int, Callable[[], None]]] = []
         self._numbers = count()
         self._ended: set[tuple[int, int]] = set()
@@ -64,12 +71,16 @@ class World:
             self._happen(at)
 
     def _next(self) -> datetime | None:
-        wake = self.core.state.next_wake()
+        wake = self._wake()
         heap = self._happenings[0][0] if self._happenings else None
         return min((at for at in (wake, heap) if at is not None), default=None)
 
-    def _happen(self, at: datetime) -> None:
+    def _wake(self) -> datetime | None:
         wake = self.core.state.next_wake()
+        return None if wake is None else wake + timedelta(seconds=self.lateness)
+
+    def _happen(self, at: datetime) -> None:
+        wake = self._wake()
         self.core.now = max(self.core.now, at)
         if wake is not None and wake <= at:
             self.core.tell(Tick())
@@ -89,10 +100,8 @@ class World:
             match order:
                 case Run():
                     self._run(order)
-                case Stop(task_id, attempt):
-                    self._later(
-                        STOPPING, lambda task_id=task_id, attempt=attempt: self._end(task_id, attempt, "stopped")
-                    )
+                case Stop():
+                    self._later(self.stopping, partial(self._end, order.task_id, order.attempt, "stopped"))
                 case _:
                     pass
 
@@ -126,17 +135,23 @@ class World:
         self._obey()
         return task_id
 
-    def restart(self, *, stop: bool, pause: float) -> None:
+    def restart(self, *, stop: bool, pause: float, ready_after: float = 0.0) -> None:
         """The service goes, with or without a word, and comes back after so many seconds."""
         if stop:
             self.core.tell(Drain())
             self._obey()
-            self.go_on(0.45)
+            self.go_on(0.76)
             self.core.tell(Close())
         self._happenings.clear()
         last_at = self.core.state.last_at or self.core.now
         after = (self.core.now - last_at).total_seconds() + pause
-        self.core = Core(log=self.log, **self.settings, after=after)
+        self.core = Core(log=self.log, slots=0, after=after, **self.settings)
+        self._later(ready_after, self._ready)
+        if not ready_after:
+            self._ready()
+
+    def _ready(self) -> None:
+        self.core.tell(CapacityChanged(self.slots))
         self._obey()
 
     def act(self, operation: str, pick: int) -> None:
