@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from world import World
+from recorded_world import World
 
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.whatif.answer import WhatIf, answer

@@ -3,7 +3,7 @@
 from asking import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import World
+from recorded_world import World
 
 from tasktrail.actors.whatif.answer import WhatIf
 from tasktrail.actors.whatif.measures import Measures

@@ -8,7 +8,7 @@ from asking import ask, ask_about
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from world import OPERATIONS, World
+from recorded_world import OPERATIONS, World
 
 from tasktrail.actors.core import dispatch
 from tasktrail.events import Started

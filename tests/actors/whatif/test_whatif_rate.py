@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 from asking import ask_about
-from world import World
+from recorded_world import World
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import World
+from recorded_world import World
 
 from tasktrail.cli.session import Doors
 from tasktrail.events.clock import SystemClock
