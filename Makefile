@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery crash crash-types ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim ci pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ coverage: $(READY) ## Run every test and report line and branch coverage
 bench: $(READY) ## Measure speed against peers, in the same run
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
+estimates: $(READY) ## Hold the estimates of every type against what it takes on real files
+	PYTHONPATH=tests/support $(BIN)/python tests/estimates/estimates.py $(ARGS)
+
 gallery: $(READY) ## Run every task type on real files, check the results, make a page to look at
 	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py
 
@@ -62,6 +65,9 @@ crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and chec
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
+
+sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=100000)
+	$(BIN)/python tests/simulation/simulate.py --seed $(or $(SEED),1) --steps $(or $(STEPS),100000)
 
 ci: ## Do all that CI does
 	.ci/run

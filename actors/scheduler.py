@@ -7,7 +7,7 @@ executor's reports, which have no other home, are stepped once more.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -28,14 +28,15 @@ from .messages import Committed, Orders, Query, Ticket
 MAX_BATCH = 2000
 """Facts after which a commit is made although more messages wait."""
 
-RETRY_COMMIT_AFTER = timedelta(seconds=1)
-"""Until what could not be recorded is tried again."""
+RETRY_COMMIT_AFTER = 1.0
+"""Seconds until what could not be recorded is tried again. Not by the wall clock: it may be set back."""
 
 
 class Scheduler(Actor):
     """Decides, appends, tells. The only writer of the log.
 
-    `open_log` runs in the actor's own thread, to which the log's connection then belongs.
+    `open_log` runs in the actor's own thread, to which the log's connection then belongs. `alarm` tells it when the
+    next moment has come; a simulator brings one without a thread.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Scheduler(Actor):
         order: Callable[[Orders], None],
         publish: Callable[[Committed], None],
         on_fatal: Callable[[BaseException], None],
+        alarm: type[Alarm] = Alarm,
     ) -> None:
         super().__init__()
         self._open_log = open_log
@@ -57,14 +59,15 @@ class Scheduler(Actor):
         self._order = order
         self._publish = publish
         self._on_fatal = on_fatal
+        self._new_alarm = alarm
         self._trouble: OutcomeUnknown | None = None
         """Why the log cannot be written just now. Meanwhile commands are refused, reports kept."""
-        self._retry_at: datetime | None = None
+        self._retry_at: float | None = None
         self._begin_batch_of({})
 
     def on_start(self) -> None:
         """Open the log, fold it, close what a crash left open. Runs before the first message."""
-        self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
+        self._alarm = self._new_alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
         try:
             self._log = self._open_log()
             self._state = self._folded()
@@ -182,7 +185,7 @@ class Scheduler(Actor):
         self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
     def _commit(self) -> None:
-        if self._retry_at is not None and self._clock.now() < self._retry_at:
+        if self._is_too_early():
             return
         records: list[Recorded] = []
         if self._facts or self._answers:
@@ -193,6 +196,13 @@ class Scheduler(Actor):
                 self._append_failed(error)
                 return
         self._tell(records)
+
+    def _is_too_early(self) -> bool:
+        """After a failed commit the next try waits a little. The alarm goes by the wall clock, so it is set anew."""
+        left = 0.0 if self._retry_at is None else self._retry_at - self._clock.monotonic()
+        if left > 0:
+            self._alarm.set(self._clock.now() + timedelta(seconds=left))
+        return left > 0
 
     def _tell(self, records: list[Recorded]) -> None:
         """Everything staged is durable now: answer, order, publish, and forget what is finished."""
@@ -239,8 +249,8 @@ class Scheduler(Actor):
             for report in reports:
                 self._take(report)
             self._trouble = error
-            self._retry_at = self._clock.now() + RETRY_COMMIT_AFTER
-            self._alarm.set(self._retry_at)
+            self._retry_at = self._clock.monotonic() + RETRY_COMMIT_AFTER
+            self._alarm.set(self._clock.now() + timedelta(seconds=RETRY_COMMIT_AFTER))
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read: nothing is left to stand on
             self._on_fatal(fatal)
 

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Self
 
 from .chain import GENESIS, link
-from .errors import ConcurrencyError
+from .errors import ConcurrencyError, Fenced
 from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at
 from .rows import to_row
@@ -19,6 +21,15 @@ class MemoryEventLog:
         self._by_task: defaultdict[int, list[Recorded]] = defaultdict(list)
         self._ended: set[tuple[int, int]] = set()
         self._answers: dict[str, Answer] = {}
+        self._owners = [1]
+        self.epoch = 1
+
+    def taken_over(self) -> Self:
+        """The same records in the hands of a newer service: appends through this object are refused from now on."""
+        newer = copy(self)  # the containers are shared
+        newer.epoch = len(self._owners) + 1
+        self._owners.append(newer.epoch)
+        return newer
 
     def head(self) -> Head:
         """Where the log ends."""
@@ -27,6 +38,7 @@ class MemoryEventLog:
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """All or nothing; see `EventLog.append`."""
+        self._check_owner()
         head = self.head()
         if head.position != expected:
             raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
@@ -43,6 +55,10 @@ class MemoryEventLog:
         self._records += records
         self._answers.update({answer.command_id: answer for answer in answers})
         return records
+
+    def _check_owner(self) -> None:
+        if self._owners[-1] != self.epoch:
+            raise Fenced("A newer service has taken the log")
 
     def _check(self, facts: Sequence[Fact], answers: Sequence[Answer]) -> None:
         versions: dict[int, int] = {}

@@ -30,6 +30,7 @@ PURE = (
     "tasktrail.events.commands",
     "tasktrail.events.operator_commands",
     "tasktrail.events.state",
+    "tasktrail.events.task_state",
     "tasktrail.events.decide",
     "tasktrail.events.facts",
     "tasktrail.events.creation",

@@ -33,12 +33,29 @@ def handle(turn: Turn, submit: Submit) -> None:
         if publishing is not None:
             publishing.deferred.append(submit)
             return
+    turn.answer(submit.token, _outcome(turn, submit))
+
+
+def handle_deferred(turn: Turn, submits: list[Submit]) -> None:
+    """Carry out what waited for the end of publishing; a command that was sent twice once, with one answer for both."""
+    answers: dict[str, Accepted | TasktrailError] = {}
+    for submit in submits:
+        command = submit.command
+        publishing = held_up_by(turn.state, command) if isinstance(command, CancelTask) else None
+        if publishing is not None:  # a cancel with children may have to wait for another one
+            publishing.deferred.append(submit)
+            continue
+        answer = answers.get(command.command_id) or _outcome(turn, submit)
+        if command.command_id:
+            answers[command.command_id] = answer
+        turn.answer(submit.token, answer)
+
+
+def _outcome(turn: Turn, submit: Submit) -> Accepted | TasktrailError:
     try:
-        accepted = _carry_out(turn, submit)
+        return _carry_out(turn, submit)
     except TasktrailError as error:
-        turn.answer(submit.token, error)
-        return
-    turn.answer(submit.token, accepted)
+        return error
 
 
 def _origin(submit: Submit) -> Origin:

@@ -51,8 +51,8 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
             turn.place(task)
         elif task.status == "running":
             turn.watch_attempt(running[task.id])
+    state.forget_finished(set(state.tasks))  # not what the next line ends: the log does not have that yet
     tick(turn)  # what was over while nobody looked must not be started first
-    state.forget_finished(set(state.tasks))
 
 
 def _interrupt(turn: Turn, task: TaskState, error: str) -> None:

@@ -152,8 +152,7 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
             ended(turn, task.id)
     if task.waiting:
         turn.place(task)
-    for submit in running.deferred:
-        commands.handle(turn, submit)
+    commands.handle_deferred(turn, running.deferred)
 
 
 def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:

@@ -1,7 +1,4 @@
-"""From a file to triangles. trimesh reads the formats; it is given an open file and no way to any other.
-
-Length of this page is that of its fences: every format has its own way to be hostile.
-"""
+"""From a file to triangles. trimesh reads the formats; it is given an open file and no way to any other."""
 
 import io
 import warnings

@@ -50,7 +50,7 @@ async def retry_tasks(request: Request[Any, Any, Any], desk: NamedDependency[Des
         desk.acknowledge(result.position)
         return as_json(result)
 
-    return await desk.ask(retry)
+    return await desk.read(0, retry)
 
 
 ROUTES = (retry_tasks,)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tasktrail.events import (
     RetryTask,
     TasktrailError,
 )
-from tasktrail.events.clock import SystemClock
+from tasktrail.events.clock import Clock, SystemClock
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.handlers.process.frames import AttemptEnded, CapacityChanged, Run, Stop
@@ -58,7 +59,7 @@ class TroubledLog(MemoryEventLog):
 class House:
     """A Scheduler with what it talks to."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.log = TroubledLog()
         self.orders: list[Any] = []
         self.committed: list[Recorded] = []
@@ -68,7 +69,7 @@ class House:
             open_log=lambda: self.log,
             new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace={"noop": 0.5}),
             boot=lambda _log: Boot(version="1", epoch=1, pid=1, host="here"),
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             order=self._order,
             publish=self._publish,
             on_fatal=self.fatal.append,
@@ -222,6 +223,25 @@ def _repeat_until_accepted(house: House, command: Command) -> Accepted:
             return answer
         threading.Event().wait(0.01)
     raise AssertionError("the log never came back")
+
+
+class ShiftedClock(SystemClock):
+    """A wall clock that can be set."""
+
+    shift = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.shift
+
+
+def test_a_failed_commit_is_tried_again_although_the_clock_was_set_back() -> None:
+    clock = ShiftedClock()
+    house = House(clock)
+    house.log.trouble.append((LogFull("no room"), False))
+    assert isinstance(house.send(create("c"))[0].get(), OutcomeUnknown)
+    clock.shift = timedelta(hours=-1)
+    assert _repeat_until_accepted(house, create("c")).task_id == 1
+    house.ref.stop(timeout=WITHIN)
 
 
 def test_reports_of_the_executor_survive_a_full_disk(house: House) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 
 from tasktrail.actors.executor import Executor
 from tasktrail.actors.local_executor import LocalExecutor
 from tasktrail.events import Checkpoint
 from tasktrail.handlers.process.frames import (
+    AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,
@@ -312,3 +314,17 @@ def test_a_part_left_by_an_earlier_attempt_is_not_written_into(
     assert published.read() == "first run"
     published.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt", "tmp"]
+
+
+def test_beats_come_while_they_are_wanted_and_not_after_the_end(
+    executor: Executor, reports: Reports, run: MakeRun
+) -> None:
+    executor.do([msgspec.structs.replace(run("patient"), beat=0.01)])
+    for _ in range(3):
+        reports.until(lambda report: report == AttemptBeat(1, 1))
+    executor.do([Stop(1, 1)])
+    reports.end(1)
+    executor.do([run("echo", task_id=2)])
+    reports.end(2)
+    assert kinds(reports)[-1] == "AttemptEnded"
+    assert "AttemptBeat" not in kinds(reports, task_id=2)

@@ -1,23 +1,20 @@
 """A task type from a package of its own: installed, found through its entry point, killed, and resumed."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 
-from tasktrail.events import Checkpointed, Completed, Started
-from tasktrail.reading import Reader
+from tasktrail import TaskService
+from tasktrail.config import Config
+from tasktrail.events import Checkpointed, Failed, Started
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "docs" / "examples" / "word-count"
-SERVICE = ROOT / "tests" / "support" / "service_process.py"
-LINES = 2_000_000
+LINES = 1_000_000
 EXPECTED = {"words": 6 * LINES, "lines": LINES}
 WITHIN = 60
 
@@ -41,8 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(installed: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(installed), str(SERVICE.parent)])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, "PYTHONPATH": str(installed), "PYTHONWARNINGS": "ignore"}
 
 
 @pytest.fixture
@@ -71,66 +67,31 @@ def test_it_counts(environment: dict[str, str], text: Path, tmp_path: Path) -> N
     assert output.read_text() == f"{6 * LINES} words in {LINES} lines\n"
 
 
-class Service:
-    """A service in a process of its own."""
-
-    def __init__(self, data: Path, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(SERVICE), str(data), "1"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        self._to, self._from = self.process.stdin, self.process.stdout
-        assert self._from.readline() == b'"ready"\n'
-
-    def send(self, command: dict[str, Any]) -> None:
-        self._to.write(json.dumps(command).encode() + b"\n")
-        self._to.flush()
-        assert json.loads(self._from.readline())[1] == ""
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.end()
-
-    def end(self) -> None:
-        self.process.communicate(timeout=WITHIN)
+def kill_workers() -> None:
+    """Kill -9 every worker of the service in this process."""
+    for process in psutil.Process().children(recursive=True):
+        if "tasktrail.handlers.process.worker" in process.cmdline():
+            process.kill()
 
 
-def events_until(data: Path, kind: type, after: int = 0) -> Iterator[Any]:
-    """The events of task 1, up to the first of this kind behind the position."""
-    with Reader(data) as reader:
-        for record in reader.follow(after):
-            if record.task_id == 1:
-                yield record.event
-                if type(record.event) is kind:
-                    return
+def test_killed_in_the_middle_it_goes_on_where_it_was(
+    installed: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(installed)])
+    output = tmp_path / "count.txt"
+    with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service:
+        task_id = service.create_task(type="word_count", input_file=text, output_file=output)
+        for record in service.follow():
+            if type(record.event) is Checkpointed:
+                kill_workers()
+                break
+        task = service.wait(task_id, WITHIN)
+        events = [record.event for record in service.events(task_id)]
 
-
-def test_killed_in_the_middle_it_goes_on_where_it_was(environment: dict[str, str], text: Path, tmp_path: Path) -> None:
-    data, output = tmp_path / "data", tmp_path / "count.txt"
-    service = Service(data, environment)
-    service.send(
-        {
-            "command": "create_task",
-            "command_id": "one",
-            "type": "word_count",
-            "input_file": str(text),
-            "output_file": str(output),
-        }
-    )
-    list(events_until(data, Checkpointed))
-    service.kill()
-    assert not output.exists(), "it was killed in the middle"
-
-    again = Service(data, environment)
-    events = list(events_until(data, Completed))
-    again.end()
-
+    assert [event.outcome for event in events if isinstance(event, Failed)] == ["lost"]
     assert [event.resumed for event in events if isinstance(event, Started)] == [False, True]
-    assert events[-1].result == EXPECTED
+    assert (task.status, task.result) == ("completed", EXPECTED)
     assert output.read_text() == f"{6 * LINES} words in {LINES} lines\n"
     reached = [event.checkpoint.processed_bytes for event in events if isinstance(event, Checkpointed)]
     assert reached == sorted(set(reached)), "nothing that was durable was done again"

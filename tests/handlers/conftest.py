@@ -22,6 +22,8 @@ class Attempt(NamedTuple):
     """How often it asked whether to stop."""
     ended: str
     """The outcome's class; empty: it was killed."""
+    peak: int = 0
+    """Bytes of resident memory at the peak; 0: it was killed. On Linux."""
 
 
 def attempt(
@@ -39,7 +41,7 @@ def attempt(
     folder.mkdir(exist_ok=True)
     given = msgspec.json.encode(dict(options)).decode()
     command = [sys.executable, str(CHILD), home, given, str(source), str(output), str(folder)]
-    saved, steps, ended = [], 0, ""
+    saved, steps, ended, peak = [], 0, "", 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -52,11 +54,13 @@ def attempt(
                     if kill_at is None or steps <= kill_at:
                         child.stdin.write("go on\n")
                         child.stdin.flush()
+                case ["peak", size]:
+                    peak = int(size)
                 case ["ended", outcome]:
                     ended = outcome
             if kill_at is not None and steps >= kill_at:
                 child.kill()
-    return Attempt(saved, steps, ended)
+    return Attempt(saved, steps, ended, peak)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,15 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from tasktrail.handlers.process.channel import Channel, ServiceGone
 from tasktrail.handlers.process.frames import (
+    AttemptBeat,
+    AttemptEnded,
     AttemptProgressed,
     FrameBuffer,
     Grant,
@@ -145,3 +148,27 @@ def test_the_end_of_the_service_is_noticed(service: Service, channel: Channel) -
         channel.granted()
     with pytest.raises(ServiceGone):
         channel.next_run()
+
+
+def test_a_beat_is_the_last_thing_nobody_hears_after_the_end(service: Service) -> None:
+    """Beats come from a thread of their own; the end stops them before it is sent."""
+    frames, buffer = [], FrameBuffer(worker_report_decoder)
+    for attempt in range(1, 30):
+        service.order(Run(1, attempt, "t", "", "", {}, None, "", beat=0.0005))
+        service.channel.next_run()
+        while AttemptBeat(1, attempt) not in frames:
+            frames += buffer.feed(os.read(service.report, 65536))
+        service.channel.send(AttemptEnded(1, attempt, "completed"))
+        while AttemptEnded(1, attempt, "completed") not in frames:
+            frames += buffer.feed(os.read(service.report, 65536))
+    ended = [frame.attempt for frame in frames if isinstance(frame, AttemptEnded)]
+    assert ended == list(range(1, 30))
+    assert [frame.attempt for frame in frames] == sorted(frame.attempt for frame in frames)
+    assert all(isinstance(before, AttemptBeat) for before, frame in pairwise(frames) if isinstance(frame, AttemptEnded))
+
+
+def test_no_beat_comes_that_is_not_wanted(service: Service, channel: Channel) -> None:
+    channel.send(AttemptProgressed(1, 2, 1.0))
+    channel.send(AttemptEnded(1, 2, "completed"))
+    frames = FrameBuffer(worker_report_decoder).feed(os.read(service.report, 65536))
+    assert [type(frame) for frame in frames] == [AttemptProgressed, AttemptEnded]

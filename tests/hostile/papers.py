@@ -29,10 +29,21 @@ _OUTSIDE = _RELATION % ("attachedTemplate", "{trap}/t.dotm", ' TargetMode="Exter
 _ODF = (
     '<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
     'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:xlink="http://www.w3.org/1999/xlink" '
-    'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0"><office:body><office:text><text:p>%s</text:p>'
+    'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0" '
+    'xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0" office:version="1.2">'
+    "<office:body><office:text><text:p>%s</text:p>"
     "</office:text></office:body></office:document-content>"
 )
-_LINKED = '<draw:frame><draw:image xlink:href="file://{secret}"/><draw:image xlink:href="{trap}/a.png"/></draw:frame>'
+_LINKED = "".join(
+    f'<draw:frame draw:name="{name}" text:anchor-type="as-char" svg:width="5cm" svg:height="5cm">'
+    f'<draw:image xlink:href="{address}" xlink:type="simple" xlink:show="embed" xlink:actuate="onLoad"/></draw:frame>'
+    for name, address in (("a", "file://{secret}"), ("b", "{trap}/a.png"))
+)
+_MANIFEST = (
+    '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0" manifest:version="1.2">'
+    '<manifest:file-entry manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.text"/>'
+    '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+)
 
 
 def _archive(parts: dict[str, str | bytes]) -> Make:
@@ -52,7 +63,8 @@ def _docx(document: str | bytes, **more: str | bytes) -> Make:
 
 
 def _odt(content: str) -> Make:
-    return _archive({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": content})
+    kind = "application/vnd.oasis.opendocument.text"
+    return _archive({"mimetype": kind, "META-INF/manifest.xml": _MANIFEST, "content.xml": content})
 
 
 def _docx_bomb(path: Path, bait: Bait) -> None:
@@ -114,7 +126,7 @@ def _many_pages(path: Path, _bait: Bait) -> None:
     path.write_bytes(_pdf(pages))
 
 
-_STROKES = b"".join(b"%d %d m %d %d l S\n" % (n % 600, n % 700, n % 500, n % 400) for n in range(200_000))
+_STROKES = b"".join(b"%d %d m %d %d l S\n" % (n % 600, n % 700, n % 500, n % 400) for n in range(40_000))
 
 PAPERS = [
     Crafted("huge-page.pdf", "paper", data(_pdf(_page(b"0 0 1000000 1000000", b"0 0 9 9 re f")))),

@@ -6,6 +6,8 @@ from ..probe import Source, open_input
 from .picture import Look
 
 _INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
+_TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration"}
+_NAMED = 10
 _PQ = 16
 
 
@@ -16,8 +18,8 @@ def picture_notes(source: Source, look: Look) -> list[str]:
         found.append(f"{source.depth} bits a colour became 8")
     if source.depth > 10 and look.deep:  # noqa: PLR2004 - what the encoders can
         found.append(f"{source.depth} bits a colour became 10")
-    if look.tone_mapped:
-        found.append("high dynamic range became standard (BT.709)")
+    if look.standard_range:
+        found.append("high dynamic range became standard (BT.709), highlights clipped")
     elif source.colour[1] == _PQ:
         found.append("HDR10 mastering metadata, if any, dropped")
     if source.full_range:
@@ -40,5 +42,8 @@ def track_notes(path: Path) -> list[str]:
                 counts[stream.type] += 1
         counts["video"] -= 1
         found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
-        chapters = len(container.chapters())
-        return [*found, f"{chapters} chapters dropped"] if chapters else found
+        if chapters := len(container.chapters()):
+            found.append(f"{chapters} chapters dropped")
+        if told := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
+            found.append(f"tags dropped: {', '.join(told[:_NAMED])}")
+        return found

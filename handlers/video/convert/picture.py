@@ -25,7 +25,7 @@ _STANDARD = (1, 1, 1)
 _HDR = {int(ColorTrc.SMPTE2084), int(ColorTrc.ARIB_STD_B67)}
 _RGB_MATRIX, _UNSPECIFIED = 0, 2
 _BYTE = 8
-_TONE_MAPPING: dict[str, Any] = {
+_TO_STANDARD: dict[str, Any] = {
     "dst_colorspace": Colorspace.ITU709,
     "dst_color_trc": ColorTrc.BT709,
     "dst_color_primaries": ColorPrimaries.BT709,
@@ -40,7 +40,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     pixel_format: str = "yuv420p"
     colour: tuple[int, int, int] = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     """Primaries, transfer, matrix."""
-    tone_mapped: bool = False
+    standard_range: bool = False
     """High dynamic range made standard: eight bits are too few for it."""
 
     @property
@@ -57,7 +57,7 @@ def choose_look(source: Source, encoder: str, codec: str) -> Look:
         wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted
     deep = "10" in wanted[0]
     if source.colour[1] in _HDR and not deep:
-        return Look(pixel_format=wanted[0], colour=_STANDARD, tone_mapped=True)
+        return Look(pixel_format=wanted[0], colour=_STANDARD, standard_range=True)
     primaries, transfer, matrix = source.colour
     return Look(pixel_format=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
 
@@ -111,7 +111,7 @@ class Shaper:
             format=self._look.pixel_format,
             interpolation=Interpolation.BICUBIC,
             dst_color_range=ColorRange.MPEG,
-            **(_TONE_MAPPING if self._look.tone_mapped else {}),
+            **(_TO_STANDARD if self._look.standard_range else {}),
         )
         if self._turner is None:
             return shaped

@@ -113,8 +113,8 @@ def estimate_for(options: VideoPreviewOptions, picture: Picture) -> Estimate:
     whole_scan = picture.frames * picture.pixels / 500e6 if options.positions == "scenes" else 0.0
     reading = min(frames * reading_seconds(picture), picture.frames * picture.pixels / 500e6 + 0.05 * frames)
     return Estimate(
-        memory=reading_memory(picture) + 5 * frames * tile,
-        temp=int(2.2 * frames * tile) + 1_000_000,
-        seconds=0.3 + whole_scan + reading + frames * tile / 3e6,
+        memory=reading_memory(picture) + 8 * frames * tile,
+        temp=int(2.5 * frames * tile) + 1_000_000,
+        seconds=0.3 + whole_scan + reading + frames * tile / 1.5e6,
         basis=picture.basis(),
     )

@@ -55,10 +55,12 @@ def estimate(options: VideoThumbnailOptions, input_size: int) -> Estimate:
 def estimate_for(options: VideoThumbnailOptions, picture: Picture) -> Estimate:
     """What a picture of this video needs."""
     box = options.width * options.height
+    if options.fit == "fit":
+        box = min(box, picture.pixels, int(options.width**2 * picture.height / max(1, picture.width)))
     frames = 1 if options.where else options.candidates
     return Estimate(
-        memory=reading_memory(picture) + 12 * min(box, 4 * picture.pixels),
-        temp=3 * box + 100_000,
+        memory=reading_memory(picture) + 12 * box,
+        temp=2 * box + 60_000,
         seconds=0.2 + frames * reading_seconds(picture) + box / 15e6,
         basis=picture.basis(),
     )

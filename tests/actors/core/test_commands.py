@@ -135,6 +135,17 @@ def test_a_cancel_that_waited_for_publishing_wins_over_a_retry(core: Core) -> No
     assert core.running() == []
 
 
+def test_a_cancel_sent_twice_while_publishing_is_carried_out_once_and_both_senders_hear_the_same(core: Core) -> None:
+    task_id = core.create(max_retries=1)
+    core.want_to_publish(task_id)
+    core.cancel(task_id)
+    core.cancel(task_id)
+    core.end(task_id, "lost")
+    first, second = list(core.answers.values())[-2:]
+    assert isinstance(first, Accepted)
+    assert second == first
+
+
 def test_a_grant_asked_for_after_the_cancel_is_not_given(core: Core) -> None:
     task_id = core.create()
     core.cancel(task_id)

@@ -5,10 +5,14 @@ from datetime import timedelta
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.messages import Tick
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Boot, Tick
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.step import step
 from tasktrail.events import Event, Failed, Started
 from tasktrail.events.commands import CreateTask
 from tasktrail.events.errors import InvalidValue
+from tasktrail.events.system_events import ServiceStarted
 from tasktrail.handlers.process.frames import AttemptBeat, Run
 
 
@@ -219,3 +223,14 @@ def test_a_task_has_few_timers_however_often_it_is_looked_at(core: Core) -> None
     for _ in range(300):
         core.cancel(core.create(queue_timeout=60.0, deadline=core.now + timedelta(seconds=90), total_timeout=9.0))
     assert len(core.state.timers) < 200
+
+
+def test_what_the_start_itself_ends_stays_in_memory_until_it_is_in_the_log(core: Core) -> None:
+    """Otherwise the next command of the same commit would read it back from the log as if it still waited."""
+    task_id = core.create(deadline=core.now + timedelta(seconds=60), held=True)
+    state = SchedulerState(Limits(), grace={"work": 0.5})
+    for record in core.log.read():
+        state.apply(record)
+    staged = step(state, Boot(version="1", epoch=2, pid=1, host="here"), core.now + timedelta(seconds=61))
+    assert [type(fact.event) for fact in staged.facts] == [ServiceStarted, Failed]
+    assert state.tasks[task_id].status == "failed"

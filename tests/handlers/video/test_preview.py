@@ -162,6 +162,7 @@ def test_frames_are_spread_over_scenes_by_their_length() -> None:
     assert spread_over([0], 0, 2) == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_saved")
 @pytest.mark.parametrize(
     ("output", "options"),
@@ -223,6 +224,7 @@ def test_other_options_start_anew(clips: Callable[..., Path], preview: Any) -> N
     assert len(other.checkpoints) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["out.png", "out.gif"])
 def test_it_goes_home_when_asked_and_leaves_no_output(output: str, clips: Callable[..., Path], preview: Any) -> None:
     whole = preview(clips(), output)

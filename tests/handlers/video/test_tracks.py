@@ -170,13 +170,13 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
         assert packets_of(context.output_file, "audio") == packets_of(source, "audio")
     original, result = look(source), look(context.output_file)
     assert result.samples == pytest.approx(original.samples, abs=1024)
-    # Matroska has no times before zero: what AAC needs to start up is heard as silence there, and the picture waits.
-    start_up = 1024 / RATE if output.endswith(".mkv") else 0
-    assert float(result.times[0] - result.sound_begins) == pytest.approx(
-        float(original.times[0] - original.sound_begins) + start_up, abs=0.003
-    )
+    # Matroska has no times before zero: FFmpeg 8 lets the picture wait while AAC starts up, FFmpeg 9 skips that sound.
+    before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
+    waits = (0.0, 1024 / RATE) if output.endswith(".mkv") else (0.0,)
+    assert min(abs(after - before - wait) for wait in waits) < 0.003
 
 
+@pytest.mark.slow
 def test_sound_is_encoded_when_something_is_asked_of_it(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -190,6 +190,7 @@ def test_sound_is_encoded_when_something_is_asked_of_it(
         context.output_file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "options", "channels", "notes"),
     [
@@ -295,6 +296,7 @@ def test_subtitles_that_cannot_be_kept_are_named(
     assert none.result["notes"] == ["2 subtitle tracks dropped: as asked"]
 
 
+@pytest.mark.slow
 def test_resuming_with_copied_sound_and_subtitles_gives_the_same_file(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:

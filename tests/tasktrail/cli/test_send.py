@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasktrail.cli.submit import command as submit
-from tasktrail.events import CreateTask, RetryTask, Started
+from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown
 
@@ -205,3 +205,58 @@ def test_a_retry_without_retries_left_needs_force(cli: Callable[..., Any], tasks
     assert refused.code == 1
     assert "--force" in refused.err
     assert cli("retry", "1", "--force").code == 0
+
+
+def test_a_graph_is_read_from_a_file_and_its_ids_are_printed(
+    cli: Callable[..., Any], tasks: Any, tmp_path: Path
+) -> None:
+    graph = [{"name": "b", "type": "noop", "depends_on": ["a"], "input_file": "in"}, {"name": "a", "type": "noop"}]
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(graph))
+    assert cli("submit", "--graph", str(file), "--reason", "all").out == "a: 1\nb: 2\n"
+    (sent,) = [command for command in tasks.sent if isinstance(command, CreateGraph)]
+    assert (sent.reason, sent.actor) == ("all", ME)
+    assert sent.tasks[0].input_file == str(Path("in").absolute())
+
+
+@pytest.mark.parametrize(("text", "told"), [("{", "Input data was truncated"), ('[{"type": "noop"}]', "name")])
+def test_a_graph_that_cannot_be_read_is_refused(cli: Callable[..., Any], tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "graph.json"
+    file.write_text(text)
+    shown = cli("submit", "--graph", str(file))
+    assert shown.code == 1
+    assert told in shown.err
+
+
+def test_a_graph_and_a_type_are_too_much(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "graph.json").write_text("[]")
+    assert cli("submit", "noop", "--graph", str(tmp_path / "graph.json")).code == 2
+
+
+def test_children_are_cancelled_when_asked_for(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    assert cli("cancel", "1", "--children").code == 0
+    assert tasks.sent[-1].children
+
+
+def test_a_retry_takes_filters_and_counts(cli: Callable[..., Any], tasks: Any) -> None:
+    for retries in (1, 0):
+        tasks.cancel_task(tasks.create_task(type="noop", max_retries=retries))
+    shown = cli("retry", "--status", "cancelled", "--type", "noop", "--reason", "mended")
+    assert (shown.code, shown.out) == (1, "1 retried, 1 refused\n")
+    assert "Task 2 has used 0 of 0 retries" in shown.err
+    assert json.loads(cli("retry", "--status", "cancelled", "--json").out)["count"] == 0
+
+
+@pytest.mark.parametrize("line", [("retry",), ("retry", "1", "--status", "failed")])
+def test_a_retry_wants_ids_or_filters(cli: Callable[..., Any], line: tuple[str, ...]) -> None:
+    assert cli(*line).code == 2
+
+
+@pytest.mark.parametrize(("given", "meant"), [("wait", "wait"), ("fail, ignore", ("fail", "ignore"))])
+def test_policies_are_one_or_one_for_each(cli: Callable[..., Any], tasks: Any, given: str, meant: Any) -> None:
+    for _ in range(2):
+        tasks.create_task(type="noop")
+    assert cli("submit", "noop", "--depends-on", "1,2", "--on-dependency-failure", given).code == 0
+    assert tasks.sent[-1].on_dependency_failure == meant
+    assert cli("submit", "noop", "--on-dependency-failure", "shrug").code == 2

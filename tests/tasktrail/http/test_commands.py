@@ -235,3 +235,54 @@ def test_a_fault_of_ours_is_a_problem_without_its_details(
         assert_problem(answer, 500, "error")
         assert "secret" not in answer.text
         assert "Traceback" not in answer.text
+
+
+def test_a_graph_is_created_as_a_whole_and_answers_with_ids_by_name(web: httpx.Client, wish: Wish) -> None:
+    tasks = [{**wish(), "name": "b", "depends_on": ["a"]}, {**wish(), "name": "a"}]
+    tasks[0]["output_file"] = tasks[0]["output_file"].replace("out", "other")
+    answer = web.post("/v1/commands", json={"command": "create_graph", "tasks": tasks})
+    assert answer.status_code == 202
+    ids = answer.json()["ids"]
+    assert (answer.json()["task_id"], ids["b"]) == (ids["a"], ids["a"] + 1)
+    assert web.get(f"/v1/tasks/{ids['b']}").json()["depends_on"] == [ids["a"]]
+
+
+def test_a_circle_in_a_graph_is_a_problem_that_names_it(web: httpx.Client, wish: Wish) -> None:
+    tasks = [{**wish(), "name": "a", "depends_on": ["b"]}, {**wish(), "name": "b", "depends_on": ["a"]}]
+    told = assert_problem(
+        web.post("/v1/commands", json={"command": "create_graph", "tasks": tasks}), 400, "graph_cycle", "tasks"
+    )
+    assert "a → b → a" in told["detail"]
+
+
+def test_a_relative_path_in_a_graph_is_refused_with_its_place(web: httpx.Client, wish: Wish) -> None:
+    tasks = [{**wish(), "name": "a"}, {**wish(output_file="out.jpg"), "name": "b"}]
+    answer = web.post("/v1/commands", json={"command": "create_graph", "tasks": tasks})
+    assert_problem(answer, 400, "invalid_path", "tasks[1].output_file")
+
+
+def test_children_are_cancelled_with_their_parent_and_counted(web: httpx.Client, wish: Wish) -> None:
+    parent = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    web.post("/v1/tasks", json=wish(parent_task_id=parent))
+    assert web.post(f"/v1/tasks/{parent}/cancel", json={"children": True}).status_code == 202
+    shown = web.get(f"/v1/tasks/{parent}").json()
+    assert shown["children"] == {"total": 1, "progress": 0.0, "by_status": {"cancelled": 1}}
+
+
+def test_many_are_retried_with_a_count_and_a_problem_for_each_refusal(web: httpx.Client, wish: Wish) -> None:
+    ids = [web.post("/v1/tasks", json=wish(user_id=4711, max_retries=retries)).json()["task_id"] for retries in (1, 0)]
+    for task_id in ids:
+        web.post(f"/v1/tasks/{task_id}/cancel")
+    answer = web.post("/v1/tasks/retry", json={"status": "cancelled", "user_id": 4711, "reason": "again"})
+    told = answer.json()
+    assert (answer.status_code, told["count"], told["retried"]) == (202, 1, ids[:1])
+    assert [(one["task_id"], one["code"]) for one in told["refused"]] == [(ids[1], "retries_exhausted")]
+    assert web.get(f"/v1/tasks/{ids[0]}").json()["status"] == "retrying"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [({"status": "completed"}, "invalid_value", "status"), ({"statsu": "failed"}, "malformed", "statsu")],
+)
+def test_a_retry_of_many_that_means_nothing_is_refused(web: httpx.Client, body: Any, code: str, field: str) -> None:
+    assert_problem(web.post("/v1/tasks/retry", json=body), 400, code, field)

@@ -1,15 +1,20 @@
 """An executor without processes, played by a seed. It keeps the rules of the seam and checks that the core does."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 from random import Random
 from typing import get_args
 
-from tasktrail.events import Checkpoint, TaskState
+from broken import broken, must
+from ledger import Key, Ledger
+
+from tasktrail.events import Checkpoint
+from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     CapacityChanged,
     Grant,
@@ -22,19 +27,7 @@ from tasktrail.handlers.process.frames import (
     WorkerExited,
 )
 
-Key = tuple[int, int]
-
 ERRORS = ("connection refused", "no such codec", "timeout while reading", "")
-
-
-class BrokenInvariantError(AssertionError):
-    """The core did what it must never do."""
-
-
-def must(condition: object, what: str) -> None:
-    """Raise when an invariant does not hold."""
-    if not condition:
-        raise BrokenInvariantError(what)
 
 
 class Attempt:
@@ -45,6 +38,8 @@ class Attempt:
         self.key = (run.task_id, run.attempt)
         self.stop_wanted = False
         self.granted = False
+        self.doomed = False
+        """A report that it waits on was lost: nothing will come but its death."""
         self.waits_for: type[Saved | Grant] | None = None
         self.progress = 0.0
 
@@ -52,24 +47,31 @@ class Attempt:
 class SimulatedExecutor:
     """Attempts that progress, checkpoint, publish, die and end in every way, as the random numbers have it.
 
-    `durable` tells a task's state as the log has it: orders are checked against it when they come.
+    Orders are checked against the ledger, that is, against what is durable, when they are carried out.
     """
 
-    def __init__(self, rng: Random, slots: int, durable: Callable[[int], TaskState | None]) -> None:
+    def __init__(self, rng: Random, slots: int, ledger: Ledger) -> None:
         self._rng = rng
-        self._durable = durable
+        self._ledger = ledger
         self.slots = slots
         self.closed = False
         self.seen: set[Key] = set()
         self.live: dict[Key, Attempt] = {}
+        self.orders: deque[Order] = deque()
+        """Orders that it has not come to yet."""
         self.channel: deque[Report] = deque([CapacityChanged(slots)])
         """Reports on their way to the Scheduler."""
         self._told: deque[Report] = deque(maxlen=50)
 
     # --- orders -----------------------------------------------------------------------------------------------
 
-    def do(self, order: Order) -> None:
-        """Carry out an order, after checking that it may be given."""
+    def obey(self, limit: int = 1_000_000) -> None:
+        """Carry out so many of the orders that wait."""
+        while self.orders and limit > 0:
+            self._do(self.orders.popleft())
+            limit -= 1
+
+    def _do(self, order: Order) -> None:
         if self.closed:
             return
         if isinstance(order, Run):
@@ -96,14 +98,18 @@ class SimulatedExecutor:
         key = (run.task_id, run.attempt)
         must(key not in self.seen, f"I6: attempt {key} is ordered a second time")
         must(all(run.task_id != other for other, _ in self.live), f"I7: task {run.task_id} has two live attempts")
-        task = self._durable(run.task_id)
-        must(task and task.attempt >= run.attempt, f"I6: attempt {key} runs before its Started is durable")
+        task = self._ledger.tasks.get(run.task_id)
+        if task is None or task.attempt < run.attempt:
+            broken(f"I6: attempt {key} runs before its Started is durable")
+        attempt, checkpoint = self._ledger.resumes_from[run.task_id]
+        if attempt == run.attempt and run.checkpoint != checkpoint:
+            broken(f"attempt {key} resumes from {run.checkpoint}, not from {checkpoint}")
         self.seen.add(key)
         self.live[key] = Attempt(run)
 
     def _check_may_publish(self, key: Key) -> None:
         """A newer attempt or a cancel forbids it. A timeout does not: the next attempt waits until this one is gone."""
-        task = self._durable(key[0])
+        task = self._ledger.tasks.get(key[0])
         allowed = task is not None and task.attempt == key[1] and task.status not in ("cancelled", "completed")
         must(allowed, f"I7: the output may be published by attempt {key}, which is fenced off")
 
@@ -115,8 +121,12 @@ class SimulatedExecutor:
         if not working:
             return
         attempt = self._rng.choice(working)
+        if (attempt.stop_wanted or attempt.granted) and self._rng.random() < 0.6:
+            return  # stopping and publishing take their time, so that much can come in between
         if attempt.stop_wanted:
             self._end(attempt, self._rng.choice(("stopped", "stopped", "stopped", "failed", "lost")))
+        elif attempt.doomed:
+            self._end(attempt, "lost")
         elif attempt.waits_for is None:
             self._work(attempt)
 
@@ -131,6 +141,9 @@ class SimulatedExecutor:
             checkpoint = Checkpoint(processed_frames=self._rng.randrange(1000))
             progress = self._rng.choice((None, attempt.progress))
             self._tell(AttemptCheckpointed(*attempt.key, checkpoint, progress))
+        elif dice < 0.45:
+            found = Estimated(memory=self._rng.randint(1, 12), temp=self._rng.randint(0, 3), seconds=5.0)
+            self._tell(AttemptProbed(*attempt.key, found))
         else:
             attempt.progress = min(100.0, attempt.progress + self._rng.random() * 20)
             self._tell(AttemptProgressed(*attempt.key, attempt.progress, "working"))
@@ -157,11 +170,18 @@ class SimulatedExecutor:
         self._tell(AttemptEnded(*attempt.key, outcome, error=error))
         del self.live[attempt.key]
 
-    def finish_all(self) -> None:
-        """The world is kind again: what runs comes to its end, and well unless it was asked to stop."""
+    def finish_all(self) -> bool:
+        """The world is kind again: what runs comes to its end, and well unless it was asked to stop.
+
+        Returns whether anything could go on.
+        """
+        told = len(self.channel)
         for attempt in list(self.live.values())[: self.slots]:
-            if attempt.waits_for is not Grant:
+            if attempt.doomed:
+                self._end(attempt, "lost")
+            elif attempt.waits_for is not Grant:
                 self._finish(attempt, "stopped" if attempt.stop_wanted else "completed")
+        return len(self.channel) > told
 
     def _tell(self, report: Report) -> None:
         self.channel.append(report)
@@ -169,22 +189,38 @@ class SimulatedExecutor:
 
     # --- faults -----------------------------------------------------------------------------------------------
 
-    def repeat_an_old_report(self) -> None:
-        """Something told before arrives once more, if its attempt is over by now; or something nobody ever ran."""
-        over = [report for report in self._told if self._is_over(report)]
-        nobody = AttemptEnded(self._rng.randrange(20), self._rng.randrange(9, 99), "completed")
-        self.channel.append(self._rng.choice([*over, nobody]))
+    def kill_a_worker(self) -> None:
+        """A worker dies in the middle of its work."""
+        if self.live:
+            self._end(self._rng.choice(list(self.live.values())), "lost")
 
-    def _is_over(self, report: Report) -> bool:
-        if isinstance(report, WorkerExited | CapacityChanged):
-            return False
-        return (report.task_id, report.attempt) not in self.live
+    def repeat_an_old_report(self) -> None:
+        """Something told before arrives once more, late or twice; or something about an attempt nobody ever ran."""
+        told = [report for report in self._told if not isinstance(report, WorkerExited | CapacityChanged)]
+        nobody = AttemptEnded(self._rng.randrange(20), self._rng.randrange(9, 99), "completed")
+        self.channel.append(self._rng.choice([*told, nobody]))
+
+    def lose_a_report(self) -> None:
+        """A report gets lost on its way. An attempt that waits for its answer hangs, until something kills it."""
+        report = self.channel[0] if self.channel else None
+        if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerExited):
+            return
+        self.channel.popleft()
+        attempt = self.live.get((report.task_id, report.attempt))
+        if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):
+            attempt.doomed = True
 
     def change_capacity(self, slots: int) -> None:
         """Workers come or go."""
         self.slots = slots
         self.channel.append(CapacityChanged(slots))
 
-    def ends_on_the_way(self) -> set[Key]:
+    # --- what is under way ------------------------------------------------------------------------------------
+
+    def ends_on_the_way(self) -> Iterator[Key]:
         """Attempts whose end has been told and not yet received."""
-        return {(report.task_id, report.attempt) for report in self.channel if isinstance(report, AttemptEnded)}
+        return ((report.task_id, report.attempt) for report in self.channel if isinstance(report, AttemptEnded))
+
+    def ordered(self, kind: type[Run | Stop]) -> Iterator[Key]:
+        """Attempts that an order on its way is about."""
+        return ((order.task_id, order.attempt) for order in self.orders if isinstance(order, kind))

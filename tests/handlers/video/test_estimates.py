@@ -1,0 +1,80 @@
+"""What a task is said to need is a little more than what it needs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasktrail.handlers.homes import resolve
+from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.preview import video_preview
+from tasktrail.handlers.video.thumbnail import video_thumbnail
+from tasktrail.testing import task_type_of
+
+
+@pytest.mark.parametrize("handler", [video_thumbnail, video_preview, video_convert])
+def test_a_look_tells_the_figures_or_refuses(handler: Any, clips: Callable[..., Path], tmp_path: Path) -> None:
+    task_type = task_type_of(handler)
+    look = task_type.probe
+    assert look is not None
+    options = task_type.options()
+    found = look(options, clips())
+    assert found.basis == {"width": 160, "height": 120, "duration": 4.0, "rate": 25.0, "frames": 100}
+    guess = task_type.estimate(options, clips().stat().st_size)
+    assert found.memory < guess.memory
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match=r"text\.mp4"):
+        look(options, tmp_path / "text.mp4")
+
+
+@pytest.mark.parametrize("handler", [video_thumbnail, video_preview, video_convert])
+def test_the_guess_without_a_look_grows_with_the_file_but_stays_sane(handler: Any) -> None:
+    task_type = task_type_of(handler)
+    small, large = (task_type.estimate(task_type.options(), size) for size in (10_000, 4_000_000_000))
+    assert small.seconds < large.seconds
+    assert 60e6 < small.memory <= large.memory < 2e9
+    assert small.temp <= large.temp < 4 * 4_000_000_000
+
+
+def test_deeper_and_larger_pictures_need_more() -> None:
+    task_type = task_type_of(video_convert)
+
+    def memory(**options: Any) -> int:
+        return task_type.estimate(msgspec.convert(options, task_type.options), 10_000_000).memory
+
+    assert memory(height=360) < memory(height=1080) < memory(height=2160)
+    assert memory(preset="ultrafast") < memory(preset="slow")
+    assert memory(video_codec="h265", height=240) > memory(video_codec="h264", height=240)
+
+
+@pytest.mark.parametrize(
+    ("home", "suffix", "options"),
+    [
+        ("thumbnail:video_thumbnail", ".jpg", {}),
+        ("preview:video_preview", ".webp", {"columns": 5, "rows": 5}),
+        ("convert:video_convert", ".mp4", {"preset": "superfast", "segment_seconds": 1}),
+        ("convert:video_convert", ".mkv", {"video_codec": "h265", "preset": "ultrafast"}),
+    ],
+)
+def test_a_run_stays_under_the_estimate_and_not_far_below(
+    *,
+    home: str,
+    suffix: str,
+    options: dict[str, Any],
+    clips: Callable[..., Path],
+    run_attempt: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    home = f"tasktrail.handlers.video.{home}"
+    task_type = task_type_of(resolve(home))
+    look = task_type.probe
+    assert look is not None
+    source, output = clips(audio=""), tmp_path / f"out{suffix}"
+    estimate = look(msgspec.convert(options, task_type.options), source)
+    done = run_attempt(home, source, output, options)
+    assert done.ended == "Finished"
+    assert done.peak <= estimate.memory <= 3 * done.peak
+    kept = sum(path.stat().st_size for path in Path(f"{output}.work").iterdir())
+    assert kept + output.stat().st_size <= estimate.temp

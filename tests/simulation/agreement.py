@@ -1,0 +1,116 @@
+"""The Scheduler's memory against what is durable and what the executor really has."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from broken import broken, must
+from house import House
+from ledger import Ledger
+from sim_executor import SimulatedExecutor
+
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.events import TaskState
+from tasktrail.handlers.process.frames import Run, Stop
+
+DURABLE = ("tasks", "last_task_id", "position", "system_version", "last_at", "disabled")
+"""What of the Scheduler's memory is a fold of the log and of nothing else."""
+
+
+def check_folded(house: House, ledger: Ledger) -> None:
+    """With nothing staged: a memory made anew from the whole log is the memory that is there."""
+    live, folded = house.state, house.folded()
+    must(folded.tasks == ledger.tasks, "I4: the fold of the log is not what was recorded")
+    in_memory = live.tasks.keys()
+    folded.tasks = {task_id: task for task_id, task in folded.tasks.items() if task_id in in_memory}
+    for name in DURABLE:
+        ours, theirs = getattr(live, name), getattr(folded, name)
+        must(ours == theirs, f"I4: `{name}` is {ours} in memory and {theirs} in the log")
+
+
+def check_reservations(state: SchedulerState, before: dict[int, int]) -> None:
+    """What is promised is the sum over running attempts, and nothing was started beyond the limits.
+
+    `before`: the attempt of each running task before the message that was stepped last.
+    """
+    memory = temp = 0
+    started = False
+    for task_id, entry in state.running.items():
+        memory += entry.reserved_for.memory_needed
+        temp += entry.reserved_for.temp_needed
+        started = started or before.get(task_id) != entry.attempt
+    if state.reserved.memory != memory or state.reserved.temp != temp:
+        broken(f"I7: reservations leak: {state.reserved}, and {memory} and {temp} are in use")
+    if started:
+        limits = state.limits
+        must(len(state.running) <= min(state.slots, limits.max_concurrent), "I7: more attempts than slots")
+        must(memory <= limits.max_memory and temp <= limits.max_temp_size, "I7: more promised than allowed")
+        must(not state.draining, "an attempt starts while the service drains")
+
+
+def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetime) -> None:
+    """Each waiting task is in exactly the one place where its state says it waits."""
+    asleep: list[TaskState] = []
+    for task in tasks:
+        queued, blocked = task.id in state.queue, state.blocked.get(task.id)
+        if not task.waiting:
+            if queued or blocked or task.id in state.too_big or task.id in state.overtaken:
+                broken(f"task {task.id} is {task.status} and still waits somewhere")
+        elif task.held or task.spec.type not in state.grace or task.id in state.running or blocked:
+            if queued:
+                broken(f"task {task.id} is queued although something stands against it")
+        elif not queued and task.id not in state.too_big:
+            asleep.append(task)
+    if asleep:
+        _check_wakes(state, asleep, now)
+
+
+def _check_wakes(state: SchedulerState, asleep: list[TaskState], now: datetime) -> None:
+    """What waits for nothing but a time is woken then."""
+    wakes: dict[int, datetime] = {}
+    for timer in state.timers:
+        if not timer.attempt:
+            wakes[timer.task_id] = min(timer.at, wakes.get(timer.task_id, timer.at))
+    for task in asleep:
+        due = max(task.not_before or now, now)
+        if task.id not in wakes or wakes[task.id] > due:
+            broken(f"I5: task {task.id} waits for {due} and nothing will wake it then")
+
+
+def check_blocked(state: SchedulerState, ledger: Ledger, task_ids: Iterable[int]) -> None:
+    """With nothing staged: who waits for others is blocked, and will hear of them."""
+    for task_id in task_ids:
+        task = ledger.tasks[task_id]
+        unmet = ledger.unmet(task) if task.waiting else set()
+        if state.blocked.get(task_id, set()) != unmet:
+            broken(f"I5: task {task_id} should wait for {unmet}")
+        for other in unmet:
+            if task_id not in state.dependents.get(other, ()):
+                broken(f"I5: task {task_id} will not hear of task {other}")
+
+
+def check_memory(state: SchedulerState, ledger: Ledger) -> None:
+    """With nothing staged: what is open or holds a slot is in memory, and nothing else."""
+    in_memory = ledger.open | state.running.keys()
+    if state.tasks.keys() != in_memory:
+        broken(f"I11: in memory {sorted(state.tasks.keys() ^ in_memory)} should not be, or should")
+    if state.position != ledger.position:
+        broken(f"I4: memory is at {state.position}, the log at {ledger.position}")
+
+
+def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
+    """With nothing staged: slots are held for what runs or ends, and what must not go on was told to stop."""
+    held = {(entry.task_id, entry.attempt) for entry in state.running.values()}
+    live = executor.live.keys()
+    under_way = {*live, *executor.ends_on_the_way(), *executor.ordered(Run)}
+    if held != under_way:
+        if not held >= live:
+            broken(f"I7: attempts without a slot: {live - held}")
+        must(held <= under_way, f"I7: slots leak: {held - under_way}")
+    for key in held & live:
+        task = state.tasks[key[0]]
+        current = task.status == "running" and task.attempt == key[1]
+        stopped = executor.live[key].stop_wanted or key in executor.ordered(Stop)
+        if not current and not stopped:
+            broken(f"I7: attempt {key} goes on although the task is {task.status}")
+        if current and stopped and not state.draining:
+            broken(f"attempt {key} was asked to stop for no reason")

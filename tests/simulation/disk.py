@@ -1,0 +1,55 @@
+"""The log on a disk that fails when the world says so. Beneath it is the log in memory, with its contract."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from broken import broken
+
+from tasktrail.events import Answer, Fact, Recorded
+from tasktrail.events.errors import ConcurrencyError, LogFull, OutcomeUnknown
+from tasktrail.events.memory_log import MemoryEventLog
+
+Fate: TypeAlias = Literal["well", "not written", "written"]
+
+
+class Disk:
+    """What lies in wait for the next commits. It outlives the services that write to it."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.next_commit: Fate = "well"
+        """`written`: the records are there, and the service is told that nobody knows."""
+        self.failing = False
+        """The last commit failed, and whoever waited for it is being told."""
+
+    @property
+    def well(self) -> bool:
+        """Whether the next commit will succeed."""
+        return not self.full and self.next_commit == "well"
+
+
+class SimulatedLog(MemoryEventLog):
+    """Tells `follow` what is durable, whether or not the service hears of it."""
+
+    def __init__(self, disk: Disk, follow: Callable[[list[Recorded]], None]) -> None:
+        super().__init__()
+        self._disk = disk
+        self._follow = follow
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        """As the contract says, or as the disk has it."""
+        disk = self._disk
+        fate, disk.next_commit = disk.next_commit, "well"
+        disk.failing = disk.full or fate != "well"
+        if disk.full:
+            raise LogFull("The disk is full")
+        if fate == "not written":
+            raise OutcomeUnknown("The commit failed")
+        try:
+            records = super().append(facts, answers, expected=expected)
+        except ConcurrencyError as error:  # one writer, who knows what it wrote: nothing may be refused
+            broken(f"I3: the log refuses what the service staged: {error}")
+        self._follow(records)
+        if fate == "written":
+            raise OutcomeUnknown("The commit failed")
+        return records

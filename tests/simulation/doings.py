@@ -1,0 +1,228 @@
+"""What may happen in a step. A new kind of event in the world is one function under `@doing`."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from broken import must
+from world import MAX_MEMORY, World
+
+from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Submit, Tick
+from tasktrail.events.errors import Fenced
+from tasktrail.handlers.process.frames import AttemptEnded
+
+Doing: TypeAlias = Callable[[World], None]
+
+DOINGS: dict[Doing, float] = {}
+"""Function → how often it usually happens."""
+
+ALWAYS = ("deliver", "work", "ask", "commit", "pass_time")
+"""Without these nothing goes on in a world; each other one is missing in some."""
+
+
+def doing(often: float) -> Callable[[Doing], Doing]:
+    """Let it happen, so often."""
+
+    def enlist(function: Doing) -> Doing:
+        DOINGS[function] = often
+        return function
+
+    return enlist
+
+
+@doing(25)
+def deliver(world: World) -> None:
+    """A report of the executor, or what became of a notice, reaches the Scheduler."""
+    if world.executor.channel:
+        tell(world, world.executor.channel.popleft())
+    elif world.deliveries:
+        tell(world, world.deliveries.pop(0))
+
+
+def tell(world: World, message: Any) -> None:
+    """The Scheduler gets a message."""
+    world.note(f"→ {message}")
+    world.tell(message)
+
+
+@doing(25)
+def work(world: World) -> None:
+    """The executor obeys, and an attempt does something."""
+    world.executor.obey(2)
+    world.executor.act()
+
+
+@doing(12)
+def ask(world: World) -> None:
+    """Somebody sends a command. It may get lost on the way."""
+    submit = world.people.send(world.time, world.failing)
+    _send(world, submit)
+
+
+def _send(world: World, submit: Submit | None) -> None:
+    if submit is None:
+        return
+    if world.rng.random() < 0.03:
+        world.note(f"lost on its way: {submit.command}")
+        world.people.lost()
+        return
+    world.note(f"→ {submit.command}, {submit.intake}")
+    world.tell(submit)
+
+
+@doing(2)
+def ask_again(world: World) -> None:
+    """Somebody repeats a command."""
+    _send(world, world.people.repeat(world.failing))
+
+
+@doing(0.5)
+def reuse_an_id(world: World) -> None:
+    """Somebody sends another command under an old id."""
+    _send(world, world.people.reuse_an_id(world.failing))
+
+
+@doing(15)
+def commit(world: World) -> None:
+    """The inbox runs dry."""
+    world.commit()
+
+
+@doing(8)
+def pass_time(world: World) -> None:
+    """Some time goes by; the alarm rings when it is due."""
+    world.pass_time(world.rng.choice((0.1, 1, 1, 10, 100)) * world.rng.random())
+    ring(world)
+
+
+def ring(world: World) -> None:
+    """The alarm, if it is due."""
+    wake = world.house.wake_at
+    if wake is not None and wake <= world.time:
+        tell(world, Tick())
+
+
+@doing(3)
+def notify(world: World) -> None:
+    """Notices go out, and a receiver answers."""
+    world.notifier.send(world.time)
+    world.notifier.hear(world.time)
+    world.notifier.tell_again(world.time)
+
+
+@doing(1)
+def sample(world: World) -> None:
+    """The machine is more or less busy, and short of this or that."""
+    memory, temp = world.rng.randint(0, 20), world.rng.randint(0, 20)
+    cpu = world.rng.choice((5.0, 50.0, 99.0))
+    tell(world, Sampled(Sample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
+
+
+@doing(1)
+def tune(world: World) -> None:
+    """Somebody changes the limits, or workers come and go."""
+    if world.rng.random() < 0.5:
+        world.executor.change_capacity(world.rng.randint(0, 4))
+    world.limits = Limits(
+        max_concurrent=world.rng.randint(1, 4),
+        max_memory=world.rng.choice((5, MAX_MEMORY)),
+        max_cpu=world.rng.choice((60.0, 100.0)),
+        max_temp_size=MAX_MEMORY,
+    )
+    tell(world, LimitsChanged(world.limits))
+
+
+# --- faults ---------------------------------------------------------------------------------------------------------
+
+
+@doing(1)
+def old_report(world: World) -> None:
+    """A report arrives late, or twice."""
+    world.executor.repeat_an_old_report()
+
+
+@doing(0.5)
+def lost_report(world: World) -> None:
+    """A report never arrives."""
+    world.executor.lose_a_report()
+
+
+@doing(0.7)
+def worker_dies(world: World) -> None:
+    """A worker is killed."""
+    world.executor.kill_a_worker()
+
+
+@doing(0.4)
+def failed_commit(world: World) -> None:
+    """The next commit fails, and whether it was written nobody knows."""
+    world.disk.next_commit = world.rng.choice(("written", "not written"))
+
+
+@doing(0.15)
+def full_disk(world: World) -> None:
+    """Nothing more can be written, until somebody makes room."""
+    world.disk.full = True
+
+
+@doing(1)
+def room_on_disk(world: World) -> None:
+    """Somebody makes room."""
+    world.disk.full = False
+
+
+@doing(0.3)
+def crash(world: World) -> None:
+    """The service is killed: what was staged is lost, all attempts die with it."""
+    world.executor.close()
+    world.pass_time(world.rng.randint(0, 100))
+    world.log = world.log.taken_over()
+    world.open()
+
+
+@doing(0.1)
+def second_owner(world: World) -> None:
+    """A newer service takes the log while the old one lives on and knows nothing of it."""
+    old, executor = world.house, world.executor
+    crash(world)
+    if not world.disk.well or old.in_trouble:
+        return
+    world.disk.failing = False
+    submit = world.people.send(world.time, world.failing)
+    world.people.lost()
+    old.tell(submit, dry=False)
+    old.tell(AttemptEnded(0, 0, "completed"), dry=False)
+    staged = old.staged
+    old.commit()
+    must(not staged or isinstance(old.fatal, Fenced), "I13: a service that was replaced goes on")
+    must(executor.closed, "the executor of a killed service lives on")
+
+
+@doing(0.2)
+def drain(world: World) -> None:
+    """The service is asked to stop; some time later it does, in good order, and is started again."""
+    if not world.house.state.draining:
+        tell(world, Drain())
+    elif world.disk.well and not world.house.in_trouble:
+        close(world)
+        world.log = world.log.taken_over()
+        world.open()
+
+
+def close(world: World) -> None:
+    """The service stops in good order; the executor kills what runs, so that orders come too late."""
+    world.executor.close()
+    world.executor.channel.clear()
+    world.house.close()
+    waiting = world.people.waiting
+    must(not waiting, f"I14: commands {sorted(set(waiting.values()))} never get an answer")
+    must(all(task.status != "running" for task in world.ledger.tasks.values()), "an attempt outlives the service")
+
+
+@doing(0.3)
+def jump(world: World) -> None:
+    """The wall clock is set: by up to an hour back or forward, or a day forward."""
+    hours = world.rng.choice((1, 1, 1, 24))
+    seconds = world.rng.randint(-3600, 3600) if hours == 1 else timedelta(hours=hours).total_seconds()
+    world.set_clock(seconds)

@@ -1,0 +1,139 @@
+"""A notifier without threads or network: the real outbox and dispatcher, and receivers that fail as a seed has it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from random import Random
+from typing import TypeAlias
+
+from broken import broken, must
+
+from tasktrail.actors.core.messages import Delivered
+from tasktrail.actors.delivery.dispatcher import Dispatcher
+from tasktrail.actors.delivery.result import Result
+from tasktrail.events import Failed, Recorded, TaskState
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.recorded import EVENT_TAGS
+from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
+from tasktrail.events.task_events import is_terminal
+from tasktrail.projections.outbox import Notice, Outbox
+from tasktrail.projections.stream import recall_from
+
+Place: TypeAlias = tuple[int, str]
+"""Position of the event and channel: what a notice is about, whatever its id."""
+
+OK = Result(ok=True, detail="200")
+FAILURES = (
+    Result(ok=False, detail="503"),
+    Result(ok=False, detail="429", retry_after=100.0),
+    Result(ok=False, detail="410", retryable=False, disabled=True),
+)
+
+
+class Receivers:
+    """Everybody who is sent notices. They outlive the service and remember what they got."""
+
+    def __init__(self) -> None:
+        self.due: dict[Place, str] = {}
+        """Notices that are to come, and of which the log does not say that they are done with; and their targets."""
+        self.disabled: set[str] = set()
+        """Targets that have said that they are gone: they get nothing until somebody enables them."""
+        self._ids: dict[Place, str] = {}
+        self._places: dict[str, Place] = {}
+
+    def follow(self, records: list[Recorded], tasks: dict[int, TaskState]) -> None:
+        """What is durable has been folded: note which notices it calls for, and which are done with."""
+        for record in records:
+            event = record.event
+            if isinstance(event, DeliveryAttempted):
+                self._delivered(event)
+            elif isinstance(event, EndpointEnabled):
+                self.disabled.discard(event.target)
+            elif record.task_id:
+                for channel, target in _told(record, tasks[record.task_id]):
+                    if target not in self.disabled:
+                        self.due[record.position, channel] = target
+
+    def _delivered(self, event: DeliveryAttempted) -> None:
+        if event.ok or event.final:
+            self.due.pop(self._places[event.notice_id], None)
+        if event.disabled:
+            self.disabled.add(event.target)
+            self.due = {place: target for place, target in self.due.items() if target != event.target}
+
+    def get(self, notice: Notice, *, knowing: bool) -> None:
+        """A notice arrives, perhaps not for the first time. `knowing`: its sender knew all that is durable."""
+        place = (notice.position, notice.channel)
+        known = self._ids.setdefault(place, notice.notice_id)
+        if known != notice.notice_id or self._places.setdefault(known, place) != place:
+            broken(f"I9: {place} has the ids {known} and {notice.notice_id}")
+        must(place in self.due or not knowing, f"I9: {notice.notice_id} is sent, and the log says it is done with")
+
+
+def _told(record: Recorded, task: TaskState) -> Iterator[tuple[str, str]]:
+    """Who has to hear of an event, and where, as the documents say it."""
+    event, spec = record.event, task.spec
+    chosen = spec.notify_on or ("started", "completed", "failed", "cancelled")
+    told = EVENT_TAGS[type(event)] in chosen and not (isinstance(event, Failed) and not event.final)
+    if spec.notify_webhook and told:
+        yield "webhook", spec.notify_webhook
+    if spec.callback_url and is_terminal(event):
+        yield "callback", spec.callback_url
+    if spec.notify_email and is_terminal(event) and told:
+        yield "email", spec.notify_email
+
+
+class SimulatedNotifier:
+    """One life of it. `report` takes what is to be told to the Scheduler."""
+
+    def __init__(
+        self, rng: Random, log: MemoryEventLog, receivers: Receivers, report: Callable[[Delivered], None]
+    ) -> None:
+        self._rng = rng
+        self._log = log
+        self._receivers = receivers
+        self._report = report
+        self._sending: deque[Notice] = deque()
+        self._dispatcher = Dispatcher(Outbox(recall_from(log)))
+        self._dispatcher.apply(log.read())
+
+    def follow(self, records: list[Recorded]) -> None:
+        """Records are durable. When some were never told, all that is missing is read from the log."""
+        if records and records[0].position > self._dispatcher.position + 1:
+            self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
+        else:
+            self._dispatcher.apply(records)
+
+    def catch_up(self) -> None:
+        """Read what is missing, as it does when it is pinged."""
+        self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
+
+    def send(self, now: datetime) -> None:
+        """What is due goes out, and arrives."""
+        knowing = self._dispatcher.position == self._log.head().position
+        for notice in self._dispatcher.take(now):
+            self._receivers.get(notice, knowing=knowing)
+            self._sending.append(notice)
+        for attempt in self._dispatcher.lost():
+            self._report(Delivered(attempt))
+
+    def hear(self, now: datetime, *, kind: bool = False) -> None:
+        """A receiver answers, well or not."""
+        if self._sending:
+            result = OK if kind or self._rng.random() < 0.6 else self._rng.choice(FAILURES)
+            attempt = self._dispatcher.done(self._sending.popleft(), result, now, self._rng.random())
+            self._report(Delivered(attempt))
+
+    def tell_again(self, now: datetime) -> None:
+        """Reports that have not come back through the log are told once more."""
+        for late in self._dispatcher.unconfirmed(now):
+            self._report(Delivered(late))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a receiver still has to answer."""
+        return bool(self._sending)
+
+    def wake_at(self, now: datetime) -> datetime | None:
+        """When there is something to send or to tell again."""
+        return self._dispatcher.wake_at(now)

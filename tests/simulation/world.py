@@ -1,0 +1,242 @@
+"""One seed's world: people, machine, executor, receivers and faults round the real Scheduler.
+
+Each step has random numbers of its own, made from the seed and the step's number: steps can be left out, and the others
+stay what they were. That is how a failure is made short.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from agreement import check_blocked, check_executor, check_folded, check_memory, check_places, check_reservations
+from broken import broken, must
+from disk import Disk, SimulatedLog
+from house import House
+from ledger import Ledger
+from overtaking import Overtakings
+from people import People
+from sim_executor import SimulatedExecutor
+from sim_notifier import Receivers, SimulatedNotifier
+from story import Story
+
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.messages import Delivered, Staged, Submit
+from tasktrail.events import Cancelled, Recorded, StartTask, TaskState
+from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.handlers.process.frames import Order
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MAX_MEMORY = 10
+REFOLD_EVERY = 1000
+"""Steps between two comparisons of the whole memory with the whole log."""
+LOOKED_AT = 6
+"""Tasks that each step looks at beside those it has touched, in turn."""
+_SPREAD = 1 << 24
+"""More than the steps of a world: no two steps of any two seeds share their random numbers."""
+
+
+class World:
+    """Everything that outlives the service, and the service. How often which fault comes is drawn first."""
+
+    def __init__(self, seed: int, story: Story | None = None) -> None:
+        self.seed = seed
+        self.story = story
+        self.rng = Random(seed * _SPREAD)
+        self.time = START
+        self.seconds = 0.0
+        self.limits = Limits(max_concurrent=self.rng.randint(1, 4), max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)
+        self.dry = self.rng.choice((0.15, 0.4, 1.0))
+        """How often a message is the last of its batch."""
+        self.lag = self.rng.choice((0.0, 0.0, 0.3, 0.8))
+        """How often the executor is slow to obey."""
+        self.losses = self.rng.choice((0.0, 0.0, 0.1, 0.5))
+        """How often a consumer is not told of a commit."""
+        self.ledger = Ledger(self.limits.max_crashes)
+        self.ledger.latest = START
+        self.receivers = Receivers()
+        self.people = People(self.rng, self.ledger)
+        self.disk = Disk()
+        self.log = SimulatedLog(self.disk, self._durable)
+        self.trace = hashlib.sha256()
+        self.deliveries: list[Delivered] = []
+        """What the notifier has told the Scheduler and has not reached it."""
+        self.steps = 0
+        self.most_overtaken = 0
+        self._looking_at: list[int] = []
+        self._touched: set[int] = set()
+        self.open()
+
+    # --- the service and its clock ------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The wall clock, for the Scheduler."""
+        return self.time
+
+    def monotonic(self) -> float:
+        """Seconds that nobody can set, for the Scheduler."""
+        return self.seconds
+
+    def open(self) -> None:
+        """A new service, executor and notifier on the log of the old ones."""
+        self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger)
+        grace = {"plain": 0.5, "other": 5.0} | ({"seldom": 0.5} if self.rng.random() < 0.5 else {})
+        self.deliveries.clear()
+        self.people.waiting.clear()  # whoever still waits is cut off, and does not know
+        self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
+        self.house = House(self.log, self, self.limits, grace, self)
+        self._begin_memory()
+        self.house.open()
+        self._memory_changed()
+        self.note(f"a service has started, epoch {self.log.epoch}")
+
+    def _begin_memory(self) -> None:
+        self._memory: object = None
+        self.overtakings = Overtakings()
+
+    def _memory_changed(self) -> bool:
+        """Whether the Scheduler has folded its memory anew; then it counts overtakings anew, too."""
+        if self.house.state is self._memory:
+            return False
+        self._memory = self.house.state
+        self.most_overtaken = max(self.most_overtaken, self.overtakings.most)
+        self.overtakings = Overtakings()
+        return True
+
+    def failing(self) -> bool:
+        """Whether a commit has failed just now, and those who waited for it are being told."""
+        return self.disk.failing
+
+    def tell(self, message: Any) -> None:
+        """The Scheduler gets one message, which may be the last of its batch."""
+        before = {task_id: entry.attempt for task_id, entry in self.house.state.running.items()}
+        self.disk.failing = False
+        self._staged = Staged([], [])
+        self.house.tell(message, dry=self.rng.random() < self.dry)
+        state = self.house.state
+        if self._memory_changed():
+            check_reservations(state, {task_id: entry.attempt for task_id, entry in state.running.items()})
+            return
+        check_reservations(state, before)
+        by_hand = isinstance(message, Submit) and isinstance(message.command, StartTask)
+        self.overtakings.follow(state, before, by_hand=by_hand)
+        if isinstance(message, Delivered):
+            only = all(isinstance(fact.event, DeliveryAttempted) for fact in self._staged.facts)
+            must(only or len(self._staged.facts) > 1, f"I9: a delivery has led to {self._staged.facts}")
+
+    def commit(self) -> None:
+        """The batch is over."""
+        self.disk.failing = False
+        self.house.commit()
+        self._memory_changed()
+
+    # --- what the service says (see `Watcher`) ------------------------------------------------------------------
+
+    def staged(self, house: House, staged: Staged) -> None:
+        """A message was stepped."""
+        if house is self.house:
+            self._staged = staged
+            self._touched.update(fact.task_id for fact in staged.facts)
+
+    def _durable(self, records: list[Recorded]) -> None:
+        self.ledger.follow(records)
+        self.receivers.follow(records, self.ledger.tasks)
+        for record in records:
+            if isinstance(record.event, Cancelled):
+                self._check_not_publishing(record)
+        if records:
+            self.trace.update(records[-1].hash)
+        if self.story is not None:
+            self.story.recorded(records)
+
+    def _check_not_publishing(self, record: Recorded) -> None:
+        """A cancel that comes too late waits for the end of publishing, and then finds the task completed."""
+        attempt = self.executor.live.get((record.task_id, record.attempt))
+        must(not (attempt and attempt.granted), f"I7: task {record.task_id} is cancelled while it publishes")
+
+    def published(self, house: House, records: list[Recorded]) -> None:
+        """Consumers are told that these records are durable; now and then one is not told."""
+        must(house is self.house, "I13: a service that was replaced has written")
+        must(records[-1].position <= self.ledger.position, "I1: records are published and not durable")
+        if self.rng.random() >= self.losses:
+            self.notifier.follow(records)
+
+    def ordered(self, house: House, orders: list[Order]) -> None:
+        """The executor is told what to do; it may be slow."""
+        must(house is self.house, "I13: a service that was replaced gives orders")
+        if self.story is not None:
+            self.story.tell(f"orders: {', '.join(map(repr, orders))}")
+        self.trace.update(repr(orders).encode())
+        self.executor.orders.extend(orders)
+        if self.rng.random() >= self.lag:
+            self.executor.obey()
+
+    def loaded(self, house: House, task: TaskState) -> None:
+        """A task was read back from the log."""
+        if house is self.house:
+            must(task == self.ledger.tasks[task.id], f"I4: task {task.id} is read back as {task}")
+
+    def note(self, text: str) -> None:
+        """Something for the story."""
+        if self.story is not None:
+            self.story.tell(text)
+
+    # --- checks -------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """After each step: what it touched, and a few others in turn. Every thousandth: everything."""
+        state = self.house.state
+        if self.steps % REFOLD_EVERY == 0:
+            self.check_everything()
+            return
+        if len(self._looking_at) < LOOKED_AT:
+            self._looking_at = list(state.tasks)
+        ids = [*self._touched, *self._looking_at[-LOOKED_AT:]]
+        del self._looking_at[-LOOKED_AT:]
+        self._check_tasks(task_id for task_id in ids if task_id in state.tasks)
+        if self.house.quiet:
+            self._touched.clear()
+
+    def _check_tasks(self, task_ids: Iterable[int]) -> None:
+        state = self.house.state
+        ids = list(task_ids)
+        check_places(state, [state.tasks[task_id] for task_id in ids], self.time)
+        if self.house.quiet:
+            for task_id in ids:
+                if state.tasks[task_id] != self.ledger.tasks[task_id]:
+                    broken(f"I4: task {task_id} is not as in the log")
+            check_blocked(state, self.ledger, ids)
+            check_executor(state, self.executor)
+            if len(state.tasks) < 50 or self.steps % 16 == 0:
+                check_memory(state, self.ledger)
+
+    def check_everything(self) -> None:
+        """The whole memory against the whole log, once what is staged is durable."""
+        self.commit()
+        if self.house.quiet:
+            self._check_tasks(self.house.state.tasks)
+            check_memory(self.house.state, self.ledger)
+            check_folded(self.house, self.ledger)
+
+    def is_free(self, task: TaskState) -> bool:
+        """Whether nothing but time, room and other tasks keeps it from its end."""
+        if task.finished:
+            return task.status == "completed"
+        possible = not task.held and task.spec.type in self.house.state.grace and task.memory_needed <= MAX_MEMORY
+        return possible and all(self.is_free(self.ledger.tasks[other]) for other in self.ledger.unmet(task))
+
+    def begin_step(self, number: int) -> None:
+        """The random numbers of this step, whatever came before."""
+        self.steps = number
+        self.rng.seed(self.seed * _SPREAD + number)
+
+    def pass_time(self, seconds: float) -> None:
+        """So many seconds go by."""
+        self.set_clock(seconds)
+        self.seconds += seconds
+
+    def set_clock(self, seconds: float) -> None:
+        """The wall clock is put forward or back."""
+        self.time += timedelta(seconds=seconds)
+        self.ledger.latest = max(self.ledger.latest, self.time)

@@ -1,0 +1,123 @@
+"""Dependencies, graphs, families, retries and limits as an integrator meets them, with real worker processes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail import TaskFilters, TaskService
+from tasktrail.events import CreateGraph, GraphTask
+from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
+from tasktrail.events.retry import RetryRule
+
+WITHIN = 20.0
+
+
+def test_a_graph_runs_in_its_order_and_its_ids_are_known_by_name(service: TaskService) -> None:
+    ids = service.create_graph(
+        [
+            {"name": "last", "type": "echo", "depends_on": ["first"], "parent": "all"},
+            {"name": "first", "type": "echo", "parent": "all"},
+            {"name": "all", "type": "echo", "held": True},
+        ],
+        reason="a test",
+    )
+    assert service.wait(ids["last"], timeout=WITHIN).status == "completed"
+    children = service.get_task(ids["all"]).children
+    assert children is not None
+    assert (children.total, children.progress, children.by_status) == (2, 100.0, {"completed": 2})
+    assert {service.events(task_id)[0].reason for task_id in ids.values()} == {"a test"}
+
+
+def test_a_graph_that_is_sent_again_gets_the_same_ids(service: TaskService) -> None:
+    graph: list[dict[str, Any]] = [{"name": "b", "type": "noop", "depends_on": ["a"]}, {"name": "a", "type": "noop"}]
+    first = service.create_graph(graph, command_id="once")
+    assert service.create_graph(graph, command_id="once") == first
+    with pytest.raises(CommandIdReused):
+        service.create_graph(graph[1:], command_id="once")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "error", "field"),
+    [
+        ([{"name": "a", "type": "noop", "depends_on": ["a"]}], GraphCycle, "tasks"),
+        ([{"name": "a", "type": "noop", "priority": 11}], InvalidValue, "tasks[0].priority"),
+        ([{"name": "3", "type": "noop"}], InvalidValue, "tasks[0].name"),
+        ([], InvalidValue, "tasks"),
+    ],
+)
+def test_a_graph_with_a_fault_is_refused_as_a_whole(
+    service: TaskService, tasks: list[dict[str, object]], error: type[Exception], field: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        service.create_graph(tasks)
+    assert getattr(refusal.value, "field", None) == field
+    assert service.list_tasks()[1] == 0
+
+
+def test_values_of_a_graph_built_in_python_are_checked_too(service: TaskService) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        service.send(CreateGraph(tasks=(GraphTask(name="a", type="noop", max_retries=-1),)))
+    assert refusal.value.field == "tasks[0].max_retries"
+
+
+def test_a_path_at_fault_is_told_with_its_task(service: TaskService, tmp_path: Path) -> None:
+    output = tmp_path / "there"
+    output.touch()
+    with pytest.raises(OutputExists) as refusal:
+        service.create_graph([{"name": "a", "type": "write", "output_file": str(output)}])
+    assert refusal.value.field == "tasks[0].output_file"
+    assert refusal.value.message.startswith("Task a: ")
+
+
+def test_a_cancel_takes_the_children_along(service: TaskService) -> None:
+    parent = service.create_task(type="noop", held=True)
+    child = service.create_task(type="patient", parent_task_id=parent)
+    service.cancel_task(parent, children=True)
+    assert service.wait(child, timeout=WITHIN).status == "cancelled"
+
+
+def test_a_failure_reaches_those_behind_it(service: TaskService) -> None:
+    one = service.create_task(type="raise")
+    two = service.create_task(type="noop", depends_on=[one])
+    task = service.wait(two, timeout=WITHIN)
+    assert (task.status, task.error_type) == ("failed", "DependencyFailed")
+
+
+def test_all_failed_tasks_of_a_type_are_retried_with_a_reason_for_each_refusal(service: TaskService) -> None:
+    may = service.create_task(type="raise", max_retries=1, retry_delay=0.0)
+    may_not = service.create_task(type="raise")
+    other = service.create_task(type="echo", depends_on=[may_not])
+    for task_id in (may, may_not, other):
+        assert service.wait(task_id, timeout=WITHIN).status == "failed"
+    result = service.retry_tasks(TaskFilters(type="raise"), reason="mended")
+    assert result.retried == (may,)
+    assert list(result.refused) == [may_not]
+    assert isinstance(result.refused[may_not], RetriesExhausted)
+    assert service.wait(may, timeout=WITHIN).life == 2
+
+
+@pytest.mark.parametrize("filters", [TaskFilters(status="completed"), TaskFilters(as_of=1)])
+def test_what_cannot_be_retried_is_not_looked_for(service: TaskService, filters: TaskFilters) -> None:
+    with pytest.raises(InvalidValue):
+        service.retry_tasks(filters)
+
+
+def test_a_rule_of_ones_own_decides_and_is_recorded(open_service: Callable[..., TaskService]) -> None:
+    rules = (RetryRule("never again", retryable=False, exit_code=7),)
+    service = open_service(retry_rules=rules)
+    task = service.wait(service.create_task(type="die", options={"shape": "exit"}), timeout=WITHIN)
+    (failed,) = [record.event for record in service.events(task.id) if type(record.event).__name__ == "Failed"]
+    assert (failed.rule, failed.exit_code, task.attempt) == ("never again", 7, 1)  # type: ignore[union-attr]
+
+
+def test_a_worker_that_is_stopped_is_found_by_its_silence(service: TaskService) -> None:
+    task = service.wait(service.create_task(type="hang", heartbeat_timeout=0.5), timeout=WITHIN)
+    assert (task.status, task.error_type) == ("failed", "HeartbeatTimeout")
+    assert task.error.startswith("heartbeat_timeout: ")
+
+
+def test_a_handler_that_says_nothing_is_alive_and_stands_still(service: TaskService) -> None:
+    task_id = service.create_task(type="patient", heartbeat_timeout=0.6, no_progress_timeout=1.5)
+    assert service.wait(task_id, timeout=WITHIN).error_type == "NoProgressTimeout"
