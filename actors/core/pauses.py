@@ -63,8 +63,8 @@ class Pauses:
         return tuple(sorted(self.held.values(), key=lambda pause: pause.position))
 
 
-def scope_of(event: QueuePaused | QueueResumed) -> Scope:
-    """What a pause is about."""
+def scope_of(event: QueuePaused | QueueResumed | Pause) -> Scope:
+    """What a pause is about, or its end."""
     if event.type is not None:
         return ("type", event.type)
     return EVERYTHING if event.user_id is None else ("user", event.user_id)
