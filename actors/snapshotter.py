@@ -5,10 +5,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pykka
 
 from .base import Actor, log
 from .launch import worker_environment
@@ -34,24 +36,22 @@ class Snapshotter(Actor):
         folder: where the snapshots are.
         pace: is told when one was taken.
         position: the last record that is committed.
-        open_tasks: how many tasks are open.
     """
 
-    def __init__(
-        self, *, log_path: Path, folder: Path, pace: Pace, position: Callable[[], int], open_tasks: Callable[[], int]
-    ) -> None:
+    def __init__(self, *, log_path: Path, folder: Path, pace: Pace, position: Callable[[], int]) -> None:
         super().__init__()
         self._log_path = log_path
         self._folder = folder
         self._pace = pace
         self._position = position
-        self._open_tasks = open_tasks
         self._process: subprocess.Popen[str] | None = None
 
     def on_start(self) -> None:
         """Go on from the older of the snapshots that there are."""
-        self._pace.taken(min(_position_of(self._folder / kind) for kind in (scheduler.KIND, outbox.KIND)), 0)
-        if self._pace.is_due(self._position()):
+        done = min(_position_of(self._folder / kind) for kind in (scheduler.KIND, outbox.KIND))
+        position = self._position()
+        self._pace.taken(done if done <= position else 0, 0)
+        if self._pace.is_due(position):
             self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
@@ -85,17 +85,16 @@ class Snapshotter(Actor):
 
         def wait() -> None:
             said, complaint = process.communicate()
-            if me.is_alive():
+            with suppress(pykka.ActorDeadError):
                 me.tell(_Ended(process.returncode, said, complaint))
 
         threading.Thread(target=wait, name="snapshot", daemon=True).start()
 
     def _end(self, ended: _Ended) -> None:
         self._process = None
-        if ended.code == 0 and ended.said.isdecimal():
-            position = int(ended.said)
-            log.info("a snapshot was taken", position=position)
-            self._pace.taken(position, self._open_tasks())
+        if ended.code == 0 and ended.said:
+            position, tasks = map(int, ended.said.split())
+            self._pace.taken(position, tasks)
         else:
             last = ended.complaint.strip().rpartition("\n")[2]
             log.warning("no snapshot could be taken", exit_code=ended.code, error=last)

@@ -92,6 +92,8 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def not_before(self) -> datetime | None:
         """The next attempt waits for this moment, if for any. A schedule binds the first attempt only."""
         scheduled = self.scheduled_for if self.started_at is None else None
+        if scheduled is None:
+            return self.due_at  # nearly always; it is asked of a million tasks at a start
         return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
 
     @property

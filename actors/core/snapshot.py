@@ -96,6 +96,7 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
     Returns those that open tasks need.
     """
     tasks, needed = state.tasks, dict[int, TaskState]()
+    climbed: set[int] = set()
 
     def need(task_id: int) -> TaskState:
         task = tasks.get(task_id) or needed.get(task_id) or load(task_id, state.position)
@@ -109,10 +110,11 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
         for other in task.spec.depends_on:
             need(other)
         parent = task.spec.parent_task_id
-        while parent is not None and parent not in needed:
+        while parent is not None and parent not in climbed:
             above = need(parent)
             if not above.finished:
                 break  # it has a turn of its own
+            climbed.add(parent)
             parent = above.spec.parent_task_id
     tasks.update(needed)
     for task_id in also:

@@ -1,6 +1,5 @@
 """The Scheduler's snapshot: the book in the first line, then the tasks."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -41,10 +40,9 @@ def folded(
 
 
 def recalled(log: ReadableLog, new_state: Callable[[], SchedulerState], path: Path | None) -> SchedulerState | None:
-    """The state that the snapshot holds, logged; none when it cannot be used, which is logged with the reason."""
+    """The state that the snapshot holds; none when it cannot be used, which is logged with the reason."""
     if path is None:
         return None
-    begun = time.monotonic()
     state = new_state()
     try:
         with reading(path, KIND, code(), log) as (_, lines):
@@ -58,17 +56,18 @@ def recalled(log: ReadableLog, new_state: Callable[[], SchedulerState], path: Pa
         diary.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
         return None
     restore(state, book, tasks)
-    diary.info(
-        "a snapshot was read", position=book.position, tasks=len(tasks), seconds=round(time.monotonic() - begun, 2)
-    )
     return state
 
 
-def take(log: ReadableLog, path: Path, head: Head) -> None:
-    """Fold the log up to `head`, from the older snapshot on if it can be used, and write the result in its place."""
+def take(log: ReadableLog, path: Path, head: Head) -> int:
+    """Fold the log up to `head`, from the older snapshot on if it can be used, and write the result in its place.
+
+    Returns how many tasks were in memory.
+    """
     state = recalled(log, blank, path) or blank()
     follow(state, between(log, state.position, head.position), loader(log))
     write(path, header(head), lines_of(state, log))
+    return len(state.tasks)
 
 
 def lines_of(state: SchedulerState, log: ReadableLog) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""A process of its own that brings the snapshots up to the log: `python -m tasktrail.actors.snapshots.writer LOG FOLDER`.
+"""A process that brings the snapshots up to the log: `python -m tasktrail.actors.snapshots.writer LOG FOLDER PARENT`.
 
 It knows nothing of the service's memory: it folds the older snapshot and the records since, as a start would. So what
 it writes is a fold of the log whatever the service does meanwhile, and the service is not held up.
@@ -12,7 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ...events.log import Head
+import structlog
+
 from ...events.sqlite_log import LogReader
 from . import outbox, scheduler
 from .common import ReadableLog
@@ -22,15 +23,19 @@ _PR_SET_PDEATHSIG = 1
 _NICE = 10
 
 
-def take(log: ReadableLog, folder: Path) -> Head:
-    """Write both snapshots as of the log's end; where that was. Raises OSError and what a broken log raises."""
+def take(log: ReadableLog, folder: Path) -> tuple[int, int]:
+    """Write both snapshots as of the log's end; its position, and how many tasks were in memory.
+
+    Raises OSError, and what a log raises that cannot be read.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     clear_parts(folder)
     head = log.head()
-    if head.position:
-        scheduler.take(log, folder / scheduler.KIND, head)
-        outbox.take(log, folder / outbox.KIND, head)
-    return head
+    if not head.position:
+        return 0, 0
+    tasks = scheduler.take(log, folder / scheduler.KIND, head)
+    outbox.take(log, folder / outbox.KIND, head)
+    return head.position, tasks
 
 
 def main(path: str, folder: str, parent: str) -> None:
@@ -40,10 +45,11 @@ def main(path: str, folder: str, parent: str) -> None:
     if os.getppid() != int(parent):
         return
     os.nice(_NICE)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
     gc.disable()  # it makes a million objects, no garbage, and ends
     log = LogReader(Path(path))
     try:
-        sys.stdout.write(str(take(log, Path(folder)).position))
+        sys.stdout.write("{} {}".format(*take(log, Path(folder))))
     finally:
         log.close()
 
