@@ -132,7 +132,7 @@ def _lines(file: BinaryIO, first: bytes) -> Iterator[bytes]:
     before = file.readline()
     for line in file:
         digest.update(before)
-        yield before
+        yield before[:-1]
         before = line
     if before != digest.hexdigest().encode():
         raise Unusable("it is damaged: its hash does not fit")
