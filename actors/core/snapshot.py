@@ -105,11 +105,12 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
         return task
 
     for task in tasks.values():
-        if task.finished:
+        spec = task.spec
+        parent = spec.parent_task_id
+        if (parent is None and not spec.depends_on) or task.finished:
             continue
-        for other in task.spec.depends_on:
+        for other in spec.depends_on:
             need(other)
-        parent = task.spec.parent_task_id
         while parent is not None and parent not in climbed:
             above = need(parent)
             if not above.finished:
