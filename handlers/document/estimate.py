@@ -15,7 +15,7 @@ _BYTES_A_PAGE = 4_000
 _ASSUMED_RATE = 0.5
 """Bytes of a packed picture, a pixel."""
 
-_BASE = 40_000_000
+_BASE = 54_000_000
 _OFFICE = 280_000_000
 """Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
 _OFFICE_TEMP = 6_000_000

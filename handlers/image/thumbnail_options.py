@@ -41,7 +41,7 @@ def estimate_for(options: ImageThumbnailOptions, decoded: int, pixels: int, basi
     """What a picture needs of which `decoded` of all its `pixels` are held in memory."""
     box = options.width * options.height
     return Estimate(
-        memory=40_000_000 + 4 * decoded + 8 * box,
+        memory=56_000_000 + 4 * decoded + 8 * box,
         temp=4 * box,
         seconds=0.1 + pixels / 260e6,
         basis=basis,

@@ -99,8 +99,8 @@ def estimate_for(options: ImageConvertOptions, pixels: int, frames: int, *, basi
     wanted = (options.width or 0) * (options.height or 0)
     written = min(pixels, wanted) if wanted else pixels
     return Estimate(
-        memory=70_000_000 + 4 * pixels + 5 * written,
-        temp=(2 if frames > 1 else 1) * frames * 2 * written,
+        memory=80_000_000 + 4 * pixels + 5 * written,
+        temp=(4 if frames > 1 else 3) * frames * written,
         seconds=0.2 + frames * (pixels / 130e6 + written / 20e6),
         basis=basis,
     )
