@@ -120,10 +120,6 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         updated_at=at,
         life=state.life + 1 if by_hand else state.life,
         life_started_at=None if by_hand else state.life_started_at,
-        # A new life begins with what was asked for: adjustments are not among the task's own events, which are all
-        # that is read of a task that has ended.
-        priority=state.spec.priority if by_hand else state.priority,
-        scheduled_for=state.spec.scheduled_for if by_hand else state.scheduled_for,
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
         crash_count=0 if by_hand else state.crash_count,
         due_at=event.due_at,

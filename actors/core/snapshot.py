@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ...events import Recorded, TaskState
 from ...events.experience import Experience
-from ...events.system_events import LimitsChanged
+from ...events.system_events import Adjusted, LimitsChanged
 from .pauses import Pause, scope_of
 from .schedules import Schedule
 from .state import SchedulerState
@@ -34,6 +34,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     pauses: tuple[Pause, ...]
     schedules: list[Schedule]
     adjusted_at: list[tuple[int, int]]
+    adjustments: list[Adjusted]
     experience: dict[str, tuple[list[float], list[float]]]
     disabled: list[str]
 
@@ -50,6 +51,7 @@ def book_of(state: SchedulerState) -> Book:
         pauses=state.pauses.all(),
         schedules=[replace(schedule, next_at=None) for _, schedule in sorted(state.schedules.by_name.items())],
         adjusted_at=sorted(state.adjusted_at.items()),
+        adjustments=[adjusted for _, adjusted in sorted(state.adjustments.items())],
         experience={name: (list(one.memory), list(one.time)) for name, one in sorted(state.experience.items())},
         disabled=sorted(state.disabled),
     )
@@ -59,9 +61,7 @@ def tasks_of(state: SchedulerState, load: Load) -> list[TaskState]:
     """The open tasks, and the finished ones that they need, in the order of their ids."""
     needed = complete(state, load)
     kept = [task for task in state.tasks.values() if not task.finished]
-    kept += [_as_created(task) for task in needed]
-    kept.sort(key=lambda task: task.id)
-    return kept
+    return sorted(kept + needed, key=lambda task: task.id)
 
 
 def restore(state: SchedulerState, book: Book, tasks: Iterable[TaskState]) -> None:
@@ -76,6 +76,7 @@ def restore(state: SchedulerState, book: Book, tasks: Iterable[TaskState]) -> No
     state.pauses.held = {scope_of(pause): pause for pause in book.pauses}
     state.schedules.restore(book.schedules)
     state.adjusted_at = dict(book.adjusted_at)
+    state.adjustments = {adjusted.task_id: adjusted for adjusted in book.adjustments}
     state.experience = {name: Experience(*ratios) for name, ratios in book.experience.items()}
     state.disabled = set(book.disabled)
     state.tasks = {task.id: task for task in tasks}
@@ -86,7 +87,7 @@ def follow(state: SchedulerState, records: Iterable[Recorded], load: Load) -> No
     tasks = state.tasks
     for record in records:
         if record.version > 1 and record.task_id not in tasks and record.task_id:
-            tasks[record.task_id] = load(record.task_id, record.position - 1)
+            tasks[record.task_id] = state.recalled(load(record.task_id, record.position - 1))
         state.apply(record)
 
 
@@ -99,7 +100,7 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
     climbed: set[int] = set()
 
     def need(task_id: int) -> TaskState:
-        task = tasks.get(task_id) or needed.get(task_id) or load(task_id, state.position)
+        task = tasks.get(task_id) or needed.get(task_id) or state.recalled(load(task_id, state.position))
         if task.finished:
             needed[task_id] = task
         return task
@@ -120,13 +121,5 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
     tasks.update(needed)
     for task_id in also:
         if task_id not in tasks:
-            tasks[task_id] = load(task_id, state.position)
+            tasks[task_id] = state.recalled(load(task_id, state.position))
     return list(needed.values())
-
-
-def _as_created(task: TaskState) -> TaskState:
-    """A finished task without the adjustments of its life, which its own records do not have either."""
-    spec = task.spec
-    if (task.priority, task.scheduled_for) == (spec.priority, spec.scheduled_for):
-        return task
-    return replace(task, priority=spec.priority, scheduled_for=spec.scheduled_for)

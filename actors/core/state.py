@@ -79,7 +79,7 @@ class SchedulerState:
         """Queued task that did not fit → how many behind it have started before it."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self._adjusted: dict[int, Adjusted] = {}
+        self.adjustments: dict[int, Adjusted] = {}
         """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
@@ -145,8 +145,8 @@ class SchedulerState:
 
     def _note_adjustment(self, event: Adjusted) -> None:
         if event.priority is not None or event.scheduled_for is not None:
-            old = self._adjusted.get(event.task_id, event)
-            self._adjusted[event.task_id] = Adjusted(
+            old = self.adjustments.get(event.task_id, event)
+            self.adjustments[event.task_id] = Adjusted(
                 task_id=event.task_id,
                 priority=old.priority if event.priority is None else event.priority,
                 scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
@@ -154,7 +154,7 @@ class SchedulerState:
 
     def recalled(self, task: TaskState) -> TaskState:
         """A finished task, folded from its own records, with the adjustments that stand in the service's."""
-        change = self._adjusted.get(task.id)
+        change = self.adjustments.get(task.id)
         return task if change is None else overlay(task, change, task.updated_at)
 
     @property

@@ -123,7 +123,7 @@ def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
 # --- what is in it ----------------------------------------------------------------------------------------------
 
 FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
-FOLDED |= {"limit_book", "pauses", "schedules"}
+FOLDED |= {"adjustments", "limit_book", "pauses", "schedules"}
 OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
 OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
 OF_THE_MOMENT |= {"overtaken", "too_big", "stale_reports", "_released"}
@@ -187,8 +187,8 @@ def test_a_task_whose_attempt_still_runs_is_in_memory_although_it_is_over(tmp_pa
     assert scheduler.folded(core.log, new_state, path, also=core.running()).tasks[task_id].status == "cancelled"
 
 
-def test_an_adjustment_ends_with_the_life_that_it_was_made_for(tmp_path: Path) -> None:
-    """It is none of the task's own records, so who reads only those must not come to another priority."""
+def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) -> None:
+    """It is none of the task's own records, which are all that is read of it when it is retried."""
     core = Core(slots=0)
     task_id = core.create(priority=1)
     core.ask(AdjustTask(task_id=task_id, priority=9))
@@ -196,5 +196,5 @@ def test_an_adjustment_ends_with_the_life_that_it_was_made_for(tmp_path: Path) -
     path = taken(core, tmp_path)
     core.retry(task_id, force=True)
     for state in (core.state, scheduler.folded(core.log, new_state, path), scheduler.folded(core.log, new_state)):
-        assert state.tasks[task_id].priority == 1
+        assert state.tasks[task_id].priority == 9
         assert state.adjusted_at == {}
