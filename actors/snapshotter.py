@@ -95,6 +95,8 @@ class Snapshotter(Actor):
         if ended.code == 0 and ended.said:
             position, tasks = map(int, ended.said.split())
             self._pace.taken(position, tasks)
+            if self._pace.is_due(self._position()):  # so much was recorded meanwhile
+                self._start()
         else:
             last = ended.complaint.strip().rpartition("\n")[2]
             log.warning("no snapshot could be taken", exit_code=ended.code, error=last)
