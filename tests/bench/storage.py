@@ -133,5 +133,5 @@ def started(data: Path, *, snapshot_every: int = 0) -> tuple[float, int]:
         check=True,
         env={"PYTHONPATH": str(SUPPORT), "PATH": ""},
     )
-    ready, resident = done.stdout.split()
+    ready, resident = done.stdout.splitlines()[-1].split()
     return float(ready) - begun, int(resident)
