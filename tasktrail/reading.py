@@ -153,9 +153,12 @@ class FileReading(Asking):
                 return
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Check the chain, the rules and the views against the fold."""
+        """Check the chain and the rules, and the views and the snapshots against the fold."""
+        from .actors.snapshots.checking import with_snapshots  # what it needs is much, and nothing else needs it
+
         self.settle()
-        return verify(self._reader(), self.paths.views, progress)
+        found = verify(self._reader(), self.paths.views, progress)
+        return with_snapshots(found, self._reader(), self.paths.snapshots)
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
