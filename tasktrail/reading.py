@@ -69,9 +69,10 @@ class FileReading(Asking):
         """Called before the views are asked: see to it that they are far enough."""
 
     def grown(self, position: int) -> bool:
-        """Wait a little for the log to grow beyond `position`; false when nothing more will come."""
-        threading.Event().wait(_FOLLOW_PAUSE)
-        return self._reader().head().position >= position
+        """Wait for the log to reach `position`; false when nothing more will come. Of files nobody can know that."""
+        while self._reader().head().position < position:
+            threading.Event().wait(_FOLLOW_PAUSE)
+        return True
 
     def _queries(self) -> TaskQueries:
         self.settle()
