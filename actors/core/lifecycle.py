@@ -39,7 +39,8 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
             turn.stop(entry)
         if entry.granted_at is not None:
             state.set_timer(entry.granted_at + PUBLISH_PATIENCE, entry.task_id, entry.attempt)
-    for task in [task for task in state.tasks.values() if task.status == "running"]:
+    # By their numbers: a task that was retried stands elsewhere after a whole replay than after one from a snapshot.
+    for task in sorted((task for task in state.tasks.values() if task.status == "running"), key=_number):
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
             _interrupt(turn, task, "the service was gone while the attempt ran")
@@ -64,8 +65,13 @@ def _place_all(turn: Turn, running: Mapping[int, Running]) -> None:
         if task.spec.depends_on:
             state.block(task)
         waiting.append(task)
+    waiting.sort(key=_number)
     turn.place_all(waiting)
     state.forget_finished(finished)
+
+
+def _number(task: TaskState) -> int:
+    return task.id
 
 
 def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
