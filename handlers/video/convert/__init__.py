@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ...contract import Estimate, Outcome, TaskContext, handler
+from ..program import state
 from .costs import estimate
 from .options import VideoConvertOptions
 from .target import check
@@ -16,7 +17,14 @@ def probe(options: VideoConvertOptions, input_file: Path) -> Estimate:
 
 
 @handler(
-    "video_convert", options=VideoConvertOptions, estimate=estimate, check=check, probe=probe, resumable=True, grace=2.0
+    "video_convert",
+    options=VideoConvertOptions,
+    estimate=estimate,
+    check=check,
+    probe=probe,
+    resumable=True,
+    grace=2.0,
+    programs=state,
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""

@@ -28,7 +28,7 @@ def open_backend(options: VideoConvertOptions, target: Target) -> Program | None
     try:
         program = require_program(options, target)
     except InvalidOptions as error:  # it was there when the task was created
-        raise Unusable(f"{error.message}: {error.remedy}") from error
+        raise Unusable(str(error)) from error
     if options.encoder != "software":
         _try(program, target)
     return program

@@ -7,6 +7,8 @@ from .feeding import SILENT
 from .picture import Look
 from .target import Target
 
+_EXACT = 65535
+"""Ratios are rounded to what fits below it."""
 _VAAPI = ("-init_hw_device", "vaapi=device", "-filter_hw_device", "device")
 
 
@@ -15,13 +17,17 @@ def before_input(program: Program, target: Target) -> list[str]:
     return [str(program.path), *SILENT, *(_VAAPI if _uploads(target) else ())]
 
 
-def for_picture(target: Target, look: Look, time_base: Fraction) -> list[str]:
+def for_picture(target: Target, look: Look, time_base: Fraction, aspect: Fraction = Fraction(1)) -> list[str]:
     """How a picture track is encoded: each frame once, at its own time.
 
-    Colours are named twice: old versions take them from the switches, newer ones from the frames.
+    Colours are named twice: old versions take them from the switches, newer ones from the frames. `aspect` is the
+    shape of a pixel.
     """
     primaries, transfer, matrix = map(str, look.colour)
-    filters = [f"setparams=range=tv:color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}"]
+    filters = [
+        f"setparams=range=tv:color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}",
+        f"setsar=sar={aspect.numerator}/{aspect.denominator}:max={_EXACT}",
+    ]
     if _uploads(target):
         filters.append("hwupload")
     arguments = ["-vf", ",".join(filters), "-c:v", target.video_encoder]

@@ -28,9 +28,8 @@ class ProgramSegment:
         self._final = job.folder / segment_name(number)
         self._part = self._final.with_suffix(".part")
         self._moments: list[int] = []
-        self._feed = Feed(
-            before_input(program, job.target), for_picture(job.target, job.look, job.source.time_base), self._part, tick
-        )
+        how = for_picture(job.target, job.look, job.source.time_base, output_aspect(job.source, job.options))
+        self._feed = Feed(before_input(program, job.target), how, self._part, tick)
         self._stream = self._add_stream()
 
     def _add_stream(self) -> VideoStream:
@@ -39,7 +38,6 @@ class ProgramSegment:
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = output_size(job.source, job.options)
         stream.pix_fmt = job.look.pixel_format
-        stream.codec_context.sample_aspect_ratio = output_aspect(job.source, job.options)
         return stream
 
     def encode(self, moment: int, frame: VideoFrame) -> None:
