@@ -77,6 +77,8 @@ class SchedulerState:
         self.families = Families()
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
+        self.backfill_bound: int | None = None
+        """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
         self._adjusted: dict[int, Adjusted] = {}

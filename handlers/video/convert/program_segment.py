@@ -16,35 +16,39 @@ from .program_arguments import before_input, for_picture
 from .saved import Segment, segment_name
 
 if TYPE_CHECKING:
-    from .segments import Job
+    from .segments import Encoding
 
 
 class ProgramSegment:
     """One run of the program, which writes one segment file. Moments are relative to the segment's first frame."""
 
-    def __init__(self, job: "Job", program: Program, number: int, tick: Callable[[], None]) -> None:
+    def __init__(self, encoding: "Encoding", program: Program, number: int, tick: Callable[[], None]) -> None:
         self.number = number
-        self._job = job
-        self._final = job.folder / segment_name(number)
+        self._encoding = encoding
+        self._final = encoding.folder / segment_name(number)
         self._part = self._final.with_suffix(".part")
         self._moments: list[int] = []
-        how = for_picture(job.target, job.look, job.source.time_base, output_aspect(job.source, job.options))
-        self._feed = Feed(before_input(program, job.target), how, self._part, tick)
+        how = for_picture(
+            encoding.target, encoding.look, encoding.source.time_base, output_aspect(encoding.source, encoding.options)
+        )
+        self._feed = Feed(before_input(program, encoding.target), how, self._part, tick)
         self._stream = self._add_stream()
 
     def _add_stream(self) -> VideoStream:
-        job = self._job
-        stream = self._feed.container.add_stream("rawvideo", rate=job.source.rate, time_base=job.source.time_base)
+        encoding = self._encoding
+        stream = self._feed.container.add_stream(
+            "rawvideo", rate=encoding.source.rate, time_base=encoding.source.time_base
+        )
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height = output_size(job.source, job.options)
-        stream.pix_fmt = job.look.pixel_format
+        stream.width, stream.height = output_size(encoding.source, encoding.options)
+        stream.pix_fmt = encoding.look.pixel_format
         return stream
 
     def encode(self, moment: int, frame: VideoFrame) -> None:
         """Hand over the next frame. Raises ProgramFailedError."""
         self._moments.append(moment)
         frame.pts = moment - self._moments[0]
-        frame.time_base = self._job.source.time_base
+        frame.time_base = self._encoding.source.time_base
         frame.pict_type = PictureType.NONE
         self._feed.push(self._stream, frame)
 
@@ -58,7 +62,7 @@ class ProgramSegment:
 
     def _compare(self) -> None:
         """Whether the file holds each frame at its moment, no more and no less, and begins with one to start from."""
-        tick = self._job.source.time_base
+        tick = self._encoding.source.time_base
         with av.open(str(self._part)) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
         times = sorted(round((packet.pts or 0) * packet.time_base / tick) for packet in packets)
@@ -72,7 +76,7 @@ class ProgramSegment:
 
     @property
     def _target(self) -> str:
-        return self._job.target.video_encoder
+        return self._encoding.target.video_encoder
 
     def discard(self) -> None:
         """Kill the program and leave nothing."""

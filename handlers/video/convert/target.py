@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
+from ...contract import Job
 from ..encoders import steady_x264
 from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
 from .options import MAX_CRF, VideoConvertOptions
@@ -145,14 +146,14 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     )
 
 
-def check(options: VideoConvertOptions, _input_file: Path, output_file: Path) -> None:
+def check(job: Job[VideoConvertOptions]) -> None:
     """Whether suffix and codecs go together, and the program is there if it is asked for.
 
     Raises InvalidPath or InvalidOptions.
     """
-    target = choose_target(options, output_file)
-    if options.backend == "ffmpeg":
-        require_program(options, target)
+    target = choose_target(job.options, job.output_file)
+    if job.options.backend == "ffmpeg":
+        require_program(job.options, target)
 
 
 def require_program(options: VideoConvertOptions, target: Target) -> Program:
@@ -168,7 +169,7 @@ def require_program(options: VideoConvertOptions, target: Target) -> Program:
     program = examine(path)
     if program.trouble:
         raise InvalidOptions(program.told(), field="options.backend", remedy=f"{HOW_TO_INSTALL}; {instead}")
-    wanted = [("encoder", target.video_encoder)]
+    wanted = [("backend" if options.encoder == "software" else "encoder", target.video_encoder)]
     if options.audio_encoder != "usual":
         wanted.append(("audio_encoder", target.audio_encoder))
     for field, name in wanted:
@@ -176,7 +177,7 @@ def require_program(options: VideoConvertOptions, target: Target) -> Program:
             raise InvalidOptions(
                 f"{path} {program.version} has no encoder {name}",
                 field=f"options.{field}",
-                remedy=f"Install one that has it, or leave the option {field} at its default.",
+                remedy=f"Install a build that has it, or leave the option {field} at its default.",
             )
     return program
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tasktrail.events.errors import InvalidOptions
-from tasktrail.handlers import Finished, Rejected, Stopped
+from tasktrail.handlers import Finished, Job, Rejected, Stopped
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
 from tasktrail.handlers.video.errors import ProgramFailedError
 from tasktrail.handlers.video.probe import probe
@@ -31,7 +31,8 @@ def check(source: Path, output: str = "out.mp4", **options: Any) -> None:
     """What happens when the command arrives."""
     found = task_type_of(video_convert).check
     assert found is not None
-    found(msgspec.convert({"backend": "ffmpeg", **options}, VideoConvertOptions), source, source.with_name(output))
+    wanted = msgspec.convert({"backend": "ffmpeg", **options}, VideoConvertOptions)
+    found(Job(options=wanted, input_file=source, output_file=source.with_name(output)))
 
 
 @pytest.mark.parametrize(
@@ -275,3 +276,14 @@ def test_types_says_what_the_program_is_and_has(install: Callable[..., Path]) ->
     assert line.startswith(f"ffmpeg: {path}, version ")
     assert "h264_vaapi" in line
     assert examine(path).hardware
+
+
+def test_a_build_without_the_usual_encoder_is_refused_when_the_command_arrives(
+    clips: Callable[..., Path], install: Callable[..., Path]
+) -> None:
+    install(
+        "import subprocess\nsays = subprocess.check_output([real, *sys.argv[1:]], text=True)\nprint(says.replace('libx264 ', 'absent '))"
+    )
+    with pytest.raises(InvalidOptions, match="has no encoder libx264") as refused:
+        check(clips())
+    assert refused.value.field == "options.backend"
