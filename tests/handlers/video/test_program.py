@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,8 @@ import msgspec
 import psutil
 import pytest
 
+from tasktrail import TaskService
+from tasktrail.config import Config
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Job, Rejected, Stopped
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
@@ -282,8 +285,37 @@ def test_a_build_without_the_usual_encoder_is_refused_when_the_command_arrives(
     clips: Callable[..., Path], install: Callable[..., Path]
 ) -> None:
     install(
-        "import subprocess\nsays = subprocess.check_output([real, *sys.argv[1:]], text=True)\nprint(says.replace('libx264 ', 'absent '))"
+        "import subprocess\nsays = subprocess.check_output([real, *sys.argv[1:]], text=True)\n"
+        "print(says.replace('libx264 ', 'absent '))"
     )
     with pytest.raises(InvalidOptions, match="has no encoder libx264") as refused:
         check(clips())
     assert refused.value.field == "options.backend"
+
+
+@pytest.mark.slow
+def test_cancelled_in_the_service_it_is_gone_within_a_second_with_its_worker(
+    clips: Callable[..., Path], install: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "started"
+    monkeypatch.setenv("STARTED", str(started))
+    install(HANG)
+    with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service:
+        task_id = service.create_task(
+            type="video_convert",
+            input_file=str(clips(audio="")),
+            output_file=str(tmp_path / "out.mp4"),
+            options={"backend": "ffmpeg"},
+        )
+        deadline = time.monotonic() + 60
+        while not (started.exists() and started.read_text()):
+            assert time.monotonic() < deadline
+            os.sched_yield()
+        program = int(started.read_text())
+        assert os.getpgid(program) != os.getpgid(0)
+        began = time.monotonic()
+        service.cancel_task(task_id)
+        assert service.wait(task_id, timeout=60).status == "cancelled"
+        assert time.monotonic() - began < 1.0
+        assert not psutil.pid_exists(program)
+    assert not (tmp_path / "out.mp4").exists()
