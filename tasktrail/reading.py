@@ -179,6 +179,7 @@ class FileReading(Asking):
                 needs_input=task_type.needs_input,
                 needs_output=task_type.needs_output,
                 options=msgspec.json.schema(task_type.options),
+                programs=task_type.programs() if task_type.programs else (),
             )
             for task_type in self._registry
         ]

@@ -53,6 +53,8 @@ def _print(infos: Sequence["TypeInfo"]) -> None:
         click.echo(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
         click.echo(f"  {plain(info.summary)}")
         print_pairs(option_lines(info.options), indent=4)
+        for line in info.programs:
+            click.echo(f"  {plain(line)}")
 
 
 def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
