@@ -6,7 +6,7 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ..encoders import steady_x264
-from .options import VideoConvertOptions
+from .options import MAX_CRF, VideoConvertOptions
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +129,10 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     video = _choose("video_codec", options.video_codec, container.video, output)
     wanted = "auto" if options.audio_codec == "copy" else options.audio_codec
     audio = "" if wanted == "none" else _choose("audio_codec", wanted, container.audio, output)
+    if options.crf is not None and options.crf > MAX_CRF[video]:
+        raise InvalidOptions(
+            f"crf of {video} goes up to {MAX_CRF[video]}, not {options.crf}", field="options.crf", remedy="Lower it."
+        )
     hardware = options.encoder != "software"
     return Target(
         container=container,
