@@ -14,7 +14,7 @@ Preset: TypeAlias = Literal[
 ]
 Side: TypeAlias = Annotated[int, msgspec.Meta(ge=16, le=8192)]
 
-MAX_CRF = {"auto": 51, "h264": 51, "h265": 51, "vp9": 63, "av1": 63}
+MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
 
 
 class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,8 +99,6 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
         self._refuse_without_program()
-        if self.crf is not None and self.crf > MAX_CRF[self.video_codec]:
-            raise ValueError(f"crf of {self.video_codec} goes up to {MAX_CRF[self.video_codec]}, not {self.crf}")
 
     def _refuse_without_program(self) -> None:
         if self.backend == "builtin" and self.encoder in ("vaapi", "videotoolbox"):

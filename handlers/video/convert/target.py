@@ -134,6 +134,10 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     if options.audio_encoder != "usual":
         wanted = "aac"
     audio = "" if wanted == "none" else _choose("audio_codec", wanted, container.audio, output)
+    if options.crf is not None and options.crf > MAX_CRF[video]:
+        raise InvalidOptions(
+            f"crf of {video} goes up to {MAX_CRF[video]}, not {options.crf}", field="options.crf", remedy="Lower it."
+        )
     hardware = options.encoder != "software"
     return Target(
         container=container,
