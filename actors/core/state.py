@@ -110,7 +110,9 @@ class SchedulerState:
             self.learn(self.tasks[record.task_id], event)
 
     def learn(self, task: TaskState, event: Event) -> None:
-        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        """The event is folded into the task: remember how the type's estimates came out; adjustments end with it."""
+        if task.finished:
+            self.adjusted_at.pop(task.id, None)
         if type(event) is Completed:
             self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
 
@@ -160,7 +162,6 @@ class SchedulerState:
             task = self.tasks.get(task_id)
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
-                self.adjusted_at.pop(task_id, None)
 
     def look_at(self, sample: Sample) -> None:
         """The machine was sampled: what runs is part of it."""

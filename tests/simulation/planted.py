@@ -139,7 +139,8 @@ def checkpoint_not_handed_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TaskState, "resume_from", property(lambda _self: None))
 
 
-def _after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], None]) -> None:
+def after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], None]) -> None:
+    """Each time memory was made anew from the log, this happens to it."""
     resume = lifecycle.resume
 
     def forgetful(turn: Turn, running: dict[int, Running]) -> None:
@@ -152,13 +153,13 @@ def _after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], 
 @planted("I5: task .* nothing will wake it")
 def timer_only_in_memory(patch: pytest.MonkeyPatch) -> None:
     """After a start, what waits for a time is forgotten."""
-    _after_resume(patch, lambda state: state.timers.clear())
+    after_resume(patch, lambda state: state.timers.clear())
 
 
 @planted("I5: task .* will not hear")
 def dependents_only_in_memory(patch: pytest.MonkeyPatch) -> None:
     """After a start, nobody is told when a dependency is done."""
-    _after_resume(patch, lambda state: state.dependents.clear())
+    after_resume(patch, lambda state: state.dependents.clear())
 
 
 @planted("I2: |I6|I7|goes on|outlives|a step broke")

@@ -61,12 +61,17 @@ def settle(world: World) -> None:
         close(world)
         world.log = world.log.taken_over()
         world.open()
-    tell(world, LimitsChanged(Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)))
+    fair = world.limits.fair_share
+    world.limits = Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY, fair_share=fair)
+    tell(world, LimitsChanged(world.limits))
     tell(world, Sampled(Sample()))
     world.executor.change_capacity(3)
     world.commit()
     world.notifier.catch_up()
     for submit in world.people.ask_again(world.failing):
+        tell(world, submit)
+    world.commit()
+    for submit in world.people.undo(world.failing):
         tell(world, submit)
     _play_out(world)
     _check_settled(world)

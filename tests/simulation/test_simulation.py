@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from broken import BrokenInvariantError
-from planted import PLANTED, Plant
+from planted import Plant
+from planted_operators import PLANTED
 from shrink import failure, shorter, shrink
 from simulate import main, worlds
 from simulation import play
