@@ -113,16 +113,16 @@ def notify(world: World) -> None:
     world.notifier.tell_again(world.time)
 
 
-@doing(2)
+@doing(1)
 def ask_why(world: World) -> None:
     """Somebody asks why tasks wait, before and after the next look at the queue."""
     check_why(world)
 
 
-@doing(1)
+@doing(2)
 def sample(world: World) -> None:
     """The machine is more or less busy, and short of this or that."""
-    memory, temp = world.rng.randint(0, 20), world.rng.randint(0, 20)
+    memory, temp = world.rng.randint(0, 20), world.rng.choice((3, 7, 7, 20))
     cpu = world.rng.choice((5.0, 50.0, 99.0))
     tell(world, Sampled(Sample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
 

@@ -19,7 +19,7 @@ WORLD_STEPS = 5000
 ATTEMPT_SECONDS = 10.0
 """How long an attempt takes in the kind world."""
 PATIENCE = 100
-"""Rounds in which no attempt ends before they are taken to hang. The longest time-out in a world is shorter."""
+"""Rounds in which no attempt ends, or nothing is recorded, before they are taken to hang; longer than any time-out."""
 HORIZON = timedelta(days=3)
 """Virtual time without faults after which all has ended that can: a notice may be tried again for a day."""
 
@@ -81,7 +81,7 @@ def _play_out(world: World) -> None:
     """Attempts end, notices arrive, time goes by; until nothing more is to come."""
     clock = StartClock(world)
     horizon = world.time + HORIZON
-    idle = 0
+    idle = position = 0
     while idle < PATIENCE:
         _exchange(world)
         clock.look()
@@ -94,6 +94,8 @@ def _play_out(world: World) -> None:
         wake = min((at for at in wakes if at is not None), default=None)
         if wake is None or wake > horizon:
             return
+        idle = idle + 1 if world.ledger.position == position else 0
+        position = world.ledger.position
         world.pass_time(max(0.0, (wake - world.time).total_seconds()))
         ring(world)
 

@@ -86,7 +86,7 @@ def start(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     return StartTask(task_id=eyes.task("pending"), command_id=command_id), Intake()
 
 
-@wish(1.5)
+@wish(2)
 def cancel(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     children = eyes.rng.random() < 0.2
     return CancelTask(task_id=eyes.task("running"), command_id=command_id, children=children), Intake()

@@ -58,7 +58,7 @@ _SPREAD = 1 << 24
 
 def some_limits(rng: Random) -> Limits:
     """What somebody may have configured."""
-    low = rng.choice((0, 0, 5))
+    low = rng.choice((0, 5))
     return Limits(
         max_concurrent=rng.randint(1, 4),
         max_memory=rng.choice((5, MAX_MEMORY, MAX_MEMORY)),
@@ -66,9 +66,9 @@ def some_limits(rng: Random) -> Limits:
         max_temp_size=MAX_MEMORY,
         temp_low=low,
         temp_high=2 * low,
-        max_per_type=rng.choice((0, 0, 1, 2)),
-        max_per_user=rng.choice((0, 0, 1, 2)),
-        max_per_label=rng.choice((0, 0, 1)),
+        max_per_type=rng.choice((0, 0, 0, 1, 2)),
+        max_per_user=rng.choice((0, 0, 0, 1, 2)),
+        max_per_label=rng.choice((0, 0, 0, 1)),
         types=rng.choice(({}, {"plain": 3, "seldom": 1})),
         users=rng.choice(({}, {"0": 2})),
         labels=rng.choice(({}, {"red": 2})),
