@@ -119,7 +119,7 @@ def ask_why(world: World) -> None:
     check_why(world)
 
 
-@doing(2)
+@doing(1)
 def sample(world: World) -> None:
     """The machine is more or less busy, and short of this or that."""
     memory, temp = world.rng.randint(0, 20), world.rng.choice((3, 7, 7, 20))

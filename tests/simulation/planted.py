@@ -53,7 +53,7 @@ def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
-@planted("I7: task .* two live attempts|I7: attempts without")
+@planted("I7: task .* two live attempts|I7: attempts without|I7: the limits have")
 def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
     """A retry by hand starts although the cancelled attempt is not gone."""
     place = Turn.place

@@ -58,7 +58,7 @@ _SPREAD = 1 << 24
 
 def some_limits(rng: Random) -> Limits:
     """What somebody may have configured."""
-    low = rng.choice((0, 5))
+    low = rng.choice((0, 0, 5))
     return Limits(
         max_concurrent=rng.randint(1, 4),
         max_memory=rng.choice((5, MAX_MEMORY, MAX_MEMORY)),
