@@ -193,7 +193,7 @@ class Scheduler(Actor):
         if self._is_too_early():
             return
         records: list[Recorded] = []
-        if self._facts or self._answers:
+        if self._facts or self._answers or self._orders:  # orders alone, too: a service that was replaced gives none
             expected = self._state.position - len(self._facts)
             try:
                 records = self._log.append(self._facts, list(self._answers.values()), expected=expected)

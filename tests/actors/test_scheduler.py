@@ -27,7 +27,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import Clock, SystemClock
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.handlers.process.frames import AttemptEnded, CapacityChanged, Run, Stop
+from tasktrail.handlers.process.frames import AttemptEnded, CapacityChanged, Grant, PublishWanted, Run, Stop
 from tasktrail.intake import digest
 
 WITHIN = 10
@@ -316,6 +316,18 @@ def test_a_fenced_scheduler_gives_up(house: House) -> None:
     house.log.trouble.append((Fenced("somebody newer"), False))
     assert isinstance(house.send(create("c"))[0].get(), TasktrailError)
     house.settle()
+    assert isinstance(house.fatal[0], Fenced)
+
+
+def test_a_fenced_scheduler_orders_nothing_although_it_has_nothing_to_record(house: House) -> None:
+    """The wish to publish leads to an order and to no record."""
+    house.ref.tell(CapacityChanged(1))
+    house.send(create("a"))[0].get()
+    house.settle()
+    house.log.trouble.append((Fenced("somebody newer"), False))
+    house.ref.tell(PublishWanted(1, 1))
+    house.settle()
+    assert not [order for order in house.orders if isinstance(order, Grant)]
     assert isinstance(house.fatal[0], Fenced)
 
 

@@ -1,6 +1,6 @@
 """The Scheduler's memory against what is durable and what the executor really has."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from broken import broken, must
@@ -8,11 +8,24 @@ from house import House
 from ledger import Ledger
 from sim_executor import SimulatedExecutor
 
+from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.handlers.process.frames import Run, Stop
 
-DURABLE = ("tasks", "last_task_id", "position", "system_version", "last_at", "disabled")
+DURABLE: dict[str, Callable[[SchedulerState], object]] = {
+    "tasks": lambda state: state.tasks,
+    "last_task_id": lambda state: state.last_task_id,
+    "position": lambda state: state.position,
+    "system_version": lambda state: state.system_version,
+    "last_at": lambda state: state.last_at,
+    "disabled": lambda state: state.disabled,
+    "experience": lambda state: {kind: state.correction(kind) for kind in state.experience},
+    "limits": lambda state: state.limit_book.changes,
+    "pauses": lambda state: state.pauses.all(),
+    "schedules": lambda state: [(one.spec, one.position, one.runs) for one in state.schedules.by_name.values()],
+    "adjusted_at": lambda state: {task: at for task, at in state.adjusted_at.items() if task in state.tasks},
+}
 """What of the Scheduler's memory is a fold of the log and of nothing else."""
 
 
@@ -22,22 +35,32 @@ def check_folded(house: House, ledger: Ledger) -> None:
     must(folded.tasks == ledger.tasks, "I4: the fold of the log is not what was recorded")
     in_memory = live.tasks.keys()
     folded.tasks = {task_id: task for task_id, task in folded.tasks.items() if task_id in in_memory}
-    for name in DURABLE:
-        ours, theirs = getattr(live, name), getattr(folded, name)
+    for name, part in DURABLE.items():
+        ours, theirs = part(live), part(folded)
         must(ours == theirs, f"I4: `{name}` is {ours} in memory and {theirs} in the log")
 
 
-def check_reservations(state: SchedulerState, before: dict[int, int]) -> None:
-    """What is promised is the sum over running attempts, and nothing was started beyond the limits.
+def check_orders(state: SchedulerState, ledger: Ledger, configured: Limits, disabled: set[str]) -> None:
+    """With nothing staged: the orders of operators that stand are those of the log, after a restart as before it."""
+    standing = ledger.standing
+    pauses = sorted(pause.position for pause in state.pauses.all())
+    must(pauses == sorted(standing.since.values()), f"I4: pauses {pauses} hold, the log has {standing.since}")
+    limits = standing.limits(configured)
+    must(state.limits == limits, f"I4: the limits are {state.limits}, and should be {limits}")
+    schedules = {name: (one.position, one.runs) for name, one in state.schedules.by_name.items()}
+    recorded = {name: (plan.position, plan.runs) for name, plan in standing.plans.items()}
+    must(schedules == recorded, f"I4: the schedules are {schedules}, and should be {recorded}")
+    must(state.disabled == disabled, f"I4: endpoints {state.disabled ^ disabled} should be disabled, or should not")
+    ended = standing.drained or not standing.drains or state.running
+    must(ended, "the queue is drained, and that is not recorded")
 
-    `before`: the attempt of each running task before the message that was stepped last.
-    """
+
+def check_reservations(state: SchedulerState, started: list[int]) -> None:
+    """What is promised is the sum over running attempts, and nothing was started beyond the limits."""
     memory = temp = 0
-    started = False
-    for task_id, entry in state.running.items():
+    for entry in state.running.values():
         memory += entry.reserved_for.memory_needed
         temp += entry.reserved_for.temp_needed
-        started = started or before.get(task_id) != entry.attempt
     if state.reserved.memory != memory or state.reserved.temp != temp:
         broken(f"I7: reservations leak: {state.reserved}, and {memory} and {temp} are in use")
     if started:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+from asking_why import check_why
 from broken import must
-from world import MAX_MEMORY, World
+from world import World, some_limits
 
-from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.admission import Sample
 from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Submit, Tick
 from tasktrail.events.errors import Fenced
 from tasktrail.handlers.process.frames import AttemptEnded
@@ -101,6 +102,7 @@ def ring(world: World) -> None:
     wake = world.house.wake_at
     if wake is not None and wake <= world.time:
         tell(world, Tick())
+    world.check_schedules()
 
 
 @doing(3)
@@ -112,9 +114,15 @@ def notify(world: World) -> None:
 
 
 @doing(1)
+def ask_why(world: World) -> None:
+    """Somebody asks why tasks wait, before and after the next look at the queue."""
+    check_why(world)
+
+
+@doing(1)
 def sample(world: World) -> None:
     """The machine is more or less busy, and short of this or that."""
-    memory, temp = world.rng.randint(0, 20), world.rng.randint(0, 20)
+    memory, temp = world.rng.randint(0, 20), world.rng.choice((3, 7, 7, 20))
     cpu = world.rng.choice((5.0, 50.0, 99.0))
     tell(world, Sampled(Sample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
 
@@ -124,12 +132,7 @@ def tune(world: World) -> None:
     """Somebody changes the limits, or workers come and go."""
     if world.rng.random() < 0.5:
         world.executor.change_capacity(world.rng.randint(0, 4))
-    world.limits = Limits(
-        max_concurrent=world.rng.randint(1, 4),
-        max_memory=world.rng.choice((5, MAX_MEMORY)),
-        max_cpu=world.rng.choice((60.0, 100.0)),
-        max_temp_size=MAX_MEMORY,
-    )
+    world.limits = some_limits(world.rng)
     tell(world, LimitsChanged(world.limits))
 
 

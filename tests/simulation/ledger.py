@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from broken import broken, must
+from standing import Standing
 
 from tasktrail.events import (
     Accepted,
@@ -23,7 +24,7 @@ from tasktrail.events.codec import decode
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.rows import to_row
 from tasktrail.events.state import create, evolve, overlay
-from tasktrail.events.system_events import Adjusted, ServiceStarted
+from tasktrail.events.system_events import Adjusted, QueueDrained, ServiceStarted
 from tasktrail.events.task_events import is_terminal
 
 Key: TypeAlias = tuple[int, int]
@@ -47,6 +48,7 @@ class Ledger:
     def __init__(self, max_crashes: int) -> None:
         self.max_crashes = max_crashes
         self.tasks: dict[int, TaskState] = {}
+        self.standing = Standing()
         self.open: set[int] = set()
         self.position = 0
         self.latest = datetime.min.replace(tzinfo=UTC)
@@ -62,6 +64,8 @@ class Ledger:
         self._versions: Counter[int] = Counter()
         self._ends: Counter[Key] = Counter()
         self._crashes: Counter[int] = Counter()
+        self._priorities: dict[int, int] = {}
+        """Task that was adjusted → the priority it was given."""
         self._last_at: datetime | None = None
         self._retry_must_follow = 0
 
@@ -93,11 +97,17 @@ class Ledger:
         if record.task_id:
             self._add_to_task(record)
         else:
-            self._add_to_service(record.event, record.recorded_at)
+            self._add_to_service(record)
 
-    def _add_to_service(self, event: Event, at: datetime) -> None:
-        if isinstance(event, Adjusted):
-            self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, at)
+    def _add_to_service(self, record: Recorded) -> None:
+        event = record.event
+        self.standing.follow(record)
+        if isinstance(event, QueueDrained):
+            must(all(self.tasks[task_id].status != "running" for task_id in self.open), "drained, and attempts run")
+        elif isinstance(event, Adjusted):
+            self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, record.recorded_at)
+            if event.priority is not None:
+                self._priorities[event.task_id] = event.priority
         elif isinstance(event, ServiceStarted):
             must(event.epoch > self.epoch, f"I13: epoch {event.epoch} after {self.epoch}")
             self.epoch = event.epoch
@@ -115,6 +125,8 @@ class Ledger:
         if isinstance(event, Created):
             must(task is None and task_id == len(self.tasks) + 1, f"task {task_id} is created out of turn")
             task = create(task_id, event, record.recorded_at)
+            if event.schedule:
+                self.standing.check_run(event, max(self.latest, record.recorded_at))
         else:
             if task is None:
                 broken(f"task {task_id} has events and was never created")
@@ -150,6 +162,9 @@ class Ledger:
                 self._check_retry(task, event)
 
     def _check_start(self, task: TaskState, record: Recorded) -> None:
+        self.standing.check_start(task, record.position)
+        wanted = self._priorities.get(task.id, task.spec.priority)
+        must(task.priority == wanted, f"task {task.id} starts with priority {task.priority} instead of {wanted}")
         unmet = self.unmet(task)
         must(not unmet, f"task {task.id} starts before {unmet}")
         must(not task.held, f"task {task.id} starts although it is held")

@@ -1,157 +1,31 @@
 """People and programs: they send commands, sensible or not, repeat them when in doubt, and check what they are told.
 
-A new kind of command is one function under `@wish`.
+What they may send stands in `wishes.py` and `operator_wishes.py`.
 """
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from broken import broken, must
+from eyes import WISHES, Eyes
 from ledger import Ledger
+from msgspec.structs import replace
+from operator_wishes import undo
+from sim_notifier import Receivers
 
 from tasktrail.actors.core.messages import Intake, Submit
 from tasktrail.actors.messages import Reply, Ticket
-from tasktrail.events import (
-    Accepted,
-    CancelTask,
-    Checkpoint,
-    Command,
-    CreateGraph,
-    CreateTask,
-    EnableEndpoint,
-    GraphTask,
-    RetryTask,
-    SaveCheckpoint,
-    StartTask,
-    TaskState,
-    TasktrailError,
-)
+from tasktrail.events import Accepted, Command, CreateTask, TasktrailError
 from tasktrail.events.errors import CommandIdReused, Fenced, OutcomeUnknown
 from tasktrail.intake import digest
 
-if TYPE_CHECKING:
-    from tasktrail.events.task_events import DependencyPolicy
-
 Answer: TypeAlias = Accepted | TasktrailError
-Wish: TypeAlias = "Callable[[Eyes, str], tuple[Command, Intake]]"
 
-WISHES: dict[Wish, float] = {}
-"""Function that makes a command → how often it is wanted."""
-
-
-def wish(often: float) -> Callable[[Wish], Wish]:
-    """Let people send what the function makes: it gets what they see, and the command id."""
-
-    def enlist(function: Wish) -> Wish:
-        WISHES[function] = often
-        return function
-
-    return enlist
-
-
-class Eyes:
-    """What people see: the tasks as the log has them, and the time."""
-
-    def __init__(self, rng: Random, tasks: Mapping[int, TaskState]) -> None:
-        self.rng = rng
-        self.tasks = tasks
-        self.now = datetime.min.replace(tzinfo=UTC)
-
-    @property
-    def last(self) -> int:
-        """The newest task."""
-        return len(self.tasks)
-
-    def task(self, *wanted: str) -> int:
-        """Mostly a task of late in one of these states, now and then any, or one that is not there."""
-        if self.rng.random() < 0.3:
-            return max(0, self.last + 2 - int(self.rng.expovariate(0.15)))
-        recent = range(max(1, self.last - 20), self.last + 1)
-        fitting = [task_id for task_id in recent if self.tasks[task_id].status in wanted]
-        return self.rng.choice(fitting) if fitting else self.last
-
-
-@wish(3)
-def create(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    rng, last = eyes.rng, eyes.last
-    depends_on = [max(0, last + 1 - rng.randint(0, 8)) for _ in range(rng.randint(-4, 3))]
-    later = eyes.now + timedelta(seconds=rng.randint(-100, 2000))
-    told = rng.random() < 0.2
-    command = CreateTask(
-        type=rng.choice(("plain", "plain", "other", "seldom")),
-        output_file=rng.choice(("", "/out", "/out")),
-        options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
-        priority=rng.randint(0, 10),
-        user_level=rng.choice((0, 0, 1)),
-        user_id=rng.randint(0, 3),
-        estimated_time=rng.choice((0.0, 0.0, 7200.0)),
-        max_retries=rng.randint(0, 3),
-        retry_delay=rng.choice((0.0, 1.0, 60.0, 3600.0)),
-        resumable=rng.choice((None, False)),
-        depends_on=tuple(depends_on),
-        on_dependency_failure=rng.choice(("wait", "wait", "ignore", "fail", "cancel")),
-        retry_backoff=rng.choice((1.0, 2.0)),
-        retry_jitter=rng.choice((0.0, 0.5)),
-        queue_timeout=rng.choice((None, None, 600.0)),
-        total_timeout=rng.choice((None, None, None, 7200.0)),
-        heartbeat_timeout=rng.choice((None, None, 60.0)),
-        no_progress_timeout=rng.choice((None, None, 120.0)),
-        deadline=rng.choice((None, None, None, later + timedelta(seconds=600))),
-        parent_task_id=last or None if rng.random() < 0.1 else None,
-        scheduled_for=later if rng.random() < 0.15 else None,
-        held=rng.random() < 0.1,
-        timeout=rng.choice((None, None, 30.0, 300.0)),
-        notify_webhook=f"https://example.com/{rng.randint(1, 20)}" if told else "",
-        callback_url=f"https://example.org/{rng.randint(1, 20)}" if told and rng.random() < 0.5 else "",
-        notify_on=rng.choice(((), (), ("created", "retried", "completed"))),
-        notify_email="a@example.com" if told and rng.random() < 0.5 else "",
-        command_id=command_id,
-    )
-    memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))
-    return command, Intake(can_resume=rng.random() < 0.8, estimated_memory=memory, estimated_temp=temp)
-
-
-@wish(0.3)
-def create_graph(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    rng = eyes.rng
-    first = GraphTask(name="a", type="plain", options={"fate": rng.choice(("", "flaky"))})
-    policy: DependencyPolicy = rng.choice(("wait", "ignore", "fail", "cancel"))
-    second = GraphTask(
-        name="b", type="other", options={"fate": ""}, depends_on=("a",), parent="a", on_dependency_failure=policy
-    )
-    found = Intake(can_resume=rng.random() < 0.5, estimated_memory=rng.choice((0, 2)))
-    return CreateGraph(tasks=(first, second), command_id=command_id), Intake(by_name={"a": found, "b": found})
-
-
-@wish(1)
-def start(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    return StartTask(task_id=eyes.task("pending"), command_id=command_id), Intake()
-
-
-@wish(1.5)
-def cancel(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    children = eyes.rng.random() < 0.2
-    return CancelTask(task_id=eyes.task("running"), command_id=command_id, children=children), Intake()
-
-
-@wish(1.5)
-def retry(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    force = eyes.rng.random() < 0.5
-    return RetryTask(task_id=eyes.task("failed", "cancelled"), command_id=command_id, force=force), Intake()
-
-
-@wish(1)
-def save_checkpoint(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    checkpoint = Checkpoint(processed_bytes=eyes.rng.randrange(1000))
-    return SaveCheckpoint(task_id=eyes.task("running"), command_id=command_id, checkpoint=checkpoint), Intake()
-
-
-@wish(0.2)
-def enable_endpoint(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
-    target = f"https://example.com/{eyes.rng.randint(1, 20)}"
-    return EnableEndpoint(target=target, command_id=command_id), Intake()
+USUAL = (0.5, 1.0, 1.0, 2.0)
+SWARM = (0.0, 0.3, 1.0, 1.0, 3.0)
+"""Each world has its own mixture of wishes; the seldom ones are missing in some."""
 
 
 class Asked:
@@ -167,8 +41,9 @@ class Asked:
 class People:
     """All who send commands. They outlive the service."""
 
-    def __init__(self, rng: Random, ledger: Ledger) -> None:
-        self.eyes = Eyes(rng, ledger.tasks)
+    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers) -> None:
+        self.eyes = Eyes(rng, ledger, receivers)
+        self._wishes = [(make, often * rng.choice(USUAL if often >= 1 else SWARM)) for make, often in WISHES.items()]
         self._rng = rng
         self._ledger = ledger
         self._ids = 0
@@ -183,7 +58,8 @@ class People:
         """A new command. `failing` tells whether the answer comes because a commit has failed."""
         self._ids += 1
         self.eyes.now = now
-        make = self._rng.choices(list(WISHES), list(WISHES.values()))[0]
+        makers, weights = zip(*self._wishes, strict=True)
+        make = self._rng.choices(makers, weights)[0]
         asked = Asked(*make(self.eyes, str(self._ids)))
         self._recent.append(asked)
         if len(self._recent) > 40:
@@ -213,6 +89,14 @@ class People:
     def ask_again(self, failing: Callable[[], bool]) -> list[Submit]:
         """Whoever is in doubt repeats the command."""
         return [self._submit(asked, failing) for asked in self.in_doubt.values()]
+
+    def undo(self, failing: Callable[[], bool]) -> list[Submit]:
+        """Operators take back whatever keeps tasks from starting."""
+        return [self._submit(self._asked(command), failing) for command in undo(self.eyes)]
+
+    def _asked(self, command: Command) -> Asked:
+        self._ids += 1
+        return Asked(replace(command, command_id=str(self._ids)), Intake())
 
     def _submit(self, asked: Asked, failing: Callable[[], bool]) -> Submit:
         command = asked.command

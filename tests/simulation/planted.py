@@ -53,7 +53,7 @@ def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
-@planted("I7: task .* two live attempts|I7: attempts without")
+@planted("I7: task .* two live attempts|I7: attempts without|I7: the limits have")
 def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
     """A retry by hand starts although the cancelled attempt is not gone."""
     place = Turn.place
@@ -79,7 +79,7 @@ def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reports, "_publish_wanted", lambda turn, report: turn.order(Grant(report.task_id, report.attempt)))
 
 
-@planted("I14: .*never get an answer")
+@planted("I14: .*never")
 def deferred_cancel_lost(patch: pytest.MonkeyPatch) -> None:
     """A cancel during publishing is put aside and forgotten."""
     handle = commands.handle
@@ -139,7 +139,8 @@ def checkpoint_not_handed_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TaskState, "resume_from", property(lambda _self: None))
 
 
-def _after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], None]) -> None:
+def after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], None]) -> None:
+    """Each time memory was made anew from the log, this happens to it."""
     resume = lifecycle.resume
 
     def forgetful(turn: Turn, running: dict[int, Running]) -> None:
@@ -152,13 +153,13 @@ def _after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], 
 @planted("I5: task .* nothing will wake it")
 def timer_only_in_memory(patch: pytest.MonkeyPatch) -> None:
     """After a start, what waits for a time is forgotten."""
-    _after_resume(patch, lambda state: state.timers.clear())
+    after_resume(patch, lambda state: state.timers.clear())
 
 
 @planted("I5: task .* will not hear")
 def dependents_only_in_memory(patch: pytest.MonkeyPatch) -> None:
     """After a start, nobody is told when a dependency is done."""
-    _after_resume(patch, lambda state: state.dependents.clear())
+    after_resume(patch, lambda state: state.dependents.clear())
 
 
 @planted("I2: |I6|I7|goes on|outlives|a step broke")

@@ -14,7 +14,7 @@ from tasktrail.actors.delivery.result import Result
 from tasktrail.events import Failed, Recorded, TaskState
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
-from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
+from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
 from tasktrail.events.task_events import is_terminal
 from tasktrail.projections.outbox import Notice, Outbox
 from tasktrail.projections.stream import recall_from
@@ -38,6 +38,8 @@ class Receivers:
         """Notices that are to come, and of which the log does not say that they are done with; and their targets."""
         self.disabled: set[str] = set()
         """Targets that have said that they are gone: they get nothing until somebody enables them."""
+        self.got: deque[RedeliveryRequested] = deque(maxlen=30)
+        """Notices of late, as they are named when one is wanted again."""
         self._ids: dict[Place, str] = {}
         self._places: dict[str, Place] = {}
 
@@ -49,6 +51,9 @@ class Receivers:
                 self._delivered(event)
             elif isinstance(event, EndpointEnabled):
                 self.disabled.discard(event.target)
+            elif isinstance(event, RedeliveryRequested):
+                must(event.target not in self.disabled, f"I9: {event.notice_id} is wanted where nobody is")
+                self.due[event.told, event.channel] = event.target
             elif record.task_id:
                 for channel, target in _told(record, tasks[record.task_id]):
                     if target not in self.disabled:
@@ -67,6 +72,15 @@ class Receivers:
         known = self._ids.setdefault(place, notice.notice_id)
         if known != notice.notice_id or self._places.setdefault(known, place) != place:
             broken(f"I9: {place} has the ids {known} and {notice.notice_id}")
+        self.got.append(
+            RedeliveryRequested(
+                notice_id=known,
+                task_id=notice.task_id,
+                channel=notice.channel,
+                target=notice.target,
+                told=notice.position,
+            )
+        )
         must(place in self.due or not knowing, f"I9: {notice.notice_id} is sent, and the log says it is done with")
 
 

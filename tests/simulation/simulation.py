@@ -19,7 +19,7 @@ WORLD_STEPS = 5000
 ATTEMPT_SECONDS = 10.0
 """How long an attempt takes in the kind world."""
 PATIENCE = 100
-"""Rounds in which no attempt ends before they are taken to hang. The longest time-out in a world is shorter."""
+"""Rounds in which no attempt ends, or nothing is recorded, before they are taken to hang; longer than any time-out."""
 HORIZON = timedelta(days=3)
 """Virtual time without faults after which all has ended that can: a notice may be tried again for a day."""
 
@@ -61,12 +61,17 @@ def settle(world: World) -> None:
         close(world)
         world.log = world.log.taken_over()
         world.open()
-    tell(world, LimitsChanged(Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)))
+    fair = world.limits.fair_share
+    world.limits = Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY, fair_share=fair)
+    tell(world, LimitsChanged(world.limits))
     tell(world, Sampled(Sample()))
     world.executor.change_capacity(3)
     world.commit()
     world.notifier.catch_up()
     for submit in world.people.ask_again(world.failing):
+        tell(world, submit)
+    world.commit()
+    for submit in world.people.undo(world.failing):
         tell(world, submit)
     _play_out(world)
     _check_settled(world)
@@ -76,7 +81,7 @@ def _play_out(world: World) -> None:
     """Attempts end, notices arrive, time goes by; until nothing more is to come."""
     clock = StartClock(world)
     horizon = world.time + HORIZON
-    idle = 0
+    idle = position = 0
     while idle < PATIENCE:
         _exchange(world)
         clock.look()
@@ -89,6 +94,8 @@ def _play_out(world: World) -> None:
         wake = min((at for at in wakes if at is not None), default=None)
         if wake is None or wake > horizon:
             return
+        idle = idle + 1 if world.ledger.position == position else 0
+        position = world.ledger.position
         world.pass_time(max(0.0, (wake - world.time).total_seconds()))
         ring(world)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from broken import BrokenInvariantError
-from planted import PLANTED, Plant
+from planted import Plant
+from planted_operators import PLANTED
 from shrink import failure, shorter, shrink
 from simulate import main, worlds
 from simulation import play
 from story import Story
 
-from tasktrail.actors.core import dispatch
+from tasktrail.actors.core import dispatch, rehearsal
 
 SCRIPT = Path(__file__).parent / "simulate.py"
 
@@ -22,9 +23,12 @@ SEEDS_THAT_FAILED = {
     (214, 1500): "a cancel sent twice while publishing was accepted for one sender and refused for the other",
     (3, 1000): "a cancelled task stayed in memory",
     (7, 1000): "cancels that waited for publishing were never answered",
+    (9, 1000): "a finished task that had been adjusted was read back otherwise than memory had it",
+    (34, 1000): "where an adjustment is recorded was known in another way after a restart",
+    (1055, 5000): "a service that was replaced still granted the wish to publish",
     (121, 1000): "a task beyond the limits stopped the queue",
 }
-"""(seed, steps) → the fault of the core that it found once. The last three are of an older simulator's worlds."""
+"""(seed, steps) → the fault of the core that it found once. Most are of an older simulator's worlds."""
 
 
 @pytest.mark.parametrize("seed", range(1, 41))
@@ -51,12 +55,13 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
     bound: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every world has other limits, machines and priorities. Each bound is also reached: no lower one would do."""
-    monkeypatch.setattr(dispatch, "BACKFILL_BOUND", bound)
-    monkeypatch.setattr(dispatch, "BACKFILL_DEPTH", depth)
+    for module in (dispatch, rehearsal):
+        monkeypatch.setattr(module, "BACKFILL_BOUND", bound)
+        monkeypatch.setattr(module, "BACKFILL_DEPTH", depth)
     most = 0
-    for seed in range(200, 260):
+    for seed in range(580, 700):
         most = max(most, play(seed, steps=1000).most_overtaken)
-        if seed >= 203 and most == bound:
+        if seed >= 583 and most == bound:
             break
     assert most == bound
 

@@ -10,7 +10,15 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from agreement import check_blocked, check_executor, check_folded, check_memory, check_places, check_reservations
+from agreement import (
+    check_blocked,
+    check_executor,
+    check_folded,
+    check_memory,
+    check_orders,
+    check_places,
+    check_reservations,
+)
 from broken import broken, must
 from disk import Disk, SimulatedLog
 from house import House
@@ -19,22 +27,52 @@ from overtaking import Overtakings
 from people import People
 from sim_executor import SimulatedExecutor
 from sim_notifier import Receivers, SimulatedNotifier
+from starts import DiskMark, check_idle, check_limits, check_missed_runs, check_order, check_tally
 from story import Story
 
 from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.messages import Delivered, Staged, Submit
-from tasktrail.events import Cancelled, Recorded, StartTask, TaskState
+from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit
+from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.handlers.process.frames import Order
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
+STARTS = (
+    datetime(2026, 1, 1, tzinfo=UTC),
+    datetime(2026, 3, 28, 22, tzinfo=UTC),
+    datetime(2026, 10, 24, 22, tzinfo=UTC),
+)
+"""Any day, and the evenings before summer time begins and ends."""
 MAX_MEMORY = 10
 REFOLD_EVERY = 1000
 """Steps between two comparisons of the whole memory with the whole log."""
+IDLE_EVERY = 4
+"""Steps between two looks for a task that could start and does not."""
+ORDERS_EVERY = 16
+"""Steps between two comparisons of what operators have ordered."""
 LOOKED_AT = 6
 """Tasks that each step looks at beside those it has touched, in turn."""
 _SPREAD = 1 << 24
 """More than the steps of a world: no two steps of any two seeds share their random numbers."""
+
+
+def some_limits(rng: Random) -> Limits:
+    """What somebody may have configured."""
+    low = rng.choice((0, 0, 5))
+    return Limits(
+        max_concurrent=rng.randint(1, 4),
+        max_memory=rng.choice((5, MAX_MEMORY, MAX_MEMORY)),
+        max_cpu=rng.choice((60.0, 100.0)),
+        max_temp_size=MAX_MEMORY,
+        temp_low=low,
+        temp_high=2 * low,
+        max_per_type=rng.choice((0, 0, 0, 1, 2)),
+        max_per_user=rng.choice((0, 0, 0, 1, 2)),
+        max_per_label=rng.choice((0, 0, 0, 1)),
+        types=rng.choice(({}, {"plain": 3, "seldom": 1})),
+        users=rng.choice(({}, {"0": 2})),
+        labels=rng.choice(({}, {"red": 2})),
+        fair_share=rng.random() < 0.3,
+    )
 
 
 class World:
@@ -44,9 +82,9 @@ class World:
         self.seed = seed
         self.story = story
         self.rng = Random(seed * _SPREAD)
-        self.time = START
+        self.time = self.rng.choice(STARTS)
         self.seconds = 0.0
-        self.limits = Limits(max_concurrent=self.rng.randint(1, 4), max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY)
+        self.limits = some_limits(self.rng)
         self.dry = self.rng.choice((0.15, 0.4, 1.0))
         """How often a message is the last of its batch."""
         self.lag = self.rng.choice((0.0, 0.0, 0.3, 0.8))
@@ -54,9 +92,9 @@ class World:
         self.losses = self.rng.choice((0.0, 0.0, 0.1, 0.5))
         """How often a consumer is not told of a commit."""
         self.ledger = Ledger(self.limits.max_crashes)
-        self.ledger.latest = START
+        self.ledger.latest = self.time
         self.receivers = Receivers()
-        self.people = People(self.rng, self.ledger)
+        self.people = People(self.rng, self.ledger, self.receivers)
         self.disk = Disk()
         self.log = SimulatedLog(self.disk, self._durable)
         self.trace = hashlib.sha256()
@@ -86,9 +124,11 @@ class World:
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
         self.house = House(self.log, self, self.limits, grace, self)
+        self.disk_mark = DiskMark()
         self._begin_memory()
         self.house.open()
         self._memory_changed()
+        self._check_orders()
         self.note(f"a service has started, epoch {self.log.epoch}")
 
     def _begin_memory(self) -> None:
@@ -112,18 +152,36 @@ class World:
         """The Scheduler gets one message, which may be the last of its batch."""
         before = {task_id: entry.attempt for task_id, entry in self.house.state.running.items()}
         self.disk.failing = False
-        self._staged = Staged([], [])
+        self._staged, self._stepped = Staged([], []), False
+        if isinstance(message, Sampled):
+            self.disk_mark.sampled(message.sample, self.house.state.limits)
         self.house.tell(message, dry=self.rng.random() < self.dry)
         state = self.house.state
         if self._memory_changed():
-            check_reservations(state, {task_id: entry.attempt for task_id, entry in state.running.items()})
+            check_reservations(state, [])
             return
-        check_reservations(state, before)
-        by_hand = isinstance(message, Submit) and isinstance(message.command, StartTask)
-        self.overtakings.follow(state, before, by_hand=by_hand)
+        started = [task_id for task_id, entry in state.running.items() if before.get(task_id) != entry.attempt]
+        check_reservations(state, started)
+        if started:
+            self._check_started(message, started)
+        elif self._stepped and self.steps % IDLE_EVERY == 0:
+            check_idle(state)
+            check_tally(state)
         if isinstance(message, Delivered):
             only = all(isinstance(fact.event, DeliveryAttempted) for fact in self._staged.facts)
             must(only or len(self._staged.facts) > 1, f"I9: a delivery has led to {self._staged.facts}")
+
+    def _check_started(self, message: Any, started: list[int]) -> None:
+        state = self.house.state
+        check_limits(state, started, self.disk_mark)
+        if not (isinstance(message, Submit) and isinstance(message.command, StartTask)):
+            self.overtakings.follow(state, started)
+            check_order(state, started[-1])
+
+    @property
+    def staged_last(self) -> list[Fact]:
+        """What the last message has led to."""
+        return self._staged.facts
 
     def commit(self) -> None:
         """The batch is over."""
@@ -136,7 +194,8 @@ class World:
     def staged(self, house: House, staged: Staged) -> None:
         """A message was stepped."""
         if house is self.house:
-            self._staged = staged
+            self._staged, self._stepped = staged, True
+            check_missed_runs(house.state, staged, self.time)
             self._touched.update(fact.task_id for fact in staged.facts)
 
     def _durable(self, records: list[Recorded]) -> None:
@@ -175,7 +234,8 @@ class World:
     def loaded(self, house: House, task: TaskState) -> None:
         """A task was read back from the log."""
         if house is self.house:
-            must(task == self.ledger.tasks[task.id], f"I4: task {task.id} is read back as {task}")
+            known = self.ledger.tasks[task.id]
+            must(task == known, f"I4: task {task.id} is read back as {task}")
 
     def note(self, text: str) -> None:
         """Something for the story."""
@@ -208,8 +268,19 @@ class World:
                     broken(f"I4: task {task_id} is not as in the log")
             check_blocked(state, self.ledger, ids)
             check_executor(state, self.executor)
+            if self.steps % ORDERS_EVERY == 0:
+                self._check_orders()
             if len(state.tasks) < 50 or self.steps % 16 == 0:
                 check_memory(state, self.ledger)
+
+    def _check_orders(self) -> None:
+        if self.house.quiet:
+            check_orders(self.house.state, self.ledger, self.limits, self.receivers.disabled)
+
+    def check_schedules(self) -> None:
+        """The timers were looked at: nothing that is due is forgotten."""
+        if self.house.quiet and not self.house.state.draining and not self.house.in_trouble:
+            self.ledger.standing.check_none_missed(self.time)
 
     def check_everything(self) -> None:
         """The whole memory against the whole log, once what is staged is durable."""

@@ -1,0 +1,41 @@
+"""`why` against what the next look at the queue really does."""
+
+from broken import broken
+from world import World
+
+from tasktrail.actors.core.messages import Tick
+from tasktrail.actors.core.why import explain
+from tasktrail.events import Created, Started
+
+ASKED = 4
+"""Waiting tasks that are asked about at once."""
+
+
+def check_why(world: World) -> None:
+    """Who still waits after the Scheduler has looked has a reason; who was started by that look alone had none."""
+    world.pass_time(world.rng.choice((0, 1, 100)))
+    state = world.house.state
+    waiting = [task_id for task_id, task in state.tasks.items() if task.waiting]
+    due = [timer.task_id for timer in state.timers[:2] if timer.task_id in state.tasks]
+    asked = {*world.rng.sample(waiting, min(ASKED, len(waiting))), *due}
+    before = {task_id: _reasons(world, task_id) for task_id in sorted(asked)}
+    world.tell(Tick())
+    if world.house.state is not state:
+        return  # the commit has failed, and memory is another one
+    started = {fact.task_id for fact in world.staged_last if isinstance(fact.event, Started)}
+    only_starts = all(isinstance(fact.event, Started | Created) for fact in world.staged_last)
+    for task_id, reasons in before.items():
+        if task_id in started:
+            if reasons and only_starts:
+                broken(f"why says that task {task_id} waits for {reasons}, and it starts")
+        elif task_id in state.tasks and state.tasks[task_id].waiting and not _reasons(world, task_id):
+            broken(f"why has no reason for task {task_id}, which waits")
+
+
+def _reasons(world: World, task_id: int) -> list[str]:
+    why = explain(world.house.state, task_id, world.time)
+    if why is None:
+        return []
+    if why.reasons and not why.waiting:
+        broken(f"why explains the wait of task {task_id}, which is {why.status}")
+    return [obstacle.reason.value for obstacle in why.reasons]

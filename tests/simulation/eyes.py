@@ -1,0 +1,52 @@
+"""What people see when they make up their minds, and the list of what they may wish."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING, TypeAlias
+
+from ledger import Ledger
+from sim_notifier import Receivers
+
+if TYPE_CHECKING:
+    from tasktrail.actors.core.messages import Intake
+    from tasktrail.events import Command
+
+Wish: TypeAlias = "Callable[[Eyes, str], tuple[Command, Intake]]"
+
+WISHES: dict[Wish, float] = {}
+"""Function that makes a command → how often it is wanted."""
+
+
+def wish(often: float) -> Callable[[Wish], Wish]:
+    """Let people send what the function makes: it gets what they see, and the command id."""
+
+    def enlist(function: Wish) -> Wish:
+        WISHES[function] = often
+        return function
+
+    return enlist
+
+
+class Eyes:
+    """What people see: the tasks and the orders that stand, as the log has them; the notices; and the time."""
+
+    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers) -> None:
+        self.rng = rng
+        self.tasks = ledger.tasks
+        self.standing = ledger.standing
+        self.receivers = receivers
+        self.now = datetime.min.replace(tzinfo=UTC)
+
+    @property
+    def last(self) -> int:
+        """The newest task."""
+        return len(self.tasks)
+
+    def task(self, *wanted: str) -> int:
+        """Mostly a task of late in one of these states, now and then any, or one that is not there."""
+        if self.rng.random() < 0.3:
+            return max(0, self.last + 2 - int(self.rng.expovariate(0.15)))
+        recent = range(max(1, self.last - 20), self.last + 1)
+        fitting = [task_id for task_id in recent if self.tasks[task_id].status in wanted]
+        return self.rng.choice(fitting) if fitting else self.last

@@ -1,0 +1,228 @@
+"""Faults to plant in what operators order: limits, pauses, adjustments, schedules, notices, `why`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from planted import PLANTED, after_resume, planted
+
+from tasktrail.actors.core import commands, dispatch, gates, operators, scheduling, step, waiting, why
+from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.gates import GateKind, Tally
+from tasktrail.actors.core.limits import LimitBook
+from tasktrail.actors.core.pauses import EVERYTHING
+from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.actors.core.schedules import Schedules
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.turn import Turn
+from tasktrail.events import Created, TaskState
+from tasktrail.projections.outbox import Outbox
+
+__all__ = ["PLANTED"]
+
+# --- what must hold over a restart ------------------------------------------------------------------------------
+
+
+@planted("although .* is paused|I4: pauses")
+def pause_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
+    """A pause lives in memory only."""
+    after_resume(patch, lambda state: state.pauses.held.clear())
+
+
+@planted("I4: .*limits")
+def limits_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
+    """After a start the configuration holds, whatever operators have changed."""
+
+    def forget(state: SchedulerState) -> None:
+        state.limit_book = LimitBook(state.limit_book.configured)
+
+    after_resume(patch, forget)
+
+
+@planted("I1: command schedule|runs twice|after a later run")
+def schedule_fired_twice_after_restart(patch: pytest.MonkeyPatch) -> None:
+    """How far a schedule has come is kept in memory only."""
+    apply = Schedules.apply
+
+    def forgetful(self: Schedules, fact: Any, position: int) -> None:
+        before = {name: one.done_until for name, one in self.by_name.items()}
+        apply(self, fact, position)
+        if isinstance(fact.event, Created) and fact.event.schedule in before:
+            self.by_name[fact.event.schedule].done_until = before[fact.event.schedule]
+
+    patch.setattr(Schedules, "apply", forgetful)
+
+
+@planted("I4: task|instead of|I4: the fold|I4: `tasks`")
+def adjustment_lost(patch: pytest.MonkeyPatch) -> None:
+    """A priority that was changed is recorded, and memory keeps the old one."""
+    overlay = SchedulerState.apply_system.__globals__["overlay"]
+    patch.setattr(
+        "tasktrail.actors.core.state.overlay",
+        lambda state, event, at: overlay(state, replace(event, priority=None), at),
+    )
+
+
+@planted("I4: endpoints|I4: `disabled`")
+def enabled_endpoint_stays_disabled(patch: pytest.MonkeyPatch) -> None:
+    """Somebody says that an endpoint is there again, and nobody listens."""
+    apply = SchedulerState.apply_system
+
+    def deaf(self: SchedulerState, fact: Any, position: int) -> None:
+        disabled = set(self.disabled)
+        apply(self, fact, position)
+        self.disabled |= disabled
+
+    patch.setattr(SchedulerState, "apply_system", deaf)
+
+
+# --- limits and pauses --------------------------------------------------------------------------------------------
+
+
+@planted("I7: .* of type")
+def type_limit_ignored(patch: pytest.MonkeyPatch) -> None:
+    """The limit of a type can be set and is not looked at."""
+    full = gates.is_full
+    patch.setattr(gates, "is_full", lambda gate, *rest: gate[0] is not GateKind.TYPE and full(gate, *rest))
+
+
+@planted("I7: .* of (type|user_id|label) .* where")
+def own_limit_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """The general number counts although there is one of its own."""
+    limit_of = gates.limit_of
+    patch.setattr(
+        gates, "limit_of", lambda gate, limits: limit_of(gate, replace(limits, types={}, users={}, labels={}))
+    )
+
+
+@planted("I7: .* counted")
+def label_counted_only_at_start(patch: pytest.MonkeyPatch) -> None:
+    """Who has ended still counts against the limit of its label."""
+    give_back = Tally.give_back
+
+    def forgetful(self: Tally, task: TaskState) -> None:
+        give_back(self, replace(task, spec=replace(task.spec, label="")))
+
+    patch.setattr(Tally, "give_back", forgetful)
+
+
+@planted("I5: task .* before it in the order")
+def fair_share_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Fair share can be switched on and changes nothing."""
+    patch.setattr(SchedulerState, "_share", lambda *_: 0)
+
+
+@planted("I5: task .* nobody starts it|I5: task .* before it in the order")
+def gate_wakes_nobody(patch: pytest.MonkeyPatch) -> None:
+    """A place behind a limit is free, and who waited for it is not told."""
+    patch.setattr(ReadyQueue, "wake", lambda *_: None)
+
+
+@planted("I5: task .* before it in the order|I5: .* overtaken|is queued although")
+def adjusted_task_keeps_its_place(patch: pytest.MonkeyPatch) -> None:
+    """A priority is changed, and the queue is not told."""
+    adjust = commands._adjust
+
+    def lazy(turn: Turn, *rest: Any) -> int:
+        place = turn.place
+        turn.place = lambda task: None if task.id in turn.state.queue else place(task)  # type: ignore[method-assign]  # the fault
+        return adjust(turn, *rest)
+
+    patch.setattr(commands, "_adjust", lazy)
+
+
+@planted("although everything is paused")
+def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
+    """What was next when the drain came still starts."""
+
+    def hasty(turn: Turn) -> None:
+        held = turn.state.pauses.held
+        pause = held.get(EVERYTHING)
+        if pause is not None and pause.drain and not pause.drained:
+            del held[EVERYTHING]
+            if turn.state.free_slots > 0 and not turn.state.draining:
+                task = dispatch._next_fitting(turn)
+                if task is not None:
+                    dispatch.start(turn, task)
+            held[EVERYTHING] = pause
+        dispatch.dispatch(turn)
+
+    patch.setattr(step, "dispatch", hasty)
+
+
+@planted("drained, and that is not recorded")
+def drain_never_ends(patch: pytest.MonkeyPatch) -> None:
+    """The last attempt has ended, and nobody is told."""
+    patch.setattr(operators, "note_drained", lambda _turn: None)
+
+
+@planted("although .* is paused")
+def pause_ignored_by_hand(patch: pytest.MonkeyPatch) -> None:
+    """`StartTask` goes ahead of the queue, and past a pause as well."""
+
+    def hasty(turn: Turn, task: TaskState) -> Any:
+        return tuple(one for one in waiting.why_not_now(turn, task) if one.reason != "Paused")
+
+    patch.setattr(commands, "why_not_now", hasty)
+
+
+@planted("although temp space is low")
+def disk_low_without_hysteresis(patch: pytest.MonkeyPatch) -> None:
+    """With a byte more than the low mark everything starts again."""
+
+    def after(self: Sample, _before: Sample, limits: Limits) -> Sample:
+        return replace(self, disk_low=self.temp_free < limits.temp_low)
+
+    patch.setattr(Sample, "after", after)
+
+
+# --- schedules ----------------------------------------------------------------------------------------------------
+
+
+@planted("schedule .* makes .* at once|should skip it")
+def missed_runs_all_made(patch: pytest.MonkeyPatch) -> None:
+    """The policy for missed runs is not looked at."""
+    due = scheduling.due_runs
+
+    def eager(schedule: Any, now: Any) -> Iterable[Any]:
+        plain = replace(schedule, spec=replace(schedule.spec, missed="all", max_missed=5))
+        return due(plain, now)
+
+    patch.setattr(scheduling, "due_runs", eager)
+
+
+@planted("I5: schedule .* has not run")
+def missed_runs_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Every run that comes late is skipped, whatever the policy."""
+    due = scheduling.due_runs
+
+    def lazy(schedule: Any, now: Any) -> Iterable[Any]:
+        return due(replace(schedule, spec=replace(schedule.spec, missed="skip")), now)
+
+    patch.setattr(scheduling, "due_runs", lazy)
+
+
+# --- notices and why ----------------------------------------------------------------------------------------------
+
+
+@planted("I9: notices never arrive")
+def redelivery_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A notice is wanted once more, and that is all."""
+    patch.setattr(Outbox, "_wanted_again", lambda *_: None)
+
+
+@planted("why has no reason")
+def why_knows_no_pauses(patch: pytest.MonkeyPatch) -> None:
+    """A paused task seems to wait for nothing."""
+    patch.setattr(waiting, "pauses_of", lambda *_: ())
+
+
+@planted("why says that task .*(NotBefore|RetryDelay)")
+def why_does_not_look_at_the_clock(patch: pytest.MonkeyPatch) -> None:
+    """A task whose time has come seems to wait for it."""
+
+    def slow(state: SchedulerState, task: TaskState, now: Any) -> Any:
+        return waiting.own_timers(state, task, now.replace(year=now.year - 1))
+
+    patch.setattr(why, "own_timers", slow)

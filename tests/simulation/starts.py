@@ -1,0 +1,105 @@
+"""What may start, and before whom: looked at after each message that has started something."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+
+from broken import broken, must
+
+from tasktrail.actors.core import dispatch
+from tasktrail.actors.core.admission import Limits, Sample, obstacles
+from tasktrail.actors.core.messages import Staged
+from tasktrail.actors.core.overtaking import is_eligible
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.events import Created, TaskState
+from tasktrail.events.priority import queue_key
+
+
+class DiskMark:
+    """Whether temp space has run low, told from the samples alone."""
+
+    def __init__(self) -> None:
+        self.low = False
+
+    def sampled(self, sample: Sample, limits: Limits) -> None:
+        """Below the low mark nothing starts, until the high one is reached."""
+        if sample.temp_free < limits.temp_low:
+            self.low = True
+        elif sample.temp_free >= limits.temp_high:
+            self.low = False
+
+
+def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> None:
+    """Of each type, user and label at most as many hold a slot as may; and the disk is not low."""
+    must(not disk.low, f"tasks {started} start although temp space is low")
+    specs = [entry.reserved_for.spec for entry in state.running.values()]
+    limits = state.limits
+    for task_id in started:
+        spec = state.running[task_id].reserved_for.spec
+        for word, name, general, own in (
+            ("type", spec.type, limits.max_per_type, limits.types),
+            ("user_id", spec.user_id, limits.max_per_user, limits.users),
+            ("label", spec.label, limits.max_per_label, limits.labels),
+        ):
+            limit = own.get(str(name), general)
+            count = sum(getattr(other, word) == name for other in specs)
+            if limit and name != "" and count > limit:
+                broken(f"I7: task {task_id} starts, and {count} of {word} {name} run where {limit} may")
+
+
+def check_tally(state: SchedulerState) -> None:
+    """What the limits count is what holds a slot."""
+    specs = [entry.reserved_for.spec for entry in state.running.values()]
+    held = Counter(("type", spec.type) for spec in specs) + Counter(("user", spec.user_id) for spec in specs)
+    held += Counter(("label", spec.label) for spec in specs if spec.label)
+    if state.tally.counts != held:
+        broken(f"I7: the limits have {state.tally.counts} counted, and {held} hold a slot")
+
+
+def check_order(state: SchedulerState, last: int) -> None:
+    """The last start of a message: nobody who fits, and waits for room only, came before it.
+
+    After it there is less room than before, so whoever fits now fitted then.
+    """
+    started = state.tasks[last]
+    shares = Counter(entry.reserved_for.spec.user_id for entry in state.running.values())
+    shares[started.spec.user_id] -= 1
+    fair = state.limits.fair_share
+
+    def place(task: TaskState) -> tuple[int, tuple[float, int]]:
+        return (shares[task.spec.user_id] if fair else 0, queue_key(task))
+
+    mine = place(started)
+    for other in state.queue:
+        task = state.tasks[other]
+        if place(task) < mine and _fits(state, task):
+            broken(f"I5: task {last} starts although task {other} fits and is before it in the order")
+
+
+def check_missed_runs(state: SchedulerState, staged: Staged, now: datetime) -> None:
+    """Schedules make tasks in the order of their times, and of missed runs as many as their policy says."""
+    runs: dict[str, list[datetime]] = {}
+    for fact in staged.facts:
+        if isinstance(fact.event, Created) and fact.event.fire_time is not None:
+            runs.setdefault(fact.event.schedule, []).append(fact.event.fire_time)
+    for name, times in runs.items():
+        spec = state.schedules.by_name[name].spec
+        most = {"skip": spec.max_missed, "once": 1, "all": spec.max_missed}[spec.missed]
+        must(len(times) <= most, f"schedule {name} makes {len(times)} runs at once, {most} may be")
+        must(times == sorted(times) and times[-1] <= now, f"schedule {name} runs for {times} at {now}")
+        if spec.missed == "skip" and times[0] < now - timedelta(seconds=60):
+            broken(f"schedule {name} makes up for {times[0]} at {now}, and should skip it")
+
+
+def check_idle(state: SchedulerState) -> None:
+    """After a message that was stepped to its end: no slot is empty while somebody fits into it."""
+    if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
+        return
+    if state.running and any(count >= dispatch.BACKFILL_BOUND for count in state.overtaken.values()):
+        return  # room is kept
+    for task_id in state.queue:
+        if _fits(state, state.tasks[task_id]):
+            broken(f"I5: task {task_id} fits, a slot is free, and nobody starts it")
+
+
+def _fits(state: SchedulerState, task: TaskState) -> bool:
+    return is_eligible(state, task) and not obstacles(task, state.limits, state.sample, state.reserved)
