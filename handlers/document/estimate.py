@@ -17,7 +17,7 @@ _BYTES_A_PAGE = 4_000
 _ASSUMED_RATE = 0.5
 """Bytes of a packed picture, a pixel."""
 
-_BASE = 48_000_000
+_BASE = 54_000_000
 _OFFICE = 280_000_000
 """Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
 _OFFICE_TEMP = 8_000_000
@@ -48,7 +48,7 @@ class Workload(NamedTuple):
 def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
     """Guess from the file size alone: a PDF of A4 pages. Looking into it makes it better, in the worker."""
     options = job.options
-    pages = min(most_pages(options.pages, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
+    pages = min(most_pages(options.page_list, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
     office = office_suffix(job.input_file) and will_use_libreoffice(options)
     return needs(workload(job, pages, [A4]), {"pages": pages}, office=office, extra=2 * job.input_size * office)
 

@@ -22,7 +22,7 @@ _SAMPLES = 160, 400
 """Boxes in pixels. Small, because a sample costs a page's decoding anyway; two, to see how the bytes grow."""
 _LEAST_GROWTH, _MOST_GROWTH = 0.4, 1.0
 _MARGIN = 1.4
-_FONTS = 8_000_000
+_FONTS = 4_000_000
 """Bytes of memory to set text."""
 _DENSEST = 3.0
 """Bytes a pixel; no png has more."""
@@ -53,7 +53,7 @@ def look(job: Job[DocumentPreviewOptions]) -> Estimate:
     if kind in PACKED:
         inspect_archive(path)
     expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
-    pages = min(most_pages(options.pages, options.max_pages), expected)
+    pages = min(most_pages(options.page_list, options.max_pages), expected)
     work = workload(job, pages, [A4])
     work = work._replace(page_bytes=int(_OFFICE_RATE * work.area))
     basis = {"kind": kind, "pages": pages}
@@ -64,7 +64,7 @@ def _drawn(job: Job[DocumentPreviewOptions], pages: Pages, kind: str, extra: int
     options = job.options
     began = time.perf_counter()
     with closing(pages):
-        numbers = choose_pages(options.pages, pages.count, options.max_pages)
+        numbers = choose_pages(options.page_list, pages.count, options.max_pages)
         sizes = [pages.size(number) for number in numbers]
         opening = time.perf_counter() - began
         largest = max(range(len(numbers)), key=lambda place: sizes[place][0] * sizes[place][1])

@@ -5,6 +5,7 @@ from collections import Counter
 from broken import must
 
 from tasktrail.actors.core import dispatch
+from tasktrail.actors.core.overtaking import is_eligible
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events.priority import queue_key
 
@@ -33,7 +34,7 @@ class Overtakings:
             started = started[1:]
         if not started:
             return
-        keys = {task.id: queue_key(task) for task in state.tasks.values() if task.id in state.queue}
+        keys = {task.id: queue_key(task) for task in state.tasks.values() if is_eligible(state, task)}
         for task_id in started:
             key = queue_key(state.tasks[task_id])
             counts.update(other for other, theirs in keys.items() if theirs < key)

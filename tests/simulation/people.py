@@ -17,6 +17,7 @@ from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Command,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
@@ -24,7 +25,6 @@ from tasktrail.events import (
     RetryTask,
     SaveCheckpoint,
     StartTask,
-    TaskCommand,
     TaskState,
     TasktrailError,
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tasktrail.events.task_events import DependencyPolicy
 
 Answer: TypeAlias = Accepted | TasktrailError
-Wish: TypeAlias = "Callable[[Eyes, str], tuple[TaskCommand, Intake]]"
+Wish: TypeAlias = "Callable[[Eyes, str], tuple[Command, Intake]]"
 
 WISHES: dict[Wish, float] = {}
 """Function that makes a command → how often it is wanted."""
@@ -74,7 +74,7 @@ class Eyes:
 
 
 @wish(3)
-def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def create(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     rng, last = eyes.rng, eyes.last
     depends_on = [max(0, last + 1 - rng.randint(0, 8)) for _ in range(rng.randint(-4, 3))]
     later = eyes.now + timedelta(seconds=rng.randint(-100, 2000))
@@ -114,7 +114,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
 
 
 @wish(0.3)
-def create_graph(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def create_graph(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     rng = eyes.rng
     first = GraphTask(name="a", type="plain", options={"fate": rng.choice(("", "flaky"))})
     policy: DependencyPolicy = rng.choice(("wait", "ignore", "fail", "cancel"))
@@ -126,30 +126,30 @@ def create_graph(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
 
 
 @wish(1)
-def start(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def start(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     return StartTask(task_id=eyes.task("pending"), command_id=command_id), Intake()
 
 
 @wish(1.5)
-def cancel(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def cancel(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     children = eyes.rng.random() < 0.2
     return CancelTask(task_id=eyes.task("running"), command_id=command_id, children=children), Intake()
 
 
 @wish(1.5)
-def retry(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def retry(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     force = eyes.rng.random() < 0.5
     return RetryTask(task_id=eyes.task("failed", "cancelled"), command_id=command_id, force=force), Intake()
 
 
 @wish(1)
-def save_checkpoint(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def save_checkpoint(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     checkpoint = Checkpoint(processed_bytes=eyes.rng.randrange(1000))
     return SaveCheckpoint(task_id=eyes.task("running"), command_id=command_id, checkpoint=checkpoint), Intake()
 
 
 @wish(0.2)
-def enable_endpoint(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
+def enable_endpoint(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     target = f"https://example.com/{eyes.rng.randint(1, 20)}"
     return EnableEndpoint(target=target, command_id=command_id), Intake()
 
@@ -157,7 +157,7 @@ def enable_endpoint(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
 class Asked:
     """A command that somebody has sent, once or more often."""
 
-    def __init__(self, command: TaskCommand, intake: Intake) -> None:
+    def __init__(self, command: Command, intake: Intake) -> None:
         self.command = command
         self.intake = intake
         self.accepted: Accepted | None = None

@@ -32,9 +32,8 @@ def _told() -> dict[str, int]:
 
 @handler("bound", estimate=_guess, needs_input=False, needs_output=False)
 def bound(_context: TaskContext[Any]) -> dict[str, int]:
-    """Tell the soft limits, the size of a core file, and the umask."""
-    mask = os.umask(0o077)
-    return {**_told(), "core": resource.getrlimit(resource.RLIMIT_CORE)[1], "umask": mask}
+    """Tell the soft limits, and the size of a core file."""
+    return {**_told(), "core": resource.getrlimit(resource.RLIMIT_CORE)[1]}
 
 
 @handler("unbound", needs_input=False, needs_output=False, limits=False)

@@ -121,6 +121,17 @@ def test_an_adjustment_holds_over_a_restart(core: Core) -> None:
     assert again.running() == [better]
 
 
+def test_an_adjustment_is_not_forgotten_when_the_task_has_ended_and_is_retried(core: Core) -> None:
+    core.create()
+    adjusted = core.create(max_retries=1)
+    core.send(AdjustTask(task_id=adjusted, priority=9))
+    core.cancel(adjusted)
+    assert adjusted not in core.state.tasks
+    core.retry(adjusted)
+    assert core.state.tasks[adjusted].priority == 9
+    assert core.again().state.tasks[adjusted].priority == 9
+
+
 def test_a_waiting_task_can_be_put_off_and_called_back(core: Core) -> None:
     core.create()
     put_off = core.create()

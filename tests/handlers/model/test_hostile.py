@@ -140,7 +140,7 @@ def test_an_stl_that_promises_more_than_it_holds(refused: Callable[[Path], str],
         ("cut.glb", b"glTF\2", "ends within"),
         ("text.gltf", b"hello", "not glTF"),
         ("list.gltf", b"[]", "not glTF"),
-        ("none.3mf", b"hello", "not a zip file"),
+        ("none.3mf", b"hello", "no zip file"),
         ("point.stl", STL_OF_A_POINT, "extent"),
     ],
 )
