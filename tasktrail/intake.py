@@ -7,6 +7,7 @@ for a command that is refused here.
 import os
 import stat
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -19,7 +20,7 @@ from .actors.core.messages import Intake
 from .events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
 from .events.operator_commands import AddSchedule
-from .handlers.contract import TaskType
+from .handlers.contract import Job, TaskType
 from .handlers.registry import Registry
 from .operating import command_from_fields
 from .receivers import check_receivers
@@ -89,9 +90,15 @@ class IntakeDesk:
         options = _convert_options(task_type, command.options)
         size = 0 if command.input_file in made else self._check_input(command, task_type)
         self._check_output(command, task_type)
+        job = Job(
+            options=options,
+            input_file=Path(command.input_file),
+            output_file=Path(command.output_file),
+            input_size=size,
+        )
         if task_type.check is not None:
-            task_type.check(options, Path(command.input_file), Path(command.output_file))
-        estimate = task_type.estimate(options, size)
+            task_type.check(job)
+        estimate = task_type.estimate(job)
         return Intake(
             can_resume=task_type.resumable,
             estimated_memory=estimate.memory,
@@ -214,6 +221,7 @@ def _check_value(value: Any, field: str, depth: int) -> None:
 
 
 def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
+    _refuse_unknown(task_type, options)
     try:
         return msgspec.convert(options, task_type.options)
     except msgspec.ValidationError as error:
@@ -221,6 +229,19 @@ def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.St
         name = where.rstrip("`")
         told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
         raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
+
+
+def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
+    """Name the option that the type does not have, and the nearest that it has."""
+    config = task_type.options.__struct_config__
+    if not config.forbid_unknown_fields:
+        return
+    known = task_type.options.__struct_encode_fields__
+    for name in options:
+        if name not in known and name != config.tag_field:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidOptions(f"{task_type.name} has no option {name!r}{hint}", field=f"options.{name}")
 
 
 def _check_form(path: str, field: str) -> None:

@@ -1,11 +1,12 @@
 """What `document_preview` can be told. No library of documents or pictures here: the service imports this."""
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from ...events.errors import InvalidPath
+from ..contract import Job
 from ..image.formats import WRITE_FORMATS
 from .kinds import office_suffix
 from .libreoffice import HOW_TO_INSTALL, find_libreoffice
@@ -22,7 +23,10 @@ Layout: TypeAlias = Literal["picture", "tiff", "zip"]
 class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `document_preview` can be told. The form is that of the output's suffix."""
 
-    pages: Annotated[str, msgspec.Meta(max_length=1000, description='Like "1-3,7", "5-" or "all".')] = "1"
+    pages: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)] | Annotated[str, msgspec.Meta(max_length=1000)],
+        msgspec.Meta(description='A number, or like "1-3,7", "5-" or "all".'),
+    ] = "1"
     dpi: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=2400)] | None, msgspec.Meta(description="Instead of width and height.")
     ] = None
@@ -60,7 +64,20 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
         """
         if self.dpi is not None and (self.width is not None or self.height is not None):
             raise ValueError("dpi cannot be combined with width or height: give one of them")
-        parse_pages(self.pages)
+        parse_pages(self.page_list)
+
+    @property
+    def page_list(self) -> str:
+        """The pages as text, also where one number was given."""
+        return str(self.pages)
+
+
+def format_name(output_file: PurePath) -> str:
+    """The output's format as all types call it: `jpeg` and `tiff`, whatever the suffix."""
+    suffix = output_file.suffix.lower()
+    if suffix in MULTI_PAGE:
+        return "tiff"
+    return WRITE_FORMATS.get(suffix, suffix.removeprefix(".")).lower()
 
 
 def layout_of(output_file: PurePath) -> Layout:
@@ -80,12 +97,12 @@ def layout_of(output_file: PurePath) -> Layout:
     )
 
 
-def check(options: DocumentPreviewOptions, input_file: Path, output_file: Path) -> None:
+def check(job: Job[DocumentPreviewOptions]) -> None:
     """Whether the output can be written, and whether what the input's name asks for is installed."""
-    layout_of(output_file)
-    if office_suffix(input_file) and options.office == "libreoffice" and find_libreoffice() is None:
+    layout_of(job.output_file)
+    if office_suffix(job.input_file) and job.options.office == "libreoffice" and find_libreoffice() is None:
         raise InvalidPath(
-            f"{input_file.name!r} needs LibreOffice, which is not on this machine",
+            f"{job.input_file.name!r} needs LibreOffice, which is not on this machine",
             field="input_file",
             remedy=f"{HOW_TO_INSTALL}; or set the option office to thumbnail.",
         )

@@ -1,22 +1,28 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
-from pathlib import Path
-
-from ...contract import Estimate, Outcome, TaskContext, handler
+from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ..program import state
 from .costs import estimate
 from .options import VideoConvertOptions
 from .target import check
 
 
-def probe(options: VideoConvertOptions, input_file: Path) -> Estimate:
+def probe(job: Job[VideoConvertOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
     from .convert import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
-    return look(options, input_file)
+    return look(job)
 
 
 @handler(
-    "video_convert", options=VideoConvertOptions, estimate=estimate, check=check, probe=probe, resumable=True, grace=2.0
+    "video_convert",
+    options=VideoConvertOptions,
+    estimate=estimate,
+    check=check,
+    probe=probe,
+    resumable=True,
+    grace=2.0,
+    programs=state,
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""

@@ -5,27 +5,27 @@ Each stage leaves a durable file and a checkpoint, so the next attempt begins wh
 
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import av
 import msgspec
 
-from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...pieces import fingerprint, settled
 from ..errors import StopAskedError
 from ..looking import picture_in
 from ..probe import Source, probe
+from ..program import Program
 from .audio import convert_audio
+from .backend import formats_of, open_backend
 from .costs import estimate_for
-from .hardware import require
 from .join import Parts, duration_of, join
 from .notes import picture_notes, track_notes
 from .options import VideoConvertOptions
 from .picture import choose_look, output_size
 from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
-from .segments import Job, encode_segments
+from .segments import Encoding, encode_segments
 from .sound_choice import choose_sound
 from .subtitles import choose_subtitles
 from .target import Target, choose_target
@@ -34,9 +34,9 @@ _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
 
 
-def look(options: VideoConvertOptions, path: Path) -> Estimate:
+def look(job: Job[VideoConvertOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(options, picture_in(path), path.stat().st_size)
+    return estimate_for(job.options, picture_in(job.input_file), job.input_size)
 
 
 def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
@@ -49,12 +49,11 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """
     options = context.options
     target = choose_target(options, context.output_file)
-    if options.encoder != "software":
-        require(target.video_encoder)
+    program = open_backend(options, target)
     source = probe(context.input_file)
     whole = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     try:
-        return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target).run()
+        return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target, program).run()
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
@@ -63,11 +62,14 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
 class _Conversion:
     """One attempt."""
 
-    def __init__(self, context: TaskContext[VideoConvertOptions], source: Source, target: Target) -> None:
+    def __init__(
+        self, context: TaskContext[VideoConvertOptions], source: Source, target: Target, program: Program | None
+    ) -> None:
         self._context = context
         self._source = source
         self._target = target
-        self._look = choose_look(source, target.video_encoder, target.video_codec)
+        self._program = program
+        self._look = choose_look(source, formats_of(program, target.video_encoder), target.video_codec)
         self._sound = choose_sound(source.path, context.options, target)
         self._subtitles = choose_subtitles(source.path, context.options, target.container)
         self._saved = self._recall_or_plan()
@@ -81,6 +83,7 @@ class _Conversion:
             msgspec.to_builtins(options),
             msgspec.to_builtins(self._target),
             [av.__version__, av.library_versions],
+            self._program.built if self._program else "",
         )
         saved = recall(self._context.checkpoint, mark)
         if saved is not None:
@@ -113,7 +116,7 @@ class _Conversion:
         track = self._saved.audio
         if self._saved.audio_done and (track is None or track.intact(self._context.work_dir)):
             return
-        track = convert_audio(self._source.path, self._sound, self._context.work_dir, self._sound_tick)
+        track = convert_audio(self._source.path, self._sound, self._context.work_dir, self._sound_tick, self._program)
         saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
         self._save(saved, _SOUND_SHARE, "sound is ready")
 
@@ -132,15 +135,16 @@ class _Conversion:
             before = segment.last
 
     def _encode(self, after: int | None, until: int | None) -> None:
-        job = Job(
+        encoding = Encoding(
             source=self._source,
             target=self._target,
             look=self._look,
             options=self._context.options,
             plan=self._saved.plan,
             folder=self._context.work_dir,
+            program=self._program,
         )
-        with closing(encode_segments(job, after, until, self._stop_if_asked)) as steps:
+        with closing(encode_segments(encoding, after, until, self._stop_if_asked)) as steps:
             for step in steps:
                 match step:
                     case Segment():
@@ -197,6 +201,7 @@ class _Conversion:
         elif self._sound and not self._saved.audio:
             sound = ["sound dropped: none of it can be decoded"]
         picture = picture_notes(self._source, self._look)
+        picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
         return [*picture, *sound, *self._subtitles.notes, *track_notes(self._source.path)]
 
 
