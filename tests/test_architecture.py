@@ -50,12 +50,14 @@ PURE = (
     "tasktrail.projections.errors",
     "tasktrail.projections.notices",
     "tasktrail.projections.outbox",
+    "tasktrail.projections.outbox_kept",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.process.frames",
     "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
+    "tasktrail.actors.whatif",
     "tasktrail.actors.errors",
 )
 

@@ -77,9 +77,11 @@ class SchedulerState:
         self.families = Families()
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
+        self.backfill_bound: int | None = None
+        """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self._adjusted: dict[int, Adjusted] = {}
+        self.adjustments: dict[int, Adjusted] = {}
         """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
@@ -113,6 +115,8 @@ class SchedulerState:
 
     def learn(self, task: TaskState, event: Event) -> None:
         """Remember how the type's estimates came out, now that the event is folded into the task."""
+        if self.adjusted_at and task.finished:
+            self.adjusted_at.pop(task.id, None)
         if type(event) is Completed:
             self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
 
@@ -143,8 +147,8 @@ class SchedulerState:
 
     def _note_adjustment(self, event: Adjusted) -> None:
         if event.priority is not None or event.scheduled_for is not None:
-            old = self._adjusted.get(event.task_id, event)
-            self._adjusted[event.task_id] = Adjusted(
+            old = self.adjustments.get(event.task_id, event)
+            self.adjustments[event.task_id] = Adjusted(
                 task_id=event.task_id,
                 priority=old.priority if event.priority is None else event.priority,
                 scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
@@ -152,7 +156,7 @@ class SchedulerState:
 
     def recalled(self, task: TaskState) -> TaskState:
         """A finished task, folded from its own records, with the adjustments that stand in the service's."""
-        change = self._adjusted.get(task.id)
+        change = self.adjustments.get(task.id)
         return task if change is None else overlay(task, change, task.updated_at)
 
     @property
@@ -177,7 +181,6 @@ class SchedulerState:
             task = self.tasks.get(task_id)
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
-                self.adjusted_at.pop(task_id, None)
 
     def look_at(self, sample: Sample) -> None:
         """The machine was sampled: what runs is part of it."""

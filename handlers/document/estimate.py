@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..contract import Estimate
+from ..contract import Estimate, Job
 from .options import DocumentPreviewOptions
 from .page_list import most_pages
 from .sizes import MAX_PIXELS, PAGE_BOX, TILE_BOX, choose_scale, grid, pixels
@@ -42,9 +42,10 @@ class Workload(NamedTuple):
     """Seconds a page beside those for its pixels."""
 
 
-def estimate(options: DocumentPreviewOptions, input_size: int) -> Estimate:
+def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
     """Guess from the file size alone: a PDF of A4 pages. Looking into it makes it better, in the worker."""
-    pages = min(most_pages(options.page_list, options.max_pages), max(1, input_size // _BYTES_A_PAGE))
+    options = job.options
+    pages = min(most_pages(options.page_list, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
     return needs(workload(options, pages, [A4]), {"pages": pages}, office=False, extra=0)
 
 
