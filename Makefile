@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim fuzz ci pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,9 @@ crash-types: $(READY) ## Kill worker and service N times each in the middle of e
 
 sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=100000)
 	$(BIN)/python tests/simulation/simulate.py --seed $(or $(SEED),1) --steps $(or $(STEPS),100000)
+
+fuzz: $(READY) ## Put damaged real files through every type (SECONDS=60 SEED=)
+	PYTHONPATH=tests/support $(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 ci: ## Do all that CI does
 	.ci/run

@@ -146,7 +146,7 @@ class Scheduler(Actor):
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
         if task is None:
             raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
-        self._state.tasks[task_id] = task
+        self._state.tasks[task_id] = self._state.recalled(task)
         self._loaded.add(task_id)
 
     def _note_answer(self, effect: Answered) -> None:

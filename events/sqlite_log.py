@@ -17,16 +17,12 @@ from .errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknow
 from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at, timestamp
 from .rows import COLUMNS, from_row, to_row
+from .sqlite_answers import is_about, read_answered
 from .sqlite_schema import migrations
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
-_SELECT_ANSWERED = """
-    SELECT answers.command_id, answers.task_id, answers.position, events.command_id, events.task_id, events.data
-    FROM answers LEFT JOIN events ON events.position = answers.position
-    WHERE answers.command_id > ? ORDER BY answers.command_id LIMIT ?
-"""
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
@@ -218,10 +214,11 @@ class LogReader:
 
         (command id, task id, position, and of the record: command id, task id, data; null when there is none.)
         """
-        after = ""
-        while page := _fetch(self._conn, _SELECT_ANSWERED, (after, _PAGE)):
-            yield from page
-            after = page[-1][0]
+        return read_answered(self._conn, _PAGE)
+
+    def concerns(self, command_id: str, task_id: int, position: int) -> bool:
+        """Whether the command that led to the record at `position` was about the task."""
+        return is_about(self._conn, command_id, task_id, position)
 
     def close(self) -> None:
         """Let go of the file."""

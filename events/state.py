@@ -119,8 +119,6 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         version=state.version + 1,
         updated_at=at,
         life=state.life + 1 if by_hand else state.life,
-        priority=state.spec.priority if by_hand else state.priority,  # an adjustment ends with the life it was for
-        scheduled_for=state.spec.scheduled_for if by_hand else state.scheduled_for,
         life_started_at=None if by_hand else state.life_started_at,
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
         crash_count=0 if by_hand else state.crash_count,

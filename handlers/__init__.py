@@ -3,6 +3,7 @@
 from .contract import (
     Estimate,
     Finished,
+    Job,
     NoOptions,
     Outcome,
     Rejected,
@@ -16,6 +17,7 @@ from .contract import (
 __all__ = [
     "Estimate",
     "Finished",
+    "Job",
     "NoOptions",
     "Outcome",
     "Rejected",

@@ -1,6 +1,10 @@
 """Zip files from strangers: looked at before anything is unpacked. For 3mf, docx, xlsx, pptx, odt and the like."""
 
+import errno
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -10,7 +14,7 @@ from .contract import Unusable
 MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000
 MAX_RATIO = 200
-_SMALL = 1_000_000
+SMALL = 1_000_000
 """A ratio says nothing about little files: a page of blanks may shrink by any factor."""
 _XML_SUFFIXES = (".xml", ".rels", ".model", ".config", ".vml", ".rdf")
 _ENCODINGS = {None, "utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1"}
@@ -21,6 +25,28 @@ class _PrologEndsError(Exception):
     """The root element has begun. Does not leave this module."""
 
 
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, to be read. What is wrong with it becomes `Unusable`, inside the `with` as well.
+
+    Raises:
+        Unusable: no zip file, or a damaged one.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:  # outside of the `try`: a missing file is no damage
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except Unusable:
+            raise
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+            raise Unusable(f"{path.name} is damaged, or no zip file: {error}") from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise Unusable(f"{path.name} is damaged: it points before its own beginning") from error
+
+
 def preflight(path: Path) -> dict[str, int]:
     """Entry name → unpacked size, once the archive is found harmless. Reads the directory and the head of each XML.
 
@@ -28,19 +54,12 @@ def preflight(path: Path) -> dict[str, int]:
         Unusable: no zip file, encrypted, or one that would unpack to too much; XML with a DOCTYPE, and so perhaps with
             entities that grow or that name other files.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check_sizes(entries, path)
-            for entry in entries:
-                if entry.filename.lower().endswith(_XML_SUFFIXES):
-                    _check_prolog(archive, entry, path.name)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise Unusable(f"{path.name} is not a zip file that can be read: {error}") from error
-    except ValueError as error:
-        if isinstance(error, Unusable):
-            raise
-        raise Unusable(f"{path.name} is a damaged zip file: {error}") from error
+    with open_zip(path) as archive:
+        entries = archive.infolist()
+        _check_sizes(entries, path)
+        for entry in entries:
+            if entry.filename.lower().endswith(_XML_SUFFIXES):
+                _check_prolog(archive, entry, path.name)
     return {entry.filename: entry.file_size for entry in entries}
 
 
@@ -51,7 +70,7 @@ def _check_sizes(entries: list[zipfile.ZipInfo], path: Path) -> None:
         raise Unusable(f"{path.name} has {len(entries)} entries; the limit is {MAX_ENTRIES}")
     if unpacked > MAX_UNPACKED:
         raise Unusable(f"{path.name} would unpack to {unpacked} bytes; the limit is {MAX_UNPACKED}")
-    if unpacked > _SMALL and unpacked > MAX_RATIO * path.stat().st_size:
+    if unpacked > SMALL and unpacked > MAX_RATIO * path.stat().st_size:
         raise Unusable(f"{path.name} would unpack to more than {MAX_RATIO} times its size")
     if any(entry.flag_bits & 1 for entry in entries):
         raise Unusable(f"{path.name} is encrypted")

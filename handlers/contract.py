@@ -2,17 +2,31 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from ..events import Checkpoint
 
+O = TypeVar("O")  # noqa: E741 - the type of the options
 O_co = TypeVar("O_co", covariant=True)
 
 
 class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For types that take no options."""
+
+
+class Job(msgspec.Struct, Generic[O], frozen=True, kw_only=True):
+    """What is to be done, before anything has been done. A type's `check`, `estimate` and `probe` are given this."""
+
+    options: O
+    """The validated options Struct of the type."""
+    input_file: Path = Path()
+    """Absolute path; empty path (`Path()`) when the type needs none."""
+    output_file: Path = Path()
+    """Where the result is to stand; its suffix says what is wanted."""
+    input_size: int = 0
+    """Bytes of the input; 0 when there is none, or when an earlier task has yet to make it."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,9 +119,8 @@ class TaskContext(Protocol[O_co]):
 
 
 Handle: TypeAlias = Callable[[TaskContext[Any]], Outcome | dict[str, Any] | None]
-Estimator: TypeAlias = Callable[[Any, int], Estimate]
-Checker: TypeAlias = Callable[[Any, Path, Path], None]
-Prober: TypeAlias = Callable[[Any, Path], Estimate]
+Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
+Checker: TypeAlias = Callable[[Job[Any]], None]
 
 
 class TaskType(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +131,13 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     options: type[msgspec.Struct] = NoOptions
     estimate: Estimator
-    """(options, size of the input in bytes) → Estimate. Runs in the service: never open the input here."""
+    """What the job will need. Runs in the service, after `check`: never open the input here."""
     check: Checker | None = None
-    """(options, input_file, output_file); raises InvalidOptions or InvalidPath for what can never work together, such
-    as a suffix nobody can write. Runs in the service when the command arrives: never open the input here."""
-    probe: Prober | None = None
-    """(options, input_file) → a better Estimate, from a look into the input. Runs in the worker, before the handler;
-    may raise `Unusable` like the handler."""
+    """Raises InvalidOptions or InvalidPath for what can never work together, such as a suffix nobody can write. Runs in
+    the service when the command arrives: never open the input here."""
+    probe: Estimator | None = None
+    """A better estimate, from a look into the input. Runs in the worker, before the handler; may raise `Unusable` like
+    the handler."""
     resumable: bool = False
     needs_input: bool = True
     needs_output: bool = True
@@ -138,7 +151,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
 H = TypeVar("H", bound=Callable[..., Any])
 
 
-def _fixed_estimate(_options: Any, _input_size: int) -> Estimate:
+def _fixed_estimate(_job: Job[Any]) -> Estimate:
     return Estimate()
 
 
@@ -148,7 +161,7 @@ def handler(
     options: type[msgspec.Struct] = NoOptions,
     estimate: Estimator = _fixed_estimate,
     check: Checker | None = None,
-    probe: Prober | None = None,
+    probe: Estimator | None = None,
     resumable: bool = False,
     needs_input: bool = True,
     needs_output: bool = True,
@@ -189,6 +202,7 @@ __all__ = [
     "Estimator",
     "Finished",
     "Handle",
+    "Job",
     "NoOptions",
     "Outcome",
     "Rejected",

@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from .contract import TaskContext
 
 _SAMPLE = 64 * 1024
 SAVE_EVERY = 1.0
-"""Seconds of work between two checkpoints: what a crash may cost where the pieces themselves are quick."""
+"""Seconds of work between two checkpoints."""
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
@@ -34,15 +35,15 @@ class _Saved(msgspec.Struct, frozen=True):
     """The `data` of the checkpoint. The pieces stand in an index file: the log must not grow with their number."""
 
     fingerprint: str
-    index: Piece
+    index: str
 
 
 class Pieces:
     """The numbered pieces of one task: made in any order, each once over all attempts.
 
-    What an earlier attempt left is believed only if its fingerprint is the same and size and hash agree; anything else
-    is removed. Pieces become durable as they are finished; a checkpoint that names an index of them, with its hash,
-    follows at most `SAVE_EVERY` seconds later.
+    A piece is durable when `keep` returns, and stands in an index file with its size and hash. A crash costs the piece
+    that was being made, however old the last checkpoint is. What an earlier attempt left is believed only if the
+    checkpoint has the same fingerprint and the piece agrees with the index; anything else is removed.
 
     Args:
         context: the running attempt.
@@ -65,23 +66,33 @@ class Pieces:
         self._stem = stem
         self._suffix = suffix
         self._clock = clock
-        self._saved_at = clock()
+        self._saved_at = float("-inf")  # the first piece is told at once: without a checkpoint nothing is believed
         self._unsaved = 0
+        self._index = context.work_dir / f"{stem}.index"
         self._pieces = {piece.name: piece for piece in self._recall() if piece.intact(context.work_dir)}
-        for path in context.work_dir.glob(f"{stem}-*"):
-            if path.name not in self._pieces:
-                path.unlink()
+        self._clean_up()
 
-    def _recall(self) -> list[Piece]:
-        if self._context.checkpoint is None:
-            return []
+    def _recall(self) -> Iterator[Piece]:
+        if self._context.checkpoint is None or not self._index.exists():
+            return
         try:
             saved = msgspec.convert(self._context.checkpoint.data, _Saved)
         except msgspec.ValidationError:  # written by another version of this handler
-            return []
-        if saved.fingerprint != self._fingerprint or not saved.index.intact(self._context.work_dir):
-            return []
-        return msgspec.json.decode((self._context.work_dir / saved.index.name).read_bytes(), type=list[Piece])
+            return
+        if (saved.fingerprint, saved.index) != (self._fingerprint, self._index.name):
+            return
+        for line in self._index.read_bytes().splitlines():
+            with suppress(msgspec.DecodeError):  # a crash may have cut the last line
+                yield msgspec.json.decode(line, type=Piece)
+
+    def _clean_up(self) -> None:
+        """Leave the good pieces and an index of just them."""
+        for path in self._context.work_dir.glob(f"{self._stem}-*"):
+            if path.name not in self._pieces:
+                path.unlink()
+        part = self._index.with_suffix(".part")
+        part.write_bytes(b"".join(_line(piece) for piece in self._pieces.values()))
+        seal(part, self._index)
 
     def path(self, number: int) -> Path:
         """Where the piece stands when it is finished."""
@@ -102,11 +113,15 @@ class Pieces:
         return (number for number in range(count) if number not in self)
 
     def keep(self, number: int, progress: float, message: str) -> None:
-        """The piece is finished under `part(number)`: make it durable, and say so soon.
+        """The piece is finished under `part(number)`: make it durable, and tell of it soon.
 
         Raises CheckpointRefused when the attempt is to end.
         """
         piece = keep(self.part(number), self.path(number))
+        with self._index.open("ab") as index:
+            index.write(_line(piece))
+            index.flush()
+            os.fsync(index.fileno())
         self._pieces[piece.name] = piece
         self._unsaved += 1
         if self._clock() - self._saved_at >= SAVE_EVERY:
@@ -118,27 +133,19 @@ class Pieces:
         """Record the checkpoint now, if there is anything new in it."""
         if not self._unsaved:
             return
-        pieces = [self._pieces[name] for name in sorted(self._pieces)]
-        part = self._context.work_dir / f"{self._stem}.index.part"
-        part.write_bytes(msgspec.json.encode(pieces))
-        # A new name each time: the checkpoint before stays valid until this one is recorded.
-        index = keep(part, self._context.work_dir / f"{self._stem}.{len(pieces)}.index")
         checkpoint = Checkpoint(
-            processed_frames=len(pieces),
-            processed_bytes=sum(piece.size for piece in pieces),
-            temp_files=(index.name,),
-            data=msgspec.to_builtins(_Saved(self._fingerprint, index)),
+            processed_frames=len(self._pieces),
+            processed_bytes=sum(piece.size for piece in self._pieces.values()),
+            temp_files=(self._index.name,),
+            data=msgspec.to_builtins(_Saved(self._fingerprint, self._index.name)),
         )
         self._context.save_checkpoint(checkpoint, progress=progress, message=message)
-        self._forget(index)
         self._unsaved = 0
         self._saved_at = self._clock()
 
-    def _forget(self, newest: Piece) -> None:
-        """Indexes that no checkpoint will ask for again."""
-        for path in self._context.work_dir.glob(f"{self._stem}.*.index"):
-            if path.name != newest.name:
-                path.unlink()
+
+def _line(piece: Piece) -> bytes:
+    return msgspec.json.encode(piece) + b"\n"
 
 
 def fingerprint(path: Path, *decisions: Any) -> str:

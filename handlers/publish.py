@@ -13,6 +13,7 @@ from zlib import crc32
 
 from ..events.errors import OutputExists
 from .errors import OutputMissing
+from .workspace import make_private_folder
 
 NOTE = ".published"
 _NAME_MAX = 255
@@ -116,7 +117,7 @@ def _noted(note: Path | None) -> str:
 
 
 def _write_note(note: Path, identity: str) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(note.parent)
     with note.open("w") as file:
         file.write(identity)
         file.flush()

@@ -22,11 +22,16 @@ class TempFileInfo(msgspec.Struct, frozen=True, kw_only=True):
     task_id: int
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a task's folder, if it is missing: what is in it is the service's alone, whatever the files' own modes."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
     """A new empty file in `folder`, which is made when it is missing; readable by the owner only."""
     if any(part in f"{prefix}{suffix}" for part in ("/", "\0")):
         raise ValueError(f"A temp file's prefix and suffix are parts of a name, not of a path: {prefix!r}, {suffix!r}")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     while True:
         path = folder / f"{prefix}{os.urandom(6).hex()}{suffix}"
         try:

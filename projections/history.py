@@ -64,7 +64,7 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     lines: tuple[Line, ...]
     waited: float
-    """Seconds in the queue before attempts, summed up."""
+    """Seconds that it waited, summed up: before attempts, and before ends that came without one."""
     ran: float
     """Seconds in ended attempts, summed up."""
 
@@ -84,7 +84,7 @@ def history(task_id: int, records: Sequence[Recorded]) -> TaskHistory:
         task_id=task_id,
         attempts=attempts,
         lines=_lines(records),
-        waited=sum(attempt.waited for attempt in attempts),
+        waited=_waited(records),
         ran=sum(attempt.duration or 0.0 for attempt in attempts),
     )
 
@@ -126,6 +126,19 @@ def _attempts(records: Iterable[Recorded]) -> tuple[Attempt, ...]:
             done.append(running)
             running = None
     return (*done, running) if running else tuple(done)
+
+
+def _waited(records: Iterable[Recorded]) -> float:
+    """Seconds of all waits that are over."""
+    waited, since = 0.0, None
+    for record in records:
+        match record.event:
+            case Created() | Retried():
+                since = record.recorded_at
+            case Started() | Failed() | Cancelled() if since is not None:
+                waited += _seconds(since, record.recorded_at)
+                since = None
+    return waited
 
 
 def _opened(record: Recorded, event: Started, number: int, life: int, queued_at: datetime | None) -> Attempt:

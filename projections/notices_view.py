@@ -23,9 +23,11 @@ INSERT INTO notices VALUES (?, ?, ?, ?, ?, ?, ?, ?,
     CASE WHEN EXISTS (SELECT 1 FROM disabled WHERE target = ?) THEN 'disabled' ELSE 'pending' END, 0, '', NULL, NULL)
 """
 _TRIED = """
-UPDATE notices SET state = ?, tries = tries + 1, detail = ?, tried_at = ?, next_at = ?
-WHERE task_id = ? AND notice_id = ? AND state = 'pending'
-"""
+UPDATE notices SET tries = tries + 1, detail = ?, tried_at = ?,
+    next_at = CASE state WHEN 'pending' THEN ? END,
+    state = CASE WHEN state = 'disabled' AND ? = 'pending' THEN 'disabled' ELSE ? END
+WHERE task_id = ? AND notice_id = ? AND state IN ('pending', 'disabled')
+"""  # disabled: the try was under way when another one was answered with 410
 _AGAIN = "UPDATE notices SET state = 'pending', next_at = NULL WHERE task_id = ? AND notice_id = ?"
 _HELD_BACK = "UPDATE notices SET state = 'disabled', next_at = NULL WHERE target = ? AND state = 'pending'"
 _DISABLE = "INSERT INTO disabled VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -89,8 +91,8 @@ def _note(conn: sqlite3.Connection, record: Recorded) -> None:
     match record.event:
         case DeliveryAttempted() as tried:
             next_at = None if tried.ok or tried.final or tried.next_at is None else timestamp(tried.next_at)
-            row = (_state(tried), tried.detail, at, next_at, tried.task_id, tried.notice_id)
-            conn.execute(_TRIED, row)
+            state = _state(tried)
+            conn.execute(_TRIED, (tried.detail, at, next_at, state, state, tried.task_id, tried.notice_id))
             if tried.disabled:
                 conn.execute(_DISABLE, (tried.target, record.position, at, tried.detail))
                 conn.execute(_HELD_BACK, (tried.target,))

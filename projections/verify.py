@@ -138,7 +138,9 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
                 findings.add(position, "answer", f"the answer to {command_id} points behind the end of the log")
             elif caused_by != command_id:
                 findings.add(position, "answer", f"the answer to {command_id} points at an event of {caused_by!r}")
-            elif task_id not in (event_task, _adjusted(event_task, data)):
+            elif task_id in (event_task, _adjusted(event_task, data)):
+                continue
+            elif not log.concerns(command_id, task_id, position):
                 findings.add(position, "answer", f"the answer to {command_id} names task {task_id}, not the event's")
     except (sqlite3.Error, TasktrailError) as error:
         findings.add(0, "file", f"the answers cannot be read: {error}")

@@ -9,7 +9,7 @@ from msgspec.structs import fields
 
 from ..events import Created, TaskState
 
-FOLD = 1
+FOLD = 2
 """Raise it when the fold makes something else of old events: views built before are then built again."""
 
 TABLES = """

@@ -19,7 +19,7 @@ from .actors.core.messages import Intake
 from .events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
 from .events.operator_commands import AddSchedule
-from .handlers.contract import TaskType
+from .handlers.contract import Job, TaskType
 from .handlers.registry import Registry
 from .operating import command_from_fields
 from .receivers import check_receivers
@@ -89,9 +89,15 @@ class IntakeDesk:
         options = _convert_options(task_type, command.options)
         size = 0 if command.input_file in made else self._check_input(command, task_type)
         self._check_output(command, task_type)
+        job = Job(
+            options=options,
+            input_file=Path(command.input_file),
+            output_file=Path(command.output_file),
+            input_size=size,
+        )
         if task_type.check is not None:
-            task_type.check(options, Path(command.input_file), Path(command.output_file))
-        estimate = task_type.estimate(options, size)
+            task_type.check(job)
+        estimate = task_type.estimate(job)
         return Intake(
             can_resume=task_type.resumable,
             estimated_memory=estimate.memory,

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -36,6 +36,9 @@ from .projections.as_of import as_of as replayed_to
 from .projections.as_of import parse_point, task_as_of
 from .projections.verify import verify
 from .surface import Point, TypeInfo
+
+if TYPE_CHECKING:
+    from .actors.whatif.answer import WhatIf
 
 T = TypeVar("T")
 
@@ -153,6 +156,12 @@ class FileReading(Asking):
         """Check the chain, the rules and the views against the fold."""
         self.settle()
         return verify(self._reader(), self.paths.views, progress)
+
+    def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
+        """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
+        from .whatif import whatif
+
+        return whatif(self.log(), load_config(self.paths.data), begin=begin, end=end, **asked)
 
     # --- the types ----------------------------------------------------------------------------------------------
 

@@ -10,9 +10,19 @@ from typing import Generic, TypeVar
 import msgspec
 
 from .events import Checkpoint
-from .handlers import Finished, Outcome, Rejected, TaskContext, TaskType, Unusable
+from .handlers import Finished, Job, Outcome, Rejected, TaskContext, TaskType, Unusable
 
 O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
+
+
+def job_for(
+    options: O, input_file: str | Path = "", output_file: str | Path = "", *, size: int | None = None
+) -> Job[O]:
+    """What a type's `check`, `estimate` and `probe` are given. Without `size` it is the file's, if there is one."""
+    source = Path(input_file)
+    if size is None:
+        size = source.stat().st_size if source.is_file() else 0
+    return Job(options=options, input_file=source, output_file=Path(output_file), input_size=size)
 
 
 class SimulatedCrash(BaseException):
@@ -52,6 +62,11 @@ class RecordingContext(Generic[O]):
         self.crash_after = crash_after
         self.stops_asked = 0
         work_dir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def job(self) -> Job[O]:
+        """What the type's `check`, `estimate` and `probe` would be given."""
+        return job_for(self.options, self.input_file, self.output_file)
 
     @property
     def output_part(self) -> Path:

@@ -56,6 +56,7 @@ PURE = (
     "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
+    "tasktrail.actors.whatif",
     "tasktrail.actors.errors",
 )
 

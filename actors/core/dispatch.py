@@ -54,7 +54,8 @@ def _next_fitting(turn: Turn) -> TaskState | None:
 
 def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
     """Keeping resources helps only while something runs that will give some back."""
-    return bool(state.running) and state.overtaken.get(task_id, 0) >= BACKFILL_BOUND
+    bound = BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
+    return bool(state.running) and state.overtaken.get(task_id, 0) >= bound
 
 
 def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:

@@ -37,14 +37,18 @@ class LimitBook:
     def apply(self, event: LimitsChanged, position: int) -> None:
         """Fold one change."""
         if event.reset:
-            self.changes, self._recorded = LimitsChanged(), {}
-        self.changes = merged(self.changes, event)
+            self._recorded = {}
+        self.changes = self.changed_by(event)
         for name in _PLAIN:
             if getattr(event, name) is not None:
                 self._recorded[name, ""] = position
         for table in _TABLES:
             self._recorded.update({(table, name): position for name in getattr(event, table)})
         self.now = laid_over(self.configured, self.changes)
+
+    def changed_by(self, event: LimitsChanged) -> LimitsChanged:
+        """What the changes come to with one more."""
+        return merged(LimitsChanged() if event.reset else self.changes, event)
 
     def recorded(self, name: str, key: str = "") -> tuple[int, ...]:
         """Where a limit was set last; empty when it is configured."""

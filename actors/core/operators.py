@@ -19,7 +19,7 @@ def handle(turn: Turn, command: OperatorCommand, intake: Intake, origin: Origin)
     event: SystemEvent
     match command:
         case SetLimits():
-            event = _limits(command)
+            event = _limits(turn, command)
         case PauseQueue():
             event = _pause(turn, QueuePaused(type=command.type, user_id=command.user_id))
         case DrainQueue():
@@ -43,10 +43,13 @@ def note_drained(turn: Turn) -> None:
         turn.record(0, QueueDrained(), Origin(actor=SCHEDULER.actor, causation_id=f"event:{pause.position}"))
 
 
-def _limits(command: SetLimits) -> LimitsChanged:
+def _limits(turn: Turn, command: SetLimits) -> LimitsChanged:
     change = LimitsChanged(**{name: value for name, value in asdict(command).items() if name not in _NOT_RECORDED})
     if change == LimitsChanged():
         raise NothingToChange("The command names no limit to change")
+    book = turn.state.limit_book
+    if book.changed_by(change) == book.changes:
+        raise NothingToChange("The limits are set so already")
     return change
 
 

@@ -77,8 +77,12 @@ class SchedulerState:
         self.families = Families()
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
+        self.backfill_bound: int | None = None
+        """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
+        self._adjusted: dict[int, Adjusted] = {}
+        """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.experience: dict[str, Experience] = {}
@@ -110,7 +114,7 @@ class SchedulerState:
             self.learn(self.tasks[record.task_id], event)
 
     def learn(self, task: TaskState, event: Event) -> None:
-        """The event is folded into the task: remember how the type's estimates came out; adjustments end with it."""
+        """The event is folded into the task. Of a finished one: how estimates came out, not where it was adjusted."""
         if task.finished:
             self.adjusted_at.pop(task.id, None)
         if type(event) is Completed:
@@ -129,6 +133,7 @@ class SchedulerState:
                 if event.task_id in self.tasks:
                     self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, fact.recorded_at)
                     self.adjusted_at[event.task_id] = position
+                    self._note_adjustment(event)
             case LimitsChanged():
                 self.limit_book.apply(event, position)
             case DeliveryAttempted():
@@ -139,6 +144,20 @@ class SchedulerState:
             case _:
                 self.pauses.apply(fact, position)
                 self.schedules.apply(fact, position)
+
+    def _note_adjustment(self, event: Adjusted) -> None:
+        if event.priority is not None or event.scheduled_for is not None:
+            old = self._adjusted.get(event.task_id, event)
+            self._adjusted[event.task_id] = Adjusted(
+                task_id=event.task_id,
+                priority=old.priority if event.priority is None else event.priority,
+                scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
+            )
+
+    def recalled(self, task: TaskState) -> TaskState:
+        """A finished task, folded from its own records, with the adjustments that stand in the service's."""
+        change = self._adjusted.get(task.id)
+        return task if change is None else overlay(task, change, task.updated_at)
 
     @property
     def limits(self) -> Limits:

@@ -2,22 +2,15 @@
 
 import re
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from ..archives import MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, SMALL, open_zip
 from ..contract import Unusable
 from .sizes import pixels
 
-MAX_ENTRIES = 5000
-MAX_UNPACKED = 200_000_000
-MAX_RATIO = 200
-_SMALL = 1_000_000
-"""Bytes unpacked below which the ratio says nothing: a short text of spaces packs that well."""
 _CHUNK = 1 << 20
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
 _LONGEST = max(map(len, _FORBIDDEN))
@@ -36,27 +29,17 @@ _MAX_THUMBNAIL = 8_000_000
 _MAX_THUMBNAIL_PIXELS = 25_000_000
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    with path.open("rb") as file:  # outside of the `try`: a missing file is no damage
-        try:
-            with zipfile.ZipFile(file) as archive:
-                yield archive
-        except Unusable:
-            raise
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-            raise Unusable(f"{path.name} is damaged: {error}") from error
-
-
 def inspect_archive(path: Path) -> None:
     """Refuse bombs and XML that declares entities. Reads all of it once, in small steps; nothing is unpacked.
+
+    Stricter than `preflight`: another program will unpack it, which need not believe the sizes in the directory.
 
     Raises:
         Unusable: it is one, or damaged, or encrypted.
         OSError: it cannot be read.
     """
-    limit = min(MAX_UNPACKED, max(_SMALL, MAX_RATIO * path.stat().st_size))
-    with _opened(path) as archive:
+    limit = min(MAX_UNPACKED, max(SMALL, MAX_RATIO * path.stat().st_size))
+    with open_zip(path) as archive:
         entries = archive.infolist()
         if len(entries) > MAX_ENTRIES:
             raise Unusable(f"{path.name} has {len(entries)} parts; up to {MAX_ENTRIES} are read")
@@ -87,7 +70,7 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, l
 
 def page_hint(path: Path) -> int | None:
     """How many pages the document itself says it has; none when it does not. It may be wrong. Raises Unusable."""
-    with _opened(path) as archive:
+    with open_zip(path) as archive:
         names = archive.namelist()
         slides = sum(1 for name in names if _SLIDE.fullmatch(name))
         if slides:
@@ -107,7 +90,7 @@ def read_thumbnail(path: Path) -> Image.Image:
     Raises:
         Unusable: it has none, or one that cannot be read.
     """
-    with _opened(path) as archive:
+    with open_zip(path) as archive:
         found = next((name for name in _THUMBNAILS if name in archive.namelist()), None)
         if found is None:
             raise Unusable(f"{path.name} carries no thumbnail: it takes LibreOffice to draw it")

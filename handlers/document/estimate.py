@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..contract import Estimate
+from ..contract import Estimate, Job
 from .options import DocumentPreviewOptions
 from .page_list import most_pages
 from .sizes import MAX_PIXELS, PAGE_BOX, TILE_BOX, choose_scale, grid, pixels
@@ -15,7 +15,7 @@ _BYTES_A_PAGE = 4_000
 _ASSUMED_RATE = 0.5
 """Bytes of a packed picture, a pixel."""
 
-_BASE = 40_000_000
+_BASE = 54_000_000
 _OFFICE = 280_000_000
 """Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
 _OFFICE_TEMP = 6_000_000
@@ -42,9 +42,10 @@ class Workload(NamedTuple):
     """Seconds a page beside those for its pixels."""
 
 
-def estimate(options: DocumentPreviewOptions, input_size: int) -> Estimate:
+def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
     """Guess from the file size alone: a PDF of A4 pages. Looking into it makes it better, in the worker."""
-    pages = min(most_pages(options.pages, options.max_pages), max(1, input_size // _BYTES_A_PAGE))
+    options = job.options
+    pages = min(most_pages(options.pages, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
     return needs(workload(options, pages, [A4]), {"pages": pages}, office=False, extra=0)
 
 

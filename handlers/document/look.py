@@ -4,9 +4,8 @@ import math
 import time
 from contextlib import closing
 from io import BytesIO
-from pathlib import Path
 
-from ..contract import Estimate
+from ..contract import Estimate, Job
 from .archive import ThumbnailPage, inspect_archive, page_hint
 from .estimate import A4, needs, workload
 from .kinds import PACKED, kind_of
@@ -29,25 +28,25 @@ _OFFICE_PAGE = 8_000
 _OFFICE_RATE = 0.2
 
 
-def look(options: DocumentPreviewOptions, path: Path) -> Estimate:
+def look(job: Job[DocumentPreviewOptions]) -> Estimate:
     """The estimate for this document.
 
     Raises:
         Unusable: it can never be drawn as asked.
         OSError: it cannot be read.
     """
+    options, path, size = job.options, job.input_file, job.input_size
     kind = kind_of(path)
     match renderer_of(kind, options):
         case "pdfium":
             return _drawn(PdfPages(path), kind, options, extra=6_000_000)
         case "text":
-            return _drawn(TextPages(path, markdown=kind == "markdown"), kind, options, extra=12 * path.stat().st_size)
+            return _drawn(TextPages(path, markdown=kind == "markdown"), kind, options, extra=12 * size)
         case "thumbnail":
             return _drawn(ThumbnailPage(path), kind, options, extra=0)
     require_libreoffice(path.name)
     if kind in PACKED:
         inspect_archive(path)
-    size = path.stat().st_size
     expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
     pages = min(most_pages(options.pages, options.max_pages), expected)
     work = workload(options, pages, [A4])

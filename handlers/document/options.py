@@ -1,11 +1,12 @@
 """What `document_preview` can be told. No library of documents or pictures here: the service imports this."""
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from ...events.errors import InvalidPath
+from ..contract import Job
 from ..image.formats import WRITE_FORMATS
 from .kinds import office_suffix
 from .libreoffice import HOW_TO_INSTALL, find_libreoffice
@@ -80,12 +81,12 @@ def layout_of(output_file: PurePath) -> Layout:
     )
 
 
-def check(options: DocumentPreviewOptions, input_file: Path, output_file: Path) -> None:
+def check(job: Job[DocumentPreviewOptions]) -> None:
     """Whether the output can be written, and whether what the input's name asks for is installed."""
-    layout_of(output_file)
-    if office_suffix(input_file) and options.office == "libreoffice" and find_libreoffice() is None:
+    layout_of(job.output_file)
+    if office_suffix(job.input_file) and job.options.office == "libreoffice" and find_libreoffice() is None:
         raise InvalidPath(
-            f"{input_file.name!r} needs LibreOffice, which is not on this machine",
+            f"{job.input_file.name!r} needs LibreOffice, which is not on this machine",
             field="input_file",
             remedy=f"{HOW_TO_INSTALL}; or set the option office to thumbnail.",
         )

@@ -3,18 +3,16 @@
 The service imports this file; the work, and the libraries with it, stands in `course.py`.
 """
 
-from pathlib import Path
-
-from ..contract import Estimate, Outcome, TaskContext, handler
+from ..contract import Estimate, Job, Outcome, TaskContext, handler
 from .estimate import estimate
 from .options import DocumentPreviewOptions, check
 
 
-def probe(options: DocumentPreviewOptions, input_file: Path) -> Estimate:
+def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     """A better estimate, from the document's kind, its pages and their sizes. Raises Unusable."""
     from .look import look  # noqa: PLC0415 - the libraries are loaded in the worker, not in the service
 
-    return look(options, input_file)
+    return look(job)
 
 
 @handler(

@@ -3,16 +3,14 @@
 The service imports this file; the work, and Pillow with it, stands in `thumbnails.py`.
 """
 
-from pathlib import Path
-
-from ..contract import Estimate, Finished, Stopped, TaskContext, handler
+from ..contract import Estimate, Finished, Job, Stopped, TaskContext, handler
 from .thumbnail_options import ImageThumbnailOptions, check, estimate
 
 
-def _probe(options: ImageThumbnailOptions, input_file: Path) -> Estimate:
+def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
     from .thumbnails import probe_picture  # noqa: PLC0415 - see below
 
-    return probe_picture(options, input_file)
+    return probe_picture(job)
 
 
 @handler("image_thumbnail", options=ImageThumbnailOptions, estimate=estimate, check=check, probe=_probe)

@@ -1,11 +1,10 @@
 """What `image_thumbnail` can be told, and what it then needs. No Pillow here: the service imports this."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..contract import Estimate
+from ..contract import Estimate, Job
 from .formats import format_of
 
 MAX_PIXELS = 89_478_485
@@ -31,10 +30,10 @@ class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     ] = "#ffffff"
 
 
-def estimate(options: ImageThumbnailOptions, input_size: int) -> Estimate:
+def estimate(job: Job[ImageThumbnailOptions]) -> Estimate:
     """Guess from the file size alone: a strongly compressed picture has some 20 pixels a byte."""
-    pixels = min(MAX_PIXELS, max(20 * input_size, 1_000_000))
-    return estimate_for(options, pixels, pixels, {"size": input_size})
+    pixels = min(MAX_PIXELS, max(20 * job.input_size, 1_000_000))
+    return estimate_for(job.options, pixels, pixels, {"size": job.input_size})
 
 
 def estimate_for(options: ImageThumbnailOptions, decoded: int, pixels: int, basis: dict[str, Any]) -> Estimate:
@@ -48,6 +47,6 @@ def estimate_for(options: ImageThumbnailOptions, decoded: int, pixels: int, basi
     )
 
 
-def check(_options: ImageThumbnailOptions, _input_file: Path, output_file: Path) -> None:
+def check(job: Job[ImageThumbnailOptions]) -> None:
     """Whether the output's suffix is one that can be written."""
-    format_of(output_file)
+    format_of(job.output_file)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
-from ..contract import Estimate, Finished, Stopped, TaskContext
+from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..pieces import settled
 from .formats import format_of
 from .opening import open_picture
@@ -43,9 +43,10 @@ def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | 
     return Finished(result=_describe(context.output_part, small, picture, kind))
 
 
-def probe_picture(options: "ImageThumbnailOptions", path: "Path") -> Estimate:
+def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
     """An estimate from the picture's real size."""
-    with open_picture(path, MAX_PIXELS) as image:
+    options = job.options
+    with open_picture(job.input_file, MAX_PIXELS) as image:
         width, height = image.size
         image.draft(None, (options.width * _DRAFT_MARGIN, options.height * _DRAFT_MARGIN))
         decoded = image.width * image.height

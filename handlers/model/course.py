@@ -14,10 +14,10 @@ from ..pieces import Pieces, fingerprint, settled
 from .camera import cameras, cell, grid
 from .counting import count
 from .drawing import Painter
-from .hits import tracer_for
 from .loading import Model, load_model
 from .options import ModelPreviewOptions, format_for
 from .output import write_animation, write_still
+from .tracing import tracer_for
 
 _STYLE = 1
 """To be raised when the same model would come out in other pixels."""

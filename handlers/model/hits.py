@@ -1,4 +1,4 @@
-"""What rays meet, and what can find that out."""
+"""What rays meet, and what whoever finds that out has to offer."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -27,14 +27,3 @@ class Tracer(Protocol):
 
     def blocked(self, origins: Any, directions: Any, reach: float) -> Any:
         """Whether each ray meets anything within its reach."""
-
-
-def tracer_for(vertices: Any, faces: Any) -> Tracer:
-    """Embree where its wheel is installed, else the z-buffer."""
-    try:
-        from .embree import Embree  # noqa: PLC0415 - there is no wheel for every machine
-    except ImportError:
-        from .zbuffer import Zbuffer  # noqa: PLC0415 - needed only here
-
-        return Zbuffer(vertices, faces)
-    return Embree(vertices, faces)

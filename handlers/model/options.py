@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ...events.errors import InvalidPath
+from ..contract import Job
 from ..image.formats import WRITE_FORMATS
 
 View: TypeAlias = Literal["iso", "front", "back", "left", "right", "top", "bottom"]
@@ -110,15 +111,16 @@ def format_for(options: ModelPreviewOptions, output_file: Path) -> str:
     return kind
 
 
-def check(options: ModelPreviewOptions, input_file: Path, output_file: Path) -> None:
+def check(job: Job[ModelPreviewOptions]) -> None:
     """Whether input and output have suffixes that are read and written, and can hold what the options ask for.
 
     Raises:
         InvalidPath: they have not, or the format has no transparency, or mp4 is to have odd sides.
     """
-    if input_file.suffix.lower() not in READ_SUFFIXES:
+    options, output_file = job.options, job.output_file
+    if job.input_file.suffix.lower() not in READ_SUFFIXES:
         raise InvalidPath(
-            f"{input_file.name!r} is not named like a 3-D model",
+            f"{job.input_file.name!r} is not named like a 3-D model",
             field="input_file",
             remedy=f"Give it the suffix of its format: {', '.join(READ_SUFFIXES)}.",
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ..contract import Estimate
+from ..contract import Estimate, Job
 from .options import ModelPreviewOptions
 
 
@@ -63,10 +63,10 @@ _RAYS = 2.5e6
 _RAYS_WITH_SHADOWS = 1.1e6
 
 
-def estimate(options: ModelPreviewOptions, input_size: int) -> Estimate:
+def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
     """Guess from the file size alone."""
-    faces = input_size // _BYTES_A_FACE
-    return estimate_for(options, Counted(kind="", size=input_size, faces=faces, vertices=faces))
+    faces = job.input_size // _BYTES_A_FACE
+    return estimate_for(job.options, Counted(kind="", size=job.input_size, faces=faces, vertices=faces))
 
 
 def estimate_for(options: ModelPreviewOptions, model: Counted) -> Estimate:

@@ -12,7 +12,7 @@ import msgspec
 from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
 from ..errors import BadAnswer
 from ..publish import part_path, publish, remove_part, settle
-from ..workspace import space_taken
+from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
 from .frames import AttemptEnd, PublishWanted, Run
 from .line import Line
@@ -83,7 +83,7 @@ def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
     except msgspec.ValidationError as error:
         return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
     if task_type.needs_output or task_type.needs_input:
-        Path(run.work_dir).mkdir(parents=True, exist_ok=True)
+        make_private_folder(Path(run.work_dir))
     if task_type.needs_output:
         # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
         # into it would change the output in place.

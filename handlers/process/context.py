@@ -12,7 +12,7 @@ import msgspec
 from ...events import Checkpoint
 from ..errors import BadAnswer, CheckpointRefused
 from ..publish import part_path
-from ..workspace import create_temp_file
+from ..workspace import create_temp_file, make_private_folder
 from .frames import AttemptCheckpointed, AttemptProgressed, Run
 from .line import Line
 
@@ -100,7 +100,7 @@ class AttemptContext:
     def work_dir(self) -> Path:
         """The task's own folder, made on first use."""
         folder = Path(self._run.work_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         return folder
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ...events.task_events import Estimated
-from ..contract import Estimate, TaskType
+from ..contract import Estimate, Job, TaskType
 from ..errors import BadAnswer
 from .context import plain_json
 from .frames import AttemptProbed, Run
@@ -27,9 +27,15 @@ def has_room(run: Run, task_type: TaskType, options: Any, line: Line) -> bool:
     """
     if task_type.probe is None or run.probed or run.checkpoint is not None:
         return True
-    estimate = _plain(task_type.probe(options, Path(run.input_file)))
+    estimate = _plain(task_type.probe(_job(run, options)))
     line.send(AttemptProbed(run.task_id, run.attempt, estimate))
     return not (_outgrows(estimate.memory, run.memory) or _outgrows(estimate.temp, run.temp))
+
+
+def _job(run: Run, options: Any) -> Job[Any]:
+    source = Path(run.input_file)
+    size = source.stat().st_size if run.input_file else 0
+    return Job(options=options, input_file=source, output_file=Path(run.output_file), input_size=size)
 
 
 def _outgrows(wanted: int, reserved: int) -> bool:

@@ -26,8 +26,6 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
-PRIVATE = 0o077
-"""Umask: what a task writes is its owner's alone."""
 FORKED = 70
 ORPHANED = 71
 """Exit code of a worker whose keeper or service was gone before it could begin."""
@@ -50,7 +48,7 @@ def main() -> NoReturn:
 
 
 def _guard(keeper: int) -> None:
-    """Die with the keeper, survive signals that are meant for a handler's tools, leave nothing for others to read."""
+    """Die with the keeper, survive signals that are meant for a handler's tools, leave no core files."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -58,7 +56,6 @@ def _guard(keeper: int) -> None:
     if os.getppid() != keeper:
         os._exit(ORPHANED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(PRIVATE)
     # A handler function, not SIG_IGN: that would be inherited by every tool a handler starts.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "history": "history:command",
         "log": "log:command",
         "stats": "stats:command",
+        "whatif": "whatif:command",
         "types": "types:command",
     },
     "Check": {"verify": "verify:command", "rebuild": "rebuild:command", "doctor": "doctor:command"},

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
+    from ..actors.whatif.answer import WhatIf
     from ..config import Config
     from ..events import TasktrailError
     from ..paths import DataPaths
@@ -128,6 +129,15 @@ class Doors:
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             return verify(log, paths.views if paths.views.exists() else None, progress)
+
+    def whatif(self, session: Session, question: dict[str, Any]) -> "WhatIf":
+        """Play the log again. Reads the file, whether a service runs or not."""
+        from ..events.sqlite_log import LogReader
+        from ..whatif import whatif
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            return whatif(log.read(), session.load_config(), **question)
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""

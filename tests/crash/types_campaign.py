@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 import psutil
@@ -21,7 +22,7 @@ from long_jobs import LongJob, make_jobs
 
 from tasktrail.client import Client
 from tasktrail.demo import ServiceProcess
-from tasktrail.events import Checkpointed, Started, Task
+from tasktrail.events import Task
 
 Victim: TypeAlias = Literal["worker", "service"]
 WITHIN = 300.0
@@ -33,8 +34,10 @@ class Tally(msgspec.Struct):
     kills: int = 0
     in_the_middle: int = 0
     """Kills that really met a running attempt."""
-    most_redone: float = 0.0
-    """Percent of the task that was done twice because of one kill, at most."""
+    pieces: int = 0
+    """Finished pieces of an undisturbed task."""
+    most_redone: int = 0
+    """Finished pieces that were made twice because of one kill, at most."""
     problems: list[str] = msgspec.field(default_factory=list)
 
 
@@ -48,6 +51,7 @@ class Campaign:
         self._data = folder / "data"
         self._service = ServiceProcess(self._data)
         self.tally = Tally()
+        self._seen: dict[str, set[int]] = {}
 
     def run(self, kills: int) -> Tally:
         """An undisturbed run, then `kills` of the worker and `kills` of the service."""
@@ -64,24 +68,29 @@ class Campaign:
 
     def _perform(self, name: str, victim: Victim | None, length: float = 0.0) -> Task:
         output = self._folder / name
+        self._seen = {}
         with Client.connect(self._data) as client:
             task_id = client.create_task(
                 type=self._job.type, input_file=self._job.input_file, output_file=output, options=self._job.options
             )
             if victim is not None:
-                self._until(lambda: bool(client.get_task(task_id).started_at))
+                self._until(task_id, lambda: bool(client.get_task(task_id).started_at))
                 time.sleep(self._chance.uniform(0, length))
+                self._look(task_id)
                 self._kill(victim)
         with Client.connect(self._data) as client:
-            self._until(lambda: client.get_task(task_id).completed_at is not None)
+            self._until(task_id, lambda: client.get_task(task_id).completed_at is not None)
             task = client.get_task(task_id)
-            if task.attempt > 1:
-                self._weigh(client, task_id)
-            return task
+        if task.attempt > 1:
+            self.tally.in_the_middle += 1
+        self.tally.pieces = max(self.tally.pieces, len(self._seen))
+        self.tally.most_redone = max(self.tally.most_redone, sum(len(times) - 1 for times in self._seen.values()))
+        return task
 
-    def _until(self, condition: Callable[[], bool]) -> None:
+    def _until(self, task_id: int, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WITHIN
         while not condition():
+            self._look(task_id)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"a {self._job.type} task got nowhere in {WITHIN:.0f} s")
             time.sleep(0.02)
@@ -99,18 +108,12 @@ class Campaign:
             except psutil.NoSuchProcess:
                 continue
 
-    def _weigh(self, client: Client, task_id: int) -> None:
-        """How far the killed attempt had come, and where the next one went on."""
-        self.tally.in_the_middle += 1
-        reached = saved = 0.0
-        for record in client.events(task_id):
-            if isinstance(record.event, Started) and record.attempt > 1:
-                self.tally.most_redone = max(self.tally.most_redone, reached - saved)
-                return
-            progress = getattr(record.event, "progress", None)
-            reached = max(reached, progress or 0.0)
-            if isinstance(record.event, Checkpointed):
-                saved = progress or saved
+    def _look(self, task_id: int) -> None:
+        """Note the finished pieces in the task's folder. A piece that is made again has another time."""
+        for path in (self._data / "tmp" / str(task_id)).glob("*-[0-9]*"):
+            with suppress(OSError):
+                if path.suffix != ".part":
+                    self._seen.setdefault(path.name, set()).add(path.stat().st_mtime_ns)
 
     def _compare(self, quiet: Task, task: Task, where: str) -> None:
         if task.status != "completed":
@@ -145,7 +148,7 @@ def main() -> int:
 
 def _line(job: LongJob, tally: Tally) -> str:
     verdict = "FAILED" if tally.problems else "byte-identical"
-    redone: Any = f"at most {tally.most_redone:.0f} % done twice" if job.resumes else "begins anew"
+    redone = f"at most {tally.most_redone} of {tally.pieces} pieces made twice" if job.resumes else "begins anew"
     return f"{job.name:<26} {tally.kills} kills, {tally.in_the_middle} in the middle: {verdict}; {redone}"
 
 

@@ -58,7 +58,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--samples", default=".demo/samples", type=click.Path(path_type=Path), help="Where samples are kept.")
 def main(only: str | None, target: Path | None, samples: Path) -> None:
     """Measure and tell."""
-    console = Console()
+    console = Console(width=110)
     wanted = [run for run in runs() if only in (None, run.type)]
     files = fetch(list({run.sample for run in wanted}), samples.resolve())
     measured = []

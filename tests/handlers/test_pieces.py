@@ -20,14 +20,23 @@ def make(pieces: Pieces, *numbers: int) -> None:
         pieces.keep(number, number, "")
 
 
-def test_a_resume_finds_what_was_saved_and_nothing_later(context: RecordingContext[NoOptions]) -> None:
+def test_a_crash_costs_only_the_piece_that_was_being_made(context: RecordingContext[NoOptions]) -> None:
     pieces = Pieces(context, "mark")
-    make(pieces, 0, 1)
-    pieces.save(50, "half")
-    make(pieces, 2)
+    make(pieces, 0, 1, 2)  # the checkpoint tells of the first only
+    pieces.part(3).write_bytes(b"half")
     again = Pieces(context.resumed(), "mark")
-    assert list(again.missing(4)) == [2, 3]
-    assert not again.path(2).exists()
+    assert list(again.missing(5)) == [3, 4]
+    assert not again.part(3).exists()
+
+
+def test_a_line_of_the_index_that_a_crash_has_cut_costs_its_own_piece(context: RecordingContext[NoOptions]) -> None:
+    make(Pieces(context, "mark"), 0, 1)
+    index = context.work_dir / "piece.index"
+    index.write_bytes(index.read_bytes()[:-20])
+    again = Pieces(context.resumed(), "mark")
+    assert list(again.missing(2)) == [1]
+    make(again, 1)
+    assert list(Pieces(context.resumed(), "mark").missing(2)) == []
 
 
 def test_a_damaged_piece_is_made_again(context: RecordingContext[NoOptions]) -> None:
@@ -38,16 +47,16 @@ def test_a_damaged_piece_is_made_again(context: RecordingContext[NoOptions]) -> 
     assert list(Pieces(context.resumed(), "mark").missing(3)) == [1]
 
 
-@pytest.mark.parametrize("damage", ["mark", "index"])
-def test_nothing_is_believed_of_another_input_or_a_damaged_index(
-    context: RecordingContext[NoOptions], damage: str
+@pytest.mark.parametrize("change", ["another input", "no checkpoint"])
+def test_nothing_is_believed_of_another_input_or_without_a_checkpoint(
+    context: RecordingContext[NoOptions], change: str
 ) -> None:
     pieces = Pieces(context, "mark")
     make(pieces, 0)
-    pieces.save(50, "half")
-    if damage == "index":
-        next(context.work_dir.glob("*.index")).write_text("[]")
-    assert len(Pieces(context.resumed(), "other" if damage == "mark" else "mark")) == 0
+    again = context.resumed()
+    if change == "no checkpoint":
+        again.checkpoint = None
+    assert len(Pieces(again, "mark" if change == "no checkpoint" else "other")) == 0
     assert not pieces.path(0).exists()
 
 
@@ -57,7 +66,7 @@ def test_a_checkpoint_is_saved_once_a_second_of_work_at_most(context: RecordingC
     for number in range(10):
         now += 0.3
         make(pieces, number)
-    assert [checkpoint.processed_frames for checkpoint in context.checkpoints] == [4, 8]
+    assert [checkpoint.processed_frames for checkpoint in context.checkpoints] == [1, 5, 9]
 
 
 def test_the_checkpoint_does_not_grow_with_the_pieces(context: RecordingContext[NoOptions]) -> None:

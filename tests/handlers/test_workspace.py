@@ -119,3 +119,8 @@ def test_links_are_counted_as_links_and_never_followed(files: TempFiles, tmp_pat
 
     assert (precious / "file").exists()
     assert files.tasks() == []
+
+
+def test_a_tasks_folder_is_the_services_alone(tmp_path: Path) -> None:
+    create_temp_file(tmp_path / "7", "part-")
+    assert (tmp_path / "7").stat().st_mode & 0o777 == 0o700

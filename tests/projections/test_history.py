@@ -125,3 +125,17 @@ def test_a_task_that_just_waits_has_no_attempts(journal: Journal) -> None:
     story = read_history(journal.log, journal.create())
     assert (story.attempts, story.waited, story.ran) == ((), 0, 0)
     assert [(line.recorded_at, line.after) for line in story.lines] == [(BEGIN, 0)]
+
+
+def test_a_wait_that_no_attempt_followed_counts_as_waited(journal: Journal) -> None:
+    task_id = journal.create(max_retries=1)
+    journal.at += timedelta(seconds=4)
+    journal.start(task_id)
+    journal.at += timedelta(seconds=1)
+    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
+    journal.at += timedelta(seconds=7)
+    journal.send(CancelTask(task_id=task_id))
+    journal.at += timedelta(seconds=50)
+    journal.send(RetryTask(task_id=task_id, force=True))
+    story = read_history(journal.log, task_id)
+    assert ([attempt.waited for attempt in story.attempts], story.waited, story.ran) == ([4], 11, 1)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,3 +123,21 @@ def test_a_notice_tells_of_its_event_and_of_its_last_try(journal: Journal) -> No
     (notice,) = TaskQueries(views_of(journal).connection).notices(task_id)
     assert (notice.state, notice.tries, notice.detail) == ("pending", 1, "HTTP 500")
     assert (notice.tried_at, notice.next_at) == (journal.at, next_at)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [({"ok": True}, "delivered"), ({"disabled": True, "final": True}, "disabled"), ({}, "disabled")],
+)
+def test_a_try_that_was_under_way_when_its_endpoint_was_disabled_is_shown(
+    journal: Journal, fields: dict[str, Any], state: str
+) -> None:
+    task_id = journal.create(callback_url=WHERE[0], notify_webhook=WHERE[0])
+    journal.send(CancelTask(task_id=task_id))
+    callback, webhook = TaskQueries(views_of(journal).connection).notices(task_id)
+    for notice, outcome in ((webhook, {"disabled": True, "final": True}), (callback, fields)):
+        tried: dict[str, Any] = {"ok": False, "next_at": journal.at, "detail": "answered", **outcome}
+        about: dict[str, Any] = {"task_id": task_id, "channel": notice.channel, "target": WHERE[0]}
+        journal.record(0, DeliveryAttempted(notice_id=notice.notice_id, **about, **tried))
+    callback = TaskQueries(views_of(journal).connection).notices(task_id)[0]
+    assert (callback.state, callback.tries, callback.detail, callback.next_at) == (state, 1, "answered", None)

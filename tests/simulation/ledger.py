@@ -65,7 +65,7 @@ class Ledger:
         self._ends: Counter[Key] = Counter()
         self._crashes: Counter[int] = Counter()
         self._priorities: dict[int, int] = {}
-        """Task that was adjusted in this life → the priority it was given."""
+        """Task that was adjusted → the priority it was given last."""
         self._last_at: datetime | None = None
         self._retry_must_follow = 0
 
@@ -185,7 +185,6 @@ class Ledger:
     def _check_retry(self, task: TaskState, event: Retried) -> None:
         if event.cause == "manual":
             self._crashes[task.id] = 0
-            self._priorities.pop(task.id, None)
             allowed = event.forced or task.retry_count < task.spec.max_retries
             must(task.finished and allowed, f"I6: task {task.id} is retried by hand beyond its retries")
             return

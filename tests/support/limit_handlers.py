@@ -4,12 +4,11 @@ import os
 import resource
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tasktrail.handlers import Estimate, Stopped, TaskContext, Unusable, handler
+from tasktrail.handlers import Estimate, Job, Stopped, TaskContext, Unusable, handler
 
 BOUND: dict[str, int] = {
     "memory": resource.RLIMIT_AS,
@@ -23,7 +22,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
 
 
-def _guess(_options: Any, _size: int) -> Estimate:
+def _guess(_job: Job[Any]) -> Estimate:
     return Estimate(memory=1_000_000, temp=1_000_000, seconds=1.0)
 
 
@@ -33,9 +32,8 @@ def _told() -> dict[str, int]:
 
 @handler("bound", estimate=_guess, needs_input=False, needs_output=False)
 def bound(_context: TaskContext[Any]) -> dict[str, int]:
-    """Tell the soft limits, the size of a core file, and the umask."""
-    mask = os.umask(0o077)
-    return {**_told(), "core": resource.getrlimit(resource.RLIMIT_CORE)[1], "umask": mask}
+    """Tell the soft limits, and the size of a core file."""
+    return {**_told(), "core": resource.getrlimit(resource.RLIMIT_CORE)[1]}
 
 
 @handler("unbound", needs_input=False, needs_output=False, limits=False)
@@ -81,10 +79,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     unusable: bool = False
 
 
-def _look(options: Wanted, input_file: Path) -> Estimate:
+def _look(job: Job[Wanted]) -> Estimate:
+    options = job.options
     if options.unusable:
-        raise Unusable(f"nothing can be done with {input_file.name}")
-    return Estimate(memory=options.memory, temp=options.temp, seconds=2.5, basis={"size": input_file.stat().st_size})
+        raise Unusable(f"nothing can be done with {job.input_file.name}")
+    return Estimate(memory=options.memory, temp=options.temp, seconds=2.5, basis={"size": job.input_size})
 
 
 @handler("looker", options=Wanted, estimate=_guess, probe=_look)

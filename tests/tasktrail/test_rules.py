@@ -30,6 +30,21 @@ def test_a_graph_runs_in_its_order_and_its_ids_are_known_by_name(service: TaskSe
     assert {service.events(task_id)[0].reason for task_id in ids.values()} == {"a test"}
 
 
+def test_the_log_verifies_after_commands_that_are_about_many_tasks(service: TaskService) -> None:
+    ids = service.create_graph(
+        [
+            {"name": "all", "type": "noop", "held": True},
+            {"name": "part", "type": "noop", "held": True, "parent": "all"},
+            {"name": "below", "type": "noop", "held": True, "parent": "part"},
+            {"name": "behind", "type": "noop", "depends_on": ["part"], "on_dependency_failure": "cancel"},
+        ]
+    )
+    service.cancel_task(ids["all"])
+    service.cancel_task(ids["all"], children=True)  # is over itself: the events are about those below it
+    assert {service.get_task(task_id).status for task_id in ids.values()} == {"cancelled"}
+    assert service.verify().findings == ()
+
+
 def test_a_graph_that_is_sent_again_gets_the_same_ids(service: TaskService) -> None:
     graph: list[dict[str, Any]] = [{"name": "b", "type": "noop", "depends_on": ["a"]}, {"name": "a", "type": "noop"}]
     first = service.create_graph(graph, command_id="once")

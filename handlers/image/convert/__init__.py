@@ -1,15 +1,13 @@
 """Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
 
-from pathlib import Path
-
-from ...contract import Estimate, Outcome, TaskContext, handler
+from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from .options import ImageConvertOptions, check, estimate
 
 
-def _probe(options: ImageConvertOptions, input_file: Path) -> Estimate:
+def _probe(job: Job[ImageConvertOptions]) -> Estimate:
     from .convert import probe  # noqa: PLC0415 - see below
 
-    return probe(options, input_file)
+    return probe(job)
 
 
 @handler("image_convert", options=ImageConvertOptions, estimate=estimate, check=check, probe=_probe, resumable=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...pieces import settled
 from ..opening import no_own_pixel_limit, open_picture
 from .errors import StopAskedError
@@ -32,9 +32,10 @@ def read_header(path: Path) -> Header:
         return Header(format=str(image.format), width=image.width, height=image.height, frames=frames)
 
 
-def probe(options: ImageConvertOptions, path: Path) -> Estimate:
+def probe(job: Job[ImageConvertOptions]) -> Estimate:
     """An estimate from the picture's real size and number of frames."""
-    header = read_header(path)
+    options = job.options
+    header = read_header(job.input_file)
     frames = header.frames if options.frames == "all" else 1
     basis = msgspec.to_builtins(header)
     return estimate_for(options, header.width * header.height, frames, basis=basis)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
-from ...contract import Estimate
+from ...contract import Estimate, Job
 from ..formats import WRITE_FORMATS
 from ..heic import HEIC_SUFFIXES, has_heic
 
@@ -79,19 +79,19 @@ def format_of(output_file: Path) -> str:
     return kind
 
 
-def check(options: ImageConvertOptions, _input_file: Path, output_file: Path) -> None:
+def check(job: Job[ImageConvertOptions]) -> None:
     """Whether the options agree with each other and with the output's format."""
-    kind = format_of(output_file)
+    options, kind = job.options, format_of(job.output_file)
     if options.fit != "fit" and (options.width is None or options.height is None):
         raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
     if options.lossless and kind not in _LOSSLESS:
-        raise InvalidOptions(f"{output_file.suffix} has no lossless form", field="options.lossless")
+        raise InvalidOptions(f"{job.output_file.suffix} has no lossless form", field="options.lossless")
 
 
-def estimate(options: ImageConvertOptions, input_size: int) -> Estimate:
+def estimate(job: Job[ImageConvertOptions]) -> Estimate:
     """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
-    pixels = min(MAX_PIXELS, max(10 * input_size, 1_000_000))
-    return estimate_for(options, pixels, 1, basis={"size": input_size})
+    pixels = min(MAX_PIXELS, max(10 * job.input_size, 1_000_000))
+    return estimate_for(job.options, pixels, 1, basis={"size": job.input_size})
 
 
 def estimate_for(options: ImageConvertOptions, pixels: int, frames: int, *, basis: dict[str, Any]) -> Estimate:

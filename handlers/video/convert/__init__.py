@@ -1,18 +1,16 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
-from pathlib import Path
-
-from ...contract import Estimate, Outcome, TaskContext, handler
+from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from .costs import estimate
 from .options import VideoConvertOptions
 from .target import check
 
 
-def probe(options: VideoConvertOptions, input_file: Path) -> Estimate:
+def probe(job: Job[VideoConvertOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
     from .convert import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
-    return look(options, input_file)
+    return look(job)
 
 
 @handler(

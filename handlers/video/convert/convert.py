@@ -5,13 +5,12 @@ Each stage leaves a durable file and a checkpoint, so the next attempt begins wh
 
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import av
 import msgspec
 
-from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...pieces import fingerprint, settled
 from ..errors import StopAskedError
 from ..looking import picture_in
@@ -25,7 +24,7 @@ from .options import VideoConvertOptions
 from .picture import choose_look, output_size
 from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
-from .segments import Job, encode_segments
+from .segments import Encoding, encode_segments
 from .sound_choice import choose_sound
 from .subtitles import choose_subtitles
 from .target import Target, choose_target
@@ -34,9 +33,9 @@ _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
 
 
-def look(options: VideoConvertOptions, path: Path) -> Estimate:
+def look(job: Job[VideoConvertOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(options, picture_in(path), path.stat().st_size)
+    return estimate_for(job.options, picture_in(job.input_file), job.input_size)
 
 
 def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
@@ -132,7 +131,7 @@ class _Conversion:
             before = segment.last
 
     def _encode(self, after: int | None, until: int | None) -> None:
-        job = Job(
+        encoding = Encoding(
             source=self._source,
             target=self._target,
             look=self._look,
@@ -140,7 +139,7 @@ class _Conversion:
             plan=self._saved.plan,
             folder=self._context.work_dir,
         )
-        with closing(encode_segments(job, after, until, self._stop_if_asked)) as steps:
+        with closing(encode_segments(encoding, after, until, self._stop_if_asked)) as steps:
             for step in steps:
                 match step:
                     case Segment():

@@ -1,6 +1,6 @@
 """What a conversion needs. No media library here: the service imports this."""
 
-from ...contract import Estimate
+from ...contract import Estimate, Job
 from ..figures import ASSUMED, BASE, MARGIN, Picture
 from .options import VideoConvertOptions
 
@@ -37,9 +37,9 @@ _CHANNEL_BITRATE = 64_000
 _USUAL_CHANNELS = 2
 
 
-def estimate(options: VideoConvertOptions, input_size: int) -> Estimate:
+def estimate(job: Job[VideoConvertOptions]) -> Estimate:
     """Guess from the file size alone: a full-HD source of 5 Mbit/s, unless the options say how large the output is."""
-    return estimate_for(options, ASSUMED.of_size(input_size), input_size)
+    return estimate_for(job.options, ASSUMED.of_size(job.input_size), job.input_size)
 
 
 def estimate_for(options: VideoConvertOptions, picture: Picture, input_size: int) -> Estimate:

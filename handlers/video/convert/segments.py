@@ -32,7 +32,7 @@ _HELD = 16
 """Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Encoding(msgspec.Struct, frozen=True, kw_only=True):
     """All that the encoding of a segment depends on."""
 
     source: Source
@@ -44,25 +44,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_segments(
-    job: Job, after: int | None, until: int | None, tick: Callable[[], None]
+    encoding: Encoding, after: int | None, until: int | None, tick: Callable[[], None]
 ) -> Generator[int | Segment, None, None]:
     """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
 
     Yields the moment of each frame as it is encoded, and each finished segment once it is durable. The caller may stop
     between any two: the unfinished segment is then thrown away. `tick` is called for each decoded frame; it may raise.
     """
-    shaper = Shaper(job.source, output_size(job.source, job.options), job.look)
+    shaper = Shaper(encoding.source, output_size(encoding.source, encoding.options), encoding.look)
     encoder: _SegmentEncoder | None = None
     try:
-        for moment, frame in frames_after(job.source, after, tick):
+        for moment, frame in frames_after(encoding.source, after, tick):
             if until is not None and moment > until:
                 break
-            number = job.plan.segment_of(moment)
+            number = encoding.plan.segment_of(moment)
             if encoder is not None and number != encoder.number:
                 finished, encoder = encoder.finish(), None
                 yield finished
             if encoder is None:
-                encoder = _SegmentEncoder(job, number)
+                encoder = _SegmentEncoder(encoding, number)
             encoder.encode(moment, shaper.shape(frame))
             yield moment
         if encoder is not None:
@@ -76,10 +76,10 @@ def encode_segments(
 class _SegmentEncoder:
     """A fresh encoder that writes one segment file. Its moments are relative to the segment's first frame."""
 
-    def __init__(self, job: Job, number: int) -> None:
+    def __init__(self, encoding: Encoding, number: int) -> None:
         self.number = number
-        self._job = job
-        self._final = job.folder / segment_name(number)
+        self._encoding = encoding
+        self._final = encoding.folder / segment_name(number)
         self._part = self._final.with_suffix(".part")
         self._container = av.open(str(self._part), "w", format="mp4", options={"fflags": "+bitexact"})
         self._stream = self._add_stream()
@@ -89,24 +89,24 @@ class _SegmentEncoder:
         self._frames = 0
 
     def _add_stream(self) -> VideoStream:
-        job = self._job
+        encoding = self._encoding
         stream = self._container.add_stream(
-            job.target.video_encoder,
-            rate=job.source.rate,
-            options=dict(job.target.video_options),
-            time_base=job.source.time_base,
-            bit_rate=job.target.video_bitrate,
+            encoding.target.video_encoder,
+            rate=encoding.source.rate,
+            options=dict(encoding.target.video_options),
+            time_base=encoding.source.time_base,
+            bit_rate=encoding.target.video_bitrate,
         )
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height = output_size(job.source, job.options)
-        stream.pix_fmt = job.look.pixel_format
+        stream.width, stream.height = output_size(encoding.source, encoding.options)
+        stream.pix_fmt = encoding.look.pixel_format
         # The default, slices, makes each picture larger.
         stream.thread_type = ThreadType.FRAME
         context = stream.codec_context
-        context.sample_aspect_ratio = output_aspect(job.source, job.options)
-        context.color_primaries, context.color_trc, context.colorspace = job.look.colour
+        context.sample_aspect_ratio = output_aspect(encoding.source, encoding.options)
+        context.color_primaries, context.color_trc, context.colorspace = encoding.look.colour
         context.color_range = ColorRange.MPEG
-        if job.target.video_codec == "h265":
+        if encoding.target.video_codec == "h265":
             context.codec_tag = "hvc1"  # what Apple's players ask for
         return stream
 
@@ -114,7 +114,7 @@ class _SegmentEncoder:
         if self._first is None:
             self._first = moment
         frame.pts = moment - self._first
-        frame.time_base = self._job.source.time_base
+        frame.time_base = self._encoding.source.time_base
         frame.pict_type = PictureType.NONE  # else the encoder would copy the source's choice
         self._mux(self._stream.encode(frame))
         self._last = moment

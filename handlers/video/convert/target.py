@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
+from ...contract import Job
 from ..encoders import steady_x264
 from .options import VideoConvertOptions
 
@@ -140,9 +141,9 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     )
 
 
-def check(options: VideoConvertOptions, _input_file: Path, output_file: Path) -> None:
+def check(job: Job[VideoConvertOptions]) -> None:
     """Whether suffix and codecs go together. Raises InvalidPath or InvalidOptions."""
-    choose_target(options, output_file)
+    choose_target(job.options, job.output_file)
 
 
 def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> str:

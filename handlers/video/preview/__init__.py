@@ -1,16 +1,14 @@
 """A look into a video: a sheet of frames, or a short animation."""
 
-from pathlib import Path
-
-from ...contract import Estimate, Outcome, TaskContext, handler
+from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from .options import VideoPreviewOptions, check, estimate
 
 
-def probe(options: VideoPreviewOptions, input_file: Path) -> Estimate:
+def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
     from .work import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
-    return look(options, input_file)
+    return look(job)
 
 
 @handler(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
-from ...contract import Estimate
+from ...contract import Estimate, Job
 from ...image.formats import WRITE_FORMATS
 from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
 
@@ -95,14 +95,14 @@ def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]
     return kind, formats[suffix]
 
 
-def check(options: VideoPreviewOptions, _input_file: Path, output_file: Path) -> None:
+def check(job: Job[VideoPreviewOptions]) -> None:
     """Whether suffix and kind go together. Raises InvalidPath or InvalidOptions."""
-    kind_of(options, output_file)
+    kind_of(job.options, job.output_file)
 
 
-def estimate(options: VideoPreviewOptions, input_size: int) -> Estimate:
+def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
     """Guess from the file size alone."""
-    return estimate_for(options, ASSUMED.of_size(input_size))
+    return estimate_for(job.options, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(options: VideoPreviewOptions, picture: Picture) -> Estimate:

@@ -7,7 +7,7 @@ import av
 import msgspec
 import PIL.Image
 
-from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...image.writing import write_picture
 from ...pieces import Pieces, fingerprint, settled
 from ..errors import StopAskedError
@@ -23,9 +23,9 @@ from .sheet import Tile, compose
 _PLANNED, _TAKEN = 10.0, 85.0
 
 
-def look(options: VideoPreviewOptions, path: Path) -> Estimate:
+def look(job: Job[VideoPreviewOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(options, picture_in(path))
+    return estimate_for(job.options, picture_in(job.input_file))
 
 
 def make_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:

@@ -1,16 +1,14 @@
 """One picture of a video: at a position, or the best of several."""
 
-from pathlib import Path
-
-from ...contract import Estimate, Outcome, TaskContext, handler
+from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from .options import VideoThumbnailOptions, check, estimate
 
 
-def probe(options: VideoThumbnailOptions, input_file: Path) -> Estimate:
+def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
     from .work import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
-    return look(options, input_file)
+    return look(job)
 
 
 @handler("video_thumbnail", options=VideoThumbnailOptions, estimate=estimate, check=check, probe=probe)

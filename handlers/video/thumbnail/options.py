@@ -1,11 +1,10 @@
 """What `video_thumbnail` can be told, and what it then needs. No media library here: the service imports this."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from ...contract import Estimate
+from ...contract import Estimate, Job
 from ...image.formats import format_of
 from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
 from ..position import Position, position_of
@@ -47,9 +46,9 @@ class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
         return None if self.position == "best" else position_of(self.position)
 
 
-def estimate(options: VideoThumbnailOptions, input_size: int) -> Estimate:
+def estimate(job: Job[VideoThumbnailOptions]) -> Estimate:
     """Guess from the file size alone."""
-    return estimate_for(options, ASSUMED.of_size(input_size))
+    return estimate_for(job.options, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(options: VideoThumbnailOptions, picture: Picture) -> Estimate:
@@ -66,6 +65,6 @@ def estimate_for(options: VideoThumbnailOptions, picture: Picture) -> Estimate:
     )
 
 
-def check(_options: VideoThumbnailOptions, _input_file: Path, output_file: Path) -> None:
+def check(job: Job[VideoThumbnailOptions]) -> None:
     """Whether the output's suffix is one that can be written. Raises InvalidPath."""
-    format_of(output_file)
+    format_of(job.output_file)

@@ -5,7 +5,7 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
-from ...contract import Estimate, Finished, Outcome, Stopped, TaskContext, Unusable
+from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...image.formats import format_of
 from ...image.writing import write_picture
 from ...pieces import settled
@@ -18,9 +18,9 @@ from ..stills import Camera
 from .options import VideoThumbnailOptions, estimate_for
 
 
-def look(options: VideoThumbnailOptions, path: Path) -> Estimate:
+def look(job: Job[VideoThumbnailOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(options, picture_in(path))
+    return estimate_for(job.options, picture_in(job.input_file))
 
 
 def make_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:

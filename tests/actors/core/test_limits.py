@@ -96,6 +96,12 @@ def test_another_configuration_keeps_the_changes_on_top(core: Core) -> None:
 
 def test_a_command_that_changes_nothing_is_refused(core: Core) -> None:
     assert isinstance(core.ask(setting()), NothingToChange)
+    assert isinstance(core.ask(setting(reset=True)), NothingToChange)
+    assert core.facts == []
+    core.send(setting(max_concurrent=2, users={"7": 1}))
+    assert len(core.facts) == 1
+    assert isinstance(core.ask(setting(max_concurrent=2, users={"7": 1})), NothingToChange)
+    assert isinstance(core.ask(setting(reset=True, max_concurrent=2, users={"7": 1})), NothingToChange)
     assert core.facts == []
 
 

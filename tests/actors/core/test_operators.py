@@ -121,25 +121,24 @@ def test_an_adjustment_holds_over_a_restart(core: Core) -> None:
     assert again.running() == [better]
 
 
-def test_an_adjustment_ends_with_the_life_it_was_for(core: Core) -> None:
-    """The log and memory agree on it: a finished task is read back without its adjustments."""
+def test_an_adjustment_is_not_forgotten_when_the_task_has_ended_and_is_retried(core: Core) -> None:
     core.create()
-    task_id = core.create(priority=3)
-    core.send(AdjustTask(task_id=task_id, priority=9, scheduled_for=core.now + timedelta(hours=1)))
+    adjusted = core.create(max_retries=1)
+    core.send(AdjustTask(task_id=adjusted, priority=9))
+    core.cancel(adjusted)
+    assert adjusted not in core.state.tasks
+    core.retry(adjusted)
+    assert core.state.tasks[adjusted].priority == 9
+    assert core.again().state.tasks[adjusted].priority == 9
+
+
+def test_where_an_ended_task_was_adjusted_is_forgotten_before_a_restart_as_after_it(core: Core) -> None:
+    core.create()
+    task_id = core.create()
+    core.send(AdjustTask(task_id=task_id, priority=9))
     core.cancel(task_id)
     core.retry(task_id, force=True)
-    for state in (core.state, core.again().state):
-        assert (state.tasks[task_id].priority, state.tasks[task_id].scheduled_for) == (3, None)
-        assert task_id not in state.adjusted_at
-
-
-def test_a_retry_by_rule_keeps_the_adjustment(core: Core) -> None:
-    core.create()
-    task_id = core.create(max_retries=1)
-    core.send(AdjustTask(task_id=task_id, priority=9))
-    core.end(1)
-    core.end(task_id, "failed", error="timeout")
-    assert core.state.tasks[task_id].priority == core.again().state.tasks[task_id].priority == 9
+    assert core.state.adjusted_at == core.again().state.adjusted_at == {}
 
 
 def test_a_waiting_task_can_be_put_off_and_called_back(core: Core) -> None:

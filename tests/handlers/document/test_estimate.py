@@ -14,6 +14,7 @@ from tasktrail.handlers import Unusable
 from tasktrail.handlers.document import office
 from tasktrail.handlers.document.estimate import estimate
 from tasktrail.handlers.document.preview import DocumentPreviewOptions, probe
+from tasktrail.testing import job_for
 
 Document = Callable[..., Path]
 
@@ -33,7 +34,7 @@ print(json.dumps([int(peak) * 1024, sum(f.stat().st_size for f in [*Path(work).i
 
 def test_the_first_guess_grows_with_the_pages_and_the_pixels() -> None:
     one, many, fine = (
-        estimate(msgspec.convert(options, DocumentPreviewOptions), 1_000_000)
+        estimate(job_for(msgspec.convert(options, DocumentPreviewOptions), "/in.pdf", "/out.png", size=1_000_000))
         for options in ({}, {"pages": "1-50"}, {"pages": "1-50", "dpi": 200})
     )
     assert one.temp < many.temp < fine.temp
@@ -43,11 +44,12 @@ def test_the_first_guess_grows_with_the_pages_and_the_pixels() -> None:
 
 def test_a_small_file_is_not_expected_to_have_many_pages() -> None:
     everything = DocumentPreviewOptions(pages="all")
-    assert estimate(everything, 10_000).seconds < estimate(everything, 10_000_000).seconds
+    small, large = (estimate(job_for(everything, "/in.pdf", "/out.png", size=size)) for size in (10_000, 10_000_000))
+    assert small.seconds < large.seconds
 
 
 def test_a_look_tells_pages_and_size(document: Document) -> None:
-    found = probe(DocumentPreviewOptions(pages="2-"), document(5))
+    found = probe(job_for(DocumentPreviewOptions(pages="2-"), document(5), "/out.png"))
     assert found.basis == {"kind": "pdf", "pages": 4, "document_pages": 5, "width": 612.0, "height": 792.0}
 
 
@@ -55,7 +57,7 @@ def test_a_look_refuses_what_the_work_would_refuse(document: Document, tmp_path:
     (tmp_path / "empty.pdf").touch()
     for path, options in ((document(2), {"pages": "3"}), (tmp_path / "empty.pdf", {})):
         with pytest.raises(Unusable):
-            probe(msgspec.convert(options, DocumentPreviewOptions), path)
+            probe(job_for(msgspec.convert(options, DocumentPreviewOptions), path, "/out.png"))
 
 
 @pytest.fixture
@@ -67,8 +69,8 @@ def office_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("office_is_there")
 def test_a_look_at_text_and_office_documents_tells_their_kind(tmp_path: Path, odt: Callable[..., Path]) -> None:
     (tmp_path / "in.md").write_text("# Hello\n" * 300)
-    assert probe(DocumentPreviewOptions(), tmp_path / "in.md").basis["kind"] == "markdown"
-    assert probe(DocumentPreviewOptions(), odt()).basis["kind"] == "odt"
+    for source, kind in ((tmp_path / "in.md", "markdown"), (odt(), "odt")):
+        assert probe(job_for(DocumentPreviewOptions(), source, "/out.png")).basis["kind"] == kind
 
 
 @pytest.mark.usefixtures("office_is_there")
@@ -76,10 +78,13 @@ def test_the_number_of_pages_that_an_office_document_states_is_believed_up_to_th
     odt: Callable[..., Path],
 ) -> None:
     everything = DocumentPreviewOptions(pages="all", max_pages=50)
-    stated = odt(more={"meta.xml": b'<meta:document-statistic meta:page-count="12"/>'})
-    assert probe(everything, stated).basis["pages"] == 12
-    assert probe(everything, odt(more={"meta.xml": b'<m meta:page-count="999999"/>'})).basis["pages"] == 50
-    assert probe(everything, odt(more={f"ppt/slides/slide{n}.xml": b"<p/>" for n in range(7)})).basis["pages"] == 7
+
+    def pages(more: dict[str, bytes]) -> Any:
+        return probe(job_for(everything, odt(more=more), "/out.png")).basis["pages"]
+
+    assert pages({"meta.xml": b'<meta:document-statistic meta:page-count="12"/>'}) == 12
+    assert pages({"meta.xml": b'<m meta:page-count="999999"/>'}) == 50
+    assert pages({f"ppt/slides/slide{n}.xml": b"<p/>" for n in range(7)}) == 7
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
@@ -97,7 +102,7 @@ def test_the_true_peaks_stay_below_the_estimate(
     output: str, options: dict[str, Any], pages: int, document: Document, tmp_path: Path
 ) -> None:
     source = document(pages)
-    expected = probe(msgspec.convert(options, DocumentPreviewOptions), source)
+    expected = probe(job_for(msgspec.convert(options, DocumentPreviewOptions), source, tmp_path / output))
     command = [
         sys.executable,
         "-c",

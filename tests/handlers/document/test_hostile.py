@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.handlers import Finished, Rejected, Unusable
-from tasktrail.handlers.document import archive
+from tasktrail.handlers.archives import MAX_ENTRIES
 from tasktrail.handlers.document.archive import inspect_archive
 from tasktrail.handlers.document.options import DocumentPreviewOptions
 from tasktrail.handlers.document.sizes import MAX_PIXELS, MAX_SIDE, choose_scale, pixels
@@ -170,7 +170,7 @@ def test_a_part_that_unpacks_to_more_than_it_claims_is_refused(odt: Callable[...
 
 
 def test_too_many_parts_are_refused(odt: Callable[..., Path]) -> None:
-    parts = {f"Pictures/{number}": b"" for number in range(archive.MAX_ENTRIES)}
+    parts = {f"Pictures/{number}": b"" for number in range(MAX_ENTRIES)}
     assert "parts" in refused(odt(more=parts))
 
 
@@ -202,3 +202,13 @@ def test_a_damaged_archive_is_refused(odt: Callable[..., Path]) -> None:
     assert "damaged" in refused(path)
     path.write_bytes(content[: len(content) // 2])
     assert "damaged" in refused(path)
+
+
+def test_an_archive_that_points_before_its_own_beginning_is_damaged(odt: Callable[..., Path]) -> None:
+    path = odt("a text")
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 12 : end + 16] = (0x7FFF_FFFF).to_bytes(4, "little")  # the size of the directory
+    path.write_bytes(data)
+    with pytest.raises(Unusable, match="damaged"):
+        inspect_archive(path)

@@ -21,7 +21,7 @@ from tasktrail.handlers import Finished, Rejected, Stopped
 from tasktrail.handlers.document import libreoffice, office
 from tasktrail.handlers.document.errors import OfficeFailedError
 from tasktrail.handlers.document.options import DocumentPreviewOptions, check
-from tasktrail.testing import SimulatedCrash
+from tasktrail.testing import SimulatedCrash, job_for
 
 Prepare = Callable[..., Any]
 Draw = Callable[[Any], Any]
@@ -76,10 +76,10 @@ def running(folder: Path) -> list[str]:
 @pytest.mark.usefixtures("absent")
 def test_without_libreoffice_a_command_is_refused_with_what_to_install() -> None:
     with pytest.raises(InvalidPath, match="apt install libreoffice-writer-nogui"):
-        check(DocumentPreviewOptions(), Path("/in.DOCX"), Path("/out.png"))
+        check(job_for(DocumentPreviewOptions(), "/in.DOCX", "/out.png"))
     for office_option in ("thumbnail", "auto"):
-        check(DocumentPreviewOptions(office=office_option), Path("/in.docx"), Path("/out.png"))
-    check(DocumentPreviewOptions(), Path("/in.pdf"), Path("/out.png"))
+        check(job_for(DocumentPreviewOptions(office=office_option), "/in.docx", "/out.png"))
+    check(job_for(DocumentPreviewOptions(), "/in.pdf", "/out.png"))
 
 
 @pytest.mark.usefixtures("absent")

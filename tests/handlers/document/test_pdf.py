@@ -16,6 +16,7 @@ from PIL import Image, ImageChops, ImageStat
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Rejected, Stopped
 from tasktrail.handlers.document.options import DocumentPreviewOptions, check
+from tasktrail.testing import job_for
 
 Document = Callable[..., Path]
 Prepare = Callable[..., Any]
@@ -187,7 +188,7 @@ def test_the_content_says_what_a_file_is_and_not_its_name(document: Document, pr
 
 def test_an_output_nobody_can_write_is_refused_with_the_suffixes_there_are() -> None:
     with pytest.raises(InvalidPath, match=r"\.tiff, \.zip"):
-        check(DocumentPreviewOptions(), Path("/in.pdf"), Path("/out.docx"))
+        check(job_for(DocumentPreviewOptions(), "/in.pdf", "/out.docx"))
 
 
 def test_a_missing_input_is_an_error_that_may_pass(prepare: Prepare, draw: Draw, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
 from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
 from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.convert import probe
-from tasktrail.testing import RecordingContext, SimulatedCrash, run_handler
+from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
 FRAMES = 12
@@ -263,7 +263,7 @@ def test_odd_names_are_plain_files(convert: Convert, tmp_path: Path, name: str) 
 
 def test_what_cannot_work_is_refused_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(output: str, **options: Any) -> None:
-        convert_options.check(msgspec.convert(options, ImageConvertOptions), Path("/in.png"), Path(output))
+        convert_options.check(job_for(msgspec.convert(options, ImageConvertOptions), "/in.png", output))
 
     with pytest.raises(InvalidPath, match=r"\.webp"):
         check("/out.xyz")
@@ -288,6 +288,7 @@ def test_heic_is_written_and_read(convert: Convert, halves: Path) -> None:
 
 def test_a_probe_sees_size_and_frames(halves: Path, film: Path) -> None:
     options = ImageConvertOptions()
-    assert probe(options, halves).basis == {"format": "PNG", "width": 400, "height": 200, "frames": 1}
-    assert probe(options, film).basis["frames"] == FRAMES
+    seen = probe(job_for(options, halves, "/out.png")).basis
+    assert seen == {"format": "PNG", "width": 400, "height": 200, "frames": 1}
+    assert probe(job_for(options, film, "/out.webp")).basis["frames"] == FRAMES
     assert features.check("avif")  # what the tests above rely on

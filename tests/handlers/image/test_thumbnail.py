@@ -15,7 +15,7 @@ from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
 from tasktrail.handlers.image.thumbnail import image_thumbnail
 from tasktrail.handlers.image.thumbnail_options import MAX_PIXELS, ImageThumbnailOptions, check, estimate
-from tasktrail.testing import RecordingContext, run_handler
+from tasktrail.testing import RecordingContext, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
 
@@ -232,7 +232,7 @@ def test_a_missing_input_is_an_error_that_may_pass(thumbnail: Make, tmp_path: Pa
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidPath, match=r"\.webp"):
-        check(ImageThumbnailOptions(), Path("/in.png"), Path("/out.xyz"))
+        check(job_for(ImageThumbnailOptions(), "/in.png", "/out.xyz"))
 
 
 def test_it_goes_home_when_asked(thumbnail: Make, tmp_path: Path) -> None:
@@ -251,8 +251,10 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_the_estimate_grows_with_the_input_up_to_the_pixel_limit() -> None:
-    options = ImageThumbnailOptions()
-    small, large, huge = (estimate(options, size) for size in (10_000, 2_000_000, 10**12))
+    small, large, huge = (
+        estimate(job_for(ImageThumbnailOptions(), "/in.jpg", "/out.jpg", size=size))
+        for size in (10_000, 2_000_000, 10**12)
+    )
     assert small.memory < large.memory < huge.memory < 500_000_000
     assert small.seconds < large.seconds < huge.seconds
 

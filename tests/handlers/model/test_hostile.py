@@ -140,7 +140,7 @@ def test_an_stl_that_promises_more_than_it_holds(refused: Callable[[Path], str],
         ("cut.glb", b"glTF\2", "ends within"),
         ("text.gltf", b"hello", "not glTF"),
         ("list.gltf", b"[]", "not glTF"),
-        ("none.3mf", b"hello", "not a zip file"),
+        ("none.3mf", b"hello", "no zip file"),
         ("point.stl", STL_OF_A_POINT, "extent"),
     ],
 )
@@ -320,7 +320,7 @@ def test_odd_names_are_names_like_others(name: str, ball: Path, prepare: Callabl
 def test_the_probe_refuses_without_reading_the_model(tmp_path: Path, prepare: Callable[..., Any]) -> None:
     (tmp_path / "a.stl").write_bytes(b"\0" * 84)
     with pytest.raises(Unusable, match="no faces"):
-        probe(prepare(tmp_path / "a.stl").options, tmp_path / "a.stl")
+        probe(prepare(tmp_path / "a.stl").job)
 
 
 def test_a_missing_input_is_an_error_that_may_pass(prepare: Callable[..., Any], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished
 from tasktrail.handlers.model.options import ModelPreviewOptions, check
 from tasktrail.handlers.model.preview import model_preview, probe
-from tasktrail.testing import run_handler
+from tasktrail.testing import job_for, run_handler
 
 BACKGROUND = (0xF2, 0xF3, 0xF5)
 
@@ -219,7 +219,7 @@ def test_what_cannot_work_is_refused_before_it_starts(
     options: dict[str, Any], source: str, output: str, word: str
 ) -> None:
     with pytest.raises(InvalidPath, match=word):
-        check(msgspec.convert(options, ModelPreviewOptions), Path("/", source), Path("/", output))
+        check(job_for(msgspec.convert(options, ModelPreviewOptions), f"/{source}", f"/{output}"))
 
 
 def test_an_animation_beyond_all_measure_is_refused() -> None:
@@ -236,12 +236,13 @@ def test_progress_reads_first_and_draws_then_and_says_what_it_does(ball: Path, p
     assert any(50 < percent <= 95 and message.startswith("frame 2 of 3") for percent, message in context.reports)
 
 
-def test_the_probe_counts_what_the_header_says_and_the_estimate_grows_with_it(ball: Path, tmp_path: Path) -> None:
-    options = ModelPreviewOptions()
-    small = probe(options, ball)
+def test_the_probe_counts_what_the_header_says_and_the_estimate_grows_with_it(
+    ball: Path, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    small = probe(prepare(ball).job)
     assert small.basis == {"format": "stl", "faces": 1280, "vertices": 3840, "exact": True}
     trimesh.creation.icosphere(subdivisions=5).export(tmp_path / "fine.stl")
-    fine = probe(options, tmp_path / "fine.stl")
+    fine = probe(prepare(tmp_path / "fine.stl").job)
     assert fine.memory > small.memory
     assert fine.seconds > small.seconds
-    assert probe(ModelPreviewOptions(kind="turntable"), ball).temp > small.temp
+    assert probe(prepare(ball, "out.gif", kind="turntable").job).temp > small.temp

@@ -9,9 +9,9 @@ import trimesh
 
 from tasktrail.handlers.model.camera import VIEWS, Camera, cameras
 from tasktrail.handlers.model.embree import Embree
-from tasktrail.handlers.model.hits import tracer_for
 from tasktrail.handlers.model.loading import load_model
 from tasktrail.handlers.model.options import ModelPreviewOptions
+from tasktrail.handlers.model.tracing import tracer_for
 from tasktrail.handlers.model.zbuffer import Zbuffer
 
 

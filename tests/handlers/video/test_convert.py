@@ -22,7 +22,7 @@ from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
 from tasktrail.handlers.video.convert.picture import Look, Shaper
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.probe import probe
-from tasktrail.testing import task_type_of
+from tasktrail.testing import job_for, task_type_of
 
 
 def brightness(frame: VideoFrame, left: float, top: float) -> float:
@@ -340,9 +340,9 @@ def test_what_does_not_go_together_is_refused_when_the_command_comes(
     check = task_type_of(video_convert).check
     assert check is not None
     with pytest.raises(error) as raised:
-        check(msgspec.convert(options, VideoConvertOptions), Path("/in.mp4"), Path("/") / output)
+        check(job_for(msgspec.convert(options, VideoConvertOptions), "/in.mp4", f"/{output}"))
     assert re.search(hint, raised.value.advice)
-    check(VideoConvertOptions(), Path("/in.mp4"), Path("/OUT.MKV"))
+    check(job_for(VideoConvertOptions(), "/in.mp4", "/OUT.MKV"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tasktrail.handlers.homes import resolve
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.thumbnail import video_thumbnail
-from tasktrail.testing import task_type_of
+from tasktrail.testing import job_for, task_type_of
 
 
 @pytest.mark.parametrize("handler", [video_thumbnail, video_preview, video_convert])
@@ -19,20 +19,24 @@ def test_a_look_tells_the_figures_or_refuses(handler: Any, clips: Callable[..., 
     task_type = task_type_of(handler)
     look = task_type.probe
     assert look is not None
-    options = task_type.options()
-    found = look(options, clips())
+    options, output = task_type.options(), "/out.mp4" if handler is video_convert else "/out.webp"
+    found = look(job_for(options, clips(), output))
     assert found.basis == {"width": 160, "height": 120, "duration": 4.0, "rate": 25.0, "frames": 100}
-    guess = task_type.estimate(options, clips().stat().st_size)
+    guess = task_type.estimate(job_for(options, clips(), output))
     assert found.memory < guess.memory
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4"):
-        look(options, tmp_path / "text.mp4")
+        look(job_for(options, tmp_path / "text.mp4", output))
 
 
 @pytest.mark.parametrize("handler", [video_thumbnail, video_preview, video_convert])
 def test_the_guess_without_a_look_grows_with_the_file_but_stays_sane(handler: Any) -> None:
     task_type = task_type_of(handler)
-    small, large = (task_type.estimate(task_type.options(), size) for size in (10_000, 4_000_000_000))
+    output = "/out.mp4" if handler is video_convert else "/out.webp"
+    small, large = (
+        task_type.estimate(job_for(task_type.options(), "/in.mp4", output, size=size))
+        for size in (10_000, 4_000_000_000)
+    )
     assert small.seconds < large.seconds
     assert 60e6 < small.memory <= large.memory < 2e9
     assert small.temp <= large.temp < 4 * 4_000_000_000
@@ -42,7 +46,8 @@ def test_deeper_and_larger_pictures_need_more() -> None:
     task_type = task_type_of(video_convert)
 
     def memory(**options: Any) -> int:
-        return task_type.estimate(msgspec.convert(options, task_type.options), 10_000_000).memory
+        chosen = msgspec.convert(options, task_type.options)
+        return task_type.estimate(job_for(chosen, "/in.mp4", "/out.mp4", size=10_000_000)).memory
 
     assert memory(height=360) < memory(height=1080) < memory(height=2160)
     assert memory(preset="ultrafast") < memory(preset="slow")
@@ -72,7 +77,7 @@ def test_a_run_stays_under_the_estimate_and_not_far_below(
     look = task_type.probe
     assert look is not None
     source, output = clips(audio=""), tmp_path / f"out{suffix}"
-    estimate = look(msgspec.convert(options, task_type.options), source)
+    estimate = look(job_for(msgspec.convert(options, task_type.options), source, output))
     done = run_attempt(home, source, output, options)
     assert done.ended == "Finished"
     assert done.peak <= estimate.memory <= 3 * done.peak

@@ -1,16 +1,19 @@
 """The arithmetic of cutting and joining."""
 
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasktrail.handlers import Estimate
 from tasktrail.handlers.video.convert.costs import estimate
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
 from tasktrail.handlers.video.convert.plan import MAX_SEGMENTS, Plan, choose_cuts, step_for
 from tasktrail.handlers.video.convert.timing import decoding_times
+from tasktrail.testing import job_for
 
 STEP = 100
 
@@ -69,10 +72,12 @@ def test_decoding_times_of_a_track_without_reordering_are_its_presentation_times
 
 @pytest.mark.parametrize("preset", ["ultrafast", "medium", "veryslow"])
 def test_the_estimate_grows_with_the_input_and_the_picture(preset: str) -> None:
-    small = msgspec.convert({"preset": preset, "height": 360, "width": 640}, VideoConvertOptions)
-    large = msgspec.convert({"preset": preset}, VideoConvertOptions)
-    half, whole = estimate(large, 50_000_000), estimate(large, 100_000_000)
-    assert half.memory == whole.memory > estimate(small, 100_000_000).memory
-    assert half.seconds < whole.seconds > estimate(small, 100_000_000).seconds
+    def of(size: int, **options: Any) -> Estimate:
+        chosen = msgspec.convert({"preset": preset, **options}, VideoConvertOptions)
+        return estimate(job_for(chosen, "/in.mp4", "/out.mp4", size=size))
+
+    half, whole, small = of(50_000_000), of(100_000_000), of(100_000_000, height=360, width=640)
+    assert half.memory == whole.memory > small.memory
+    assert half.seconds < whole.seconds > small.seconds
     assert half.temp < whole.temp
     assert whole.temp > 200_000_000

@@ -18,7 +18,7 @@ from tasktrail.handlers import Finished, Rejected, Stopped, pieces
 from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
 from tasktrail.handlers.video.preview.scenes import spread_over
 from tasktrail.handlers.video.preview.sheet import clock
-from tasktrail.testing import RecordingContext, SimulatedCrash, run_handler, task_type_of
+from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler, task_type_of
 
 SMALL = {"columns": 3, "rows": 2, "width": 64, "gap": 2, "timestamps": False}
 HOME = "tasktrail.handlers.video.preview:video_preview"
@@ -266,8 +266,8 @@ def test_what_does_not_go_together_is_refused_when_the_command_comes(
     check = task_type_of(video_preview).check
     assert check is not None
     with pytest.raises(error, match=hint):
-        check(VideoPreviewOptions(kind=kind), Path("in.mp4"), Path(output))
-    check(VideoPreviewOptions(kind="animation"), Path("in.mp4"), Path("out.webp"))
+        check(job_for(VideoPreviewOptions(kind=kind), "/in.mp4", f"/{output}"))
+    check(job_for(VideoPreviewOptions(kind="animation"), "/in.mp4", "/out.webp"))
 
 
 @pytest.mark.parametrize(

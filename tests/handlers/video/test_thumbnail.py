@@ -17,7 +17,7 @@ from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.video.position import position_of
 from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
-from tasktrail.testing import RecordingContext, run_handler, task_type_of
+from tasktrail.testing import RecordingContext, job_for, run_handler, task_type_of
 
 BARS = (2.0, 4.0, 6.0)
 
@@ -240,6 +240,6 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 def test_a_suffix_that_no_picture_has_is_refused_when_the_command_comes() -> None:
     check = task_type_of(video_thumbnail).check
     assert check is not None
-    check(VideoThumbnailOptions(), Path("in.mp4"), Path("out.PNG"))
+    check(job_for(VideoThumbnailOptions(), "/in.mp4", "/out.PNG"))
     with pytest.raises(InvalidPath, match=r"out\.mp4"):
-        check(VideoThumbnailOptions(), Path("in.mp4"), Path("out.mp4"))
+        check(job_for(VideoThumbnailOptions(), "/in.mp4", "/out.mp4"))

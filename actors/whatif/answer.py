@@ -1,0 +1,242 @@
+"""The answer: does the core make the recorded history again, and what would another policy have made of it?"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from ..core.state import SchedulerState
+from .course import Course, Life, LifeKey, Start
+from .measures import EVERY_TYPE, Measures, measure
+from .player import Player
+from .policy import Policy
+from .tape import Tape
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """The first start in which record and replay differ; none where one of them has no further start."""
+
+    number: int
+    """Which start it is, from 1."""
+    recorded: Start | None
+    replayed: Start | None
+
+
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
+    """How the replay under the recorded policy compares with the record, up to the moment the last service stopped.
+
+    A start is the same when task, attempt, moment (to the microsecond), effective priority, and whether it went on
+    from a checkpoint are the same.
+    """
+
+    recorded_starts: int
+    replayed_starts: int
+    same: int
+    exact: bool
+    """Whether all starts are the same, in the same order."""
+    first_difference: Difference | None = None
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One type, or all: as recorded, as replayed under the recorded policy, and as asked."""
+
+    type: str
+    """Empty: all types."""
+    recorded: Measures
+    replayed: Measures
+    asked: Measures | None = None
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """A task whose first start moves, from the replay under the recorded policy to what is asked."""
+
+    task_id: int
+    life: int
+    type: str
+    recorded: datetime | None
+    replayed: datetime | None
+    asked: datetime | None
+    moved: float | None
+    """Seconds, less than zero for earlier; none: it starts in one of the two only."""
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """How many first starts come earlier, later, at the same moment, or in one of the two plays only."""
+
+    earlier: int = 0
+    later: int = 0
+    same: int = 0
+    no_more: int = 0
+    only_then: int = 0
+
+
+class Played(msgspec.Struct, frozen=True, kw_only=True):
+    """What a play had to do without."""
+
+    guessed: int
+    """Attempts whose length or end the log does not tell; they ran as their type usually does."""
+    refused: int
+    """Commands of the log that had no place any more."""
+    passed_over: int
+    """Tasks that others started past because they did not fit."""
+
+
+class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer."""
+
+    first_position: int
+    last_position: int
+    records: int
+    began_at: datetime | None
+    ended_at: datetime | None
+    slots: int
+    """Attempts at once: recorded, as assumed."""
+    slots_asked: int
+    fidelity: Fidelity
+    rows: tuple[Row, ...]
+    replayed: Played
+    asked: Played | None = None
+    moved: Moved | None = None
+    changed: tuple[Changed, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
+def answer(
+    tape: Tape,
+    recorded: Policy,
+    asked: Policy,
+    *,
+    to_the_end: bool = True,
+    assumptions: tuple[str, ...] = (),
+    new_state: Callable[..., SchedulerState] = SchedulerState,
+) -> WhatIf:
+    """Play the tape under the recorded policy, and again as asked.
+
+    Args:
+        tape: what was recorded.
+        recorded: the policy of then.
+        asked: the policy in question.
+        to_the_end: whether to play on behind the end of the tape until nothing more happens.
+        assumptions: what had to be taken for granted, in words.
+        new_state: makes the Scheduler's memory.
+    """
+    until = None if to_the_end else tape.ended_at
+    first = Player(tape, recorded, listen=True, new_state=new_state)
+    replayed = first.play(until)
+    second = None if asked.asked.changes_nothing else Player(tape, asked, new_state=new_state)
+    other = None if second is None else second.play(until)
+    slots, slots_asked = _slots(recorded), _slots(asked)
+    moved = None if other is None else _moves(tape.course, replayed, other)
+    return WhatIf(
+        first_position=tape.first_position,
+        last_position=tape.last_position,
+        records=tape.records,
+        began_at=tape.began_at,
+        ended_at=tape.ended_at,
+        slots=slots,
+        slots_asked=slots_asked,
+        fidelity=compare(tape, replayed),
+        rows=_rows(
+            measure(tape.course, slots),
+            measure(replayed, slots),
+            None if other is None else measure(other, slots_asked),
+        ),
+        replayed=_played(first),
+        asked=None if second is None else _played(second),
+        moved=None if moved is None else _count(moved),
+        changed=() if moved is None else _most(moved, asked.asked.rows),
+        assumptions=assumptions,
+    )
+
+
+def compare(tape: Tape, replayed: Course) -> Fidelity:
+    """Start by start, up to where the two can be compared."""
+    end = tape.stopped_at or tape.ended_at
+    recorded = [start for start in tape.course.starts if end is None or start.at <= end]
+    played = [start for start in replayed.starts if end is None or start.at <= end]
+    known = {(start.task_id, start.attempt): start for start in recorded}
+    same = sum(known.get((start.task_id, start.attempt)) == start for start in played)
+    return Fidelity(
+        recorded_starts=len(recorded),
+        replayed_starts=len(played),
+        same=same,
+        exact=recorded == played,
+        first_difference=_first_difference(recorded, played),
+    )
+
+
+def _first_difference(recorded: list[Start], played: list[Start]) -> Difference | None:
+    for number in range(max(len(recorded), len(played))):
+        one = recorded[number] if number < len(recorded) else None
+        other = played[number] if number < len(played) else None
+        if one != other:
+            return Difference(number=number + 1, recorded=one, replayed=other)
+    return None
+
+
+def _slots(policy: Policy) -> int:
+    return min(policy.slots, policy.limits.max_concurrent)
+
+
+def _played(player: Player) -> Played:
+    return Played(guessed=player.guessed, refused=player.refused, passed_over=len(player.passed_over))
+
+
+def _rows(
+    recorded: dict[str, Measures], replayed: dict[str, Measures], asked: dict[str, Measures] | None
+) -> tuple[Row, ...]:
+    nothing = Measures(tasks=0, started=0)
+    names = sorted({*recorded, *replayed, *(asked or {})} - {EVERY_TYPE})
+    return tuple(
+        Row(
+            type=name,
+            recorded=recorded.get(name, nothing),
+            replayed=replayed.get(name, nothing),
+            asked=None if asked is None else asked.get(name, nothing),
+        )
+        for name in (*names, EVERY_TYPE)
+    )
+
+
+# --- moves ------------------------------------------------------------------------------------------------------
+
+
+def _moves(recorded: Course, replayed: Course, asked: Course) -> list[Changed]:
+    keys = sorted({*replayed.lives, *asked.lives})
+    return [_move(key, recorded.lives.get(key), replayed.lives.get(key), asked.lives.get(key)) for key in keys]
+
+
+def _move(key: LifeKey, recorded: Life | None, replayed: Life | None, asked: Life | None) -> Changed:
+    known = replayed or asked
+    assert known is not None
+    then = replayed.started_at if replayed else None
+    now = asked.started_at if asked else None
+    return Changed(
+        task_id=key[0],
+        life=key[1],
+        type=known.type,
+        recorded=recorded.started_at if recorded else None,
+        replayed=then,
+        asked=now,
+        moved=None if then is None or now is None else (now - then).total_seconds(),
+    )
+
+
+def _count(moves: list[Changed]) -> Moved:
+    found = {"earlier": 0, "later": 0, "same": 0, "no_more": 0, "only_then": 0}
+    for move in moves:
+        match move:
+            case Changed(moved=float() as seconds):
+                found["earlier" if seconds < 0 else "later" if seconds > 0 else "same"] += 1
+            case Changed(replayed=datetime()):
+                found["no_more"] += 1
+            case Changed(asked=datetime()):
+                found["only_then"] += 1
+    return Moved(**found)
+
+
+def _most(moves: list[Changed], rows: int) -> tuple[Changed, ...]:
+    """Those first that start in one play only, then by how far they move."""
+    told = [move for move in moves if move.replayed != move.asked]
+    told.sort(key=lambda move: (move.moved is not None, -abs(move.moved or 0.0), move.task_id))
+    return tuple(told[:rows])

@@ -1,0 +1,121 @@
+"""How things went: when each task could start, started and ended. One fold for what is recorded and what is played."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from ...events import Cancelled, Completed, Created, Fact, Failed, Retried, Started
+from ...events.system_events import Adjusted, ServiceStarted
+from ...events.task_events import is_terminal
+
+LifeKey = tuple[int, int]
+"""Task and life."""
+
+
+class Life(msgspec.Struct, gc=False):
+    """One life of a task."""
+
+    task_id: int
+    type: str
+    opened_at: datetime
+    since: datetime
+    """From here on it could have started, limits and dependencies apart."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from `since` to the first start; none when it never started."""
+        return None if self.started_at is None else max(0.0, (self.started_at - self.since).total_seconds())
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """A start, and what the decision was made by."""
+
+    task_id: int
+    attempt: int
+    at: datetime
+    effective_priority: float
+    resumed: bool
+
+
+class Course:
+    """Folds facts in their order. An attempt that is cancelled counts as busy until then, not until it is gone."""
+
+    def __init__(self) -> None:
+        self.lives: dict[LifeKey, Life] = {}
+        self.starts: list[Start] = []
+        self.busy: dict[str, float] = {}
+        """Type → seconds that its attempts ran."""
+        self.first_at: datetime | None = None
+        self.last_end: datetime | None = None
+        self._open: dict[int, tuple[datetime, str]] = {}
+        self._life: dict[int, Life] = {}
+        self._last_at: datetime | None = None
+        self._killed_at: datetime | None = None
+        """While a service that came back closes what was open: when the one before was last seen."""
+
+    def begin_here(self, at: datetime) -> None:
+        """Only what waits and runs now, and what comes, counts."""
+        self.lives = {key: life for key, life in self.lives.items() if life.started_at is None and not life.ended_at}
+        self.starts.clear()
+        self.busy.clear()
+        self._open = {task_id: (at, task_type) for task_id, (_, task_type) in self._open.items()}
+        self.first_at, self.last_end = at, None
+
+    def note(self, fact: Fact) -> None:
+        """Fold one fact."""
+        event, at, task_id = fact.event, fact.recorded_at, fact.task_id
+        match event:
+            case Created():
+                self.first_at = self.first_at or at
+                self._begin(fact, event.type, max(at, event.scheduled_for or at))
+            case Retried(cause="manual"):
+                self._begin(fact, self._life[task_id].type, max(at, event.due_at or at))
+            case Started():
+                self._start(fact, event)
+            case Completed() | Failed() | Cancelled():
+                interrupted = isinstance(event, Failed) and event.outcome == "interrupted"
+                self._end(task_id, (self._killed_at if interrupted else None) or at)
+                if is_terminal(event):
+                    self._life[task_id].ended_at = at
+            case Adjusted(scheduled_for=datetime() as scheduled_for):
+                life = self._life.get(event.task_id)
+                if life is not None and life.started_at is None:
+                    life.since = max(life.opened_at, scheduled_for)
+        self._see_the_service(fact)
+
+    def _see_the_service(self, fact: Fact) -> None:
+        if isinstance(fact.event, ServiceStarted):
+            self._killed_at = self._last_at
+        elif self._killed_at is not None and fact.actor != "recovery":
+            self._killed_at = None
+        self._last_at = fact.recorded_at
+
+    def _begin(self, fact: Fact, task_type: str, since: datetime) -> None:
+        life = Life(fact.task_id, task_type, fact.recorded_at, since)
+        self.lives[fact.task_id, fact.life] = self._life[fact.task_id] = life
+
+    def _start(self, fact: Fact, event: Started) -> None:
+        life = self._life[fact.task_id]
+        if life.started_at is None:
+            life.started_at = fact.recorded_at
+        self._open[fact.task_id] = (fact.recorded_at, life.type)
+        self.starts.append(Start(fact.task_id, fact.attempt, fact.recorded_at, event.effective_priority, event.resumed))
+
+    def _end(self, task_id: int, at: datetime) -> None:
+        began = self._open.pop(task_id, None)
+        if began is not None:
+            seconds = max(timedelta(0), at - began[0]).total_seconds()
+            self.busy[began[1]] = self.busy.get(began[1], 0.0) + seconds
+            self.last_end = at if self.last_end is None else max(at, self.last_end)
+
+    def stop(self, at: datetime) -> None:
+        """Nothing is known beyond `at`: what runs has run until here."""
+        for task_id in list(self._open):
+            self._end(task_id, at)
+
+    @property
+    def running(self) -> int:
+        """Attempts that are open."""
+        return len(self._open)

@@ -1,0 +1,257 @@
+"""Plays a tape: the Scheduler's own `step` in virtual time, fed with what came from outside.
+
+Time jumps from one thing to the next. At the same moment timers come first, then the rest by its place in the log.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from heapq import heapify, heappop, heappush
+
+from msgspec.structs import replace
+
+from ...events import CreateTask, Recorded, Started, TaskState, TasktrailError
+from ...handlers.process.frames import CapacityChanged, Run, Stop
+from ..core.messages import Answered, Boot, Close, Commanded, Message, Staged, Submit, Tick
+from ..core.running import Running
+from ..core.state import SchedulerState
+from ..core.step import needed, resume, step
+from .course import Course
+from .hands import Hands, Moment
+from .policy import Policy
+from .stimuli import unwatched
+from .tape import LATE, Arrival, Expected, Killed, Ready, Tape
+
+_GRACE = 0.5
+
+
+class Player:
+    """Plays a tape once, under one policy.
+
+    Args:
+        tape: what was recorded.
+        policy: what decides.
+        listen: whether the moments at which stopped attempts were gone are found out. Only where the policy is the
+            recorded one does the log show them; other plays of the same tape then go by what was found.
+        new_state: makes the Scheduler's memory from limits and the graces of types.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        policy: Policy,
+        *,
+        listen: bool = False,
+        new_state: Callable[..., SchedulerState] = SchedulerState,
+    ) -> None:
+        self._tape = tape
+        self._policy = policy
+        self._listen = listen
+        self.course = Course()
+        self.refused = 0
+        """Commands of the log that had no place any more: the task had started, or was over."""
+        self.passed_over: set[int] = set()
+        """Tasks that others started past because they did not fit."""
+        self._order: list[tuple[datetime, int, int, Arrival | Moment]] = [
+            (arrival.at, arrival.order, -len(tape.arrivals) + number, arrival)
+            for number, arrival in enumerate(tape.arrivals)
+        ]
+        heapify(self._order)
+        self._hands = Hands(tape.attempts, lambda call: heappush(self._order, call), tape.gone_after)
+        self._known: dict[int, TaskState] = {}
+        self._now = tape.began_at
+        self._state = new_state(policy.limits, grace=dict.fromkeys(tape.types, _GRACE))
+
+    @property
+    def guessed(self) -> int:
+        """Attempts whose end the log does not tell."""
+        return self._hands.guessed
+
+    def play(self, until: datetime | None = None) -> Course:
+        """Play to the end, or until a moment, and tell how things went."""
+        if self._now is None:
+            return self.course
+        self._begin(self._now)
+        while (at := self._next_at()) is not None and (until is None or at <= until):
+            self._go_on()
+        if until is not None:
+            self.course.stop(until)
+        return self.course
+
+    # --- the beginning ------------------------------------------------------------------------------------------
+
+    def _begin(self, now: datetime) -> None:
+        state, tape = self._state, self._tape
+        for record in tape.before:
+            state.apply(record)
+            self.course.note(record)
+            if isinstance(record.event, Started) and self._is_over(record):
+                self._hands.skip((record.task_id, record.life))
+        self._policy.set_up(state)
+        state.experience.clear()  # the recorded estimates have been corrected already
+        for task_id, task in state.tasks.items():
+            state.tasks[task_id] = replace(task, spec=unwatched(task.spec))
+        self._known = dict(state.tasks)
+        if not tape.before:
+            state.closed = tape.starts_with_a_service
+            state.slots = 0 if state.closed else self._policy.slots
+            return
+        self.course.begin_here(now)
+        state.slots = 0 if tape.starts_with_a_service else self._policy.slots
+        state.closed = not tape.up_at_the_beginning
+        if not state.closed:
+            self._carry_out(resume(state, self._take_over(now), now))
+
+    def _is_over(self, started: Recorded) -> bool:
+        """Whether the attempt does not run when the tape begins."""
+        return (started.task_id, started.attempt) not in self._tape.running_at_the_beginning
+
+    def _take_over(self, now: datetime) -> dict[int, Running]:
+        """The attempts that ran when the tape begins."""
+        running = {}
+        for task in self._state.tasks.values():
+            if task.status == "running":
+                running[task.id] = Running(task.id, task.attempt, self._state.position, task)
+                order = _run_of(task)
+                self._hands.run(order, task.life, task.spec, task.started_at or now)
+        return running
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _tick_at(self) -> datetime | None:
+        wake = None if self._state.closed else self._state.next_wake()
+        return None if wake is None else self._tape.looked_at(wake, LATE) or wake
+
+    def _next_at(self) -> datetime | None:
+        moments = [at for at in (self._tick_at(), self._order[0][0] if self._order else None) if at is not None]
+        return min(moments, default=None)
+
+    def _go_on(self) -> None:
+        tick_at = self._tick_at()
+        if tick_at is not None and (not self._order or tick_at <= self._order[0][0]):
+            self._set_clock(tick_at)
+            self._step(Tick())
+            return
+        at, _, _, what = heappop(self._order)
+        self._set_clock(at)
+        if isinstance(what, Moment):
+            for report in self._hands.reports(what):
+                self._step(report)
+        else:
+            self._arrive(what)
+
+    def _set_clock(self, at: datetime) -> None:
+        self._now = at if self._now is None else max(self._now, at)
+
+    # --- what comes ---------------------------------------------------------------------------------------------
+
+    def _arrive(self, arrival: Arrival) -> None:
+        match arrival.message:
+            case Killed():
+                self._hands.cut_all()
+                self._state.closed = True
+            case Boot() as boot:
+                self._boot(boot)
+            case Close() as close:
+                self._step(close)
+                self._hands.cut_all()
+            case Ready():
+                self._step(CapacityChanged(self._policy.slots))
+            case CapacityChanged(slots=slots):
+                self._step(CapacityChanged(min(slots, self._policy.slots)))
+            case Expected(attempt=attempt):
+                self._expect(arrival.task_id, attempt)
+            case Submit() as submit:
+                self._submit(arrival, submit)
+            case message:
+                self._step(message)
+
+    def _submit(self, arrival: Arrival, submit: Submit) -> None:
+        state = self._state
+        if isinstance(submit.command, CreateTask):
+            state.last_task_id = arrival.task_id - 1
+        slots = state.slots
+        if arrival.joined:
+            state.slots = 0
+        self._step(self._policy.bend(submit))
+        state.slots = slots
+
+    def _expect(self, task_id: int, attempt: int) -> None:
+        """The log has a start here. If it cannot be without the end of a stopped attempt, that is gone by now."""
+        while self._listen and self._now is not None:
+            running = self._state.running.get(task_id)
+            stopping = self._hands.stopping()
+            if stopping is None or (running is not None and running.attempt >= attempt):
+                return
+            self._step(self._hands.vanish(stopping, self._now))
+
+    def _boot(self, boot: Boot) -> None:
+        """The next service. It would fold the log; what that gives is what is here, without what only memory knew."""
+        state = self._state
+        self._hands.cut_all()
+        for running in list(state.running.values()):
+            state.release(running)
+        state.closed = state.draining = False
+        state.slots = 0
+        state.overtaken.clear()
+        state.unblocked_at.clear()
+        for task in list(state.tasks.values()):
+            for other in (*task.spec.depends_on, *self._above(task)):
+                state.tasks.setdefault(other, self._known[other])
+        state.queue.wake_all()
+        state.tasks = dict(sorted(state.tasks.items()))
+        self._step(boot)
+
+    def _above(self, task: TaskState) -> Iterator[int]:
+        while (parent := task.spec.parent_task_id) is not None:
+            yield parent
+            task = self._known[parent]
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    def _step(self, message: Message) -> None:
+        now, state = self._now, self._state
+        assert now is not None
+        loaded: set[int] = set()
+        while missing := list(needed(state, message)):
+            for task_id in missing:
+                state.tasks[task_id] = self._known[task_id]
+                loaded.add(task_id)
+        self._carry_out(step(state, message, now), loaded)
+
+    def _carry_out(self, staged: Staged, loaded: set[int] | None = None) -> None:
+        state, now = self._state, self._now
+        assert now is not None
+        touched = loaded or set()
+        for fact in staged.facts:
+            self.course.note(fact)
+            if fact.task_id:
+                touched.add(fact.task_id)
+        for task_id in touched:
+            self._known[task_id] = state.tasks[task_id]
+        for effect in staged.effects:
+            match effect:
+                case Commanded(order=Run() as run):
+                    task = self._known[run.task_id]
+                    self._hands.run(run, task.life, task.spec, now)
+                case Commanded(order=Stop() as stop):
+                    self._hands.stop(stop, now)
+                case Answered(answer=TasktrailError()):
+                    self.refused += 1
+        self.passed_over.update(state.overtaken)
+        if touched:
+            state.forget_finished(touched)
+
+
+def _run_of(task: TaskState) -> Run:
+    spec = task.spec
+    return Run(
+        task.id,
+        task.attempt,
+        spec.type,
+        spec.input_file,
+        spec.output_file,
+        spec.options,
+        task.resume_from,
+        "",
+        grace=_GRACE,
+    )

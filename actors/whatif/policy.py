@@ -1,0 +1,101 @@
+"""Under which policy a history is played again: the recorded one, or one with other numbers."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import CreateTask
+from ...events.commands import Count
+from ...events.operator_commands import Name, Number, SetLimits, UserKey
+from ...events.system_events import LimitsChanged
+from ..core.admission import Limits
+from ..core.limits import laid_over, merged
+from ..core.messages import Message, Submit
+from ..core.state import SchedulerState
+
+MAX_ROWS = 10_000
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag="whatif"):
+    """What is to be otherwise than recorded. What is left out stays as it was; so all of it left out changes nothing.
+
+    The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
+    change of the same limit, the one asked for stays.
+    """
+
+    max_concurrent: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    max_memory: Count | None = None
+    max_temp_size: Count | None = None
+    max_per_type: Count | None = None
+    max_per_user: Count | None = None
+    max_per_label: Count | None = None
+    types: dict[Name, Number] = {}
+    users: dict[UserKey, Number] = {}
+    labels: dict[Name, Number] = {}
+    fair_share: bool | None = None
+    user_bonus: bool = True
+    """False: the user's level raises no priority."""
+    backfill_bound: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    """So many tasks may start past one that does not fit."""
+    rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROWS)] = 10
+    """Tasks that are listed, those first whose start moves most."""
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the recorded policy is asked for."""
+        return replace(self, rows=0) == Asked(rows=0)
+
+    @property
+    def limits(self) -> LimitsChanged:
+        """Its limits, as a change of limits."""
+        names = set(LimitsChanged.__struct_fields__) & set(self.__struct_fields__)
+        return LimitsChanged(**{name: getattr(self, name) for name in names})
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides beside the log: what was configured, and what is asked to be otherwise."""
+
+    configured: Limits
+    workers: int
+    asked: Asked = Asked()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits at the beginning."""
+        return laid_over(self.configured, self.asked.limits)
+
+    @property
+    def slots(self) -> int:
+        """Attempts that the workers can run at once."""
+        return self.asked.workers or self.workers
+
+    def set_up(self, state: SchedulerState) -> None:
+        """Give a state, new or folded, this policy."""
+        state.limit_book.configure(self.configured)
+        if self.asked.limits != LimitsChanged():
+            state.limit_book.apply(self.asked.limits, state.position)
+        state.backfill_bound = self.asked.backfill_bound
+        if not self.asked.user_bonus:
+            for task_id, task in state.tasks.items():
+                state.tasks[task_id] = replace(task, spec=replace(task.spec, user_level=0))
+
+    def bend(self, message: Message) -> Message:
+        """What was recorded, as it would have been under this policy."""
+        if not isinstance(message, Submit):
+            return message
+        match message.command:
+            case CreateTask() as command if not self.asked.user_bonus:
+                return replace(message, command=replace(command, user_level=0))
+            case SetLimits() as command if self.asked.limits != LimitsChanged():
+                return replace(message, command=_with_limits(command, self.asked.limits))
+            case _:
+                return message
+
+
+def _with_limits(command: SetLimits, asked: LimitsChanged) -> SetLimits:
+    shared = set(LimitsChanged.__struct_fields__) & set(SetLimits.__struct_fields__)
+    recorded = LimitsChanged(**{name: getattr(command, name) for name in shared})
+    both = merged(recorded, asked)
+    return replace(command, **{name: getattr(both, name) for name in shared})

@@ -1,0 +1,35 @@
+"""Asks about the records of a made world."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from recorded_world import World
+
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.whatif.answer import WhatIf, answer
+from tasktrail.actors.whatif.policy import Asked, Policy
+from tasktrail.actors.whatif.reader import Bound, Reader
+from tasktrail.events import Recorded
+
+
+def ask(world: World, *, begin: Bound = None, end: Bound = None, **asked: Any) -> WhatIf:
+    """Play a world's records under the policy that it was made with, and as asked."""
+    return ask_about(world.records, world.limits, world.slots, begin=begin, end=end, **asked)
+
+
+def ask_about(
+    records: Iterable[Recorded],
+    limits: Limits,
+    slots: int,
+    *,
+    begin: Bound = None,
+    end: Bound = None,
+    **asked: Any,
+) -> WhatIf:
+    """Play any records."""
+    reader = Reader(begin, end)
+    for record in records:
+        reader.read(record)
+    recorded = Policy(configured=limits, workers=slots)
+    changed = Policy(configured=limits, workers=slots, asked=Asked(**asked))
+    return answer(reader.finished(), recorded, changed, to_the_end=end is None)

@@ -1,0 +1,137 @@
+"""Under the recorded policy the core makes the recorded starts again: the log holds all that they depend on."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from asking import ask, ask_about
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from recorded_world import OPERATIONS, World
+
+from tasktrail.actors.core import dispatch
+from tasktrail.events import Started
+
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 10**6), st.integers(0, 200)), min_size=5, max_size=40
+)
+
+
+def made(actions: list[tuple[str, int, int]], seed: int) -> World:
+    """A world in which these things were done, and then everything came to rest."""
+    rng = Random(seed)
+    world = World(
+        slots=rng.choice((1, 2, 3)),
+        seed=seed,
+        max_concurrent=rng.choice((1, 2, 4)),
+        max_memory=100,
+        fair_share=rng.random() < 0.3,
+        max_per_user=rng.choice((0, 2)),
+    )
+    for operation, pick, tenths in actions:
+        world.act(operation, pick)
+        world.go_on(tenths / 10)
+    world.settle()
+    return world
+
+
+def by_chance(seed: int, steps: int = 60) -> World:
+    rng = Random(seed)
+    return made([(rng.choice(OPERATIONS), rng.randrange(10**6), rng.randrange(200)) for _ in range(steps)], seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ACTIONS, st.integers(0, 1000))
+def test_the_same_policy_makes_the_same_starts(actions: list[tuple[str, int, int]], seed: int) -> None:
+    fidelity = ask(made(actions, seed)).fidelity
+    assert fidelity.exact, fidelity.first_difference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1400, 100))
+def test_the_same_policy_makes_the_same_starts_in_many_worlds(seed: int) -> None:
+    for one in range(seed, seed + 100):
+        fidelity = ask(by_chance(one)).fidelity
+        assert fidelity.exact, (one, fidelity.first_difference)
+
+
+def test_the_worlds_have_everything_in_them() -> None:
+    """Otherwise the tests above say little."""
+    records = [record for seed in range(20) for record in by_chance(seed).records]
+    kinds = {type(record.event).__name__ for record in records}
+    outcomes = {getattr(record.event, "outcome", "") for record in records}
+    causes = {getattr(record.event, "cause", "") for record in records}
+    assert kinds >= {"Checkpointed", "Cancelled", "Adjusted", "QueuePaused", "QueueResumed", "LimitsChanged"}
+    assert outcomes >= {"failed", "timed_out", "lost", "interrupted"}
+    assert causes >= {"rule", "crash", "recovery", "manual"}
+
+
+def test_a_part_of_the_log_is_played_from_what_was_true_then() -> None:
+    world = World(slots=2, max_concurrent=2)
+    for number in range(30):
+        world.create(priority=number % 5, options={"end": ("completed", "failed")[number % 4 == 0]}, max_retries=1)
+        world.go_on(20)
+    world.settle()
+    records = world.records
+    for begin, end in ((40, None), (None, 60), (33, 70), (records[50].recorded_at, records[80].recorded_at)):
+        fidelity = ask(world, begin=begin, end=end).fidelity
+        assert fidelity.recorded_starts > 5
+        assert fidelity.exact, fidelity.first_difference
+
+
+def test_a_start_that_the_core_would_not_have_made_is_told() -> None:
+    """The log is not simply read out: change what was started, and the difference is found."""
+    world = World(slots=1, max_concurrent=1)
+    for priority in (1, 2, 9, 3):
+        world.create(priority=priority)
+    world.settle()
+    records = world.records
+    starts = [record for record in records if isinstance(record.event, Started)]
+    other = {starts[1].position: starts[2].task_id, starts[2].position: starts[1].task_id}
+    forged = [replace(record, task_id=other.get(record.position, record.task_id)) for record in records]
+    fidelity = ask_about(forged, world.limits, 1).fidelity
+    assert not fidelity.exact
+    assert fidelity.first_difference is not None
+    assert fidelity.first_difference.number == 2
+
+
+def test_a_fault_in_the_core_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of a core that obeyed the limits, played by one that does not."""
+    world = World(slots=3, max_concurrent=3, max_memory=10)
+    for _ in range(6):
+        world.create(memory=8)
+    world.settle()
+    assert ask(world).fidelity.exact
+    monkeypatch.setattr(dispatch, "obstacles", lambda *_: ())
+    assert not ask(world).fidelity.exact
+
+
+def test_two_plays_of_one_log_are_equal() -> None:
+    world = by_chance(7)
+    assert ask(world, max_concurrent=3) == ask(world, max_concurrent=3)
+
+
+def test_when_a_stopped_attempt_was_gone_shows_in_the_log() -> None:
+    world = World(slots=1, max_concurrent=1)
+    world.stopping = 0.2
+    for _ in range(3):
+        world.create()
+    world.go_on(0.5)
+    world.act("cancel", 0)
+    world.settle()
+    assert ask(world).fidelity.exact
+
+
+def test_timers_and_workers_that_are_late_show_in_the_log() -> None:
+    """A service needs a moment to get its workers ready, and a timer goes off after its time."""
+    world = World(slots=2, max_concurrent=2)
+    late: dict[str, Any] = {"retry_delay": 5.0, "max_retries": 1, "options": {"end": "failed"}}
+    world.create(**late)
+    world.create()
+    world.lateness = 0.037
+    world.settle()
+    world.restart(stop=False, pause=10, ready_after=0.4)
+    world.create()
+    world.settle()
+    assert ask(world).fidelity.exact

@@ -1,0 +1,111 @@
+"""`tasktrail whatif`: on a data folder with no service, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded_world import World
+
+from tasktrail.cli.session import Doors
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import InvalidValue, Malformed
+from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.reading import Reader
+
+
+@pytest.fixture
+def doors() -> Doors:
+    """The real ones."""
+    return Doors()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with the log of a service with two workers, and no service."""
+    world = World(slots=2, max_concurrent=2, length=lambda _run: 60.0)
+    for number in range(8):
+        world.create(type=("work", "long")[number % 2])
+    world.settle()
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "tasktrail.toml").write_text("workers = 2\n")
+    log = SqliteEventLog(folder / "log.db", now=SystemClock().now())
+    log.append(world.records, expected=0)
+    log.close()
+    return folder
+
+
+def test_the_recorded_policy_makes_the_recorded_starts(cli: Callable[..., Any], data: Path) -> None:
+    shown = cli("whatif", "--data", str(data))
+    assert shown.code == 0
+    assert "8 of 8 recorded starts come out the same, to the microsecond and in the same order" in shown.out
+    assert "asked" not in shown.out
+    assert "assumed" in shown.out
+
+
+def test_another_policy_is_compared_in_a_table(cli: Callable[..., Any], data: Path) -> None:
+    before = (data / "log.db").read_bytes()
+    shown = cli("whatif", "--data", str(data), "--max-concurrent", "4", "--workers", "4", "--rows", "2")
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert ["asked", "8", "8", "0.00", "s", "1m", "00s", "1m", "00s", "2m", "00s", "100.0", "%", "0"] in lines
+    assert "starts: 6 earlier, 0 later, 2 at the same moment, 0 only then, 0 no more" in shown.out
+    assert [line[-2:] for line in lines if line and line[0] == "7"] == [["-2m", "00s"]]
+    assert (data / "log.db").read_bytes() == before
+    assert not (data / "views.db").exists()
+
+
+def test_the_answer_as_json_has_all_numbers(cli: Callable[..., Any], data: Path) -> None:
+    found = json.loads(cli("whatif", "--data", str(data), "--json", "--workers", "1").out)
+    assert found["fidelity"]["exact"]
+    assert [row["type"] for row in found["rows"]] == ["long", "work", ""]
+    assert found["rows"][0]["asked"]["makespan"] > found["rows"][0]["replayed"]["makespan"]
+
+
+def test_a_part_of_the_log_can_be_asked_about(cli: Callable[..., Any], data: Path) -> None:
+    found = json.loads(cli("whatif", "--data", str(data), "--json", "--from", "12", "--to", "20").out)
+    assert (found["first_position"], found["fidelity"]["exact"]) == (12, True)
+    assert found["last_position"] >= 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("--max-concurrent", "0"), "max_concurrent"),
+        (("--workers", "5000"), "workers"),
+        (("--backfill-bound", "-1"), "backfill_bound"),
+        (("--rows", "-1"), "rows"),
+        (("--type-limit", "long=0"), "types"),
+        (("--user-limit", "me=1"), "users"),
+        (("--label-limit", "night=none"), "labels"),
+        (("--from", "yesterday"), "from"),
+        (("--to", "2026-01-01T00:00:00"), "to"),
+        (("--from", "9999"), "from"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_by_name(
+    cli: Callable[..., Any], data: Path, arguments: tuple[str, ...], field: str
+) -> None:
+    shown = cli("whatif", "--data", str(data), "--json", *arguments)
+    assert shown.code == 1
+    problem = json.loads(shown.err)
+    assert (problem["code"], problem["field"]) == ("invalid_value", field)
+
+
+def test_it_reads_files_and_asks_no_service(cli: Callable[..., Any]) -> None:
+    assert cli("whatif", "--url", "http://127.0.0.1:1").code == 2
+
+
+def test_a_program_asks_by_the_same_names(data: Path) -> None:
+    with Reader(data) as tasks:
+        assert tasks.whatif().fidelity.exact
+        found = tasks.whatif(max_concurrent=4)
+        assert any("give workers, too" in said for said in found.assumptions)
+        assert tasks.whatif(workers=1, begin=1, end="30").moved is not None
+        with pytest.raises(Malformed) as unknown:
+            tasks.whatif(max_concurent=4)
+        assert unknown.value.field == "max_concurent"
+        with pytest.raises(InvalidValue) as refused:
+            tasks.whatif(max_concurrent="many")
+        assert refused.value.field == "max_concurrent"
