@@ -36,10 +36,10 @@ demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle
 	$(BIN)/tasktrail demo
 
 test: $(READY) ## Run the fast tests (unit, property, contract)
-	$(BIN)/pytest -m "not slow and not crash" $(ARGS)
+	$(BIN)/pytest -n 2 -m "not slow and not crash" $(ARGS)
 
 test-all: $(READY) ## Run every test, and a short kill campaign
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
 check: $(READY) ## Lint, formatting, types, architecture

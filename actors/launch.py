@@ -41,10 +41,14 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source: Mapping[str, str]) -> dict[str, str]:
-    """The allow-listed part of `source`, with `pythonpath` in front of PYTHONPATH."""
+    """The allow-listed part of `source`, with `pythonpath` in front of PYTHONPATH.
+
+    What is relative in PYTHONPATH counts from the service's folder; workers run in another one.
+    """
     names = _PASSED | set(passed)
     environment = {name: value for name, value in source.items() if name in names or name.startswith(("PYTHON", "LC_"))}
-    path = [*pythonpath, *filter(None, [environment.get("PYTHONPATH")])]
+    inherited = environment.get("PYTHONPATH", "")
+    path = [*pythonpath, *(str(Path(entry).absolute()) for entry in inherited.split(os.pathsep) if entry)]
     if path:
         environment["PYTHONPATH"] = os.pathsep.join(path)
     # glibc keeps an arena for each thread otherwise, and media libraries have many threads.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,16 +19,16 @@ import pykka
 from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.sqlite_log import LogReader
-from ..projections.outbox import Notice, Outbox
-from ..projections.stream import recall_from
+from ..projections.outbox import Notice
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Delivered, Tick
-from .delivery.dispatcher import AT_ONCE, Dispatcher
+from .delivery.dispatcher import AT_ONCE
 from .delivery.lifeline import Lifeline
 from .delivery.result import Result
 from .feed import Feed
 from .messages import WAKE, Wake
+from .snapshots.outbox import folded
 
 Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
 
@@ -47,7 +48,8 @@ class Notifier(Actor):
 
     Args:
         feed: what is committed.
-        open_log: called in this actor's thread; the outbox is folded from it at every start.
+        open_log: called in this actor's thread; the outbox is folded from it at every start, …
+        snapshot: … beginning with what this file holds, if it can be used.
         deliver: sends one notice, in a thread of its own; see `Courier.deliver`.
         report: gets every try; called in this actor's thread.
         clock: for what is due.
@@ -62,6 +64,7 @@ class Notifier(Actor):
         report: Callable[[Delivered], None],
         clock: Clock,
         within: float = DELIVER_WITHIN,
+        snapshot: Path | None = None,
     ) -> None:
         super().__init__()
         self._feed = feed
@@ -70,6 +73,7 @@ class Notifier(Actor):
         self._report = report
         self._clock = clock
         self._within = within
+        self._snapshot = snapshot
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="notice")
         self._lifelines: set[Lifeline] = set()
         self._lifelines_lock = threading.Lock()
@@ -79,9 +83,8 @@ class Notifier(Actor):
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
         self._log = self._open_log()
-        self._dispatcher = Dispatcher(Outbox(recall_from(self._log)))
         self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
-        self._dispatcher.apply(self._log.read())
+        self._dispatcher = folded(self._log, self._snapshot)
         self._send_due()
 
     def on_stop(self) -> None:

@@ -8,6 +8,7 @@ executor's reports, which have no other home, are stepped once more.
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from .core.running import Running
 from .core.state import SchedulerState
 from .core.step import needed, resume, step
 from .messages import Committed, Orders, Query, Ticket
+from .snapshots.scheduler import folded
 
 MAX_BATCH = 2000
 """Facts after which a commit is made although more messages wait."""
@@ -36,7 +38,8 @@ class Scheduler(Actor):
     """Decides, appends, tells. The only writer of the log.
 
     `open_log` runs in the actor's own thread, to which the log's connection then belongs. `alarm` tells it when the
-    next moment has come; a simulator brings one without a thread.
+    next moment has come; a simulator brings one without a thread. `snapshot` is the file that spares it a part of the
+    log, if it can be used.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Scheduler(Actor):
         publish: Callable[[Committed], None],
         on_fatal: Callable[[BaseException], None],
         alarm: type[Alarm] = Alarm,
+        snapshot: Path | None = None,
     ) -> None:
         super().__init__()
         self._open_log = open_log
@@ -59,6 +63,7 @@ class Scheduler(Actor):
         self._order = order
         self._publish = publish
         self._on_fatal = on_fatal
+        self._snapshot = snapshot
         self._new_alarm = alarm
         self._trouble: OutcomeUnknown | None = None
         """Why the log cannot be written just now. Meanwhile commands are refused, reports kept."""
@@ -70,7 +75,7 @@ class Scheduler(Actor):
         self._alarm = self._new_alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
         try:
             self._log = self._open_log()
-            self._state = self._folded()
+            self._state = folded(self._log, self._new_state, self._snapshot)
             self._begin_batch_of(self._state.running)
             self._stage(self._boot(self._log))
             self._commit()
@@ -240,7 +245,7 @@ class Scheduler(Actor):
         reports, running = self._reports, self._running_before
         old = self._state
         try:
-            self._state = self._folded()
+            self._state = folded(self._log, self._new_state, self._snapshot, also=running)
             self._state.slots, self._state.sample = old.slots, old.sample
             self._state.draining = old.draining
             self._state.limit_book.configure(old.limit_book.configured)
@@ -253,12 +258,6 @@ class Scheduler(Actor):
             self._alarm.set(self._clock.now() + timedelta(seconds=RETRY_COMMIT_AFTER))
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read: nothing is left to stand on
             self._on_fatal(fatal)
-
-    def _folded(self) -> SchedulerState:
-        state = self._new_state()
-        for record in self._log.read():
-            state.apply(record)
-        return state
 
 
 def _known_answer(known: Answer, command: Command) -> Accepted:

@@ -5,6 +5,7 @@ figures: a correction cannot feed on itself.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -31,9 +32,10 @@ class Correction(msgspec.Struct, frozen=True):
 class Experience:
     """What one task type has shown."""
 
-    def __init__(self) -> None:
-        self._memory: deque[float] = deque(maxlen=WINDOW)
-        self._time: deque[float] = deque(maxlen=WINDOW)
+    def __init__(self, memory: Iterable[float] = (), time: Iterable[float] = ()) -> None:
+        self.memory: deque[float] = deque(memory, maxlen=WINDOW)
+        """What was used, as a share of the type's own estimate; the newest last."""
+        self.time: deque[float] = deque(time, maxlen=WINDOW)
 
     def learn(self, task: TaskState, event: Completed) -> None:
         """An attempt of the type was completed. One that went on from a checkpoint does less, and does not count."""
@@ -42,15 +44,15 @@ class Experience:
         if task.resumed:
             return
         if guess > 0 and event.memory_used > 0:
-            self._memory.append(event.memory_used / guess)
+            self.memory.append(event.memory_used / guess)
         if spec.guessed_time > 0 and event.time_used > 0:
-            self._time.append(event.time_used / spec.guessed_time)
+            self.time.append(event.time_used / spec.guessed_time)
 
     def correction(self) -> Correction:
         """What to make of the type's next estimate: memory is to suffice nearly always, time to be right on average."""
         return Correction(
-            memory=_clamped(_quantile(self._memory, MEMORY_QUANTILE), MEMORY_BOUNDS),
-            time=_clamped(_quantile(self._time, 0.5), TIME_BOUNDS),
+            memory=_clamped(_quantile(self.memory, MEMORY_QUANTILE), MEMORY_BOUNDS),
+            time=_clamped(_quantile(self.time, 0.5), TIME_BOUNDS),
         )
 
 

@@ -13,7 +13,7 @@ WAITING: frozenset[Status] = frozenset({"pending", "retrying"})
 FINISHED: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
 
 
-class TaskState(msgspec.Struct, frozen=True, gc=False):
+class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One task as the Scheduler holds it. `spec` is shared with the log's `Created`, so a change copies little."""
 
     id: int
@@ -92,6 +92,8 @@ class TaskState(msgspec.Struct, frozen=True, gc=False):
     def not_before(self) -> datetime | None:
         """The next attempt waits for this moment, if for any. A schedule binds the first attempt only."""
         scheduled = self.scheduled_for if self.started_at is None else None
+        if scheduled is None:
+            return self.due_at  # nearly always; it is asked of a million tasks at a start
         return max((at for at in (self.due_at, scheduled) if at is not None), default=None)
 
     @property

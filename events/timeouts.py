@@ -65,6 +65,11 @@ def limits_attempts(spec: Created) -> bool:
     return any(limit is not None for limit in limits)
 
 
+def limits_waiting(spec: Created) -> bool:
+    """Whether a waiting task has to be watched at all."""
+    return spec.deadline is not None or spec.queue_timeout is not None or spec.total_timeout is not None
+
+
 def _total(task: TaskState) -> Iterator[End]:
     if task.spec.total_timeout is not None and task.life_started_at is not None:
         error = f"total_timeout: not completed within {task.spec.total_timeout:g} s of the first start"

@@ -146,6 +146,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     limits: bool = True
     """Whether an attempt is bound by the kernel to a generous multiple of its estimate. False: it takes what it takes.
     A 0 in the estimate is unknown, and sets no limit."""
+    programs: Callable[[], tuple[str, ...]] | None = None
+    """Lines for people: which programs of this machine the type can use, and whether they are there."""
 
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -167,6 +169,7 @@ def handler(
     needs_output: bool = True,
     grace: float | None = None,
     limits: bool = True,
+    programs: Callable[[], tuple[str, ...]] | None = None,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`.
 
@@ -190,6 +193,7 @@ def handler(
             needs_output=needs_output,
             grace=grace,
             limits=limits,
+            programs=programs,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]
         return target

@@ -1,11 +1,11 @@
 """Which task types there are, and where their handlers live."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ..events.errors import HandlerFault, UnknownType
+from ..events.errors import HandlerFault, TasktrailError, UnknownType
 from .contract import TaskType
 from .errors import BrokenHandlers, DuplicateType
 from .homes import resolve
@@ -60,9 +60,7 @@ class Registry:
         try:
             return self._types[name]
         except KeyError:
-            near = get_close_matches(name, self._types, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownType(f"There is no task type {name!r}{hint}", field="type") from None
+            raise unknown_type(name, self._types, self.errors) from None
 
     def homes(self) -> dict[str, str]:
         """Type → `module:attribute`. A worker finds its handler by this, without loading any other."""
@@ -76,6 +74,15 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         return name in self._types
+
+
+def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailError]) -> UnknownType:
+    """The error for a type that is not there, with what may explain it: a misspelling, or handlers that failed."""
+    if near := get_close_matches(name, list(known), n=1):
+        hint = f"; did you mean {near[0]!r}?"
+    else:
+        hint = "".join(f". {error.message}" for error in errors)
+    return UnknownType(f"There is no task type {name!r}{hint}", field="type")
 
 
 def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:

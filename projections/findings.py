@@ -11,7 +11,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Where in the log; for the views, the position they stand at."""
     code: str
-    """chain, gap, version, time, unreadable, illegal, answer, file or views."""
+    """chain, gap, version, time, unreadable, illegal, answer, file, views or snapshot."""
     message: str
 
 

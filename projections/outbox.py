@@ -17,6 +17,7 @@ from ..events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled,
 from ..events.task import view
 from .errors import ViewsGap
 from .notices import Channel, Notice, channels, log_id, notice_id, target_of, tells_somebody
+from .outbox_kept import KeptNotice, KeptOutbox
 
 if TYPE_CHECKING:
     from ..events import Event, TaskEvent
@@ -51,6 +52,10 @@ class _Pending(msgspec.Struct, gc=False):
     told: tuple[Recorded, TaskState] | None = None
     adjusted: Adjusted | None = None
     """What the log must have laid over to give that state again."""
+
+    def adjustment(self) -> Adjusted | None:
+        """The same, whether the state is kept or not."""
+        return self.adjusted if self.told is None else _adjustment(self.told[1])
 
 
 class Outbox:
@@ -92,6 +97,44 @@ class Outbox:
                 self._log_id = log_id(record)
             self._fold(record)
             self._position = record.position
+
+    def kept(self) -> KeptOutbox:
+        """Everything, as data. Only of an outbox that nothing was taken from: what was handed out is not in it."""
+        notices = [
+            KeptNotice(
+                notice_id=due.notice_id,
+                channel=due.channel,
+                target=due.target,
+                at=due.at,
+                task_id=self._pending[due.notice_id].task_id,
+                position=due.position,
+                turn=due.turn,
+                tries=self._pending[due.notice_id].tries,
+                adjusted=self._pending[due.notice_id].adjustment(),
+            )
+            for due in sorted(self._times)
+            if self.counts(due)
+        ]
+        return KeptOutbox(
+            position=self._position,
+            log_id=self._log_id,
+            turns=self._turns,
+            disabled=sorted(self._disabled),
+            tasks=[self._tasks[task_id] for task_id in sorted(self._tasks)],
+            notices=notices,
+        )
+
+    def restore(self, kept: KeptOutbox) -> None:
+        """Bring a new outbox to where `kept` was taken."""
+        self._position, self._log_id, self._turns = kept.position, kept.log_id, kept.turns
+        self._disabled = set(kept.disabled)
+        self._tasks = {task.id: task for task in kept.tasks}
+        for one in kept.notices:
+            self._pending[one.notice_id] = _Pending(
+                one.task_id, one.position, one.target, one.tries, one.turn, adjusted=one.adjusted
+            )
+            self._times.append(Due(one.at, one.position, one.turn, one.notice_id, one.channel, one.target))
+        heapify(self._times)
 
     def take_due(self, now: datetime) -> Iterator[Due]:
         """What has become due by `now`, the longest due first. Each comes once, until a record reschedules it."""

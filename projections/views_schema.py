@@ -10,7 +10,7 @@ from msgspec.structs import fields
 from ..events import Created, TaskState
 
 FOLD = 2
-"""Raise it when the fold makes something else of old events: views built before are then built again."""
+"""Raise it when the fold makes something else of old events: views built before are built again, snapshots not used."""
 
 TABLES = """
 CREATE TABLE progress (

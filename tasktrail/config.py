@@ -158,6 +158,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             le=1000,
         ),
     ] = 3
+    snapshot_every: Annotated[
+        int,
+        _key(
+            "Records between two snapshots, which spare a start the folding of the whole log; 0: none taken or used.",
+            "0 to 1000000000",
+            ge=0,
+            le=10**9,
+        ),
+    ] = 100_000
     retry_rules: Annotated[
         tuple[RetryRule, ...],
         _key(

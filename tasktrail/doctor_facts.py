@@ -48,6 +48,10 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     """Encoders and formats that were left out of the build."""
     libreoffice: str = ""
     """Where LibreOffice is, for office documents; empty when it is not installed."""
+    ffmpeg: str = ""
+    """What the ffmpeg program says of itself; empty when it is not installed."""
+    ffmpeg_trouble: str = ""
+    """Why it cannot be used."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +196,10 @@ def _media() -> Media:
     from .handlers.image.formats import WRITE_FORMATS
     from .handlers.image.opening import READ_FORMATS
     from .handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
+    from .handlers.video.program import examine, find_program
 
+    path = find_program()
+    program = examine(path) if path else None
     missing = []
     for name in (*VIDEO_ENCODERS.values(), *AUDIO_ENCODERS.values()):
         try:
@@ -210,4 +217,6 @@ def _media() -> Media:
         versions=(*versions, f"libjpeg {jpeg}") if jpeg else versions,
         missing=tuple(missing),
         libreoffice=str(find_libreoffice() or ""),
+        ffmpeg=program.told() if program else "",
+        ffmpeg_trouble=program.trouble if program else "",
     )

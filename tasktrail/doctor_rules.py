@@ -9,6 +9,7 @@ import msgspec
 from .config import Config
 from .doctor_facts import Facts, Folder
 from .handlers.document.libreoffice import HOW_TO_INSTALL
+from .handlers.video.program import HOW_TO_INSTALL as FFMPEG
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -218,6 +219,17 @@ def _office(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("office", "warn", message, f"{HOW_TO_INSTALL}, if office documents are to be drawn.")
 
 
+def _ffmpeg(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.media.ffmpeg_trouble:
+        yield Finding(
+            "ffmpeg", "warn", facts.media.ffmpeg, f"{FFMPEG}, if `backend` ffmpeg of video_convert is wanted."
+        )
+    elif facts.media.ffmpeg:
+        yield Finding("ffmpeg", "ok", facts.media.ffmpeg)
+    else:
+        yield Finding("ffmpeg", "ok", "the program is not there; only `backend` ffmpeg of video_convert asks for it")
+
+
 def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
     if not config.smtp.host:
         message = "no mail server is configured: `notify_email` reaches nobody"
@@ -252,5 +264,6 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _handlers,
     _media,
     _office,
+    _ffmpeg,
     _notices,
 )

@@ -7,6 +7,7 @@ for a command that is refused here.
 import os
 import stat
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -220,6 +221,7 @@ def _check_value(value: Any, field: str, depth: int) -> None:
 
 
 def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
+    _refuse_unknown(task_type, options)
     try:
         return msgspec.convert(options, task_type.options)
     except msgspec.ValidationError as error:
@@ -227,6 +229,19 @@ def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.St
         name = where.rstrip("`")
         told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
         raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
+
+
+def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
+    """Name the option that the type does not have, and the nearest that it has."""
+    config = task_type.options.__struct_config__
+    if not config.forbid_unknown_fields:
+        return
+    known = task_type.options.__struct_encode_fields__
+    for name in options:
+        if name not in known and name != config.tag_field:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidOptions(f"{task_type.name} has no option {name!r}{hint}", field=f"options.{name}")
 
 
 def _check_form(path: str, field: str) -> None:

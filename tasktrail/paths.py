@@ -6,12 +6,13 @@ from .events.errors import InvalidPath
 
 
 class DataPaths:
-    """The files of one data folder. Only `log` is the truth; `views` may be deleted at any time."""
+    """The files of one data folder. Only `log` is the truth; `views` and `snapshots` may be deleted."""
 
     def __init__(self, data: Path, temp_dir: Path | None = None) -> None:
         self.data = data.absolute()
         self.log = self.data / "log.db"
         self.views = self.data / "views.db"
+        self.snapshots = self.data / "snapshots"
         self.lock = self.data / "lock"
         self.workers_lock = self.data / "workers.lock"
         self.socket = self.data / "tasktrail.sock"

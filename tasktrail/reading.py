@@ -69,9 +69,10 @@ class FileReading(Asking):
         """Called before the views are asked: see to it that they are far enough."""
 
     def grown(self, position: int) -> bool:
-        """Wait a little for the log to grow beyond `position`; false when nothing more will come."""
-        threading.Event().wait(_FOLLOW_PAUSE)
-        return self._reader().head().position >= position
+        """Wait for the log to reach `position`; false when nothing more will come. Of files nobody can know that."""
+        while self._reader().head().position < position:
+            threading.Event().wait(_FOLLOW_PAUSE)
+        return True
 
     def _queries(self) -> TaskQueries:
         self.settle()
@@ -153,9 +154,12 @@ class FileReading(Asking):
                 return
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Check the chain, the rules and the views against the fold."""
+        """Check the chain and the rules, and the views and the snapshots against the fold."""
+        from .actors.snapshots.checking import with_snapshots  # what it needs is much, and nothing else needs it
+
         self.settle()
-        return verify(self._reader(), self.paths.views, progress)
+        found = verify(self._reader(), self.paths.views, progress)
+        return with_snapshots(found, self._reader(), self.paths.snapshots)
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
@@ -175,6 +179,7 @@ class FileReading(Asking):
                 needs_input=task_type.needs_input,
                 needs_output=task_type.needs_output,
                 options=msgspec.json.schema(task_type.options),
+                programs=task_type.programs() if task_type.programs else (),
             )
             for task_type in self._registry
         ]

@@ -30,6 +30,8 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     needs_output: bool
     options: dict[str, Any]
     """JSON schema of the options."""
+    programs: tuple[str, ...] = ()
+    """Which programs of the service's machine the type can use, and whether they are there; for people."""
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):

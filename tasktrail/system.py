@@ -29,6 +29,10 @@ from .actors.orphans import wait_for_orphans
 from .actors.projector import Projector
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
+from .actors.snapshots import outbox as outbox_snapshot
+from .actors.snapshots import scheduler as scheduler_snapshot
+from .actors.snapshots.pace import Pace
+from .actors.snapshotter import Snapshotter
 from .actors.supervisor import Child, Supervisor
 from .actors.watermark import Watermark
 from .actors.worker_pool import WorkerPool
@@ -78,6 +82,8 @@ class System:
         self.pool = Child("worker_pool", self._start_pool, restart=False)
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
+        self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
+        self._snapshot_pace = Pace(config.snapshot_every)
         self._lock: DataLock | None = None
         self._booted = False
         self._looked_at = 0
@@ -92,7 +98,7 @@ class System:
             for child in self._children():
                 self._supervisor.start(child, within=START_WITHIN)
             self._supervisor.watch(_WATCH_EVERY)
-            unfinished = len(self.scheduler.ask(Query(_open_tasks), timeout=30))
+            unfinished = self.scheduler.ask(Query(_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
@@ -101,7 +107,15 @@ class System:
 
     def _children(self) -> tuple[Child, ...]:
         """The start list. The Scheduler opens the log; who runs tasks comes when everybody who follows is there."""
-        return (self.scheduler, self.projector, self.notifier, self.janitor, self.pool, self.monitor)
+        return (
+            self.scheduler,
+            self.projector,
+            self.notifier,
+            self.janitor,
+            self.pool,
+            self.monitor,
+            self.snapshotter,
+        )
 
     def stop(self, within: float = STOP_WITHIN) -> list[str]:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
@@ -146,6 +160,7 @@ class System:
             order=self.pool.tell,
             publish=self._publish,
             on_fatal=self._on_fatal,
+            snapshot=self._snapshot(scheduler_snapshot.KIND),
         )
 
     def _new_state(self) -> SchedulerState:
@@ -197,7 +212,19 @@ class System:
             deliver=Courier(webhooks, MailSender(server)).deliver,
             report=self.scheduler.tell,
             clock=self.clock,
+            snapshot=self._snapshot(outbox_snapshot.KIND),
         )
+
+    def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]
+        return Snapshotter.start(
+            log_path=self.paths.log,
+            folder=self.paths.snapshots,
+            pace=self._snapshot_pace,
+            position=lambda: self.committed.position,
+        )
+
+    def _snapshot(self, kind: str) -> Path | None:
+        return self.paths.snapshots / kind if self.config.snapshot_every else None
 
     def _temp_used(self) -> dict[int, int]:
         """What the running tasks take of the temp space, measured on the disk; nothing while the Scheduler is away."""
@@ -236,6 +263,8 @@ class System:
         if any(type(record.event) is Completed for record in message.records):
             self._to_janitor.put(message.records)
         self.endings.note(message.records)
+        if self._snapshot_pace.is_due(self.committed.position):
+            self.snapshotter.tell(WAKE)
 
 
 def _recovery(records: list[Recorded]) -> RecoveryReport:
@@ -246,6 +275,10 @@ def _recovery(records: list[Recorded]) -> RecoveryReport:
         interrupted=tuple(record.task_id for record in retried),
         resuming=tuple(record.task_id for record in retried if record.reason == RESUMING),
     )
+
+
+def _unfinished(state: SchedulerState) -> int:
+    return sum(not task.finished for task in state.tasks.values())
 
 
 def _open_tasks(state: SchedulerState) -> set[int]:

@@ -50,6 +50,7 @@ PURE = (
     "tasktrail.projections.errors",
     "tasktrail.projections.notices",
     "tasktrail.projections.outbox",
+    "tasktrail.projections.outbox_kept",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
     "tasktrail.handlers.process.frames",

@@ -27,23 +27,29 @@ class LimitBook:
         self.changes = LimitsChanged()
         """All changes since the last reset, laid over each other."""
         self.now = configured
-        self._recorded: dict[tuple[str, str], int] = {}
+        self.positions: dict[tuple[str, str], int] = {}
+        """(limit, name in its table or nothing) → where it was set last."""
 
     def configure(self, configured: Limits) -> None:
         """Another configuration; the changes stay on top of it."""
         self.configured = configured
         self.now = laid_over(configured, self.changes)
 
+    def restore(self, changes: LimitsChanged, positions: dict[tuple[str, str], int]) -> None:
+        """The changes as they were folded before."""
+        self.changes, self.positions = changes, positions
+        self.now = laid_over(self.configured, changes)
+
     def apply(self, event: LimitsChanged, position: int) -> None:
         """Fold one change."""
         if event.reset:
-            self._recorded = {}
+            self.positions = {}
         self.changes = self.changed_by(event)
         for name in _PLAIN:
             if getattr(event, name) is not None:
-                self._recorded[name, ""] = position
+                self.positions[name, ""] = position
         for table in _TABLES:
-            self._recorded.update({(table, name): position for name in getattr(event, table)})
+            self.positions.update({(table, name): position for name in getattr(event, table)})
         self.now = laid_over(self.configured, self.changes)
 
     def changed_by(self, event: LimitsChanged) -> LimitsChanged:
@@ -52,7 +58,7 @@ class LimitBook:
 
     def recorded(self, name: str, key: str = "") -> tuple[int, ...]:
         """Where a limit was set last; empty when it is configured."""
-        position = self._recorded.get((name, key))
+        position = self.positions.get((name, key))
         return () if position is None else (position,)
 
 

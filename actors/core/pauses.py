@@ -29,13 +29,13 @@ class Pauses:
     """The pauses that hold now, by scope."""
 
     def __init__(self) -> None:
-        self._held: dict[Scope, Pause] = {}
+        self.held: dict[Scope, Pause] = {}
 
     def apply(self, fact: Fact, position: int) -> None:
         """Fold one record."""
         event = fact.event
         if isinstance(event, QueuePaused):
-            self._held[scope_of(event)] = Pause(
+            self.held[scope_of(event)] = Pause(
                 type=event.type,
                 user_id=event.user_id,
                 drain=event.drain,
@@ -45,26 +45,26 @@ class Pauses:
                 position=position,
             )
         elif isinstance(event, QueueResumed):
-            self._held.pop(scope_of(event), None)
+            self.held.pop(scope_of(event), None)
         elif isinstance(event, QueueDrained) and self.everything is not None:
-            self._held[EVERYTHING] = msgspec.structs.replace(self.everything, drained=True)
+            self.held[EVERYTHING] = msgspec.structs.replace(self.everything, drained=True)
 
     @property
     def everything(self) -> Pause | None:
         """The pause of the whole queue, if it is paused."""
-        return self._held.get(EVERYTHING)
+        return self.held.get(EVERYTHING)
 
     def of(self, kind: str, name: str | int) -> Pause | None:
         """The pause of a type or of a user."""
-        return self._held.get((kind, name))
+        return self.held.get((kind, name))
 
     def all(self) -> tuple[Pause, ...]:
         """All that hold, oldest first."""
-        return tuple(sorted(self._held.values(), key=lambda pause: pause.position))
+        return tuple(sorted(self.held.values(), key=lambda pause: pause.position))
 
 
-def scope_of(event: QueuePaused | QueueResumed) -> Scope:
-    """What a pause is about."""
+def scope_of(event: QueuePaused | QueueResumed | Pause) -> Scope:
+    """What a pause is about, or its end."""
     if event.type is not None:
         return ("type", event.type)
     return EVERYTHING if event.user_id is None else ("user", event.user_id)

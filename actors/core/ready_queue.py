@@ -5,7 +5,7 @@ first tasks stand in a heap of heads. A bucket whose gate is found shut is parke
 the gate opens: a million tasks of a type that is at its limit cost nothing at all while others start.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, merge
 from itertools import count, islice
 from typing import TypeAlias
@@ -77,6 +77,23 @@ class ReadyQueue:
         bucket.live += old is None
         self._tidy(bucket)
         self._settle(bucket)
+
+    def fill(self, tasks: Iterable[TaskState]) -> None:
+        """Put tasks in their places that are not there yet: each bucket is put in order once, however many they are."""
+        grown: dict[tuple[str, int, str], Bucket] = {}
+        for task in tasks:
+            spec = task.spec
+            behind = (spec.type, spec.user_id, spec.label)
+            bucket = grown.get(behind)
+            if bucket is None:
+                bucket = grown[behind] = self._bucket(gates_of(task))
+            entry = (*queue_key(task), bucket.number)
+            self._entries[task.id] = entry
+            bucket.heap.append(entry)
+            bucket.live += 1
+        for bucket in grown.values():
+            heapify(bucket.heap)
+            self._settle(bucket)
 
     def pop(self) -> int | None:
         """Take the id of the task that runs next; none when there is none whose gates are open."""

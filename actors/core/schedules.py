@@ -1,5 +1,6 @@
 """The schedules that there are, and when each runs next. A fold of the log: what has run is in `Created`."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from heapq import heappop, heappush
 
@@ -48,6 +49,11 @@ class Schedules:
         elif isinstance(event, Created) and event.fire_time is not None and event.schedule in self.by_name:
             self.by_name[event.schedule].runs += 1
             self.done(event.schedule, event.fire_time)
+
+    def restore(self, schedules: Iterable[Schedule]) -> None:
+        """The schedules as they were folded before."""
+        self.by_name = {schedule.spec.schedule: schedule for schedule in schedules}
+        self._stale = dict.fromkeys(self.by_name)
 
     def done(self, name: str, until: datetime) -> None:
         """Runs up to `until` are made or given up."""

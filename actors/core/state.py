@@ -81,7 +81,7 @@ class SchedulerState:
         """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self._adjusted: dict[int, Adjusted] = {}
+        self.adjustments: dict[int, Adjusted] = {}
         """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
@@ -114,8 +114,8 @@ class SchedulerState:
             self.learn(self.tasks[record.task_id], event)
 
     def learn(self, task: TaskState, event: Event) -> None:
-        """The event is folded into the task. Of a finished one: how estimates came out, not where it was adjusted."""
-        if task.finished:
+        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        if self.adjusted_at and task.finished:
             self.adjusted_at.pop(task.id, None)
         if type(event) is Completed:
             self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
@@ -147,8 +147,8 @@ class SchedulerState:
 
     def _note_adjustment(self, event: Adjusted) -> None:
         if event.priority is not None or event.scheduled_for is not None:
-            old = self._adjusted.get(event.task_id, event)
-            self._adjusted[event.task_id] = Adjusted(
+            old = self.adjustments.get(event.task_id, event)
+            self.adjustments[event.task_id] = Adjusted(
                 task_id=event.task_id,
                 priority=old.priority if event.priority is None else event.priority,
                 scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
@@ -156,7 +156,7 @@ class SchedulerState:
 
     def recalled(self, task: TaskState) -> TaskState:
         """A finished task, folded from its own records, with the adjustments that stand in the service's."""
-        change = self._adjusted.get(task.id)
+        change = self.adjustments.get(task.id)
         return task if change is None else overlay(task, change, task.updated_at)
 
     @property

@@ -9,7 +9,7 @@ from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
 from ...events.decide import Facts
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
-from ...events.timeouts import attempt_ends, limits_attempts, waiting_ends
+from ...events.timeouts import attempt_ends, limits_attempts, limits_waiting, waiting_ends
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
 from .running import Running
@@ -132,19 +132,30 @@ class Turn:
 
         A task whose type has no handler here is parked: it burns no attempt and goes on when the handler is back.
         """
+        if self._is_ready(task):
+            self.state.queue.push(task)
+        else:
+            self.state.queue.remove(task.id)
+
+    def place_all(self, tasks: list[TaskState]) -> None:
+        """Place all that wait, when none of them is in the queue yet."""
+        self.state.queue.fill(task for task in tasks if self._is_ready(task))
+
+    def _is_ready(self, task: TaskState) -> bool:
+        """Whether a waiting task waits for room only. If for a moment as well, it is looked at again then."""
         state = self.state
         state.too_big.discard(task.id)
         parked = task.held or task.spec.type not in state.grace
         due = task.not_before
-        if parked or task.id in state.running or state.blocked.get(task.id) or (due is not None and due > self.now):
-            state.queue.remove(task.id)
-        else:
-            state.queue.push(task)
-        moments = [end.at for end in waiting_ends(task, state.queued_at(task))]
-        if due is not None and due > self.now:
-            moments.append(due)
-        if moments:
-            state.set_timer(min(moments), task.id)
+        if due is not None and due <= self.now:
+            due = None
+        if due is not None or limits_waiting(task.spec):
+            moments = [end.at for end in waiting_ends(task, state.queued_at(task))]
+            if due is not None:
+                moments.append(due)
+            if moments:
+                state.set_timer(min(moments), task.id)
+        return not (parked or due is not None or task.id in state.running or state.blocked.get(task.id))
 
     def watch_attempt(self, running: Running) -> None:
         """Look at a running attempt again when the first of its limits may be reached."""

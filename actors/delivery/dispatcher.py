@@ -12,6 +12,7 @@ import msgspec
 from ...events import Recorded
 from ...events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
 from ...projections.outbox import Due, Notice, Outbox
+from ...projections.outbox_kept import KeptOutbox
 from .lanes import Lanes
 from .result import Result, next_delay, wish
 
@@ -25,6 +26,14 @@ CONFIRM_WITHIN = timedelta(seconds=30)
 class _Told(msgspec.Struct):
     attempt: DeliveryAttempted
     at: datetime
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log says about notices, for a snapshot."""
+
+    outbox: KeptOutbox
+    rests: dict[str, tuple[int, datetime]]
+    """Endpoint or address → failures in a row, and until when it is left alone."""
 
 
 class Dispatcher:
@@ -61,6 +70,15 @@ class Dispatcher:
                     self._lanes.forgive(wanted.channel, wanted.target)
                     changed = True
         return changed or len(self._outbox) != before
+
+    def kept(self) -> Kept:
+        """What was folded, as data. Only of a dispatcher that was never asked what to send."""
+        return Kept(outbox=self._outbox.kept(), rests=self._lanes.rests())
+
+    def restore(self, kept: Kept) -> None:
+        """Bring a new dispatcher to where `kept` was taken."""
+        self._outbox.restore(kept.outbox)
+        self._lanes.restore(kept.rests)
 
     def take(self, now: datetime) -> list[Notice]:
         """Notices to send now. Each must come back by `done`."""

@@ -129,6 +129,14 @@ class Lanes:
         if len(self._rests) > _MANY:  # nobody may rest longer than a day, so what ends a day earlier is over
             self._rests = {name: rest for name, rest in self._rests.items() if rest.until > until - _LONGEST_WISH}
 
+    def rests(self) -> dict[str, tuple[int, datetime]]:
+        """Who is left alone: failures in a row, and until when."""
+        return {name: (rest.failures, rest.until) for name, rest in self._rests.items()}
+
+    def restore(self, rests: dict[str, tuple[int, datetime]]) -> None:
+        """Leave those alone of whom an earlier fold of the log has said so."""
+        self._rests = {name: _Rest(*rest) for name, rest in rests.items()}
+
     def forgive(self, channel: Channel, target: str) -> None:
         """Somebody says that the receiver is there again: it rests no more."""
         endpoint = endpoint_of(channel, target)

@@ -19,7 +19,8 @@ Call = tuple[datetime, int, int, "Moment"]
 GONE_WITHIN = timedelta(seconds=0.75)
 """An attempt that was asked to stop is gone by then, unless the log shows when: the usual grace, and a little more."""
 _OWN_END_WITHIN = timedelta(seconds=5)
-"""One whose recorded end would have come by then, comes to that: the wish to stop may have come later than assumed."""
+"""When a service stops, an attempt whose recorded end would have come by then comes to that: when the service was asked
+to is not known."""
 _SAVED = Checkpoint()
 """Stands for any checkpoint: the core only asks whether there is one."""
 
@@ -94,13 +95,13 @@ class Hands:
                 moment = Moment(live, "save", after)
                 self._push((began_at + after - before, 2 * position, next(self._numbers), moment))
 
-    def stop(self, order: Stop, now: datetime) -> None:
+    def stop(self, order: Stop, now: datetime, *, draining: bool) -> None:
         """An attempt is asked to stop. It ends when the recorded one did, if that was stopped, too."""
         live = self.live.get(order.task_id)
         if live is None or live.attempt != order.attempt:
             return
         plan = live.plan
-        if not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + _OWN_END_WITHIN:
+        if draining and not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + _OWN_END_WITHIN:
             return
         live.stopped_at = now
         self._stopping[live.task_id, live.attempt] = live

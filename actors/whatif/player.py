@@ -234,7 +234,7 @@ class Player:
                     task = self._known[run.task_id]
                     self._hands.run(run, task.life, task.spec, now)
                 case Commanded(order=Stop() as stop):
-                    self._hands.stop(stop, now)
+                    self._hands.stop(stop, now, draining=state.draining)
                 case Answered(answer=TasktrailError()):
                     self.refused += 1
         self.passed_over.update(state.overtaken)

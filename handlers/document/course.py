@@ -17,7 +17,7 @@ from .encode import write_output, write_piece
 from .errors import StopAskedError
 from .fonts import font_names
 from .kinds import kind_of
-from .options import DocumentPreviewOptions, layout_of
+from .options import DocumentPreviewOptions, format_name, layout_of
 from .page_list import choose_pages
 from .sizes import Scale, choose_scale, default_box, pixels
 from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
@@ -62,7 +62,7 @@ class _Preview:
     def run(self) -> Outcome:
         """Do what is left to do."""
         with closing(open_pages(self._context, self._kind, self._renderer, self._pieces)) as pages:
-            numbers = choose_pages(self._options.pages, pages.count, self._options.max_pages)
+            numbers = choose_pages(self._options.page_list, pages.count, self._options.max_pages)
             box = default_box(self._layout, len(numbers))
             scales = [choose_scale(*pages.size(number), self._options, box, pages.most) for number in numbers]
             sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
@@ -125,7 +125,7 @@ class _Preview:
             "size": length,
             "width": size[0],
             "height": size[1],
-            "format": self._context.output_file.suffix.lower().removeprefix("."),
+            "format": format_name(self._context.output_file),
             "pages": drawn,
             "document_pages": count,
             "source": self._kind,

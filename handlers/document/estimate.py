@@ -45,7 +45,7 @@ class Workload(NamedTuple):
 def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
     """Guess from the file size alone: a PDF of A4 pages. Looking into it makes it better, in the worker."""
     options = job.options
-    pages = min(most_pages(options.pages, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
+    pages = min(most_pages(options.page_list, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
     return needs(workload(options, pages, [A4]), {"pages": pages}, office=False, extra=0)
 
 
@@ -59,7 +59,7 @@ def workload(options: DocumentPreviewOptions, pages: int, sizes: Sequence[tuple[
         pages=pages,
         area=area,
         sheet=columns * rows * (cell[0] + options.gap) * (cell[1] + options.gap),
-        kept=pages > 1 or not options.pages.strip().isdigit(),
+        kept=pages > 1 or not options.page_list.strip().isdigit(),
         page_bytes=int(_ASSUMED_RATE * area),
     )
 

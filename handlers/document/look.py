@@ -48,7 +48,7 @@ def look(job: Job[DocumentPreviewOptions]) -> Estimate:
     if kind in PACKED:
         inspect_archive(path)
     expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
-    pages = min(most_pages(options.pages, options.max_pages), expected)
+    pages = min(most_pages(options.page_list, options.max_pages), expected)
     work = workload(options, pages, [A4])
     work = work._replace(page_bytes=int(_OFFICE_RATE * work.area))
     basis = {"kind": kind, "pages": pages}
@@ -58,7 +58,7 @@ def look(job: Job[DocumentPreviewOptions]) -> Estimate:
 def _drawn(pages: Pages, kind: str, options: DocumentPreviewOptions, extra: int) -> Estimate:
     began = time.perf_counter()
     with closing(pages):
-        numbers = choose_pages(options.pages, pages.count, options.max_pages)
+        numbers = choose_pages(options.page_list, pages.count, options.max_pages)
         sizes = [pages.size(number) for number in numbers]
         opening = time.perf_counter() - began
         largest = max(range(len(numbers)), key=lambda place: sizes[place][0] * sizes[place][1])

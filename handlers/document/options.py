@@ -23,7 +23,10 @@ Layout: TypeAlias = Literal["picture", "tiff", "zip"]
 class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `document_preview` can be told. The form is that of the output's suffix."""
 
-    pages: Annotated[str, msgspec.Meta(max_length=1000, description='Like "1-3,7", "5-" or "all".')] = "1"
+    pages: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)] | Annotated[str, msgspec.Meta(max_length=1000)],
+        msgspec.Meta(description='A number, or like "1-3,7", "5-" or "all".'),
+    ] = "1"
     dpi: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=2400)] | None, msgspec.Meta(description="Instead of width and height.")
     ] = None
@@ -61,7 +64,20 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
         """
         if self.dpi is not None and (self.width is not None or self.height is not None):
             raise ValueError("dpi cannot be combined with width or height: give one of them")
-        parse_pages(self.pages)
+        parse_pages(self.page_list)
+
+    @property
+    def page_list(self) -> str:
+        """The pages as text, also where one number was given."""
+        return str(self.pages)
+
+
+def format_name(output_file: PurePath) -> str:
+    """The output's format as all types call it: `jpeg` and `tiff`, whatever the suffix."""
+    suffix = output_file.suffix.lower()
+    if suffix in MULTI_PAGE:
+        return "tiff"
+    return WRITE_FORMATS.get(suffix, suffix.removeprefix(".")).lower()
 
 
 def layout_of(output_file: PurePath) -> Layout:

@@ -13,3 +13,7 @@ class DamagedInputError(ValueError):
 
 class StopAskedError(Exception):
     """Somebody wants the attempt to end. Does not leave the handler: it becomes `Stopped`."""
+
+
+class ProgramFailedError(RuntimeError):
+    """The ffmpeg program ended badly, or wrote something else than the frames it was given."""

@@ -92,7 +92,9 @@ def open_input(path: Path) -> InputContainer:
     except av.error.FFmpegError as error:
         if not is_damage(error):
             raise
-        raise UnusableInputError(f"{path.name} is not a video in a format that is read here: {error}") from error
+        raise UnusableInputError(
+            f"{path.name} is not a video in a format that is read here: {error.strerror}"
+        ) from error
     return container
 
 

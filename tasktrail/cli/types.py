@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 @pass_session
 def command(session: Session, names: tuple[str, ...]) -> int:
     """List the task types with their options, defaults and limits, and what could not be loaded."""
-    from ..events.errors import UnknownType
+    from ..handlers.registry import unknown_type
 
     found, errors = session.doors.types(session)
+    known = [info.name for info in found]
     for name in names:
-        if name not in {info.name for info in found}:
-            raise UnknownType(f"There is no task type {name!r}", field="type")
+        if name not in known:
+            raise unknown_type(name, known, errors)
     chosen = [info for info in found if not names or info.name in names]
     if session.as_json:
         for info in chosen:
@@ -53,6 +54,8 @@ def _print(infos: Sequence["TypeInfo"]) -> None:
         click.echo(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
         click.echo(f"  {plain(info.summary)}")
         print_pairs(option_lines(info.options), indent=4)
+        for line in info.programs:
+            click.echo(f"  {plain(line)}")
 
 
 def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:

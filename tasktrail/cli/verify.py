@@ -1,4 +1,4 @@
-"""`tasktrail verify`: is the history what was recorded, and do the views say what the history says?"""
+"""`tasktrail verify`: is the history what was recorded, and do views and snapshots say what it says?"""
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--seals", metavar="FILE", help="Compare with heads of the log that were kept elsewhere.")
 @pass_session
 def command(session: Session, seals: str | None) -> int:
-    """Check the log and the views: hash chain, gaps, state machine, views equal to the fold.
+    """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
     """

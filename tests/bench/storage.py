@@ -65,7 +65,8 @@ def _created(task_id: int) -> Fact:
     return Fact(task_id, 1, event, _NOW, "bench", "", f"{task_id:032x}", life=1)
 
 
-def _fill(path: Path, tasks: int, *, ended: bool) -> int:
+def fill(path: Path, tasks: int, *, ended: bool) -> int:
+    """A log of so many tasks, completed or waiting; its last position."""
     log = SqliteEventLog(path, now=_NOW)
     position = 0
     for start in range(0, tasks, 1000):
@@ -82,7 +83,7 @@ def _fill(path: Path, tasks: int, *, ended: bool) -> int:
 
 def _replay(events: int) -> float:
     with scratch() as folder:
-        number = _fill(folder / "log.db", events // 3, ended=True)
+        number = fill(folder / "log.db", events // 3, ended=True)
         log = SqliteEventLog(folder / "log.db", now=_NOW)
         state = SchedulerState(Limits(), grace={"noop": 0.5})
 
@@ -102,7 +103,8 @@ from tasktrail.config import Config
 from tasktrail.service import TaskService
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-with TaskService.open(sys.argv[1], config=Config(workers=1, max_cpu=1, handlers=("bench_types",))) as tasks:
+config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=int(sys.argv[2]))
+with TaskService.open(sys.argv[1], config=config) as tasks:
     print(time.clock_gettime(time.CLOCK_MONOTONIC), resident(), flush=True)
 """
 
@@ -112,23 +114,24 @@ def _restart(number: int) -> tuple[float, float]:
     with scratch() as folder:
         for name, tasks in (("empty", 1), ("full", number)):
             (folder / name).mkdir()
-            _fill(folder / name / "log.db", tasks, ended=False)
-            _start(
+            fill(folder / name / "log.db", tasks, ended=False)
+            started(
                 folder / name
             )  # the views are brought up once: a service that was killed lags by moments, not by all
-        _seconds, empty = _start(folder / "empty")
-        took, full = _start(folder / "full")
+        _seconds, empty = started(folder / "empty")
+        took, full = started(folder / "full")
         return took, (full - empty) / number
 
 
-def _start(data: Path) -> tuple[float, int]:
+def started(data: Path, *, snapshot_every: int = 0) -> tuple[float, int]:
+    """Seconds from exec to ready, and resident bytes then."""
     begun = time.clock_gettime(time.CLOCK_MONOTONIC)
     done = subprocess.run(
-        [sys.executable, "-c", _START, str(data)],
+        [sys.executable, "-c", _START, str(data), str(snapshot_every)],
         capture_output=True,
         text=True,
         check=True,
         env={"PYTHONPATH": str(SUPPORT), "PATH": ""},
     )
-    ready, resident = done.stdout.split()
+    ready, resident = done.stdout.splitlines()[-1].split()
     return float(ready) - begun, int(resident)

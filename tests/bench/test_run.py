@@ -12,7 +12,23 @@ RUN = Path(__file__).parent / "run.py"
 
 @pytest.mark.slow
 def test_every_axis_gives_figures(tmp_path: Path) -> None:
-    axes = {"A1", "A2", "A3", "B1", "B2", "C", "D1", "D2", "E", "H", "I", "J", "Q"}  # K and L fetch their samples
+    axes = {
+        "A1",
+        "A2",
+        "A3",
+        "B1",
+        "B2",
+        "C",
+        "D1",
+        "D2",
+        "E",
+        "H",
+        "I",
+        "J",
+        "Q",
+        "S1",
+        "S2",
+    }  # K and L fetch their samples
     command = [sys.executable, str(RUN), "--quick", "--only", ",".join(axes), "--json", str(tmp_path / "figures.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -217,6 +217,8 @@ def inspect(data: Path, client: Client) -> list[str]:
                 found.append(
                     f"{command_id} (task {task_id}) was acknowledged at {position}, found at {seen.get(command_id)}"
                 )
+        if not (data / "snapshots" / "scheduler").exists():
+            found.append("no snapshot was ever taken")
         verification = reader.verify()
         found += [f"position {finding.position}: {finding.message}" for finding in verification.findings]
     found += [f"process {pid} is left" for pid in left_processes(data)]

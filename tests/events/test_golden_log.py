@@ -47,7 +47,7 @@ def test_an_old_log_still_folds_to_the_states_it_led_to(release: str) -> None:
     states = fold_batch(records(release), {}, Tally())
     assert len(states) == len(expected)
     for state in expected:
-        folded = json.loads(msgspec.json.encode(states[state["id"]]))
+        folded = json.loads(msgspec.json.encode(msgspec.structs.asdict(states[state["id"]])))
         assert {field: folded[field] for field in state} == state
 
 

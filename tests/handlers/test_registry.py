@@ -128,3 +128,10 @@ def test_a_worker_does_not_load_the_registry() -> None:
     script = "import sys, tasktrail.handlers.process.worker; sys.exit('tasktrail.handlers.registry' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_type_that_could_not_be_loaded_is_told_with_the_reason() -> None:
+    registry = Registry.load(["no_such_module"], group=NOWHERE)
+
+    with pytest.raises(UnknownType, match=r"no task type 'shout'\. Handlers of no_such_module cannot be loaded"):
+        registry.get("shout")

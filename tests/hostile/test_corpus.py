@@ -76,9 +76,12 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
         (folder / "families.json").write_text(json.dumps({crafted.name: crafted.family for crafted in CORPUS}))
         tracer = [STRACE, "-f", "-qq", "--seccomp-bpf", "-e", f"trace={_CALLS}", "-s", "4096", "-o", str(trace)]
         command = [sys.executable, str(HERE / "campaign.py"), str(folder)]
+        plain = {
+            name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
+        }  # it writes files
         done = subprocess.run(
             [*(filter(None, tracer) if STRACE else ()), *command],
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"},
+            env={**plain, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "ignore"},
             capture_output=True,
             text=True,
             timeout=110,

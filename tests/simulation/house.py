@@ -13,6 +13,7 @@ from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Committed, Orders
 from tasktrail.actors.scheduler import Scheduler
+from tasktrail.actors.snapshots.scheduler import folded
 from tasktrail.events import Recorded, TaskState, TasktrailError
 from tasktrail.events.clock import Clock
 from tasktrail.handlers.process.frames import Order
@@ -154,7 +155,7 @@ class House:
 
     def folded(self) -> SchedulerState:
         """A memory made anew from the log."""
-        return self._scheduler._folded()
+        return folded(self._scheduler._log, self._scheduler._new_state)
 
     @property
     def wake_at(self) -> datetime | None:

@@ -32,7 +32,7 @@ def main() -> None:
             sys.stdout.buffer.write(encode([command_id, code, *place]) + b"\n")
             sys.stdout.buffer.flush()
 
-    config = Config(workers=workers, handlers=("crash_handlers",), grace_period=0.2)
+    config = Config(workers=workers, handlers=("crash_handlers",), grace_period=0.2, snapshot_every=50)
     with TaskService.open(data, config=config) as service:
         sys.stdout.buffer.write(b'"ready"\n')
         sys.stdout.buffer.flush()

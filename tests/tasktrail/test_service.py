@@ -332,7 +332,7 @@ def _deep(levels: int) -> Any:
         ({"type": "noop", "depends_on": [0]}, InvalidValue, "depends_on[0]"),
         ({"type": "noop", "parent_task_id": 99}, UnknownDependency, "parent_task_id"),
         ({"type": "noop", "colour": "red"}, Malformed, "colour"),
-        ({"type": "noop", "options": {"x": 1}}, InvalidOptions, "options"),
+        ({"type": "noop", "options": {"x": 1}}, InvalidOptions, "options.x"),
         ({"type": "echo", "options": {"value": float("inf")}}, InvalidValue, "options"),
         ({"type": "echo", "options": {"value": {1, 2}}}, InvalidValue, "options"),
         ({"type": "echo", "options": {"value": _deep(100)}}, InvalidValue, "options"),
@@ -379,6 +379,11 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert caught.value.field == field
     assert caught.value.advice.endswith((".", "`", ")"))
     assert service.list_tasks()[1] == 1
+
+
+def test_a_misspelt_option_is_told_with_the_nearest_one(service: TaskService) -> None:
+    with pytest.raises(InvalidOptions, match="image_thumbnail has no option 'widht'; did you mean 'width'"):
+        service.create_task(type="image_thumbnail", options={"widht": 1})
 
 
 @pytest.mark.parametrize("task_id", [0, -1, 99, 2**60, "one", None])

@@ -1,6 +1,7 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ..program import state
 from .costs import estimate
 from .options import VideoConvertOptions
 from .target import check
@@ -14,7 +15,14 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
 
 
 @handler(
-    "video_convert", options=VideoConvertOptions, estimate=estimate, check=check, probe=probe, resumable=True, grace=2.0
+    "video_convert",
+    options=VideoConvertOptions,
+    estimate=estimate,
+    check=check,
+    probe=probe,
+    resumable=True,
+    grace=2.0,
+    programs=state,
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""

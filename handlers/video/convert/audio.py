@@ -1,6 +1,7 @@
 """The sound, once and in one piece: encoded per segment it would click at every join."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -14,9 +15,10 @@ from av.container import InputContainer, OutputContainer
 
 from ...pieces import seal
 from ..probe import is_damage, open_input, packets_of
+from ..program import Program
 from .saved import AudioTrack
 from .sound_choice import SoundPlan
-from .target import AUDIO_ENCODERS
+from .sound_sinks import Sink, open_part, open_sink
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
 
 
-def convert_audio(path: Path, plan: SoundPlan, folder: Path, tick: Callable[[float], None]) -> AudioTrack | None:
+def convert_audio(
+    path: Path, plan: SoundPlan, folder: Path, tick: Callable[[float], None], program: Program | None = None
+) -> AudioTrack | None:
     """Copy or encode the chosen sound of `path` into `folder`; none if there is nothing in it to hear.
 
-    `tick` is told the position in seconds; it may raise.
+    `tick` is told the position in seconds; it may raise. What is encoded is so by `program`, if there is one.
     """
     final = folder / plan.file
     part = final.with_suffix(".part")
@@ -35,7 +39,10 @@ def convert_audio(path: Path, plan: SoundPlan, folder: Path, tick: Callable[[flo
         stream = container.streams[plan.stream]
         assert isinstance(stream, AudioStream)
         try:
-            made = (_copied if plan.copy else _encoded)(container, stream, plan, part, tick)
+            if plan.copy:
+                made = _copied(container, stream, plan, part, tick)
+            else:
+                made = _encoded(container, stream, plan, open_sink(part, plan, program, tick), tick)
         except BaseException:  # whatever ends it: half a track must not be taken for one
             part.unlink(missing_ok=True)
             raise
@@ -45,11 +52,6 @@ def convert_audio(path: Path, plan: SoundPlan, folder: Path, tick: Callable[[flo
     start, samples = made
     size, digest = seal(part, final)
     return AudioTrack(name=plan.file, start=start, samples=samples, size=size, sha256=digest)
-
-
-def _open_part(part: Path, plan: SoundPlan) -> OutputContainer:
-    kind = "mp4" if plan.file.endswith(".mp4") else "matroska"
-    return av.open(str(part), "w", format=kind, options={"fflags": "+bitexact"})
 
 
 def _copied(
@@ -62,7 +64,7 @@ def _copied(
     assert stream.time_base is not None
     count, last = 0, None
     begin = stream.start_time
-    with _open_part(part, plan) as output:
+    with open_part(part, plan) as output:
         track = output.add_stream_from_template(stream, opaque=True)
         for packet in packets_of(container, stream):
             if packet.pts is None or (last is not None and packet.pts <= last):
@@ -91,7 +93,11 @@ def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
 
 
 def _encoded(
-    container: InputContainer, stream: AudioStream, plan: SoundPlan, part: Path, tick: Callable[[float], None]
+    container: InputContainer,
+    stream: AudioStream,
+    plan: SoundPlan,
+    sink: AbstractContextManager[Sink],
+    tick: Callable[[float], None],
 ) -> tuple[float, int] | None:
     """Decoded and encoded anew: (where sound begins in seconds, number of samples).
 
@@ -102,17 +108,14 @@ def _encoded(
     if first is None:
         return None
     samples = 0
-    with _open_part(part, plan) as output:
-        track = output.add_stream(AUDIO_ENCODERS[plan.codec], rate=_rate(plan.codec, first.sample_rate))
-        assert isinstance(track, AudioStream)
-        track.layout = plan.layout
-        track.bit_rate = plan.bitrate
+    with sink as output:
+        track = output.track(_rate(plan.codec, first.sample_rate))
         for frame in _resampled(chain([first], frames), track, tick):
             frame.pts = samples
             frame.time_base = Fraction(1, track.sample_rate)
             samples += frame.samples
-            output.mux(track.encode(frame))
-        output.mux(track.encode(None))
+            output.push(track, frame)
+        output.push(track, None)
     return first.time or 0.0, samples
 
 

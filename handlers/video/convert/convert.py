@@ -15,9 +15,10 @@ from ...pieces import fingerprint, settled
 from ..errors import StopAskedError
 from ..looking import picture_in
 from ..probe import Source, probe
+from ..program import Program
 from .audio import convert_audio
+from .backend import formats_of, open_backend
 from .costs import estimate_for
-from .hardware import require
 from .join import Parts, duration_of, join
 from .notes import picture_notes, track_notes
 from .options import VideoConvertOptions
@@ -48,12 +49,11 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """
     options = context.options
     target = choose_target(options, context.output_file)
-    if options.encoder != "software":
-        require(target.video_encoder)
+    program = open_backend(options, target)
     source = probe(context.input_file)
     whole = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     try:
-        return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target).run()
+        return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target, program).run()
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
@@ -62,11 +62,14 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
 class _Conversion:
     """One attempt."""
 
-    def __init__(self, context: TaskContext[VideoConvertOptions], source: Source, target: Target) -> None:
+    def __init__(
+        self, context: TaskContext[VideoConvertOptions], source: Source, target: Target, program: Program | None
+    ) -> None:
         self._context = context
         self._source = source
         self._target = target
-        self._look = choose_look(source, target.video_encoder, target.video_codec)
+        self._program = program
+        self._look = choose_look(source, formats_of(program, target.video_encoder), target.video_codec)
         self._sound = choose_sound(source.path, context.options, target)
         self._subtitles = choose_subtitles(source.path, context.options, target.container)
         self._saved = self._recall_or_plan()
@@ -80,6 +83,7 @@ class _Conversion:
             msgspec.to_builtins(options),
             msgspec.to_builtins(self._target),
             [av.__version__, av.library_versions],
+            self._program.built if self._program else "",
         )
         saved = recall(self._context.checkpoint, mark)
         if saved is not None:
@@ -112,7 +116,7 @@ class _Conversion:
         track = self._saved.audio
         if self._saved.audio_done and (track is None or track.intact(self._context.work_dir)):
             return
-        track = convert_audio(self._source.path, self._sound, self._context.work_dir, self._sound_tick)
+        track = convert_audio(self._source.path, self._sound, self._context.work_dir, self._sound_tick, self._program)
         saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
         self._save(saved, _SOUND_SHARE, "sound is ready")
 
@@ -138,6 +142,7 @@ class _Conversion:
             options=self._context.options,
             plan=self._saved.plan,
             folder=self._context.work_dir,
+            program=self._program,
         )
         with closing(encode_segments(encoding, after, until, self._stop_if_asked)) as steps:
             for step in steps:
@@ -196,6 +201,7 @@ class _Conversion:
         elif self._sound and not self._saved.audio:
             sound = ["sound dropped: none of it can be decoded"]
         picture = picture_notes(self._source, self._look)
+        picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
         return [*picture, *sound, *self._subtitles.notes, *track_notes(self._source.path)]
 
 

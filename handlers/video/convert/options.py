@@ -6,13 +6,15 @@ import msgspec
 
 VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
-Encoder: TypeAlias = Literal["software", "nvenc", "qsv", "amf"]
+Backend: TypeAlias = Literal["builtin", "ffmpeg"]
+Encoder: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "videotoolbox"]
+AudioEncoder: TypeAlias = Literal["usual", "libfdk_aac", "aac_at"]
 Preset: TypeAlias = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
 Side: TypeAlias = Annotated[int, msgspec.Meta(ge=16, le=8192)]
 
-MAX_CRF = {"auto": 51, "h264": 51, "h265": 51, "vp9": 63, "av1": 63}
+MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
 
 
 class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,8 +35,18 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(description="Bits a second, instead of crf."),
     ] = None
     preset: Annotated[Preset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
+    backend: Annotated[
+        Backend,
+        msgspec.Meta(
+            description="Who encodes: the library that tasktrail brings, or the ffmpeg program on the search path."
+        ),
+    ] = "builtin"
     encoder: Annotated[
-        Encoder, msgspec.Meta(description="software, or the hardware to encode with; refused where it is missing.")
+        Encoder,
+        msgspec.Meta(
+            description="software, or the hardware to encode with; refused where it is missing. "
+            "vaapi and videotoolbox: with backend ffmpeg."
+        ),
     ] = "software"
     deinterlace: Annotated[
         Literal["auto", "always", "never"],
@@ -47,6 +59,10 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             "copy: as it is, or not at all."
         ),
     ] = "auto"
+    audio_encoder: Annotated[
+        AudioEncoder,
+        msgspec.Meta(description="Another encoder of aac, with backend ffmpeg; sound is then encoded."),
+    ] = "usual"
     audio_bitrate: Annotated[
         Annotated[int, msgspec.Meta(ge=16_000, le=2_000_000)] | None,
         msgspec.Meta(description="Bits a second; none: 64000 for each channel. With auto, the sound is then encoded."),
@@ -82,5 +98,14 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError("crf and video_bitrate exclude each other: give one of them")
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
-        if self.crf is not None and self.crf > MAX_CRF[self.video_codec]:
-            raise ValueError(f"crf of {self.video_codec} goes up to {MAX_CRF[self.video_codec]}, not {self.crf}")
+        self._refuse_without_program()
+
+    def _refuse_without_program(self) -> None:
+        if self.backend == "builtin" and self.encoder in ("vaapi", "videotoolbox"):
+            raise ValueError(f"encoder {self.encoder} needs backend ffmpeg")
+        if self.audio_encoder == "usual":
+            return
+        if self.backend == "builtin":
+            raise ValueError(f"audio_encoder {self.audio_encoder} needs backend ffmpeg")
+        if self.audio_codec not in ("auto", "aac"):
+            raise ValueError(f"audio_encoder {self.audio_encoder} makes aac, not {self.audio_codec}")

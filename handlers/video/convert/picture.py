@@ -1,5 +1,6 @@
 """The wanted picture out of a decoded frame: upright, scaled, 4:2:0 of 8 or 10 bits."""
 
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Any
 
@@ -49,9 +50,16 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         return "10" in self.pixel_format
 
 
-def choose_look(source: Source, encoder: str, codec: str) -> Look:
-    """Keep ten bits where encoder and players can, and the colours as they are tagged."""
-    formats = {known.name for known in Codec(encoder, "w").video_formats or ()}
+def builtin_formats(encoder: str) -> set[str]:
+    """How the library's encoder can store pixels."""
+    return {known.name for known in Codec(encoder, "w").video_formats or ()}
+
+
+def choose_look(source: Source, formats: Collection[str], codec: str) -> Look:
+    """Keep ten bits where encoder and players can, and the colours as they are tagged.
+
+    `formats` are those that the encoder takes.
+    """
     wanted: list[str] = [name for name in ("yuv420p", "nv12") if name in formats] or ["yuv420p"]
     if source.depth > _BYTE and codec != "h264":  # few players decode H.264 of ten bits
         wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted

@@ -16,9 +16,11 @@ from av.video.stream import VideoStream
 from ...pieces import seal
 from ..frames import frames_after
 from ..probe import Source
+from ..program import Program
 from .options import VideoConvertOptions
 from .picture import Look, Shaper, output_aspect, output_size
 from .plan import Plan
+from .program_segment import ProgramSegment
 from .saved import Segment, segment_name
 from .target import Target
 from .timing import decoding_times
@@ -41,6 +43,8 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True):
     options: VideoConvertOptions
     plan: Plan
     folder: Path
+    program: Program | None = None
+    """Encodes; none: the library does."""
 
 
 def encode_segments(
@@ -52,7 +56,7 @@ def encode_segments(
     between any two: the unfinished segment is then thrown away. `tick` is called for each decoded frame; it may raise.
     """
     shaper = Shaper(encoding.source, output_size(encoding.source, encoding.options), encoding.look)
-    encoder: _SegmentEncoder | None = None
+    encoder: _SegmentEncoder | ProgramSegment | None = None
     try:
         for moment, frame in frames_after(encoding.source, after, tick):
             if until is not None and moment > until:
@@ -62,7 +66,7 @@ def encode_segments(
                 finished, encoder = encoder.finish(), None
                 yield finished
             if encoder is None:
-                encoder = _SegmentEncoder(encoding, number)
+                encoder = _encoder_for(encoding, number, tick)
             encoder.encode(moment, shaper.shape(frame))
             yield moment
         if encoder is not None:
@@ -71,6 +75,12 @@ def encode_segments(
     finally:
         if encoder is not None:
             encoder.discard()
+
+
+def _encoder_for(encoding: Encoding, number: int, tick: Callable[[], None]) -> "_SegmentEncoder | ProgramSegment":
+    if encoding.program is None:
+        return _SegmentEncoder(encoding, number)
+    return ProgramSegment(encoding, encoding.program, number, tick)
 
 
 class _SegmentEncoder:

@@ -27,6 +27,8 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     copy: bool
     codec: str
     """What the result will hold."""
+    encoder: str = ""
+    """FFmpeg's name of it; empty where sound is copied."""
     layout: str = ""
     bitrate: int = 0
     language: str = ""
@@ -62,7 +64,8 @@ def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target,
     fits = codec in target.container.copied
     if options.audio_codec == "copy" and not fits:
         raise Unusable(f"sound of {codec} cannot be copied into {target.container.format}: leave audio_codec at auto")
-    free = options.audio_codec == "auto" and options.audio_bitrate is None and options.audio_channels == "auto"
+    untouched = options.audio_encoder == "usual" and options.audio_bitrate is None and options.audio_channels == "auto"
+    free = options.audio_codec == "auto" and untouched
     if options.audio_codec == "copy" or (free and fits and steady):
         return SoundPlan(stream=stream.index, copy=True, codec=codec)
     channels = max(1, stream.codec_context.channels)
@@ -73,6 +76,7 @@ def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target,
         stream=stream.index,
         copy=False,
         codec=target.audio_codec,
+        encoder=target.audio_encoder,
         layout=_LAYOUTS[kept],
         bitrate=options.audio_bitrate or _CHANNEL_BITRATE * kept,
         notes=notes,

@@ -7,7 +7,8 @@ import msgspec
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
 from ..encoders import steady_x264
-from .options import VideoConvertOptions
+from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
+from .options import MAX_CRF, VideoConvertOptions
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +71,6 @@ CONTAINERS = {
 }
 
 VIDEO_ENCODERS = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
-_HARDWARE_NAMES = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
 AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 
 _USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
@@ -111,6 +111,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Bits a second; 0 where quality is asked for."""
     audio_codec: str
     """What to encode sound to. Empty: no sound."""
+    audio_encoder: str
+    """FFmpeg's name of the encoder."""
 
 
 def choose_target(options: VideoConvertOptions, output: Path) -> Target:
@@ -129,21 +131,59 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
         )
     video = _choose("video_codec", options.video_codec, container.video, output)
     wanted = "auto" if options.audio_codec == "copy" else options.audio_codec
+    if options.audio_encoder != "usual":
+        wanted = "aac"
     audio = "" if wanted == "none" else _choose("audio_codec", wanted, container.audio, output)
+    if options.crf is not None and options.crf > MAX_CRF[video]:
+        raise InvalidOptions(
+            f"crf of {video} goes up to {MAX_CRF[video]}, not {options.crf}", field="options.crf", remedy="Lower it."
+        )
     hardware = options.encoder != "software"
     return Target(
         container=container,
         video_codec=video,
-        video_encoder=f"{_HARDWARE_NAMES[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
+        video_encoder=f"{CODECS[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
         video_options=_hardware_options(video, options) if hardware else _encoder_options(video, options),
         video_bitrate=options.video_bitrate or 0,
         audio_codec=audio,
+        audio_encoder=AUDIO_ENCODERS.get(audio, "") if options.audio_encoder == "usual" else options.audio_encoder,
     )
 
 
 def check(job: Job[VideoConvertOptions]) -> None:
-    """Whether suffix and codecs go together. Raises InvalidPath or InvalidOptions."""
-    choose_target(job.options, job.output_file)
+    """Whether suffix and codecs go together, and the program is there if it is asked for.
+
+    Raises InvalidPath or InvalidOptions.
+    """
+    target = choose_target(job.options, job.output_file)
+    if job.options.backend == "ffmpeg":
+        require_program(job.options, target)
+
+
+def require_program(options: VideoConvertOptions, target: Target) -> Program:
+    """The ffmpeg program with the encoders that are asked for. Raises InvalidOptions with what to do."""
+    path = find_program()
+    instead = "or leave the option backend at builtin."
+    if path is None:
+        raise InvalidOptions(
+            "The program ffmpeg is not on the search path",
+            field="options.backend",
+            remedy=f"{HOW_TO_INSTALL}; {instead}",
+        )
+    program = examine(path)
+    if program.trouble:
+        raise InvalidOptions(program.told(), field="options.backend", remedy=f"{HOW_TO_INSTALL}; {instead}")
+    wanted = [("backend" if options.encoder == "software" else "encoder", target.video_encoder)]
+    if options.audio_encoder != "usual":
+        wanted.append(("audio_encoder", target.audio_encoder))
+    for field, name in wanted:
+        if name not in program.encoders:
+            raise InvalidOptions(
+                f"{path} {program.version} has no encoder {name}",
+                field=f"options.{field}",
+                remedy=f"Install a build that has it, or leave the option {field} at its default.",
+            )
+    return program
 
 
 def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> str:
@@ -168,6 +208,10 @@ def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str
             return {"rc": "vbr", "cq": quality}
         case "qsv":
             return {"global_quality": quality}
+        case "vaapi":
+            return {"rc_mode": "CQP", "global_quality": quality}
+        case "videotoolbox":
+            return {"q:v": str(max(1, 100 - 100 * int(quality) // MAX_CRF[codec]))}  # of 100, higher is better
         case _:
             return {"rc": "cqp", "qp_i": quality, "qp_p": quality}
 

@@ -40,7 +40,7 @@ def assert_page(picture: Image.Image, number: int, tolerance: int = 3) -> None:
         assert all(abs(a - b) <= tolerance for a, b in zip(seen, colour, strict=True)), (number, place, seen, colour)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".gif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif"])
 def test_the_first_page_becomes_a_picture_that_the_result_describes(
     suffix: str, document: Document, prepare: Prepare, draw: Draw
 ) -> None:
@@ -52,7 +52,7 @@ def test_the_first_page_becomes_a_picture_that_the_result_describes(
             "size": len(content),
             "width": 200,
             "height": 259,
-            "format": suffix[1:],
+            "format": {".jpg": "jpeg"}.get(suffix, suffix[1:]),
             "pages": 1,
             "document_pages": 3,
             "source": "pdf",
@@ -94,6 +94,13 @@ def test_a_page_of_any_size_fits_its_box_to_the_pixel(document: Document, prepar
             assert max(picture.size) == 333
 
 
+def test_one_page_may_be_given_as_a_number(document: Document, prepare: Prepare, draw: Draw) -> None:
+    context = prepare(document(3), pages=2)
+    assert draw(context).result["pages"] == 1
+    with Image.open(context.output_file) as picture:
+        assert_page(picture, 2)
+
+
 @pytest.mark.parametrize(("page_format", "suffix"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
 def test_a_zip_holds_a_picture_of_each_page_under_its_number(
     page_format: str, suffix: str, document: Document, prepare: Prepare, draw: Draw
@@ -110,8 +117,8 @@ def test_a_zip_holds_a_picture_of_each_page_under_its_number(
 
 
 def test_a_tiff_has_a_page_for_each(document: Document, prepare: Prepare, draw: Draw) -> None:
-    context = prepare(document(4), "out.tiff", pages="all", dpi=50)
-    draw(context)
+    context = prepare(document(4), "out.tif", pages="all", dpi=50)
+    assert draw(context).result["format"] == "tiff"
     with Image.open(context.output_file) as picture:
         assert picture.n_frames == 4  # type: ignore[attr-defined]
         assert picture.info["dpi"] == (50, 50)

@@ -1,5 +1,7 @@
 """Synthetic videos and a way to look at the results; both through PyAV, so that no ffmpeg has to be installed."""
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -144,3 +146,31 @@ def prepare(tmp_path: Path) -> Callable[..., Context]:
 def convert() -> Callable[[Context], Outcome]:
     """Run `video_convert` once."""
     return lambda context: run_handler(video_convert, context)
+
+
+@pytest.fixture(scope="session")
+def real_program() -> Path:
+    """An ffmpeg that is on no search path: that of the package imageio-ffmpeg, in the group bench."""
+    return Path(pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe())
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_program: Path) -> Callable[..., Path]:
+    """Put a program called ffmpeg first on the search path: the real one, or a Python script that stands before it.
+
+    The script finds the real one's path in `real`, and the arguments in `sys.argv`.
+    """
+
+    def put(script: str = "") -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        program = folder / "ffmpeg"
+        if script:
+            program.write_text(f"#!{sys.executable}\nimport os, sys\nreal = {str(real_program)!r}\n{script}")
+            program.chmod(0o755)
+        else:
+            program.symlink_to(real_program)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        return program
+
+    return put

@@ -331,6 +331,7 @@ def test_progress_rises_to_the_end_and_says_where_it_is(
         ("out.webm", {"video_codec": "h264"}, InvalidOptions, "vp9"),
         ("out.webm", {"audio_codec": "aac"}, InvalidOptions, "opus"),
         ("out.mov", {"video_codec": "av1"}, InvalidOptions, "h265"),
+        ("out.mp4", {"crf": 52}, InvalidOptions, "Lower"),
         ("out.wmv", {}, InvalidPath, r"\.mkv"),
     ],
 )
@@ -345,12 +346,19 @@ def test_what_does_not_go_together_is_refused_when_the_command_comes(
     check(job_for(VideoConvertOptions(), "/in.mp4", "/OUT.MKV"))
 
 
+def test_what_auto_stands_for_decides_how_far_crf_goes() -> None:
+    check = task_type_of(video_convert).check
+    assert check is not None
+    check(job_for(VideoConvertOptions(crf=60), "/in.mp4", "/out.webm"))
+    with pytest.raises(InvalidOptions, match="crf of h264 goes up to 51, not 60"):
+        check(job_for(VideoConvertOptions(crf=60), "/in.mp4", "/out.mp4"))
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"scale": 0.5, "width": 100},
         {"crf": 20, "video_bitrate": 100_000},
-        {"crf": 60, "video_codec": "h264"},
         {"width": 8},
         {"preset": "placebo"},
         {"segment_seconds": 0.1},

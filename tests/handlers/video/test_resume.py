@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import msgspec
 import pytest
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Stopped
+from tasktrail.handlers.video.convert import VideoConvertOptions
+from tasktrail.handlers.video.convert.target import Target, require_program
+from tasktrail.handlers.video.program import Program
 from tasktrail.testing import RecordingContext, SimulatedCrash
 
 BFRAMES = {"bf": "3", "g": "30"}
@@ -82,6 +86,61 @@ def test_resuming_from_any_checkpoint_gives_the_same_file(
         assert digest(resumed.output_file) == digest(whole.output_file), f"from checkpoint {number}"
         assert resumed.checkpoints == whole.checkpoints[number + 1 :]
         assert not list(resumed.work_dir.glob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["b-frames", "no index", "uneven", "times that jump back"])
+def test_resuming_from_any_checkpoint_with_the_ffmpeg_program_gives_the_same_frames_and_times(
+    *,
+    name: str,
+    clips: Callable[..., Path],
+    install: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    install()
+    source = clips(**SOURCES[name])
+    builtin = prepare(source, "builtin.mp4", segment_seconds=1.5)
+    convert(builtin)
+    shutil.rmtree(builtin.work_dir)
+    whole = prepare(source, segment_seconds=1.5, backend="ffmpeg")
+    assert isinstance(convert(whole), Finished)
+    result = look(whole.output_file)
+    assert len(whole.checkpoints) >= 3
+    assert (len(result.times), result.corrupt) == (len(look(source).times), 0)
+    assert result.times == look(builtin.output_file).times
+    for number in range(len(whole.checkpoints)):
+        resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
+        assert isinstance(convert(resumed), Finished)
+        assert look(resumed.output_file).times == result.times, f"from checkpoint {number}"
+        kept = whole.checkpoints[number].temp_files
+        assert all((resumed.work_dir / n).read_bytes() == (whole.work_dir / n).read_bytes() for n in kept)
+        assert len(resumed.checkpoints) == len(whole.checkpoints) - number - 1
+
+
+def test_another_build_of_the_ffmpeg_program_starts_anew(
+    *,
+    clips: Callable[..., Path],
+    install: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install()
+    first = prepare(clips(seconds=2), backend="ffmpeg")
+    convert(first)
+    same = first.resumed()
+    convert(same)
+    assert same.checkpoints == []
+
+    def rebuilt(options: VideoConvertOptions, target: Target) -> Program:
+        return msgspec.structs.replace(require_program(options, target), built="another")
+
+    monkeypatch.setattr("tasktrail.handlers.video.convert.backend.require_program", rebuilt)
+    again = first.resumed()
+    convert(again)
+    assert len(again.checkpoints) == len(first.checkpoints)
 
 
 def test_an_interrupted_run_redoes_at_most_one_segment(

@@ -118,6 +118,15 @@ def test_types_need_no_data_folder_and_tell_what_cannot_be_loaded(cli: Callable[
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_type_that_is_not_there_is_told_with_what_may_explain_it(cli: Callable[..., Any], tmp_path: Path) -> None:
+    config = tmp_path / "other.toml"
+    config.write_text('handlers = ["no_such_module"]\n')
+    where = ("--data", str(tmp_path / "nothing"), "--config", str(config))
+
+    assert "did you mean 'video_convert'?" in cli("types", "vidoe_convert", *where).err
+    assert "Handlers of no_such_module cannot be loaded" in cli("types", "shout", *where).err
+
+
 def test_a_wrong_configuration_is_told_with_the_nearest_key(cli: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "tasktrail.toml").write_text("wokers = 3\n")
     for line in ("types", "serve", "run noop"):

@@ -1,0 +1,138 @@
+"""A snapshot's file: a header, lines of JSON, and a hash over all of it.
+
+It is written beside its name and renamed when it is on the disk, so a crash leaves the old one or the new one. Whatever
+stands against using it is `Unusable`: then the whole log is folded, and nothing is lost but time.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from .common import ReadableLog
+
+PART = ".part"
+
+
+class Unusable(Exception):
+    """Why a snapshot is not used."""
+
+
+class Absent(Unusable):
+    """There is none."""
+
+
+class Foreign(Unusable):
+    """It is of another log than the one beside it."""
+
+
+class OtherCode(Unusable):
+    """Another version of tasktrail has written it, which may fold the log to something else."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line."""
+
+    kind: str
+    code: str
+    """Stands for the shapes and the fold that it was made with."""
+    position: int
+    """The last record that is folded in."""
+    hash: str
+    """The hash of that record, in hex: all before it is as it was."""
+
+
+_HEADER = msgspec.json.Decoder(Header)
+
+
+def write(path: Path, header: Header, lines: Iterable[bytes]) -> None:
+    """Write a snapshot in the place of an older one. Raises OSError; then the older one still stands."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            digest = sha256()
+            for line in (msgspec.json.encode(header), *lines):
+                whole = line + b"\n"
+                digest.update(whole)
+                file.write(whole)
+            file.write(digest.hexdigest().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what a killed writer has left."""
+    for part in folder.glob(f"*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+def header_of(path: Path) -> Header:
+    """The header alone. Raises `Unusable`."""
+    with _opened(path) as file:
+        return _header(file.readline())
+
+
+@contextmanager
+def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tuple[Header, Iterator[bytes]]]:
+    """The header and the lines of a snapshot of this log by this code.
+
+    Whoever takes the last line has read a whole, undamaged file. Raises `Unusable`, also for what goes wrong while the
+    caller decodes the lines.
+    """
+    with _opened(path) as file:
+        first = file.readline()
+        header = _header(first)
+        if (header.kind, header.code) != (kind, code):
+            raise OtherCode("it was written by another version")
+        record = next(iter(log.read(after=header.position - 1, limit=1)), None)
+        if record is None or record.position != header.position or record.hash.hex() != header.hash:
+            raise Foreign(f"the log does not hold what the snapshot says of position {header.position}")
+        try:
+            yield header, _lines(file, first)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise Unusable(f"a line cannot be read: {error}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise Absent("there is none") from error
+    except OSError as error:
+        raise Unusable(f"it cannot be read: {error.strerror}") from error
+
+
+def _header(line: bytes) -> Header:
+    try:
+        header = _HEADER.decode(line)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Unusable(f"its first line is not that of a snapshot: {error}") from error
+    if header.position < 1:
+        raise Unusable(f"it names position {header.position}")
+    return header
+
+
+def _lines(file: BinaryIO, first: bytes) -> Iterator[bytes]:
+    digest = sha256(first)
+    before = file.readline()
+    for line in file:
+        digest.update(before)
+        yield before[:-1]
+        before = line
+    if before != digest.hexdigest().encode():
+        raise Unusable("it is damaged: its hash does not fit")

@@ -1,0 +1,106 @@
+"""The ffmpeg program of this machine: where it is, what it can do, what to install. Light: the service imports this."""
+
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+HOW_TO_INSTALL = (
+    "Install ffmpeg 5.1 or later (Debian and Ubuntu: apt install ffmpeg; Fedora: dnf install ffmpeg-free; "
+    "macOS: brew install ffmpeg)"
+)
+HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
+"""How FFmpeg names the encoders of each maker, behind the codec."""
+CODECS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
+"""Our names of codecs → those that stand in front."""
+_OLDEST = (57, 28)
+"""libavutil of FFmpeg 5.1, the first with all the switches that are used. Builds from git tell no other version."""
+_PATIENCE = 10.0
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What the program says of itself."""
+
+    path: Path
+    version: str = ""
+    built: str = ""
+    """All that it says of its build. Other builds encode otherwise."""
+    encoders: frozenset[str] = frozenset()
+    trouble: str = ""
+    """Why it cannot be used; empty when it can."""
+
+    @property
+    def hardware(self) -> tuple[str, ...]:
+        """The hardware encoders that it lists. Whether their hardware is there, only a try can tell."""
+        wanted = (f"{codec}_{maker}" for maker in HARDWARE for codec in CODECS.values())
+        return tuple(name for name in wanted if name in self.encoders)
+
+    def told(self) -> str:
+        """Path, version and hardware encoders in a line, for people."""
+        if self.trouble:
+            return f"{self.path}: {self.trouble}"
+        listed = ", ".join(self.hardware) or "none"
+        return f"{self.path}, version {self.version}; hardware encoders that it lists: {listed}"
+
+
+def find_program() -> Path | None:
+    """The program on the search path; none when it is not there."""
+    found = shutil.which("ffmpeg")
+    return Path(found).absolute() if found else None
+
+
+def examine(path: Path) -> Program:
+    """Ask the program. Asked once for each file that was ever there."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return Program(path=path, trouble=str(error.strerror))
+    return _examine(path, status.st_ino, status.st_mtime_ns)
+
+
+def state() -> tuple[str, ...]:
+    """For `tasktrail types`: whether the program is here, and what it has."""
+    path = find_program()
+    return (f"ffmpeg: {examine(path).told() if path else 'not installed'}",)
+
+
+def environment() -> dict[str, str]:
+    """What the program is started with: ours, without what would make it write files of its own."""
+    return {name: value for name, value in os.environ.items() if name != "FFREPORT"}
+
+
+@cache
+def _examine(path: Path, _inode: int, _changed: int) -> Program:
+    try:
+        built, encoders = ask(path, "-version"), ask(path, "-encoders")
+    except (OSError, subprocess.SubprocessError) as error:
+        return Program(path=path, trouble=f"it cannot be run: {error}")
+    version = re.search(r"^ffmpeg version (\S+)", built)
+    library = re.search(r"^libavutil\s+(\d+)\.\s*(\d+)", built, re.MULTILINE)
+    if version is None or library is None:
+        return Program(path=path, trouble="it does not answer as ffmpeg does")
+    old = (int(library[1]), int(library[2])) < _OLDEST
+    return Program(
+        path=path,
+        version=version[1],
+        built=built,
+        encoders=frozenset(re.findall(r"^ [VA][.A-Z]{5} (\w[\w-]*) ", encoders, re.MULTILINE)),
+        trouble=f"version {version[1]} is older than 5.1" if old else "",
+    )
+
+
+def ask(path: Path, *arguments: str) -> str:
+    """What the program prints. Raises OSError or SubprocessError."""
+    done = subprocess.run(
+        [str(path), "-hide_banner", "-nostdin", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+        timeout=_PATIENCE,
+        env=environment(),
+    )
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,200 @@
+"""A snapshot and the records since lead to the same as all records: whatever happened, wherever it was taken."""
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from core_harness import Core
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_life import GRACE, live
+
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import LimitBook
+from tasktrail.actors.core.messages import Boot
+from tasktrail.actors.core.pauses import Pauses
+from tasktrail.actors.core.schedules import Schedules
+from tasktrail.actors.core.snapshot import Book, book_of, tasks_of
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.step import step
+from tasktrail.actors.delivery.dispatcher import Dispatcher
+from tasktrail.actors.delivery.lanes import Lanes
+from tasktrail.actors.snapshots import outbox, scheduler
+from tasktrail.actors.snapshots.common import loader
+from tasktrail.events import AdjustTask
+from tasktrail.events.experience import Experience
+from tasktrail.events.log import Head
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.projections.outbox import Outbox
+from tasktrail.projections.outbox_kept import KeptOutbox
+from tasktrail.projections.stream import recall_from
+
+
+def new_state() -> SchedulerState:
+    return SchedulerState(Limits(max_concurrent=8), grace=GRACE, work_root="/data/tmp")
+
+
+def head_at(log: MemoryEventLog, position: int) -> Head:
+    (record,) = log.read(after=position - 1, limit=1)
+    return Head(record.position, record.hash)
+
+
+def everything(state: SchedulerState) -> dict[str, Any]:
+    """All that a start makes of a fold."""
+    staged = step(state, Boot(version="1", epoch=9, pid=1, host="here"), state.last_at)  # type: ignore[arg-type]  # not empty
+    return {
+        "facts": staged.facts,
+        "tasks": state.tasks,
+        "queue": state.queue.first(1000),
+        "timers": sorted(state.timers),
+        "blocked": state.blocked,
+        "dependents": state.dependents,
+        "unblocked_at": state.unblocked_at,
+        "parents": state.families.parents,
+        "limits": state.limits,
+        "wake": state.next_wake(),
+        "book": book_of(state),
+    }
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 150))
+def test_a_snapshot_anywhere_and_the_rest_give_what_the_whole_log_gives(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int
+) -> None:
+    log = live(seed, steps).log
+    last = log.head().position
+    dice = Random(seed)
+    chain, alone = (tmp_path_factory.mktemp("snapshot") / kind for kind in ("scheduler", "alone"))
+    for position in sorted(dice.randint(1, last) for _ in range(4)):
+        scheduler.take(log, chain, head_at(log, position))
+        alone.unlink(missing_ok=True)
+        scheduler.take(log, alone, head_at(log, position))
+        assert chain.read_bytes() == alone.read_bytes(), "one by way of older ones is that of all records"
+    assert everything(scheduler.folded(log, new_state, chain)) == everything(scheduler.folded(log, new_state))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), steps=st.integers(1, 150))
+def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int
+) -> None:
+    core = live(seed, steps)
+    log, last = core.log, core.log.head().position
+    dice = Random(seed)
+    chain = tmp_path_factory.mktemp("snapshot") / "outbox"
+    for position in sorted(dice.randint(1, last) for _ in range(4)):
+        outbox.take(log, chain, head_at(log, position))
+    told, whole = outbox.folded(log, chain), outbox.folded(log)
+    assert told.kept() == whole.kept()
+    for seconds in (0, 60, 100_000):
+        core.wait(seconds)
+        assert told.take(core.now) == whole.take(core.now)
+        assert told.wake_at(core.now) == whole.wake_at(core.now)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
+    core = live(seed, 200)
+    folded = scheduler.folded(core.log, new_state)
+    kept = tasks_of(folded, loader(core.log))
+    assert [task for task in kept if not task.finished] == sorted(
+        (task for task in core.state.tasks.values() if not task.finished), key=lambda task: task.id
+    )
+    ours, theirs = book_of(core.state), book_of(folded)
+    for field in Book.__struct_fields__:
+        if field != "schedules":  # a run that was missed and given up is done, and nowhere recorded
+            assert getattr(ours, field) == getattr(theirs, field), field
+
+
+def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
+    """Otherwise the tests above could not fail."""
+    states = [scheduler.folded(live(seed, 150).log, new_state) for seed in range(12)]
+    for field in Book.__struct_fields__:
+        assert any(getattr(book_of(state), field) != getattr(book_of(new_state()), field) for state in states), field
+    kept = outbox.folded(live(3, 150).log).kept()
+    assert kept.outbox.notices
+    assert kept.outbox.tasks
+    assert any(outbox.folded(live(seed, 150).log).kept().rests for seed in range(5))
+    assert any(outbox.folded(live(seed, 150).log).kept().outbox.disabled for seed in range(12))
+
+
+# --- what is in it ----------------------------------------------------------------------------------------------
+
+FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
+FOLDED |= {"adjustments", "limit_book", "pauses", "schedules"}
+OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
+OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
+OF_THE_MOMENT |= {"overtaken", "backfill_bound", "too_big", "stale_reports", "_released"}
+
+
+def test_every_part_of_the_memory_is_kept_or_made_anew() -> None:
+    """Whoever adds a field decides here which it is; one that `apply` folds belongs into `Book`."""
+    assert vars(new_state()).keys() == FOLDED | OF_THE_MOMENT
+
+
+def test_the_parts_of_the_parts_are_kept_too() -> None:
+    assert vars(LimitBook(Limits())).keys() == {"configured", "changes", "now", "positions"}
+    assert vars(Pauses()).keys() == {"held"}
+    assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
+    assert vars(Experience()).keys() == {"memory", "time"}
+
+
+def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
+    log = MemoryEventLog()
+    ours = {"_recall", "_room", "_tasks", "_pending", "_disabled", "_times", "_turns", "_log_id", "_position"}
+    assert vars(Outbox(recall_from(log))).keys() == ours
+    assert set(KeptOutbox.__struct_fields__) == {"position", "log_id", "turns", "disabled", "tasks", "notices"}
+    assert vars(Lanes(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_lanes", "_busy", "_rests"}
+    assert vars(Dispatcher(Outbox(recall_from(log)))).keys() == {"_outbox", "_lanes", "_sending", "_told", "_lost"}
+
+
+# --- what the rest may need -------------------------------------------------------------------------------------
+
+
+def taken(core: Core, folder: Path) -> Path:
+    scheduler.take(core.log, folder / "s", core.log.head())
+    return folder / "s"
+
+
+def test_a_finished_task_that_is_retried_after_the_snapshot_comes_back_from_the_log(tmp_path: Path) -> None:
+    core = Core()
+    task_id = core.create()
+    core.end(task_id, "failed")
+    path = taken(core, tmp_path)
+    core.retry(task_id, force=True)
+    assert scheduler.folded(core.log, new_state, path).tasks[task_id] == core.state.tasks[task_id]
+
+
+def test_a_finished_task_that_a_later_one_depends_on_comes_back_from_the_log(tmp_path: Path) -> None:
+    core = Core()
+    first = core.create()
+    core.end(first)
+    path = taken(core, tmp_path)
+    core.create(depends_on=(first,), parent_task_id=first)
+    folded = scheduler.folded(core.log, new_state, path)
+    assert folded.tasks[first] == core.read(first)
+    assert everything(folded)["parents"] == {2: 1}
+
+
+def test_a_task_whose_attempt_still_runs_is_in_memory_although_it_is_over(tmp_path: Path) -> None:
+    core = Core()
+    task_id = core.create()
+    core.cancel(task_id)
+    path = taken(core, tmp_path)
+    assert task_id not in scheduler.folded(core.log, new_state, path).tasks
+    assert scheduler.folded(core.log, new_state, path, also=core.running()).tasks[task_id].status == "cancelled"
+
+
+def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) -> None:
+    """It is none of the task's own records, which are all that is read of it when it is retried."""
+    core = Core(slots=0)
+    task_id = core.create(priority=1)
+    core.ask(AdjustTask(task_id=task_id, priority=9))
+    core.cancel(task_id)
+    path = taken(core, tmp_path)
+    core.retry(task_id, force=True)
+    for state in (core.state, scheduler.folded(core.log, new_state, path), scheduler.folded(core.log, new_state)):
+        assert state.tasks[task_id].priority == 9
+        assert state.adjusted_at == {}

@@ -1,0 +1,361 @@
+"""Snapshots on the disk: whatever is wrong with one, the whole log is folded instead, to the same."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasktrail.actors.base import PING
+from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.snapshot import book_of
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.messages import WAKE
+from tasktrail.actors.snapshots import outbox, scheduler
+from tasktrail.actors.snapshots.checking import with_snapshots
+from tasktrail.actors.snapshots.file import PART, Header, Unusable, header_of, reading, write
+from tasktrail.actors.snapshots.pace import Pace
+from tasktrail.actors.snapshots.writer import take
+from tasktrail.actors.snapshotter import Snapshotter
+from tasktrail.events.log import Head
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
+from tasktrail.projections.verify import verify
+from tasktrail.testing_history import BEGIN, Journal, random_history
+
+WITHIN = 30
+
+
+def new_state() -> SchedulerState:
+    return SchedulerState(Limits(), grace={})
+
+
+@pytest.fixture
+def log() -> MemoryEventLog:
+    log = MemoryEventLog()
+    random_history(Journal(log), 200, seed=5)
+    return log
+
+
+@pytest.fixture
+def snapshots(log: MemoryEventLog, tmp_path: Path) -> Path:
+    """A folder with good snapshots of the first half of the log."""
+    half = log.head().position // 2
+    (record,) = log.read(after=half - 1, limit=1)
+    scheduler.take(log, tmp_path / "scheduler", Head(half, record.hash))
+    outbox.take(log, tmp_path / "outbox", Head(half, record.hash))
+    return tmp_path
+
+
+# --- what is wrong with a file ----------------------------------------------------------------------------------
+
+
+def flip(at: float) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[int(at * (len(data) - 1))] ^= 0x04
+        path.write_bytes(data)
+
+    return damage
+
+
+def cut(to: float) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(path.read_bytes()[: int(to * path.stat().st_size)])  # type: ignore[return-value]  # the number of bytes
+
+
+def with_header(**fields: Any) -> Callable[[Path], None]:
+    """The same lines under another header, and a hash that fits."""
+
+    def rewrite(path: Path) -> None:
+        lines = path.read_bytes().splitlines()
+        write(path, msgspec.structs.replace(header_of(path), **fields), lines[1:-1])
+
+    return rewrite
+
+
+def bad_lines(path: Path) -> None:
+    write(path, header_of(path), [b'{"position":"none"}', b"\xff"])
+
+
+def no_lines(path: Path) -> None:
+    write(path, header_of(path), [])
+
+
+def unreadable(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+FAULTS = {
+    "absent": Path.unlink,
+    "empty": cut(0),
+    "cut in the header": cut(0.01),
+    "cut in the middle": cut(0.5),
+    "cut at the end": cut(0.9999),
+    "a bit flipped in the header": flip(0),
+    "a bit flipped in the middle": flip(0.5),
+    "a bit flipped near the end": flip(0.98),
+    "a bit flipped in the hash": flip(1),
+    "of another log": with_header(hash="00" * 32),
+    "of a longer log": with_header(position=10**6),
+    "of no position": with_header(position=0),
+    "of later code": with_header(code="ffffffffffffffff"),
+    "of another kind": with_header(kind="views"),
+    "lines that are none": bad_lines,
+    "no lines": no_lines,
+    "not a file": unreadable,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_snapshot_leads_to_the_fold_of_the_whole_log(fault: str, log: MemoryEventLog, snapshots: Path) -> None:
+    FAULTS[fault](snapshots / "scheduler")
+    FAULTS[fault](snapshots / "outbox")
+    assert scheduler.recalled(log, new_state, snapshots / "scheduler") is None
+    assert outbox.recalled(log, snapshots / "outbox") is None
+    state = scheduler.folded(log, new_state, snapshots / "scheduler")
+    assert book_of(state) == book_of(scheduler.folded(log, new_state))
+    assert state.tasks == scheduler.folded(log, new_state).tasks
+    assert outbox.folded(log, snapshots / "outbox").kept() == outbox.folded(log).kept()
+
+
+def test_a_good_snapshot_is_used(log: MemoryEventLog, snapshots: Path) -> None:
+    state = scheduler.recalled(log, new_state, snapshots / "scheduler")
+    assert state is not None
+    assert state.position == log.head().position // 2
+    assert outbox.recalled(log, snapshots / "outbox") is not None
+
+
+def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> None:
+    path = snapshots / "outbox"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 300)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert outbox.recalled(log, path) is None, f"byte {place}"
+
+
+def test_a_reader_that_takes_all_lines_has_read_a_whole_file(log: MemoryEventLog, snapshots: Path) -> None:
+    path = snapshots / "scheduler"
+    flip(1)(path)
+    with pytest.raises(Unusable, match="damaged"), reading(path, "scheduler", scheduler.code(), log) as (_, lines):
+        list(lines)
+
+
+def test_other_fields_or_another_fold_make_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = scheduler.code()
+    scheduler.code.cache_clear()
+    assert scheduler.code() == before
+    monkeypatch.setattr("tasktrail.actors.snapshots.common.FOLD", 10**6)
+    scheduler.code.cache_clear()
+    assert scheduler.code() != before
+    scheduler.code.cache_clear()
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_the_older_snapshot_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler"
+    head = Header(kind="scheduler", code="x", position=1, hash="00")
+    write(path, head, [b"1"])
+    before = path.read_bytes()
+
+    def lines() -> Any:
+        yield b"2"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="space"):
+        write(path, head, lines())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_the_owner_may_read_a_snapshot(snapshots: Path) -> None:
+    assert (snapshots / "scheduler").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with a log on the disk."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    random_history(Journal(log), 300, seed=6)
+    log.close()
+    return tmp_path
+
+
+_SLOW_WRITER = """
+import sys, os
+from pathlib import Path
+from tasktrail.actors.snapshots import file, writer
+plain = os.fsync
+def fsync(fd):
+    print("writing", flush=True)
+    sys.stdin.read()
+    plain(fd)
+os.fsync = fsync
+writer.main(sys.argv[1], sys.argv[2], str(os.getppid()))
+"""
+
+
+@pytest.mark.crash
+def test_a_writer_that_is_killed_leaves_the_older_snapshot(data: Path) -> None:
+    reader = LogReader(data / "log.db")
+    folder = data / "snapshots"
+    take(reader, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    command = [sys.executable, "-c", _SLOW_WRITER, str(data / "log.db"), str(folder)]
+    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"writing\n"
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.communicate(timeout=WITHIN)
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert [name for name in left if name.endswith(PART)], "it was killed before the end"
+    assert {name: content for name, content in left.items() if not name.endswith(PART)} == before
+    take(reader, folder)
+    assert {path.name for path in folder.iterdir()} == {"scheduler", "outbox"}
+    reader.close()
+
+
+def test_an_empty_log_gives_no_snapshot(tmp_path: Path) -> None:
+    assert take(MemoryEventLog(), tmp_path) == (0, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- when -------------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_due_after_so_many_records_and_once() -> None:
+    pace = Pace(100)
+    assert not pace.is_due(10**9), "nobody has looked yet what there is"
+    pace.taken(50, tasks=0)
+    assert [pace.is_due(position) for position in (149, 150, 151)] == [False, True, False]
+
+
+def test_a_snapshot_of_many_tasks_waits_for_half_as_many_records() -> None:
+    pace = Pace(100)
+    pace.taken(0, tasks=1000)
+    assert [pace.is_due(position) for position in (499, 500)] == [False, True]
+
+
+def test_after_a_failure_the_next_try_waits() -> None:
+    pace = Pace(100)
+    pace.failed(1000)
+    assert [pace.is_due(position) for position in (1399, 1400)] == [False, True]
+
+
+def test_no_snapshot_is_ever_due_when_none_are_wanted() -> None:
+    pace = Pace(0)
+    pace.taken(0, tasks=0)
+    assert not pace.is_due(10**9)
+
+
+class _Pace(Pace):
+    """Tells when it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.told = Event()
+        self.said: list[tuple[str, int]] = []
+
+    def taken(self, position: int, tasks: int) -> None:
+        self.said.append(("taken", position))
+        self.told.set()
+        super().taken(position, tasks)
+
+    def failed(self, position: int) -> None:
+        self.said.append(("failed", position))
+        self.told.set()
+
+
+def _snapshotter(data: Path, folder: Path, pace: Pace, position: int) -> Any:
+    ref = Snapshotter.start(log_path=data / "log.db", folder=folder, pace=pace, position=lambda: position)
+    ref.ask(PING, timeout=WITHIN)
+    return ref
+
+
+def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
+    reader = LogReader(data / "log.db")
+    head = reader.head().position
+    pace = _Pace()
+    ref = _snapshotter(data, data / "snapshots", pace, head)
+    assert pace.said == [("taken", 0)], "at the start there is none"
+    pace.told.clear()
+    assert pace.told.wait(WITHIN)
+    assert pace.said[1:] == [("taken", head)]
+    assert scheduler.recalled(reader, new_state, data / "snapshots" / "scheduler") is not None
+    assert outbox.recalled(reader, data / "snapshots" / "outbox") is not None
+    ref.stop(timeout=WITHIN)
+    again = _Pace()
+    _snapshotter(data, data / "snapshots", again, head).stop(timeout=WITHIN)
+    assert again.said == [("taken", head)], "the next one goes on from there"
+    reader.close()
+
+
+def test_a_snapshot_that_cannot_be_taken_is_no_trouble(data: Path) -> None:
+    (data / "snapshots").write_text("in the way")
+    pace = _Pace()
+    ref = _snapshotter(data, data / "snapshots", pace, 300)
+    pace.told.clear()
+    assert pace.told.wait(WITHIN)
+    assert pace.said[-1] == ("failed", 300)
+    ref.ask(PING, timeout=WITHIN)
+    ref.stop(timeout=WITHIN)
+
+
+def test_a_snapshotter_that_stops_ends_its_process(data: Path) -> None:
+    ref = _snapshotter(data, data / "snapshots", Pace(1), 0)
+    ref.tell(WAKE)
+    ref.stop(timeout=WITHIN)
+    assert not ref.is_alive()
+    assert not _children_that_write(data)
+
+
+def _children_that_write(data: Path) -> list[int]:
+    return [
+        int(entry.name)
+        for entry in Path("/proc").glob("[1-9]*")
+        if str(data / "snapshots").encode() in (entry / "cmdline").read_bytes()
+    ]
+
+
+# --- verify -----------------------------------------------------------------------------------------------------
+
+
+def test_verify_finds_nothing_wrong_with_a_good_snapshot(data: Path) -> None:
+    reader = LogReader(data / "log.db")
+    take(reader, data / "snapshots")
+    assert with_snapshots(verify(reader), reader, data / "snapshots").ok
+    reader.close()
+
+
+@pytest.mark.parametrize("kind", ["scheduler", "outbox"])
+def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> None:
+    """Its hash fits, but a task in it has another state than the log says."""
+    reader = LogReader(data / "log.db")
+    take(reader, data / "snapshots")
+    path = data / "snapshots" / kind
+    lines = path.read_bytes().splitlines()
+    changed = [line.replace(b'"priority":4', b'"priority":5') for line in lines[1:-1]]
+    assert changed != lines[1:-1]
+    write(path, header_of(path), changed)
+    found = with_snapshots(verify(reader), reader, data / "snapshots")
+    assert [(one.code, one.position) for one in found.findings] == [("snapshot", reader.head().position)]
+    assert not found.ok
+    reader.close()
+
+
+def test_verify_says_when_a_snapshot_is_damaged_and_is_silent_about_one_of_other_code(data: Path) -> None:
+    reader = LogReader(data / "log.db")
+    take(reader, data / "snapshots")
+    flip(0.5)(data / "snapshots" / "scheduler")
+    with_header(code="0")(data / "snapshots" / "outbox")
+    found = with_snapshots(verify(reader), reader, data / "snapshots")
+    assert [finding.code for finding in found.findings] == ["snapshot"]
+    reader.close()
