@@ -27,7 +27,7 @@ __all__ = ["PLANTED"]
 @planted("although .* is paused|I4: pauses")
 def pause_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
     """A pause lives in memory only."""
-    after_resume(patch, lambda state: state.pauses._held.clear())
+    after_resume(patch, lambda state: state.pauses.held.clear())
 
 
 @planted("I4: .*limits")
@@ -137,7 +137,7 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
     """What was next when the drain came still starts."""
 
     def hasty(turn: Turn) -> None:
-        held = turn.state.pauses._held
+        held = turn.state.pauses.held
         pause = held.get(EVERYTHING)
         if pause is not None and pause.drain and not pause.drained:
             del held[EVERYTHING]

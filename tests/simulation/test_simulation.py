@@ -44,7 +44,7 @@ def test_a_seed_that_failed_once_holds(seed: int, steps: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_long_worlds_hold(seed: int) -> None:
-    play(seed, steps=15_000)
+    play(seed, steps=8_000)
 
 
 # --- the bound on overtaking (docs/explanation/scheduling.md) -----------------------------------------------------
