@@ -70,6 +70,8 @@ def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
         yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for task {}", "task {} completed")
     if over:
         text = "task {} has ended without success; retry it"
+        if len(over) > 1:
+            text = "tasks {} have ended without success; retry them"
         yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "RetryTask of task {}, and its completion")
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..contract import Estimate, Job
-from .options import DocumentPreviewOptions
+from .kinds import office_suffix
+from .libreoffice import find_libreoffice
+from .options import DocumentPreviewOptions, layout_of
 from .page_list import most_pages
-from .sizes import MAX_PIXELS, PAGE_BOX, TILE_BOX, choose_scale, grid, pixels
+from .sizes import MAX_PIXELS, choose_scale, default_box, grid, pixels
 
 A4 = (595.0, 842.0)
 _BYTES_A_PAGE = 4_000
@@ -18,7 +20,8 @@ _ASSUMED_RATE = 0.5
 _BASE = 54_000_000
 _OFFICE = 280_000_000
 """Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
-_OFFICE_TEMP = 6_000_000
+_OFFICE_TEMP = 8_000_000
+"""Its own files, and the PDF twice. That was seen with 30 kB to 3.6 MB; nothing in the document tells."""
 _ONE, _PIECE, _SHEET = 14, 8, 12
 """Bytes a pixel in memory: a page that is the output (webp needs most), a page that is a piece, a contact sheet."""
 _PIXELS_A_SECOND = 8e6
@@ -31,11 +34,11 @@ class Workload(NamedTuple):
     area: int
     """Pixels of the largest page."""
     sheet: int
-    """Pixels of all of them on a contact sheet."""
+    """Pixels of all of them on a contact sheet; 0 where none is made."""
     kept: bool
     """Whether drawn pages are kept on the disk until all are there."""
     page_bytes: int
-    """Of a drawn page, packed."""
+    """Of a drawn page, packed as it is kept."""
     opening: float = 0.08
     """Seconds before the first page."""
     page_seconds: float = 0.02
@@ -46,20 +49,27 @@ def estimate(job: Job[DocumentPreviewOptions]) -> Estimate:
     """Guess from the file size alone: a PDF of A4 pages. Looking into it makes it better, in the worker."""
     options = job.options
     pages = min(most_pages(options.page_list, options.max_pages), max(1, job.input_size // _BYTES_A_PAGE))
-    return needs(workload(options, pages, [A4]), {"pages": pages}, office=False, extra=0)
+    office = office_suffix(job.input_file) and will_use_libreoffice(options)
+    return needs(workload(job, pages, [A4]), {"pages": pages}, office=office, extra=2 * job.input_size * office)
 
 
-def workload(options: DocumentPreviewOptions, pages: int, sizes: Sequence[tuple[float, float]]) -> Workload:
-    """So many pages of these sizes in points. The output's suffix is not known here, so its larger needs count."""
-    area = max(math.prod(_drawn(size, options, PAGE_BOX)) for size in sizes)
-    tiles = [_drawn(size, options, TILE_BOX) for size in sizes]
-    cell = max(width for width, _ in tiles), max(height for _, height in tiles)
+def will_use_libreoffice(options: DocumentPreviewOptions) -> bool:
+    """Whether office documents are drawn by it, and not by the small picture in them."""
+    return options.office == "libreoffice" or (options.office == "auto" and find_libreoffice() is not None)
+
+
+def workload(job: Job[DocumentPreviewOptions], pages: int, sizes: Sequence[tuple[float, float]]) -> Workload:
+    """So many pages of these sizes in points."""
+    options, layout = job.options, layout_of(job.output_file)
+    drawn = [_drawn(size, options, default_box(layout, pages)) for size in sizes]
+    area = max(map(math.prod, drawn))
+    cell = max(width for width, _ in drawn), max(height for _, height in drawn)
     columns, rows = grid(pages, cell, options.columns)
     return Workload(
         pages=pages,
         area=area,
-        sheet=columns * rows * (cell[0] + options.gap) * (cell[1] + options.gap),
-        kept=pages > 1 or not options.page_list.strip().isdigit(),
+        sheet=columns * rows * (cell[0] + options.gap) * (cell[1] + options.gap) if layout == "picture" else 0,
+        kept=pages > 1 or layout != "picture",
         page_bytes=int(_ASSUMED_RATE * area),
     )
 

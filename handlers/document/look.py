@@ -7,7 +7,8 @@ from io import BytesIO
 
 from ..contract import Estimate, Job
 from .archive import ThumbnailPage, inspect_archive, page_hint
-from .estimate import A4, needs, workload
+from .encode import write_output, write_piece
+from .estimate import A4, Workload, needs, workload
 from .kinds import PACKED, kind_of
 from .office import require_libreoffice
 from .options import DocumentPreviewOptions
@@ -21,8 +22,12 @@ _SAMPLES = 160, 400
 """Boxes in pixels. Small, because a sample costs a page's decoding anyway; two, to see how the bytes grow."""
 _LEAST_GROWTH, _MOST_GROWTH = 0.4, 1.0
 _MARGIN = 1.4
+_FONTS = 4_000_000
+"""Bytes of memory to set text."""
 _DENSEST = 3.0
 """Bytes a pixel; no png has more."""
+_EMPTIEST = 0.001
+"""Bytes a pixel of empty paper, of which a small sample shows nothing."""
 _OFFICE_PAGE = 8_000
 """Bytes of an office document, a page, where it does not say how many it has."""
 _OFFICE_RATE = 0.2
@@ -39,31 +44,32 @@ def look(job: Job[DocumentPreviewOptions]) -> Estimate:
     kind = kind_of(path)
     match renderer_of(kind, options):
         case "pdfium":
-            return _drawn(PdfPages(path), kind, options, extra=6_000_000)
+            return _drawn(job, PdfPages(path), kind, extra=6_000_000)
         case "text":
-            return _drawn(TextPages(path, markdown=kind == "markdown"), kind, options, extra=12 * size)
+            return _drawn(job, TextPages(path, markdown=kind == "markdown"), kind, extra=_FONTS + 12 * size)
         case "thumbnail":
-            return _drawn(ThumbnailPage(path), kind, options, extra=0)
+            return _drawn(job, ThumbnailPage(path), kind, extra=0)
     require_libreoffice(path.name)
     if kind in PACKED:
         inspect_archive(path)
     expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
     pages = min(most_pages(options.page_list, options.max_pages), expected)
-    work = workload(options, pages, [A4])
+    work = workload(job, pages, [A4])
     work = work._replace(page_bytes=int(_OFFICE_RATE * work.area))
     basis = {"kind": kind, "pages": pages}
     return needs(work, basis, office=True, extra=2 * size)
 
 
-def _drawn(pages: Pages, kind: str, options: DocumentPreviewOptions, extra: int) -> Estimate:
+def _drawn(job: Job[DocumentPreviewOptions], pages: Pages, kind: str, extra: int) -> Estimate:
+    options = job.options
     began = time.perf_counter()
     with closing(pages):
         numbers = choose_pages(options.page_list, pages.count, options.max_pages)
         sizes = [pages.size(number) for number in numbers]
         opening = time.perf_counter() - began
         largest = max(range(len(numbers)), key=lambda place: sizes[place][0] * sizes[place][1])
-        work = workload(options, len(numbers), sizes)
-        page_bytes, seconds = _weigh(pages, numbers[0], work.area, options.background)
+        work = workload(job, len(numbers), sizes)
+        page_bytes, seconds = _weigh(job, pages, numbers[0], work)
         work = work._replace(page_bytes=page_bytes, opening=0.08 + opening, page_seconds=seconds)
         width, height = sizes[largest]
         basis = {
@@ -76,18 +82,21 @@ def _drawn(pages: Pages, kind: str, options: DocumentPreviewOptions, extra: int)
     return needs(work, basis, office=False, extra=extra)
 
 
-def _weigh(pages: Pages, number: int, area: int, background: str) -> tuple[int, float]:
-    """Bytes of the page as a png of this many pixels, and seconds to open and draw it, by two small ones."""
-    weights = []
+def _weigh(job: Job[DocumentPreviewOptions], pages: Pages, number: int, work: Workload) -> tuple[int, float]:
+    """Bytes of the page, packed as it will be, and seconds to open and draw it, by two small ones."""
+    options, weights = job.options, []
     began = time.perf_counter()
     for box in _SAMPLES:
         scale = choose_scale(*pages.size(number), DocumentPreviewOptions(), box, pages.most)
-        picture = pages.draw(number, scale.factor, background)
+        picture = pages.draw(number, scale.factor, options.background)
         packed = BytesIO()
-        picture.save(packed, format="PNG", compress_level=1)
+        if work.kept:
+            write_piece(picture, packed, options, job.output_file)
+        else:
+            write_output(picture, packed, options, job.output_file)
         weights.append((picture.width * picture.height, packed.tell()))
     (small, few), (large, many) = weights
     growth = math.log(many / few) / math.log(large / small) if large > small else _MOST_GROWTH
     growth = min(_MOST_GROWTH, max(_LEAST_GROWTH, growth))
-    page_bytes = _MARGIN * many * (area / large) ** growth
-    return int(min(page_bytes, _DENSEST * area + 1000)), (time.perf_counter() - began) / len(_SAMPLES)
+    page_bytes = _MARGIN * many * (work.area / large) ** growth + _EMPTIEST * work.area
+    return int(min(page_bytes, _DENSEST * work.area + 1000)), (time.perf_counter() - began) / len(_SAMPLES)

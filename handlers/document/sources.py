@@ -8,8 +8,8 @@ from PIL import Image
 from ..contract import TaskContext
 from ..pieces import Pieces
 from .archive import ThumbnailPage
+from .estimate import will_use_libreoffice
 from .kinds import OFFICE
-from .libreoffice import find_libreoffice
 from .office import convert_to_pdf
 from .options import DocumentPreviewOptions
 from .pdf import PdfPages
@@ -41,8 +41,7 @@ class Pages(Protocol):
 def renderer_of(kind: str, options: DocumentPreviewOptions) -> str:
     """What draws the pages: pdfium, text, libreoffice or thumbnail."""
     if kind in OFFICE:
-        absent = options.office == "auto" and find_libreoffice() is None
-        return "thumbnail" if absent or options.office == "thumbnail" else "libreoffice"
+        return "libreoffice" if will_use_libreoffice(options) else "thumbnail"
     return "pdfium" if kind == "pdf" else "text"
 
 

@@ -26,6 +26,11 @@ def orientation_of(picture: Image.Image) -> int:
     return found if found in _UPRIGHT else 1
 
 
+def orientation_in_header(picture: Image.Image) -> int:
+    """`orientation_of` without decoding: a PNG may have it behind the pixels, so there it is taken to be upright."""
+    return 1 if picture.format == "PNG" else orientation_of(picture)
+
+
 def lies_sideways(orientation: int) -> bool:
     """Whether width and height change places when the picture is set upright."""
     return orientation in (5, 6, 7, 8)

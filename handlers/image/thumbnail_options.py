@@ -6,6 +6,7 @@ import msgspec
 
 from ..contract import Estimate, Job
 from .formats import format_of
+from .weight import written_bytes
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Larger pictures are refused from their header: decoding takes 4 bytes a pixel."""
@@ -33,15 +34,24 @@ class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 def estimate(job: Job[ImageThumbnailOptions]) -> Estimate:
     """Guess from the file size alone: a strongly compressed picture has some 20 pixels a byte."""
     pixels = min(MAX_PIXELS, max(20 * job.input_size, 1_000_000))
-    return estimate_for(job.options, pixels, pixels, {"size": job.input_size})
+    written = min(pixels, job.options.width * job.options.height)
+    return estimate_for(job, pixels, pixels, written, basis={"size": job.input_size})
 
 
-def estimate_for(options: ImageThumbnailOptions, decoded: int, pixels: int, basis: dict[str, Any]) -> Estimate:
-    """What a picture needs of which `decoded` of all its `pixels` are held in memory."""
-    box = options.width * options.height
+def estimate_for(
+    job: Job[ImageThumbnailOptions],
+    decoded: int,
+    pixels: int,
+    written: int,
+    *,
+    busyness: float = 1.0,
+    basis: dict[str, Any],
+) -> Estimate:
+    """What a picture needs of which `decoded` of all its `pixels` are held in memory, and `written` come out."""
+    options = job.options
     return Estimate(
-        memory=56_000_000 + 4 * decoded + 8 * box,
-        temp=4 * box,
+        memory=56_000_000 + 4 * decoded + 8 * min(options.width * options.height, max(written, decoded)),
+        temp=written_bytes(format_of(job.output_file), written, quality=options.quality, busyness=busyness),
         seconds=0.1 + pixels / 260e6,
         basis=basis,
     )

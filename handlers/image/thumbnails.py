@@ -1,5 +1,6 @@
 """The work of `image_thumbnail`: decode no more than needed, scale, set upright, convert to sRGB, write."""
 
+from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageOps
@@ -9,8 +10,9 @@ from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..pieces import settled
 from .formats import format_of
 from .opening import open_picture
-from .shaping import Size, lies_sideways, orientation_of, plain_mode, scaled, to_srgb, upright
+from .shaping import Size, lies_sideways, orientation_in_header, orientation_of, plain_mode, scaled, to_srgb, upright
 from .thumbnail_options import MAX_PIXELS, estimate_for
+from .weight import busyness_of, fitted_pixels
 from .writing import write_picture
 
 if TYPE_CHECKING:
@@ -50,8 +52,12 @@ def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
         width, height = image.size
         image.draft(None, (options.width * _DRAFT_MARGIN, options.height * _DRAFT_MARGIN))
         decoded = image.width * image.height
+        box = _box(options, orientation_in_header(image))
+    pixels = width * height
+    written = fitted_pixels((width, height), box, options.fit)
+    busyness = busyness_of(image.format, job.input_size, pixels, sqrt(pixels / written))
     basis = {"width": width, "height": height, "format": image.format}
-    return estimate_for(options, decoded, width * height, basis)
+    return estimate_for(job, decoded, pixels, written, busyness=busyness, basis=basis)
 
 
 class _Picture(NamedTuple):

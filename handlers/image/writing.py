@@ -1,5 +1,6 @@
 """Writing one picture with Pillow, for every type whose output is a picture."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,13 @@ from PIL import Image
 
 
 def write_picture(
-    picture: Image.Image, path: Path, kind: str, *, quality: int = 85, background: str = "#ffffff", **kept: Any
+    picture: Image.Image,
+    path: Path | BytesIO,
+    kind: str,
+    *,
+    quality: int = 85,
+    background: str = "#ffffff",
+    **kept: Any,
 ) -> None:
     """Write one picture, of mode L, RGB or RGBA.
 

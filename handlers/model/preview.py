@@ -9,7 +9,7 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
     """Count the faces from the header or by a cheap look. Raises Unusable for what can never be drawn."""
     from .counting import count  # noqa: PLC0415 - the libraries are loaded in the worker, not in the service
 
-    return estimate_for(job.options, count(job.input_file))
+    return estimate_for(job, count(job.input_file))
 
 
 @handler(

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ..contract import Estimate, Job
-from .options import ModelPreviewOptions
+from .options import ModelPreviewOptions, format_for
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,23 +54,31 @@ _UNKNOWN = _Cost(330, 3.0, 3.0e-6)
 _BASE = 100_000_000
 _STEP = 40_000_000
 """For the rays of one step, whatever the size of the picture. The writers of WebP and GIF hold all frames."""
-_BYTES_A_FACE = 28
-"""When nothing but the size is known: a binary STL has 50, a PLY 19 to 28, an OBJ 40 to 78."""
-_STILL, _FRAME = 1.0, 0.6
-"""Bytes a pixel, of the pieces and the output together."""
+_BYTES_A_FACE = {"stl": 50, "ply": 19, "off": 28, "obj": 40, "glb": 20, "gltf": 28, "3mf": 9}
+"""The least that a face takes, when nothing but the size is known. Text takes more."""
+_ZIPPED = 10
+"""A 3mf is a zip archive of text; unpacked it is so many times as large."""
+_PIECE, _PAINTED_PIECE = 0.6, 1.5
+"""Bytes a pixel of a picture that is kept on the disk until all are there; the second is of a model with textures."""
+_WRITTEN = {"PNG": 0.6, "GIF": 0.3, "MP4": 0.1}
+_WRITTEN_LOSSY = 0.2
+"""Bytes a pixel of the output. Much of it is background."""
 _FACES_PREPARED = 0.6e6
-_RAYS = 2.5e6
-_RAYS_WITH_SHADOWS = 1.1e6
+_RAYS = 4.5e6
+_RAYS_WITH_SHADOWS = 2.0e6
 
 
 def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
-    """Guess from the file size alone."""
-    faces = job.input_size // _BYTES_A_FACE
-    return estimate_for(job.options, Counted(kind="", size=job.input_size, faces=faces, vertices=faces))
+    """Guess from the suffix and the size of the file."""
+    kind, size = job.input_file.suffix.lower().removeprefix("."), job.input_size
+    faces = size // _BYTES_A_FACE.get(kind, min(_BYTES_A_FACE.values()))
+    size *= _ZIPPED if kind == "3mf" else 1
+    return estimate_for(job, Counted(kind=kind, size=size, faces=faces, vertices=faces))
 
 
-def estimate_for(options: ModelPreviewOptions, model: Counted) -> Estimate:
+def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
     """From what is known of the model."""
+    options = job.options
     cost = _COSTS.get(model.kind, _UNKNOWN)
     pixels = options.width * options.height
     animated = options.frames if options.kind == "turntable" else 1
@@ -84,10 +92,16 @@ def estimate_for(options: ModelPreviewOptions, model: Counted) -> Estimate:
             + 7 * model.pixels
             + (8 + 4 * animated) * pixels
         ),
-        temp=int((_FRAME if options.kind == "turntable" else _STILL) * pixels * animated) + 100_000,
+        temp=int(_bytes_a_pixel(job, model) * pixels * animated) + 20_000,
         seconds=0.7
         + model.faces * (cost.seconds + 1 / _FACES_PREPARED)
         + options.samples / speed
         + pixels * animated / 8e6,
         basis=model.basis,
     )
+
+
+def _bytes_a_pixel(job: Job[ModelPreviewOptions], model: Counted) -> float:
+    """Of temp space, the pieces and the output together."""
+    written = _WRITTEN.get(format_for(job.options, job.output_file), _WRITTEN_LOSSY)
+    return (_PAINTED_PIECE if model.pixels else _PIECE) + written

@@ -22,4 +22,5 @@ def picture_of_source(source: Source) -> Picture:
         rate=float(source.rate),
         gop=frames / len(source.keyframes) if source.keyframes else min(frames, 250.0),
         depth=source.depth,
+        sound=source.has_audio,
     )

@@ -69,13 +69,7 @@ _FIELDS = (
                  "and all. Default: none"),
     click.option("--heartbeat-timeout", type=float, metavar="SECONDS", help="Longest silence of a worker process."),
     click.option("--no-progress-timeout", type=float, metavar="SECONDS", help="Longest stand at one percentage."),
-    click.option("--deadline", type=Moment(), help="Give up if not started by this time."),
     click.option("--held", is_flag=True, default=None, help="Wait until `tasktrail start` releases it."),
-    click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z."),
-    click.option("--depends-on", type=Ids(), help="Not before these tasks have completed, e.g. 3,7."),
-    click.option("--on-dependency-failure", type=Policies(), help="wait, cancel, fail, ignore: what to do when one "
-                 "of them fails or is cancelled; one, or one for each of --depends-on. Default: fail"),
-    click.option("--parent", "parent_task_id", type=TASK_ID, metavar="ID", help="The task this one is part of."),
     click.option("--user-id", type=int, help="Whose task it is."),
     click.option("--user-level", type=int, help="The user's rank; raises the effective priority. Default: 0"),
     click.option("--document-id", type=int, help="The document it belongs to."),
@@ -90,6 +84,15 @@ _FIELDS = (
     click.option("--no-resume", "resumable", flag_value=False, default=None, type=bool,
                  help="Always begin at 0 %, whatever checkpoint there is."),
 )  # fmt: skip
+# Of one task only: a schedule has its own times, and its tasks stand alone.
+_ONCE = (
+    click.option("--deadline", type=Moment(), help="Give up if not started by this time."),
+    click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z."),
+    click.option("--depends-on", type=Ids(), help="Not before these tasks have completed, e.g. 3,7."),
+    click.option("--on-dependency-failure", type=Policies(), help="wait, cancel, fail, ignore: what to do when one "
+                 "of them fails or is cancelled; one, or one for each of --depends-on. Default: fail"),
+    click.option("--parent", "parent_task_id", type=TASK_ID, metavar="ID", help="The task this one is part of."),
+)  # fmt: skip
 _SHARED = (
     click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
     click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
@@ -99,14 +102,21 @@ _COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a comma
 
 def task_fields(function: F) -> F:
     """Add an option for each field of a new task."""
-    for option in reversed((*_FIELDS, _COMMAND_ID, *_SHARED)):
-        function = option(function)
-    return function
+    return _with(function, *_FIELDS, *_ONCE, _COMMAND_ID, *_SHARED)
+
+
+def repeated_fields(function: F) -> F:
+    """Add an option for each field that the tasks of a schedule may have."""
+    return _with(function, *_FIELDS, _COMMAND_ID, *_SHARED)
 
 
 def who_and_why(function: F) -> F:
     """Add `--reason` and `--actor`."""
-    for option in reversed(_SHARED):
+    return _with(function, *_SHARED)
+
+
+def _with(function: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
         function = option(function)
     return function
 

@@ -37,6 +37,9 @@ class Quota(click.ParamType[tuple[str, int | None]]):
 
     name = "name=number"
 
+    def __init__(self, *, numbered: bool = False) -> None:
+        self._numbered = numbered
+
     def convert(
         self, value: str | tuple[str, int | None], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, int | None]:
@@ -46,6 +49,8 @@ class Quota(click.ParamType[tuple[str, int | None]]):
         name, equals, number = value.rpartition("=")
         if not equals or not name or not (number == "none" or number.isdecimal()):
             self.fail(f"{value!r} is not name=number or name=none.", param, ctx)
+        if self._numbered and not name.isdecimal():
+            self.fail(f"{name!r} is no user: users have numbers, e.g. 7=3.", param, ctx)
         return name, None if number == "none" else int(number)
 
 
@@ -67,7 +72,7 @@ class Quota(click.ParamType[tuple[str, int | None]]):
 @click.option("--max-per-user", type=click.IntRange(min=0), help="Tasks of one user at once; 0: any number.")
 @click.option("--max-per-label", type=click.IntRange(min=0), help="Tasks of one label at once; 0: any number.")
 @click.option("--type", "types", type=Quota(), multiple=True, help="A number for one type, e.g. video_convert=1.")
-@click.option("--user", "users", type=Quota(), multiple=True, help="A number for one user, e.g. 7=3.")
+@click.option("--user", "users", type=Quota(numbered=True), multiple=True, help="A number for one user, e.g. 7=3.")
 @click.option("--label", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
 @click.option("--fair-share/--no-fair-share", default=None, help="The user with the least running goes first, or not.")
 @click.option("--reset", is_flag=True, default=None, help="Forget all earlier changes first.")

@@ -12,6 +12,7 @@ from .words import moment, plain
 
 if TYPE_CHECKING:
     from ..actors.core.board import QueueBoard
+    from ..projections import Stats
 
 
 @click.command(
@@ -28,10 +29,11 @@ def command(session: Session, limit: int) -> None:
     """Show the order of the queue: what runs next, and what each priority is made of."""
     with session.reading() as reading:
         board = reading.queue(limit)
+        stats = reading.stats()
     if session.as_json:
         print_json(board)
         return
-    click.echo(headline(board))
+    click.echo(headline(board, stats))
     if board.entries:
         print_table(
             ("PLACE", "ID", "TYPE", "USER", "SINCE", "PRIORITY", "TERMS", "HELD BACK BY"), rows(board), right=(0, 1, 5)
@@ -40,8 +42,10 @@ def command(session: Session, limit: int) -> None:
         click.echo("No service runs: this is what would wait for room if one did.")
 
 
-def headline(board: "QueueBoard") -> str:
+def headline(board: "QueueBoard", stats: "Stats") -> str:
     """How many run and wait, and what is paused."""
+    waiting = stats.counts["pending"] + stats.counts["retrying"]
+    later = max(0, waiting - board.ready - board.blocked)  # the numbers may be an event apart
     paused = "".join(
         f"; {'draining' if pause.drain else 'paused'}: "
         + (
@@ -53,7 +57,10 @@ def headline(board: "QueueBoard") -> str:
         )
         for pause in board.pauses
     )
-    return f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task{plain(paused)}"
+    return (
+        f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task, "
+        f"{later} for a time, a release or a handler{plain(paused)}"
+    )
 
 
 def rows(board: "QueueBoard") -> list[tuple[str, ...]]:

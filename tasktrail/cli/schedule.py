@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .base import Command, everywhere, pass_session
-from .fields import absolute, me, task_fields
+from .fields import absolute, me, repeated_fields
 from .operate import send, who
 from .output import print_json, print_table
 from .session import Session
@@ -49,7 +49,7 @@ def _times(function: Any) -> Any:
 @click.argument("input_file", metavar="[INPUT]", default="")
 @click.argument("output_file", metavar="[OUTPUT]", default="")
 @_times
-@task_fields
+@repeated_fields
 @pass_session
 def add(
     session: Session,

@@ -83,7 +83,12 @@ def picture(board: "QueueBoard", stats: "Stats") -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    lines = [Text(headline(board)), Text(_promised(board.resources, live=board.live)), Text(_rates(stats)), Text("")]
+    lines = [
+        Text(headline(board, stats)),
+        Text(_promised(board.resources, live=board.live)),
+        Text(_rates(stats)),
+        Text(""),
+    ]
     return Group(*lines, _running(board), Text(""), _waiting(board))
 
 

@@ -69,6 +69,8 @@ def _ahead(why: "Why") -> None:
     rows = [(str(one.task_id), one.type, f"{one.effective_priority:.1f}", sum_of(one.terms)) for one in why.ahead]
     if rows:
         print_table(("ID", "TYPE", "PRIORITY", "TERMS"), rows, right=(0, 2))
+    if more := why.place - 1 - len(rows):
+        click.echo(f"and {more:,} more; `tasktrail queue` shows the order")
 
 
 def sum_of(terms: "PriorityTerms") -> str:

@@ -1,7 +1,8 @@
 """Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
-from .options import ImageConvertOptions, check, estimate
+from .costs import estimate
+from .options import ImageConvertOptions, check
 
 
 def _probe(job: Job[ImageConvertOptions]) -> Estimate:

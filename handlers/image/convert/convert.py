@@ -2,43 +2,38 @@
 
 from pathlib import Path
 
-import msgspec
-
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...pieces import settled
 from ..opening import no_own_pixel_limit, open_picture
+from ..shaping import lies_sideways, orientation_in_header
+from .costs import Header, estimate_for
 from .errors import StopAskedError
 from .frames import convert_frames
-from .options import MANY_FRAMES, MAX_FRAMES, MAX_PIXELS, ImageConvertOptions, estimate_for, format_of
+from .options import MANY_FRAMES, MAX_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
 from .still import convert_still
 from .stills_pillow import convert_still_with_pillow
 
 _VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a picture before it is decoded. Width and height as stored."""
-
-    format: str
-    width: int
-    height: int
-    frames: int
-
-
 def read_header(path: Path) -> Header:
     """Look at the picture. Raises `Unusable`, or OSError for the disk's faults."""
     with no_own_pixel_limit(), open_picture(path, MAX_PIXELS) as image:
         frames = int(getattr(image, "n_frames", 1))
-        return Header(format=str(image.format), width=image.width, height=image.height, frames=frames)
+        return Header(
+            format=str(image.format),
+            width=image.width,
+            height=image.height,
+            frames=frames,
+            sideways=lies_sideways(orientation_in_header(image)),
+        )
 
 
 def probe(job: Job[ImageConvertOptions]) -> Estimate:
     """An estimate from the picture's real size and number of frames."""
-    options = job.options
     header = read_header(job.input_file)
-    frames = header.frames if options.frames == "all" else 1
-    basis = msgspec.to_builtins(header)
-    return estimate_for(options, header.width * header.height, frames, basis=basis)
+    basis = {"format": header.format, "width": header.width, "height": header.height, "frames": header.frames}
+    return estimate_for(job, header, basis)
 
 
 def convert(context: TaskContext[ImageConvertOptions]) -> Outcome:

@@ -1,12 +1,12 @@
-"""What `image_convert` can be told, and what it then needs. No image library here: the service imports this."""
+"""What `image_convert` can be told. No image library here: the service imports this."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
-from ...contract import Estimate, Job
+from ...contract import Job
 from ..formats import WRITE_FORMATS
 from ..heic import HEIC_SUFFIXES, has_heic
 
@@ -86,21 +86,3 @@ def check(job: Job[ImageConvertOptions]) -> None:
         raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
     if options.lossless and kind not in _LOSSLESS:
         raise InvalidOptions(f"{job.output_file.suffix} has no lossless form", field="options.lossless")
-
-
-def estimate(job: Job[ImageConvertOptions]) -> Estimate:
-    """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
-    pixels = min(MAX_PIXELS, max(10 * job.input_size, 1_000_000))
-    return estimate_for(job.options, pixels, 1, basis={"size": job.input_size})
-
-
-def estimate_for(options: ImageConvertOptions, pixels: int, frames: int, *, basis: dict[str, Any]) -> Estimate:
-    """What pictures of `pixels` each need: decoded once, in the worst case, and the encoder's copy of the result."""
-    wanted = (options.width or 0) * (options.height or 0)
-    written = min(pixels, wanted) if wanted else pixels
-    return Estimate(
-        memory=80_000_000 + 4 * pixels + 5 * written,
-        temp=(4 if frames > 1 else 3) * frames * written,
-        seconds=0.2 + frames * (pixels / 130e6 + written / 20e6),
-        basis=basis,
-    )

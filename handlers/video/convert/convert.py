@@ -36,7 +36,7 @@ _PICTURE_UNTIL = 95.0
 
 def look(job: Job[VideoConvertOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(job.options, picture_in(job.input_file), job.input_size)
+    return estimate_for(job, picture_in(job.input_file))
 
 
 def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:

@@ -1,8 +1,11 @@
 """What a conversion needs. No media library here: the service imports this."""
 
+from math import pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
+
 from ...contract import Estimate, Job
 from ..figures import ASSUMED, BASE, MARGIN, Picture
 from .options import VideoConvertOptions
+from .target import USUAL_CRF, choose_target
 
 _SPEED = {
     "ultrafast": 190e6,
@@ -23,41 +26,50 @@ _SLOWEST_HOLD = 220
 _SOURCE_FRAMES = 12
 _DEINTERLACER_HOLDS = 4
 
-_SLOWER_THAN_H264 = {"auto": 1.5, "h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
-_MORE_THAN_H264 = {"auto": 1.0, "h264": 1.0, "h265": 0.8, "vp9": 0.6, "av1": 1.3}
+_SLOWER_THAN_H264 = {"h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
+_MORE_THAN_H264 = {"h264": 1.0, "h265": 0.8, "vp9": 0.75, "av1": 1.3}
 """Frames that an encoder holds, as a share of libx264's at the same preset."""
-_ENCODER_BASE = {"h265": 35e6, "vp9": 5e6, "av1": 15e6}
+_ENCODER_BASE = {"h265": 35e6, "vp9": 15e6, "av1": 15e6}
 """Bytes whatever the picture's size."""
 _DECODED = 500e6
 _AUDIO_SPEED = 70
-_BITS_A_PIXEL = 0.12
+_PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
+"""Bytes that libx264 spends on a pixel of a lively film of this many pixels; on smaller pictures more."""
+_OF_THE_SOURCE = 1.2
+"""Bytes, as a share of the source's; of smaller pictures by the square root."""
+_BYTES_OF_CODEC = {"h264": 1.0, "h265": 0.7, "vp9": 1.7, "av1": 1.2}
+"""As a share of libx264's, at each one's usual quality and the same preset."""
 _HASTY = {"ultrafast": 2.0, "superfast": 1.4}
 """Presets that make larger files at the same quality."""
+_CONTAINERS = 100_000
+"""Bytes of the indexes of the pieces and the output."""
 _CHANNEL_BITRATE = 64_000
 _USUAL_CHANNELS = 2
 
 
 def estimate(job: Job[VideoConvertOptions]) -> Estimate:
     """Guess from the file size alone: a full-HD source of 5 Mbit/s, unless the options say how large the output is."""
-    return estimate_for(job.options, ASSUMED.of_size(job.input_size), job.input_size)
+    return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
-def estimate_for(options: VideoConvertOptions, picture: Picture, input_size: int) -> Estimate:
+def estimate_for(job: Job[VideoConvertOptions], picture: Picture) -> Estimate:
     """What the conversion of this video needs."""
+    options = job.options
+    target = choose_target(options, job.output_file)
+    codec = target.video_codec
     wanted = _output_pixels(options, picture)
-    deep = 2 if picture.depth > 8 and options.video_codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
+    deep = 2 if picture.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
     held = min(_FRAMES_HELD.get(options.preset, _SLOWEST_HOLD), picture.frames)
     source_bytes = (_SOURCE_FRAMES + _DEINTERLACER_HOLDS * (options.deinterlace == "always")) * picture.frame_bytes
-    encoder_bytes = (
-        _ENCODER_BASE.get(options.video_codec, 0.0) + held * 1.5 * deep * wanted * _MORE_THAN_H264[options.video_codec]
-    )
-    audio_bitrate = options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS
-    encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[options.video_codec]
+    encoder_bytes = _ENCODER_BASE.get(codec, 0.0) + held * 1.5 * deep * wanted * _MORE_THAN_H264[codec]
+    sound = picture.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8
+    encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     return Estimate(
         memory=int(MARGIN * (BASE + source_bytes + encoder_bytes)),
-        temp=int(2.1 * _video_bytes(options, picture, wanted, input_size) + picture.duration * audio_bitrate / 4)
-        + 1_100_000,
-        seconds=0.5 + picture.frames * (encode + picture.pixels / _DECODED) + picture.duration / _AUDIO_SPEED,
+        # Everything stands there twice, in pieces and joined.
+        temp=int(2.1 * (_video_bytes(job, picture, codec) + (sound if picture.sound and target.audio_codec else 0)))
+        + _CONTAINERS,
+        seconds=0.3 + picture.frames * (encode + picture.pixels / _DECODED) + picture.duration / _AUDIO_SPEED,
         basis=picture.basis(),
     )
 
@@ -76,13 +88,16 @@ def _output_pixels(options: VideoConvertOptions, picture: Picture) -> float:
     return picture.pixels
 
 
-def _video_bytes(options: VideoConvertOptions, picture: Picture, wanted: float, input_size: int) -> float:
-    """Bytes of the encoded picture. Low crf asks for more than the source ever had."""
+def _video_bytes(job: Job[VideoConvertOptions], picture: Picture, codec: str) -> float:
+    """Bytes of the encoded picture. A lower crf than usual asks for more than the source ever had."""
+    options = job.options
     if options.video_bitrate:
         return 1.1 * picture.duration * options.video_bitrate / 8
-    hasty = _HASTY.get(options.preset, 1.0)
-    usual = picture.frames * wanted * _BITS_A_PIXEL / 8 * hasty
-    if options.crf is not None:
-        return max(1.2 * input_size, usual) * 2 ** max(0.0, (23 - options.crf) / 6)
-    most = 1.2 * hasty**2 * input_size
-    return min(most, usual) if picture.basis() else most
+    wanted = _output_pixels(options, picture)
+    lively = picture.frames * wanted * _PIXEL_BYTES * pow(_AT_PIXELS / max(1.0, wanted), 0.3)
+    source = _OF_THE_SOURCE * job.input_size * sqrt(wanted / max(1, picture.pixels))
+    finer = pow(2, (USUAL_CRF[codec] - options.crf) / 6) if options.crf is not None else 1.0
+    usual = lively if finer > 1 else min(source, lively)
+    if not picture.basis():
+        usual = source
+    return usual * finer * _HASTY.get(options.preset, 1.0) * _BYTES_OF_CODEC[codec]

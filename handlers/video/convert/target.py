@@ -73,7 +73,7 @@ CONTAINERS = {
 VIDEO_ENCODERS = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 
-_USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
+USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
 _VP9_CPU_USED = {
     "ultrafast": 8,
     "superfast": 7,
@@ -202,7 +202,7 @@ def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str
     """Quality in the terms of each maker. Presets are left at their own default: the names differ by model."""
     if options.video_bitrate:
         return {}
-    quality = str(_USUAL_CRF[codec] if options.crf is None else options.crf)
+    quality = str(USUAL_CRF[codec] if options.crf is None else options.crf)
     match options.encoder:
         case "nvenc":
             return {"rc": "vbr", "cq": quality}
@@ -217,7 +217,7 @@ def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str
 
 
 def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
-    quality = {} if options.video_bitrate else {"crf": str(_USUAL_CRF[codec] if options.crf is None else options.crf)}
+    quality = {} if options.video_bitrate else {"crf": str(USUAL_CRF[codec] if options.crf is None else options.crf)}
     match codec:
         case "h264":
             return {**quality, "preset": options.preset, **steady_x264()}

@@ -1,7 +1,8 @@
 """A look into a video: a sheet of frames, or a short animation."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
-from .options import VideoPreviewOptions, check, estimate
+from .costs import estimate
+from .options import VideoPreviewOptions, check
 
 
 def probe(job: Job[VideoPreviewOptions]) -> Estimate:

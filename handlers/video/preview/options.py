@@ -1,4 +1,4 @@
-"""What `video_preview` can be told, and what it then needs. No media library here: the service imports this."""
+"""What `video_preview` can be told. No media library here: the service imports this."""
 
 import math
 from pathlib import Path
@@ -7,9 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
-from ...contract import Estimate, Job
+from ...contract import Job
 from ...image.formats import WRITE_FORMATS
-from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
 
 Kind: TypeAlias = Literal["sheet", "animation"]
 
@@ -98,23 +97,3 @@ def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]
 def check(job: Job[VideoPreviewOptions]) -> None:
     """Whether suffix and kind go together. Raises InvalidPath or InvalidOptions."""
     kind_of(job.options, job.output_file)
-
-
-def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
-    """Guess from the file size alone."""
-    return estimate_for(job.options, ASSUMED.of_size(job.input_size))
-
-
-def estimate_for(options: VideoPreviewOptions, picture: Picture) -> Estimate:
-    """What a preview of this video needs, whichever kind it is: the output's name is not known here."""
-    kinds: list[Kind] = ["sheet", "animation"] if options.kind == "auto" else [options.kind]
-    frames = max(options.frames_of(kind) for kind in kinds)
-    tile = options.width * max(1, round(options.width * picture.height / max(1, picture.width)))
-    whole_scan = picture.frames * picture.pixels / 500e6 if options.positions == "scenes" else 0.0
-    reading = min(frames * reading_seconds(picture), picture.frames * picture.pixels / 500e6 + 0.05 * frames)
-    return Estimate(
-        memory=reading_memory(picture) + 8 * frames * tile,
-        temp=int(2.5 * frames * tile) + 1_000_000,
-        seconds=0.3 + whole_scan + reading + frames * tile / 1.5e6,
-        basis=picture.basis(),
-    )

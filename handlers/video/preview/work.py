@@ -16,7 +16,8 @@ from ..picking import pick
 from ..probe import Source, probe
 from ..stills import Camera, seen_size
 from .animation import write_animation
-from .options import MAX_PIXELS, VideoPreviewOptions, estimate_for, kind_of
+from .costs import estimate_for
+from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
 from .plan import plan
 from .sheet import Tile, compose
 
@@ -25,7 +26,7 @@ _PLANNED, _TAKEN = 10.0, 85.0
 
 def look(job: Job[VideoPreviewOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(job.options, picture_in(job.input_file))
+    return estimate_for(job, picture_in(job.input_file))
 
 
 def make_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:

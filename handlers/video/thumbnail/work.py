@@ -20,7 +20,7 @@ from .options import VideoThumbnailOptions, estimate_for
 
 def look(job: Job[VideoThumbnailOptions]) -> Estimate:
     """A better estimate. Raises UnusableInputError."""
-    return estimate_for(job.options, picture_in(job.input_file))
+    return estimate_for(job, picture_in(job.input_file))
 
 
 def make_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:

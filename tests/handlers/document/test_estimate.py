@@ -48,6 +48,23 @@ def test_a_small_file_is_not_expected_to_have_many_pages() -> None:
     assert small.seconds < large.seconds
 
 
+@pytest.mark.usefixtures("office_is_there")
+def test_an_office_document_has_room_for_libreoffice_from_the_start(odt: Callable[..., Path]) -> None:
+    job = job_for(DocumentPreviewOptions(), odt(), "/out.png")
+    first, seen = estimate(job), probe(job)
+    assert first.memory >= seen.memory > estimate(job_for(job.options, "/in.pdf", "/out.png")).memory + 200_000_000
+    assert first.temp >= seen.temp
+
+
+def test_what_the_output_is_decides_the_temp_space(document: Document) -> None:
+    source = document(3)
+    png, webp, archive = (
+        probe(job_for(DocumentPreviewOptions(pages=pages), source, f"/out.{suffix}")).temp
+        for suffix, pages in (("png", "1"), ("webp", "1"), ("zip", "1-3"))
+    )
+    assert webp < png < archive
+
+
 def test_a_look_tells_pages_and_size(document: Document) -> None:
     found = probe(job_for(DocumentPreviewOptions(pages="2-"), document(5), "/out.png"))
     assert found.basis == {"kind": "pdf", "pages": 4, "document_pages": 5, "width": 612.0, "height": 792.0}

@@ -15,6 +15,7 @@ from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished
 from tasktrail.handlers.model.options import ModelPreviewOptions, check
 from tasktrail.handlers.model.preview import model_preview, probe
+from tasktrail.handlers.model.sizing import estimate
 from tasktrail.testing import job_for, run_handler
 
 BACKGROUND = (0xF2, 0xF3, 0xF5)
@@ -246,3 +247,11 @@ def test_the_probe_counts_what_the_header_says_and_the_estimate_grows_with_it(
     assert fine.memory > small.memory
     assert fine.seconds > small.seconds
     assert probe(prepare(ball, "out.gif", kind="turntable").job).temp > small.temp
+
+
+def test_the_first_guess_knows_the_format_by_the_suffix() -> None:
+    zipped, plain = (
+        estimate(job_for(ModelPreviewOptions(), f"/a.{kind}", "/a.png", size=10**6)) for kind in ("3mf", "stl")
+    )
+    assert zipped.basis["format"] == "3mf"
+    assert zipped.memory > plain.memory, "a 3mf is unpacked, and its faces take less room in it"

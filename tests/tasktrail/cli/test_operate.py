@@ -58,7 +58,17 @@ def test_a_task_is_adjusted(cli: Cli, tasks: Any) -> None:
     assert tasks.sent[-1] == AdjustTask(task_id=task_id, priority=9, held=True, actor="me")
 
 
-@pytest.mark.parametrize("line", ["adjust 1 --priority 11", "limits --type noop", "limits --max-memory much"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "adjust 1 --priority 11",
+        "limits --type noop",
+        "limits --max-memory much",
+        "limits --user bob=2",
+        "schedule add often noop --every 60 --depends-on 1",
+        "schedule add often noop --every 60 --deadline 2099-01-01T00:00:00Z",
+    ],
+)
 def test_a_value_that_makes_no_sense_is_a_usage_error(cli: Cli, line: str) -> None:
     assert cli(*line.split()).code == 2
 
@@ -116,7 +126,9 @@ def test_queue_shows_the_order_with_its_terms(cli: Cli, tasks: Any) -> None:
     tasks.create_task(type="noop", priority=3)
     cli("pause", "--type", "other")
     shown = cli("queue").out
-    assert "0 run, 3 wait for room, 0 for another task; paused: type other" in shown
+    assert (
+        "0 run, 3 wait for room, 0 for another task, 0 for a time, a release or a handler; paused: type other" in shown
+    )
     assert "2 base + 10 user + 0.0 wait - 20 long" in shown
     answer = json.loads(cli("queue", "--json", "--limit", "2").out)
     assert [(one["place"], one["task_id"]) for one in answer["entries"]] == [(1, 3), (2, 1)]
@@ -139,3 +151,19 @@ def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
 def test_show_tells_what_the_priority_is_made_of(cli: Cli, tasks: Any) -> None:
     tasks.create_task(type="noop", priority=4, user_level=2)
     assert "4 base + 20 user + 0.0 wait" in cli("show", "1").out
+
+
+def test_no_waiting_task_is_left_out_of_the_first_line(cli: Cli, tasks: Any) -> None:
+    first = tasks.create_task(type="noop", held=True)
+    tasks.create_task(type="noop", depends_on=(first,))
+    tasks.create_task(type="noop")
+    line = "0 run, 1 wait for room, 1 for another task, 1 for a time, a release or a handler"
+    assert line in cli("queue").out
+    assert line in cli("top").out
+
+
+def test_why_says_how_many_more_are_ahead(cli: Cli, tasks: Any) -> None:
+    for _ in range(13):
+        tasks.create_task(type="noop")
+    assert "and 2 more" in cli("why", "13").out
+    assert "more" not in cli("why", "11").out

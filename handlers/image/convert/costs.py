@@ -1,0 +1,86 @@
+"""What `image_convert` needs. No image library here: the service imports this."""
+
+from math import sqrt
+from typing import Any
+
+import msgspec
+
+from ...contract import Estimate, Job
+from ..weight import busyness_of, fitted_pixels, written_bytes
+from .options import MANY_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
+
+_HUGE = 10_000_000
+"""Stands for no limit on one side of the box."""
+_FRAME_BYTES = 2.6
+"""A pixel of a frame that is kept on the disk until all are there."""
+_GIF_GROWS = 3
+"""Times that the frames of a GIF are larger when they are kept one by one."""
+_SPEED, _AV1_SPEED = 20e6, 1e6
+"""Pixels that are written in a second."""
+_AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
+"""Frames that the encoder holds, and bytes a pixel of each."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a picture before it is decoded. Width and height as stored."""
+
+    format: str
+    width: int
+    height: int
+    frames: int
+    sideways: bool = False
+    """Whether its EXIF turns it by a quarter."""
+
+    @property
+    def pixels(self) -> int:
+        """Of one frame."""
+        return self.width * self.height
+
+
+def estimate(job: Job[ImageConvertOptions]) -> Estimate:
+    """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
+    side = int(sqrt(min(MAX_PIXELS, max(10 * job.input_size, 1_000_000))))
+    return estimate_for(job, Header(format="", width=side, height=side, frames=1), {"size": job.input_size})
+
+
+def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str, Any]) -> Estimate:
+    """What this picture needs: decoded once, in the worst case, and the encoder's copy of the result."""
+    kind = format_of(job.output_file)
+    frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
+    written = _written_pixels(job.options, header)
+    memory = 80_000_000 + 4 * header.pixels + 5 * written
+    if frames > 1:
+        memory += 8_000_000
+        memory += _AV1_FRAME * written * min(frames, _AV1_LOOKS_AHEAD) if kind == "AVIF" else 0
+    return Estimate(
+        memory=memory,
+        temp=_output_bytes(job, kind, header, written, frames) + _kept_bytes(job, header, written, frames),
+        seconds=0.1 + frames * (header.pixels / 130e6 + written / (_AV1_SPEED if kind == "AVIF" else _SPEED)),
+        basis=basis,
+    )
+
+
+def _written_pixels(options: ImageConvertOptions, header: Header) -> int:
+    if options.width is None and options.height is None:
+        return header.pixels
+    size = (header.height, header.width) if header.sideways else (header.width, header.height)
+    return fitted_pixels(size, (options.width or _HUGE, options.height or _HUGE), options.fit, enlarge=options.enlarge)
+
+
+def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: Header, written: int, frames: int) -> int:
+    shrunk = sqrt(header.pixels / max(1, written))
+    return written_bytes(
+        kind,
+        frames * written,
+        quality=job.options.quality,
+        lossless=job.options.lossless,
+        busyness=busyness_of(header.format, job.input_size, header.pixels, shrunk),
+    )
+
+
+def _kept_bytes(job: Job[ImageConvertOptions], header: Header, written: int, frames: int) -> int:
+    """Of the frames of an animation, until they are put together."""
+    if frames == 1:
+        return 0
+    whole = int(_FRAME_BYTES * frames * written)
+    return min(whole, _GIF_GROWS * job.input_size) if header.format == "GIF" else whole

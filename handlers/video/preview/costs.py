@@ -1,0 +1,36 @@
+"""What a preview needs. No media library here: the service imports this."""
+
+from ...contract import Estimate, Job
+from ...image.weight import written_bytes
+from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
+from .options import VideoPreviewOptions, kind_of
+
+_FRAME_BYTES = 2.2
+"""A pixel of a frame that is kept on the disk until all are there: a quickly packed PNG."""
+_FILM_BYTES = 0.1
+"""A pixel of an mp4."""
+_FILM_ENCODER = 6_000_000
+_DECODED = 500e6
+
+
+def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
+    """Guess from the file size alone."""
+    return estimate_for(job, ASSUMED.of_size(job.input_size))
+
+
+def estimate_for(job: Job[VideoPreviewOptions], picture: Picture) -> Estimate:
+    """What a preview of this video needs."""
+    options = job.options
+    kind, form = kind_of(options, job.output_file)
+    frames = options.frames_of(kind)
+    pixels = frames * options.width * max(1, round(options.width * picture.height / max(1, picture.width)))
+    film = form == "MP4"
+    output = int(_FILM_BYTES * pixels) if film else written_bytes(form, pixels, quality=options.quality)
+    whole_scan = picture.frames * picture.pixels / _DECODED if options.positions == "scenes" else 0.0
+    reading = min(frames * reading_seconds(picture), picture.frames * picture.pixels / _DECODED + 0.05 * frames)
+    return Estimate(
+        memory=reading_memory(picture) + 8 * pixels + (_FILM_ENCODER if film else 0),
+        temp=int(_FRAME_BYTES * pixels) + output + 30_000,
+        seconds=0.3 + whole_scan + reading + pixels / 3e6,
+        basis=picture.basis(),
+    )
