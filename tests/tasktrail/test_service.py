@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -104,7 +104,7 @@ def _wait_gone(pid: int, within: float = 5.0) -> None:
             return
         if state == "Z":
             return
-        os.sched_yield()
+        Event().wait(0.005)  # not a busy loop: the service needs the processor
     pytest.fail(f"process {pid} is still there after {within} s")
 
 
@@ -228,7 +228,7 @@ def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService)
     for _ in range(150):
         task_id = service.create_task(type="noop")
         while service._system.committed.position < 3 * task_id + 1:
-            os.sched_yield()
+            Event().wait(0.005)  # not a busy loop: the service needs the processor
         assert service.wait(task_id, timeout=WITHIN).status == "completed"
 
 
