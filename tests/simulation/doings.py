@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 from asking_why import check_why
 from broken import must
-from world import World, some_limits
+from configuring import some_limits
+from world import World
 
 from tasktrail.actors.core.admission import Sample
 from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Submit, Tick

@@ -65,7 +65,7 @@ class Ledger:
         self._ends: Counter[Key] = Counter()
         self._crashes: Counter[int] = Counter()
         self._priorities: dict[int, int] = {}
-        """Task that was adjusted → the priority it was given."""
+        """Task that was adjusted → the priority it was given last."""
         self._last_at: datetime | None = None
         self._retry_must_follow = 0
 

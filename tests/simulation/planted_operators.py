@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from planted import PLANTED, after_resume, planted
+from planted import after_resume, planted
+from planted_log import PLANTED
 
 from tasktrail.actors.core import commands, dispatch, gates, operators, scheduling, step, waiting, why
 from tasktrail.actors.core.admission import Limits, Sample

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from random import Random
 
 from broken import broken, must
+from configuring import MAX_MEMORY
 from doings import ALWAYS, DOINGS, close, ring, tell
 from story import Story
 from structlog.testing import capture_logs
-from world import MAX_MEMORY, World
+from world import World
 
 from tasktrail.actors.core.admission import Limits, Sample
 from tasktrail.actors.core.messages import LimitsChanged, Sampled

@@ -44,7 +44,7 @@ def test_a_seed_that_failed_once_holds(seed: int, steps: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_long_worlds_hold(seed: int) -> None:
-    play(seed, steps=15_000)
+    play(seed, steps=8_000)
 
 
 # --- the bound on overtaking (docs/explanation/scheduling.md) -----------------------------------------------------
@@ -59,9 +59,9 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
         monkeypatch.setattr(module, "BACKFILL_BOUND", bound)
         monkeypatch.setattr(module, "BACKFILL_DEPTH", depth)
     most = 0
-    for seed in range(580, 700):
-        most = max(most, play(seed, steps=1000).most_overtaken)
-        if seed >= 583 and most == bound:
+    for seed in range(200, 240):
+        most = max(most, play(seed, steps=4000).most_overtaken)
+        if seed >= 203 and most == bound:
             break
     assert most == bound
 

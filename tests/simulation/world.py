@@ -20,6 +20,7 @@ from agreement import (
     check_reservations,
 )
 from broken import broken, must
+from configuring import MAX_MEMORY, some_limits
 from disk import Disk, SimulatedLog
 from house import House
 from ledger import Ledger
@@ -30,7 +31,6 @@ from sim_notifier import Receivers, SimulatedNotifier
 from starts import DiskMark, check_idle, check_limits, check_missed_runs, check_order, check_tally
 from story import Story
 
-from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
 from tasktrail.events.system_events import DeliveryAttempted
@@ -42,7 +42,6 @@ STARTS = (
     datetime(2026, 10, 24, 22, tzinfo=UTC),
 )
 """Any day, and the evenings before summer time begins and ends."""
-MAX_MEMORY = 10
 REFOLD_EVERY = 1000
 """Steps between two comparisons of the whole memory with the whole log."""
 IDLE_EVERY = 4
@@ -53,26 +52,6 @@ LOOKED_AT = 6
 """Tasks that each step looks at beside those it has touched, in turn."""
 _SPREAD = 1 << 24
 """More than the steps of a world: no two steps of any two seeds share their random numbers."""
-
-
-def some_limits(rng: Random) -> Limits:
-    """What somebody may have configured."""
-    low = rng.choice((0, 0, 5))
-    return Limits(
-        max_concurrent=rng.randint(1, 4),
-        max_memory=rng.choice((5, MAX_MEMORY, MAX_MEMORY)),
-        max_cpu=rng.choice((60.0, 100.0)),
-        max_temp_size=MAX_MEMORY,
-        temp_low=low,
-        temp_high=2 * low,
-        max_per_type=rng.choice((0, 0, 0, 1, 2)),
-        max_per_user=rng.choice((0, 0, 0, 1, 2)),
-        max_per_label=rng.choice((0, 0, 0, 1)),
-        types=rng.choice(({}, {"plain": 3, "seldom": 1})),
-        users=rng.choice(({}, {"0": 2})),
-        labels=rng.choice(({}, {"red": 2})),
-        fair_share=rng.random() < 0.3,
-    )
 
 
 class World:
@@ -234,8 +213,7 @@ class World:
     def loaded(self, house: House, task: TaskState) -> None:
         """A task was read back from the log."""
         if house is self.house:
-            known = self.ledger.tasks[task.id]
-            must(task == known, f"I4: task {task.id} is read back as {task}")
+            must(task == self.ledger.tasks[task.id], f"I4: task {task.id} is read back as {task}")
 
     def note(self, text: str) -> None:
         """Something for the story."""

@@ -132,6 +132,15 @@ def test_an_adjustment_is_not_forgotten_when_the_task_has_ended_and_is_retried(c
     assert core.again().state.tasks[adjusted].priority == 9
 
 
+def test_where_an_ended_task_was_adjusted_is_forgotten_before_a_restart_as_after_it(core: Core) -> None:
+    core.create()
+    task_id = core.create()
+    core.send(AdjustTask(task_id=task_id, priority=9))
+    core.cancel(task_id)
+    core.retry(task_id, force=True)
+    assert core.state.adjusted_at == core.again().state.adjusted_at == {}
+
+
 def test_a_waiting_task_can_be_put_off_and_called_back(core: Core) -> None:
     core.create()
     put_off = core.create()

@@ -1,0 +1,27 @@
+"""What somebody may have configured for a simulated service."""
+
+from random import Random
+
+from tasktrail.actors.core.admission import Limits
+
+MAX_MEMORY = 10
+
+
+def some_limits(rng: Random) -> Limits:
+    """Limits on everything, and now and then on nothing but memory and slots."""
+    low = rng.choice((0, 0, 5))
+    return Limits(
+        max_concurrent=rng.randint(1, 4),
+        max_memory=rng.choice((5, MAX_MEMORY, MAX_MEMORY)),
+        max_cpu=rng.choice((60.0, 100.0)),
+        max_temp_size=MAX_MEMORY,
+        temp_low=low,
+        temp_high=2 * low,
+        max_per_type=rng.choice((0, 0, 0, 1, 2)),
+        max_per_user=rng.choice((0, 0, 0, 1, 2)),
+        max_per_label=rng.choice((0, 0, 0, 1)),
+        types=rng.choice(({}, {"plain": 3, "seldom": 1})),
+        users=rng.choice(({}, {"0": 2})),
+        labels=rng.choice(({}, {"red": 2})),
+        fair_share=rng.random() < 0.3,
+    )

@@ -1,0 +1,156 @@
+"""Faults to plant in how commands are answered, the log is written, and notices go out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from planted import PLANTED, planted
+
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.scheduler import Scheduler
+from tasktrail.events import Cancelled
+from tasktrail.events import decide as rules
+from tasktrail.events.errors import NotReady
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.projections.outbox import Outbox
+
+__all__ = ["PLANTED"]
+
+# --- commands and the log ---------------------------------------------------------------------------------------
+
+
+@planted("I1: command .* is acknowledged")
+def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    """The sender hears at once."""
+    note = Scheduler._note_answer
+
+    def hasty(self: Scheduler, effect: Any) -> None:
+        effect.token.reply(effect.answer)
+        note(self, effect)
+
+    patch.setattr(Scheduler, "_note_answer", hasty)
+
+
+@planted("I6: attempt .* before its Started is durable")
+def ordered_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    """The executor is told at once."""
+    keep = Scheduler._keep
+
+    def hasty(self: Any, staged: Any) -> None:
+        keep(self, staged)
+        if self._orders:
+            self.house.watcher.ordered(self.house, self._orders)
+            self._orders = []
+
+    patch.setattr(Scheduler, "_keep", hasty)
+
+
+@planted("I1: |I3: the log refuses")
+def command_id_applied_twice(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether a command was carried out before."""
+    patch.setattr(Scheduler, "_answer_repetition", lambda *_: False)
+
+
+@planted("I1: another command")
+def command_id_means_anything(patch: pytest.MonkeyPatch) -> None:
+    """The id alone decides that it is the same command."""
+    answer = Scheduler._answer_repetition
+
+    def lax(self: Any, submit: Any) -> bool:
+        known = self._answers.get(submit.token.command_id) or self._log.answer(submit.token.command_id)
+        return answer(self, replace(submit, token=replace(submit.token, digest=known.digest)) if known else submit)
+
+    patch.setattr(Scheduler, "_answer_repetition", lax)
+
+
+@planted("I14: the commit failed")
+def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
+    """After a failed commit the senders are told that nothing has happened."""
+
+    def sure(self: Any, _error: Any) -> None:
+        for ticket, _ in self._answered:
+            ticket.reply(NotReady("The commit failed"))
+
+    patch.setattr(Scheduler, "_answer_all", sure)
+
+
+@planted("I5: stuck|I7: slots leak|I7: attempts without|I14")
+def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
+    """What the executor reported is not looked at again after a failed commit."""
+    start_over = Scheduler._start_over
+
+    def forgetful(self: Any, error: Any) -> None:
+        self._reports = []
+        start_over(self, error)
+
+    patch.setattr(Scheduler, "_start_over", forgetful)
+
+
+@planted("I13|I3: the log refuses")
+def epoch_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """A service that was replaced may go on writing."""
+    patch.setattr(MemoryEventLog, "_check_owner", lambda _self: None)
+
+
+@planted("I3: the log refuses|I2")
+def ended_twice(patch: pytest.MonkeyPatch) -> None:
+    """A finished task can be cancelled."""
+    patch.setattr(rules, "_cancel", lambda state: (Cancelled(attempt_running=state.status == "running"),))
+
+
+@planted("I3: time runs back")
+def log_follows_the_clock_back(patch: pytest.MonkeyPatch) -> None:
+    """Records are stamped with a clock that was set back."""
+    begin = Turn.__init__
+
+    def naive(self: Turn, state: SchedulerState, now: Any) -> None:
+        begin(self, state, now)
+        self._recorded_at = now
+
+    patch.setattr(Turn, "__init__", naive)
+
+
+@planted("I5|I14: .*never|never answered|outlives")
+def commit_retried_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    """After a clock that was set back, nothing is recorded until it has caught up."""
+
+    def naive(self: Any) -> bool:
+        if self._retry_at is None:
+            self._not_before = None
+            return False
+        self._not_before = self._not_before or self._clock.now().timestamp() + 1.0
+        return bool(self._clock.now().timestamp() < self._not_before)
+
+    patch.setattr(Scheduler, "_not_before", None, raising=False)
+    patch.setattr(Scheduler, "_is_too_early", naive)
+
+
+# --- notices ----------------------------------------------------------------------------------------------------
+
+
+@planted("I9: .* has the ids")
+def notice_id_changes_over_restart(patch: pytest.MonkeyPatch) -> None:
+    """A receiver cannot tell a repetition from news."""
+    apply = Outbox.apply
+
+    def fresh(self: Any, records: Any) -> None:
+        apply(self, records)
+        self._log_id = str(id(self))
+
+    patch.setattr(Outbox, "apply", fresh)
+
+
+@planted("I9: notices never arrive")
+def failed_notice_given_up(patch: pytest.MonkeyPatch) -> None:
+    """One try, well or not, and the outbox forgets."""
+    patch.setattr(Outbox, "_schedule", _only_new(Outbox._schedule))
+
+
+def _only_new(schedule: Callable[..., None]) -> Callable[..., None]:
+    def once(self: Any, name: str, pending: Any, *rest: Any) -> None:
+        if pending.tries == 0:
+            schedule(self, name, pending, *rest)
+
+    return once
