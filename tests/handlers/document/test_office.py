@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psutil
@@ -287,6 +288,9 @@ def test_a_stop_while_libreoffice_works_leaves_no_process(
 ) -> None:
     context = prepare(documents["odt"], stop_after=4)
     assert isinstance(draw(context), Stopped)
+    deadline = time.monotonic() + 5
+    while running(context.work_dir) and time.monotonic() < deadline:  # killed, and perhaps not yet buried
+        Event().wait(0.01)
     assert running(context.work_dir) == []
 
 
