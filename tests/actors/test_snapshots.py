@@ -321,8 +321,15 @@ def _children_that_write(data: Path) -> list[int]:
     return [
         int(entry.name)
         for entry in Path("/proc").glob("[1-9]*")
-        if str(data / "snapshots").encode() in (entry / "cmdline").read_bytes()
+        if str(data / "snapshots").encode() in _command_of(entry)
     ]
+
+
+def _command_of(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 # --- verify -----------------------------------------------------------------------------------------------------
