@@ -44,6 +44,7 @@ def attempt(
     command = [sys.executable, str(CHILD), home, given, str(source), str(output), str(folder)]
     saved, steps, ended, peak = [], 0, "", 0
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it takes memory
+    plain["MALLOC_ARENA_MAX"] = "2"  # as the executor sets it: without it, memory goes with the load of the machine
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain) as child:
         assert child.stdin is not None
         assert child.stdout is not None
