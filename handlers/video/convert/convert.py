@@ -19,13 +19,14 @@ from ..program import Program
 from .audio import convert_audio
 from .backend import formats_of, open_backend
 from .costs import estimate_for
+from .encoding import Encoding
 from .join import Parts, duration_of, join
 from .notes import picture_notes, track_notes
 from .options import VideoConvertOptions
 from .picture import choose_look, output_size
 from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
-from .segments import Encoding, encode_segments
+from .segments import encode_segments
 from .sound_choice import choose_sound
 from .subtitles import choose_subtitles
 from .target import Target, choose_target

@@ -1,7 +1,6 @@
 """A segment that the ffmpeg program encodes, and the check that it is what it was given."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import av
 from av.video.frame import PictureType, VideoFrame
@@ -10,19 +9,17 @@ from av.video.stream import VideoStream
 from ...pieces import seal
 from ..errors import ProgramFailedError
 from ..program import Program
+from .encoding import Encoding
 from .feeding import Feed
 from .picture import output_aspect, output_size
 from .program_arguments import before_input, for_picture
 from .saved import Segment, segment_name
 
-if TYPE_CHECKING:
-    from .segments import Encoding
-
 
 class ProgramSegment:
     """One run of the program, which writes one segment file. Moments are relative to the segment's first frame."""
 
-    def __init__(self, encoding: "Encoding", program: Program, number: int, tick: Callable[[], None]) -> None:
+    def __init__(self, encoding: Encoding, program: Program, number: int, tick: Callable[[], None]) -> None:
         self.number = number
         self._encoding = encoding
         self._final = encoding.folder / segment_name(number)

@@ -3,11 +3,9 @@
 import os
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-import msgspec
 from av.codec.context import ThreadType
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
@@ -15,14 +13,10 @@ from av.video.stream import VideoStream
 
 from ...pieces import seal
 from ..frames import frames_after
-from ..probe import Source
-from ..program import Program
-from .options import VideoConvertOptions
-from .picture import Look, Shaper, output_aspect, output_size
-from .plan import Plan
+from .encoding import Encoding
+from .picture import Shaper, output_aspect, output_size
 from .program_segment import ProgramSegment
 from .saved import Segment, segment_name
-from .target import Target
 from .timing import decoding_times
 
 if TYPE_CHECKING:
@@ -32,19 +26,6 @@ os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard
 
 _HELD = 16
 """Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
-
-
-class Encoding(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the encoding of a segment depends on."""
-
-    source: Source
-    target: Target
-    look: Look
-    options: VideoConvertOptions
-    plan: Plan
-    folder: Path
-    program: Program | None = None
-    """Encodes; none: the library does."""
 
 
 def encode_segments(

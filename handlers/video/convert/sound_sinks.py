@@ -43,7 +43,7 @@ def open_sink(part: Path, plan: SoundPlan, program: Program | None, tick: Callab
     try:
         yield sink
         sink.feed.finish()
-    except BaseException:
+    except BaseException:  # whatever ends it: the program must not go on alone
         sink.feed.discard()
         raise
 
