@@ -5,10 +5,10 @@ An eligible task is overtaken at most `dispatch.BACKFILL_BOUND` times while some
 
 from collections.abc import Iterator
 
-from ...events import TaskState
-from ...events.priority import queue_key
-from .gates import gates_of, is_shut
-from .state import SchedulerState
+from tasktrail.actors.core.gates import gates_of, is_shut
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.events import TaskState
+from tasktrail.events.priority import queue_key
 
 
 def is_eligible(state: SchedulerState, task: TaskState) -> bool:

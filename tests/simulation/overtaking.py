@@ -3,9 +3,9 @@
 from collections import Counter
 
 from broken import must
+from eligible import overtaken_by
 
 from tasktrail.actors.core import dispatch
-from tasktrail.actors.core.overtaking import overtaken_by
 from tasktrail.actors.core.state import SchedulerState
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from broken import broken, must
+from eligible import is_eligible
 
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.admission import Limits, Sample, obstacles
 from tasktrail.actors.core.messages import Staged
-from tasktrail.actors.core.overtaking import is_eligible
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from core_harness import Core
+from eligible import is_eligible
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -10,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tasktrail.actors.core.admission import Limits, Sample, obstacles
 from tasktrail.actors.core.gates import gates_of, is_shut, limit_of
 from tasktrail.actors.core.messages import Sampled, Tick
-from tasktrail.actors.core.overtaking import is_eligible
 from tasktrail.events import AdjustTask, CreateTask, Started
 from tasktrail.events.operator_commands import (
     AddSchedule,
