@@ -63,7 +63,7 @@ def write(path: Path, header: Header, lines: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException:  # whatever ends it: half a snapshot must not be left lying about
         part.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
