@@ -3,29 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from file_context import FileContext, last_checkpoint
 
-from tasktrail.events import Checkpoint
 from tasktrail.handlers.homes import resolve
-from tasktrail.testing import RecordingContext, run_handler, task_type_of
-
-
-class FileContext(RecordingContext[Any]):
-    """Keeps the checkpoint as the log would: it is there wholly or not at all. Says each step on standard output."""
-
-    def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
-        super().save_checkpoint(checkpoint, progress=progress, message=message)
-        written = self.work_dir / "checkpoint.new"
-        written.write_bytes(msgspec.json.encode(checkpoint))
-        written.replace(self.work_dir / "checkpoint.json")
-        print("saved", checkpoint.processed_frames, flush=True)
-
-    def should_stop(self) -> bool:
-        print("step", flush=True)
-        sys.stdin.readline()  # the parent decides when it is killed, so it must not run ahead
-        return super().should_stop()
+from tasktrail.testing import run_handler, task_type_of
 
 
 def peak() -> int:
@@ -42,8 +25,7 @@ def main() -> None:
     source, output, folder = map(Path, sys.argv[3:])
     handler = resolve(home)
     options = msgspec.json.decode(given, type=task_type_of(handler).options)
-    saved = folder / "checkpoint.json"
-    checkpoint = msgspec.json.decode(saved.read_bytes(), type=Checkpoint) if saved.exists() else None
+    checkpoint = last_checkpoint(folder)
     context = FileContext(options, work_dir=folder, input_file=source, output_file=output, checkpoint=checkpoint)
     outcome = run_handler(handler, context)
     print("peak", peak(), flush=True)

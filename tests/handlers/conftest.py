@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 CHILD = Path(__file__).with_name("attempt_child.py")
+SUPPORT = Path(__file__).parent.parent / "support"
 
 
 class Attempt(NamedTuple):
@@ -44,6 +45,7 @@ def attempt(
     command = [sys.executable, str(CHILD), home, given, str(source), str(output), str(folder)]
     saved, steps, ended, peak = [], 0, "", 0
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it takes memory
+    plain["PYTHONPATH"] = str(SUPPORT)
     plain["MALLOC_ARENA_MAX"] = "2"  # as the executor sets it: without it, memory goes with the load of the machine
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain) as child:
         assert child.stdin is not None

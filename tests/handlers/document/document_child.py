@@ -5,36 +5,29 @@ import sys
 from pathlib import Path
 
 import msgspec
+from file_context import FileContext, last_checkpoint
 
-from tasktrail.events import Checkpoint
 from tasktrail.handlers import pieces
 from tasktrail.handlers.document.preview import DocumentPreviewOptions, document_preview
 from tasktrail.testing import RecordingContext, run_handler
 
 
-class FileContext(RecordingContext[DocumentPreviewOptions]):
-    """Keeps the checkpoint as the log would: it is there wholly or not at all. Says each step on standard output."""
-
-    def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
-        super().save_checkpoint(checkpoint, progress=progress, message=message)
-        written = self.work_dir / "checkpoint.new"
-        written.write_bytes(msgspec.json.encode(checkpoint))
-        written.replace(self.work_dir / "checkpoint.json")
-        print("saved", checkpoint.processed_frames, flush=True)
+class RunningContext(FileContext):
+    """Does not wait at its steps: it is killed at moments that it does not choose."""
 
     def should_stop(self) -> bool:
         print("step", flush=True)
-        return super().should_stop()
+        return RecordingContext.should_stop(self)
 
 
 def main() -> None:
     """Arguments: input, output, work folder, options as JSON."""
     source, output, folder = map(Path, sys.argv[1:4])
-    saved = folder / "checkpoint.json"
-    checkpoint = msgspec.json.decode(saved.read_bytes(), type=Checkpoint) if saved.exists() else None
     options = msgspec.json.decode(sys.argv[4], type=DocumentPreviewOptions)
     pieces.SAVE_EVERY = 0.0
-    context = FileContext(options, work_dir=folder, input_file=source, output_file=output, checkpoint=checkpoint)
+    context = RunningContext(
+        options, work_dir=folder, input_file=source, output_file=output, checkpoint=last_checkpoint(folder)
+    )
     run_handler(document_preview, context)
     print("finished", flush=True)
     os._exit(0)

@@ -1,5 +1,6 @@
 """Real processes, really killed, at moments the child does not choose."""
 
+import os
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.crash
 
 CHILD = Path(__file__).with_name("document_child.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "support")}
 PAGES = 12
 OPTIONS = '{"pages": "all", "width": 200}'
 
@@ -20,7 +22,7 @@ def attempt(source: Path, output: Path, folder: Path, kill_at: int | None) -> tu
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(CHILD), str(source), str(output), str(folder), OPTIONS]
     finished, saved = False, []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as child:
         assert child.stdout is not None
         for number, line in enumerate(child.stdout, 1):
             match line.split():

@@ -1,5 +1,6 @@
 """Real processes, really killed."""
 
+import os
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from PIL import Image
 pytestmark = pytest.mark.crash
 
 CHILD = Path(__file__).with_name("draw_child.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "support")}
 FRAMES = 8
 
 
@@ -28,7 +30,7 @@ def attempt(source: Path, output: Path, folder: Path, kill_at: int | None) -> At
     folder.mkdir(exist_ok=True)
     saved, steps, finished = [], 0, False
     command = [sys.executable, str(CHILD), str(source), str(output), str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         for line in child.stdout:
