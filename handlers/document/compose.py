@@ -42,10 +42,18 @@ def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Generator[int, 
             yield done
 
 
+class _TiffFile(AppendingTiffWriter):
+    """May be closed twice: `io` closes what it collects once more, and Pillow's writer would seek in a closed file."""
+
+    def close(self) -> None:
+        if not self.f.closed:
+            super().close()
+
+
 def write_tiff(pages: Sequence[Page], path: Path, dpi: float | None) -> Generator[int, None, None]:
     """Put the pictures into a tiff, a page each. Yields how many are done. Raises Unusable when it gets too large."""
     resolution = {} if dpi is None else {"dpi": (dpi, dpi)}
-    with AppendingTiffWriter(path, new=True) as tiff:
+    with _TiffFile(path, new=True) as tiff:
         for done, page in enumerate(pages, 1):
             with Image.open(page.path, formats=("PNG",)) as picture:
                 picture.save(tiff, format="TIFF", compression="tiff_adobe_deflate", **resolution)
