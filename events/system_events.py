@@ -113,7 +113,7 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     notice_id: str
     task_id: int
     channel: str
-    """email, webhook or callback."""
+    """email, webhook, callback or apprise."""
     target: str
     ok: bool
     final: bool = False
@@ -131,7 +131,7 @@ class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
 
     notice_id: str
     task_id: int
-    channel: Literal["webhook", "callback", "email"]
+    channel: Literal["webhook", "callback", "email", "apprise"]
     target: str
     told: int
     """Position of the event that the notice tells of."""

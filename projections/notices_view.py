@@ -10,7 +10,7 @@ import msgspec
 from ..events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ..events.recorded import EVENT_TAGS, timestamp
 from ..events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
-from .notices import Channel, channels, notice_id, target_of, tells_somebody
+from .notices import Channel, notice_id, receivers, tells_somebody
 
 NoticeState: TypeAlias = Literal["pending", "delivered", "given_up", "disabled"]
 
@@ -33,7 +33,7 @@ _HELD_BACK = "UPDATE notices SET state = 'disabled', next_at = NULL WHERE target
 _DISABLE = "INSERT INTO disabled VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _OF_TASK = """
 SELECT notice_id, task_id, channel, target, event, position, recorded_at, state, tries, detail, tried_at, next_at
-FROM notices WHERE task_id = ? ORDER BY version, channel
+FROM notices WHERE task_id = ? ORDER BY version, channel, target
 """
 
 
@@ -75,10 +75,9 @@ def write_notices(conn: sqlite3.Connection, records: Sequence[Recorded], states:
         event = record.event
         if type(event) in _TOLD:
             spec = states[record.task_id].spec
-            for channel in channels(spec, event) if tells_somebody(spec) else ():
+            for channel, target in receivers(spec, event) if tells_somebody(spec) else ():
                 log = log or conn.execute("SELECT log FROM progress").fetchone()[0]
-                target = target_of(spec, channel)
-                name = notice_id(log, record, channel)
+                name = notice_id(log, record, channel, target)
                 place = (record.task_id, record.version, channel, name, target)
                 what = (EVENT_TAGS[type(event)], record.position, timestamp(record.recorded_at))
                 conn.execute(_INSERT, (*place, *what, target))

@@ -16,7 +16,7 @@ from ..events.state import create, evolve, overlay
 from ..events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, RedeliveryRequested
 from ..events.task import view
 from .errors import ViewsGap
-from .notices import Channel, Notice, channels, log_id, notice_id, target_of, tells_somebody
+from .notices import Channel, Notice, log_id, notice_id, receivers, tells_somebody
 from .outbox_kept import KeptNotice, KeptOutbox
 
 if TYPE_CHECKING:
@@ -190,10 +190,9 @@ class Outbox:
             self._tasks.pop(state.id, None)
         else:
             self._tasks[state.id] = state
-        for channel in channels(state.spec, event):
-            target = target_of(state.spec, channel)
+        for channel, target in receivers(state.spec, event):
             if target not in self._disabled:
-                self._post(notice_id(self._log_id, record, channel), channel, target, record, state)
+                self._post(notice_id(self._log_id, record, channel, target), channel, target, record, state)
 
     def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
         """The task after the event; none when it notifies nobody."""

@@ -17,6 +17,7 @@ from .actors.core.messages import Boot, Close, Drain
 from .actors.core.state import SchedulerState
 from .actors.delivery.courier import Courier
 from .actors.delivery.mail import MailSender, MailServer
+from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
 from .actors.feed import Feed
@@ -90,6 +91,7 @@ class System:
 
     def start(self) -> None:
         """Take the folder, recover, and be ready. Raises the error that stands in the way; then nothing is left."""
+        check_targets(self.config.apprise)
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
@@ -209,7 +211,7 @@ class System:
         return Notifier.start(
             feed=self._to_notifier,
             open_log=lambda: LogReader(self.paths.log),
-            deliver=Courier(webhooks, MailSender(server)).deliver,
+            deliver=Courier(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
             report=self.scheduler.tell,
             clock=self.clock,
             snapshot=self._snapshot(outbox_snapshot.KIND),

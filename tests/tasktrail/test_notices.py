@@ -20,7 +20,7 @@ from tasktrail.actors.errors import EndpointDisabled, UnknownEndpoint
 from tasktrail.actors.secret import Secret
 from tasktrail.client import Client
 from tasktrail.config import Smtp
-from tasktrail.events.errors import InvalidValue, UnknownTask
+from tasktrail.events.errors import ConfigurationError, InvalidValue, UnknownTask
 from tasktrail.events.system_events import DeliveryAttempted, RedeliveryRequested
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import NoticeStatus, UnknownNotice
@@ -271,3 +271,83 @@ def test_over_http_it_is_all_the_same(tasks: TaskService, receiver: Receiver, tm
             assert client.notices(task_id)[0].state == "delivered"
     finally:
         assert server.stop()
+
+
+TOKEN = "canary7token"
+
+
+def test_a_target_of_the_configuration_is_told_like_everybody_else(
+    open_service: Opener, receiver: Receiver, tmp_path: Path
+) -> None:
+    url = f"json://{receiver.host}/{TOKEN}"
+    tasks = open_service(apprise={"team": Secret(url), "ops": Secret(f"{url}-ops")})
+    task_id = tasks.create_task(type="noop", notify_targets=("team", "ops", "team"))
+    assert {(attempt.channel, attempt.target, attempt.ok) for attempt in tried(tasks, 2)} == {
+        ("apprise", "team", True),
+        ("apprise", "ops", True),
+    }
+    assert sorted(path for path, *_ in receiver.got) == [f"/{TOKEN}", f"/{TOKEN}-ops"]
+    assert tasks.get_task(task_id).notify_targets == ("team", "ops")
+    ops, team = tasks.notices(task_id)
+    assert (ops.target, team.target, ops.state, team.state) == ("ops", "team", "delivered", "delivered")
+
+    receiver.status[f"/{TOKEN}"] = 500
+    position = tasks.redeliver(task_id, team.notice_id).position
+    (failed,) = tried(tasks, 1, after=position)
+    assert (failed.notice_id, failed.ok, failed.detail) == (team.notice_id, False, "the target answered HTTP 500")
+    assert failed.next_at is not None
+    assert team.notice_id in json.loads(receiver.got[-1][2])["message"]
+    assert tasks.verify().ok
+    tasks.close()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert TOKEN.encode() not in written
+
+
+def test_a_target_that_hangs_holds_up_nobody_else(open_service: Opener, receiver: Receiver) -> None:
+    hanging = socket.create_server(("127.0.0.1", 0))  # takes the connection, and never answers
+    tasks = open_service(
+        apprise={
+            "stuck": Secret(f"json://127.0.0.1:{hanging.getsockname()[1]}/?rto=60"),
+            "team": Secret(f"json://{receiver.host}/"),
+        }
+    )
+    with hanging:
+        tasks.create_task(type="noop", notify_targets=("stuck",))
+        connection, _ = hanging.accept()
+        with connection:
+            others = {tasks.create_task(type="noop", notify_targets=("stuck", "team")) for _number in range(3)}
+            attempts = tried(tasks, 3)
+            assert {(attempt.task_id, attempt.target, attempt.ok) for attempt in attempts} == {
+                (task_id, "team", True) for task_id in others
+            }
+            tasks.close()  # ends what is under way at once
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("teem", "; did you mean 'team'?"), ("nobody", ""), (f"json://x/{TOKEN}", "")]
+)
+def test_a_target_that_nobody_has_configured_is_refused_by_every_way_in(
+    open_service: Opener, tmp_path: Path, name: str, hint: str
+) -> None:
+    tasks = open_service(apprise={"team": Secret("json://a.test")})
+    server = HttpServer(tasks, socket_path=tmp_path / "t.sock")
+    server.start()
+    try:
+        with Client("http://localhost", socket=tmp_path / "t.sock") as client:
+            for one in (tasks, client):
+                with pytest.raises(InvalidValue) as refused:
+                    one.create_task(type="noop", notify_targets=(name,))
+                assert refused.value.field == "notify_targets"
+                assert refused.value.message == f"There is no target {name!r}{hint}"
+                with pytest.raises(InvalidValue):
+                    one.create_graph([{"name": "a", "type": "noop", "notify_targets": (name,)}])
+    finally:
+        assert server.stop()
+    assert tasks.list_tasks()[1] == 0
+
+
+def test_a_service_with_a_target_of_no_use_does_not_start(open_service: Opener) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_service(apprise={"team": Secret(f"nope://{TOKEN}")})
+    assert refused.value.field == "apprise.team"
+    assert TOKEN not in str(refused.value)

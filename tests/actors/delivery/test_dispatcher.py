@@ -274,8 +274,9 @@ def test_records_that_concern_no_notice_change_nothing() -> None:
     [
         ("webhook", "HTTPS://A.test/x", "a.test:443"),
         ("callback", "http://a.test:81", "a.test:81"),
-        ("callback", "ftp://a.test", "refused"),
-        ("email", "a@b.org", "mail"),
+        ("callback", "ftp://a.test", "refused addresses"),
+        ("email", "a@b.org", "mail server"),
+        ("apprise", "mail", "target mail"),
     ],
 )
 def test_the_endpoint_is_who_has_to_bear_it(channel: str, target: str, endpoint: str) -> None:

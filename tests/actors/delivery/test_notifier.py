@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -20,6 +20,7 @@ from tasktrail.actors.delivery.dispatcher import AT_ONCE
 from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
 from tasktrail.actors.messages import WAKE, Committed, Ticket
@@ -62,6 +63,11 @@ class Deliveries:
 
     def next(self) -> Notice:
         return self.begun.get(timeout=WITHIN)
+
+
+def courier_to(allowed: Collection[str]) -> Callable[[Notice, Lifeline, datetime], Result]:
+    """Real deliveries by web, to these hosts of ours too."""
+    return Courier(WebhookSender(Secret(""), allowed), MailSender(None), TargetSender({})).deliver
 
 
 class House:
@@ -154,8 +160,8 @@ def house() -> Iterator[House]:
 
 
 def test_the_end_of_a_task_is_told_and_the_log_says_so(house: House, receiver: Any) -> None:
-    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
-    house.start_notifier(courier.deliver)
+    deliver = courier_to(receiver.allowed)
+    house.start_notifier(deliver)
     task_id = house.cancelled_task(callback_url=receiver.url)
     (attempt,) = house.wait_for_attempts(1)
     assert (attempt.task_id, attempt.ok, attempt.final, attempt.channel) == (task_id, True, True, "callback")
@@ -248,9 +254,9 @@ def test_stopping_does_not_wait_for_a_receiver_that_hangs(house: House, receiver
         receiver.released.wait()
 
     receiver.answer = hang
-    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
+    deliver = courier_to(receiver.allowed)
     before = set(threading.enumerate())
-    house.start_notifier(courier.deliver)
+    house.start_notifier(deliver)
     house.cancelled_task(callback_url=receiver.url)
     assert called.wait(WITHIN)
     house.notifier.stop(timeout=5)
@@ -318,7 +324,7 @@ def test_receivers_that_hang_or_drip_hold_up_nobody_else(
 ) -> None:
     stuck, called = stuck_receivers(receivers, AT_ONCE - 1)
     allowed = [host for one in (receiver, *stuck) for host in one.allowed]
-    house.start_notifier(Courier(WebhookSender(Secret(""), allowed), MailSender(None)).deliver)
+    house.start_notifier(courier_to(allowed))
     for one in stuck:
         for _number in range(3):
             house.cancelled_task(callback_url=one.url)
@@ -334,7 +340,7 @@ def test_receivers_that_hang_or_drip_hold_up_nobody_else(
 def test_however_many_receivers_hang_the_threads_are_bounded(house: House, receivers: Callable[[], Any]) -> None:
     stuck, called = stuck_receivers(receivers, AT_ONCE + 4)
     allowed = [host for one in stuck for host in one.allowed]
-    house.start_notifier(Courier(WebhookSender(Secret(""), allowed), MailSender(None)).deliver)
+    house.start_notifier(courier_to(allowed))
     for one in stuck:
         for _number in range(10):
             house.cancelled_task(callback_url=one.url)
@@ -361,7 +367,7 @@ def test_retry_after_is_honoured_for_every_notice_to_the_receiver(
         asked.release()
 
     receiver.answer = busy
-    house.start_notifier(Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None)).deliver)
+    house.start_notifier(courier_to(receiver.allowed))
     for _number in range(3):
         house.cancelled_task(callback_url=receiver.url)
     (attempt,) = house.wait_for_attempts(1)
@@ -380,14 +386,14 @@ def test_retry_after_is_honoured_for_every_notice_to_the_receiver(
 
 def test_the_one_id_of_a_notice_outlives_failures_and_restarts_at_the_receiver(house: House, receiver: Any) -> None:
     receiver.answer = lambda handler: (handler.send_error(500),)
-    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
-    house.start_notifier(courier.deliver)
+    deliver = courier_to(receiver.allowed)
+    house.start_notifier(deliver)
     house.cancelled_task(callback_url=receiver.url)
     for tries in (1, 2, 3):
         house.wait_for_attempts(tries)
         house.notifier.stop(timeout=WITHIN)
         house.clock.ahead += timedelta(hours=1)
-        house.start_notifier(courier.deliver)
+        house.start_notifier(deliver)
     house.wait_for_attempts(4)
     assert len({sent["webhook-id"] for _method, _path, sent, _content in receiver.requests}) == 1
     assert len({content for _method, _path, _sent, content in receiver.requests}) == 1
