@@ -93,6 +93,10 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     sender: Annotated[
         str, _key("The address that mail comes from; needed with `host`.", "one mail address", check=check_mail_address)
     ] = ""
+    max_per_hour: Annotated[
+        int,
+        _key("Mails that one address gets within an hour; more wait. 0: any number.", "0 to 1000000", ge=0, le=10**6),
+    ] = 60
 
 
 TARGET = Rule(

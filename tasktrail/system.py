@@ -206,7 +206,9 @@ class System:
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
         smtp = self.config.smtp
-        server = MailServer(**{name: getattr(smtp, name) for name in smtp.__struct_fields__}) if smtp.host else None
+        server = (
+            MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
+        )
         webhooks = WebhookSender(self.config.webhook_secret, self.config.allow_endpoints)
         return Notifier.start(
             feed=self._to_notifier,
@@ -215,6 +217,7 @@ class System:
             report=self.scheduler.tell,
             clock=self.clock,
             snapshot=self._snapshot(outbox_snapshot.KIND),
+            mail_limit=smtp.max_per_hour,
         )
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]

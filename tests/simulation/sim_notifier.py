@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import TypeAlias
 
@@ -21,6 +21,9 @@ from tasktrail.projections.stream import recall_from
 
 Place: TypeAlias = tuple[int, str, str]
 """Position of the event, channel and target: what a notice is about, whatever its id."""
+
+MAIL_LIMIT = 4
+"""Mails that an address gets within an hour."""
 
 OK = Result(ok=True, detail="200")
 FAILURES = (
@@ -42,13 +45,15 @@ class Receivers:
         """Notices of late, as they are named when one is wanted again."""
         self._ids: dict[Place, str] = {}
         self._places: dict[str, Place] = {}
+        self._mailed: deque[datetime] = deque()
+        """When mail was delivered of late. There is one address."""
 
     def follow(self, records: list[Recorded], tasks: dict[int, TaskState]) -> None:
         """What is durable has been folded: note which notices it calls for, and which are done with."""
         for record in records:
             event = record.event
             if isinstance(event, DeliveryAttempted):
-                self._delivered(event)
+                self._delivered(event, record.recorded_at)
             elif isinstance(event, EndpointEnabled):
                 self.disabled.discard(event.target)
             elif isinstance(event, RedeliveryRequested):
@@ -59,9 +64,14 @@ class Receivers:
                     if target not in self.disabled:
                         self.due.add((record.position, channel, target))
 
-    def _delivered(self, event: DeliveryAttempted) -> None:
+    def _delivered(self, event: DeliveryAttempted, at: datetime) -> None:
+        place = self._places[event.notice_id]
+        if event.ok and event.channel == "email" and place in self.due:
+            self._mailed.append(at)
+            full = len(self._mailed) > MAIL_LIMIT and at - self._mailed.popleft() < timedelta(hours=1)
+            must(not full, f"I9: more than {MAIL_LIMIT} mails went to {event.target} within an hour")
         if event.ok or event.final:
-            self.due.discard(self._places[event.notice_id])
+            self.due.discard(place)
         if event.disabled:
             self.disabled.add(event.target)
             self.due = {place for place in self.due if place[2] != event.target}
@@ -111,6 +121,7 @@ class SimulatedNotifier:
         self._report = report
         self._sending: deque[Notice] = deque()
         self._dispatcher = Dispatcher(Outbox(recall_from(log)))
+        self._dispatcher.mail_limit = MAIL_LIMIT
         self._dispatcher.apply(log.read())
 
     def follow(self, records: list[Recorded]) -> None:
@@ -130,8 +141,8 @@ class SimulatedNotifier:
         for notice in self._dispatcher.take(now):
             self._receivers.get(notice, knowing=knowing)
             self._sending.append(notice)
-        for attempt in self._dispatcher.lost():
-            self._report(Delivered(attempt))
+        for fact in self._dispatcher.unsent():
+            self._report(Delivered(fact))
 
     def hear(self, now: datetime, *, kind: bool = False) -> None:
         """A receiver answers, well or not."""

@@ -258,9 +258,10 @@ def test_a_notice_whose_task_the_log_has_lost_is_given_up_and_reported() -> None
     desk = Desk("https://a.test/1")
     dispatcher.apply(desk.log.read())
     assert dispatcher.take(START) == []
-    (attempt,) = dispatcher.lost()
+    (attempt,) = dispatcher.unsent()
+    assert isinstance(attempt, DeliveryAttempted)
     assert (attempt.task_id, attempt.ok, attempt.final) == (1, False, True)
-    assert dispatcher.lost() == []
+    assert dispatcher.unsent() == []
 
 
 def test_records_that_concern_no_notice_change_nothing() -> None:

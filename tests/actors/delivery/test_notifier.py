@@ -30,7 +30,7 @@ from tasktrail.actors.secret import Secret
 from tasktrail.events import Accepted, CancelTask, Command, CreateTask, RetryTask, TasktrailError
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
 from tasktrail.projections.notices import Notice
 
 WITHIN = 20
@@ -79,6 +79,7 @@ class House:
         self.deliveries = Deliveries()
         self.recorded = threading.Condition()
         self.attempts: list[DeliveryAttempted] = []
+        self.postponed: list[DeliveryPostponed] = []
         self.lost: list[Committed] = []
         self.deaf = False
         self.notifier: Any = None
@@ -94,13 +95,14 @@ class House:
         )
         assert self.scheduler.ask(PING, timeout=WITHIN) == PONG
 
-    def start_notifier(self, deliver: Any = None) -> None:
+    def start_notifier(self, deliver: Any = None, mail_limit: int = 0) -> None:
         self.notifier = Notifier.start(
             feed=self.feed,
             open_log=lambda: self.log,
             deliver=deliver or self.deliveries,
             report=self._report,
             clock=self.clock,
+            mail_limit=mail_limit,
         )
         assert self.notifier.ask(PING, timeout=WITHIN) == PONG
 
@@ -109,6 +111,7 @@ class House:
 
     def _publish(self, message: Committed) -> None:
         with self.recorded:
+            self.postponed += [one.event for one in message.records if isinstance(one.event, DeliveryPostponed)]
             self.attempts += [one.event for one in message.records if isinstance(one.event, DeliveryAttempted)]
             self.recorded.notify_all()
         if self.deaf:
@@ -192,6 +195,23 @@ def test_a_failed_delivery_is_tried_again_under_the_same_id(house: House) -> Non
     second = house.deliveries.next()
     assert (second.notice_id, second.tries) == (first.notice_id, 1)
     assert house.wait_for_attempts(2)[1].ok
+
+
+def test_mail_over_the_limit_goes_out_when_the_hour_is_over(house: House) -> None:
+    house.start_notifier(mail_limit=1)
+    first, second = (house.cancelled_task(notify_email="a@b.org") for _number in range(2))
+    house.deliveries.results.put(OK)
+    assert house.deliveries.next().task_id == first
+    with house.recorded:
+        assert house.recorded.wait_for(lambda: house.postponed, WITHIN)
+    house.forward(3590)
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    assert house.deliveries.begun.empty()
+    house.forward(20)
+    house.deliveries.results.put(OK)
+    assert house.deliveries.next().task_id == second
+    assert len(house.wait_for_attempts(2)) == 2
+    assert [fact.task_id for fact in house.postponed] == [second]
 
 
 def test_a_slow_receiver_does_not_hold_up_another(house: House) -> None:
