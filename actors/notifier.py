@@ -53,6 +53,7 @@ class Notifier(Actor):
         deliver: sends one notice, in a thread of its own; see `Courier.deliver`.
         report: gets every try; called in this actor's thread.
         clock: for what is due.
+        mail_limit: mails that one address gets within an hour; 0: any number.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Notifier(Actor):
         clock: Clock,
         within: float = DELIVER_WITHIN,
         snapshot: Path | None = None,
+        mail_limit: int = 0,
     ) -> None:
         super().__init__()
         self._feed = feed
@@ -74,6 +76,7 @@ class Notifier(Actor):
         self._clock = clock
         self._within = within
         self._snapshot = snapshot
+        self._mail_limit = mail_limit
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="notice")
         self._lifelines: set[Lifeline] = set()
         self._lifelines_lock = threading.Lock()
@@ -85,6 +88,7 @@ class Notifier(Actor):
         self._log = self._open_log()
         self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
         self._dispatcher = folded(self._log, self._snapshot)
+        self._dispatcher.mail_limit = self._mail_limit
         self._send_due()
 
     def on_stop(self) -> None:
@@ -111,8 +115,8 @@ class Notifier(Actor):
             case Finished():
                 self._take_back(message)
             case Tick():
-                for attempt in self._dispatcher.unconfirmed(self._clock.now()):
-                    self._report(Delivered(attempt))
+                for fact in self._dispatcher.unconfirmed(self._clock.now()):
+                    self._report(Delivered(fact))
         self._send_due()
 
     def _follow(self, records: list[Recorded]) -> bool:
@@ -138,8 +142,8 @@ class Notifier(Actor):
         now = self._clock.now()
         for notice in self._dispatcher.take(now):
             self._threads.submit(self._send, notice)
-        for attempt in self._dispatcher.lost():
-            self._report(Delivered(attempt))
+        for fact in self._dispatcher.unsent():
+            self._report(Delivered(fact))
         self._alarm.set(self._dispatcher.wake_at(now))
 
     def _send(self, notice: Notice) -> None:

@@ -24,6 +24,7 @@ Within: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=_TEN_YEARS)] | None
 """A time-out in seconds, or none."""
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | None
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+TargetName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
 LocalName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^\W\d][\w.-]*$", max_length=100)]
 """A task's name within its graph: a letter or `_`, then letters, digits, `_`, `.`, `-`."""
 
@@ -50,7 +51,9 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notify_webhook: Text = ""
     callback_url: Text = ""
     notify_on: Annotated[tuple[Told, ...], msgspec.Meta(max_length=10)] = ()
-    """What webhook and mail hear of; empty: the start and the end."""
+    """What webhook, mail and targets hear of; empty: the start and the end."""
+    notify_targets: Annotated[tuple[TargetName, ...], msgspec.Meta(max_length=10)] = ()
+    """Names of targets that the operator has configured."""
     user_id: Count = 0
     document_id: Count = 0
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""

@@ -9,7 +9,7 @@ from .graphs import as_commands
 from .recorded import Event
 from .task_events import Created, DependencyPolicies
 
-_WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on")
+_WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on", "notify_targets")
 _COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
 
 
@@ -31,6 +31,7 @@ def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             depends_on=depends_on,
             on_dependency_failure=policies,
             notify_on=tuple(dict.fromkeys(command.notify_on)),
+            notify_targets=tuple(dict.fromkeys(command.notify_targets)),
             estimated_memory=facts.estimated_memory,
             estimated_temp=facts.estimated_temp,
             guessed_memory=facts.guessed_memory,

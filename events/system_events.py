@@ -113,7 +113,7 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     notice_id: str
     task_id: int
     channel: str
-    """email, webhook or callback."""
+    """email, webhook, callback or apprise."""
     target: str
     ok: bool
     final: bool = False
@@ -126,12 +126,24 @@ class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     """The receiver asked to be left alone so long; that holds for every notice to `target`."""
 
 
+class DeliveryPostponed(_SystemEvent, frozen=True, kw_only=True):
+    """A notice has to wait, which is no try: its address has had as much mail as one may have in an hour."""
+
+    notice_id: str
+    task_id: int
+    channel: str
+    target: str
+    until: datetime
+    limit: int
+    """Mails that one address gets within an hour."""
+
+
 class RedeliveryRequested(_SystemEvent, frozen=True, kw_only=True):
     """Somebody wants a notice sent once more, under its old id. The retry schedule begins anew."""
 
     notice_id: str
     task_id: int
-    channel: Literal["webhook", "callback", "email"]
+    channel: Literal["webhook", "callback", "email", "apprise"]
     target: str
     told: int
     """Position of the event that the notice tells of."""
@@ -155,6 +167,7 @@ SystemEvent: TypeAlias = (
     | ScheduleRemoved
     | WorkerExited
     | DeliveryAttempted
+    | DeliveryPostponed
     | RedeliveryRequested
     | EndpointEnabled
 )
@@ -171,6 +184,7 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ScheduleRemoved: "schedule_removed",
     WorkerExited: "worker_exited",
     DeliveryAttempted: "delivery_attempted",
+    DeliveryPostponed: "delivery_postponed",
     RedeliveryRequested: "redelivery_requested",
     EndpointEnabled: "endpoint_enabled",
 }

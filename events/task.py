@@ -58,6 +58,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     notify_webhook: str
     callback_url: str
     notify_on: tuple[Told, ...]
+    notify_targets: tuple[str, ...]
     user_id: int
     document_id: int
     label: str

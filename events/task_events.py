@@ -94,7 +94,9 @@ class Created(_Event, frozen=True, kw_only=True):
     notify_webhook: str = ""
     callback_url: str = ""
     notify_on: tuple[Told, ...] = ()
-    """What webhook and mail hear of; empty: started, completed, failed, cancelled."""
+    """What webhook, mail and targets hear of; empty: started, completed, failed, cancelled."""
+    notify_targets: tuple[str, ...] = ()
+    """Names of targets of the configuration; what is behind them is never recorded."""
     user_id: int = 0
     document_id: int = 0
     label: str = ""

@@ -17,6 +17,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import (
     Adjusted,
     DeliveryAttempted,
+    DeliveryPostponed,
     EndpointEnabled,
     LimitsChanged,
     QueueDrained,
@@ -70,6 +71,9 @@ def _system(event: SystemEvent) -> str:
             return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
         case DeliveryAttempted():
             return _delivery(event)
+        case DeliveryPostponed():
+            until = timestamp(event.until)
+            return f"{event.channel} to {event.target} waits until {until}: at most {event.limit} an hour"
         case RedeliveryRequested():
             return f"{event.channel} to {event.target} is to be sent again"
         case EndpointEnabled():

@@ -10,7 +10,14 @@ import msgspec
 
 from ..events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
 from ..events.recorded import EVENT_TAGS
-from ..events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, RedeliveryRequested, ServiceStarted
+from ..events.system_events import (
+    SYSTEM_TAGS,
+    Adjusted,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    RedeliveryRequested,
+    ServiceStarted,
+)
 
 _Move: TypeAlias = str
 """An event's tag; of a failure and a retry with what sets them apart."""
@@ -116,7 +123,8 @@ class Lawbook:
                 status = self._tracks[task_id].status if task_id in self._tracks else "unknown"
                 if status not in _WAITING:
                     yield f"task {task_id} is {status} and cannot be adjusted"
-            case DeliveryAttempted(task_id=task_id) | RedeliveryRequested(task_id=task_id):
+            case DeliveryAttempted() | DeliveryPostponed() | RedeliveryRequested():
+                task_id = event.task_id
                 if task_id not in self._tracks:
                     yield f"a delivery speaks of task {task_id}, which does not exist"
 

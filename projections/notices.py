@@ -11,14 +11,13 @@ from ..events.recorded import EVENT_TAGS
 from ..events.system_events import RedeliveryRequested
 from ..events.task_events import Told, is_terminal
 
-Channel: TypeAlias = Literal["webhook", "callback", "email"]
+Channel: TypeAlias = Literal["webhook", "callback", "email", "apprise"]
 
 USUAL: tuple[Told, ...] = ("started", "completed", "failed", "cancelled")
-"""What webhook and mail hear of when the task names nothing (`notify_on`)."""
+"""What a webhook hears of when the task names nothing (`notify_on`); mail and targets only of the end."""
 
 ENDS: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 
-_TARGET: dict[str, str] = {"webhook": "notify_webhook", "callback": "callback_url", "email": "notify_email"}
 _LOG_ID = 12
 
 
@@ -29,7 +28,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """The same over all tries, restarts and redeliveries, and unlike that of any other log's notices."""
     channel: Channel
     target: str
-    """An address of the web or of mail, as the task was given it."""
+    """An address of the web or of mail, as the task was given it, or the name of a target of the configuration."""
     event: str
     position: int
     recorded_at: datetime
@@ -43,25 +42,22 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 def tells_somebody(spec: Created) -> bool:
     """Whether the task has anybody to tell at all."""
-    return bool(spec.notify_webhook or spec.callback_url or spec.notify_email)
+    return bool(spec.notify_webhook or spec.callback_url or spec.notify_email or spec.notify_targets)
 
 
-def channels(spec: Created, event: Any) -> Iterator[Channel]:
-    """The ways on which a task's event is told. The callback hears of every end, whatever `notify_on` says."""
+def receivers(spec: Created, event: Any) -> Iterator[tuple[Channel, str]]:
+    """How and to whom a task's event is told. The callback hears of every end, whatever `notify_on` says."""
     ends = is_terminal(event)
     told = (ends or not isinstance(event, Failed)) and EVENT_TAGS[type(event)] in (spec.notify_on or USUAL)
     if spec.notify_webhook and told:
-        yield "webhook"
+        yield "webhook", spec.notify_webhook
     if spec.callback_url and ends:
-        yield "callback"
+        yield "callback", spec.callback_url
     if spec.notify_email and ends and told:
-        yield "email"
-
-
-def target_of(spec: Created, channel: Channel) -> str:
-    """Where a notice of the task goes."""
-    target: str = getattr(spec, _TARGET[channel])
-    return target
+        yield "email", spec.notify_email
+    if told and (ends or spec.notify_on):
+        for name in spec.notify_targets:
+            yield "apprise", name
 
 
 def log_id(first: Recorded) -> str:
@@ -69,9 +65,10 @@ def log_id(first: Recorded) -> str:
     return first.hash.hex()[:_LOG_ID]
 
 
-def notice_id(log: str, record: Recorded, channel: Channel) -> str:
-    """The name of a notice: log, task, life, version of the event, channel."""
-    return f"{log}-{record.task_id}-{record.life}-{record.version}-{channel}"
+def notice_id(log: str, record: Recorded, channel: Channel, target: str) -> str:
+    """The name of a notice: log, task, life, version of the event, channel; of targets also which one."""
+    name = f"{log}-{record.task_id}-{record.life}-{record.version}-{channel}"
+    return f"{name}-{target}" if channel == "apprise" else name
 
 
 def redelivery(log: str, records: Sequence[Recorded], name: str) -> RedeliveryRequested | None:
@@ -80,13 +77,13 @@ def redelivery(log: str, records: Sequence[Recorded], name: str) -> RedeliveryRe
     if not isinstance(spec, Created):
         return None
     for record in records:
-        for channel in channels(spec, record.event):
-            if notice_id(log, record, channel) == name:
+        for channel, target in receivers(spec, record.event):
+            if notice_id(log, record, channel, target) == name:
                 return RedeliveryRequested(
                     notice_id=name,
                     task_id=record.task_id,
                     channel=channel,
-                    target=target_of(spec, channel),
+                    target=target,
                     told=record.position,
                 )
     return None

@@ -9,8 +9,8 @@ import msgspec
 
 from ..events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ..events.recorded import EVENT_TAGS, timestamp
-from ..events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
-from .notices import Channel, channels, notice_id, target_of, tells_somebody
+from ..events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
+from .notices import Channel, notice_id, receivers, tells_somebody
 
 NoticeState: TypeAlias = Literal["pending", "delivered", "given_up", "disabled"]
 
@@ -28,12 +28,13 @@ UPDATE notices SET tries = tries + 1, detail = ?, tried_at = ?,
     state = CASE WHEN state = 'disabled' AND ? = 'pending' THEN 'disabled' ELSE ? END
 WHERE task_id = ? AND notice_id = ? AND state IN ('pending', 'disabled')
 """  # disabled: the try was under way when another one was answered with 410
+_WAITS = "UPDATE notices SET detail = ?, next_at = ? WHERE task_id = ? AND notice_id = ? AND state = 'pending'"
 _AGAIN = "UPDATE notices SET state = 'pending', next_at = NULL WHERE task_id = ? AND notice_id = ?"
 _HELD_BACK = "UPDATE notices SET state = 'disabled', next_at = NULL WHERE target = ? AND state = 'pending'"
 _DISABLE = "INSERT INTO disabled VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _OF_TASK = """
 SELECT notice_id, task_id, channel, target, event, position, recorded_at, state, tries, detail, tried_at, next_at
-FROM notices WHERE task_id = ? ORDER BY version, channel
+FROM notices WHERE task_id = ? ORDER BY version, channel, target
 """
 
 
@@ -75,10 +76,9 @@ def write_notices(conn: sqlite3.Connection, records: Sequence[Recorded], states:
         event = record.event
         if type(event) in _TOLD:
             spec = states[record.task_id].spec
-            for channel in channels(spec, event) if tells_somebody(spec) else ():
+            for channel, target in receivers(spec, event) if tells_somebody(spec) else ():
                 log = log or conn.execute("SELECT log FROM progress").fetchone()[0]
-                target = target_of(spec, channel)
-                name = notice_id(log, record, channel)
+                name = notice_id(log, record, channel, target)
                 place = (record.task_id, record.version, channel, name, target)
                 what = (EVENT_TAGS[type(event)], record.position, timestamp(record.recorded_at))
                 conn.execute(_INSERT, (*place, *what, target))
@@ -96,6 +96,9 @@ def _note(conn: sqlite3.Connection, record: Recorded) -> None:
             if tried.disabled:
                 conn.execute(_DISABLE, (tried.target, record.position, at, tried.detail))
                 conn.execute(_HELD_BACK, (tried.target,))
+        case DeliveryPostponed() as waits:
+            why = f"waits: the address gets at most {waits.limit} an hour"
+            conn.execute(_WAITS, (why, timestamp(waits.until), waits.task_id, waits.notice_id))
         case RedeliveryRequested() as wanted:
             conn.execute(_AGAIN, (wanted.task_id, wanted.notice_id))
         case EndpointEnabled(target=target):

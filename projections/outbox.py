@@ -13,10 +13,11 @@ import msgspec
 from ..events import Created, Recorded, Retried, TaskState
 from ..events.recorded import EVENT_TAGS
 from ..events.state import create, evolve, overlay
-from ..events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, RedeliveryRequested
+from ..events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
 from ..events.task import view
 from .errors import ViewsGap
-from .notices import Channel, Notice, channels, log_id, notice_id, target_of, tells_somebody
+from .mail_pace import MailPace
+from .notices import Channel, Notice, log_id, notice_id, receivers, tells_somebody
 from .outbox_kept import KeptNotice, KeptOutbox
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Outbox:
         self._tasks: dict[int, TaskState] = {}
         self._pending: dict[str, _Pending] = {}
         self._disabled: set[str] = set()
+        self.mail = MailPace()
+        """What mail each address has had of late."""
         self._times: list[Due] = []
         self._turns = 0
         self._log_id = ""
@@ -122,12 +125,14 @@ class Outbox:
             disabled=sorted(self._disabled),
             tasks=[self._tasks[task_id] for task_id in sorted(self._tasks)],
             notices=notices,
+            mail=self.mail.kept(),
         )
 
     def restore(self, kept: KeptOutbox) -> None:
         """Bring a new outbox to where `kept` was taken."""
         self._position, self._log_id, self._turns = kept.position, kept.log_id, kept.turns
         self._disabled = set(kept.disabled)
+        self.mail.restore(kept.mail)
         self._tasks = {task.id: task for task in kept.tasks}
         for one in kept.notices:
             self._pending[one.notice_id] = _Pending(
@@ -172,6 +177,8 @@ class Outbox:
         match event:
             case DeliveryAttempted():
                 self._attempted(event, record)
+            case DeliveryPostponed():
+                self._postponed(event)
             case RedeliveryRequested():
                 self._wanted_again(event, record)
             case EndpointEnabled():
@@ -190,10 +197,9 @@ class Outbox:
             self._tasks.pop(state.id, None)
         else:
             self._tasks[state.id] = state
-        for channel in channels(state.spec, event):
-            target = target_of(state.spec, channel)
+        for channel, target in receivers(state.spec, event):
             if target not in self._disabled:
-                self._post(notice_id(self._log_id, record, channel), channel, target, record, state)
+                self._post(notice_id(self._log_id, record, channel, target), channel, target, record, state)
 
     def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
         """The task after the event; none when it notifies nobody."""
@@ -224,7 +230,9 @@ class Outbox:
             heapify(self._times)
 
     def _forget(self, name: str) -> None:
-        if self._pending.pop(name).told is not None:
+        pending = self._pending.pop(name)
+        self.mail.settle(pending.target, name)
+        if pending.told is not None:
             self._room += 1
 
     def _attempted(self, event: DeliveryAttempted, record: Recorded) -> None:
@@ -233,11 +241,20 @@ class Outbox:
         pending = self._pending.get(event.notice_id)
         if pending is None:
             return
+        if event.ok and event.channel == "email":
+            self.mail.had(event.target, record.recorded_at)
         if event.ok or event.final:
             self._forget(event.notice_id)
             return
+        self.mail.settle(event.target, event.notice_id)
         pending.tries += 1
         self._schedule(event.notice_id, pending, event.channel, event.next_at or record.recorded_at)
+
+    def _postponed(self, event: DeliveryPostponed) -> None:
+        pending = self._pending.get(event.notice_id)
+        if pending is not None:
+            self.mail.promise(event.target, event.notice_id, event.until)
+            self._schedule(event.notice_id, pending, event.channel, event.until)
 
     def _disable(self, target: str) -> None:
         """The receiver is gone: what was for it is not sent."""

@@ -6,6 +6,7 @@ import msgspec
 
 from ..events import TaskState
 from ..events.system_events import Adjusted
+from .mail_pace import KeptPace
 from .notices import Channel
 
 
@@ -33,3 +34,4 @@ class KeptOutbox(msgspec.Struct, frozen=True, kw_only=True):
     tasks: list[TaskState]
     """Open tasks that notify somebody."""
     notices: list[KeptNotice]
+    mail: KeptPace

@@ -2,7 +2,7 @@
 
 from ..events import Recorded, TaskState
 from ..events.state import fold
-from ..events.system_events import Adjusted, DeliveryAttempted, RedeliveryRequested
+from ..events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from .building import Records
 from .outbox import Recall
 
@@ -31,6 +31,5 @@ def recall_from(log: Records) -> Recall:
 
 
 def _speaks_of(record: Recorded, task_id: int) -> bool:
-    return (
-        isinstance(record.event, Adjusted | DeliveryAttempted | RedeliveryRequested) and record.event.task_id == task_id
-    )
+    spoken = Adjusted | DeliveryAttempted | DeliveryPostponed | RedeliveryRequested
+    return isinstance(record.event, spoken) and record.event.task_id == task_id

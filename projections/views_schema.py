@@ -59,7 +59,7 @@ CREATE TABLE notices (
     detail TEXT NOT NULL,
     tried_at TEXT,
     next_at TEXT,
-    PRIMARY KEY (task_id, version, channel)
+    PRIMARY KEY (task_id, version, channel, target)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE disabled (
     target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL

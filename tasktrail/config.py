@@ -16,6 +16,7 @@ from .config_values import (
     check_endpoint,
     check_limit,
     check_mail_address,
+    check_target,
     check_webhook_secrets,
     parse_duration,
     parse_limits,
@@ -92,6 +93,19 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     sender: Annotated[
         str, _key("The address that mail comes from; needed with `host`.", "one mail address", check=check_mail_address)
     ] = ""
+    max_per_hour: Annotated[
+        int,
+        _key("Mails that one address gets within an hour; more wait. 0: any number.", "0 to 1000000", ge=0, le=10**6),
+    ] = 60
+
+
+TARGET = Rule(
+    says="Where notices to the target of this name go. Never shown.",
+    allowed="one address of Apprise, such as `slack://…`; the name: a letter, then letters, digits and `_`, lower case",
+    default="none",
+    check=check_target,
+)
+"""Of each key of the table [apprise], whatever its name."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +206,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_webhook_secrets,
         ),
     ] = Secret("")
+    apprise: Annotated[dict[str, Secret], msgspec.Meta(extra={"rule": TARGET})] = {}
     allow_endpoints: Annotated[
         tuple[str, ...],
         _key(

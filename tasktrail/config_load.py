@@ -4,6 +4,7 @@ Every key is read by itself, so that an error names the key, the value, where it
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -13,13 +14,16 @@ from typing import Any, get_args
 import msgspec
 
 from .actors.secret import Secret
-from .config import Config, Rule, Smtp
+from .config import TARGET, Config, Rule, Smtp
 from .events.errors import ConfigurationError
 
 FILE_NAME = "tasktrail.toml"
 ENV_PREFIX = "TASKTRAIL_"
 OTHER_VARIABLES = frozenset({"DATA", "URL", "TOKEN", "CONFIG", "WORKER"})
 """Names after the prefix that the command line and the workers use; they are no keys."""
+TARGETS = "apprise."
+"""Table of keys that the operator names."""
+_TARGET_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -37,10 +41,10 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def keys() -> Iterator[Key]:
-    """All keys, in the order of the reference; those of a table follow each other."""
+    """All keys with fixed names, in the order of the reference; those of a table follow each other."""
     for table, struct in (("", Config), ("smtp.", Smtp)):
         for field in msgspec.structs.fields(struct):
-            if field.type is Smtp:
+            if field.type is Smtp or field.name == TARGETS[:-1]:
                 continue
             made = field.default_factory
             default = field.default if made is msgspec.NODEFAULT else made()
@@ -59,11 +63,13 @@ def load_config(data_dir: Path, *, file: Path | None = None, environment: Mappin
     values: dict[str, Any] = {}
     for name, raw in _from_file(file or data_dir / FILE_NAME, needed=file is not None).items():
         origin = f"in {file or data_dir / FILE_NAME}"
-        values[name] = _value(_find(name, known, origin), raw, origin, text=False)
+        key = _target(name, origin) or _find(name, known, origin)
+        values[name] = _value(key, raw, origin, text=False)
     variables = {key.variable: key for key in known.values()}
     for variable, raw in (os.environ if environment is None else environment).items():
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX) not in OTHER_VARIABLES:
-            key = _find(variable, variables, "in the environment")
+            name = variable.removeprefix(ENV_PREFIX).lower().replace("_", ".", 1)
+            key = _target(name, "in the environment") or _find(variable, variables, "in the environment")
             values[key.name] = _value(key, raw, f"in {variable}", text=True)
     return _checked(_assembled(values))
 
@@ -87,6 +93,17 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{name}.")
         else:
             yield prefix + name, value
+
+
+def _target(name: str, origin: str) -> Key | None:
+    """The key of a target; none when the name is not one of that table."""
+    if not name.startswith(TARGETS):
+        if name == TARGETS[:-1]:
+            raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)
+        return None
+    if not _TARGET_NAME.fullmatch(name.removeprefix(TARGETS)):
+        raise ConfigurationError(f"{name} {origin} is no name for a target: allowed is {TARGET.allowed}", field=name)
+    return Key(name, Secret, TARGET, Secret(""))
 
 
 def _find(name: str, known: Mapping[str, Key], origin: str) -> Key:
@@ -135,7 +152,8 @@ def _secret(kind: type[Any], value: Any) -> Any:
 def _assembled(values: Mapping[str, Any]) -> Config:
     top = {name: value for name, value in values.items() if "." not in name}
     smtp = {name.removeprefix("smtp."): value for name, value in values.items() if name.startswith("smtp.")}
-    return Config(**top, smtp=Smtp(**smtp))
+    targets = {name.removeprefix(TARGETS): url for name, url in values.items() if name.startswith(TARGETS)}
+    return Config(**top, smtp=Smtp(**smtp), apprise=targets)
 
 
 def _checked(config: Config) -> Config:

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from .config_load import Key, keys
+from .actors.secret import Secret
+from .config import TARGET
+from .config_load import TARGETS, Key, keys
 
 HEAD = """---
 type: reference
@@ -26,6 +28,9 @@ allow_endpoints = ["localhost:8080"]
 host = "mail.example.org"
 user = "tasks"
 sender = "tasks@example.org"
+
+[apprise]
+team = "slack://TokenA/TokenB/TokenC/#builds"
 ```
 
 Sizes are bytes or texts: `KB`, `MB`, `GB`, `TB` count in thousands, `KiB`, `MiB`, `GiB`, `TiB` in 1024. Durations are
@@ -39,13 +44,15 @@ def reference() -> str:
     everything = list(keys())
     top = [key for key in everything if "." not in key.name]
     smtp = [key for key in everything if key.name.startswith("smtp.")]
-    return "\n".join([HEAD, *_table("Keys", top), "", *_table("Keys of [smtp]", smtp), ""])
+    target = [Key(f"{TARGETS}NAME", Secret, TARGET, Secret(""))]
+    tables = (("Keys", top), ("Keys of [smtp]", smtp), ("Keys of [apprise]", target))
+    return "\n".join([HEAD, *(line for title, rows in tables for line in (*_table(title, rows), ""))])
 
 
 def _table(title: str, rows: Iterable[Key]) -> list[str]:
     lines = [f"## {title}", "", "| key | meaning | allowed | default | variable |", "|---|---|---|---|---|"]
     for key in rows:
-        name = key.name.removeprefix("smtp.")
+        name = key.name.rpartition(".")[2]
         default = key.rule.default or f"`{_literal(key.default)}`"
         lines.append(f"| `{name}` | {key.rule.says} | {key.rule.allowed} | {default} | `{key.variable}` |")
     return lines

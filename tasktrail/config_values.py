@@ -92,6 +92,12 @@ def check_endpoint(text: str) -> None:
         raise ValueError(f"neither host nor host:port: {text}")
 
 
+def check_target(text: str) -> None:
+    """An address with a scheme. Whether Apprise understands it is looked at before the service starts."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ValueError("no address")
+
+
 def check_mail_address(text: str) -> None:
     """Exactly one mail address, with or without a name."""
     from .actors.delivery.address import one_address

@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from .actors.delivery.targets import check_targets
 from .actors.executor import Capabilities
 from .actors.local_executor import LocalExecutor
 from .actors.machine import Machine, MachineLimits, nearest_existing
 from .config import Config
 from .config_load import FILE_NAME
-from .events.errors import TasktrailError
+from .events.errors import ConfigurationError, TasktrailError
 from .events.sqlite_log import LogReader
 from .handlers.registry import Registry
 from .paths import DataPaths
@@ -71,6 +72,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
     media: Media
+    targets_trouble: tuple[str, str] = ("", "")
+    """Why the targets of the configuration cannot be used, and what to do."""
     open_files: int
     """Most files that this process may have open."""
     now: datetime
@@ -98,6 +101,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),
         media=_media(),
+        targets_trouble=_targets_trouble(config),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
         last_recorded=last,
@@ -148,7 +152,16 @@ def _secrets_are_open(file: Path) -> bool:
     except (OSError, ValueError):
         return False
     smtp = table.get("smtp")
-    return readable and ("webhook_secret" in table or (isinstance(smtp, dict) and "password" in smtp))
+    has_password = isinstance(smtp, dict) and "password" in smtp
+    return readable and ("webhook_secret" in table or has_password or bool(table.get("apprise")))
+
+
+def _targets_trouble(config: Config) -> tuple[str, str]:
+    try:
+        check_targets(config.apprise)
+    except ConfigurationError as error:
+        return error.message, error.advice
+    return "", ""
 
 
 def _holder(lock: Path) -> str | None:

@@ -244,6 +244,11 @@ def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
     else:
         message = "webhooks go unsigned: a receiver cannot tell ours from others"
         yield Finding("webhooks", "warn", message, "Set `webhook_secret` if webhooks are used.")
+    trouble, remedy = facts.targets_trouble
+    if trouble:
+        yield Finding("targets", "fail", trouble, remedy)
+    elif config.apprise:
+        yield Finding("targets", "ok", f"`notify_targets` may name {', '.join(sorted(config.apprise))}")
     if facts.config_is_open:
         message = "the configuration file holds secrets and other users may read it"
         yield Finding("secrets", "warn", message, "chmod 600 the file, or move the secrets to the environment.")

@@ -43,9 +43,11 @@ class IntakeDesk:
         input_roots: Sequence[Path] = (),
         output_roots: Sequence[Path] = (),
         allow_endpoints: Collection[str] = (),
+        targets: Collection[str] = (),
     ) -> None:
         self._registry = registry
         self._allow_endpoints = allow_endpoints
+        self._targets = targets
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
 
@@ -86,7 +88,7 @@ class IntakeDesk:
     def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
         task_type = self._registry.get(command.type)
         _check_json(command.options, "options", MAX_OPTIONS)
-        check_receivers(command, self._allow_endpoints)
+        check_receivers(command, self._allow_endpoints, self._targets)
         options = _convert_options(task_type, command.options)
         size = 0 if command.input_file in made else self._check_input(command, task_type)
         self._check_output(command, task_type)

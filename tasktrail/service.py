@@ -54,6 +54,7 @@ class TaskService(FileReading, Commanding):
             input_roots=[Path(root) for root in config.input_roots],
             output_roots=[Path(root) for root in config.output_roots],
             allow_endpoints=config.allow_endpoints,
+            targets=config.apprise,
         )
         self._seen = 0
         """The last position that this object knows to be committed."""

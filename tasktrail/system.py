@@ -17,6 +17,7 @@ from .actors.core.messages import Boot, Close, Drain
 from .actors.core.state import SchedulerState
 from .actors.delivery.courier import Courier
 from .actors.delivery.mail import MailSender, MailServer
+from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
 from .actors.feed import Feed
@@ -90,6 +91,7 @@ class System:
 
     def start(self) -> None:
         """Take the folder, recover, and be ready. Raises the error that stands in the way; then nothing is left."""
+        check_targets(self.config.apprise)
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
@@ -204,15 +206,18 @@ class System:
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
         smtp = self.config.smtp
-        server = MailServer(**{name: getattr(smtp, name) for name in smtp.__struct_fields__}) if smtp.host else None
+        server = (
+            MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
+        )
         webhooks = WebhookSender(self.config.webhook_secret, self.config.allow_endpoints)
         return Notifier.start(
             feed=self._to_notifier,
             open_log=lambda: LogReader(self.paths.log),
-            deliver=Courier(webhooks, MailSender(server)).deliver,
+            deliver=Courier(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
             report=self.scheduler.tell,
             clock=self.clock,
             snapshot=self._snapshot(outbox_snapshot.KIND),
+            mail_limit=smtp.max_per_hour,
         )
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]

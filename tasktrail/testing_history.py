@@ -184,6 +184,7 @@ def _some_task(pick: int, number: int, known: int, at: datetime) -> CreateTask:
         notify_webhook="https://example.org/hook" if pick % 3 == 0 else "",
         callback_url="https://example.org/done" if pick % 5 == 0 else "",
         notify_email="user@example.org" if pick % 7 == 0 else "",
+        notify_targets=("ops", "team")[: number % 3] if pick % 5 == 1 else (),
         scheduled_for=at + timedelta(seconds=number) if number % 6 == 0 else None,
         held=number % 9 == 0,
         command_id=f"create-{known}",

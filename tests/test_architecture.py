@@ -49,6 +49,7 @@ PURE = (
     "tasktrail.events.rows",
     "tasktrail.projections.errors",
     "tasktrail.projections.notices",
+    "tasktrail.projections.mail_pace",
     "tasktrail.projections.outbox",
     "tasktrail.projections.outbox_kept",
     "tasktrail.projections.describe",

@@ -10,7 +10,7 @@ import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.experience import Correction
-from ...events.system_events import DeliveryAttempted, RedeliveryRequested
+from ...events.system_events import DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
 
@@ -76,9 +76,9 @@ class LimitsChanged(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """The Notifier tried to deliver a notice."""
+    """The Notifier tried to deliver a notice, or has to wait with it."""
 
-    attempt: DeliveryAttempted
+    fact: DeliveryAttempted | DeliveryPostponed
 
 
 class Tick(msgspec.Struct, frozen=True):

@@ -91,7 +91,7 @@ def _handle(turn: Turn, message: Message) -> None:
         case LimitsChanged():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():
-            turn.record(0, message.attempt, Origin(actor="notifier"))
+            turn.record(0, message.fact, Origin(actor="notifier"))
         case Boot():
             lifecycle.boot(turn, message)
         case Drain():

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ...events import Recorded
-from ...events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
+from ...events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
+from ...projections.mail_pace import bare
 from ...projections.outbox import Due, Notice, Outbox
 from ...projections.outbox_kept import KeptOutbox
 from .lanes import Lanes
@@ -24,7 +25,7 @@ CONFIRM_WITHIN = timedelta(seconds=30)
 
 
 class _Told(msgspec.Struct):
-    attempt: DeliveryAttempted
+    fact: DeliveryAttempted | DeliveryPostponed
     at: datetime
 
 
@@ -45,7 +46,11 @@ class Dispatcher:
         self._sending: dict[str, Due] = {}
         self._told: dict[str, _Told] = {}
         """Reports on their way through the log, by notice id."""
-        self._lost: list[DeliveryAttempted] = []
+        self._unsent: list[DeliveryAttempted | DeliveryPostponed] = []
+        self._mailed: dict[str, str] = {}
+        """Notice id → address of mails that were delivered, and that the log does not tell of yet."""
+        self.mail_limit = 0
+        """Mails that one address gets within an hour; 0: any number."""
 
     @property
     def position(self) -> int:
@@ -58,8 +63,12 @@ class Dispatcher:
         for record in records:
             self._outbox.apply((record,))
             match record.event:
+                case DeliveryPostponed() as postponed:
+                    self._told.pop(postponed.notice_id, None)
+                    changed = True
                 case DeliveryAttempted() as attempt:
                     self._told.pop(attempt.notice_id, None)
+                    self._mailed.pop(attempt.notice_id, None)
                     if attempt.rest_until is not None:
                         self._lanes.rest_until(attempt.target, attempt.rest_until)
                     changed = True
@@ -86,6 +95,8 @@ class Dispatcher:
             self._lanes.add(ripe)
         taken: list[Notice] = []
         while (due := self._lanes.take(now)) is not None:
+            if self._has_to_wait(due, now):
+                continue
             notice = self._outbox.notice(due)
             if notice is None:
                 self._lanes.free(due)
@@ -94,6 +105,34 @@ class Dispatcher:
             self._sending[due.notice_id] = due
             taken.append(notice)
         return taken
+
+    def _has_to_wait(self, due: Due, now: datetime) -> bool:
+        """Whether it is mail to an address that has had enough for now; it then comes back when that is over."""
+        if due.channel != "email" or not self.mail_limit:
+            return False
+        address = bare(due.target)
+        under_way = sum(one == address for one in self._mailed.values())
+        until = self._outbox.mail.wait(due.target, due.notice_id, now, self.mail_limit, under_way)
+        if until is None:
+            return False
+        self._lanes.free(due)
+        self._outbox.mail.promise(due.target, due.notice_id, until)  # the next one must not be promised the same moment
+        self._tell_unsent(
+            DeliveryPostponed(
+                notice_id=due.notice_id,
+                task_id=self._outbox.task_of(due),
+                channel=due.channel,
+                target=due.target,
+                until=until,
+                limit=self.mail_limit,
+            ),
+            now,
+        )
+        return True
+
+    def _tell_unsent(self, fact: DeliveryAttempted | DeliveryPostponed, now: datetime) -> None:
+        self._told[fact.notice_id] = _Told(fact, now)
+        self._unsent.append(fact)
 
     def _give_up(self, due: Due, now: datetime) -> None:
         task_id = self._outbox.task_of(due)
@@ -106,13 +145,12 @@ class Dispatcher:
             final=True,
             detail="the log does not hold the task any more",
         )
-        self._told[due.notice_id] = _Told(attempt, now)
-        self._lost.append(attempt)
+        self._tell_unsent(attempt, now)
 
-    def lost(self) -> list[DeliveryAttempted]:
-        """What to report about notices that cannot be made any more; each once."""
-        lost, self._lost = self._lost, []
-        return lost
+    def unsent(self) -> list[DeliveryAttempted | DeliveryPostponed]:
+        """What to report about notices that have to wait, or that cannot be made any more; each once."""
+        unsent, self._unsent = self._unsent, []
+        return unsent
 
     def done(self, notice: Notice, result: Result, now: datetime, jitter: float) -> DeliveryAttempted:
         """What to report about a delivery. `jitter` is a random number from 0 to 1."""
@@ -133,14 +171,16 @@ class Dispatcher:
             rest_until=now + timedelta(seconds=wish(result)) if wish(result) and not result.ok else None,
         )
         self._told[notice.notice_id] = _Told(attempt, now)
+        if result.ok and notice.channel == "email":
+            self._mailed[notice.notice_id] = bare(notice.target)
         return attempt
 
-    def unconfirmed(self, now: datetime) -> list[DeliveryAttempted]:
+    def unconfirmed(self, now: datetime) -> list[DeliveryAttempted | DeliveryPostponed]:
         """Reports to tell again."""
         late = [told for told in self._told.values() if now - told.at >= CONFIRM_WITHIN]
         for told in late:
             told.at = now
-        return [told.attempt for told in late]
+        return [told.fact for told in late]
 
     def wake_at(self, now: datetime) -> datetime | None:
         """When to look again, unless something happens before; none when there is nothing to wait for."""

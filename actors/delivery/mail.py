@@ -49,20 +49,20 @@ def compose(notice: Notice, sender: str) -> EmailMessage:
     return message
 
 
-def text(notice: Notice) -> str:
-    """What the mail says."""
+def text(notice: Notice, longest: int = 4096) -> str:
+    """What the mail says; `longest` is for paths and the error, in bytes."""
     task = notice.task
     lines = [
         f"Task:      {notice.task_id}",
         f"Type:      {brief(task['type'], 200)}",
         f"Outcome:   {notice.event}",
-        f"Input:     {brief(task['input_file'], 4096)}",
-        f"Output:    {brief(task['output_file'], 4096)}",
+        f"Input:     {brief(task['input_file'], longest)}",
+        f"Output:    {brief(task['output_file'], longest)}",
         f"Duration:  {task['duration']:.1f} s",
         f"Attempts:  {task['attempt']}",
     ]
     if task["error"]:
-        lines.append(f"Error:     {brief(task['error'], 4096)}")
+        lines.append(f"Error:     {brief(task['error'], longest)}")
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

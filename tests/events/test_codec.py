@@ -34,6 +34,7 @@ def test_the_stored_tags_are_frozen() -> None:
         "ScheduleRemoved": "schedule_removed",
         "WorkerExited": "worker_exited",
         "DeliveryAttempted": "delivery_attempted",
+        "DeliveryPostponed": "delivery_postponed",
         "RedeliveryRequested": "redelivery_requested",
         "EndpointEnabled": "endpoint_enabled",
     }
@@ -65,6 +66,7 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
         "schedule_removed": {"schedule"},
         "worker_exited": {"pid", "exit_code", "why"},
         "delivery_attempted": {"notice_id", "task_id", "channel", "target", "ok"},
+        "delivery_postponed": {"notice_id", "task_id", "channel", "target", "until", "limit"},
         "redelivery_requested": {"notice_id", "task_id", "channel", "target", "told"},
         "endpoint_enabled": {"target"},
     }

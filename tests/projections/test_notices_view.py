@@ -1,6 +1,6 @@
 """What the view says of notices is what the outbox does with them, however the records come."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events import CancelTask
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled
 from tasktrail.projections import NoticeStatus, TaskQueries, TaskViews
 from tasktrail.projections.notices import log_id, redelivery
 from tasktrail.projections.outbox import Outbox
@@ -18,7 +18,7 @@ from tasktrail.testing_history import OPERATIONS, Journal
 
 WHERE = ("https://a.test/", "https://b.test/", "m@example.org")
 PLAYED = [operation for operation in OPERATIONS if operation != "deliver"]
-DELIVERIES = ("delivered", "failed", "given up", "gone", "again", "enabled")
+DELIVERIES = ("delivered", "failed", "given up", "gone", "again", "enabled", "waits")
 steps = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(PLAYED), st.integers(0, 20), st.integers(0, 100)),
@@ -41,6 +41,17 @@ def all_notices(views: TaskViews, journal: Journal) -> list[NoticeStatus]:
     return [notice for task_id in sorted(journal.states) for notice in queries.notices(task_id)]
 
 
+def postponed(notice: NoticeStatus, until: datetime) -> DeliveryPostponed:
+    return DeliveryPostponed(
+        notice_id=notice.notice_id,
+        task_id=notice.task_id,
+        channel=notice.channel,
+        target=notice.target,
+        until=until,
+        limit=3,
+    )
+
+
 def deliver(journal: Journal, what: str, number: int) -> None:
     """Something happens to one of the notices there are; to which, and so to what end, is random."""
     views = views_of(journal)
@@ -54,6 +65,8 @@ def deliver(journal: Journal, what: str, number: int) -> None:
         wanted = redelivery(log_id(journal.records[0]), journal.log.read_task(notice.task_id), notice.notice_id)
         assert wanted is not None
         journal.record(0, wanted)
+    elif what == "waits":
+        journal.record(0, postponed(notice, journal.at + timedelta(seconds=number)))
     else:
         event = DeliveryAttempted(
             notice_id=notice.notice_id,
@@ -123,6 +136,17 @@ def test_a_notice_tells_of_its_event_and_of_its_last_try(journal: Journal) -> No
     (notice,) = TaskQueries(views_of(journal).connection).notices(task_id)
     assert (notice.state, notice.tries, notice.detail) == ("pending", 1, "HTTP 500")
     assert (notice.tried_at, notice.next_at) == (journal.at, next_at)
+
+
+def test_a_notice_that_has_to_wait_says_why_and_until_when_and_that_is_no_try(journal: Journal) -> None:
+    task_id = journal.create(notify_email=WHERE[2])
+    journal.send(CancelTask(task_id=task_id))
+    (notice,) = TaskQueries(views_of(journal).connection).notices(task_id)
+    journal.record(0, postponed(notice, journal.at + timedelta(hours=1)))
+    (notice,) = TaskQueries(views_of(journal).connection).notices(task_id)
+    assert (notice.state, notice.tries, notice.tried_at) == ("pending", 0, None)
+    assert notice.next_at == journal.at + timedelta(hours=1)
+    assert notice.detail == "waits: the address gets at most 3 an hour"
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,7 @@ def expected_notices(journal: Journal) -> Counter[tuple[int, str]]:
         if is_terminal(event):
             expected.update([(record.position, "callback")] if spec.callback_url else [])
             expected.update([(record.position, "email")] if spec.notify_email else [])
+            expected.update((record.position, "apprise") for _name in spec.notify_targets)
     return expected
 
 
@@ -377,6 +378,24 @@ def test_exactly_the_notices_that_the_rule_asks_for_are_posted(steps: list[tuple
         journal.play(*step)
     due = all_due(outbox_of(journal), journal)
     assert Counter((notice.position, notice.channel) for notice in due) == expected_notices(journal)
+
+
+def test_each_target_gets_a_notice_of_its_own_at_the_end_or_of_what_the_task_names(journal: Journal) -> None:
+    completed(journal, notify_targets=("team", "ops"))
+    completed(journal, notify_targets=("team",), notify_on=("created", "started"))
+    notices = all_due(outbox_of(journal), journal)
+    assert [(notice.task_id, notice.target, notice.event) for notice in notices] == [
+        (1, "team", "completed"),
+        (1, "ops", "completed"),
+        (2, "team", "created"),
+        (2, "team", "started"),
+    ]
+    assert {notice.channel for notice in notices} == {"apprise"}
+    for notice in notices:
+        records = journal.log.read_task(notice.task_id)
+        wanted = redelivery(log_id(journal.records[0]), records, notice.notice_id)
+        assert wanted is not None
+        assert (wanted.target, wanted.told) == (notice.target, notice.position)
 
 
 @given(steps, st.randoms(use_true_random=False))

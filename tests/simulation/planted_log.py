@@ -14,6 +14,7 @@ from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules
 from tasktrail.events.errors import NotReady
 from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.projections.mail_pace import MailPace
 from tasktrail.projections.outbox import Outbox
 
 __all__ = ["PLANTED"]
@@ -146,6 +147,12 @@ def notice_id_changes_over_restart(patch: pytest.MonkeyPatch) -> None:
 def failed_notice_given_up(patch: pytest.MonkeyPatch) -> None:
     """One try, well or not, and the outbox forgets."""
     patch.setattr(Outbox, "_schedule", _only_new(Outbox._schedule))
+
+
+@planted("I9: more than .* mails")
+def address_gets_any_number_of_mails(patch: pytest.MonkeyPatch) -> None:
+    """What an address has had does not count."""
+    patch.setattr(MailPace, "had", lambda *_: None)
 
 
 def _only_new(schedule: Callable[..., None]) -> Callable[..., None]:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import TypeAlias
 
@@ -19,8 +19,11 @@ from tasktrail.events.task_events import is_terminal
 from tasktrail.projections.outbox import Notice, Outbox
 from tasktrail.projections.stream import recall_from
 
-Place: TypeAlias = tuple[int, str]
-"""Position of the event and channel: what a notice is about, whatever its id."""
+Place: TypeAlias = tuple[int, str, str]
+"""Position of the event, channel and target: what a notice is about, whatever its id."""
+
+MAIL_LIMIT = 4
+"""Mails that an address gets within an hour."""
 
 OK = Result(ok=True, detail="200")
 FAILURES = (
@@ -34,41 +37,48 @@ class Receivers:
     """Everybody who is sent notices. They outlive the service and remember what they got."""
 
     def __init__(self) -> None:
-        self.due: dict[Place, str] = {}
-        """Notices that are to come, and of which the log does not say that they are done with; and their targets."""
+        self.due: set[Place] = set()
+        """Notices that are to come, and of which the log does not say that they are done with."""
         self.disabled: set[str] = set()
         """Targets that have said that they are gone: they get nothing until somebody enables them."""
         self.got: deque[RedeliveryRequested] = deque(maxlen=30)
         """Notices of late, as they are named when one is wanted again."""
         self._ids: dict[Place, str] = {}
         self._places: dict[str, Place] = {}
+        self._mailed: deque[datetime] = deque()
+        """When mail was delivered of late. There is one address."""
 
     def follow(self, records: list[Recorded], tasks: dict[int, TaskState]) -> None:
         """What is durable has been folded: note which notices it calls for, and which are done with."""
         for record in records:
             event = record.event
             if isinstance(event, DeliveryAttempted):
-                self._delivered(event)
+                self._delivered(event, record.recorded_at)
             elif isinstance(event, EndpointEnabled):
                 self.disabled.discard(event.target)
             elif isinstance(event, RedeliveryRequested):
                 must(event.target not in self.disabled, f"I9: {event.notice_id} is wanted where nobody is")
-                self.due[event.told, event.channel] = event.target
+                self.due.add((event.told, event.channel, event.target))
             elif record.task_id:
                 for channel, target in _told(record, tasks[record.task_id]):
                     if target not in self.disabled:
-                        self.due[record.position, channel] = target
+                        self.due.add((record.position, channel, target))
 
-    def _delivered(self, event: DeliveryAttempted) -> None:
+    def _delivered(self, event: DeliveryAttempted, at: datetime) -> None:
+        place = self._places[event.notice_id]
+        if event.ok and event.channel == "email" and place in self.due:
+            self._mailed.append(at)
+            full = len(self._mailed) > MAIL_LIMIT and at - self._mailed.popleft() < timedelta(hours=1)
+            must(not full, f"I9: more than {MAIL_LIMIT} mails went to {event.target} within an hour")
         if event.ok or event.final:
-            self.due.pop(self._places[event.notice_id], None)
+            self.due.discard(place)
         if event.disabled:
             self.disabled.add(event.target)
-            self.due = {place: target for place, target in self.due.items() if target != event.target}
+            self.due = {place for place in self.due if place[2] != event.target}
 
     def get(self, notice: Notice, *, knowing: bool) -> None:
         """A notice arrives, perhaps not for the first time. `knowing`: its sender knew all that is durable."""
-        place = (notice.position, notice.channel)
+        place = (notice.position, notice.channel, notice.target)
         known = self._ids.setdefault(place, notice.notice_id)
         if known != notice.notice_id or self._places.setdefault(known, place) != place:
             broken(f"I9: {place} has the ids {known} and {notice.notice_id}")
@@ -95,6 +105,8 @@ def _told(record: Recorded, task: TaskState) -> Iterator[tuple[str, str]]:
         yield "callback", spec.callback_url
     if spec.notify_email and is_terminal(event) and told:
         yield "email", spec.notify_email
+    if told and (spec.notify_on or is_terminal(event)):
+        yield from (("apprise", name) for name in spec.notify_targets)
 
 
 class SimulatedNotifier:
@@ -109,6 +121,7 @@ class SimulatedNotifier:
         self._report = report
         self._sending: deque[Notice] = deque()
         self._dispatcher = Dispatcher(Outbox(recall_from(log)))
+        self._dispatcher.mail_limit = MAIL_LIMIT
         self._dispatcher.apply(log.read())
 
     def follow(self, records: list[Recorded]) -> None:
@@ -128,8 +141,8 @@ class SimulatedNotifier:
         for notice in self._dispatcher.take(now):
             self._receivers.get(notice, knowing=knowing)
             self._sending.append(notice)
-        for attempt in self._dispatcher.lost():
-            self._report(Delivered(attempt))
+        for fact in self._dispatcher.unsent():
+            self._report(Delivered(fact))
 
     def hear(self, now: datetime, *, kind: bool = False) -> None:
         """A receiver answers, well or not."""

@@ -63,6 +63,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         callback_url=f"https://example.org/{rng.randint(1, 20)}" if told and rng.random() < 0.5 else "",
         notify_on=rng.choice(((), (), ("created", "retried", "completed"))),
         notify_email="a@example.com" if told and rng.random() < 0.5 else "",
+        notify_targets=("ops", "team")[: last % 3] if told else (),
         command_id=command_id,
     )
     memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))

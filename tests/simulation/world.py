@@ -33,7 +33,7 @@ from story import Story
 
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
-from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
 from tasktrail.handlers.process.frames import Order
 
 STARTS = (
@@ -147,7 +147,7 @@ class World:
             check_idle(state)
             check_tally(state)
         if isinstance(message, Delivered):
-            only = all(isinstance(fact.event, DeliveryAttempted) for fact in self._staged.facts)
+            only = all(isinstance(fact.event, DeliveryAttempted | DeliveryPostponed) for fact in self._staged.facts)
             must(only or len(self._staged.facts) > 1, f"I9: a delivery has led to {self._staged.facts}")
 
     def _check_started(self, message: Any, started: list[int]) -> None:

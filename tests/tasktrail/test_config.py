@@ -160,6 +160,39 @@ def test_secrets_are_shown_nowhere(tmp_path: Path) -> None:
         json.dumps(config.smtp.password)
 
 
+def test_targets_have_names_of_the_operators_own_in_file_and_environment(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        '[apprise]\nteam = "json://a/canary-7"\nops = "json://b"',
+        APPRISE_OPS="json://c",
+        APPRISE_B2_X="x://d",
+    )
+    assert {name: url.reveal() for name, url in config.apprise.items()} == {
+        "team": "json://a/canary-7",
+        "ops": "json://c",
+        "b2_x": "x://d",
+    }
+    assert "canary-7" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('[apprise]\nTeam = "json://canary-7"', "apprise.Team"),
+        ('[apprise]\n"the team" = "json://canary-7"', "apprise.the team"),
+        ('[apprise]\nteam = "canary-7"', "apprise.team"),
+        ('[apprise]\nteam = ["json://canary-7"]', "apprise.team"),
+        ('[apprise.team]\nurl = "json://canary-7"', "apprise.team"),
+        ('apprise = "json://canary-7"', "apprise"),
+    ],
+)
+def test_a_target_that_is_written_wrongly_is_refused_and_not_shown(tmp_path: Path, text: str, field: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, text)
+    assert refused.value.field == field
+    assert "canary-7" not in str(refused.value)
+
+
 def test_the_sender_is_one_mail_address(tmp_path: Path) -> None:
     assert load(tmp_path, '[smtp]\nsender = "Tasks <a@b.org>"').smtp.sender == "Tasks <a@b.org>"
     with pytest.raises(ConfigurationError, match=r"smtp\.sender .* cannot be 'a@b, c@d': allowed is one mail address"):

@@ -93,6 +93,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
             ("media", "warn"),
         ),
         ({"media": Media(versions=("PyAV 18",))}, ("office", "warn")),
+        ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
         ({"config_is_open": True}, ("secrets", "warn")),
     ],
 )
@@ -185,11 +186,22 @@ def test_a_sound_configuration_is_good_news(tmp_path: Path) -> None:
     assert by_name(examine(tmp_path))["configuration"].level == "ok"
 
 
+@pytest.mark.parametrize(("url", "level"), [("json://a.test/canary-7", "ok"), ("nope://canary-7", "fail")])
+def test_targets_are_looked_at_without_being_shown(tmp_path: Path, url: str, level: str) -> None:
+    (tmp_path / "tasktrail.toml").write_text(f'[apprise]\nteam = "{url}"\n')
+    found = by_name(examine(tmp_path))
+    assert found["targets"].level == level
+    assert "team" in found["targets"].message
+    assert not any("canary-7" in finding.message + finding.remedy for finding in found.values())
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "is_open"),
     [
         ('webhook_secret = "x"\n', 0o644, True),
         ('[smtp]\npassword = "x"\n', 0o640, True),
+        ('[apprise]\nteam = "x://y"\n', 0o640, True),
+        ("[apprise]\n", 0o640, False),
         ('webhook_secret = "x"\n', 0o600, False),
         ("workers = 1\n", 0o644, False),
         ("this is = = no toml", 0o644, False),

@@ -8,6 +8,8 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from tasktrail.actors.errors import EndpointDisabled, UnknownEndpoint
 from tasktrail.actors.secret import Secret
 from tasktrail.client import Client
 from tasktrail.config import Smtp
-from tasktrail.events.errors import InvalidValue, UnknownTask
-from tasktrail.events.system_events import DeliveryAttempted, RedeliveryRequested
+from tasktrail.events import Event
+from tasktrail.events.errors import ConfigurationError, InvalidValue, UnknownTask
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import NoticeStatus, UnknownNotice
 
@@ -78,9 +81,14 @@ def tasks(open_service: Opener, receiver: Receiver) -> TaskService:
 
 def tried(tasks: TaskService, count: int, after: int = 0) -> list[DeliveryAttempted]:
     """Wait for so many recorded tries; their order is that of the log."""
-    found: list[DeliveryAttempted] = []
+    return [event for event in first(tasks, DeliveryAttempted, count, after) if isinstance(event, DeliveryAttempted)]
+
+
+def first(tasks: TaskService, kinds: Any, count: int, after: int = 0) -> list[Event]:
+    """Wait for so many recorded events of some kinds."""
+    found: list[Event] = []
     for record in tasks.follow(after):
-        if isinstance(record.event, DeliveryAttempted):
+        if isinstance(record.event, kinds):
             found.append(record.event)
             if len(found) == count:
                 tasks._seen = record.position
@@ -101,9 +109,9 @@ class Mailbox:
         return "250 kept"
 
 
-def test_the_end_of_a_task_reaches_all_who_are_to_be_told_and_each_delivery_is_shown(
-    open_service: Opener, receiver: Receiver
-) -> None:
+@contextmanager
+def mail_server() -> Iterator[tuple[Mailbox, int]]:
+    """A mail server on loopback: what it was given, and its port."""
     mailbox = Mailbox()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -112,6 +120,15 @@ def test_the_end_of_a_task_reaches_all_who_are_to_be_told_and_each_delivery_is_s
     server = Controller(mailbox, hostname="127.0.0.1", port=port, loop=asyncio.new_event_loop())
     server.start()
     try:
+        yield mailbox, port
+    finally:
+        server.stop()
+
+
+def test_the_end_of_a_task_reaches_all_who_are_to_be_told_and_each_delivery_is_shown(
+    open_service: Opener, receiver: Receiver
+) -> None:
+    with mail_server() as (mailbox, port):
         tasks = open_service(
             allow_endpoints=(receiver.host,),
             webhook_secret=Secret(f"whsec_{KEY}"),
@@ -124,8 +141,6 @@ def test_the_end_of_a_task_reaches_all_who_are_to_be_told_and_each_delivery_is_s
             notify_email="user@example.org",
         )
         assert all(attempt.ok for attempt in tried(tasks, 4))
-    finally:
-        server.stop()
     assert states(tasks.notices(task_id)) == {
         ("webhook", "started"): "delivered",
         ("webhook", "completed"): "delivered",
@@ -271,3 +286,110 @@ def test_over_http_it_is_all_the_same(tasks: TaskService, receiver: Receiver, tm
             assert client.notices(task_id)[0].state == "delivered"
     finally:
         assert server.stop()
+
+
+def test_an_address_gets_so_many_mails_an_hour_and_the_others_wait_over_a_restart(open_service: Opener) -> None:
+    with mail_server() as (mailbox, port):
+        smtp = Smtp(host="127.0.0.1", port=port, starttls=False, sender="tasks@example.org", max_per_hour=2)
+        tasks = open_service(smtp=smtp)
+        told = [tasks.create_task(type="noop", notify_email="user@example.org")]
+        told += [tasks.create_task(type="noop", notify_email="User <user@example.org>") for _number in range(2)]
+        tasks.create_task(type="noop", notify_email="other@example.org")
+        seen = first(tasks, DeliveryAttempted | DeliveryPostponed, 4)
+        (waiting,) = [event for event in seen if isinstance(event, DeliveryPostponed)]
+        (notice,) = tasks.notices(waiting.task_id)
+        assert (notice.state, notice.tries, notice.next_at) == ("pending", 0, waiting.until)
+        assert notice.detail == "waits: the address gets at most 2 an hour"
+        assert waiting.until > notice.recorded_at + timedelta(minutes=59)
+        tasks.close()
+
+        again = open_service(smtp=smtp)
+        before = again.stats().position
+        late = again.create_task(type="noop", notify_email="user@example.org")
+        (behind,) = first(again, DeliveryPostponed, 1, after=before)
+        assert isinstance(behind, DeliveryPostponed)
+        assert (behind.task_id, behind.until >= waiting.until) == (late, True)
+        assert again.verify().ok
+    assert len(mailbox.mail) == 3
+    assert {tuple(to) for to, _content in mailbox.mail} == {("user@example.org",), ("other@example.org",)}
+    assert waiting.task_id in told
+
+
+TOKEN = "canary7token"
+
+
+def test_a_target_of_the_configuration_is_told_like_everybody_else(
+    open_service: Opener, receiver: Receiver, tmp_path: Path
+) -> None:
+    url = f"json://{receiver.host}/{TOKEN}"
+    tasks = open_service(apprise={"team": Secret(url), "ops": Secret(f"{url}-ops")})
+    task_id = tasks.create_task(type="noop", notify_targets=("team", "ops", "team"))
+    assert {(attempt.channel, attempt.target, attempt.ok) for attempt in tried(tasks, 2)} == {
+        ("apprise", "team", True),
+        ("apprise", "ops", True),
+    }
+    assert sorted(path for path, *_ in receiver.got) == [f"/{TOKEN}", f"/{TOKEN}-ops"]
+    assert tasks.get_task(task_id).notify_targets == ("team", "ops")
+    ops, team = tasks.notices(task_id)
+    assert (ops.target, team.target, ops.state, team.state) == ("ops", "team", "delivered", "delivered")
+
+    receiver.status[f"/{TOKEN}"] = 500
+    position = tasks.redeliver(task_id, team.notice_id).position
+    (failed,) = tried(tasks, 1, after=position)
+    assert (failed.notice_id, failed.ok, failed.detail) == (team.notice_id, False, "the target answered HTTP 500")
+    assert failed.next_at is not None
+    assert team.notice_id in json.loads(receiver.got[-1][2])["message"]
+    assert tasks.verify().ok
+    tasks.close()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert TOKEN.encode() not in written
+
+
+def test_a_target_that_hangs_holds_up_nobody_else(open_service: Opener, receiver: Receiver) -> None:
+    hanging = socket.create_server(("127.0.0.1", 0))  # takes the connection, and never answers
+    tasks = open_service(
+        apprise={
+            "stuck": Secret(f"json://127.0.0.1:{hanging.getsockname()[1]}/?rto=60"),
+            "team": Secret(f"json://{receiver.host}/"),
+        }
+    )
+    with hanging:
+        tasks.create_task(type="noop", notify_targets=("stuck",))
+        connection, _ = hanging.accept()
+        with connection:
+            others = {tasks.create_task(type="noop", notify_targets=("stuck", "team")) for _number in range(3)}
+            attempts = tried(tasks, 3)
+            assert {(attempt.task_id, attempt.target, attempt.ok) for attempt in attempts} == {
+                (task_id, "team", True) for task_id in others
+            }
+            tasks.close()  # ends what is under way at once
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("teem", "; did you mean 'team'?"), ("nobody", ""), (f"json://x/{TOKEN}", "")]
+)
+def test_a_target_that_nobody_has_configured_is_refused_by_every_way_in(
+    open_service: Opener, tmp_path: Path, name: str, hint: str
+) -> None:
+    tasks = open_service(apprise={"team": Secret("json://a.test")})
+    server = HttpServer(tasks, socket_path=tmp_path / "t.sock")
+    server.start()
+    try:
+        with Client("http://localhost", socket=tmp_path / "t.sock") as client:
+            for one in (tasks, client):
+                with pytest.raises(InvalidValue) as refused:
+                    one.create_task(type="noop", notify_targets=(name,))
+                assert refused.value.field == "notify_targets"
+                assert refused.value.message == f"There is no target {name!r}{hint}"
+                with pytest.raises(InvalidValue):
+                    one.create_graph([{"name": "a", "type": "noop", "notify_targets": (name,)}])
+    finally:
+        assert server.stop()
+    assert tasks.list_tasks()[1] == 0
+
+
+def test_a_service_with_a_target_of_no_use_does_not_start(open_service: Opener) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_service(apprise={"team": Secret(f"nope://{TOKEN}")})
+    assert refused.value.field == "apprise.team"
+    assert TOKEN not in str(refused.value)

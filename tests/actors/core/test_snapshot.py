@@ -26,6 +26,7 @@ from tasktrail.events import AdjustTask
 from tasktrail.events.experience import Experience
 from tasktrail.events.log import Head
 from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.projections.mail_pace import MailPace
 from tasktrail.projections.outbox import Outbox
 from tasktrail.projections.outbox_kept import KeptOutbox
 from tasktrail.projections.stream import recall_from
@@ -143,11 +144,13 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
 
 def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
     log = MemoryEventLog()
-    ours = {"_recall", "_room", "_tasks", "_pending", "_disabled", "_times", "_turns", "_log_id", "_position"}
+    ours = {"_recall", "_room", "_tasks", "_pending", "_disabled", "_times", "_turns", "_log_id", "_position", "mail"}
     assert vars(Outbox(recall_from(log))).keys() == ours
-    assert set(KeptOutbox.__struct_fields__) == {"position", "log_id", "turns", "disabled", "tasks", "notices"}
+    assert set(KeptOutbox.__struct_fields__) == {"position", "log_id", "turns", "disabled", "tasks", "notices", "mail"}
+    assert vars(MailPace()).keys() == {"_had", "_promised"}
     assert vars(Lanes(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_lanes", "_busy", "_rests"}
-    assert vars(Dispatcher(Outbox(recall_from(log)))).keys() == {"_outbox", "_lanes", "_sending", "_told", "_lost"}
+    theirs = {"_outbox", "_lanes", "_sending", "_told", "_unsent", "_mailed", "mail_limit"}
+    assert vars(Dispatcher(Outbox(recall_from(log)))).keys() == theirs
 
 
 # --- what the rest may need -------------------------------------------------------------------------------------

@@ -258,9 +258,10 @@ def test_a_notice_whose_task_the_log_has_lost_is_given_up_and_reported() -> None
     desk = Desk("https://a.test/1")
     dispatcher.apply(desk.log.read())
     assert dispatcher.take(START) == []
-    (attempt,) = dispatcher.lost()
+    (attempt,) = dispatcher.unsent()
+    assert isinstance(attempt, DeliveryAttempted)
     assert (attempt.task_id, attempt.ok, attempt.final) == (1, False, True)
-    assert dispatcher.lost() == []
+    assert dispatcher.unsent() == []
 
 
 def test_records_that_concern_no_notice_change_nothing() -> None:
@@ -274,8 +275,9 @@ def test_records_that_concern_no_notice_change_nothing() -> None:
     [
         ("webhook", "HTTPS://A.test/x", "a.test:443"),
         ("callback", "http://a.test:81", "a.test:81"),
-        ("callback", "ftp://a.test", "refused"),
-        ("email", "a@b.org", "mail"),
+        ("callback", "ftp://a.test", "refused addresses"),
+        ("email", "a@b.org", "mail server"),
+        ("apprise", "mail", "target mail"),
     ],
 )
 def test_the_endpoint_is_who_has_to_bear_it(channel: str, target: str, endpoint: str) -> None:

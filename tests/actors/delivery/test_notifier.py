@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -20,6 +20,7 @@ from tasktrail.actors.delivery.dispatcher import AT_ONCE
 from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
 from tasktrail.actors.messages import WAKE, Committed, Ticket
@@ -29,7 +30,7 @@ from tasktrail.actors.secret import Secret
 from tasktrail.events import Accepted, CancelTask, Command, CreateTask, RetryTask, TasktrailError
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
 from tasktrail.projections.notices import Notice
 
 WITHIN = 20
@@ -64,6 +65,11 @@ class Deliveries:
         return self.begun.get(timeout=WITHIN)
 
 
+def courier_to(allowed: Collection[str]) -> Callable[[Notice, Lifeline, datetime], Result]:
+    """Real deliveries by web, to these hosts of ours too."""
+    return Courier(WebhookSender(Secret(""), allowed), MailSender(None), TargetSender({})).deliver
+
+
 class House:
     """A Scheduler on a log in memory, and a Notifier that follows it."""
 
@@ -73,6 +79,7 @@ class House:
         self.deliveries = Deliveries()
         self.recorded = threading.Condition()
         self.attempts: list[DeliveryAttempted] = []
+        self.postponed: list[DeliveryPostponed] = []
         self.lost: list[Committed] = []
         self.deaf = False
         self.notifier: Any = None
@@ -88,13 +95,14 @@ class House:
         )
         assert self.scheduler.ask(PING, timeout=WITHIN) == PONG
 
-    def start_notifier(self, deliver: Any = None) -> None:
+    def start_notifier(self, deliver: Any = None, mail_limit: int = 0) -> None:
         self.notifier = Notifier.start(
             feed=self.feed,
             open_log=lambda: self.log,
             deliver=deliver or self.deliveries,
             report=self._report,
             clock=self.clock,
+            mail_limit=mail_limit,
         )
         assert self.notifier.ask(PING, timeout=WITHIN) == PONG
 
@@ -103,6 +111,7 @@ class House:
 
     def _publish(self, message: Committed) -> None:
         with self.recorded:
+            self.postponed += [one.event for one in message.records if isinstance(one.event, DeliveryPostponed)]
             self.attempts += [one.event for one in message.records if isinstance(one.event, DeliveryAttempted)]
             self.recorded.notify_all()
         if self.deaf:
@@ -154,8 +163,8 @@ def house() -> Iterator[House]:
 
 
 def test_the_end_of_a_task_is_told_and_the_log_says_so(house: House, receiver: Any) -> None:
-    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
-    house.start_notifier(courier.deliver)
+    deliver = courier_to(receiver.allowed)
+    house.start_notifier(deliver)
     task_id = house.cancelled_task(callback_url=receiver.url)
     (attempt,) = house.wait_for_attempts(1)
     assert (attempt.task_id, attempt.ok, attempt.final, attempt.channel) == (task_id, True, True, "callback")
@@ -186,6 +195,23 @@ def test_a_failed_delivery_is_tried_again_under_the_same_id(house: House) -> Non
     second = house.deliveries.next()
     assert (second.notice_id, second.tries) == (first.notice_id, 1)
     assert house.wait_for_attempts(2)[1].ok
+
+
+def test_mail_over_the_limit_goes_out_when_the_hour_is_over(house: House) -> None:
+    house.start_notifier(mail_limit=1)
+    first, second = (house.cancelled_task(notify_email="a@b.org") for _number in range(2))
+    house.deliveries.results.put(OK)
+    assert house.deliveries.next().task_id == first
+    with house.recorded:
+        assert house.recorded.wait_for(lambda: house.postponed, WITHIN)
+    house.forward(3590)
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    assert house.deliveries.begun.empty()
+    house.forward(20)
+    house.deliveries.results.put(OK)
+    assert house.deliveries.next().task_id == second
+    assert len(house.wait_for_attempts(2)) == 2
+    assert [fact.task_id for fact in house.postponed] == [second]
 
 
 def test_a_slow_receiver_does_not_hold_up_another(house: House) -> None:
@@ -248,9 +274,9 @@ def test_stopping_does_not_wait_for_a_receiver_that_hangs(house: House, receiver
         receiver.released.wait()
 
     receiver.answer = hang
-    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
+    deliver = courier_to(receiver.allowed)
     before = set(threading.enumerate())
-    house.start_notifier(courier.deliver)
+    house.start_notifier(deliver)
     house.cancelled_task(callback_url=receiver.url)
     assert called.wait(WITHIN)
     house.notifier.stop(timeout=5)
@@ -318,7 +344,7 @@ def test_receivers_that_hang_or_drip_hold_up_nobody_else(
 ) -> None:
     stuck, called = stuck_receivers(receivers, AT_ONCE - 1)
     allowed = [host for one in (receiver, *stuck) for host in one.allowed]
-    house.start_notifier(Courier(WebhookSender(Secret(""), allowed), MailSender(None)).deliver)
+    house.start_notifier(courier_to(allowed))
     for one in stuck:
         for _number in range(3):
             house.cancelled_task(callback_url=one.url)
@@ -334,7 +360,7 @@ def test_receivers_that_hang_or_drip_hold_up_nobody_else(
 def test_however_many_receivers_hang_the_threads_are_bounded(house: House, receivers: Callable[[], Any]) -> None:
     stuck, called = stuck_receivers(receivers, AT_ONCE + 4)
     allowed = [host for one in stuck for host in one.allowed]
-    house.start_notifier(Courier(WebhookSender(Secret(""), allowed), MailSender(None)).deliver)
+    house.start_notifier(courier_to(allowed))
     for one in stuck:
         for _number in range(10):
             house.cancelled_task(callback_url=one.url)
@@ -361,7 +387,7 @@ def test_retry_after_is_honoured_for_every_notice_to_the_receiver(
         asked.release()
 
     receiver.answer = busy
-    house.start_notifier(Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None)).deliver)
+    house.start_notifier(courier_to(receiver.allowed))
     for _number in range(3):
         house.cancelled_task(callback_url=receiver.url)
     (attempt,) = house.wait_for_attempts(1)
@@ -380,14 +406,14 @@ def test_retry_after_is_honoured_for_every_notice_to_the_receiver(
 
 def test_the_one_id_of_a_notice_outlives_failures_and_restarts_at_the_receiver(house: House, receiver: Any) -> None:
     receiver.answer = lambda handler: (handler.send_error(500),)
-    courier = Courier(WebhookSender(Secret(""), receiver.allowed), MailSender(None))
-    house.start_notifier(courier.deliver)
+    deliver = courier_to(receiver.allowed)
+    house.start_notifier(deliver)
     house.cancelled_task(callback_url=receiver.url)
     for tries in (1, 2, 3):
         house.wait_for_attempts(tries)
         house.notifier.stop(timeout=WITHIN)
         house.clock.ahead += timedelta(hours=1)
-        house.start_notifier(courier.deliver)
+        house.start_notifier(deliver)
     house.wait_for_attempts(4)
     assert len({sent["webhook-id"] for _method, _path, sent, _content in receiver.requests}) == 1
     assert len({content for _method, _path, _sent, content in receiver.requests}) == 1

@@ -96,6 +96,16 @@ def test_endpoints_that_are_gone_are_listed_and_can_be_enabled(
     assert tasks.endpoints() == []
 
 
+def test_targets_are_words_with_commas(cli: Callable[..., Any], tasks: Any) -> None:
+    assert cli("submit", "noop", "--notify-targets", "team, ops").code == 0
+    assert tasks.get_task(1).notify_targets == ("team", "ops")
+    tasks.send(CancelTask(task_id=1))
+    assert [line.split()[1:3] for line in cli("notices", "1").out.splitlines()[2:]] == [
+        ["apprise", "ops"],
+        ["apprise", "team"],
+    ]
+
+
 def test_the_events_to_be_told_are_words_with_commas(cli: Callable[..., Any], tasks: Any) -> None:
     assert cli("submit", "noop", "--notify-on", "failed, retried", "--notify-webhook", HOOK).code == 0
     assert tasks.get_task(1).notify_on == ("failed", "retried")

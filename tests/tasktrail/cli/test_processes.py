@@ -232,3 +232,14 @@ def test_on_a_terminal_there_are_bars(spawn: Spawn) -> None:
     assert "━" in shown
     assert "100.0 %" in shown
     assert "checking" in on_terminal(spawn, "verify")
+
+
+def test_a_target_that_nobody_has_configured_is_refused(
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    with (tmp_path / "data" / "tasktrail.toml").open("a") as file:
+        file.write('[apprise]\nteam = "json://canary-7.test"\n')
+    code, out, err = call("run", "noop", "--notify-targets", "teem")
+    assert (code, out) == (1, "")
+    assert "There is no target 'teem'; did you mean 'team'?" in err
+    assert "canary-7" not in err

@@ -1,0 +1,71 @@
+"""The process that hands one message to Apprise, which waits as it likes: only a process can be ended in time.
+
+One JSON object comes in, one goes out. Addresses hold secrets, so they come through the pipe and are no arguments, and
+of all that Apprise says only an HTTP status goes back.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import sys
+from typing import Any
+
+import apprise
+
+MAX_MEMORY = 512 * 1024**2
+"""Bytes of address space: an answer without end must not take the machine's memory."""
+
+_STATUS = re.compile(r"\berror=(\d{3})\b")
+
+
+def main() -> None:
+    """Do what standard input asks for: send a message, or tell which addresses are of no use."""
+    # Plugins may print; the answer goes where they cannot reach.
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    asked: dict[str, Any] = json.load(sys.stdin)
+    signal.alarm(asked["seconds"])  # whoever asked may be gone by then
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    with answer:
+        json.dump(send(asked["send"]) if "send" in asked else {"useless": useless(asked["check"])}, answer)
+
+
+def useless(addresses: dict[str, str]) -> list[str]:
+    """The names whose address Apprise does not take for exactly one service."""
+    return [name for name, url in addresses.items() if _desk(url) is None]
+
+
+def send(message: dict[str, str]) -> dict[str, Any]:
+    """Hand it over once. `status` is what an HTTP service answered instead of taking it, if it did."""
+    desk = _desk(message["url"])
+    if desk is None:
+        return {"ok": False}
+    result = desk.notify(message["body"], message["title"], message["kind"], body_format="text")
+    attempts = [attempt for one in result for attempt in one]
+    found = [match[1] for one in result for entry in one.logs() if (match := _STATUS.search(entry.message))]
+    # By the attempt and not by the result: an address may say that its failures count as success.
+    return {"ok": bool(attempts and attempts[-1]), "status": int(found[-1]) if found else None}
+
+
+def _desk(url: str) -> apprise.Apprise | None:
+    """Where the one service of an address is known; none when it stands for no service, or for several.
+
+    No thread, nothing on the disk, no redirect unless the address asks for it; the time is bounded from outside.
+    """
+    asset = apprise.AppriseAsset(
+        app_id="tasktrail",
+        async_mode=False,
+        http_redirects=False,
+        pem_autogen=False,
+        pgp_autogen=False,
+        service_timeout=0,
+        storage_mode="memory",
+    )
+    desk = apprise.Apprise(asset=asset)
+    return desk if desk.add(url) and len(desk) == 1 else None
+
+
+if __name__ == "__main__":
+    main()

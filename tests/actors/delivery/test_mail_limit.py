@@ -1,0 +1,267 @@
+"""An address gets so many mails an hour and no more; what is over that waits its turn, and nothing is lost."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.actors.delivery.dispatcher import CONFIRM_WITHIN, Dispatcher
+from tasktrail.actors.delivery.result import Result
+from tasktrail.events import Cancelled, Created, Event, Fact
+from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
+from tasktrail.projections.mail_pace import MailPace, bare
+from tasktrail.projections.notices import Notice, log_id, redelivery
+from tasktrail.projections.outbox import Outbox
+from tasktrail.projections.stream import recall_from
+
+START = datetime(2026, 11, 24, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+OK = Result(ok=True, detail="accepted by the mail server")
+BUSY = Result(ok=False, detail="the mail server answered 451", answered=True)
+
+
+class Post:
+    """A dispatcher with a limit, its log, and a clock that only it moves."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.log = MemoryEventLog()
+        self.now = START
+        self.sent: list[tuple[datetime, str, int]] = []
+        """When, to whom, about which task."""
+        self.postponed: list[DeliveryPostponed] = []
+        self.tasks = 0
+        self.start()
+
+    def start(self) -> None:
+        self.dispatcher = self._new()
+        self.dispatcher.apply(self.log.read())
+
+    def start_from_snapshot(self) -> None:
+        """What was folded is put down and taken up again."""
+        folded = self._new()
+        folded.apply(self.log.read())
+        self.dispatcher = self._new()
+        self.dispatcher.restore(folded.kept())
+        assert self.dispatcher.kept() == folded.kept()
+
+    def _new(self) -> Dispatcher:
+        dispatcher = Dispatcher(Outbox(recall_from(self.log)))
+        dispatcher.mail_limit = self.limit
+        return dispatcher
+
+    def record(self, task_id: int, *events: Event) -> None:
+        version = len(self.log.read_task(task_id))
+        facts = [
+            Fact(task_id, version + number, event, self.now, life=min(1, task_id))
+            for number, event in enumerate(events, 1)
+        ]
+        self.dispatcher.apply(self.log.append(facts, expected=self.log.head().position))
+
+    def end(self, address: str, **more: Any) -> None:
+        """A task ends, and mail is to tell of it."""
+        self.tasks += 1
+        self.record(self.tasks, Created(type="noop", notify_email=address, **more), Cancelled())
+
+    def take(self) -> list[Notice]:
+        """What may be sent; what has to wait is recorded."""
+        notices = self.dispatcher.take(self.now)
+        for fact in self.dispatcher.unsent():
+            assert isinstance(fact, DeliveryPostponed)
+            self.postponed.append(fact)
+            self.record(0, fact)
+        return notices
+
+    def send(self, result: Result = OK) -> int:
+        """Send what may be sent now, one after the other; how many it was."""
+        number = 0
+        while notices := self.take():
+            for notice in notices:
+                number += 1
+                if result.ok:
+                    self.sent.append((self.now, notice.target, notice.task_id))
+                self.record(0, self.dispatcher.done(notice, result, self.now, 0.0))
+        return number
+
+    def play(self) -> None:
+        """Go from moment to moment until nothing is left to send."""
+        self.send()
+        while (moment := self.dispatcher.wake_at(self.now)) is not None:
+            self.now = max(moment, self.now)
+            self.send()
+
+    def told(self) -> list[int]:
+        return [task_id for _at, _target, task_id in self.sent]
+
+
+def test_what_is_over_the_limit_waits_its_turn_and_each_wait_is_recorded_once() -> None:
+    post = Post(limit=2)
+    for _number in range(7):
+        post.end("a@example.org")
+    assert post.send() == 2
+    assert [fact.until - START for fact in post.postponed] == [HOUR, HOUR, 2 * HOUR, 2 * HOUR, 3 * HOUR]
+    assert {fact.limit for fact in post.postponed} == {2}
+    post.play()
+    assert [at - START for at, *_ in post.sent] == [hours * HOUR for hours in (0, 0, 1, 1, 2, 2, 3)]
+    assert post.told() == [1, 2, 3, 4, 5, 6, 7]
+    assert len(post.postponed) == 5
+
+
+def test_each_address_has_its_own_hour_and_other_ways_have_none() -> None:
+    post = Post(limit=1)
+    for address in ("a@example.org", "b@example.org", "a@example.org"):
+        post.end(address, callback_url="https://a.test/")
+    assert post.send() == 5
+    assert [fact.target for fact in post.postponed] == ["a@example.org"]
+
+
+def test_an_address_is_the_same_whatever_name_stands_before_it() -> None:
+    post = Post(limit=1)
+    for address in ("a@example.org", "Ann <A@Example.org>", "Boss < a@example.org >"):
+        post.end(address)
+    assert post.send() == 1
+    assert bare("Ann <A@Example.org>") == bare("a@example.org") == "a@example.org"
+
+
+def test_mail_that_did_not_arrive_does_not_count() -> None:
+    post = Post(limit=1)
+    post.end("a@example.org")
+    assert post.send(BUSY) == 1
+    post.now += timedelta(seconds=5)
+    assert post.send() == 1
+    assert post.postponed == []
+
+
+def test_mail_that_the_log_does_not_tell_of_yet_counts() -> None:
+    post = Post(limit=1)
+    post.end("a@example.org")
+    post.end("a@example.org")
+    (first,) = post.take()
+    attempt = post.dispatcher.done(first, OK, post.now, 0.0)
+    assert post.take() == []
+    assert [fact.until for fact in post.postponed] == [START + HOUR]
+    post.record(0, attempt)
+    post.now += HOUR
+    assert len(post.take()) == 1
+
+
+def test_a_report_that_is_lost_is_told_again() -> None:
+    post = Post(limit=1)
+    post.end("a@example.org")
+    post.end("a@example.org")
+    (notice,) = post.dispatcher.take(START)
+    post.record(0, post.dispatcher.done(notice, OK, START, 0.0))
+    assert post.dispatcher.take(START) == []
+    (fact,) = post.dispatcher.unsent()
+    assert post.dispatcher.unconfirmed(START + CONFIRM_WITHIN) == [fact]
+    post.record(0, fact)
+    assert post.dispatcher.unconfirmed(START + 2 * CONFIRM_WITHIN) == []
+
+
+def test_a_redelivery_counts_like_any_mail() -> None:
+    post = Post(limit=1)
+    post.end("a@example.org")
+    (notice,) = post.take()
+    post.record(0, post.dispatcher.done(notice, OK, post.now, 0.0))
+    wanted = redelivery(log_id(next(post.log.read())), post.log.read_task(1), notice.notice_id)
+    assert wanted is not None
+    post.record(0, wanted)
+    assert post.send() == 0
+    assert [fact.notice_id for fact in post.postponed] == [notice.notice_id]
+
+
+def test_without_a_limit_everything_goes_at_once() -> None:
+    post = Post(limit=0)
+    for _number in range(100):
+        post.end("a@example.org")
+    assert post.send() == 100
+
+
+def test_after_an_outage_no_more_than_the_limit_goes_out_at_once() -> None:
+    """The promised moments have all gone by."""
+    post = Post(limit=2)
+    for _number in range(8):
+        post.end("a@example.org")
+    post.send()
+    post.now += timedelta(days=1)
+    post.start()
+    assert post.send() == 2
+    post.play()
+    assert sorted(post.told()) == list(range(1, 9))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_no_hour_has_more_than_the_limit_and_all_mail_arrives(seed: int, limit: int) -> None:
+    """Ends of tasks, failures and restarts at random."""
+    dice, post = Random(seed), Post(limit)
+    for _step in range(30):
+        match dice.randrange(6):
+            case 0:
+                post.now += timedelta(minutes=dice.randrange(90))
+            case 1:
+                post.send(dice.choice((OK, BUSY)))
+            case 2:
+                dice.choice((post.start, post.start_from_snapshot))()
+            case _:
+                post.end(dice.choice(("a@example.org", "A <a@example.org>", "b@example.org")))
+    post.play()
+    assert Counter(post.told()) == Counter(range(1, post.tasks + 1))
+    for address in ("a@example.org", "b@example.org"):
+        times = [at for at, target, _task in post.sent if bare(target) == address]
+        assert all(later - earlier >= HOUR for earlier, later in zip(times, times[limit:], strict=False))
+
+
+def test_ten_thousand_mails_to_one_address_are_decided_quickly_and_recorded_once_each() -> None:
+    """The work for each does not grow with their number: counted in looks at the promises, not in seconds."""
+    pace, looks = MailPace(), 0
+
+    class Counting(dict[str, datetime]):
+        def __getitem__(self, key: str) -> datetime:
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(key)
+
+    pace._promised["a@b.c"] = Counting()
+    for _number in range(5):
+        pace.had("a@b.c", START)
+    for number in range(10_000):
+        until = pace.wait("a@b.c", f"n{number}", START, 5, 0)
+        assert until == START + (1 + number // 5) * HOUR
+        pace.promise("a@b.c", f"n{number}", until)
+    assert looks <= 5 * 10_000
+
+
+def test_a_notice_is_not_held_back_by_its_own_promise() -> None:
+    pace = MailPace()
+    pace.had("a@b.c", START)
+    pace.promise("a@b.c", "n1", START + HOUR)
+    assert pace.wait("a@b.c", "n1", START, 1, 0) == START + HOUR
+    assert pace.wait("a@b.c", "n2", START, 1, 0) == START + 2 * HOUR
+    assert pace.wait("a@b.c", "n2", START + HOUR, 1, 0) is None
+
+
+def test_addresses_that_had_no_mail_for_an_hour_take_no_room() -> None:
+    pace = MailPace()
+    for number in range(1000):
+        pace.had(f"{number}@example.org", START + timedelta(seconds=number))
+    pace.had("a@example.org", START + HOUR + timedelta(seconds=989))
+    assert len(pace.kept().had) == 11
+    pace.promise("a@example.org", "n", START)
+    pace.settle("a@example.org", "n")
+    assert pace.kept().promised == {}
+
+
+def test_the_fact_says_who_waits_for_what() -> None:
+    post = Post(limit=1)
+    post.end("a@example.org")
+    post.end("a@example.org")
+    post.send()
+    (fact,) = post.postponed
+    assert (fact.task_id, fact.channel, fact.target) == (2, "email", "a@example.org")
+    assert not any(
+        isinstance(record.event, DeliveryAttempted) and record.event.task_id == 2 for record in post.log.read()
+    )
