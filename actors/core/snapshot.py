@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ...events import Recorded, TaskState
 from ...events.experience import Experience
-from ...events.system_events import Adjusted, LimitsChanged
+from ...events.system_events import Adjusted, ClockJumped, LimitsChanged
 from .pauses import Pause, scope_of
 from .schedules import Schedule
 from .state import SchedulerState
@@ -33,6 +33,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     limit_positions: list[tuple[str, str, int]]
     pauses: tuple[Pause, ...]
     schedules: list[Schedule]
+    jumps: list[ClockJumped]
     adjusted_at: list[tuple[int, int]]
     adjustments: list[Adjusted]
     experience: dict[str, tuple[list[float], list[float]]]
@@ -50,6 +51,7 @@ def book_of(state: SchedulerState) -> Book:
         limit_positions=[(*where, position) for where, position in sorted(state.limit_book.positions.items())],
         pauses=state.pauses.all(),
         schedules=[replace(schedule, next_at=None) for _, schedule in sorted(state.schedules.by_name.items())],
+        jumps=state.jumps.kept,
         adjusted_at=sorted(state.adjusted_at.items()),
         adjustments=[adjusted for _, adjusted in sorted(state.adjustments.items())],
         experience={name: (list(one.memory), list(one.time)) for name, one in sorted(state.experience.items())},
@@ -75,6 +77,7 @@ def restore(state: SchedulerState, book: Book, tasks: Iterable[TaskState]) -> No
     )
     state.pauses.held = {scope_of(pause): pause for pause in book.pauses}
     state.schedules.restore(book.schedules)
+    state.jumps.kept = book.jumps
     state.adjusted_at = dict(book.adjusted_at)
     state.adjustments = {adjusted.task_id: adjusted for adjusted in book.adjustments}
     state.experience = {name: Experience(*ratios) for name, ratios in book.experience.items()}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from random_life import GRACE, live
 
 from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.limits import LimitBook
 from tasktrail.actors.core.messages import Boot
 from tasktrail.actors.core.pauses import Pauses
@@ -123,7 +124,7 @@ def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
 # --- what is in it ----------------------------------------------------------------------------------------------
 
 FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
-FOLDED |= {"adjustments", "limit_book", "pauses", "schedules"}
+FOLDED |= {"adjustments", "jumps", "limit_book", "pauses", "schedules"}
 OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
 OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
 OF_THE_MOMENT |= {"overtaken", "backfill_bound", "too_big", "stale_reports", "_released"}
@@ -138,6 +139,7 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
     assert vars(LimitBook(Limits())).keys() == {"configured", "changes", "now", "positions"}
     assert vars(Pauses()).keys() == {"held"}
     assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
+    assert vars(Jumps()).keys() == {"kept"}
     assert vars(Experience()).keys() == {"memory", "time"}
 
 
