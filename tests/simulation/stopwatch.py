@@ -29,7 +29,8 @@ class Stopwatch:
         self._moved: dict[Key, tuple[float, float]] = {}
         """Attempt → its last percentage, and since when."""
         self._life: dict[Key, float] = {}
-        self._waits: dict[int, float] = {}
+        self._waits: dict[Key, float] = {}
+        """Task and version of the event since which it waits → when that was. What a failed commit took back stays."""
 
     def hear(self, message: Any, now: float) -> None:
         """A message reaches the Scheduler: it may be a sign of life."""
@@ -49,7 +50,7 @@ class Stopwatch:
         for fact in facts:
             match fact.event:
                 case Created() | Retried():
-                    self._waits[fact.task_id] = now
+                    self._waits[fact.task_id, fact.version] = now
                 case Started():
                     self._started[fact.task_id, fact.attempt] = now
                     durable = self._ledger.tasks.get(fact.task_id)
@@ -69,7 +70,7 @@ class Stopwatch:
             "timeout": began,
             "heartbeat_timeout": self._latest(began, self._heard.get(key)),
             "no_progress_timeout": self._latest(began, self._moved.get(key, (0.0, None))[1]),
-            "queue_timeout": self._waits.get(fact.task_id),
+            "queue_timeout": self._waits.get((fact.task_id, fact.version - 1)),
             "total_timeout": self._life.get((fact.task_id, fact.life)),
         }.get(name)
         limit = getattr(task.spec, name, None) if task is not None and " published " not in event.error else None
