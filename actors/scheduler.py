@@ -227,19 +227,22 @@ class Scheduler(Actor):
         return left > 0
 
     def _tell(self, records: list[Recorded]) -> None:
-        """Everything staged is durable now: answer, order, publish, and forget what is finished."""
+        """Everything staged is durable now: publish, order, answer, and forget what is finished.
+
+        Answers come last: whoever has one may ask for its position at once.
+        """
         self._trouble = self._retry_at = None
         answered, orders = self._answered, self._orders
         touched = self._loaded
         touched.update(record.task_id for record in records)
         self._state.forget_finished(touched)
         self._begin_batch_of(self._state.running)
+        if records:
+            self._publish(Committed(records))
         if orders:
             self._order(Orders(orders))
         for ticket, answer in answered:
             ticket.reply(answer)
-        if records:
-            self._publish(Committed(records))
         self._alarm.set(self._state.next_wake())
 
     def _append_failed(self, error: BaseException) -> None:

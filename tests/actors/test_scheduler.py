@@ -145,6 +145,19 @@ def create(command_id: str, **fields: Any) -> CreateTask:
     return CreateTask(type="noop", command_id=command_id, **fields)
 
 
+def test_consumers_are_told_of_a_commit_before_those_who_waited_for_it(house: House) -> None:
+    """Whoever was answered may ask for that position at once."""
+    told: list[bool] = []
+
+    def reply(answer: Accepted | TasktrailError) -> None:
+        told.append(isinstance(answer, Accepted) and house.committed[-1].position >= answer.position)
+
+    command = create("c")
+    house.ref.tell(Submit(command, Intake(), Ticket(reply, "c", digest(command))))
+    house.settle()
+    assert told == [True]
+
+
 def test_commands_of_one_message_share_a_commit(house: House) -> None:
     before = house.log.commits
     answers = [promise.get() for promise in house.send(*(create(f"c{n}") for n in range(50)))]
