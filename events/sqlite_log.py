@@ -17,7 +17,7 @@ from .errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknow
 from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at, timestamp
 from .rows import COLUMNS, from_row, to_row
-from .sqlite_answers import is_about, read_answered
+from .sqlite_answers import first_of, line_of, read_answered
 from .sqlite_schema import migrations
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
@@ -210,15 +210,16 @@ class LogReader:
             yield row[:14], row[14]
 
     def answered(self) -> Iterator[tuple[Any, ...]]:
-        """Each answer beside the record it points at, undecoded, in order of command id.
-
-        (command id, task id, position, and of the record: command id, task id, data; null when there is none.)
-        """
+        """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
         return read_answered(self._conn, _PAGE)
 
-    def concerns(self, command_id: str, task_id: int, position: int) -> bool:
-        """Whether the command that led to the record at `position` was about the task."""
-        return is_about(self._conn, command_id, task_id, position)
+    def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
+        """Task id, event and data of the first of a command's records, the last of which is at `position`."""
+        return first_of(self._conn, command_id, position)
+
+    def line_of(self, task_id: int) -> list[int]:
+        """The task, its parent, the parent of that, and so on."""
+        return line_of(self._conn, task_id)
 
     def close(self) -> None:
         """Let go of the file."""

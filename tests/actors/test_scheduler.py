@@ -26,6 +26,7 @@ from tasktrail.events import (
     TasktrailError,
 )
 from tasktrail.events.clock import Clock, SystemClock
+from tasktrail.events.digest import digest
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
@@ -38,7 +39,6 @@ from tasktrail.handlers.process.frames import (
     Run,
     Stop,
 )
-from tasktrail.intake import digest
 
 WITHIN = 10
 
