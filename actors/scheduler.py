@@ -162,11 +162,11 @@ class Scheduler(Actor):
                 self._note_answer(effect)
 
     def _load(self, task_id: int) -> None:
-        records = self._log.read_task(task_id)
+        records = self._log.read_task(task_id, adjusted=True)
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
         if task is None:
             raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
-        self._state.tasks[task_id] = self._state.recalled(task)
+        self._state.tasks[task_id] = task
         self._loaded.add(task_id)
 
     def _note_answer(self, effect: Answered) -> None:

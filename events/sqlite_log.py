@@ -18,7 +18,7 @@ from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at, timestamp
 from .rows import COLUMNS, from_row, to_row
 from .sqlite_answers import first_of, line_of, read_answered
-from .sqlite_schema import migrations
+from .sqlite_schema import WITH_ADJUSTMENTS, migrations
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
@@ -156,9 +156,9 @@ class SqliteEventLog:
         """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
         return read_records(self._conn, after, limit)
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
-        return read_task(self._conn, task_id)
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        return read_task(self._conn, task_id, adjusted=adjusted)
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
@@ -200,9 +200,9 @@ class LogReader:
         """Records in order of position, from `after + 1` on."""
         return read_records(self._conn, after, limit)
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
-        return read_task(self._conn, task_id)
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        return read_task(self._conn, task_id, adjusted=adjusted)
 
     def rows(self, after: int = 0) -> Iterator[tuple[tuple[str | int | None, ...], bytes]]:
         """The raw stored values and hash of each record, undecoded: what a verifier works on."""
@@ -241,7 +241,9 @@ def _cannot_open(error: sqlite3.Error, path: Path) -> TasktrailError:
     return LogCorrupt(f"{path} cannot be opened: {error}")
 
 
-def _fetch(conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+def _fetch(
+    conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] | dict[str, object] = ()
+) -> list[tuple[Any, ...]]:
     try:
         return conn.execute(statement, parameters).fetchall()
     except sqlite3.Error as error:
@@ -275,9 +277,10 @@ def read_records(conn: sqlite3.Connection, after: int, limit: int | None) -> Ite
         yield from_row(row[:14], row[14])
 
 
-def read_task(conn: sqlite3.Connection, task_id: int) -> list[Recorded]:
-    """Decoded records of one task in order of version."""
-    rows = _fetch(conn, f"{_SELECT} WHERE task_id = ? ORDER BY version", (task_id,))
+def read_task(conn: sqlite3.Connection, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+    """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
+    where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
+    rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
     return [from_row(row[:14], row[14]) for row in rows]
 
 

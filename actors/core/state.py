@@ -74,8 +74,6 @@ class SchedulerState:
         """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self.adjustments: dict[int, Adjusted] = {}
-        """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.experience: dict[str, Experience] = {}
@@ -126,7 +124,6 @@ class SchedulerState:
                 if event.task_id in self.tasks:
                     self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, fact.recorded_at)
                     self.adjusted_at[event.task_id] = position
-                    self._note_adjustment(event)
             case LimitsChanged():
                 self.limit_book.apply(event, position)
             case DeliveryAttempted():
@@ -139,20 +136,6 @@ class SchedulerState:
             case _:
                 self.pauses.apply(fact, position)
                 self.schedules.apply(fact, position)
-
-    def _note_adjustment(self, event: Adjusted) -> None:
-        if event.priority is not None or event.scheduled_for is not None:
-            old = self.adjustments.get(event.task_id, event)
-            self.adjustments[event.task_id] = Adjusted(
-                task_id=event.task_id,
-                priority=old.priority if event.priority is None else event.priority,
-                scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
-            )
-
-    def recalled(self, task: TaskState) -> TaskState:
-        """A finished task, folded from its own records, with the adjustments that stand in the service's."""
-        change = self.adjustments.get(task.id)
-        return task if change is None else overlay(task, change, task.updated_at)
 
     @property
     def limits(self) -> Limits:
