@@ -18,6 +18,7 @@ from tasktrail.projections.outbox import Outbox
 
 __all__ = ["PLANTED"]
 
+
 @planted("I4: task .* is read back")
 def adjustments_not_read_back(patch: pytest.MonkeyPatch) -> None:
     """Of a finished task that is needed again only its own records are read."""
