@@ -12,7 +12,7 @@ from tasktrail.actors.core.running import Running
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
 from tasktrail.actors.jump_watch import JumpWatch
-from tasktrail.events import Cancelled, Failed, Retried, TaskState, attempts
+from tasktrail.events import Failed, Retried, TaskState, attempts
 from tasktrail.events.state import _EVOLVE
 from tasktrail.events.system_events import ClockJumped
 from tasktrail.handlers.process.frames import Grant
@@ -203,14 +203,6 @@ def dependents_only_in_memory(patch: pytest.MonkeyPatch) -> None:
 def open_attempts_left_open(patch: pytest.MonkeyPatch) -> None:
     """A start does not close what the crash left open."""
     patch.setattr(lifecycle, "_interrupt", lambda *_: None)
-
-
-@planted("I4: ")
-def held_forgets_its_release(patch: pytest.MonkeyPatch) -> None:
-    """A task that was released and has ended is read back as held."""
-    table: dict[type, Any] = _EVOLVE
-    cancelled = table[Cancelled]
-    patch.setitem(table, Cancelled, lambda state, fact, at: replace(cancelled(state, fact, at), held=state.held))
 
 
 # --- room and order ---------------------------------------------------------------------------------------------
