@@ -7,7 +7,7 @@ executor's reports, which have no other home, are stepped once more.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from ..events.clock import Clock
 from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
 from ..events.graphs import ids_by_name
 from ..events.state import fold
+from ..events.system_events import ClockJumped
 from .alarm import Alarm
 from .base import Actor, log
-from .core.messages import Answered, Boot, Commanded, LimitsChanged, Message, Sampled, Staged, Submit, Tick
+from .core.messages import Answered, Boot, Commanded, Jumped, LimitsChanged, Message, Sampled, Staged, Submit, Tick
 from .core.running import Running
 from .core.state import SchedulerState
 from .core.step import needed, resume, step
+from .jump_watch import JumpWatch
 from .messages import Committed, Orders, Query, Ticket
 from .snapshots.scheduler import folded
 
@@ -73,6 +75,7 @@ class Scheduler(Actor):
     def on_start(self) -> None:
         """Open the log, fold it, close what a crash left open. Runs before the first message."""
         self._alarm = self._new_alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
+        self._jump_watch = JumpWatch(self._clock)
         try:
             self._log = self._open_log()
             self._state = folded(self._log, self._new_state, self._snapshot)
@@ -136,7 +139,19 @@ class Scheduler(Actor):
         while missing := list(needed(self._state, message)):
             for task_id in missing:
                 self._load(task_id)
-        self._keep(step(self._state, message, self._clock.now()))
+        now, jump = self._time()
+        if jump is not None:
+            self._keep(step(self._state, Jumped(jump), now))
+        self._keep(step(self._state, message, now))
+
+    def _time(self) -> tuple[datetime, ClockJumped | None]:
+        """What the wall clock shows; and its jump, if it was set, which `_running_before` then knows of."""
+        now, jump = self._jump_watch.look()
+        if jump is not None:
+            self._jumps.append(jump)
+            for entry in self._running_before.values():
+                entry.set_clock(jump.shows - jump.shown)
+        return now, jump
 
     def _keep(self, staged: Staged) -> None:
         self._facts += staged.facts
@@ -147,11 +162,11 @@ class Scheduler(Actor):
                 self._note_answer(effect)
 
     def _load(self, task_id: int) -> None:
-        records = self._log.read_task(task_id)
+        records = self._log.read_task(task_id, adjusted=True)
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
         if task is None:
             raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
-        self._state.tasks[task_id] = self._state.recalled(task)
+        self._state.tasks[task_id] = task
         self._loaded.add(task_id)
 
     def _note_answer(self, effect: Answered) -> None:
@@ -187,6 +202,8 @@ class Scheduler(Actor):
         self._answers: dict[str, Answer] = {}
         self._loaded: set[int] = set()
         self._reports: list[Message] = []
+        self._jumps: list[ClockJumped] = []
+        """Those that may not be recorded yet."""
         self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
     def _commit(self) -> None:
@@ -210,19 +227,22 @@ class Scheduler(Actor):
         return left > 0
 
     def _tell(self, records: list[Recorded]) -> None:
-        """Everything staged is durable now: answer, order, publish, and forget what is finished."""
+        """Everything staged is durable now: publish, order, answer, and forget what is finished.
+
+        Answers come last: whoever has one may ask for its position at once.
+        """
         self._trouble = self._retry_at = None
         answered, orders = self._answered, self._orders
         touched = self._loaded
         touched.update(record.task_id for record in records)
         self._state.forget_finished(touched)
         self._begin_batch_of(self._state.running)
+        if records:
+            self._publish(Committed(records))
         if orders:
             self._order(Orders(orders))
         for ticket, answer in answered:
             ticket.reply(answer)
-        if records:
-            self._publish(Committed(records))
         self._alarm.set(self._state.next_wake())
 
     def _append_failed(self, error: BaseException) -> None:
@@ -242,7 +262,8 @@ class Scheduler(Actor):
     def _start_over(self, error: OutcomeUnknown) -> None:
         """Fold the log again, keep the slots as they really are, and step the executor's reports once more."""
         self._answer_all(error)
-        reports, running = self._reports, self._running_before
+        now, _ = self._time()
+        reports, running, jumps = self._reports, self._running_before, self._jumps
         old = self._state
         try:
             self._state = folded(self._log, self._new_state, self._snapshot, also=running)
@@ -250,7 +271,8 @@ class Scheduler(Actor):
             self._state.draining = old.draining
             self._state.limit_book.configure(old.limit_book.configured)
             self._begin_batch_of(running)
-            self._keep(resume(self._state, running, self._clock.now()))
+            self._jumps = jumps
+            self._keep(resume(self._state, running, now, jumps))
             for report in reports:
                 self._take(report)
             self._trouble = error

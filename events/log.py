@@ -41,8 +41,8 @@ class EventLog(Protocol):
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on."""
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""

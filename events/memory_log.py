@@ -10,6 +10,7 @@ from .errors import ConcurrencyError, Fenced
 from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at
 from .rows import to_row
+from .system_events import Adjusted
 from .task_events import is_terminal
 
 
@@ -19,6 +20,7 @@ class MemoryEventLog:
     def __init__(self) -> None:
         self._records: list[Recorded] = []
         self._by_task: defaultdict[int, list[Recorded]] = defaultdict(list)
+        self._adjustments: defaultdict[int, list[Recorded]] = defaultdict(list)
         self._ended: set[tuple[int, int]] = set()
         self._answers: dict[str, Answer] = {}
         self._owners = [1]
@@ -50,6 +52,8 @@ class MemoryEventLog:
             records.append(record_at(fact, position, previous))
         for record in records:
             self._by_task[record.task_id].append(record)
+            if isinstance(record.event, Adjusted):
+                self._adjustments[record.event.task_id].append(record)
             if is_terminal(record.event):
                 self._ended.add((record.task_id, record.life))
         self._records += records
@@ -84,9 +88,13 @@ class MemoryEventLog:
         end = None if limit is None else after + limit
         yield from self._records[after:end]
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
-        return list(self._by_task.get(task_id, ()))
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        own = list(self._by_task.get(task_id, ()))
+        if adjusted:
+            own += self._adjustments.get(task_id, ())
+            own.sort(key=lambda record: record.position)
+        return own
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""

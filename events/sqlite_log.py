@@ -17,8 +17,8 @@ from .errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknow
 from .log import Answer, Head
 from .recorded import Fact, Recorded, record_at, timestamp
 from .rows import COLUMNS, from_row, to_row
-from .sqlite_answers import is_about, read_answered
-from .sqlite_schema import migrations
+from .sqlite_answers import first_of, line_of, read_answered
+from .sqlite_schema import WITH_ADJUSTMENTS, migrations
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
@@ -156,9 +156,9 @@ class SqliteEventLog:
         """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
         return read_records(self._conn, after, limit)
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
-        return read_task(self._conn, task_id)
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        return read_task(self._conn, task_id, adjusted=adjusted)
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
@@ -200,9 +200,9 @@ class LogReader:
         """Records in order of position, from `after + 1` on."""
         return read_records(self._conn, after, limit)
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
-        return read_task(self._conn, task_id)
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        return read_task(self._conn, task_id, adjusted=adjusted)
 
     def rows(self, after: int = 0) -> Iterator[tuple[tuple[str | int | None, ...], bytes]]:
         """The raw stored values and hash of each record, undecoded: what a verifier works on."""
@@ -210,15 +210,16 @@ class LogReader:
             yield row[:14], row[14]
 
     def answered(self) -> Iterator[tuple[Any, ...]]:
-        """Each answer beside the record it points at, undecoded, in order of command id.
-
-        (command id, task id, position, and of the record: command id, task id, data; null when there is none.)
-        """
+        """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
         return read_answered(self._conn, _PAGE)
 
-    def concerns(self, command_id: str, task_id: int, position: int) -> bool:
-        """Whether the command that led to the record at `position` was about the task."""
-        return is_about(self._conn, command_id, task_id, position)
+    def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
+        """Task id, event and data of the first of a command's records, the last of which is at `position`."""
+        return first_of(self._conn, command_id, position)
+
+    def line_of(self, task_id: int) -> list[int]:
+        """The task, its parent, the parent of that, and so on."""
+        return line_of(self._conn, task_id)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -240,7 +241,9 @@ def _cannot_open(error: sqlite3.Error, path: Path) -> TasktrailError:
     return LogCorrupt(f"{path} cannot be opened: {error}")
 
 
-def _fetch(conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+def _fetch(
+    conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] | dict[str, object] = ()
+) -> list[tuple[Any, ...]]:
     try:
         return conn.execute(statement, parameters).fetchall()
     except sqlite3.Error as error:
@@ -274,9 +277,10 @@ def read_records(conn: sqlite3.Connection, after: int, limit: int | None) -> Ite
         yield from_row(row[:14], row[14])
 
 
-def read_task(conn: sqlite3.Connection, task_id: int) -> list[Recorded]:
-    """Decoded records of one task in order of version."""
-    rows = _fetch(conn, f"{_SELECT} WHERE task_id = ? ORDER BY version", (task_id,))
+def read_task(conn: sqlite3.Connection, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+    """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
+    where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
+    rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
     return [from_row(row[:14], row[14]) for row in rows]
 
 

@@ -3,6 +3,17 @@
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+_IS_ADJUSTMENT = "event = 'adjusted'"
+_ADJUSTED_TASK = "CASE WHEN json_valid(data) THEN json_extract(data, '$.task_id') END"
+"""An index is used where a query says just this."""
+WITH_ADJUSTMENTS = f"""
+    position IN (
+        SELECT position FROM events WHERE task_id = :task_id
+        UNION ALL SELECT position FROM events WHERE {_IS_ADJUSTMENT} AND {_ADJUSTED_TASK} = :task_id
+    ) ORDER BY position
+"""  # noqa: S608 - our own words
+"""The records of a task, and those of the service that adjust it."""
+
 migrations = Migrations("tasktrail.log")
 
 
@@ -60,3 +71,9 @@ def create_log(db: Database) -> None:
         """,
     ):
         db.execute(statement)
+
+
+@migrations()
+def find_adjustments(db: Database) -> None:
+    """What adjusts a task stands among the service's records, and is found without reading them all."""
+    db.execute(f"CREATE INDEX adjustments ON events ({_ADJUSTED_TASK}) WHERE {_IS_ADJUSTMENT}")

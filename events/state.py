@@ -206,14 +206,14 @@ def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
     )
 
 
-def fold(task_id: int, events: Iterable[tuple[TaskEvent, datetime]]) -> TaskState | None:
-    """All events of one task, in order, folded; none for no events."""
+def fold(task_id: int, events: Iterable[tuple[TaskEvent | Adjusted, datetime]]) -> TaskState | None:
+    """All events of one task, in order, folded, with its adjustments where they are among them; none for no events."""
     state: TaskState | None = None
     for event, at in events:
         if isinstance(event, Created):
             state = create(task_id, event, at)
         elif state is not None:
-            state = evolve(state, event, at)
+            state = overlay(state, event, at) if isinstance(event, Adjusted) else evolve(state, event, at)
     return state
 
 

@@ -30,6 +30,15 @@ class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):
     """A service let go of the log in good order. Missing before the next start: it was killed."""
 
 
+class ClockJumped(_SystemEvent, frozen=True, kw_only=True):
+    """The wall clock was set while a service ran. What has lasted since before goes by the time that really passed."""
+
+    shown: datetime
+    """What the clock would have shown when this was noticed."""
+    shows: datetime
+    """What it shows instead."""
+
+
 class Adjusted(_SystemEvent, frozen=True, kw_only=True):
     """A waiting task was changed: released from hold, freed from a dependency, or given another priority or time."""
 
@@ -158,6 +167,7 @@ class EndpointEnabled(_SystemEvent, frozen=True, kw_only=True):
 SystemEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopped
+    | ClockJumped
     | Adjusted
     | LimitsChanged
     | QueuePaused
@@ -175,6 +185,7 @@ SystemEvent: TypeAlias = (
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ServiceStarted: "service_started",
     ServiceStopped: "service_stopped",
+    ClockJumped: "clock_jumped",
     Adjusted: "adjusted",
     LimitsChanged: "limits_changed",
     QueuePaused: "queue_paused",

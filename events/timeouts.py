@@ -31,8 +31,14 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
     """When its percentage last changed, or a checkpoint came."""
 
 
-def waiting_ends(task: TaskState, queued_at: datetime | None) -> Iterator[End]:
-    """The limits of a waiting task. `queued_at`: since when nothing but room keeps it waiting; none while more does."""
+def waiting_ends(task: TaskState, *, queued_at: datetime | None, life_began_at: datetime | None) -> Iterator[End]:
+    """The limits of a waiting task.
+
+    Args:
+        task: which.
+        queued_at: since when nothing but room keeps it waiting; none while more does.
+        life_began_at: the first start of this life, if it has had one.
+    """
     spec = task.spec
     if spec.deadline is not None and task.life == 1 and not task.attempt:
         # It binds the first start only: a retry, by hand or by rule, comes after the promise was kept or broken.
@@ -41,10 +47,10 @@ def waiting_ends(task: TaskState, queued_at: datetime | None) -> Iterator[End]:
     if spec.queue_timeout is not None and queued_at is not None:
         error = f"queue_timeout: waited longer than {spec.queue_timeout:g} s for an attempt"
         yield End(_after(queued_at, spec.queue_timeout), "queue_timeout", error, "QueueTimeout", final=True)
-    yield from _total(task)
+    yield from _total(task, life_began_at)
 
 
-def attempt_ends(task: TaskState, signs: Signs) -> Iterator[End]:
+def attempt_ends(task: TaskState, signs: Signs, life_began_at: datetime | None) -> Iterator[End]:
     """The limits of a running attempt."""
     spec, attempt = task.spec, task.attempt
     if spec.timeout is not None:
@@ -56,7 +62,7 @@ def attempt_ends(task: TaskState, signs: Signs) -> Iterator[End]:
     if spec.no_progress_timeout is not None:
         error = f"no_progress_timeout: attempt {attempt} stood still for {spec.no_progress_timeout:g} s"
         yield End(_after(signs.moved_at, spec.no_progress_timeout), "no_progress_timeout", error, "NoProgressTimeout")
-    yield from _total(task)
+    yield from _total(task, life_began_at)
 
 
 def limits_attempts(spec: Created) -> bool:
@@ -70,10 +76,10 @@ def limits_waiting(spec: Created) -> bool:
     return spec.deadline is not None or spec.queue_timeout is not None or spec.total_timeout is not None
 
 
-def _total(task: TaskState) -> Iterator[End]:
-    if task.spec.total_timeout is not None and task.life_started_at is not None:
+def _total(task: TaskState, life_began_at: datetime | None) -> Iterator[End]:
+    if task.spec.total_timeout is not None and life_began_at is not None:
         error = f"total_timeout: not completed within {task.spec.total_timeout:g} s of the first start"
-        at = _after(task.life_started_at, task.spec.total_timeout)
+        at = _after(life_began_at, task.spec.total_timeout)
         yield End(at, "total_timeout", error, "TotalTimeout", final=True)
 
 

@@ -16,6 +16,7 @@ from ..events import (
 from ..events.recorded import timestamp
 from ..events.system_events import (
     Adjusted,
+    ClockJumped,
     DeliveryAttempted,
     DeliveryPostponed,
     EndpointEnabled,
@@ -65,6 +66,8 @@ def _system(event: SystemEvent) -> str:
             return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
         case ServiceStopped():
             return "service stopped"
+        case ClockJumped():
+            return f"the clock was set from {timestamp(event.shown)} to {timestamp(event.shows)}"
         case Adjusted():
             return f"task {event.task_id} adjusted: {_adjustment(event)}"
         case WorkerExited():

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..events import TasktrailError
+from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.chain import GENESIS, link
+from ..events.digest import digest as digest_of
+from ..events.recorded import EVENT_TAGS
 from ..events.rows import from_row
 from ..events.sqlite_log import LogReader
+from ..events.system_events import SYSTEM_TAGS, Adjusted, RedeliveryRequested
 from ..events.task_events import is_terminal
 from .building import Progress
 from .findings import Findings, Verification
@@ -24,6 +27,8 @@ from .verify_views import compare
 __all__ = ["Verification", "verify"]
 
 _EVERY = 5000
+_ABOUT_A_TASK = (SYSTEM_TAGS[Adjusted], SYSTEM_TAGS[RedeliveryRequested])
+_CANCELLED = EVENT_TAGS[Cancelled]
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str)
 
 
@@ -129,27 +134,46 @@ def _well_typed(row: tuple[Any, ...], digest: object) -> bool:
 
 
 def _check_answers(log: LogReader, findings: Findings) -> int:
-    """Every answer must point at the last event its command caused; how many there are."""
+    """Every answer must point at the last event its command caused, and name its task; how many there are."""
     number = 0
     try:
-        for command_id, task_id, position, caused_by, event_task, data in log.answered():
+        for command_id, task_id, position, caused_by, *record, digest, before in log.answered():
             number += 1
             if caused_by is None:
                 findings.add(position, "answer", f"the answer to {command_id} points behind the end of the log")
             elif caused_by != command_id:
                 findings.add(position, "answer", f"the answer to {command_id} points at an event of {caused_by!r}")
-            elif task_id in (event_task, _adjusted(event_task, data)):
-                continue
-            elif not log.concerns(command_id, task_id, position):
-                findings.add(position, "answer", f"the answer to {command_id} names task {task_id}, not the event's")
+            else:
+                first = tuple(record) if before != command_id else log.first_of(command_id, position)
+                if first is None or task_id != _meant(log, digest, first):
+                    findings.add(
+                        position, "answer", f"the answer to {command_id} names task {task_id}, not the event's"
+                    )
     except (sqlite3.Error, TasktrailError) as error:
         findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 
 
-def _adjusted(event_task: int, data: str) -> int | None:
+def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:
+    """The task that a command was about: that of the first record it led to, with one exception.
+
+    A cancel with children whose task was over already leads to records of tasks below it only. Which one was meant
+    does not stand in them; the command's digest tells.
+    """
+    task_id, event, data = first
+    if task_id == 0:
+        return _spoken_of(data) if event in _ABOUT_A_TASK else 0
+    if event == _CANCELLED:
+        for above in log.line_of(task_id):
+            if digest == digest_of(CancelTask(task_id=above, children=True)):
+                return above
+    return int(task_id)
+
+
+def _spoken_of(data: str) -> int | None:
     """The task that a record under task 0 speaks of."""
     try:
-        return json.loads(data).get("task_id") if event_task == 0 else None
+        task_id = json.loads(data).get("task_id")
     except (ValueError, AttributeError, TypeError, RecursionError):
         return None
+    return task_id if isinstance(task_id, int) else None

@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -162,12 +161,6 @@ def validated(command: Command) -> Command:
 
 def _fields(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
-
-
-def digest(command: Command) -> bytes:
-    """Tells whether two commands with one id are the same: everything counts but id, actor and reason."""
-    bare = replace(command, command_id="", actor="", reason="", correlation_id="")
-    return sha256(_encoder.encode(bare)).digest()
 
 
 def _refuse_odd_text(command: Command | GraphTask) -> None:

@@ -17,10 +17,11 @@ from .commanding import Commanding
 from .config import Config
 from .config_load import load_config
 from .events import Accepted, Command, RedeliverNotice, Task
+from .events.digest import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .ids import new_command_id
-from .intake import IntakeDesk, digest
+from .intake import IntakeDesk
 from .paths import DataPaths
 from .projections.notices import log_id, redelivery
 from .reading import FileReading

@@ -42,6 +42,7 @@ PURE = (
     "tasktrail.events.retry",
     "tasktrail.events.priority",
     "tasktrail.events.chain",
+    "tasktrail.events.digest",
     "tasktrail.events.recorded",
     "tasktrail.events.errors",
     "tasktrail.events.task",

@@ -38,7 +38,7 @@ def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
         turn.unplace(task_id)
         state.unlink(task_id)
         if task.status == "completed":
-            for freed in state.unblock(task_id, turn.now):
+            for freed in state.unblock(task_id):
                 turn.place(freed)
             continue
         for other in sorted(state.dependents.get(task_id, ())):
@@ -46,7 +46,7 @@ def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
             dependent = state.tasks[other]
             if dependent.finished:
                 over.append((other, state.position))
-            elif task_id in dependent.ignored and state.free(other, task_id, turn.now):
+            elif task_id in dependent.ignored and state.free(other, task_id):
                 turn.place(dependent)
 
 

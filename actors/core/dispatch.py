@@ -68,7 +68,7 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
     position = turn.record(task.id, event, origin)
     task = state.tasks[task.id]
-    running = Running(task.id, task.attempt, position, task, since=turn.now)
+    running = Running(task.id, task.attempt, position, task, turn.now)
     state.hold(running)
     turn.watch_attempt(running)
     spec = task.spec

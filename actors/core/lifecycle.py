@@ -12,7 +12,7 @@ from ...handlers.errors import TempQuotaReached
 from .admission import Limits, Sample, temp_quota
 from .dependencies import ended
 from .messages import Boot
-from .running import PUBLISH_PATIENCE, Running
+from .running import Running
 from .timeouts import tick
 from .turn import SCHEDULER, Origin, Turn
 
@@ -37,20 +37,21 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             turn.stop(entry)
-        if entry.granted_at is not None:
-            state.set_timer(entry.granted_at + PUBLISH_PATIENCE, entry.task_id, entry.attempt)
     # By their numbers: a task that was retried stands elsewhere after a whole replay than after one from a snapshot.
     for task in sorted((task for task in state.tasks.values() if task.status == "running"), key=_number):
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
             _interrupt(turn, task, "the service was gone while the attempt ran")
-    _place_all(turn, running)
+    _place_all(turn)
     # What was over while nobody looked must not be started first. After the forgetting: the log does not have it yet.
     tick(turn)
+    # What runs is watched after that: what it has said since the last commit, perhaps that it has ended, comes next.
+    for entry in running.values():
+        turn.watch_attempt(entry)
 
 
-def _place_all(turn: Turn, running: Mapping[int, Running]) -> None:
-    """Queue what waits, watch what runs, forget what is finished."""
+def _place_all(turn: Turn) -> None:
+    """Queue what waits, forget what is finished."""
     state = turn.state
     finished, waiting = set(), []
     for task in state.tasks.values():  # perhaps a million: no call for a task that it would do nothing for
@@ -60,7 +61,6 @@ def _place_all(turn: Turn, running: Mapping[int, Running]) -> None:
         if task.spec.parent_task_id is not None:
             state.link(task)
         if task.status == "running":
-            turn.watch_attempt(running[task.id])
             continue
         if task.spec.depends_on:
             state.block(task)

@@ -10,7 +10,7 @@ import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.experience import Correction
-from ...events.system_events import DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
+from ...events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
 
@@ -85,6 +85,12 @@ class Tick(msgspec.Struct, frozen=True):
     """Time has passed: look at the timers."""
 
 
+class Jumped(msgspec.Struct, frozen=True):
+    """The wall clock was set."""
+
+    jump: ClockJumped
+
+
 class Drain(msgspec.Struct, frozen=True):
     """Start nothing more and ask what runs to stop; attempts that do are recorded as interrupted."""
 
@@ -93,7 +99,7 @@ class Close(msgspec.Struct, frozen=True):
     """The last message: what still runs is recorded as interrupted, the service as stopped."""
 
 
-Message: TypeAlias = Submit | Report | Boot | Sampled | LimitsChanged | Delivered | Tick | Drain | Close
+Message: TypeAlias = Submit | Report | Boot | Sampled | LimitsChanged | Delivered | Tick | Jumped | Drain | Close
 
 
 class Answered(msgspec.Struct, frozen=True):

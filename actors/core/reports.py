@@ -24,7 +24,7 @@ from ...handlers.process.frames import (
 )
 from . import commands
 from .dependencies import ended
-from .running import PUBLISH_PATIENCE, Running
+from .running import Running
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
@@ -133,7 +133,7 @@ def _publish_wanted(turn: Turn, report: PublishWanted) -> None:
     if running is not None:
         if running.granted_at is None:
             running.granted_at = turn.now
-            turn.state.set_timer(turn.now + PUBLISH_PATIENCE, report.task_id, report.attempt)
+            turn.watch_attempt(running)
         turn.order(Grant(report.task_id, report.attempt))
 
 

@@ -24,6 +24,8 @@ class Running(msgspec.Struct):
     attempt: int
     started_position: int
     reserved_for: TaskState
+    since: datetime
+    """When it began. Like all moments here, as the clock would have shown it that shows the present."""
     seen: bool = False
     """Whether the machine was sampled since it started."""
     stopping: bool = False
@@ -37,8 +39,6 @@ class Running(msgspec.Struct):
     """When its progress was last recorded."""
     deferred: list[Submit] = []
     """Commands that wait for the end of publishing."""
-    since: datetime | None = None
-    """When it began; none: as the log says."""
     heard_at: datetime | None = None
     """Its last sign of life; none: nothing was heard yet."""
     moved_at: datetime | None = None
@@ -46,10 +46,18 @@ class Running(msgspec.Struct):
     percent: float = 0.0
     """What it reported last, recorded or not."""
 
-    def signs(self, task: TaskState) -> Signs:
+    def signs(self) -> Signs:
         """What the limits of an attempt are measured by."""
-        since = self.since or task.started_at or task.updated_at
+        since = self.since
         return Signs(started_at=since, heard_at=self.heard_at or since, moved_at=self.moved_at or since)
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was set: nothing has lasted longer or shorter for that."""
+        self.since += by
+        for name in ("granted_at", "reported_at", "heard_at", "moved_at"):
+            moment = getattr(self, name)
+            if moment is not None:
+                setattr(self, name, moment + by)
 
     @property
     def publishing(self) -> bool:

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from ...events import Recorded, TaskState
 from ...events.experience import Experience
-from ...events.system_events import Adjusted, LimitsChanged
+from ...events.system_events import ClockJumped, LimitsChanged
 from .pauses import Pause, scope_of
 from .schedules import Schedule
 from .state import SchedulerState
 
 Load: TypeAlias = Callable[[int, int], TaskState]
-"""(task id, position) → the task as its own records up to that position say."""
+"""(task id, position) → the task as the log up to that position has it."""
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +33,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     limit_positions: list[tuple[str, str, int]]
     pauses: tuple[Pause, ...]
     schedules: list[Schedule]
+    jumps: list[ClockJumped]
     adjusted_at: list[tuple[int, int]]
-    adjustments: list[Adjusted]
     experience: dict[str, tuple[list[float], list[float]]]
     disabled: list[str]
 
@@ -50,8 +50,8 @@ def book_of(state: SchedulerState) -> Book:
         limit_positions=[(*where, position) for where, position in sorted(state.limit_book.positions.items())],
         pauses=state.pauses.all(),
         schedules=[replace(schedule, next_at=None) for _, schedule in sorted(state.schedules.by_name.items())],
+        jumps=state.jumps.kept,
         adjusted_at=sorted(state.adjusted_at.items()),
-        adjustments=[adjusted for _, adjusted in sorted(state.adjustments.items())],
         experience={name: (list(one.memory), list(one.time)) for name, one in sorted(state.experience.items())},
         disabled=sorted(state.disabled),
     )
@@ -75,8 +75,8 @@ def restore(state: SchedulerState, book: Book, tasks: Iterable[TaskState]) -> No
     )
     state.pauses.held = {scope_of(pause): pause for pause in book.pauses}
     state.schedules.restore(book.schedules)
+    state.jumps.kept = book.jumps
     state.adjusted_at = dict(book.adjusted_at)
-    state.adjustments = {adjusted.task_id: adjusted for adjusted in book.adjustments}
     state.experience = {name: Experience(*ratios) for name, ratios in book.experience.items()}
     state.disabled = set(book.disabled)
     state.tasks = {task.id: task for task in tasks}
@@ -87,7 +87,7 @@ def follow(state: SchedulerState, records: Iterable[Recorded], load: Load) -> No
     tasks = state.tasks
     for record in records:
         if record.version > 1 and record.task_id not in tasks and record.task_id:
-            tasks[record.task_id] = state.recalled(load(record.task_id, record.position - 1))
+            tasks[record.task_id] = load(record.task_id, record.position - 1)
         state.apply(record)
 
 
@@ -100,7 +100,7 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
     climbed: set[int] = set()
 
     def need(task_id: int) -> TaskState:
-        task = tasks.get(task_id) or needed.get(task_id) or state.recalled(load(task_id, state.position))
+        task = tasks.get(task_id) or needed.get(task_id) or load(task_id, state.position)
         if task.finished:
             needed[task_id] = task
         return task
@@ -121,5 +121,5 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
     tasks.update(needed)
     for task_id in also:
         if task_id not in tasks:
-            tasks[task_id] = state.recalled(load(task_id, state.position))
+            tasks[task_id] = load(task_id, state.position)
     return list(needed.values())

@@ -1,34 +1,26 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about this very moment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from heapq import heappop, heappush
-
-import msgspec
 
 from ...events import Completed, Created, Event, Fact, Recorded, TaskState
 from ...events.dependencies import is_met
 from ...events.experience import Correction, Experience
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, LimitsChanged
-from ...events.timeouts import waiting_ends
+from ...events.system_events import Adjusted, ClockJumped, DeliveryAttempted, EndpointEnabled, LimitsChanged
+from ...events.timeouts import End, attempt_ends, waiting_ends
 from .admission import Limits, Reserved, Sample
 from .families import Families
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
+from .jumps import Jumps
 from .limits import LimitBook
 from .pauses import Pauses
 from .ready_queue import ReadyQueue
 from .running import Running
 from .schedules import Schedules
-
-
-class Timer(msgspec.Struct, frozen=True, order=True):
-    """Look at a task again at `at`. `attempt` 0: it may be due; otherwise that attempt may have run too long."""
-
-    at: datetime
-    task_id: int
-    attempt: int = 0
+from .timer import Timer
 
 
 class SchedulerState:
@@ -48,6 +40,7 @@ class SchedulerState:
         self.limit_book = LimitBook(limits)
         self.pauses = Pauses()
         self.schedules = Schedules()
+        self.jumps = Jumps()
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
         self.work_root = work_root
@@ -81,8 +74,6 @@ class SchedulerState:
         """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self.adjustments: dict[int, Adjusted] = {}
-        """Task that was adjusted, finished ones as well → all its adjustments in one: its own records lack them."""
         self.too_big: set[int] = set()
         """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
         self.experience: dict[str, Experience] = {}
@@ -133,7 +124,6 @@ class SchedulerState:
                 if event.task_id in self.tasks:
                     self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, fact.recorded_at)
                     self.adjusted_at[event.task_id] = position
-                    self._note_adjustment(event)
             case LimitsChanged():
                 self.limit_book.apply(event, position)
             case DeliveryAttempted():
@@ -141,23 +131,11 @@ class SchedulerState:
                     self.disabled.add(event.target)
             case EndpointEnabled():
                 self.disabled.discard(event.target)
+            case ClockJumped():
+                self.jumps.apply(event)
             case _:
                 self.pauses.apply(fact, position)
                 self.schedules.apply(fact, position)
-
-    def _note_adjustment(self, event: Adjusted) -> None:
-        if event.priority is not None or event.scheduled_for is not None:
-            old = self.adjustments.get(event.task_id, event)
-            self.adjustments[event.task_id] = Adjusted(
-                task_id=event.task_id,
-                priority=old.priority if event.priority is None else event.priority,
-                scheduled_for=old.scheduled_for if event.scheduled_for is None else event.scheduled_for,
-            )
-
-    def recalled(self, task: TaskState) -> TaskState:
-        """A finished task, folded from its own records, with the adjustments that stand in the service's."""
-        change = self.adjustments.get(task.id)
-        return task if change is None else overlay(task, change, task.updated_at)
 
     @property
     def limits(self) -> Limits:
@@ -227,13 +205,13 @@ class SchedulerState:
             ends = [self.tasks[other].completed_at for other in task.spec.depends_on]
             self.unblocked_at[task.id] = max(at for at in (*ends, task.updated_at) if at is not None)
 
-    def unblock(self, completed: int, now: datetime) -> list[TaskState]:
+    def unblock(self, completed: int) -> list[TaskState]:
         """A task is completed: the tasks that waited for it, and now for nothing else."""
         waiting = sorted(self.dependents.get(completed, ()))
-        return [self.tasks[task_id] for task_id in waiting if self.free(task_id, completed, now)]
+        return [self.tasks[task_id] for task_id in waiting if self.free(task_id, completed)]
 
-    def free(self, task_id: int, dependency: int, now: datetime) -> bool:
-        """The task waits for this dependency no longer; whether it waits for none."""
+    def free(self, task_id: int, dependency: int) -> bool:
+        """The task waits for this dependency no longer, as was recorded just now; whether it waits for none."""
         waiting = self.dependents.get(dependency, set())
         waiting.discard(task_id)
         if not waiting:
@@ -243,15 +221,27 @@ class SchedulerState:
         if unmet:
             return False
         self.blocked.pop(task_id, None)
-        if self.tasks[task_id].spec.queue_timeout is not None:
-            self.unblocked_at[task_id] = now
+        if self.tasks[task_id].spec.queue_timeout is not None and self.last_at is not None:
+            self.unblocked_at[task_id] = self.last_at
         return True
 
     def queued_at(self, task: TaskState) -> datetime | None:
         """Since when a waiting task waits for nothing but room; none while it is held or waits for others."""
         if task.held or self.blocked.get(task.id):
             return None
-        return max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since))
+        return self.jumps.moved(max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since)))
+
+    def waiting_ends(self, task: TaskState) -> Iterator[End]:
+        """The limits of a waiting task."""
+        began = task.life_started_at and self.jumps.moved(task.life_started_at)
+        return waiting_ends(task, queued_at=self.queued_at(task), life_began_at=began)
+
+    def attempt_ends(self, running: Running) -> Iterator[End]:
+        """The limits of a running attempt."""
+        task = self.tasks[running.task_id]
+        began = task.life_started_at
+        began = running.since if began in (None, task.started_at) else self.jumps.moved(began)
+        return attempt_ends(task, running.signs(), began)
 
     @property
     def free_slots(self) -> int:
@@ -272,8 +262,7 @@ class SchedulerState:
         task = self.tasks.get(timer.task_id)
         if task is None or not task.waiting:
             return False
-        ends = waiting_ends(task, self.queued_at(task))
-        return task.not_before == timer.at or any(end.at == timer.at for end in ends)
+        return task.not_before == timer.at or any(end.at == timer.at for end in self.waiting_ends(task))
 
     def due_timers(self, now: datetime) -> list[Timer]:
         """Take the timers that have gone off, earliest first."""
@@ -284,6 +273,5 @@ class SchedulerState:
 
     def next_wake(self) -> datetime | None:
         """When the earliest timer goes off, or a schedule's time comes."""
-        schedule = self.schedules.next_wake()
-        timer = self.timers[0].at if self.timers else None
-        return min((at for at in (timer, schedule) if at is not None), default=None)
+        moments = (self.timers[0].at if self.timers else None, self.schedules.next_wake())
+        return min((at for at in moments if at is not None), default=None)

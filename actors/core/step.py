@@ -5,7 +5,7 @@ fold the log again. The finished tasks and dependencies that a message is about 
 tells which to load.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ...events import (
@@ -18,12 +18,13 @@ from ...events import (
     TaskCommand,
 )
 from ...events.errors import NotReady
+from ...events.system_events import ClockJumped
 from . import commands, lifecycle, operators, reports, scheduling, timeouts
 from .dispatch import dispatch
-from .messages import Boot, Close, Delivered, Drain, LimitsChanged, Message, Sampled, Staged, Submit, Tick
+from .messages import Boot, Close, Delivered, Drain, Jumped, LimitsChanged, Message, Sampled, Staged, Submit, Tick
 from .running import Running
 from .state import SchedulerState
-from .turn import Origin, Turn
+from .turn import SCHEDULER, Origin, Turn
 
 
 def needed(state: SchedulerState, message: Message) -> Iterator[int]:
@@ -84,8 +85,10 @@ def _handle(turn: Turn, message: Message) -> None:
             commands.handle(turn, message)
         case Tick():
             timeouts.tick(turn)
-            if not turn.state.draining:
-                scheduling.fire(turn)
+            _fire(turn)
+        case Jumped():
+            timeouts.clock_jumped(turn, message.jump)
+            _fire(turn)
         case Sampled():
             lifecycle.sampled(turn, message.sample, message.temp_used)
         case LimitsChanged():
@@ -102,14 +105,27 @@ def _handle(turn: Turn, message: Message) -> None:
             reports.handle(turn, message)
 
 
+def _fire(turn: Turn) -> None:
+    if not turn.state.draining:
+        scheduling.fire(turn)
+
+
 def _refuse(turn: Turn, message: Message) -> None:
     """After `Close` nothing is recorded any more: the service is as good as gone."""
     if isinstance(message, Submit):
         turn.answer(message.token, NotReady("The service has stopped"))
 
 
-def resume(state: SchedulerState, running: Mapping[int, Running], now: datetime) -> Staged:
-    """Go on with a state folded anew while the executor still holds the attempts in `running`."""
+def resume(
+    state: SchedulerState, running: Mapping[int, Running], now: datetime, jumps: Sequence[ClockJumped] = ()
+) -> Staged:
+    """Go on with a state folded anew while the executor still holds the attempts in `running`.
+
+    `jumps`: those of the wall clock that may not be recorded yet.
+    """
     turn = Turn(state, now)
+    for jump in jumps:
+        if jump not in state.jumps.kept:
+            turn.record(0, jump, SCHEDULER)
     lifecycle.resume(turn, running)
     return Staged(turn.facts, turn.effects)

@@ -1,4 +1,7 @@
-"""What the timers find: waiting that has lasted too long, attempts that have, and tasks that are due."""
+"""What the timers find: waiting that has lasted too long, attempts that have, and tasks that are due.
+
+What has lasted is counted over jumps of the wall clock; see docs/explanation/scheduling.md.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,10 +9,11 @@ from datetime import datetime
 from ...events import TaskState
 from ...events.commands import EndAttempt, GiveUp
 from ...events.decide import decide
-from ...events.timeouts import End, attempt_ends, waiting_ends
+from ...events.system_events import ClockJumped
+from ...events.timeouts import End, limits_waiting
 from .dependencies import ended
 from .running import PUBLISH_PATIENCE, Running
-from .turn import Origin, Turn
+from .turn import SCHEDULER, Origin, Turn
 
 
 def tick(turn: Turn) -> None:
@@ -24,8 +28,21 @@ def tick(turn: Turn) -> None:
             _look_at_waiting(turn, task)
 
 
+def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
+    """The wall clock was set: the timers of what lasts are wrong now, and what goes by the clock may be due."""
+    state = turn.state
+    turn.record(0, jump, SCHEDULER)
+    for entry in state.running.values():
+        entry.set_clock(jump.shows - jump.shown)
+        turn.watch_attempt(entry)
+    for task in state.tasks.values():
+        if task.waiting and limits_waiting(task.spec):
+            turn.watch_waiting(task)
+    tick(turn)
+
+
 def _look_at_waiting(turn: Turn, task: TaskState) -> None:
-    end = _first(turn, waiting_ends(task, turn.state.queued_at(task)))
+    end = _first(turn, turn.state.waiting_ends(task))
     if end is None:
         turn.place(task)
         return
@@ -41,7 +58,7 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
     if running.granted_at is not None:
         end = _hung_publishing(turn, running, running.granted_at + PUBLISH_PATIENCE)
     else:
-        end = _first(turn, attempt_ends(task, running.signs(task)))
+        end = _first(turn, turn.state.attempt_ends(running))
         if end is None:
             turn.watch_attempt(running)
     if end is not None:

@@ -9,10 +9,10 @@ from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
 from ...events.decide import Facts
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
-from ...events.timeouts import attempt_ends, limits_attempts, limits_waiting, waiting_ends
+from ...events.timeouts import limits_attempts, limits_waiting
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
-from .running import Running
+from .running import PUBLISH_PATIENCE, Running
 from .state import SchedulerState
 
 
@@ -150,18 +150,23 @@ class Turn:
         if due is not None and due <= self.now:
             due = None
         if due is not None or limits_waiting(task.spec):
-            moments = [end.at for end in waiting_ends(task, state.queued_at(task))]
-            if due is not None:
-                moments.append(due)
-            if moments:
-                state.set_timer(min(moments), task.id)
+            self.watch_waiting(task, due)
         return not (parked or due is not None or task.id in state.running or state.blocked.get(task.id))
+
+    def watch_waiting(self, task: TaskState, due: datetime | None = None) -> None:
+        """Look at a waiting task again when it is due, or when the first of its limits may be reached."""
+        moments = [end.at for end in self.state.waiting_ends(task)]
+        if due is not None:
+            moments.append(due)
+        if moments:
+            self.state.set_timer(min(moments), task.id)
 
     def watch_attempt(self, running: Running) -> None:
         """Look at a running attempt again when the first of its limits may be reached."""
-        task = self.state.tasks[running.task_id]
-        if limits_attempts(task.spec):
-            first = min(attempt_ends(task, running.signs(task)))
+        if running.granted_at is not None:
+            self.state.set_timer(running.granted_at + PUBLISH_PATIENCE, running.task_id, running.attempt)
+        elif limits_attempts(self.state.tasks[running.task_id].spec):
+            first = min(self.state.attempt_ends(running))
             self.state.set_timer(first.at, running.task_id, running.attempt)
 
     def look_again(self) -> None:

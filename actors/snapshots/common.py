@@ -33,8 +33,8 @@ class ReadableLog(Protocol):
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on."""
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task."""
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task; `adjusted`: and the service's adjustments of it."""
 
 
 def code_of(*shapes: Any) -> str:
@@ -47,7 +47,7 @@ def loader(log: ReadableLog) -> Load:
     """Reads a task from the log, as it was at a position."""
 
     def load(task_id: int, position: int) -> TaskState:
-        records = [record for record in log.read_task(task_id) if record.position <= position]
+        records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # a task's records hold task events
         if task is None:
             raise LogCorrupt(f"Task {task_id} should exist at position {position}, but the log has no record of it")

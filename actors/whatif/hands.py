@@ -95,6 +95,13 @@ class Hands:
                 moment = Moment(live, "save", after)
                 self._push((began_at + after - before, 2 * position, next(self._numbers), moment))
 
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was put forward: nothing has lasted longer for that."""
+        for live in {*self.live.values(), *self._stopping.values()}:
+            live.began_at += by
+            live.ends_at = live.ends_at and live.ends_at + by
+            live.stopped_at = live.stopped_at and live.stopped_at + by
+
     def stop(self, order: Stop, now: datetime, *, draining: bool) -> None:
         """An attempt is asked to stop. It ends when the recorded one did, if that was stopped, too."""
         live = self.live.get(order.task_id)

@@ -10,8 +10,9 @@ from heapq import heapify, heappop, heappush
 from msgspec.structs import replace
 
 from ...events import CreateTask, Recorded, Started, TaskState, TasktrailError
+from ...events.system_events import ClockJumped
 from ...handlers.process.frames import CapacityChanged, Run, Stop
-from ..core.messages import Answered, Boot, Close, Commanded, Message, Staged, Submit, Tick
+from ..core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
 from ..core.running import Running
 from ..core.state import SchedulerState
 from ..core.step import needed, resume, step
@@ -110,9 +111,10 @@ class Player:
         running = {}
         for task in self._state.tasks.values():
             if task.status == "running":
-                running[task.id] = Running(task.id, task.attempt, self._state.position, task)
+                since = self._state.jumps.moved(task.started_at or now)
+                running[task.id] = Running(task.id, task.attempt, self._state.position, task, since)
                 order = _run_of(task)
-                self._hands.run(order, task.life, task.spec, task.started_at or now)
+                self._hands.run(order, task.life, task.spec, since)
         return running
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -162,6 +164,8 @@ class Player:
                 self._expect(arrival.task_id, attempt)
             case Submit() as submit:
                 self._submit(arrival, submit)
+            case Jumped(jump=jump):
+                self._jump(jump)
             case message:
                 self._step(message)
 
@@ -174,6 +178,18 @@ class Player:
             state.slots = 0
         self._step(self._policy.bend(submit))
         state.slots = slots
+
+    def _jump(self, jump: ClockJumped) -> None:
+        """The wall clock is put forward; what attempts are to do comes no sooner for that."""
+        by = jump.shows - jump.shown
+        self._hands.set_clock(by)
+        self._order = [
+            (at + by if isinstance(what, Moment) else at, order, number, what)
+            for at, order, number, what in self._order
+        ]
+        heapify(self._order)
+        self._set_clock(jump.shows)
+        self._step(Jumped(jump))
 
     def _expect(self, task_id: int, attempt: int) -> None:
         """The log has a start here. If it cannot be without the end of a stopped attempt, that is gone by now."""

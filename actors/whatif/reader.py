@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Recorded, Retried, Started
 from ...events.system_events import Adjusted, LimitsChanged, ServiceStarted, ServiceStopped
 from ...handlers.process.frames import AttemptEnd
-from ..core.messages import Close, Drain
+from ..core.messages import Close, Drain, Jumped
 from .attempts import Attempt
 from .capacity import CapacityTrace
 from .course import LifeKey
 from .hands import GONE_WITHIN
-from .stimuli import stimulus
+from .stimuli import jump_of, stimulus
 from .tape import LATE, Arrival, Expected, Killed, Tape
 
 DRAINED_WITHIN = timedelta(seconds=2)
@@ -52,6 +52,9 @@ class Reader:
         killed = isinstance(record.event, ServiceStarted) and self._up and self._last is not None
         if tape.began_at is None:
             tape.running_at_the_beginning = set(self._attempts.running)
+        jump = jump_of(record, self._last)
+        if jump is not None:
+            self._attempts.set_clock(jump.shows - jump.shown)
         self._attempts.read(record, killed_at=self._last.recorded_at if killed and self._last else None)
         if not self._is_beyond(record):
             if self._is_before(record):
@@ -130,6 +133,10 @@ class Reader:
         elif _stops_an_attempt(record):
             self._stop_asked_at = at
         self._timers.note(record)
+        jump = jump_of(record, self._last)
+        if jump is not None:
+            self._stop_asked_at = self._stop_asked_at and self._stop_asked_at + (jump.shows - jump.shown)
+            tape.arrive(Arrival(jump.shown, 2 * record.position, Jumped(jump)))
         message = stimulus(record)
         if message is not None:
             tape.arrive(Arrival(at, 2 * record.position, message, record.task_id))
@@ -196,6 +203,11 @@ class _AttemptReader:
                 self._retries[task_id] = self._retries.get(task_id, 0) + 1
             case Retried(cause="estimate") if self._ended is not None:
                 self._ended.cut, self._ended.end = "", "outgrown"
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was put forward: what runs has not run longer for that."""
+        for attempt, _ in self._open.values():
+            attempt.started_at += by
 
     def _begin(self, record: Recorded, event: Started, key: LifeKey) -> None:
         attempt = Attempt(started_at=record.recorded_at, resumed=event.resumed, saves=[])

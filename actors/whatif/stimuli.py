@@ -22,6 +22,7 @@ from ...events import (
 from ...events.operator_commands import DrainQueue, PauseQueue, ResumeQueue, SetLimits
 from ...events.system_events import (
     Adjusted,
+    ClockJumped,
     LimitsChanged,
     QueuePaused,
     QueueResumed,
@@ -56,6 +57,14 @@ def stimulus(record: Recorded) -> Message | None:
             return Close()
     command = _command(record) if from_outside(record) else None
     return None if command is None else Submit(command, _NO_INTAKE, record.position)
+
+
+def jump_of(record: Recorded, before: Recorded | None) -> ClockJumped | None:
+    """How far the log's time jumps with the record, if it is of a jump. When the clock is set back, it stands still."""
+    if not isinstance(record.event, ClockJumped):
+        return None
+    shown = record.event.shown if before is None else max(record.event.shown, before.recorded_at)
+    return ClockJumped(shown=shown, shows=record.recorded_at) if shown < record.recorded_at else None
 
 
 def _creation(event: Created, position: int) -> Submit:

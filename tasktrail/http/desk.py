@@ -18,8 +18,6 @@ CATCH_UP_WITHIN = 10.0
 """Seconds the views may lag behind a position that a reader wants to see."""
 SETTLE_WITHIN = 2.0
 """Seconds they may lag behind our own answers before a reader who asked for nothing gets what there is."""
-ANNOUNCED_WITHIN = 1.0
-"""Seconds between the answer to a command and the moment when everybody can know its position."""
 _THREADS = 8
 
 T = TypeVar("T")
@@ -56,15 +54,16 @@ class Desk:
     async def reach(self, position: int, field: str) -> None:
         """See to it that the log has `position`. Raises `InvalidValue` naming the field that asks for more."""
         if position > self.service.watermark.position:
-            await self.ask(self._announced, position, field)
+            await self.ask(self._find, position, field)
 
-    def _announced(self, position: int, field: str) -> None:
-        watermark = self.service.watermark
-        if not watermark.wait(position, ANNOUNCED_WITHIN):
-            raise InvalidValue(f"{field}: the log ends at position {watermark.position}", field=field)
+    def _find(self, position: int, field: str) -> None:
+        """What is durable can be known from the log itself before the watermark has risen."""
+        known = self.service.watermark.position
+        if position > known and next(iter(self.service.log(position - 1, 1)), None) is None:
+            raise InvalidValue(f"{field}: the log ends at position {known}", field=field)
 
     def _reach(self, position: int) -> None:
-        self._announced(position, "min_position")
+        self._find(position, "min_position")
         if not self.service.catch_up(position, CATCH_UP_WITHIN):
             raise NotReady(f"The views have not reached position {position} within {CATCH_UP_WITHIN:g} s")
 

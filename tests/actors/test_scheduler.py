@@ -9,7 +9,7 @@ import pytest
 
 from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.messages import Boot, Close, Intake, Submit
+from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Committed, Orders, Query, Ticket
 from tasktrail.actors.scheduler import Scheduler
@@ -20,15 +20,25 @@ from tasktrail.events import (
     Command,
     CreateTask,
     Fact,
+    Failed,
     Recorded,
     RetryTask,
     TasktrailError,
 )
 from tasktrail.events.clock import Clock, SystemClock
+from tasktrail.events.digest import digest
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
 from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.handlers.process.frames import AttemptEnded, CapacityChanged, Grant, PublishWanted, Run, Stop
-from tasktrail.intake import digest
+from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
+from tasktrail.handlers.process.frames import (
+    AttemptBeat,
+    AttemptEnded,
+    CapacityChanged,
+    Grant,
+    PublishWanted,
+    Run,
+    Stop,
+)
 
 WITHIN = 10
 
@@ -135,6 +145,19 @@ def create(command_id: str, **fields: Any) -> CreateTask:
     return CreateTask(type="noop", command_id=command_id, **fields)
 
 
+def test_consumers_are_told_of_a_commit_before_those_who_waited_for_it(house: House) -> None:
+    """Whoever was answered may ask for that position at once."""
+    told: list[bool] = []
+
+    def reply(answer: Accepted | TasktrailError) -> None:
+        told.append(isinstance(answer, Accepted) and house.committed[-1].position >= answer.position)
+
+    command = create("c")
+    house.ref.tell(Submit(command, Intake(), Ticket(reply, "c", digest(command))))
+    house.settle()
+    assert told == [True]
+
+
 def test_commands_of_one_message_share_a_commit(house: House) -> None:
     before = house.log.commits
     answers = [promise.get() for promise in house.send(*(create(f"c{n}") for n in range(50)))]
@@ -226,12 +249,16 @@ def _repeat_until_accepted(house: House, command: Command) -> Accepted:
 
 
 class ShiftedClock(SystemClock):
-    """A wall clock that can be set."""
+    """A wall clock that can be set, and time that can be let pass."""
 
     shift = timedelta(0)
+    passed = 0.0
 
     def now(self) -> datetime:
-        return super().now() + self.shift
+        return super().now() + self.shift + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed
 
 
 def test_a_failed_commit_is_tried_again_although_the_clock_was_set_back() -> None:
@@ -241,6 +268,88 @@ def test_a_failed_commit_is_tried_again_although_the_clock_was_set_back() -> Non
     assert isinstance(house.send(create("c"))[0].get(), OutcomeUnknown)
     clock.shift = timedelta(hours=-1)
     assert _repeat_until_accepted(house, create("c")).task_id == 1
+    house.ref.stop(timeout=WITHIN)
+
+
+DELIVERY = DeliveryAttempted(notice_id="n", task_id=1, channel="email", target="a@b.test", ok=True)
+LIMITED = {"timeout": 1800.0, "heartbeat_timeout": 600.0, "total_timeout": 1800.0}
+
+
+def _run_with_limits(house: House) -> None:
+    """Task 1 runs, and each of its limits is shorter than the jumps to come."""
+    house.ref.tell(CapacityChanged(1))
+    house.send(create("limited", **LIMITED))[0].get()
+    house.settle()
+
+
+def _ends(house: House) -> list[str]:
+    """The errors of task 1 after a look at the timers."""
+    house.ref.tell(Tick())
+    house.settle()
+    return [record.event.error for record in house.log.read_task(1) if isinstance(record.event, Failed)]
+
+
+@pytest.mark.parametrize("hours", [1, 24, -1])
+def test_a_jump_of_the_wall_clock_ends_no_attempt(hours: int) -> None:
+    clock = ShiftedClock()
+    house = House(clock)
+    _run_with_limits(house)
+    clock.shift = timedelta(hours=hours)
+    assert _ends(house) == []
+    jumps = [record.event for record in house.log.read() if isinstance(record.event, ClockJumped)]
+    assert [round((jump.shows - jump.shown) / timedelta(seconds=1)) for jump in jumps] == [hours * 3600]
+    house.ref.stop(timeout=WITHIN)
+
+
+def test_time_that_really_passes_ends_an_attempt_however_the_wall_clock_is_set() -> None:
+    clock = ShiftedClock()
+    house = House(clock)
+    _run_with_limits(house)
+    clock.shift = timedelta(hours=-5)
+    assert _ends(house) == []
+    clock.passed = 601.0
+    assert len(_ends(house)) == 1
+    house.ref.stop(timeout=WITHIN)
+
+
+@pytest.mark.parametrize("happened", [False, True])
+def test_a_jump_that_could_not_be_recorded_at_once_ends_no_attempt_either(*, happened: bool) -> None:
+    clock = ShiftedClock()
+    house = House(clock)
+    _run_with_limits(house)
+    house.log.trouble.append((OutcomeUnknown("lost the answer"), happened))
+    clock.shift = timedelta(hours=1)
+    assert _ends(house) == []
+    _repeat_until_accepted(house, create("after"))
+    assert _ends(house) == []
+    assert len([record for record in house.log.read() if isinstance(record.event, ClockJumped)]) == 1
+    house.ref.stop(timeout=WITHIN)
+
+
+def test_a_sign_of_life_that_comes_while_the_log_cannot_be_written_counts() -> None:
+    """A disk that is full for longer than an attempt may be silent ends none that beats."""
+    clock = ShiftedClock()
+    house = House(clock)
+    _run_with_limits(house)
+    clock.passed = 500.0
+    house.log.trouble += [(LogFull("no room"), False)] * 2
+    house.ref.tell([AttemptBeat(1, 1), Delivered(DELIVERY)])
+    house.settle()
+    clock.passed = 610.0
+    house.settle()
+    _repeat_until_accepted(house, create("after"))
+    assert _ends(house) == []
+    house.ref.stop(timeout=WITHIN)
+
+
+def test_a_small_difference_of_the_clocks_is_recorded_nowhere() -> None:
+    clock = ShiftedClock()
+    house = House(clock)
+    house.settle()
+    clock.shift = timedelta(seconds=0.9)
+    house.ref.tell(Tick())
+    house.settle()
+    assert not [record for record in house.log.read() if isinstance(record.event, ClockJumped)]
     house.ref.stop(timeout=WITHIN)
 
 

@@ -12,7 +12,7 @@ from tasktrail.events.errors import ConcurrencyError
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.rows import to_row
 from tasktrail.events.sqlite_log import SqliteEventLog
-from tasktrail.events.system_events import ServiceStopped
+from tasktrail.events.system_events import Adjusted, ServiceStopped
 from tasktrail.events.task_events import Failed
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -90,6 +90,15 @@ def test_the_records_of_one_task_come_in_order_of_version(log: EventLog) -> None
     log.append([created(1), created(2), progressed(1, 2), progressed(2, 2), progressed(1, 3)], expected=0)
     assert [(record.task_id, record.version) for record in log.read_task(1)] == [(1, 1), (1, 2), (1, 3)]
     assert log.read_task(3) == []
+
+
+def test_the_adjustments_of_a_task_come_with_its_records_where_they_are_wanted(log: EventLog) -> None:
+    first, second = (Fact(0, version, Adjusted(task_id=version, priority=9), NOW) for version in (1, 2))
+    log.append([created(1), created(2), first, progressed(1, 2), second], expected=0)
+    assert [record.position for record in log.read_task(1, adjusted=True)] == [1, 3, 4]
+    assert [record.position for record in log.read_task(2, adjusted=True)] == [2, 5]
+    assert [record.position for record in log.read_task(1)] == [1, 4]
+    assert log.read_task(3, adjusted=True) == []
 
 
 def test_facts_of_the_service_stand_under_task_0(log: EventLog) -> None:

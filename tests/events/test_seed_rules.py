@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, obstacles
+from tasktrail.actors.core.admission import (
+    Limits,
+    Reserved,
+    Sample,
+    WaitReason,
+    is_too_big,
+    obstacles,
+    stands_against_all,
+)
 from tasktrail.actors.core.ready_queue import ReadyQueue
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
 from tasktrail.events.commands import EndAttempt, TaskCommand
@@ -251,6 +259,35 @@ def test_memory_cpu_and_temp_space_can_each_make_a_task_wait(
 ) -> None:
     task = waiting(estimated_memory=100, estimated_temp=10)
     assert [obstacle.reason for obstacle in obstacles(task, limits, sample, Reserved())] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("limits", "sample", "more"),
+    [
+        (Limits(max_memory=150), Sample(), {"estimated_memory": 101}),
+        (Limits(max_temp_size=15), Sample(), {"estimated_temp": 11}),
+        (Limits(), Sample(memory_available=150), {"estimated_memory": 101}),
+        (Limits(), Sample(temp_free=15), {"estimated_temp": 11}),
+    ],
+)
+def test_what_reaches_a_limit_exactly_still_fits_and_one_byte_more_does_not(
+    limits: Limits, sample: Sample, more: dict[str, int]
+) -> None:
+    """The seed refuses what is greater (`>`), beside 50 and 5 bytes that are taken already."""
+    needs: dict[str, Any] = {"estimated_memory": 100, "estimated_temp": 10}
+    reserved = Reserved()
+    reserved.take(waiting(2, estimated_memory=50, estimated_temp=5))
+    assert obstacles(waiting(**needs), limits, sample, reserved) == ()
+    assert len(obstacles(waiting(**needs | more), limits, sample, reserved)) == 1
+    assert not is_too_big(waiting(**needs), limits, sample)
+
+
+def test_a_cpu_as_busy_as_allowed_lets_a_task_start_and_a_busier_one_does_not() -> None:
+    limits = Limits(max_cpu=50)
+    for percent, fits in ((50.0, True), (50.1, False)):
+        sample = Sample(cpu_percent=percent)
+        assert (obstacles(waiting(), limits, sample, Reserved()) == ()) is fits
+        assert stands_against_all(sample, limits) is not fits
 
 
 def test_what_is_taken_is_missing_until_it_is_given_back() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, LogTooNew, OutcomeUnknown
 from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
+from tasktrail.events.sqlite_schema import WITH_ADJUSTMENTS
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -238,6 +239,13 @@ def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: 
     log.append([created(task_id) for task_id in range(1, 11)], expected=0)
     for after, limit, last in ((0, None, 10), (0, 7, 7), (2, 6, 8), (0, 3, 3)):
         assert [record.position for record in log.read(after, limit)] == list(range(after + 1, last + 1))
+
+
+def test_adjustments_are_found_without_reading_all_that_the_service_has_recorded(log: SqliteEventLog) -> None:
+    plan = log._conn.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE {WITH_ADJUSTMENTS}", {"task_id": 1})
+    steps = [step for *_, step in plan.fetchall()]
+    assert [step for step in steps if step.startswith("SCAN")] == []
+    assert any("adjustments" in step for step in steps)
 
 
 def test_raw_rows_and_answers_come_undecoded(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:

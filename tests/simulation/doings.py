@@ -101,7 +101,7 @@ def pass_time(world: World) -> None:
 def ring(world: World) -> None:
     """The alarm, if it is due."""
     wake = world.house.wake_at
-    if wake is not None and wake <= world.time:
+    if (wake is not None and wake <= world.time) or world.clock_was_set:
         tell(world, Tick())
     world.check_schedules()
 

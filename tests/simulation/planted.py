@@ -1,18 +1,20 @@
 """Faults to plant in the real core, each as small as a slip of the pen, and what the simulator must say of them."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core import commands, dispatch, lifecycle, reports
+from tasktrail.actors.core import commands, dispatch, lifecycle, reports, timeouts
+from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.running import Running
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.core.turn import Turn
-from tasktrail.events import Cancelled, Failed, Retried, TaskState, attempts
+from tasktrail.actors.core.turn import SCHEDULER, Turn
+from tasktrail.actors.jump_watch import JumpWatch
+from tasktrail.events import Failed, Retried, TaskState, attempts
 from tasktrail.events.state import _EVOLVE
+from tasktrail.events.system_events import ClockJumped
 from tasktrail.handlers.process.frames import Grant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -113,6 +115,46 @@ def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(attempts, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
 
 
+# --- the clock --------------------------------------------------------------------------------------------------
+
+
+@planted("is ended by .* after")
+def jump_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    """Attempts are timed by what the wall clock shows."""
+    patch.setattr(JumpWatch, "look", lambda self: (self._clock.now(), None))
+
+
+@planted("is ended by .* after")
+def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
+    """After a failed commit, what runs is looked at before the reports that could not be recorded."""
+    go_on = lifecycle.resume
+
+    def hasty(turn: Turn, running: dict[int, Running]) -> None:
+        go_on(turn, running)
+        timeouts.tick(turn)
+
+    patch.setattr(lifecycle, "resume", hasty)
+
+
+@planted("is ended by (queue_timeout|total_timeout) after")
+def jump_not_folded(patch: pytest.MonkeyPatch) -> None:
+    """What has lasted since before a jump is counted by the clock."""
+    patch.setattr(Jumps, "moved", lambda _self, at: at)
+
+
+@planted("goes on after")
+def timers_of_attempts_not_set_anew(patch: pytest.MonkeyPatch) -> None:
+    """When the clock is set back, running attempts are looked at too late."""
+
+    def lazy(turn: Turn, jump: ClockJumped) -> None:
+        turn.record(0, jump, SCHEDULER)
+        for entry in turn.state.running.values():
+            entry.set_clock(jump.shows - jump.shown)
+        timeouts.tick(turn)
+
+    patch.setattr(timeouts, "clock_jumped", lazy)
+
+
 # --- recovery ---------------------------------------------------------------------------------------------------
 
 
@@ -163,14 +205,6 @@ def open_attempts_left_open(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lifecycle, "_interrupt", lambda *_: None)
 
 
-@planted("I4: ")
-def held_forgets_its_release(patch: pytest.MonkeyPatch) -> None:
-    """A task that was released and has ended is read back as held."""
-    table: dict[type, Any] = _EVOLVE
-    cancelled = table[Cancelled]
-    patch.setitem(table, Cancelled, lambda state, fact, at: replace(cancelled(state, fact, at), held=state.held))
-
-
 # --- room and order ---------------------------------------------------------------------------------------------
 
 
@@ -219,10 +253,10 @@ def dependency_unblocked_early(patch: pytest.MonkeyPatch) -> None:
     """One of several dependencies is enough."""
     unblock = SchedulerState.unblock
 
-    def hasty(self: SchedulerState, completed: int, now: datetime) -> list[TaskState]:
+    def hasty(self: SchedulerState, completed: int) -> list[TaskState]:
         for task_id in self.dependents.get(completed, ()):
             self.blocked[task_id] = {completed}
-        return unblock(self, completed, now)
+        return unblock(self, completed)
 
     patch.setattr(SchedulerState, "unblock", hasty)
 

@@ -19,6 +19,14 @@ from tasktrail.projections.outbox import Outbox
 
 __all__ = ["PLANTED"]
 
+
+@planted("I4: task .* is read back")
+def adjustments_not_read_back(patch: pytest.MonkeyPatch) -> None:
+    """Of a finished task that is needed again only its own records are read."""
+    read_task = MemoryEventLog.read_task
+    patch.setattr(MemoryEventLog, "read_task", lambda self, task_id, **_: read_task(self, task_id))
+
+
 # --- commands and the log ---------------------------------------------------------------------------------------
 
 

@@ -29,9 +29,10 @@ from people import People
 from sim_executor import SimulatedExecutor
 from sim_notifier import Receivers, SimulatedNotifier
 from starts import DiskMark, check_idle, check_limits, check_missed_runs, check_order, check_tally
+from stopwatch import Stopwatch
 from story import Story
 
-from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit
+from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit, Tick
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
 from tasktrail.handlers.process.frames import Order
@@ -102,6 +103,8 @@ class World:
         self.deliveries.clear()
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
+        self.stopwatch = Stopwatch(self.ledger)
+        self.clock_was_set = False
         self.house = House(self.log, self, self.limits, grace, self)
         self.disk_mark = DiskMark()
         self._begin_memory()
@@ -129,11 +132,15 @@ class World:
 
     def tell(self, message: Any) -> None:
         """The Scheduler gets one message, which may be the last of its batch."""
+        if self.clock_was_set:
+            self.clock_was_set = False
+            self.tell(Tick())  # it notices first, and acts on that; the checks below look at one step
         before = {task_id: entry.attempt for task_id, entry in self.house.state.running.items()}
         self.disk.failing = False
         self._staged, self._stepped = Staged([], []), False
         if isinstance(message, Sampled):
             self.disk_mark.sampled(message.sample, self.house.state.limits)
+        self.stopwatch.hear(message, self.seconds)
         self.house.tell(message, dry=self.rng.random() < self.dry)
         state = self.house.state
         if self._memory_changed():
@@ -175,6 +182,7 @@ class World:
         if house is self.house:
             self._staged, self._stepped = staged, True
             check_missed_runs(house.state, staged, self.time)
+            self.stopwatch.follow(staged.facts, self.seconds)
             self._touched.update(fact.task_id for fact in staged.facts)
 
     def _durable(self, records: list[Recorded]) -> None:
@@ -225,6 +233,9 @@ class World:
     def check(self) -> None:
         """After each step: what it touched, and a few others in turn. Every thousandth: everything."""
         state = self.house.state
+        wake = self.house.wake_at
+        if (wake is None or wake > self.time) and not self.clock_was_set:
+            self.stopwatch.check_none_late(state, self.seconds)
         if self.steps % REFOLD_EVERY == 0:
             self.check_everything()
             return
@@ -282,10 +293,14 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         """So many seconds go by."""
-        self.set_clock(seconds)
+        self._move(seconds)
         self.seconds += seconds
 
     def set_clock(self, seconds: float) -> None:
         """The wall clock is put forward or back."""
+        self.clock_was_set = True
+        self._move(seconds)
+
+    def _move(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
         self.ledger.latest = max(self.ledger.latest, self.time)

@@ -1,6 +1,8 @@
 """Dependencies, graphs, families, retries and limits as an integrator meets them, with real worker processes."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from tasktrail import TaskFilters, TaskService
 from tasktrail.events import CreateGraph, GraphTask
 from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
 from tasktrail.events.retry import RetryRule
+from tasktrail.events.sqlite_log import LogReader
+from tasktrail.projections.verify import verify
 
 WITHIN = 20.0
 
@@ -43,6 +47,39 @@ def test_the_log_verifies_after_commands_that_are_about_many_tasks(service: Task
     service.cancel_task(ids["all"], children=True)  # is over itself: the events are about those below it
     assert {service.get_task(task_id).status for task_id in ids.values()} == {"cancelled"}
     assert service.verify().findings == ()
+
+
+def test_an_answer_that_names_a_relative_of_its_task_is_found(service: TaskService, tmp_path: Path) -> None:
+    """Records of one command may be about many tasks; its answer is about one, and `verify` knows which."""
+    path = tmp_path / "data" / "log.db"
+    ids = service.create_graph(
+        [
+            {"name": "top", "type": "noop", "held": True},
+            {"name": "over", "type": "noop", "held": True, "parent": "top"},
+            {"name": "child", "type": "noop", "held": True, "parent": "over"},
+            {"name": "behind", "type": "noop", "depends_on": ["child"], "on_dependency_failure": "cancel"},
+        ],
+        command_id="graph",
+    )
+    top, over, child, behind = (ids[name] for name in ("top", "over", "child", "behind"))
+    other = service.create_task(type="noop", parent_task_id=top, held=True, command_id="create")
+    service.adjust_task(other, priority=7, command_id="adjust")
+    service.cancel_task(over)
+    service.cancel_task(over, children=True, command_id="cancel")  # leads to the ends of `child` and `behind`
+    service.cancel_task(top)
+    service.pause(command_id="pause")
+    assert service.verify().findings == ()
+    service.close()
+    right = {"graph": top, "create": other, "adjust": other, "cancel": over, "pause": 0}
+    wrong = [("graph", over), ("graph", behind), ("create", top), ("create", over), ("adjust", 0), ("adjust", top)]
+    wrong += [("cancel", one) for one in (top, child, behind, other, 0)] + [("pause", one) for one in (1, -1)]
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        for command_id, task_id in wrong:
+            conn.execute("UPDATE answers SET task_id = ? WHERE command_id = ?", (task_id, command_id))
+            with closing(LogReader(path)) as reader:
+                messages = [finding.message for finding in verify(reader).findings]
+            assert messages == [f"the answer to {command_id} names task {task_id}, not the event's"]
+            conn.execute("UPDATE answers SET task_id = ? WHERE command_id = ?", (right[command_id], command_id))
 
 
 def test_a_graph_that_is_sent_again_gets_the_same_ids(service: TaskService) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Message, Submit
+from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Jumped, Message, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import needed, step
 from tasktrail.events import (
@@ -25,6 +25,7 @@ from tasktrail.events import (
 )
 from tasktrail.events.memory_log import MemoryEventLog
 from tasktrail.events.state import fold
+from tasktrail.events.system_events import ClockJumped
 from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnd,
@@ -72,7 +73,7 @@ class Core:
         """Step and commit one message; the events it led to."""
         while missing := list(needed(self.state, message)):
             for task_id in missing:
-                self.state.tasks[task_id] = self.state.recalled(self.read(task_id))
+                self.state.tasks[task_id] = self.read(task_id)
         staged = step(self.state, message, self.now)
         records = self.log.append(staged.facts, expected=self.state.position - len(staged.facts))
         self.state.forget_finished({record.task_id for record in records})
@@ -86,7 +87,7 @@ class Core:
 
     def read(self, task_id: int) -> TaskState:
         """The task as the log has it."""
-        task = fold(task_id, _task_events(self.log.read_task(task_id)))
+        task = fold(task_id, _task_events(self.log.read_task(task_id, adjusted=True)))
         assert task is not None
         return task
 
@@ -137,6 +138,11 @@ class Core:
     def wait(self, seconds: float) -> None:
         """Time goes by; nobody is told."""
         self.now += timedelta(seconds=seconds)
+
+    def set_clock(self, seconds: float) -> list[Event]:
+        """The wall clock is put forward, or back, and that is noticed."""
+        shown, self.now = self.now, self.now + timedelta(seconds=seconds)
+        return self.tell(Jumped(ClockJumped(shown=shown, shows=self.now)))
 
     def running(self) -> list[int]:
         """Tasks whose attempt holds a slot, in the order of their starts."""

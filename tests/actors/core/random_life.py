@@ -37,7 +37,8 @@ def live(seed: int, steps: int) -> Core:
     core = Core(slots=3, grace=GRACE)
     for number in range(steps):
         core.wait(dice.choice([0, 0.5, 20]))
-        operation = dice.choices((_create, _end, _by_person, _by_operator, _delivered, _time), (8, 9, 6, 3, 3, 2))[0]
+        operations = (_create, _end, _by_person, _by_operator, _delivered, _time, _clock_set)
+        operation = dice.choices(operations, (8, 9, 6, 3, 3, 2, 0.5))[0]
         operation(core, dice, number)
     return core
 
@@ -131,3 +132,7 @@ def _delivered(core: Core, dice: Random, _number: int) -> None:
 def _time(core: Core, dice: Random, _number: int) -> None:
     core.wait(dice.choice([60, 1000]))
     core.tell(Tick())
+
+
+def _clock_set(core: Core, dice: Random, _number: int) -> None:
+    core.set_clock(dice.choice([-300, 300, 3600]))

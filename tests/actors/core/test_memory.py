@@ -1,6 +1,10 @@
 """Finished tasks leave memory; the log has them when somebody asks."""
 
+import msgspec
 from core_harness import Core
+
+from tasktrail.actors.core.snapshot import book_of
+from tasktrail.events import AdjustTask
 
 
 def test_a_finished_task_leaves_memory(core: Core) -> None:
@@ -15,3 +19,15 @@ def test_a_task_cancelled_while_it_ran_leaves_memory_when_its_attempt_is_gone(co
     assert task_id in core.state.tasks, "it still holds a slot"
     core.end(task_id, "stopped")
     assert core.state.tasks == {}
+
+
+def test_an_adjustment_leaves_nothing_in_memory_when_its_task_ends() -> None:
+    core = Core(slots=0)
+    sizes = set()
+    for _ in range(5):
+        for task_id in [core.create() for _ in range(20)]:
+            core.ask(AdjustTask(task_id=task_id, priority=9))
+            core.cancel(task_id)
+        book = msgspec.structs.replace(book_of(core.state), position=0, last_task_id=0, system_version=0)
+        sizes.add(len(msgspec.json.encode(book)))
+    assert len(sizes) == 1

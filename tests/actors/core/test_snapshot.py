@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from random_life import GRACE, live
 
 from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.limits import LimitBook
 from tasktrail.actors.core.messages import Boot
 from tasktrail.actors.core.pauses import Pauses
@@ -124,7 +125,7 @@ def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
 # --- what is in it ----------------------------------------------------------------------------------------------
 
 FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
-FOLDED |= {"adjustments", "limit_book", "pauses", "schedules"}
+FOLDED |= {"jumps", "limit_book", "pauses", "schedules"}
 OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
 OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
 OF_THE_MOMENT |= {"overtaken", "backfill_bound", "too_big", "stale_reports", "_released"}
@@ -139,6 +140,7 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
     assert vars(LimitBook(Limits())).keys() == {"configured", "changes", "now", "positions"}
     assert vars(Pauses()).keys() == {"held"}
     assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
+    assert vars(Jumps()).keys() == {"kept"}
     assert vars(Experience()).keys() == {"memory", "time"}
 
 
@@ -191,7 +193,7 @@ def test_a_task_whose_attempt_still_runs_is_in_memory_although_it_is_over(tmp_pa
 
 
 def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) -> None:
-    """It is none of the task's own records, which are all that is read of it when it is retried."""
+    """Not in memory: it is read from the log with the task's own records."""
     core = Core(slots=0)
     task_id = core.create(priority=1)
     core.ask(AdjustTask(task_id=task_id, priority=9))

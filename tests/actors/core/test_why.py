@@ -119,7 +119,7 @@ class Lifting:
         self.core.wait(3600)  # an adjustment would change its place as well
 
     def _dependency(self, one: Obstacle) -> None:
-        for free in [free for other in one.tasks for free in self.core.state.unblock(other, self.core.now)]:
+        for free in [free for other in one.tasks for free in self.core.state.unblock(other)]:
             self.core.state.queue.push(free)
 
     def _paused(self, one: Obstacle) -> None:

@@ -20,7 +20,7 @@ from tasktrail.handlers.process.frames import CapacityChanged, Run, Stop
 GRACE = {"work": 0.5, "long": 0.5}
 OPERATIONS = (
     *("create",) * 6,
-    *("cancel", "retry", "start", "adjust", "pause", "resume", "limits", "stop", "kill"),
+    *("cancel", "retry", "start", "adjust", "pause", "resume", "limits", "stop", "kill", "clock"),
 )
 STOPPING = 0.7321
 """Seconds between the wish to stop and the end. The log does not tell it: about what the player takes it to be."""
@@ -154,6 +154,13 @@ class World:
         self.core.tell(CapacityChanged(self.slots))
         self._obey()
 
+    def set_clock(self, seconds: float) -> None:
+        """The wall clock is put forward. Nothing comes later for that, whatever the clock then shows."""
+        by = timedelta(seconds=seconds)
+        self._happenings = [(at + by, number, what) for at, number, what in self._happenings]
+        self.core.set_clock(seconds)
+        self._obey()
+
     def act(self, operation: str, pick: int) -> None:
         """Do one of `OPERATIONS`; what the rules forbid changes nothing."""
         known = self.core.state.last_task_id
@@ -169,6 +176,8 @@ class World:
                 self.send(SetLimits(max_concurrent=pick % 4 + 1, types={"long": pick % 2 + 1}))
             case "stop" | "kill":
                 self.restart(stop=operation == "stop", pause=pick % 100 + 1)
+            case "clock":
+                self.set_clock(float(pick % 1000 + 1))
             case _ if task_id:
                 self._act_on(operation, task_id, pick)
 
@@ -199,6 +208,7 @@ def _some_task(pick: int, known: int, now: datetime) -> dict[str, Any]:
         "held": pick % 13 == 0,
         "scheduled_for": now + timedelta(seconds=pick % 50) if pick % 6 == 0 else None,
         "timeout": 20.0 if pick % 5 == 0 else None,
+        "total_timeout": 200.0 if pick % 5 == 1 else None,
         "depends_on": (pick % known + 1,) if known and pick % 9 == 0 else (),
         "options": {"end": end, "saves": pick % 4 == 0 and end != "lost"},  # a checkpoint forgives every crash
     }

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from recorded_world import OPERATIONS, World
 
 from tasktrail.actors.core import dispatch
-from tasktrail.events import Started
+from tasktrail.events import Failed, Started
 
 ACTIONS = st.lists(
     st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 10**6), st.integers(0, 200)), min_size=5, max_size=40
@@ -62,9 +62,30 @@ def test_the_worlds_have_everything_in_them() -> None:
     kinds = {type(record.event).__name__ for record in records}
     outcomes = {getattr(record.event, "outcome", "") for record in records}
     causes = {getattr(record.event, "cause", "") for record in records}
-    assert kinds >= {"Checkpointed", "Cancelled", "Adjusted", "QueuePaused", "QueueResumed", "LimitsChanged"}
+    assert kinds >= {
+        "Checkpointed",
+        "Cancelled",
+        "Adjusted",
+        "QueuePaused",
+        "QueueResumed",
+        "LimitsChanged",
+        "ClockJumped",
+    }
     assert outcomes >= {"failed", "timed_out", "lost", "interrupted"}
     assert causes >= {"rule", "crash", "recovery", "manual"}
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_an_attempt_that_outlives_a_jump_of_the_clock_outlives_it_again(slots: int) -> None:
+    world = World(slots=slots, max_concurrent=slots, length=lambda _run: 30.0)
+    for _ in range(3):
+        world.create(timeout=60.0, total_timeout=90.0, max_retries=1, retry_delay=1.0)
+        world.go_on(7)
+    world.set_clock(3600)
+    world.settle()
+    assert not [record for record in world.records if isinstance(record.event, Failed)]
+    fidelity = ask(world).fidelity
+    assert fidelity.exact, fidelity.first_difference
 
 
 def test_a_part_of_the_log_is_played_from_what_was_true_then() -> None:

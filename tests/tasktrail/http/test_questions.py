@@ -6,8 +6,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.http import desk
-
 Wish = Callable[..., dict[str, Any]]
 
 
@@ -64,10 +62,7 @@ def test_the_past_of_a_task_and_of_a_list_can_be_asked_for(web: httpx.Client, wi
         ("min_position=999999999", "min_position"),
     ],
 )
-def test_bad_parameters_of_a_list_are_named(
-    web: httpx.Client, query: str, field: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(desk, "ANNOUNCED_WITHIN", 0.05)
+def test_bad_parameters_of_a_list_are_named(web: httpx.Client, query: str, field: str) -> None:
     status, what, where = code(web.get(f"/v1/tasks?{query}"))
     assert (status, where) == (400, field)
     assert what in ("invalid_value", "malformed")

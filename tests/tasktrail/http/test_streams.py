@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.events import CreateTask
-from tasktrail.http import desk, feed, stream
+from tasktrail.events import Accepted, CreateTask
+from tasktrail.http import feed, stream
 from tasktrail.service import TaskService
 
 Many = Callable[..., list[CreateTask]]
@@ -181,8 +181,22 @@ def test_a_last_event_id_that_is_no_position_is_refused(web: httpx.Client, last:
     assert (answer.status_code, answer.json()["field"]) == (400, "Last-Event-ID")
 
 
-def test_a_position_beyond_the_log_is_refused(web: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "ANNOUNCED_WITHIN", 0.05)
+def test_a_position_that_is_durable_is_taken_although_that_has_not_been_announced(
+    web: httpx.Client, service: TaskService, many: Many, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the log itself, or is answered while the machine is busy, knows it sooner."""
+    monkeypatch.setattr(service.watermark, "rise", lambda _position: None)
+    (accepted,) = service.send_many(many(1))
+    assert isinstance(accepted, Accepted)
+    behind = service.watermark.position
+    answer = web.get(f"/v1/events?after={accepted.position}")
+    monkeypatch.undo()
+    service.watermark.rise(accepted.position)
+    assert behind < accepted.position
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
     answer = web.get("/v1/events?after=99999999")
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "invalid_value", "after")
 

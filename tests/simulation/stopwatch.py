@@ -1,0 +1,93 @@
+"""How long things really last, whatever the wall clock shows: nothing ends early, and no attempt goes on too long.
+
+What a service that was there before knows is left out: while none runs, nobody sees the clock being set.
+"""
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from broken import broken
+from ledger import Ledger
+
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.events import Created, Fact, Failed, Retried, Started
+from tasktrail.handlers.process.frames import AttemptBeat, AttemptCheckpointed, AttemptProgressed, PublishWanted
+
+Key: TypeAlias = tuple[int, int]
+
+EXACT = 0.01
+"""Seconds that rounding may cost."""
+
+
+class Stopwatch:
+    """Takes the true time, in seconds, of what one service stages and hears."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._started: dict[Key, float] = {}
+        self._heard: dict[Key, float] = {}
+        self._moved: dict[Key, tuple[float, float]] = {}
+        """Attempt → its last percentage, and since when."""
+        self._life: dict[Key, float] = {}
+        self._waits: dict[Key, float] = {}
+        """Task and version of the event since which it waits → when that was. What a failed commit took back stays."""
+
+    def hear(self, message: Any, now: float) -> None:
+        """A message reaches the Scheduler: it may be a sign of life."""
+        for report in message if isinstance(message, list) else (message,):
+            if not isinstance(report, AttemptBeat | AttemptCheckpointed | AttemptProgressed | PublishWanted):
+                continue
+            key = (report.task_id, report.attempt)
+            self._heard[key] = now
+            percent, since = self._moved.get(key, (0.0, 0.0))
+            if isinstance(report, AttemptCheckpointed):
+                self._moved[key] = (percent, now)
+            elif isinstance(report, AttemptProgressed):
+                self._moved[key] = (report.progress, since if report.progress == percent else now)
+
+    def follow(self, facts: Iterable[Fact], now: float) -> None:
+        """A step has led to these; they may not be durable yet, and may come once more then."""
+        for fact in facts:
+            match fact.event:
+                case Created() | Retried():
+                    self._waits[fact.task_id, fact.version] = now
+                case Started():
+                    self._started[fact.task_id, fact.attempt] = now
+                    durable = self._ledger.tasks.get(fact.task_id)
+                    first = durable is None or durable.life != fact.life or durable.life_started_at is None
+                    if first or (fact.task_id, fact.life) not in self._life:
+                        self._life[fact.task_id, fact.life] = now if first else float("-inf")
+                case Failed(outcome="timed_out" | "not_started"):
+                    self._check_end(fact, fact.event, now)
+
+    def _check_end(self, fact: Fact, event: Failed, now: float) -> None:
+        """The limit that the failure names has been reached."""
+        name = event.error.partition(":")[0]
+        task = self._ledger.tasks.get(fact.task_id)
+        key = (fact.task_id, fact.attempt)
+        began = self._started.get(key)
+        since = {
+            "timeout": began,
+            "heartbeat_timeout": self._latest(began, self._heard.get(key)),
+            "no_progress_timeout": self._latest(began, self._moved.get(key, (0.0, None))[1]),
+            "queue_timeout": self._waits.get((fact.task_id, fact.version - 1)),
+            "total_timeout": self._life.get((fact.task_id, fact.life)),
+        }.get(name)
+        limit = getattr(task.spec, name, None) if task is not None and " published " not in event.error else None
+        if since is not None and limit is not None and now - since < limit - EXACT:
+            broken(f"task {fact.task_id} is ended by {name} after {now - since:g} s of {limit:g}")
+
+    @staticmethod
+    def _latest(began: float | None, seen: float | None) -> float | None:
+        return began if began is None or seen is None else max(began, seen)
+
+    def check_none_late(self, state: SchedulerState, now: float) -> None:
+        """No alarm is due: what runs beyond its time has been asked to stop."""
+        for entry in state.running.values():
+            task = state.tasks[entry.task_id]
+            began = self._started.get((entry.task_id, entry.attempt))
+            limit = task.spec.timeout
+            if limit is None or began is None or entry.stopping or entry.publishing or task.status != "running":
+                continue
+            if now - began > limit + EXACT:
+                broken(f"attempt {entry.attempt} of task {task.id} goes on after {now - began:g} s of {limit:g}")
