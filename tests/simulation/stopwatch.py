@@ -15,6 +15,7 @@ from tasktrail.handlers.process.frames import AttemptBeat, AttemptCheckpointed, 
 
 Key: TypeAlias = tuple[int, int]
 
+_SIGNS_OF_LIFE = frozenset({AttemptBeat, AttemptCheckpointed, AttemptProgressed, PublishWanted})
 EXACT = 0.01
 """Seconds that rounding may cost."""
 
@@ -34,16 +35,15 @@ class Stopwatch:
 
     def hear(self, message: Any, now: float) -> None:
         """A message reaches the Scheduler: it may be a sign of life."""
-        for report in message if isinstance(message, list) else (message,):
-            if not isinstance(report, AttemptBeat | AttemptCheckpointed | AttemptProgressed | PublishWanted):
-                continue
-            key = (report.task_id, report.attempt)
-            self._heard[key] = now
-            percent, since = self._moved.get(key, (0.0, 0.0))
-            if isinstance(report, AttemptCheckpointed):
-                self._moved[key] = (percent, now)
-            elif isinstance(report, AttemptProgressed):
-                self._moved[key] = (report.progress, since if report.progress == percent else now)
+        if type(message) not in _SIGNS_OF_LIFE:
+            return
+        key = (message.task_id, message.attempt)
+        self._heard[key] = now
+        percent, since = self._moved.get(key, (0.0, 0.0))
+        if isinstance(message, AttemptCheckpointed):
+            self._moved[key] = (percent, now)
+        elif isinstance(message, AttemptProgressed):
+            self._moved[key] = (message.progress, since if message.progress == percent else now)
 
     def follow(self, facts: Iterable[Fact], now: float) -> None:
         """A step has led to these; they may not be durable yet, and may come once more then."""
@@ -52,13 +52,15 @@ class Stopwatch:
                 case Created() | Retried():
                     self._waits[fact.task_id, fact.version] = now
                 case Started():
-                    self._started[fact.task_id, fact.attempt] = now
-                    durable = self._ledger.tasks.get(fact.task_id)
-                    first = durable is None or durable.life != fact.life or durable.life_started_at is None
-                    if first or (fact.task_id, fact.life) not in self._life:
-                        self._life[fact.task_id, fact.life] = now if first else float("-inf")
+                    self._begin(fact, now)
                 case Failed(outcome="timed_out" | "not_started"):
                     self._check_end(fact, fact.event, now)
+
+    def _begin(self, fact: Fact, now: float) -> None:
+        self._started[fact.task_id, fact.attempt] = now
+        durable, life = self._ledger.tasks.get(fact.task_id), (fact.task_id, fact.life)
+        if durable is None or durable.life != fact.life or durable.life_started_at is None:
+            self._life[life] = now  # its first start
 
     def _check_end(self, fact: Fact, event: Failed, now: float) -> None:
         """The limit that the failure names has been reached."""

@@ -47,6 +47,8 @@ REFOLD_EVERY = 1000
 """Steps between two comparisons of the whole memory with the whole log."""
 IDLE_EVERY = 4
 """Steps between two looks for a task that could start and does not."""
+LATE_EVERY = 4
+"""Steps between two looks for an attempt that goes on for too long."""
 ORDERS_EVERY = 16
 """Steps between two comparisons of what operators have ordered."""
 LOOKED_AT = 6
@@ -233,9 +235,8 @@ class World:
     def check(self) -> None:
         """After each step: what it touched, and a few others in turn. Every thousandth: everything."""
         state = self.house.state
-        wake = self.house.wake_at
-        if (wake is None or wake > self.time) and not self.clock_was_set:
-            self.stopwatch.check_none_late(state, self.seconds)
+        if self.steps % LATE_EVERY == 0 and state.running and not self.clock_was_set:
+            self._check_none_late()
         if self.steps % REFOLD_EVERY == 0:
             self.check_everything()
             return
@@ -246,6 +247,11 @@ class World:
         self._check_tasks(task_id for task_id in ids if task_id in state.tasks)
         if self.house.quiet:
             self._touched.clear()
+
+    def _check_none_late(self) -> None:
+        wake = self.house.wake_at
+        if wake is None or wake > self.time:
+            self.stopwatch.check_none_late(self.house.state, self.seconds)
 
     def _check_tasks(self, task_ids: Iterable[int]) -> None:
         state = self.house.state
