@@ -1,9 +1,11 @@
 """The course of `image_convert`: look at the header, then one picture through libvips or many through Pillow."""
 
 from pathlib import Path
+from typing import Any
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
-from ...pieces import settled
+from ...describing import describe
+from ..animating import frames_in
 from ..opening import MAX_PILLOW_PIXELS, no_own_pixel_limit, open_picture
 from ..shaping import Size, lies_sideways, orientation_in_header
 from .costs import Header, estimate_for
@@ -53,27 +55,30 @@ def convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
         _refuse_frames(context, kind, header)
     try:
         if several:
-            width, height = convert_frames(context, kind, header.frames)
+            (width, height), duration = convert_frames(context, kind, header.frames)
         else:
-            width, height = _convert_one(context, kind, header)
+            (width, height), duration = _convert_one(context, kind, header), 0.0
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
-    size, digest = settled(context.output_part)
-    result = {
-        "size": size,
-        "width": width,
-        "height": height,
-        "format": kind.lower(),
-        "frames": header.frames if several else 1,
-        "source_format": header.format.lower(),
-        "source_width": header.width,
-        "source_height": header.height,
-        "sha256": digest,
-    }
+    frames = frames_in(context.output_part, kind) if several else 1
+    result = describe(
+        context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
+    ) | _source(header)
     if header.frames > 1 and not several:
         result["notes"] = [f"only the first of {header.frames} frames is kept"]
     return Finished(result=result)
+
+
+def _source(header: Header) -> dict[str, Any]:
+    """What the result says of the input; its size as it is seen."""
+    upright = (header.height, header.width) if header.sideways else (header.width, header.height)
+    return {
+        "source_format": header.format.lower(),
+        "source_width": upright[0],
+        "source_height": upright[1],
+        "source_frames": header.frames,
+    }
 
 
 def _refuse_frames(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> None:
