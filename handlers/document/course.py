@@ -4,14 +4,14 @@ Each drawn page is a piece: the next attempt takes those that are whole and draw
 """
 
 from contextlib import closing
-from typing import Any
 
 import msgspec
 import PIL
 import pypdfium2
 
 from ..contract import Finished, Outcome, Stopped, TaskContext
-from ..pieces import Pieces, fingerprint, settled
+from ..describing import describe
+from ..pieces import Pieces, fingerprint
 from .compose import Page, Sheet, new_sheet, place_pages, plan_sheet, write_tiff, write_zip
 from .encode import write_output, write_piece
 from .errors import StopAskedError
@@ -120,17 +120,19 @@ class _Preview:
             write_output(whole, part, self._options, self._context.output_file)
 
     def _finish(self, size: tuple[int, int], count: int, drawn: int) -> Finished:
-        length, digest = settled(self._context.output_part)
-        result: dict[str, Any] = {
-            "size": length,
-            "width": size[0],
-            "height": size[1],
-            "format": format_name(self._context.output_file),
+        result = describe(
+            self._context.output_part,
+            format_name(self._context.output_file),
+            width=size[0],
+            height=size[1],
+            frames=1 if self._layout == "picture" else drawn,
+            codec=self._options.page_format if self._layout == "zip" else "",
+        )
+        result |= {
             "pages": drawn,
-            "document_pages": count,
-            "source": self._kind,
             "renderer": self._renderer,
-            "sha256": digest,
+            "source_format": self._kind,
+            "source_pages": count,
         }
         if self._reduced:
             result["reduced_pages"] = self._reduced

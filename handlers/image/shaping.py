@@ -21,7 +21,9 @@ _UPRIGHT = {
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8."""
+    """The EXIF orientation, 1 to 8. A TIFF counts as upright: Pillow tells its turned size and turns it on loading."""
+    if picture.format == "TIFF":
+        return 1
     found = picture.getexif().get(EXIF_ORIENTATION, 1)
     return found if found in _UPRIGHT else 1
 
@@ -50,8 +52,10 @@ def scaled(source: Size, box: Size, fit: str, *, enlarge: bool = False) -> Size:
 
 
 def plain_mode(picture: Image.Image) -> Image.Image:
-    """Palettes, bits and deep greys as modes that a filter can work on."""
+    """Palettes, bits and deep greys as modes that a filter can work on; a colour that means transparent is so."""
     match picture.mode:
+        case "1" | "L" | "RGB" if "transparency" in picture.info:
+            return picture.convert("RGBA")
         case "L" | "RGB" | "RGBA" | "CMYK":
             return picture
         case "I;16" | "I;16L" | "I;16B" | "I;16N":

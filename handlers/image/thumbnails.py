@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
 from ..contract import Estimate, Finished, Job, Stopped, TaskContext
-from ..pieces import settled
+from ..describing import describe
 from .formats import format_of
 from .opening import open_picture
 from .shaping import Size, lies_sideways, orientation_in_header, orientation_of, plain_mode, scaled, to_srgb, upright
@@ -68,6 +68,7 @@ class _Picture(NamedTuple):
     height: int
     orientation: int
     profile: bytes | None
+    format: str
 
 
 def _decode(image: ImageFile, options: "ImageThumbnailOptions") -> _Picture:
@@ -79,7 +80,7 @@ def _decode(image: ImageFile, options: "ImageThumbnailOptions") -> _Picture:
     image.load()
     if lies_sideways(orientation):
         width, height = height, width
-    return _Picture(image, width, height, orientation, image.info.get("icc_profile"))
+    return _Picture(image, width, height, orientation, image.info.get("icc_profile"), str(image.format))
 
 
 def _box(options: "ImageThumbnailOptions", orientation: int) -> Size:
@@ -96,13 +97,8 @@ def _shrink(picture: _Picture, options: "ImageThumbnailOptions") -> Image.Image:
 
 
 def _describe(path: "Path", small: Image.Image, picture: _Picture, kind: str) -> dict[str, Any]:
-    size, digest = settled(path)
-    return {
-        "size": size,
-        "width": small.width,
-        "height": small.height,
-        "format": kind.lower(),
+    return describe(path, kind.lower(), width=small.width, height=small.height) | {
+        "source_format": picture.format.lower(),
         "source_width": picture.width,
         "source_height": picture.height,
-        "sha256": digest,
     }

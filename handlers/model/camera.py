@@ -51,7 +51,7 @@ class Camera(NamedTuple):
         eye = self.centre + self.distance * self.toward
         if self.slope:
             directions = across * self.slope - self.toward
-            directions /= np.linalg.norm(directions, axis=1)[:, None]
+            directions /= np.sqrt(np.einsum("ij,ij->i", directions, directions))[:, None]
             return np.broadcast_to(eye, directions.shape).astype(np.float32), directions.astype(np.float32)
         origins = eye + across * self.half
         return origins.astype(np.float32), np.broadcast_to(-self.toward, origins.shape).astype(np.float32)

@@ -10,7 +10,10 @@ import numpy as np
 from PIL import Image
 
 from ..contract import Finished, Outcome, Stopped, TaskContext
-from ..pieces import Pieces, fingerprint, settled
+from ..describing import describe
+from ..image.animating import frames_in
+from ..pieces import Pieces, fingerprint
+from ..video.film import FILM_CODEC
 from .camera import cameras, cell, grid
 from .counting import count
 from .drawing import Painter
@@ -163,18 +166,18 @@ class _Course:
         self._stop_if_asked()
 
     def _describe(self, model: Model) -> dict[str, Any]:
-        size, digest = settled(self._context.output_part)
-        options = self._options
-        animated = options.kind == "turntable"
-        return {
-            "size": size,
-            "width": options.width,
-            "height": options.height,
-            "format": self._format.lower(),
-            "frames": options.frames if animated else 1,
-            "duration": options.frames / options.fps if animated else 0.0,
-            "faces": len(model.faces),
-            "vertices": len(model.vertices),
-            "bounds": model.bounds,
-            "sha256": digest,
+        options, part, film = self._options, self._context.output_part, self._format == "MP4"
+        result = describe(
+            part,
+            self._format.lower(),
+            width=options.width,
+            height=options.height,
+            frames=options.frames if film else frames_in(part, self._format),
+            duration=options.frames / options.fps if options.kind == "turntable" else 0.0,
+            codec=FILM_CODEC if film else "",
+        )
+        return result | {
+            "source_faces": len(model.faces),
+            "source_vertices": len(model.vertices),
+            "source_bounds": model.bounds,
         }

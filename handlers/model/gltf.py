@@ -71,6 +71,8 @@ def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
         if len(head) < 20:  # noqa: PLR2004 - three words of the file's header, two of the first chunk's
             raise Unusable(f"{path.name} ends within its header")
         _, version, _, length, chunk = struct.unpack("<5I", head)
+        if version == 1:
+            raise Unusable(f"{path.name} is glTF 1, which is not read: save it as glTF 2")
         if version != 2 or chunk != _JSON or length > min(_MAX_JSON, path.stat().st_size):  # noqa: PLR2004 - glTF 2
             raise Unusable(f"{path.name} is not a binary glTF 2 file")
         return "glb", file.read(length), 20 + length
@@ -78,6 +80,8 @@ def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
 
 def _check(document: Document, name: str) -> None:
     """Refuse what names other files, what cannot be decoded, and what never ends."""
+    if str(document.get("asset", {}).get("version", "2")).startswith("1"):
+        raise Unusable(f"{name} is glTF 1, which is not read: save it as glTF 2")
     for thing in (*document.get("buffers", ()), *document.get("images", ())):
         uri = thing.get("uri")
         if uri is not None and not uri.startswith("data:"):

@@ -14,6 +14,7 @@ from ..contract import Unusable
 from .counting import MAX_FACES
 from .gltf import read_gltf
 from .paint import Paint, paint_of
+from .texts import open_model
 
 Y_UP = ("glb", "gltf", "obj")
 _TURNS = {
@@ -102,7 +103,7 @@ def _read(path: Path, kind: str) -> trimesh.Scene:
         return trimesh.load_scene(source, **how)
     if kind == "obj":
         how |= {"skip_materials": True, "maintain_order": True}
-    with path.open("rb") as file:
+    with open_model(path, kind) as file:
         return trimesh.load_scene(file, **how)
 
 

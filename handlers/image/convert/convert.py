@@ -1,16 +1,18 @@
 """The course of `image_convert`: look at the header, then one picture through libvips or many through Pillow."""
 
 from pathlib import Path
+from typing import Any
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
-from ...pieces import settled
-from ..opening import no_own_pixel_limit, open_picture
-from ..shaping import lies_sideways, orientation_in_header
+from ...describing import describe
+from ..animating import frames_in
+from ..opening import MAX_PILLOW_PIXELS, no_own_pixel_limit, open_picture
+from ..shaping import Size, lies_sideways, orientation_in_header
 from .costs import Header, estimate_for
 from .errors import StopAskedError
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
-from .still import convert_still
+from .still import CannotDecodeError, convert_still
 from .stills_pillow import convert_still_with_pillow
 
 _VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
@@ -49,30 +51,53 @@ def convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
     if context.should_stop():
         return Stopped()
     several = header.frames > 1 and context.options.frames == "all" and kind in MANY_FRAMES
-    if several and header.frames > MAX_FRAMES:
-        raise Unusable(f"{context.input_file.name} has {header.frames:,} frames, at most {MAX_FRAMES:,} are converted")
+    if several:
+        _refuse_frames(context, kind, header)
     try:
         if several:
-            width, height = convert_frames(context, kind, header.frames)
-        elif header.format in _VIPS_READS and kind != "HEIF":
-            width, height = convert_still(context, kind)
+            (width, height), duration = convert_frames(context, kind, header.frames)
         else:
-            width, height = convert_still_with_pillow(context, kind)
+            (width, height), duration = _convert_one(context, kind, header), 0.0
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
-    size, digest = settled(context.output_part)
-    result = {
-        "size": size,
-        "width": width,
-        "height": height,
-        "format": kind.lower(),
-        "frames": header.frames if several else 1,
-        "source_format": header.format.lower(),
-        "source_width": header.width,
-        "source_height": header.height,
-        "sha256": digest,
-    }
+    frames = frames_in(context.output_part, kind) if several else 1
+    result = describe(
+        context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
+    ) | _source(header)
     if header.frames > 1 and not several:
         result["notes"] = [f"only the first of {header.frames} frames is kept"]
     return Finished(result=result)
+
+
+def _source(header: Header) -> dict[str, Any]:
+    """What the result says of the input; its size as it is seen."""
+    upright = (header.height, header.width) if header.sideways else (header.width, header.height)
+    return {
+        "source_format": header.format.lower(),
+        "source_width": upright[0],
+        "source_height": upright[1],
+        "source_frames": header.frames,
+    }
+
+
+def _refuse_frames(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> None:
+    """Raise `Unusable` for an animation that cannot be converted as asked."""
+    name = context.input_file.name
+    if header.frames > MAX_FRAMES:
+        raise Unusable(f"{name} has {header.frames:,} frames, at most {MAX_FRAMES:,} are converted")
+    if kind == "AVIF" and context.options.lossless:
+        raise Unusable(f"{name} has {header.frames} frames, and an avif of several is never lossless: take webp or png")
+
+
+def _convert_one(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> Size:
+    """Through libvips where it can; of tiff, Pillow reads kinds that libvips does not."""
+    if header.format not in _VIPS_READS or kind == "HEIF":
+        return convert_still_with_pillow(context, kind)
+    try:
+        return convert_still(context, kind)
+    except CannotDecodeError:
+        if header.format != "TIFF" or header.pixels > MAX_PILLOW_PIXELS:
+            raise
+        context.output_part.unlink(missing_ok=True)
+        return convert_still_with_pillow(context, kind)

@@ -22,8 +22,8 @@ _USUAL_DURATION = 100
 _DURATION = "duration"
 
 
-def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> Size:
-    """Write all `count` frames of the input to `output_part`; width and height of the first."""
+def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> tuple[Size, float]:
+    """Write all `count` frames of the input to `output_part`; width and height of the first, and seconds in all."""
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
@@ -80,7 +80,7 @@ class _Frames:
         return found
 
 
-def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int) -> Size:
+def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int) -> tuple[Size, float]:
     options = context.options
     durations = frames.durations()
     every: dict[str, dict[str, Any]] = {
@@ -92,7 +92,7 @@ def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Fram
     }
     first = frames.frame(0)
     first.save(context.output_part, format=kind, save_all=True, append_images=frames, **every[kind])
-    return first.size
+    return first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000
 
 
 def _stop_if_asked(context: TaskContext[ImageConvertOptions]) -> None:

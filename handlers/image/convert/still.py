@@ -20,15 +20,23 @@ _HUGE = 10_000_000
 _DISK_FULL = "No space left"
 
 
+class CannotDecodeError(Unusable):
+    """libvips cannot read the picture, or not to its end."""
+
+
 def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
-    """Write the first picture of the input to `output_part`; its width and height."""
+    """Write the first picture of the input to `output_part`; its width and height. Raises CannotDecodeError."""
     try:
-        picture = _shaped(context.input_file, context.options)
-        if kind == "JPEG" and picture.hasalpha():
-            picture = picture.flatten(background=list(bytes.fromhex(context.options.background[1:])))
-        _write(context, picture, kind)
+        return write_still(context, _shaped(context.input_file, context.options), kind)
     except pyvips.Error as error:
         raise _blamed(error, context.input_file) from error
+
+
+def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> Size:
+    """Write a picture that is in shape to `output_part`; its width and height. Raises pyvips.Error."""
+    if kind == "JPEG" and picture.hasalpha():
+        picture = picture.flatten(background=list(bytes.fromhex(context.options.background[1:])))
+    _write(context, picture, kind)
     return picture.width, picture.height
 
 
@@ -44,7 +52,7 @@ def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
             height=options.height or _HUGE,
             size="both" if options.enlarge or options.fit == "fill" else "down",
             crop="centre" if options.fit == "fill" else "none",
-            fail_on="error",
+            option_string="fail_on=error",  # for the loader, which is not given the parameter of that name
             **profile,
         )
     picture = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error").autorot()
@@ -120,4 +128,4 @@ def _blamed(error: pyvips.Error, path: Path) -> Exception:
     if _DISK_FULL in str(error):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-    return Unusable(f"{path.name} is damaged or cannot be converted: {last}")
+    return CannotDecodeError(f"{path.name} is damaged or cannot be converted: {last}")

@@ -1,8 +1,9 @@
-"""One picture through Pillow, for the formats that libvips does not have."""
+"""One picture that Pillow reads, for the formats that libvips does not have. libvips writes what it can."""
 
 from typing import Any
 
-from PIL.Image import Exif
+import pyvips
+from PIL import Image
 
 from ...contract import TaskContext
 from ..opening import MAX_PILLOW_PIXELS, open_picture
@@ -11,6 +12,10 @@ from ..writing import write_picture
 from .errors import StopAskedError
 from .options import ImageConvertOptions
 from .shape import shape
+from .still import write_still
+
+_MEANINGS = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
+"""Modes of Pillow's → what libvips calls them."""
 
 
 def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
@@ -26,11 +31,24 @@ def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: s
     kept: dict[str, Any] = {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
     if options.metadata == "keep" and exif:
         kept["exif"] = _upright_exif(exif)
+    if kind != "HEIF":
+        return write_still(context, _for_vips(picture, kept), kind)
     write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **kept)
     return picture.size
 
 
-def _upright_exif(exif: Exif) -> bytes:
+def _for_vips(picture: Image.Image, kept: dict[str, bytes]) -> pyvips.Image:
+    """The same picture as libvips holds it."""
+    bands = len(picture.getbands())
+    image = pyvips.Image.new_from_memory(picture.tobytes(), picture.width, picture.height, bands, "uchar")
+    image = image.copy(interpretation=_MEANINGS[picture.mode])
+    for name, data in kept.items():
+        field = {"icc_profile": "icc-profile-data", "exif": "exif-data"}[name]
+        image.set_type(pyvips.GValue.blob_type, field, data)
+    return image
+
+
+def _upright_exif(exif: Image.Exif) -> bytes:
     """The picture was set upright: its tag must not turn it again."""
     exif.pop(EXIF_ORIENTATION, None)
     return exif.tobytes()

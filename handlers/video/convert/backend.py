@@ -1,12 +1,13 @@
 """Who encodes: the library, or the ffmpeg program. Tried before work begins, where only a try can tell."""
 
+import re
 import subprocess
 from fractions import Fraction
 
 from ....events.errors import InvalidOptions
 from ...contract import Unusable
 from ..program import Program, ask, environment
-from .hardware import require
+from .hardware import REMEDY, require
 from .options import VideoConvertOptions
 from .picture import Look, builtin_formats
 from .program_arguments import before_input, for_picture
@@ -14,7 +15,7 @@ from .target import Target, require_program
 
 _SIDE = 256
 _PATIENCE = 10.0
-_TAIL = 300
+_LINE = 300
 _DEVICE_FORMATS = ("nv12", "p010le")
 """What can be brought to a device whose encoder lists its own surfaces only."""
 
@@ -52,7 +53,12 @@ def _try(program: Program, target: Target) -> None:
     try:
         subprocess.run(command, input=picture, capture_output=True, check=True, timeout=_PATIENCE, env=environment())
     except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()[-_TAIL:]
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         raise Unusable(
-            f"ffmpeg's encoder {target.video_encoder} finds no device ({said or error}): leave `encoder` at software"
+            f"ffmpeg's encoder {target.video_encoder} finds no device ({_cause(said) or error}): {REMEDY}"
         ) from error
+
+
+def _cause(said: str) -> str:
+    """The first line, without the part of ffmpeg that speaks; the rest is what follows from it."""
+    return re.sub(r"^\[[^]]*\] ", "", said.partition("\n")[0]).rstrip(".")[:_LINE]

@@ -11,11 +11,13 @@ import av
 import msgspec
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
-from ...pieces import fingerprint, settled
+from ...describing import describe
+from ...pieces import fingerprint
 from ..errors import StopAskedError
 from ..looking import picture_in
 from ..probe import Source, probe
 from ..program import Program
+from ..telling import told_of
 from .audio import convert_audio
 from .backend import formats_of, open_backend
 from .costs import estimate_for
@@ -177,21 +179,23 @@ class _Conversion:
 
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
-        size, digest = settled(output)
         width, height = output_size(self._source, self._context.options)
-        return {
-            "size": size,
-            "width": width,
-            "height": height,
-            "duration": duration_of(output),
-            "frames": self._saved.frames,
-            "video_codec": self._target.video_codec,
+        result = describe(
+            output,
+            {"matroska": "mkv"}.get(self._target.container.format, self._target.container.format),
+            width=width,
+            height=height,
+            frames=self._saved.frames,
+            duration=duration_of(output),
+            codec=self._target.video_codec,
+        )
+        return result | {
             "audio_codec": self._sound.codec if self._sound and self._saved.audio else "",
             "audio_copied": bool(self._sound and self._saved.audio and self._sound.copy),
             "subtitles": len(self._subtitles.kept),
             "segments": len(self._saved.segments),
-            "sha256": digest,
             "notes": self._notes(),
+            **told_of(self._source),
         }
 
     def _notes(self) -> list[str]:

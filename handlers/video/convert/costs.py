@@ -23,6 +23,8 @@ _SPEED = {
 _FRAMES_HELD = {"ultrafast": 40, "superfast": 90, "veryfast": 130, "faster": 150, "fast": 165, "medium": 180}
 """Frames in memory at the peak, in encoder and between."""
 _SLOWEST_HOLD = 220
+_ROOM = 30
+"""Frames that an encoder makes room for, however few come."""
 _SOURCE_FRAMES = 12
 _DEINTERLACER_HOLDS = 4
 
@@ -59,7 +61,7 @@ def estimate_for(job: Job[VideoConvertOptions], picture: Picture) -> Estimate:
     codec = target.video_codec
     wanted = _output_pixels(options, picture)
     deep = 2 if picture.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
-    held = min(_FRAMES_HELD.get(options.preset, _SLOWEST_HOLD), picture.frames)
+    held = min(_FRAMES_HELD.get(options.preset, _SLOWEST_HOLD), picture.frames + _ROOM)
     source_bytes = (_SOURCE_FRAMES + _DEINTERLACER_HOLDS * (options.deinterlace == "always")) * picture.frame_bytes
     encoder_bytes = _ENCODER_BASE.get(codec, 0.0) + held * 1.5 * deep * wanted * _MORE_THAN_H264[codec]
     sound = picture.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8

@@ -9,15 +9,15 @@ from av.video.codeccontext import VideoCodecContext
 from ...contract import Unusable
 
 _TRIAL = 256
+REMEDY = "leave `encoder` at software, or give the service the device and its driver"
 
 
 def require(encoder: str) -> None:
     """Open the encoder for a moment. Raises Unusable with what to do."""
-    remedy = "leave `encoder` at software"
     try:
         context = av.CodecContext.create(encoder, "w")
     except UnknownCodecError:
-        raise Unusable(f"this build of FFmpeg has no encoder {encoder}: {remedy}") from None
+        raise Unusable(f"this build of FFmpeg has no encoder {encoder}: {REMEDY}") from None
     assert isinstance(context, VideoCodecContext)
     context.width = context.height = _TRIAL
     names = [known.name for known in context.codec.video_formats or ()]
@@ -26,4 +26,6 @@ def require(encoder: str) -> None:
     try:
         context.open()
     except (av.error.FFmpegError, ValueError) as error:
-        raise Unusable(f"the encoder {encoder} finds no device here ({error}): {remedy}") from error
+        raise Unusable(
+            f"the encoder {encoder} finds no device here ({getattr(error, 'strerror', error)}): {REMEDY}"
+        ) from error

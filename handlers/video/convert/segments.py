@@ -11,6 +11,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from ...contract import Unusable
 from ...pieces import seal
 from ..frames import frames_after
 from .encoding import Encoding
@@ -99,6 +100,13 @@ class _SegmentEncoder:
         context.color_range = ColorRange.MPEG
         if encoding.target.video_codec == "h265":
             context.codec_tag = "hvc1"  # what Apple's players ask for
+        try:
+            context.open(strict=False)
+        except av.error.ArgumentError as error:
+            raise Unusable(
+                f"the encoder {encoding.target.video_encoder} does not take pictures of {stream.width}x{stream.height} "
+                f"with these options ({error.strerror})"
+            ) from error
         return stream
 
     def encode(self, moment: int, frame: VideoFrame) -> None:

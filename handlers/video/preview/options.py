@@ -15,6 +15,8 @@ Kind: TypeAlias = Literal["sheet", "animation"]
 SHEETS = {suffix: kind for suffix, kind in WRITE_FORMATS.items() if kind != "GIF"}
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4"}
 MAX_FRAMES = 1000
+MAX_GIF_FPS = 50
+"""A gif counts in hundredths of a second, and players slow down what is shown for a single one."""
 MAX_PIXELS = 134_217_728
 """Of a sheet, and of all frames of an animation together."""
 
@@ -96,4 +98,10 @@ def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]
 
 def check(job: Job[VideoPreviewOptions]) -> None:
     """Whether suffix and kind go together. Raises InvalidPath or InvalidOptions."""
-    kind_of(job.options, job.output_file)
+    _, form = kind_of(job.options, job.output_file)
+    if form == "GIF" and job.options.fps > MAX_GIF_FPS:
+        raise InvalidOptions(
+            f"a gif has at most {MAX_GIF_FPS} frames a second",
+            field="options.fps",
+            remedy="Lower fps, or write webp or mp4.",
+        )

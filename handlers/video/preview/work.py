@@ -8,13 +8,17 @@ import msgspec
 import PIL.Image
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
+from ...describing import describe
+from ...image.animating import frames_in
 from ...image.writing import write_picture
-from ...pieces import Pieces, fingerprint, settled
+from ...pieces import Pieces, fingerprint
 from ..errors import StopAskedError
+from ..film import FILM_CODEC, even_size
 from ..looking import picture_in
 from ..picking import pick
 from ..probe import Source, probe
 from ..stills import Camera, seen_size
+from ..telling import told_of
 from .animation import write_animation
 from .costs import estimate_for
 from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
@@ -110,26 +114,21 @@ class _Preview:
         write_picture(sheet, part, self._format, quality=self._options.quality)
 
     def _describe(self, moments: list[int]) -> dict[str, Any]:
-        size, digest = settled(self._context.output_part)
-        width, height = _size_of(self._context.output_part, self._format)
-        return {
-            "size": size,
-            "width": width,
-            "height": height,
-            "kind": self._kind,
-            "format": self._format.lower(),
-            "frames": len(moments),
-            "duration": round(len(moments) / self._options.fps, 3) if self._kind == "animation" else 0.0,
-            "source_duration": round(self._source.seconds, 3),
-            "positions": [round(self._source.seconds_at(moment), 3) for moment in moments],
-            "codec": self._source.codec,
-            "sha256": digest,
-        }
+        part, film = self._context.output_part, self._format == "MP4"
+        width, height = even_size(*self._camera.size) if film else _size_of(part, self._format)
+        result = describe(
+            part,
+            self._format.lower(),
+            width=width,
+            height=height,
+            frames=len(moments) if film else frames_in(part, self._format),
+            duration=len(moments) / self._options.fps if self._kind == "animation" else 0.0,
+            codec=FILM_CODEC if film else "",
+        )
+        positions = [round(self._source.seconds_at(moment), 3) for moment in moments]
+        return result | told_of(self._source) | {"kind": self._kind, "source_positions": positions}
 
 
 def _size_of(path: Path, kind: str) -> tuple[int, int]:
-    if kind == "MP4":
-        with av.open(str(path.absolute())) as container:
-            return container.streams.video[0].width, container.streams.video[0].height
     with PIL.Image.open(path, formats=[kind]) as picture:
         return picture.size

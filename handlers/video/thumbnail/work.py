@@ -6,15 +6,16 @@ from typing import Any
 from av.video.frame import VideoFrame
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
+from ...describing import describe
 from ...image.formats import format_of
 from ...image.writing import write_picture
-from ...pieces import settled
 from ..errors import StopAskedError
 from ..judging import Judge
 from ..looking import picture_in
 from ..picking import pick, spread
 from ..probe import Source, probe
 from ..stills import Camera
+from ..telling import told_of
 from .options import VideoThumbnailOptions, estimate_for
 
 
@@ -48,7 +49,7 @@ def make_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     camera = Camera(source, (options.width, options.height), options.fit)
     context.progress(90, f"writing {kind.lower()}")
     write_picture(camera.shoot(frame), context.output_part, kind, quality=options.quality)
-    return Finished(result=_describe(context.output_part, camera, source, moment) | {"format": kind.lower()})
+    return Finished(result=_describe(context.output_part, kind, camera, source, moment))
 
 
 def _choose(context: TaskContext[VideoThumbnailOptions], source: Source, tick: Any) -> tuple[int, VideoFrame]:
@@ -70,17 +71,6 @@ def _choose(context: TaskContext[VideoThumbnailOptions], source: Source, tick: A
     return best
 
 
-def _describe(path: Path, camera: Camera, source: Source, moment: int) -> dict[str, Any]:
-    size, digest = settled(path)
-    return {
-        "size": size,
-        "width": camera.size[0],
-        "height": camera.size[1],
-        "position": round(source.seconds_at(moment), 3),
-        "frames": 1,
-        "duration": round(source.seconds, 3),
-        "codec": source.codec,
-        "source_width": source.width,
-        "source_height": source.height,
-        "sha256": digest,
-    }
+def _describe(path: Path, kind: str, camera: Camera, source: Source, moment: int) -> dict[str, Any]:
+    result = describe(path, kind.lower(), width=camera.size[0], height=camera.size[1]) | told_of(source)
+    return result | {"source_position": round(source.seconds_at(moment), 3)}

@@ -100,7 +100,12 @@ def test_the_thumbnail_that_a_document_carries_is_shown_and_never_enlarged(
     source = odt(more={"Thumbnails/thumbnail.png": small.getvalue()})
     context = prepare(source, office="thumbnail")
     result = draw(context).result
-    assert (result["width"], result["height"], result["renderer"], result["source"]) == (80, 100, "thumbnail", "odt")
+    assert (result["width"], result["height"], result["renderer"], result["source_format"]) == (
+        80,
+        100,
+        "thumbnail",
+        "odt",
+    )
     context = prepare(source, "small.png", office="thumbnail", width=40)
     draw(context)
     with Image.open(context.output_file) as picture:
@@ -219,8 +224,8 @@ def test_office_documents_are_drawn(kind: str, documents: dict[str, Path], prepa
     context = prepare(documents[kind], dpi=72)
     outcome = draw(context)
     assert isinstance(outcome, Finished)
-    assert (outcome.result["source"], outcome.result["renderer"]) == (kind, "libreoffice")
-    assert outcome.result["document_pages"] == (2 if kind == "rtf" else 1)
+    assert (outcome.result["source_format"], outcome.result["renderer"]) == (kind, "libreoffice")
+    assert outcome.result["source_pages"] == (2 if kind == "rtf" else 1)
     assert 0.0002 < ink(context.output_file) < 0.05
     assert not (context.work_dir / "office").exists()
     assert running(context.work_dir) == []

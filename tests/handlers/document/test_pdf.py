@@ -53,9 +53,12 @@ def test_the_first_page_becomes_a_picture_that_the_result_describes(
             "width": 200,
             "height": 259,
             "format": {".jpg": "jpeg"}.get(suffix, suffix[1:]),
+            "codec": {".jpg": "jpeg"}.get(suffix, suffix[1:]),
+            "frames": 1,
+            "duration": 0.0,
             "pages": 1,
-            "document_pages": 3,
-            "source": "pdf",
+            "source_pages": 3,
+            "source_format": "pdf",
             "renderer": "pdfium",
             "sha256": hashlib.sha256(content).hexdigest(),
         },
@@ -190,7 +193,7 @@ def test_names_that_look_like_something_else_are_files(document: Document, prepa
 
 
 def test_the_content_says_what_a_file_is_and_not_its_name(document: Document, prepare: Prepare, draw: Draw) -> None:
-    assert draw(prepare(document(name="letter.txt"), width=20)).result["source"] == "pdf"
+    assert draw(prepare(document(name="letter.txt"), width=20)).result["source_format"] == "pdf"
 
 
 def test_an_output_nobody_can_write_is_refused_with_the_suffixes_there_are() -> None:

@@ -71,7 +71,7 @@ def test_a_long_text_has_as_many_pages_as_it_needs(write: Callable[..., Path], p
     lines = 150
     outcome = draw(prepare(write("\n".join(f"line {number}" for number in range(lines))), pages="all"))
     a_page = int((PAGE[1] - 2 * MARGIN) / 13)
-    assert outcome.result["document_pages"] == -(-lines // a_page)
+    assert outcome.result["source_pages"] == -(-lines // a_page)
 
 
 def test_a_page_shows_ink_where_its_lines_are_and_nowhere_else(
@@ -163,8 +163,8 @@ def test_no_markdown_takes_long(text: str) -> None:
 
 
 def test_a_markdown_file_is_known_by_its_suffix(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
-    assert draw(prepare(write("# Hello", "in.md"))).result["source"] == "markdown"
-    assert draw(prepare(write("# Hello", "in.txt"))).result["source"] == "text"
+    assert draw(prepare(write("# Hello", "in.md"))).result["source_format"] == "markdown"
+    assert draw(prepare(write("# Hello", "in.txt"))).result["source_format"] == "text"
 
 
 def test_without_any_font_of_the_system_the_built_in_one_is_used(

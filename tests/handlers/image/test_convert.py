@@ -125,22 +125,23 @@ def test_sizes(convert: Convert, tmp_path: Path, source: str, options: dict[str,
 @pytest.mark.parametrize("options", [{}, {"width": 50}])
 @pytest.mark.parametrize("metadata", ["strip", "keep"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_the_picture_is_upright_whatever_becomes_of_its_metadata(
-    convert: Convert, tmp_path: Path, orientation: int, metadata: str, options: dict[str, Any]
+    convert: Convert, tmp_path: Path, orientation: int, metadata: str, options: dict[str, Any], suffix: str
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010E] = "a holiday"
     turn = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     stored = two_halves() if turn[orientation] is None else two_halves().transpose(turn[orientation])  # type: ignore[arg-type]
-    stored.save(tmp_path / "in.jpg", exif=exif, quality=95)
-    _, context = convert(tmp_path / "in.jpg", "out.jpg", metadata=metadata, **options)
+    stored.save(tmp_path / f"in{suffix}", exif=exif, quality=95)
+    _, context = convert(tmp_path / f"in{suffix}", "out.jpg", metadata=metadata, **options)
     with Image.open(context.output_file) as picture:
         assert picture.width == 2 * picture.height
         assert is_near(picture.convert("RGB").getpixel((2, 2)), RED)
         kept = picture.getexif()
     assert kept.get(0x0112, 1) == 1
-    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep")
+    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep" and suffix == ".jpg")  # the tags of a tiff go
 
 
 def test_a_profile_is_applied_or_kept_as_asked(convert: Convert, tmp_path: Path) -> None:
@@ -163,12 +164,50 @@ def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_pa
         assert is_near(picture.getpixel((20, 20)), (0x20, 0xC0, 0x40), 8)
 
 
-def test_lossless_keeps_every_pixel(convert: Convert, tmp_path: Path) -> None:
-    noise = Image.effect_noise((64, 64), 80).convert("RGB")
-    noise.save(tmp_path / "in.png")
-    _, context = convert(tmp_path / "in.png", "out.webp", lossless=True)
+def coloured_noise() -> Image.Image:
+    return Image.merge("RGB", [Image.effect_noise((64, 64), 80) for _ in range(3)])
+
+
+@pytest.mark.parametrize("source", [".png", ".bmp"])  # one is read by libvips, one by Pillow
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".png", ".tif"])
+def test_lossless_keeps_every_pixel(convert: Convert, tmp_path: Path, source: str, suffix: str) -> None:
+    noise = coloured_noise()
+    noise.save(tmp_path / f"in{source}")
+    _, context = convert(tmp_path / f"in{source}", f"out{suffix}", lossless=True)
     with Image.open(context.output_file) as picture:
         assert picture.convert("RGB").tobytes() == noise.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".tif"])
+def test_lossless_animations_keep_every_pixel(convert: Convert, tmp_path: Path, suffix: str) -> None:
+    noises = [coloured_noise() for _ in range(3)]
+    noises[0].save(tmp_path / "in.png", save_all=True, append_images=noises[1:], duration=100)
+    _, context = convert(tmp_path / "in.png", f"out{suffix}", lossless=True)
+    with Image.open(context.output_file) as picture:
+        frames = [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(picture)]
+    assert frames == [noise.tobytes() for noise in noises]
+
+
+def test_an_animation_that_avif_cannot_keep_lossless_is_rejected(convert: Convert, film: Path) -> None:
+    outcome, _ = convert(film, "out.avif", lossless=True)
+    assert isinstance(outcome, Rejected)
+    assert "webp" in outcome.reason
+    outcome, _ = convert(film, "out.avif", lossless=True, frames="first")
+    assert isinstance(outcome, Finished)
+
+
+@pytest.mark.parametrize("options", [{}, {"width": 30}])
+def test_a_tiff_that_libvips_cannot_decode_is_read_by_pillow(
+    convert: Convert, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    assert "libtiff" in features.get_supported()
+    two_halves().save(tmp_path / "in.tif", compression="lzma")
+    outcome, context = convert(tmp_path / "in.tif", "out.png", **options)
+    assert isinstance(outcome, Finished)
+    with Image.open(context.output_file) as picture:
+        middle = picture.height // 2
+        assert is_near(picture.convert("RGB").getpixel((2, middle)), RED)
+        assert is_near(picture.convert("RGB").getpixel((picture.width - 2, middle)), BLUE)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".avif", ".tif"])
@@ -241,12 +280,13 @@ def test_a_large_picture_is_left_in_the_middle(convert: Convert, tmp_path: Path)
     assert not context.output_part.exists()
 
 
+@pytest.mark.parametrize("options", [{}, {"width": 50}])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tif", ".bmp", ".avif"])
-def test_a_damaged_picture_is_rejected(convert: Convert, tmp_path: Path, suffix: str) -> None:
+def test_a_damaged_picture_is_rejected(convert: Convert, tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
     Image.effect_noise((300, 300), 80).convert("RGB").save(tmp_path / f"in{suffix}")
     content = (tmp_path / f"in{suffix}").read_bytes()
     (tmp_path / f"in{suffix}").write_bytes(content[: len(content) // 2])
-    outcome, context = convert(tmp_path / f"in{suffix}", "out.png")
+    outcome, context = convert(tmp_path / f"in{suffix}", "out.png", **options)
     assert isinstance(outcome, Rejected)
     assert f"in{suffix}" in outcome.reason
     assert not context.output_file.exists()

@@ -76,6 +76,10 @@ def test_the_result_describes_the_file_that_was_written(thumbnail: Make, tmp_pat
         "width": 100,
         "height": 50,
         "format": "webp",
+        "codec": "webp",
+        "frames": 1,
+        "duration": 0.0,
+        "source_format": "jpeg",
         "source_width": 400,
         "source_height": 200,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -86,8 +90,9 @@ def test_the_result_describes_the_file_that_was_written(thumbnail: Make, tmp_pat
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("fit", ["fit", "fill"])
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp"])
 def test_a_photo_is_set_upright_whatever_its_exif_says(
-    thumbnail: Make, tmp_path: Path, orientation: int, fit: str
+    thumbnail: Make, tmp_path: Path, orientation: int, fit: str, suffix: str
 ) -> None:
     undo = {
         1: None,
@@ -102,8 +107,8 @@ def test_a_photo_is_set_upright_whatever_its_exif_says(
     upright = two_halves((1200, 600))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    (upright if undo is None else upright.transpose(undo)).save(tmp_path / "in.jpg", exif=exif)
-    outcome, context = thumbnail(tmp_path / "in.jpg", width=80, height=40, fit=fit)
+    (upright if undo is None else upright.transpose(undo)).save(tmp_path / f"in{suffix}", exif=exif)
+    outcome, context = thumbnail(tmp_path / f"in{suffix}", width=80, height=40, fit=fit)
     assert isinstance(outcome, Finished)
     assert (outcome.result["width"], outcome.result["height"]) == (80, 40)
     assert (outcome.result["source_width"], outcome.result["source_height"]) == (1200, 600)
@@ -135,6 +140,19 @@ def test_transparency_is_kept_in_png_and_laid_on_the_background_in_jpeg(thumbnai
         assert kept.getpixel((45, 25)) == (0, 0, 0, 0)
     _, context = thumbnail(tmp_path / "in.png", ".jpg", width=50, height=50, background="#1414dc")
     assert (colour_at(context.output_file, 0.1, 0.5), colour_at(context.output_file, 0.9, 0.5)) == ("red", "blue")
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("RGB", BLUE), ("L", 200), ("1", 1)])
+def test_a_colour_that_stands_for_transparency_is_transparent(
+    thumbnail: Make, tmp_path: Path, mode: str, clear: Any
+) -> None:
+    picture = Image.new(mode, (100, 100), 0)
+    picture.paste(clear, (50, 0, 100, 100))
+    picture.save(tmp_path / "in.png", transparency=clear)
+    _, context = thumbnail(tmp_path / "in.png", ".png", width=50, height=50)
+    with Image.open(context.output_file) as kept:
+        alpha = kept.convert("RGBA").getchannel("A")
+    assert (alpha.getpixel((5, 25)), alpha.getpixel((45, 25))) == (255, 0)
 
 
 def test_of_an_animated_gif_the_first_picture_is_taken(thumbnail: Make, tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def test_faces_with_corners_that_are_no_numbers_are_left_out(
     content[84 + 12 : 84 + 16] = struct.pack("<f", float("nan"))
     content[134 + 12 : 134 + 16] = struct.pack("<f", float("inf"))
     path.write_bytes(content)
-    assert draw(path, "whole.png")[1]["faces"] == 10
+    assert draw(path, "whole.png")[1]["source_faces"] == 10
     for face in range(12):
         content[84 + 50 * face + 12 : 84 + 50 * face + 16] = struct.pack("<f", float("nan"))
     path.write_bytes(content)

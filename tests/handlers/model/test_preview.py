@@ -41,8 +41,8 @@ def test_every_format_shows_the_same_ball(suffix: str, draw: Callable[..., Any],
         mesh.export(path)
     pixels, result = draw(path, up="z", view="front")
     seen = covered(pixels)
-    assert result["faces"] == len(mesh.faces)
-    assert np.allclose(result["bounds"], mesh.bounds, atol=1e-4)
+    assert result["source_faces"] == len(mesh.faces)
+    assert np.allclose(result["source_bounds"], mesh.bounds, atol=1e-4)
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     # A ball is round, stands in the middle and nearly fills the height.
     assert abs((rows[-1] - rows[0]) - (columns[-1] - columns[0])) <= 2
@@ -54,7 +54,7 @@ def test_every_format_shows_the_same_ball(suffix: str, draw: Callable[..., Any],
 def test_a_text_stl_is_drawn(draw: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "text.stl"
     path.write_text(trimesh.creation.box().export(file_type="stl_ascii"))
-    assert draw(path)[1]["faces"] == 12
+    assert draw(path)[1]["source_faces"] == 12
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.stream import VideoStream
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
 from tasktrail.handlers import Finished, Rejected
@@ -83,7 +84,12 @@ def test_the_result_describes_the_file(
         "height": 120,
         "duration": pytest.approx(4, abs=0.03),
         "frames": 100,
-        "video_codec": "h264",
+        "format": "mp4",
+        "codec": "h264",
+        "source_width": 160,
+        "source_height": 120,
+        "source_duration": pytest.approx(4, abs=0.03),
+        "source_codec": "h264",
         "audio_codec": "aac",
         "audio_copied": True,
         "subtitles": 0,
@@ -377,3 +383,19 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 def test_importing_the_type_does_not_load_ffmpeg() -> None:
     script = "import sys, tasktrail.handlers.video.convert; sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_picture_that_the_encoder_does_not_take_is_rejected_with_its_size(
+    tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    with av.open(str(tmp_path / "tiny.mkv"), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 2, 2, "yuv420p"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(2, 2, "yuv420p")))
+        output.mux(stream.encode(None))
+    outcome = convert(prepare(tmp_path / "tiny.mkv", video_codec="h265"))
+    assert isinstance(outcome, Rejected)
+    assert "2x2" in outcome.reason
+    assert "libx265" in outcome.reason

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from tasktrail.handlers.homes import resolve
-from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert.costs import estimate_for
+from tasktrail.handlers.video.figures import Picture
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.testing import job_for, task_type_of
@@ -52,6 +54,22 @@ def test_deeper_and_larger_pictures_need_more() -> None:
     assert memory(height=360) < memory(height=1080) < memory(height=2160)
     assert memory(preset="ultrafast") < memory(preset="slow")
     assert memory(video_codec="h265", height=240) > memory(video_codec="h264", height=240)
+
+
+@pytest.mark.parametrize(
+    ("options", "measured"),
+    [
+        ({"video_codec": "h265"}, 2_977_000_000),
+        ({"video_codec": "h265", "preset": "ultrafast"}, 3_041_000_000),
+        ({}, 2_456_000_000),
+        ({"preset": "ultrafast"}, 1_170_000_000),
+    ],
+)
+def test_ten_frames_of_a_huge_picture_need_what_was_measured_on_them(options: dict[str, Any], measured: int) -> None:
+    """An encoder makes room for more frames than there are."""
+    huge = Picture(width=7680, height=4320, duration=1.0, rate=10.0, gop=10.0, sound=False)
+    job = job_for(msgspec.convert(options, VideoConvertOptions), "/in.mp4", "/out.mkv", size=500_000)
+    assert 0.95 * measured < estimate_for(job, huge).memory < 3.1 * measured
 
 
 @pytest.mark.parametrize(

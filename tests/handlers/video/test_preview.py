@@ -72,10 +72,10 @@ def test_the_sheet_shows_the_frames_of_its_positions_in_order(clips: Callable[..
     context = preview(source)
     result = finished(context)
     assert (result["width"], result["height"]) == (3 * 64 + 4 * 2, 2 * 48 + 3 * 2)
-    assert result["positions"] == pytest.approx([4 * (2 * number + 1) / 12 for number in range(6)], abs=0.01)
+    assert result["source_positions"] == pytest.approx([4 * (2 * number + 1) / 12 for number in range(6)], abs=0.01)
     with Image.open(context.output_file) as sheet:
         assert sheet.getpixel((0, 0)) == (16, 16, 16)
-        for number, position in enumerate(result["positions"]):
+        for number, position in enumerate(result["source_positions"]):
             left, top = 2 + (number % 3) * 66, 2 + (number // 3) * 50
             tile = np.asarray(sheet.convert("L").crop((left, top, left + 64, top + 48)), dtype=float)
             shown = int(np.ceil(position * 25 - 0.01))
@@ -150,8 +150,8 @@ def three_scenes(tmp_path: Path) -> Path:
 def test_scenes_get_a_frame_each_before_any_gets_two(three_scenes: Path, preview: Any) -> None:
     even = finished(preview(three_scenes, "even.png", columns=3, rows=1, positions="even"))
     aware = finished(preview(three_scenes, "aware.png", columns=3, rows=1, positions="scenes"))
-    assert min(even["positions"]) >= 1
-    first, second, third = aware["positions"]
+    assert min(even["source_positions"]) >= 1
+    first, second, third = aware["source_positions"]
     assert first < 1 <= second < 5 <= third
 
 
@@ -178,7 +178,7 @@ def test_resuming_from_any_checkpoint_gives_the_same_file(
 ) -> None:
     source = clips(suffix=".mkv", options={"g": "40", "bf": "3"})
     whole = preview(source, output, **options)
-    count = finished(whole)["frames"]
+    count = len(finished(whole)["source_positions"])
     expected, saved = digest(whole.output_file), len(whole.checkpoints)
     assert saved == count >= 6
     for number in range(1, saved + 1):
@@ -267,7 +267,9 @@ def test_what_does_not_go_together_is_refused_when_the_command_comes(
     assert check is not None
     with pytest.raises(error, match=hint):
         check(job_for(VideoPreviewOptions(kind=kind), "/in.mp4", f"/{output}"))
-    check(job_for(VideoPreviewOptions(kind="animation"), "/in.mp4", "/out.webp"))
+    with pytest.raises(InvalidOptions, match="50"):
+        check(job_for(VideoPreviewOptions(fps=60), "/in.mp4", "/out.gif"))
+    check(job_for(VideoPreviewOptions(kind="animation", fps=60), "/in.mp4", "/out.webp"))
 
 
 @pytest.mark.parametrize(

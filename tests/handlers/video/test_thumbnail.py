@@ -62,7 +62,7 @@ def test_the_frame_at_a_position_is_that_frame(
     distances = {other: np.abs(grey(path) - frame_at(source, other)).mean() for other in (number, number ^ 1)}
     assert distances[number] < 2
     assert distances[number] < distances[number ^ 1]
-    assert outcome.result["position"] == pytest.approx(number / 25, abs=0.001)
+    assert outcome.result["source_position"] == pytest.approx(number / 25, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,12 @@ def test_every_picture_format_is_written_and_described(
         "size": path.stat().st_size,
         "width": 80,
         "height": 60,
-        "position": 1.0,
         "frames": 1,
-        "duration": pytest.approx(4, abs=0.05),
-        "codec": "h264",
+        "duration": 0.0,
+        "codec": kind.lower(),
+        "source_position": 1.0,
+        "source_duration": pytest.approx(4, abs=0.05),
+        "source_codec": "h264",
         "source_width": 160,
         "source_height": 120,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -194,7 +196,7 @@ def fades(tmp_path: Path) -> Path:
 
 def test_the_best_frame_is_neither_black_nor_white_nor_blurred(fades: Path, shoot: Callable[..., Any]) -> None:
     outcome, path = shoot(fades)
-    assert BARS[1] <= outcome.result["position"] < BARS[2]
+    assert BARS[1] <= outcome.result["source_position"] < BARS[2]
     assert grey(path).std() > 40
 
 

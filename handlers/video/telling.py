@@ -1,0 +1,18 @@
+"""What the results of the video types say of their input."""
+
+from typing import Any
+
+from .probe import Source
+
+_OUR_NAMES = {"hevc": "h265"}
+
+
+def told_of(source: Source) -> dict[str, Any]:
+    """Size as it is seen (in stored pixels, upright), length in seconds, codec."""
+    lies = source.rotation in (90, 270)
+    return {
+        "source_width": source.height if lies else source.width,
+        "source_height": source.width if lies else source.height,
+        "source_duration": round(source.seconds, 3),
+        "source_codec": _OUR_NAMES.get(source.codec, source.codec),
+    }

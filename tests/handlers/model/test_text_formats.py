@@ -1,0 +1,88 @@
+"""Texts as other programs write them: counted from the end, in another encoding, with broken lines."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+
+from tasktrail.handlers import Rejected
+from tasktrail.handlers.model.preview import model_preview
+from tasktrail.testing import run_handler
+
+RED = "0.9 0.1 0.1"
+CORNERS = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+FACES = [(1, 3, 2), (1, 2, 4), (1, 4, 3), (2, 3, 4)]
+
+
+def corners(shift: float = 0.0) -> str:
+    return "".join(f"v {x + shift} {y} {z}\n" for x, y, z in CORNERS)
+
+
+def faces(shape: str = "{}", offset: int = 0) -> str:
+    return "".join(f"f {' '.join(shape.format(number + offset) for number in face)}\n" for face in FACES)
+
+
+TWO = corners() + faces() + corners(3.0) + faces(offset=4)
+"""Two tetrahedra, in the plainest way."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(corners() + faces(offset=-5) + corners(3.0) + faces(offset=-5), id="counted from the end"),
+        pytest.param(
+            corners() + "vt 0 0\nvn 0 0 1\n" + faces("{}/-1/-1", -5) + corners(3.0) + faces("{}//-1", -5),
+            id="with textures and normals",
+        ),
+        pytest.param(TWO.replace("\n", "\r\n"), id="windows"),
+        pytest.param(TWO.replace(" 2\n", " \\\n2\n"), id="broken lines"),
+        pytest.param(TWO.replace("f ", "f\t").replace("\n", " # so it is\n"), id="with comments"),
+        pytest.param("mtllib a.mtl\no Terrain d\xe9j\xe0\n" + TWO + "usemtl Terraind\xfck\n", id="latin-1"),
+    ],
+)
+def test_an_obj_comes_out_the_same_however_it_is_written(text: str, draw: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "plain.obj").write_text(TWO)
+    (tmp_path / "other.obj").write_bytes(text.encode("latin-1"))
+    plain, expected = draw(tmp_path / "plain.obj", "plain.png")
+    other, result = draw(tmp_path / "other.obj", "other.png")
+    assert result["source_faces"] == expected["source_faces"] == 8
+    assert result["source_bounds"] == [[0, 0, 0], [4, 1, 1]]
+    assert np.array_equal(plain, other)
+
+
+def test_colours_of_the_vertices_of_an_obj_are_kept(draw: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "red.obj").write_text(corners().replace("\n", f" {RED}\n") + faces("{0}/{0}"))
+    pixels, _ = draw(tmp_path / "red.obj")
+    assert pixels[45, 60, 0] > 2 * pixels[45, 60, 2]
+
+
+@pytest.mark.parametrize("suffix", ["stl", "ply", "off"])
+def test_a_text_in_another_encoding_is_read(suffix: str, draw: Callable[..., Any], tmp_path: Path) -> None:
+    box, name = trimesh.creation.box(), "Pi\xe8ce".encode("latin-1")
+    path = tmp_path / f"box.{suffix}"
+    if suffix == "stl":
+        path.write_bytes(box.export(file_type="stl_ascii").encode().replace(b"solid", b"solid " + name, 1))
+    elif suffix == "ply":
+        head, end, body = box.export(file_type="ply").partition(b"end_header")
+        path.write_bytes(head + b"comment " + name + b"\n" + end + body)
+    else:
+        path.write_bytes(box.export(file_type="off").encode().replace(b"OFF", b"OFF\n# " + name, 1))
+    _, result = draw(path)
+    assert result["source_faces"] == 12
+
+
+@pytest.mark.parametrize("suffix", ["gltf", "glb"])
+def test_a_gltf_of_the_first_version_is_refused_by_name(
+    suffix: str, prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / f"old.{suffix}"
+    text = b'{"asset": {"version": "1.0"}, "buffers": {"b": {"uri": "b.bin"}}, "nodes": {}}'
+    path.write_bytes(
+        text if suffix == "gltf" else np.array([0x46546C67, 1, 20 + len(text), len(text), 0], "<u4").tobytes() + text
+    )
+    outcome = run_handler(model_preview, prepare(path))
+    assert isinstance(outcome, Rejected)
+    assert "glTF 1" in outcome.reason
