@@ -183,7 +183,8 @@ def _look(path: Path, *, brief: bool) -> Source | None:
         stream = picture_of(container, path.name)
         if stream.time_base is None:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
-        marks = _marks(stream)  # before reading: some formats list what they happened to pass
+        # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.
+        marks = [] if container.format.name == "mpeg" else _marks(stream)
         timed = any(name in container.format.name for name in _KEEP_TIMES)
         context, packets = stream.codec_context, packets_of(container, stream)
         frames = _frames(stream, packets)

@@ -9,6 +9,7 @@ import av
 import pytest
 
 from tasktrail.handlers.video import probe as module
+from tasktrail.handlers.video.picking import pick, spread
 from tasktrail.handlers.video.probe import probe
 
 CLIPS: dict[str, dict[str, Any]] = {
@@ -75,3 +76,16 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(clips: Callable[...,
     assert probe(path) is first
     shutil.copy(clips(rotation=90, audio=""), path)
     assert probe(path).rotation == 90
+
+
+def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Callable[..., Path], look: Any) -> None:
+    path = clips(suffix=".mpg", codec="mpeg2video", options={"bf": "2", "g": "25"}, audio="")
+    source, decoded = probe(path), 0
+
+    def tick() -> None:
+        nonlocal decoded
+        decoded += 1
+
+    found = list(pick(source, spread(source, 20), tick))
+    assert len({moment for moment, _ in found}) == 20
+    assert decoded <= len(look(path).times)
