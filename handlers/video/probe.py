@@ -3,7 +3,8 @@
 import errno
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import chain, pairwise
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from .errors import UnusableInputError
+from .sampling import brief_sample, sample
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
@@ -26,7 +28,8 @@ MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
-_SAMPLED_FRAMES = 60
+_KEEP_TIMES = ("mov", "matroska")
+"""Formats that keep when a picture is shown, and not only when it is decoded."""
 _HIGHEST_RATE = 1000
 _QUARTER = 90
 
@@ -157,19 +160,40 @@ def seek(container: InputContainer, stream: VideoStream, moment: int) -> bool:
 def probe(path: Path) -> Source:
     """Find out what is needed to plan and to encode; reads the first frames and the index.
 
+    The last answer is kept: an attempt that has looked for its estimate does not look again.
+
     Raises:
         UnusableInputError: it can never be converted.
+        OSError: it cannot be read.
     """
+    now = path.stat()
+    return _probe(path, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+@lru_cache(maxsize=1)
+def _probe(path: Path, _state: tuple[int, ...]) -> Source:
+    found = _look(path, brief=True) or _look(path, brief=False)
+    assert found is not None
+    return found
+
+
+def _look(path: Path, *, brief: bool) -> Source | None:
+    """None where a brief look says too little."""
     with open_input(path) as container:
         stream = picture_of(container, path.name)
         if stream.time_base is None:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
-        stamps, first = _sample(container, stream)
-        clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
-        known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
-        if not known:
+        # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.
+        marks = [] if container.format.name == "mpeg" else _marks(stream)
+        timed = any(name in container.format.name for name in _KEEP_TIMES)
+        context, packets = stream.codec_context, packets_of(container, stream)
+        frames = _frames(stream, packets)
+        found = brief_sample(frames, packets, reorders=context.has_b_frames) if brief and timed else sample(frames)
+        if found is None:
+            return None
+        if not found.known:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
-        context = stream.codec_context
+        first, start = found.first, found.known[0]
         return Source(
             path=path,
             width=context.width,
@@ -177,10 +201,10 @@ def probe(path: Path) -> Source:
             rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
             time_base=_exact(stream.time_base),
             rate=_rate(stream),
-            clock=clock,
-            start=known[0],
-            end=_end(container, stream, known),
-            keyframes=_keyframes(path, known[0]),
+            clock=found.clock,
+            start=start,
+            end=_end(container, stream, found.known),
+            keyframes=_shifted(_matroska_marks(path, start) if "matroska" in container.format.name else marks, start),
             pixel_aspect=_exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
@@ -191,31 +215,13 @@ def probe(path: Path) -> Source:
         )
 
 
-def _sample(
-    container: InputContainer, stream: VideoStream
-) -> tuple[list[tuple[int | None, int | None]], VideoFrame | None]:
-    """Timestamps of the first frames, and the first one."""
-    stamps: list[tuple[int | None, int | None]] = []
-    first: VideoFrame | None = None
-    for packet in chain(packets_of(container, stream), [None]):
+def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) -> Iterator[VideoFrame]:
+    for packet in chain(packets, [None]):
         try:
-            frames = stream.decode(packet)
+            yield from stream.decode(packet)
         except av.error.FFmpegError as error:
             if not is_damage(error):
                 raise
-            continue
-        if frames and first is None:
-            first = frames[0]
-        stamps += [(frame.pts, frame.dts) for frame in frames]
-        if len(stamps) >= _SAMPLED_FRAMES:
-            break
-    return stamps, first
-
-
-def _runs_forward(moments: Sequence[int | None]) -> bool:
-    """AVI with B-frames hands out presentation times that jump back; its decoding times then are the right ones."""
-    known = [moment for moment in moments if moment is not None]
-    return len(known) == len(moments) > 0 and all(before < after for before, after in pairwise(known))
 
 
 def _rate(stream: VideoStream) -> Fraction:
@@ -243,16 +249,19 @@ def _end(container: InputContainer, stream: VideoStream, known: Sequence[int]) -
     return max((moment for moment in moments if moment is not None), default=max(known))
 
 
-def _keyframes(path: Path, start: int) -> tuple[int, ...]:
-    """Keyframes by the index that the file itself has. Matroska's is read only when somebody seeks.
+def _marks(stream: VideoStream) -> list[int]:
+    """Keyframes by the index that the file itself has."""
+    return [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
 
-    The file is opened anew, because some formats list what they happened to pass. The index counts in decoding time,
-    which runs ahead of presentation by the same span everywhere.
-    """
+
+def _matroska_marks(path: Path, start: int) -> list[int]:
+    """Matroska's index is read only when somebody seeks. The file is opened anew: it lists what it has passed."""
     with open_input(path) as container:
         stream = picture_of(container, path.name)
-        if "matroska" in container.format.name and not seek(container, stream, start):
-            return ()
-        marks = [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
+        return _marks(stream) if seek(container, stream, start) else []
+
+
+def _shifted(marks: list[int], start: int) -> tuple[int, ...]:
+    """The index counts in decoding time, which runs ahead of presentation by the same span everywhere."""
     ahead = max(0, start - marks[0]) if marks else 0
     return tuple(mark + ahead for mark in marks)

@@ -52,7 +52,7 @@ def plain_command(job: LongJob) -> list[str] | None:
         case "video_preview (sheet)":
             return [*_ffmpeg(source), "-vf", "fps=1.5,scale=320:-2,tile=8x8", "-frames:v", "1", "{out}/out.jpg"]
         case "video_convert":
-            sound = ["-c:a", "aac", "-b:a", "128k"]
+            sound = ["-c:a", "copy"]  # what ours does with sound that fits: else the ratio would be flattered
             picture = ["-vf", "scale=-2:360", "-c:v", "libx264", "-preset", str(job.options["preset"]), "-crf", "23"]
             return [*_ffmpeg(source), *picture, *sound, "-movflags", "+faststart", "{out}/out.mp4"]
         case "document_preview":

@@ -16,6 +16,7 @@ from tasktrail.service import TaskService
 def service(folder: Path, workers: int) -> Iterator[TaskService]:
     """Open, with all workers ready; closed afterwards."""
     os.environ["PYTHONPATH"] = str(SUPPORT)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode; workers would compile it anew
     if str(SUPPORT) not in sys.path:
         sys.path.append(str(SUPPORT))
     config = Config(workers=workers, handlers=("bench_types",))

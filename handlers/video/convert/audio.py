@@ -62,7 +62,7 @@ def _copied(
     Packets before the stated start are kept with negative times: decoders need them and players skip them.
     """
     assert stream.time_base is not None
-    count, last = 0, None
+    count, last, unit = 0, None, float(stream.time_base)
     begin = stream.start_time
     with open_part(part, plan) as output:
         track = output.add_stream_from_template(stream, opaque=True)
@@ -71,7 +71,7 @@ def _copied(
                 continue
             begin = packet.pts if begin is None else begin
             last = packet.pts
-            tick(float(packet.pts * stream.time_base))
+            tick(packet.pts * unit)
             packet.pts -= begin
             packet.dts = packet.pts
             packet.stream = track

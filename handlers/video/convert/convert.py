@@ -15,7 +15,7 @@ from ...describing import describe
 from ...pieces import fingerprint
 from ..errors import StopAskedError
 from ..looking import picture_in
-from ..probe import Source, probe
+from ..probe import Source, open_input, probe
 from ..program import Program
 from ..telling import told_of
 from .audio import convert_audio
@@ -35,6 +35,8 @@ from .target import Target, choose_target
 
 _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
+_TELL_EVERY = 0.1
+"""Seconds. To find the words for each frame would cost more than to hand it on."""
 
 
 def look(job: Job[VideoConvertOptions]) -> Estimate:
@@ -73,10 +75,13 @@ class _Conversion:
         self._target = target
         self._program = program
         self._look = choose_look(source, formats_of(program, target.video_encoder), target.video_codec)
-        self._sound = choose_sound(source.path, context.options, target)
-        self._subtitles = choose_subtitles(source.path, context.options, target.container)
+        with open_input(source.path) as container:
+            self._sound = choose_sound(container, context.options, target)
+            self._subtitles = choose_subtitles(container, context.options, target.container)
+            self._left_out = track_notes(container)
         self._saved = self._recall_or_plan()
         self._began = time.monotonic()
+        self._told = float("-inf")
         self._encoded = 0
 
     def _recall_or_plan(self) -> Saved:
@@ -109,6 +114,13 @@ class _Conversion:
         if self._context.should_stop():
             raise StopAskedError
 
+    def _is_time_to_tell(self) -> bool:
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY:
+            return False
+        self._told = now
+        return True
+
     def _save(self, saved: Saved, progress: float, message: str) -> None:
         self._saved = saved
         self._context.save_checkpoint(saved.as_checkpoint(self._source.time_base), progress=progress, message=message)
@@ -125,8 +137,9 @@ class _Conversion:
 
     def _sound_tick(self, seconds: float) -> None:
         self._stop_if_asked()
-        share = self._saved.plan.share(int(seconds / self._source.time_base))
-        self._context.progress(_SOUND_SHARE * share, f"sound, {seconds:.0f} s")
+        if self._is_time_to_tell():
+            share = self._saved.plan.share(int(seconds / self._source.time_base))
+            self._context.progress(_SOUND_SHARE * share, f"sound, {seconds:.0f} s")
 
     def _redo_lost_segments(self) -> None:
         """Encode again what is missing or damaged among the finished segments, and nothing else."""
@@ -154,7 +167,8 @@ class _Conversion:
                         self._save(self._saved.with_segment(step), self._percent(step.last), self._where(step.last))
                     case moment:
                         self._encoded += 1
-                        self._context.progress(self._percent(moment), self._where(moment))
+                        if self._is_time_to_tell():
+                            self._context.progress(self._percent(moment), self._where(moment))
 
     def _percent(self, moment: int) -> float:
         return _SOUND_SHARE + (_PICTURE_UNTIL - _SOUND_SHARE) * self._saved.plan.share(moment)
@@ -171,11 +185,13 @@ class _Conversion:
 
         def tick(seconds: float) -> None:
             self._stop_if_asked()
-            self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
+            if self._is_time_to_tell():
+                self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
 
         language = self._sound.language if self._sound else ""
         parts = Parts(self._context.work_dir, self._saved.segments, self._saved.audio, language, self._subtitles)
         join(self._source, self._target, parts, self._context.output_part, tick)
+        self._context.progress(100, "joining")
 
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
@@ -207,7 +223,7 @@ class _Conversion:
             sound = ["sound dropped: none of it can be decoded"]
         picture = picture_notes(self._source, self._look)
         picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
-        return [*picture, *sound, *self._subtitles.notes, *track_notes(self._source.path)]
+        return [*picture, *sound, *self._subtitles.notes, *self._left_out]
 
 
 def _plan(source: Source, segment_seconds: float) -> Plan:

@@ -21,7 +21,7 @@ from .timing import decoding_times
 if TYPE_CHECKING:
     from av.packet import Packet
 
-Timed: TypeAlias = "tuple[Fraction, Packet[Stream]]"
+Timed: TypeAlias = "tuple[float, Packet[Stream]]"
 """A packet with its decoding time in seconds."""
 
 
@@ -60,7 +60,7 @@ def join(source: Source, target: Target, parts: Parts, output: Path, tick: Calla
         writer = SubtitleWriter(source.path, parts.subtitles, target.container, result)
         tracks.append(writer.packets(writer.lines(lambda: tick(0.0)), begin))
         for moment, packet in merge(*tracks, key=itemgetter(0)):
-            tick(float(moment))
+            tick(moment)
             result.mux(packet)
 
 
@@ -82,10 +82,10 @@ def _moments(parts: Parts, source: Source) -> list[int]:
     moments: list[int] = []
     for segment in parts.segments:
         with av.open(str(parts.folder / segment.name)) as container:
-            times = [
-                round(presented * packet.time_base / source.time_base) for presented, _, packet in _packets(container)
-            ]
-        moments += [segment.first + time - min(times) for time in times]
+            ratio = _unit(container) / source.time_base
+            times = [round(presented * ratio) for presented, _, _ in _packets(container)]
+        first = segment.first - min(times)
+        moments += [first + time for time in times]
     return moments
 
 
@@ -93,21 +93,37 @@ def _picture(parts: Parts, track: Stream, source: Source, begin: Fraction) -> It
     """The packets of all segments, with times for the whole track."""
     moments = _moments(parts, source)
     times = zip(moments, decoding_times(moments), strict=True)
-    origin = round(begin / source.time_base)
+    origin, seconds = round(begin / source.time_base), _seconds(source.time_base, begin)
     for segment in parts.segments:
         with av.open(str(parts.folder / segment.name)) as container:
+            ratio = _unit(container) / source.time_base
             for _, _, packet in _packets(container):
                 presented, decoded = next(times)
                 packet.stream = track
-                packet.duration = round((packet.duration or 0) * packet.time_base / source.time_base)
+                packet.duration = round((packet.duration or 0) * ratio)
                 packet.time_base = source.time_base
                 packet.pts, packet.dts = presented - origin, decoded - origin
-                yield decoded * source.time_base - begin, packet
+                yield seconds(decoded), packet
 
 
 def _sound(container: InputContainer, track: Stream, start: Fraction) -> Iterator[Timed]:
+    unit = _unit(container)
+    offset, seconds = round(start / unit), _seconds(unit, Fraction(0))
     for presented, decoded, packet in _packets(container):
-        offset = round(start / packet.time_base)
         packet.stream = track
         packet.pts, packet.dts = presented + offset, decoded + offset
-        yield (decoded + offset) * packet.time_base, packet
+        yield seconds(decoded + offset), packet
+
+
+def _unit(container: InputContainer) -> Fraction:
+    """In which a part counts, in seconds."""
+    unit = container.streams[0].time_base
+    assert unit is not None
+    return unit
+
+
+def _seconds(unit: Fraction, begin: Fraction) -> Callable[[int], float]:
+    """From moments in `unit` to seconds after `begin`: one division of integers, so that equal times stay equal."""
+    up, back = unit.numerator * begin.denominator, begin.numerator * unit.denominator
+    down = unit.denominator * begin.denominator
+    return lambda moment: (moment * up - back) / down

@@ -1,8 +1,8 @@
 """What a conversion changes or leaves out, in words, for the result."""
 
-from pathlib import Path
+from av.container import InputContainer
 
-from ..probe import Source, open_input
+from ..probe import Source
 from .picture import Look
 
 _INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
@@ -33,17 +33,16 @@ def picture_notes(source: Source, look: Look) -> list[str]:
     return found
 
 
-def track_notes(path: Path) -> list[str]:
+def track_notes(container: InputContainer) -> list[str]:
     """Which tracks that nobody chooses are left out."""
-    with open_input(path) as container:
-        counts = dict.fromkeys(_INTERESTING, 0)
-        for stream in container.streams:
-            if stream.type in counts:
-                counts[stream.type] += 1
-        counts["video"] -= 1
-        found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
-        if chapters := len(container.chapters()):
-            found.append(f"{chapters} chapters dropped")
-        if told := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
-            found.append(f"tags dropped: {', '.join(told[:_NAMED])}")
-        return found
+    counts = dict.fromkeys(_INTERESTING, 0)
+    for stream in container.streams:
+        if stream.type in counts:
+            counts[stream.type] += 1
+    counts["video"] -= 1
+    found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
+    if chapters := len(container.chapters()):
+        found.append(f"{chapters} chapters dropped")
+    if told := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
+        found.append(f"tags dropped: {', '.join(told[:_NAMED])}")
+    return found

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 from av.audio.stream import AudioStream
+from av.container import InputContainer
 
 from ...contract import Unusable
-from ..probe import open_input
 from .options import VideoConvertOptions
 from .target import Target
 
@@ -40,23 +40,23 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
         return "sound.mp4" if self.codec in _IN_MP4 else "sound.mka"
 
 
-def choose_sound(path: Path, options: VideoConvertOptions, target: Target) -> SoundPlan | None:
+def choose_sound(container: InputContainer, options: VideoConvertOptions, target: Target) -> SoundPlan | None:
     """The plan; none where there is no sound or none is wanted. Raises Unusable for what cannot be had."""
     if not target.audio_codec:
         return None
-    with open_input(path) as container:
-        tracks = container.streams.audio
-        stream = container.streams.best("audio")
-        if options.audio_track is not None:
-            if options.audio_track > len(tracks):
-                raise Unusable(f"{path.name} has {len(tracks)} sound tracks, not {options.audio_track}")
-            stream = tracks[options.audio_track - 1]
-        if not isinstance(stream, AudioStream) or stream.codec_context is None:
-            return None
-        steady = any(name in container.format.name for name in _STEADY)
-        notes = () if len(tracks) == 1 else (f"1 of {len(tracks)} sound tracks kept",)
-        plan = _plan_for(stream, options, target, steady=steady)
-        return msgspec.structs.replace(plan, language=stream.language or "", notes=notes + plan.notes)
+    tracks = container.streams.audio
+    stream = container.streams.best("audio")
+    if options.audio_track is not None:
+        if options.audio_track > len(tracks):
+            name = Path(container.name).name
+            raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")
+        stream = tracks[options.audio_track - 1]
+    if not isinstance(stream, AudioStream) or stream.codec_context is None:
+        return None
+    steady = any(name in container.format.name for name in _STEADY)
+    notes = () if len(tracks) == 1 else (f"1 of {len(tracks)} sound tracks kept",)
+    plan = _plan_for(stream, options, target, steady=steady)
+    return msgspec.structs.replace(plan, language=stream.language or "", notes=notes + plan.notes)
 
 
 def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target, *, steady: bool) -> SoundPlan:

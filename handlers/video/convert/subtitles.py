@@ -43,19 +43,18 @@ class Line(NamedTuple):
     data: bytes
 
 
-def choose_subtitles(path: Path, options: VideoConvertOptions, container: Container) -> Subtitles:
-    """Which are kept, and what is to be said of the others."""
-    with open_input(path) as opened:
-        streams = opened.streams.subtitles
-        if options.subtitles == "none":
-            return Subtitles(notes=_dropped(len(streams), "as asked"))
-        fitting = [stream for stream in streams if _fits(stream, container)][:MAX_TRACKS]
-        rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
-        others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in fitting})
-        notes = _dropped(len(streams) - len(fitting), f"{', '.join(others)} does not go into {container.format}")
-        if rewritten:
-            notes += (f"subtitles rewritten as {container.subtitles}",)
-        return Subtitles(tuple(stream.index for stream in fitting), notes)
+def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, container: Container) -> Subtitles:
+    """Which of `opened` are kept, and what is to be said of the others."""
+    streams = opened.streams.subtitles
+    if options.subtitles == "none":
+        return Subtitles(notes=_dropped(len(streams), "as asked"))
+    fitting = [stream for stream in streams if _fits(stream, container)][:MAX_TRACKS]
+    rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
+    others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in fitting})
+    notes = _dropped(len(streams) - len(fitting), f"{', '.join(others)} does not go into {container.format}")
+    if rewritten:
+        notes += (f"subtitles rewritten as {container.subtitles}",)
+    return Subtitles(tuple(stream.index for stream in fitting), notes)
 
 
 def _dropped(count: int, why: str) -> tuple[str, ...]:
@@ -79,6 +78,8 @@ class SubtitleWriter:
         self._chosen = chosen
         self._tracks: list[Any] = []
         self._encoders: list[Any] = []
+        if not chosen.kept:
+            return
         with open_input(path) as opened:
             for index in chosen.kept:
                 self._add(opened.streams[index], container, output)
@@ -134,7 +135,7 @@ class SubtitleWriter:
             return None
         return Line(place, start, duration, data) if data else None
 
-    def packets(self, lines: list[Line], begin: Fraction) -> "Iterator[tuple[Fraction, Packet[Stream]]]":
+    def packets(self, lines: list[Line], begin: Fraction) -> "Iterator[tuple[float, Packet[Stream]]]":
         """The packets with their times in the result."""
         for line in lines:
             start = line.start - begin
@@ -145,7 +146,7 @@ class SubtitleWriter:
             packet.time_base = _CLOCK
             packet.pts = packet.dts = round(start / _CLOCK)
             packet.duration = round(line.duration / _CLOCK)
-            yield start, packet
+            yield float(start), packet
 
 
 def _all_packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:

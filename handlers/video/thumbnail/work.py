@@ -1,5 +1,6 @@
 """The work of `video_thumbnail`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from ...describing import describe
 from ...image.formats import format_of
 from ...image.writing import write_picture
 from ..errors import StopAskedError
-from ..judging import Judge
 from ..looking import picture_in
 from ..picking import pick, spread
 from ..probe import Source, probe
@@ -59,16 +59,26 @@ def _choose(context: TaskContext[VideoThumbnailOptions], source: Source, tick: A
         moments = [min(source.moment_at(where.seconds(source.seconds)), source.end)]
     else:
         moments = spread(source, context.options.candidates)
-    judge, best_score = Judge(), -1.0
+    score_of, best_score = _scorer() if len(moments) > 1 else _any_will_do, -1.0
     best: tuple[int, VideoFrame] | None = None
     for number, (moment, frame) in enumerate(pick(source, moments, tick), 1):
-        score = judge.score(frame) if len(moments) > 1 else 0.0
+        score = score_of(frame)
         if score > best_score:
             best_score, best = score, (moment, frame)
         context.progress(90 * number / len(moments), f"frame {number} of {len(moments)}")
     if best is None:
         raise Unusable(f"not one picture of {source.path.name} can be decoded")
     return best
+
+
+def _scorer() -> Callable[[VideoFrame], float]:
+    from ..judging import Judge  # noqa: PLC0415 - to load numpy takes longer than to read one frame
+
+    return Judge().score
+
+
+def _any_will_do(_frame: VideoFrame) -> float:
+    return 0.0
 
 
 def _describe(path: Path, kind: str, camera: Camera, source: Source, moment: int) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""What is found out about a video before the work: as little is decoded as shows it, and once."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from tasktrail.handlers.video import probe as module
+from tasktrail.handlers.video.picking import pick, spread
+from tasktrail.handlers.video.probe import probe
+
+CLIPS: dict[str, dict[str, Any]] = {
+    "b-frames": {"options": {"bf": "3", "g": "30"}},
+    "no b-frames": {"suffix": ".mov", "options": {"bf": "0"}, "audio": ""},
+    "open groups": {"suffix": ".mkv", "options": {"g": "20", "x264-params": "open-gop=1:bframes=3:scenecut=0"}},
+    "uneven": {"suffix": ".mkv", "options": {"bf": "3"}, "uneven": True},
+    "neither index nor length": {"suffix": ".mkv", "container": {"live": "1"}},
+    "in fragments": {"container": {"movflags": "frag_keyframe+empty_moov"}, "options": {"g": "20"}},
+    "rotated": {"rotation": 90, "audio": ""},
+    "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
+    "one frame": {"seconds": 0.04, "audio": ""},
+}
+
+
+def frames_decoded(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
+    """How many frames a look takes out of the decoder."""
+    count = 0
+    frames = module._frames
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal count
+        for frame in frames(*arguments):
+            count += 1
+            yield frame
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_frames", counted)
+        probe(path)
+    return count
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_brief_look_finds_what_a_long_one_finds(
+    name: str, clips: Callable[..., Path], look: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(clips(**CLIPS[name]), tmp_path))
+    assert frames_decoded(monkeypatch, path) == 1
+    brief = probe(path)
+    path.touch()
+    monkeypatch.setattr(module, "_KEEP_TIMES", ())
+    assert frames_decoded(monkeypatch, path) == min(60, len(look(path).times))
+    assert probe(path) == brief
+
+
+def test_pictures_out_of_order_whose_times_rise_are_decoded_to_see_which_times_are_right(
+    clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    source, wrong = clips(options={"bf": "3", "g": "30"}, audio=""), tmp_path / "wrong.mp4"
+    with av.open(str(source)) as container, av.open(str(wrong), "w") as output:
+        track = output.add_stream_from_template(container.streams.video[0], opaque=True)
+        for packet in container.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = track
+                packet.pts = packet.dts
+                output.mux(packet)
+    assert probe(source).clock == "pts"
+    assert probe(wrong).clock == "dts"
+
+
+def test_a_file_is_looked_at_again_only_when_it_has_changed(clips: Callable[..., Path], tmp_path: Path) -> None:
+    path = Path(shutil.copy(clips(audio=""), tmp_path / "in.mp4"))
+    first = probe(path)
+    assert probe(path) is first
+    shutil.copy(clips(rotation=90, audio=""), path)
+    assert probe(path).rotation == 90
+
+
+def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Callable[..., Path], look: Any) -> None:
+    path = clips(suffix=".mpg", codec="mpeg2video", options={"bf": "2", "g": "25"}, audio="")
+    source, decoded = probe(path), 0
+
+    def tick() -> None:
+        nonlocal decoded
+        decoded += 1
+
+    found = list(pick(source, spread(source, 20), tick))
+    assert len({moment for moment, _ in found}) == 20
+    assert decoded <= len(look(path).times)
