@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from ...events import Status, TaskState
+from ...events import StartTask, Status, TaskState
 from ...events.priority import queue_key, terms
 from ...events.task_events import PriorityTerms
 from .admission import Obstacle, WaitReason
@@ -87,9 +87,10 @@ def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
         Obstacle(
             WaitReason.HIGHER_PRIORITY,
             f"task {ids} would start first, or has resources kept for it",
-            "their start or their end, or StartTask, which goes ahead of the queue",
+            "their start or their end, or a start by hand, which goes ahead of the queue",
             {"first": len(first)},
             tasks=first,
+            commands=(StartTask(task_id=task.id),),
         ),
     )
 

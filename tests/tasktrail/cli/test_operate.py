@@ -1,12 +1,18 @@
 """The commands of operators, and the questions about the queue, on the command line."""
 
 import json
+import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tasktrail.events import AdjustTask, CreateTask
+from tasktrail.cli.as_line import as_line
+from tasktrail.cli.session import Doors, Session
+from tasktrail.events import AdjustTask, CreateTask, RetryTask, StartTask
 from tasktrail.events.operator_commands import (
     AddSchedule,
     DrainQueue,
@@ -104,13 +110,44 @@ def test_why_tells_the_reasons_their_evidence_and_that_no_service_runs(cli: Cli,
     shown = cli("why", str(second)).out
     assert f"task {second} is pending, effective priority 0.0 = 0 base + 0.0 wait" in shown
     assert "Paused: everything is paused by ops" in shown
-    assert "lifted by: ResumeQueue" in shown
+    assert "lifted by: the end of the pause\n      tasktrail resume\n" in shown
     assert "evidence: position 3" in shown
     assert f"Dependency: waits for task {first}" in shown
     assert "No service runs." in shown
     answer = json.loads(cli("why", str(second), "--json").out)
     assert [one["reason"] for one in answer["reasons"]] == ["Paused", "Dependency"]
     assert [one["evidence"] for one in answer["reasons"]] == [[3], [1]]
+    assert answer["reasons"][0]["commands"] == [{"command": "resume_queue"}]
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (ResumeQueue(type="two words"), "resume --type 'two words'"),
+        (ResumeQueue(user_id=0), "resume --user-id 0"),
+        (SetLimits(max_concurrent=3), "limits --max-concurrent 3"),
+        (SetLimits(max_memory=2**40 + 1), "limits --max-memory 1099511627777"),
+        (SetLimits(max_cpu=100.0), "limits --max-cpu 100"),
+        (SetLimits(types={"a=b": 2}), "limits --type a=b=2"),
+        (SetLimits(users={"7": 2}, labels={"x": 1}), "limits --user 7=2 --label x=1"),
+        (StartTask(task_id=3), "start 3"),
+        (RetryTask(task_id=3, force=True), "retry 3 --force"),
+        (
+            AdjustTask(task_id=3, scheduled_for=datetime(2026, 8, 1, tzinfo=UTC)),
+            "adjust 3 --scheduled-for 2026-08-01T00:00:00.000000Z",
+        ),
+    ],
+)
+def test_what_lifts_a_reason_is_a_line_that_can_be_run_as_it_is(
+    cli: Cli, tasks: Any, command: Any, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_DATA", "here")
+    session = Session(doors=Doors(), data=Path("here"))
+    assert as_line(command, session) == f"tasktrail {line}"
+    elsewhere = Session(doors=Doors(), data=Path("over there"), url="http://127.0.0.1:1")
+    assert as_line(command, elsewhere) == f"tasktrail {line} --data 'over there' --url http://127.0.0.1:1"
+    cli(*shlex.split(line), "--actor", "")
+    assert replace(tasks.sent[-1], actor="", command_id="", reason="") == command
 
 
 def test_why_of_a_task_that_has_ended_or_never_was(cli: Cli, tasks: Any) -> None:
