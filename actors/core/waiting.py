@@ -118,7 +118,7 @@ def _paused(pause: Pause) -> Obstacle:
     scope = scope if pause.type is None else f"type {pause.type}"
     who = f" by {pause.actor}" if pause.actor else ""
     why = f": {pause.reason}" if pause.reason else ""
-    word, end = ("drained", "the end of the drain") if pause.drain else ("paused", "the end of the pause")
+    word, end = ("being drained", "the end of the drain") if pause.drain else ("paused", "the end of the pause")
     resume = ResumeQueue(type=pause.type, user_id=pause.user_id)
     text = f"{scope} is {word}{who}{why}"
     return Obstacle(WaitReason.PAUSED, text, end, {}, (pause.position,), commands=(resume,))

@@ -8,7 +8,7 @@ from .as_line import as_line
 from .base import Command, pass_session
 from .output import print_json, print_table
 from .session import Session
-from .words import TASK_ID, plain
+from .words import TASK_ID, duration, plain
 
 if TYPE_CHECKING:
     from ..actors.core.why import Why
@@ -56,7 +56,9 @@ def _reasons(why: "Why", session: Session) -> None:
     if not why.reasons:
         click.echo("nothing in the log holds it" if not why.live else "nothing holds it: it is about to start")
     for one in why.reasons:
-        click.echo(f"  {one.reason}: {plain(one.detail)}")
+        left = one.numbers.get("seconds", 0.0)
+        in_words = f" ({duration(left)})" if left >= 60 else ""  # noqa: PLR2004 - a minute
+        click.echo(f"  {one.reason}: {plain(one.detail)}{in_words}")
         if one.lifts:
             click.echo(f"    lifted by: {plain(one.lifts)}")
         for command in one.commands:

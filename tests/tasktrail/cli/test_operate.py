@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from tasktrail.cli.as_line import as_line
 from tasktrail.cli.session import Doors, Session
-from tasktrail.events import AdjustTask, CreateTask, RetryTask, StartTask
+from tasktrail.cli.words import rate
+from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, StartTask
 from tasktrail.events.operator_commands import (
     AddSchedule,
     DrainQueue,
@@ -21,6 +22,7 @@ from tasktrail.events.operator_commands import (
     ResumeQueue,
     SetLimits,
 )
+from tasktrail.events.system_events import QueueDrained
 
 Cli = Callable[..., Any]
 
@@ -69,6 +71,7 @@ def test_a_task_is_adjusted(cli: Cli, tasks: Any) -> None:
     [
         "adjust 1 --priority 11",
         "limits --type noop",
+        "limits --type noop=0",
         "limits --max-memory much",
         "limits --user bob=2",
         "schedule add often noop --every 60 --depends-on 1",
@@ -153,7 +156,9 @@ def test_what_lifts_a_reason_is_a_line_that_can_be_run_as_it_is(
 def test_why_of_a_task_that_has_ended_or_never_was(cli: Cli, tasks: Any) -> None:
     task_id = tasks.create_task(type="noop")
     cli("cancel", str(task_id))
-    assert "is cancelled: it waits for nothing" in cli("why", str(task_id)).out
+    told = cli("why", str(task_id)).out
+    assert "is cancelled: it waits for nothing\nIt ended at position 2, by " in told
+    assert told.endswith(": because\n")
     assert cli("why", "99").code == 1
 
 
@@ -204,3 +209,33 @@ def test_why_says_how_many_more_are_ahead(cli: Cli, tasks: Any) -> None:
         tasks.create_task(type="noop")
     assert "and 2 more" in cli("why", "13").out
     assert "more" not in cli("why", "11").out
+
+
+def test_what_is_no_number_is_called_so(cli: Cli) -> None:
+    assert "'abc' is not a valid task id." in cli("why", "abc").err
+    assert "'few' is not a valid integer." in cli("limits", "--max-concurrent", "few").err
+
+
+def test_a_second_one_who_drains_waits_with_the_first(cli: Cli, tasks: Any) -> None:
+    cli("drain", "--actor", "first")
+    asked = len(tasks.sent)
+    drained = Fact(task_id=0, version=2, event=QueueDrained(), recorded_at=tasks.journal.at)
+    tasks.script.append(lambda: tasks.memory_log.append([drained], expected=1))
+    shown = cli("drain", "--wait")
+    assert (shown.code, shown.out, shown.err) == (0, "drained at position 2\n", "")
+    assert len(tasks.sent) == asked
+
+
+def test_a_graph_that_is_no_json_is_told_with_the_name_of_its_file(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "graph.json"
+    file.write_text('[{"name": "a"')
+    shown = cli("submit", "--graph", str(file))
+    assert shown.code == 1
+    assert f"{file} is no JSON that can be read" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "told"), [(0.0, "0 a minute"), (18.0, "18 a minute"), (0.5, "30 an hour"), (0.0125, "18 a day")]
+)
+def test_a_rate_is_told_in_a_unit_that_suits(per_minute: float, told: str) -> None:
+    assert rate(per_minute) == told
