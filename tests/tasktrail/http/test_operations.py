@@ -81,7 +81,7 @@ def test_a_bad_wish_is_a_problem_that_names_the_field(
 
 
 def test_a_schedule_is_added_listed_and_removed(web: httpx.Client, wish: Wish) -> None:
-    task = wish()
+    task = wish(overwrite=True)
     task.pop("command", None)
     added = web.post("/v1/schedules", json={"schedule": "weekly", "task": task, "cron": "0 4 * * MON"})
     assert added.status_code == 202, added.text
