@@ -38,6 +38,8 @@ def command(session: Session, limit: int) -> None:
         print_table(
             ("PLACE", "ID", "TYPE", "USER", "SINCE", "PRIORITY", "TERMS", "HELD BACK BY"), rows(board), right=(0, 1, 5)
         )
+    if board.fair_share:
+        click.echo("Fair share: the user with the fewest running goes first; this order decides among equals.")
     if not board.live:
         click.echo("No service runs: this is what would wait for room if one did.")
 

@@ -58,10 +58,25 @@ def look(reading: "Reading") -> "tuple[QueueBoard, Stats]":
 def _live(reading: "Reading", every: float) -> int:
     from rich.live import Live
 
-    with Signals() as signals, Live(picture(*look(reading)), auto_refresh=False, screen=True) as live:
+    shown = picture(*look(reading))
+    with Signals() as signals, Live(shown, auto_refresh=False, screen=True) as live:
         while signals.next(every) is None:
-            live.update(picture(*look(reading)), refresh=True)
+            lost, shown = again(reading, shown)
+            live.update(lost or shown, refresh=True)
     return INTERRUPTED
+
+
+def again(reading: "Reading", before: "Group") -> "tuple[Group | None, Group]":
+    """Another look. While no service answers: the picture before under a line that says so, and that picture."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from ..events.errors import NotReady, ServiceUnreachable
+
+    try:
+        return None, picture(*look(reading))
+    except (ServiceUnreachable, NotReady) as error:
+        return Group(Text(f"{plain(error.message)}; it is asked again. So it was last:"), before), before
 
 
 def _print(group: "Group") -> None:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.as_line import as_line
 from tasktrail.cli.session import Doors, Session
+from tasktrail.cli.top import again, look, picture
 from tasktrail.cli.words import rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, StartTask
+from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.operator_commands import (
     AddSchedule,
     DrainQueue,
@@ -178,6 +181,14 @@ def test_queue_shows_the_order_with_its_terms(cli: Cli, tasks: Any) -> None:
     assert not answer["live"]
 
 
+def test_queue_says_that_users_go_first_who_have_fewer_running(cli: Cli, tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    assert "Fair share" not in cli("queue").out
+    cli("limits", "--fair-share")
+    assert "Fair share: the user with the fewest running goes first" in cli("queue").out
+    assert json.loads(cli("queue", "--json").out)["fair_share"]
+
+
 def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
     tasks.create_task(type="noop", priority=7)
     for words in (("top",), ("top", "--once")):
@@ -188,6 +199,33 @@ def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
     answer = json.loads(cli("top", "--json").out)
     assert answer["queue"]["entries"][0]["task_id"] == 1
     assert answer["stats"]["total"] == 1
+
+
+class Restarting:
+    """Answers as `tasks` does, but for one look, at which no service is there."""
+
+    def __init__(self, tasks: Any) -> None:
+        self._answers = iter([tasks.queue, self._gone, tasks.queue])
+        self.stats = tasks.stats
+
+    def queue(self, limit: int) -> QueueBoard:
+        return next(self._answers)(limit)  # type: ignore[no-any-return]  # the tasks are any
+
+    def _gone(self, _limit: int) -> QueueBoard:
+        raise ServiceUnreachable("No service answers")
+
+
+def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    service: Any = Restarting(tasks)
+    first = picture(*look(service))
+    lost, kept = again(service, first)
+    assert lost is not None
+    assert "No service answers; it is asked again." in str(lost.renderables[0])
+    assert kept is first is lost.renderables[1]
+    lost, kept = again(service, kept)
+    assert lost is None
+    assert kept is not first
 
 
 def test_show_tells_what_the_priority_is_made_of(cli: Cli, tasks: Any) -> None:
