@@ -17,6 +17,11 @@ from .state import SchedulerState
 from .turn import Turn
 
 _TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
+_RESOURCES = {
+    WaitReason.MEMORY: "max_memory",
+    WaitReason.TEMP_SPACE: "max_temp_size",
+    WaitReason.CPU: "max_cpu",
+}
 
 
 class Room(msgspec.Struct):
@@ -98,13 +103,15 @@ def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
 
 
 def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, room: Room) -> tuple[Obstacle, ...]:
-    """What the machine's resources say; with the starts of the attempts that hold them, where that is the cause."""
+    """What the machine's resources say; with the starts of the attempts that hold them, and where a limit was set."""
     starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
-    found = obstacles(task, limits, state.sample, room.reserved)
-    shared = (WaitReason.MEMORY, WaitReason.TEMP_SPACE)
-    return tuple(
-        replace(one, evidence=starts) if one.reason in shared and "missing" in one.numbers else one for one in found
-    )
+    told = []
+    for one in obstacles(task, limits, state.sample, room.reserved):
+        holders = starts if "missing" in one.numbers else ()
+        # What a limit stands against has a command that raises it.
+        changed = state.limit_book.recorded(_RESOURCES[one.reason]) if one.commands else ()
+        told.append(replace(one, evidence=(*holders, *changed)))
+    return tuple(told)
 
 
 def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int, ...]) -> Obstacle:
@@ -129,7 +136,7 @@ def _no_slot(state: SchedulerState) -> Obstacle:
     more = used + 1
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
-        f"{used} attempts hold all the slots" if state.slots else "no worker is ready",
+        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if state.slots else "no worker is ready",
         "the end of an attempt, or more workers and a higher max_concurrent",
         {"running": used, "workers": state.slots, "limit": limit},
         (*(entry.started_position for entry in state.running.values()), *state.limit_book.recorded("max_concurrent")),
@@ -137,6 +144,10 @@ def _no_slot(state: SchedulerState) -> Obstacle:
         # Where workers are what is missing a higher limit would change nothing.
         (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
     )
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'s' * (number != 1)}"
 
 
 def _full(state: SchedulerState, gate: Gate) -> Obstacle:
@@ -148,7 +159,7 @@ def _full(state: SchedulerState, gate: Gate) -> Obstacle:
     higher: dict[str, Any] = {_TABLES[kind]: {str(name): len(holders) + 1}}
     return Obstacle(
         LIMIT_REASONS[kind],
-        f"{len(holders)} attempts of {kind} {name} run, {limit} may",
+        f"{_attempts(len(holders))} of {kind} {name} run{'s' * (len(holders) == 1)}, {limit} may",
         f"the end of one of them, or a higher limit of {kind} {name}",
         {"running": len(holders), "limit": limit},
         (*(entry.started_position for entry in holders), *recorded),

@@ -325,10 +325,25 @@ def test_a_limit_names_who_holds_it_and_where_both_are_recorded(make_core: Calla
     holder = core.create()
     started = core.state.position
     reason = reasons_of(core, core.create())[WaitReason.TYPE_LIMIT]
-    assert reason.detail == "1 attempts of type work run, 1 may"
+    assert reason.detail == "1 attempt of type work runs, 1 may"
     assert (reason.evidence, reason.tasks) == ((started, changed), (holder,))
     assert reason.numbers == {"running": 1, "limit": 1}
     assert reason.commands == (SetLimits(types={"work": 2}),)
+
+
+def test_memory_names_its_holders_and_where_the_limit_was_set_and_what_never_fits_is_told(
+    make_core: Callable[..., Core],
+) -> None:
+    core = make_core(slots=4)
+    core.send(SetLimits(max_memory=10))
+    changed = core.state.position
+    core.create(memory=6)
+    started = core.state.position
+    waits = core.create(memory=8)
+    assert reasons_of(core, waits)[WaitReason.MEMORY].evidence == (started, changed)
+    assert reasons_of(core, waits)[WaitReason.MEMORY].commands == (SetLimits(max_memory=14),)
+    assert explained(core, waits).remark == ""
+    assert explained(core, core.create(memory=11)).remark == why_module.NEVER_FITS
 
 
 def test_more_slots_are_asked_for_only_where_a_worker_is_free(make_core: Callable[..., Core]) -> None:
