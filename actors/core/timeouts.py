@@ -1,14 +1,14 @@
 """What the timers find: waiting that has lasted too long, attempts that have, and tasks that are due."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ...events import TaskState
 from ...events.commands import EndAttempt, GiveUp
 from ...events.decide import decide
 from ...events.timeouts import End, attempt_ends, waiting_ends
 from .dependencies import ended
-from .running import PUBLISH_PATIENCE, Running
+from .running import PUBLISH_PATIENCE, Running, beat_every
 from .turn import Origin, Turn
 
 
@@ -41,11 +41,25 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
     if running.granted_at is not None:
         end = _hung_publishing(turn, running, running.granted_at + PUBLISH_PATIENCE)
     else:
+        _hear_out(turn, task, running)
         end = _first(turn, attempt_ends(task, running.signs(task)))
         if end is None:
             turn.watch_attempt(running)
     if end is not None:
         _end(turn, task, running, end)
+
+
+def _hear_out(turn: Turn, task: TaskState, running: Running) -> None:
+    """Whoever looks a beat too late was away himself (the machine slept, the clock was set): listen anew.
+
+    What the worker said meanwhile is read after this timer.
+    """
+    limit = task.spec.heartbeat_timeout
+    if limit is None:
+        return
+    due = running.signs(task).heard_at + timedelta(seconds=limit)
+    if turn.now - due >= timedelta(seconds=beat_every(task.spec)):
+        running.heard_at = turn.now
 
 
 def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:
