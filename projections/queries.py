@@ -14,6 +14,7 @@ from ..events.errors import UnknownTask
 from ..events.task import Children, view
 from .errors import ViewsFailed
 from .filters import TaskFilters
+from .notes import read_notes
 from .notices_view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from .row import decode_state
 from .selection import count, kept_total, page
@@ -83,6 +84,12 @@ class TaskQueries:
         self.state(task_id)
         with self._moment() as conn:
             return read_notices(conn, task_id)
+
+    def notes(self, task_id: int) -> "list[int]":
+        """Where the service noted something about the task: positions of the log. Raises `UnknownTask`."""
+        self.state(task_id)
+        with self._moment() as conn:
+            return read_notes(conn, task_id)
 
     def endpoints(self) -> "list[DisabledEndpoint]":
         """The endpoints that are disabled."""

@@ -2,8 +2,8 @@
 
 from ..events import Recorded, TaskState
 from ..events.state import fold
-from ..events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from .building import Records
+from .notes import SPEAK_OF_A_TASK
 from .outbox import Recall
 
 
@@ -31,5 +31,4 @@ def recall_from(log: Records) -> Recall:
 
 
 def _speaks_of(record: Recorded, task_id: int) -> bool:
-    spoken = Adjusted | DeliveryAttempted | DeliveryPostponed | RedeliveryRequested
-    return isinstance(record.event, spoken) and record.event.task_id == task_id
+    return isinstance(record.event, SPEAK_OF_A_TASK) and record.event.task_id == task_id

@@ -22,6 +22,7 @@ _NUMBERS = {
     "durations": "SELECT * FROM durations WHERE number != 0 ORDER BY type, bucket",
     "ends": "SELECT * FROM ends WHERE number != 0 ORDER BY minute, status",
     "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",
+    "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "disabled": "SELECT * FROM disabled ORDER BY target",
     "search": "SELECT term, doc, cnt FROM temp.words ORDER BY term",
 }

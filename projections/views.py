@@ -11,6 +11,7 @@ from ..events import Recorded, TaskState
 from ..events.recorded import timestamp
 from . import views_schema as schema
 from .errors import ViewsFailed, ViewsGap
+from .notes import write_notes
 from .notices import log_id
 from .notices_view import write_notices
 from .row import INSERT, MOVE, TOUCH, decode_state, same_place, to_insert, to_move, to_touch
@@ -143,6 +144,7 @@ class TaskViews:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
         self._write_rows(before, after)
         write_notices(conn, fresh, after)
+        write_notes(conn, fresh)
         for task_id, state in after.items():
             tally.changed(before.get(task_id), state)
         tally.write(conn)

@@ -61,6 +61,9 @@ CREATE TABLE notices (
     next_at TEXT,
     PRIMARY KEY (task_id, version, channel, target)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE notes (
+    task_id INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (task_id, position)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE disabled (
     target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

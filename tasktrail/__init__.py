@@ -44,6 +44,11 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    """What a prompt offers to complete."""
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name from its room the first time somebody asks for it."""
     if name in _HOMES:

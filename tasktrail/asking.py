@@ -21,8 +21,10 @@ from .actors.core.board import (
 )
 from .actors.core.state import SchedulerState
 from .actors.core.turn import Turn
-from .actors.core.why import NOT_LIVE, Why, explain
+from .actors.core.why import Why, explain
 from .events import Recorded, Retried, Task
+from .events.state import FINISHED
+from .projections.describe import describe
 
 T = TypeVar("T")
 
@@ -52,9 +54,10 @@ class Asking(ABC):
         """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
         live = self.live
         found = self.asked(lambda state, now: explain(state, task_id, now, live=live))
-        if found is None:
-            status = self.get_task(task_id).status
-            return Why(task_id=task_id, status=status, waiting=False, live=live, remark="" if live else NOT_LIVE)
+        if found is None or found.status in FINISHED:
+            task, last = self.get_task(task_id), self.events(task_id)[-1]
+            remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
+            return Why(task_id=task_id, status=task.status, waiting=False, live=live, remark=remark)
         return replace(found, reasons=tuple(self._with_evidence(task_id, one) for one in found.reasons))
 
     def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:

@@ -160,6 +160,10 @@ class Client(Commanding):
         """The recorded events of one task, in order. Raises `UnknownTask`."""
         return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/events", self._own_write()))
 
+    def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/notes", self._own_write()))
+
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
         return self._records("/v1/events", after, {}, limit)

@@ -6,7 +6,7 @@ for a command that is refused here.
 
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from .actors.core.messages import Intake
 from .events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from .events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
-from .events.operator_commands import AddSchedule
+from .events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from .handlers.contract import Job, TaskType
 from .handlers.registry import Registry
 from .operating import command_from_fields
@@ -65,9 +65,18 @@ class IntakeDesk:
                 return replace(command, task=replace(command.task, command_id="")), self._examine_create(command.task)
             case CreateGraph():
                 return command, self._examine_graph(command)
+            case PauseQueue(type=str(name)):
+                self._registry.get(name)  # a misspelt type would be paused for ever, and the right one not
+            case SetLimits(types=types):
+                self._check_types(types)
             case SaveCheckpoint():
                 _check_json(command.checkpoint.data, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
+
+    def _check_types(self, types: Mapping[str, int | None]) -> None:
+        for name, number in types.items():
+            if number is not None:  # whatever was set can be taken away
+                self._registry.get(name)
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}

@@ -140,6 +140,11 @@ class FileReading(Asking):
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         return records
 
+    def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        reader = self._reader()
+        return [record for position in self._queries().notes(task_id) for record in reader.read(position - 1, 1)]
+
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
         return self._reader().read(after, limit)

@@ -68,6 +68,9 @@ class Reading(Protocol):
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
 
+    def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
 

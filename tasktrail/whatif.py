@@ -3,7 +3,7 @@
 Reads only. No service is asked, and none is needed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from .operating import command_from_fields
 from .projections.as_of import parse_point
 from .surface import Point
 
+_TELL = 1000
 _REMEDY = "Correct the value and ask again."
 
 
@@ -30,6 +31,8 @@ def whatif(
     *,
     begin: Point | str | None = None,
     end: Point | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    total: int = 0,
     **asked: Any,
 ) -> WhatIf:
     """What another policy would have made of a log. Raises `InvalidValue` or `Malformed`, naming the field.
@@ -40,13 +43,18 @@ def whatif(
         config: the configuration of then. The log holds only what operators have changed of it.
         begin: the first position or time that is played; none: the first record.
         end: the last one; none: the last record, and on until nothing more happens.
+        progress: is told now and then how far it is, and how far it is to go. Reading, and each play, count alike.
+        total: records of the log, for `progress`.
         asked: fields of `Asked`.
     """
     question = _question({name: value for name, value in asked.items() if value is not None})
     first, last = _point(begin, "from"), _point(end, "to")
+    tell = _telling(progress, total, 2 if question.changes_nothing else 3)
     reader = Reader(first, last)
-    for record in records:
+    for number, record in enumerate(records):
         reader.read(record)
+        if total and not number % _TELL:
+            tell(-1, number / total)
     tape = reader.finished()
     if tape.began_at is None:
         raise InvalidValue("Nothing is recorded from there to there", field="from" if first is not None else "to")
@@ -59,7 +67,18 @@ def whatif(
         to_the_end=last is None,
         assumptions=(*assumptions, *_remarks(changed)),
         new_state=partial(SchedulerState, retry_rules=config.retry_rules),
+        tell=tell,
     )
+
+
+def _telling(progress: Callable[[int, int], None] | None, total: int, rounds: int) -> Callable[[int, float], None]:
+    """Made of a round, from -1 for reading, and its share: a number out of all rounds together."""
+
+    def tell(play: int, share: float) -> None:
+        if progress is not None:
+            progress(int((play + 1 + min(share, 1.0)) * total), rounds * total)
+
+    return tell
 
 
 def _question(fields: dict[str, Any]) -> Asked:

@@ -5,10 +5,13 @@ The seed's ResourceMonitor: `CanExecute` is `obstacles(…) == ()`, `AllocateRes
 """
 
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
-from ...events import TaskState
+from ...events import AdjustTask, RetryTask, StartTask, TaskState
+from ...events.operator_commands import ResumeQueue, SetLimits
 
 UNLIMITED = 2**63 - 1
 QUOTA_FLOOR = 1024**3
@@ -76,7 +79,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def after(self, before: "Sample", limits: Limits) -> "Sample":
         """This sample, with the mark of the one before: between low and high nothing changes."""
         mark = max(limits.temp_low, limits.temp_high) if before.disk_low else limits.temp_low
-        return msgspec.structs.replace(self, disk_low=self.temp_free < mark)
+        return replace(self, disk_low=self.temp_free < mark)
 
 
 class Reserved(msgspec.Struct):
@@ -107,6 +110,9 @@ class Reserved(msgspec.Struct):
         self.unseen_memory = self.unseen_temp = 0
 
 
+Lifting: TypeAlias = AdjustTask | ResumeQueue | RetryTask | SetLimits | StartTask
+
+
 class Obstacle(msgspec.Struct, frozen=True):
     """One reason why a task waits, with the numbers behind it."""
 
@@ -114,12 +120,14 @@ class Obstacle(msgspec.Struct, frozen=True):
     detail: str
     """In words."""
     lifts: str = ""
-    """What would take it away."""
+    """What would take it away, in words."""
     numbers: dict[str, float] = {}
     evidence: tuple[int, ...] = ()
     """Positions of the log that it rests on; none where it rests on the machine or the configuration."""
     tasks: tuple[int, ...] = ()
     """Other tasks that it is about."""
+    commands: tuple[Lifting, ...] = ()
+    """What can be sent as it is to take it away; none where only time or the machine can."""
 
 
 def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
@@ -127,14 +135,14 @@ def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
     found = []
     memory, temp = task.memory_needed, task.temp_needed
     if reserved.memory + memory > limits.max_memory:
-        found.append(_lack(WaitReason.MEMORY, memory, limits.max_memory - reserved.memory, "max_memory"))
+        found.append(_over(WaitReason.MEMORY, reserved.memory + memory, memory, limits.max_memory, "max_memory"))
     if reserved.unseen_memory + memory > sample.memory_available:
         left = sample.memory_available - reserved.unseen_memory
         found.append(_lack(WaitReason.MEMORY, memory, left, "the machine"))
     if sample.cpu_percent > limits.max_cpu:
         found.append(_busy(sample.cpu_percent, limits.max_cpu))
     if reserved.temp + temp > limits.max_temp_size:
-        found.append(_lack(WaitReason.TEMP_SPACE, temp, limits.max_temp_size - reserved.temp, "max_temp_size"))
+        found.append(_over(WaitReason.TEMP_SPACE, reserved.temp + temp, temp, limits.max_temp_size, "max_temp_size"))
     if reserved.unseen_temp + temp > sample.temp_free:
         found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free - reserved.unseen_temp, "the disk"))
     if sample.disk_low:
@@ -158,6 +166,13 @@ def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
     return bool(obstacles(task, limits, Sample(memory_available=sample.memory_total), Reserved()))
 
 
+def _over(reason: WaitReason, together: int, needed: int, limit: int, name: str) -> Obstacle:
+    """With the task, `together` bytes would be promised, and the limit `name` is lower."""
+    lack = _lack(reason, needed, limit - together + needed, name)
+    higher: dict[str, Any] = {name: together}
+    return replace(lack, commands=(SetLimits(**higher),))
+
+
 def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
     missing = needed - left  # more than the need, when more is promised than there is by now
     left = max(0, left)
@@ -175,6 +190,7 @@ def _busy(used: float, limit: float) -> Obstacle:
         f"{used:.0f} % is used, max_cpu is {limit:.0f} %",
         f"a sample of at most {limit:g} %, or a higher max_cpu",
         {"used": used, "limit": limit},
+        commands=(SetLimits(max_cpu=100.0),),
     )
 
 

@@ -73,6 +73,8 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[RunningNow, ...]
     resources: Resources
     pauses: tuple[Pause, ...]
+    fair_share: bool = False
+    """Whether the user with the fewest running goes first; the order of `entries` then decides among equals."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +109,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=_resources(state),
         pauses=state.pauses.all(),
+        fair_share=state.limits.fair_share,
     )
 
 

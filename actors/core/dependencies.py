@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from ...events import TaskState
+from ...events import RetryTask, TaskState
 from ...events.dependencies import after_dependency, ends_with, how_it_ended
 from .admission import Obstacle, WaitReason
 from .state import SchedulerState
@@ -72,7 +72,13 @@ def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
         text = "task {} has ended without success; retry it"
         if len(over) > 1:
             text = "tasks {} have ended without success; retry them"
-        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "RetryTask of task {}, and its completion")
+        found = _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "a retry of task {}, and its completion")
+        yield replace(found, commands=tuple(_retry(state, other) for other in sorted(over)))
+
+
+def _retry(state: SchedulerState, task_id: int) -> RetryTask:
+    task = state.tasks.get(task_id)
+    return RetryTask(task_id=task_id, force=task is not None and task.retry_count >= task.spec.max_retries)
 
 
 def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:

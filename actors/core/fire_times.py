@@ -28,7 +28,11 @@ def check(schedule: ScheduleAdded) -> None:
     try:
         never = next_after(schedule, schedule.starting_at) is None
     except (CronSimError, AssertionError, ValueError) as error:
-        raise InvalidValue(f"{schedule.cron!r} is no cron expression: {error}", field="cron") from error
+        raise InvalidValue(
+            f"{schedule.cron!r} is no cron expression: {error}",
+            field="cron",
+            remedy="It has five fields: minute, hour, day, month, day of the week. '30 2 * * *' is 2:30 every day.",
+        ) from error
     if never:
         raise InvalidValue(f"{schedule.cron!r} names no time within fifty years", field="cron")
 

@@ -30,6 +30,12 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
     for field in _ALONE:
         if getattr(command.task, field):
             raise InvalidValue(f"The task of a schedule cannot have {field}", field=f"task.{field}")
+    if command.task.output_file and FIRE_TIME not in command.task.output_file and not command.task.overwrite:
+        raise InvalidValue(
+            "Every run but the first would find its output there already",
+            field="task.output_file",
+            remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
+        )
     (task,) = decide(None, command.task, turn.decision_facts(intake))
     assert isinstance(task, Created)
     event = ScheduleAdded(

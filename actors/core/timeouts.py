@@ -4,7 +4,7 @@ What has lasted is counted over jumps of the wall clock; see docs/explanation/sc
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ...events import TaskState
 from ...events.commands import EndAttempt, GiveUp
@@ -12,7 +12,7 @@ from ...events.decide import decide
 from ...events.system_events import ClockJumped
 from ...events.timeouts import End, limits_waiting
 from .dependencies import ended
-from .running import PUBLISH_PATIENCE, Running
+from .running import PUBLISH_PATIENCE, Running, beat_every
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -58,11 +58,25 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
     if running.granted_at is not None:
         end = _hung_publishing(turn, running, running.granted_at + PUBLISH_PATIENCE)
     else:
+        _hear_out(turn, task, running)
         end = _first(turn, turn.state.attempt_ends(running))
         if end is None:
             turn.watch_attempt(running)
     if end is not None:
         _end(turn, task, running, end)
+
+
+def _hear_out(turn: Turn, task: TaskState, running: Running) -> None:
+    """Whoever looks a beat too late was away himself (the process was stopped, or starved): listen anew.
+
+    What the worker said meanwhile is read after this timer.
+    """
+    limit = task.spec.heartbeat_timeout
+    if limit is None:
+        return
+    due = running.signs().heard_at + timedelta(seconds=limit)
+    if turn.now - due >= timedelta(seconds=beat_every(task.spec)):
+        running.heard_at = turn.now
 
 
 def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:

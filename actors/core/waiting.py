@@ -1,10 +1,13 @@
 """What stands against a task itself: each reason with its numbers, evidence, and what would lift it."""
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from ...events import TaskState
+from ...events import AdjustTask, StartTask, TaskState
+from ...events.operator_commands import ResumeQueue, SetLimits
 from ...events.recorded import timestamp
 from .admission import Limits, Obstacle, Reserved, WaitReason, obstacles
 from .dependencies import unmet
@@ -14,6 +17,11 @@ from .state import SchedulerState
 from .turn import Turn
 
 _TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
+_RESOURCES = {
+    WaitReason.MEMORY: "max_memory",
+    WaitReason.TEMP_SPACE: "max_temp_size",
+    WaitReason.CPU: "max_cpu",
+}
 
 
 class Room(msgspec.Struct):
@@ -26,7 +34,7 @@ class Room(msgspec.Struct):
 
 def room_for(state: SchedulerState, task: TaskState) -> Room:
     """What is taken now, copied, so that it may be changed."""
-    reserved, tally = msgspec.structs.replace(state.reserved), Tally(state.tally.counts.copy())
+    reserved, tally = replace(state.reserved), Tally(state.tally.counts.copy())
     free = state.free_slots
     own = state.running.get(task.id)
     if own is not None:
@@ -47,12 +55,16 @@ def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[O
     adjusted = state.adjusted_at.get(task.id)
     evidence = () if adjusted is None else (adjusted,)
     if task.held:
-        found.append(Obstacle(WaitReason.HELD, "is held until somebody starts it", "StartTask", {}, evidence))
+        release = (StartTask(task_id=task.id),)
+        text = "is held until somebody starts it"
+        found.append(Obstacle(WaitReason.HELD, text, "its release", {}, evidence, commands=release))
     scheduled = task.scheduled_for if task.started_at is None else None
     if scheduled is not None and scheduled > now:
-        found.append(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence))
+        sooner = AdjustTask(task_id=task.id, scheduled_for=now)
+        found.append(replace(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence), commands=(sooner,)))
     if task.due_at is not None and task.due_at > now:
-        found.append(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()))
+        by_hand = StartTask(task_id=task.id)
+        found.append(replace(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()), commands=(by_hand,)))
     return tuple(found)
 
 
@@ -91,14 +103,15 @@ def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
 
 
 def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, room: Room) -> tuple[Obstacle, ...]:
-    """What the machine's resources say; with the starts of the attempts that hold them, where that is the cause."""
+    """What the machine's resources say; with the starts of the attempts that hold them, and where a limit was set."""
     starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
-    found = obstacles(task, limits, state.sample, room.reserved)
-    shared = (WaitReason.MEMORY, WaitReason.TEMP_SPACE)
-    return tuple(
-        msgspec.structs.replace(one, evidence=starts) if one.reason in shared and "missing" in one.numbers else one
-        for one in found
-    )
+    told = []
+    for one in obstacles(task, limits, state.sample, room.reserved):
+        holders = starts if "missing" in one.numbers else ()
+        # What a limit stands against has a command that raises it.
+        changed = state.limit_book.recorded(_RESOURCES[one.reason]) if one.commands else ()
+        told.append(replace(one, evidence=(*holders, *changed)))
+    return tuple(told)
 
 
 def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int, ...]) -> Obstacle:
@@ -112,20 +125,29 @@ def _paused(pause: Pause) -> Obstacle:
     scope = scope if pause.type is None else f"type {pause.type}"
     who = f" by {pause.actor}" if pause.actor else ""
     why = f": {pause.reason}" if pause.reason else ""
-    word = "drained" if pause.drain else "paused"
-    return Obstacle(WaitReason.PAUSED, f"{scope} is {word}{who}{why}", "ResumeQueue", {}, (pause.position,))
+    word, end = ("being drained", "the end of the drain") if pause.drain else ("paused", "the end of the pause")
+    resume = ResumeQueue(type=pause.type, user_id=pause.user_id)
+    text = f"{scope} is {word}{who}{why}"
+    return Obstacle(WaitReason.PAUSED, text, end, {}, (pause.position,), commands=(resume,))
 
 
 def _no_slot(state: SchedulerState) -> Obstacle:
     used, limit = len(state.running), state.limits.max_concurrent
+    more = used + 1
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
-        f"{used} attempts hold all the slots" if state.slots else "no worker is ready",
+        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if state.slots else "no worker is ready",
         "the end of an attempt, or more workers and a higher max_concurrent",
         {"running": used, "workers": state.slots, "limit": limit},
         (*(entry.started_position for entry in state.running.values()), *state.limit_book.recorded("max_concurrent")),
         tuple(state.running),
+        # Where workers are what is missing a higher limit would change nothing.
+        (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
     )
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'s' * (number != 1)}"
 
 
 def _full(state: SchedulerState, gate: Gate) -> Obstacle:
@@ -134,11 +156,13 @@ def _full(state: SchedulerState, gate: Gate) -> Obstacle:
     holders = [entry for entry in state.running.values() if gate in gates_of(entry.reserved_for)]
     own = state.limit_book.recorded(_TABLES[kind], str(name))
     recorded = own or state.limit_book.recorded(f"max_per_{kind}")
+    higher: dict[str, Any] = {_TABLES[kind]: {str(name): len(holders) + 1}}
     return Obstacle(
         LIMIT_REASONS[kind],
-        f"{len(holders)} attempts of {kind} {name} run, {limit} may",
+        f"{_attempts(len(holders))} of {kind} {name} run{'s' * (len(holders) == 1)}, {limit} may",
         f"the end of one of them, or a higher limit of {kind} {name}",
         {"running": len(holders), "limit": limit},
         (*(entry.started_position for entry in holders), *recorded),
         tuple(entry.task_id for entry in holders),
+        (SetLimits(**higher),),
     )

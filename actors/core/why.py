@@ -4,10 +4,10 @@ from datetime import datetime
 
 import msgspec
 
-from ...events import Status, TaskState
+from ...events import StartTask, Status, TaskState
 from ...events.priority import queue_key, terms
 from ...events.task_events import PriorityTerms
-from .admission import Obstacle, WaitReason
+from .admission import Obstacle, WaitReason, is_too_big
 from .rehearsal import who_goes_first
 from .state import SchedulerState
 from .waiting import live_obstacles, own_timers, recorded_obstacles
@@ -17,6 +17,10 @@ SHOWN = 10
 NOT_LIVE = (
     "No service runs. What is said comes from the log; slots, limits in use, handlers, the machine's samples and the "
     "order among what could start are known to a running service only."
+)
+
+NEVER_FITS = (
+    "It would not fit if nothing else ran either: it starts once a limit is raised or the machine has more, not before."
 )
 
 
@@ -55,7 +59,7 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
     task = state.tasks.get(task_id)
     if task is None:
         return None
-    remark = "" if live else NOT_LIVE
+    remark = NOT_LIVE if not live else NEVER_FITS if is_too_big(task, state.limits, state.sample) else ""
     if not task.waiting:
         return Why(task_id=task_id, status=task.status, waiting=False, position=state.position, live=live)
     parts = terms(task, now)
@@ -87,9 +91,10 @@ def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
         Obstacle(
             WaitReason.HIGHER_PRIORITY,
             f"task {ids} would start first, or has resources kept for it",
-            "their start or their end, or StartTask, which goes ahead of the queue",
+            "their start or their end, or a start by hand, which goes ahead of the queue",
             {"first": len(first)},
             tasks=first,
+            commands=(StartTask(task_id=task.id),),
         ),
     )
 

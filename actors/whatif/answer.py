@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -109,6 +110,7 @@ def answer(
     to_the_end: bool = True,
     assumptions: tuple[str, ...] = (),
     new_state: Callable[..., SchedulerState] = SchedulerState,
+    tell: Callable[[int, float], None] = lambda _play, _share: None,
 ) -> WhatIf:
     """Play the tape under the recorded policy, and again as asked.
 
@@ -119,12 +121,13 @@ def answer(
         to_the_end: whether to play on behind the end of the tape until nothing more happens.
         assumptions: what had to be taken for granted, in words.
         new_state: makes the Scheduler's memory.
+        tell: hears which play goes on, 0 or 1, and what share of the tape is over in it.
     """
     until = None if to_the_end else tape.ended_at
     first = Player(tape, recorded, listen=True, new_state=new_state)
-    replayed = first.play(until)
+    replayed = first.play(until, partial(tell, 0))
     second = None if asked.asked.changes_nothing else Player(tape, asked, new_state=new_state)
-    other = None if second is None else second.play(until)
+    other = None if second is None else second.play(until, partial(tell, 1))
     slots, slots_asked = _slots(recorded), _slots(asked)
     moved = None if other is None else _moves(tape.course, replayed, other)
     return WhatIf(

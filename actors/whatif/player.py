@@ -23,6 +23,8 @@ from .stimuli import unwatched
 from .tape import LATE, Arrival, Expected, Killed, Ready, Tape
 
 _GRACE = 0.5
+_TELL = 1000
+"""Arrivals between two signs of how far it is."""
 
 
 class Player:
@@ -59,6 +61,8 @@ class Player:
         heapify(self._order)
         self._hands = Hands(tape.attempts, lambda call: heappush(self._order, call), tape.gone_after)
         self._known: dict[int, TaskState] = {}
+        self._arrived = 0
+        self._tell: Callable[[float], None] | None = None
         self._now = tape.began_at
         self._state = new_state(policy.limits, grace=dict.fromkeys(tape.types, _GRACE))
 
@@ -67,10 +71,11 @@ class Player:
         """Attempts whose end the log does not tell."""
         return self._hands.guessed
 
-    def play(self, until: datetime | None = None) -> Course:
-        """Play to the end, or until a moment, and tell how things went."""
+    def play(self, until: datetime | None = None, tell: Callable[[float], None] | None = None) -> Course:
+        """Play to the end, or until a moment, and tell how things went; `tell` hears what share of the tape is over."""
         if self._now is None:
             return self.course
+        self._tell = tell
         self._begin(self._now)
         while (at := self._next_at()) is not None and (until is None or at <= until):
             self._go_on()
@@ -147,6 +152,9 @@ class Player:
     # --- what comes ---------------------------------------------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
+        self._arrived += 1
+        if self._tell is not None and not self._arrived % _TELL:
+            self._tell(self._arrived / len(self._tape.arrivals))
         match arrival.message:
             case Killed():
                 self._hands.cut_all()

@@ -29,7 +29,10 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refusal(error) from error
+        told = refusal(error)
+        told.message = f"{source.name} is no JSON that can be read: {told.message}"
+        told.advice = "The file holds one array of tasks, or an object with `tasks`."
+        raise told from error
     fields = {"tasks": body} if isinstance(body, list) else dict(body) if isinstance(body, dict) else {}
     fields.pop("command", None)
     for task in fields.get("tasks") or ():

@@ -34,10 +34,11 @@ def command(session: Session, task_id: int, *, everything: bool) -> None:
     """Show what happened to a task, when, by whom and why, and what became of each attempt."""
     with session.reading() as reading:
         records = reading.events(task_id)
-    if session.as_json:
-        for record in records:
-            click.echo(encode(record.flat()))
-        return
+        if session.as_json:
+            for record in records:
+                click.echo(encode(record.flat()))
+            return
+        records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
     from ..projections.history import history
 
     _print(history(task_id, records), everything=everything)

@@ -9,7 +9,7 @@ from .fields import who_and_why
 from .operate import send, who
 from .output import print_json, print_pairs
 from .session import Session
-from .words import moment, plain, size
+from .words import Number, Whole, moment, plain, size
 
 if TYPE_CHECKING:
     from ..actors.core.board import LimitsBoard
@@ -64,13 +64,13 @@ class Quota(click.ParamType[tuple[str, int | None]]):
         ("tasktrail limits --reset", "the configuration holds again"),
     ],
 )
-@click.option("--max-concurrent", type=click.IntRange(1, 1024), help="Tasks at once.")
+@click.option("--max-concurrent", type=Whole(1, 1024), help="Tasks at once.")
 @click.option("--max-memory", type=Bytes(), help="Memory that may be promised in all, e.g. 4GiB; 0: no limit.")
-@click.option("--max-cpu", type=click.FloatRange(1, 100), help="No start while the CPU use is above, in percent.")
+@click.option("--max-cpu", type=Number(1, 100), help="No start while the CPU use is above, in percent.")
 @click.option("--max-temp-size", type=Bytes(), help="Temp space that may be promised in all; 0: no limit.")
-@click.option("--max-per-type", type=click.IntRange(min=0), help="Tasks of one type at once; 0: any number.")
-@click.option("--max-per-user", type=click.IntRange(min=0), help="Tasks of one user at once; 0: any number.")
-@click.option("--max-per-label", type=click.IntRange(min=0), help="Tasks of one label at once; 0: any number.")
+@click.option("--max-per-type", type=Whole(min=0), help="Tasks of one type at once; 0: any number.")
+@click.option("--max-per-user", type=Whole(min=0), help="Tasks of one user at once; 0: any number.")
+@click.option("--max-per-label", type=Whole(min=0), help="Tasks of one label at once; 0: any number.")
 @click.option("--type", "types", type=Quota(), multiple=True, help="A number for one type, e.g. video_convert=1.")
 @click.option("--user", "users", type=Quota(numbered=True), multiple=True, help="A number for one user, e.g. 7=3.")
 @click.option("--label", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
@@ -83,6 +83,8 @@ def command(session: Session, /, reason: str | None, actor: str | None, **limits
     tables = ("types", "users", "labels")
     given = {name: dict(value) if name in tables else value for name, value in limits.items()}
     given = {name: value for name, value in given.items() if value not in (None, {})}
+    if any(number == 0 for name in tables for number in given.get(name, {}).values()):
+        raise click.UsageError("A limit is at least 1. `tasktrail pause` stops a type or a user.")
     if given:
         from ..events.operator_commands import SetLimits
 

@@ -8,6 +8,7 @@ import msgspec
 
 from .base import Command, pass_session
 from .session import Session
+from .words import Whole
 
 _AT_ONCE = 500
 
@@ -21,8 +22,8 @@ _AT_ONCE = 500
         ("tasktrail log --follow | jq .event", "what is there, and then what happens"),
     ],
 )
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Begin after position N. Default: 0")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Stop after so many.")
+@click.option("--after", type=Whole(min=0), default=0, metavar="N", help="Begin after position N. Default: 0")
+@click.option("--limit", type=Whole(min=0), metavar="N", help="Stop after so many.")
 @click.option("--follow", is_flag=True, help="Wait for more; Ctrl-C ends it.")
 @pass_session
 def command(session: Session, after: int, limit: int | None, *, follow: bool) -> None:

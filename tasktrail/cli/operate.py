@@ -9,14 +9,14 @@ from .base import Command, pass_session
 from .fields import me, who_and_why
 from .output import print_json
 from .session import Session
-from .words import TASK_ID, Moment
+from .words import TASK_ID, Moment, Whole
 
 if TYPE_CHECKING:
     from ..events import Accepted
 
 _scope = (
     click.option("--type", "type", metavar="TYPE", help="Only this task type."),
-    click.option("--user-id", type=click.IntRange(min=0), help="Only this user."),
+    click.option("--user-id", type=Whole(min=0), help="Only this user."),
 )
 
 
@@ -77,9 +77,16 @@ def drain(session: Session, reason: str | None, actor: str | None, *, wait: bool
     """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
     from ..events.operator_commands import DrainQueue
 
-    accepted = send(session, DrainQueue, who(reason, actor))
+    begun = _drain_under_way(session) if wait else None
+    position = begun or send(session, DrainQueue, who(reason, actor)).position
     if wait:
-        _wait_until_drained(session, accepted.position)
+        _wait_until_drained(session, position)
+
+
+def _drain_under_way(session: Session) -> int | None:
+    """Where a drain was asked for that has not been ended: whoever comes second waits with the first."""
+    with session.tasks() as tasks:
+        return next((pause.position for pause in tasks.limits().pauses if pause.drain), None)
 
 
 def _wait_until_drained(session: Session, after: int) -> None:
@@ -105,7 +112,7 @@ def _wait_until_drained(session: Session, after: int) -> None:
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
-@click.option("--priority", type=click.IntRange(0, 10), help="0 to 10, higher runs first.")
+@click.option("--priority", type=Whole(0, 10), help="0 to 10, higher runs first.")
 @click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z.")
 @click.option("--hold/--release", "held", default=None, help="Keep it waiting, or let it go.")
 @who_and_why

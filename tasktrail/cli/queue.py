@@ -8,7 +8,7 @@ from .base import Command, pass_session
 from .output import print_json, print_table
 from .session import Session
 from .why import sum_of
-from .words import moment, plain
+from .words import Whole, moment, plain
 
 if TYPE_CHECKING:
     from ..actors.core.board import QueueBoard
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         ("tasktrail queue --limit 500 --json", "more of them, for a program"),
     ],
 )
-@click.option("--limit", type=click.IntRange(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
+@click.option("--limit", type=Whole(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
 @pass_session
 def command(session: Session, limit: int) -> None:
     """Show the order of the queue: what runs next, and what each priority is made of."""
@@ -38,6 +38,8 @@ def command(session: Session, limit: int) -> None:
         print_table(
             ("PLACE", "ID", "TYPE", "USER", "SINCE", "PRIORITY", "TERMS", "HELD BACK BY"), rows(board), right=(0, 1, 5)
         )
+    if board.fair_share:
+        click.echo("Fair share: the user with the fewest running goes first; this order decides among equals.")
     if not board.live:
         click.echo("No service runs: this is what would wait for room if one did.")
 

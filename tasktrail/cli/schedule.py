@@ -10,7 +10,7 @@ from .fields import absolute, me, repeated_fields
 from .operate import send, who
 from .output import print_json, print_table
 from .session import Session
-from .words import Moment, moment, plain
+from .words import Moment, Number, Whole, moment, plain
 
 
 @click.group("schedule", params=everywhere(root=False))
@@ -20,13 +20,13 @@ def command() -> None:
 
 _TIMES = (
     click.option("--cron", metavar="EXPRESSION", help="Five fields as in cron: '30 2 * * *'."),
-    click.option("--every", type=click.FloatRange(min=1), metavar="SECONDS", help="Instead: seconds between runs."),
+    click.option("--every", type=Number(min=1), metavar="SECONDS", help="Instead: seconds between runs."),
     click.option("--timezone", metavar="ZONE", help="Zone of the expression, e.g. Europe/Berlin. Default: UTC"),
     click.option("--starting-at", type=Moment(), help="No run before this time. Default: now"),
     click.option(
         "--missed", type=click.Choice(["skip", "once", "all"]), help="Runs missed while no service ran. Default: once"
     ),
-    click.option("--max-missed", type=click.IntRange(1, 100), help="With `all`: at most so many. Default: 10"),
+    click.option("--max-missed", type=Whole(1, 100), help="With `all`: at most so many. Default: 10"),
 )
 
 

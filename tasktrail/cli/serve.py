@@ -10,6 +10,7 @@ from .base import Command, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED, encode
 from .session import Session
 from .signals import Signals
+from .words import Whole
 
 if TYPE_CHECKING:
     from ..http.server import HttpServer
@@ -30,7 +31,7 @@ _LOOK_EVERY = 0.5
 )
 @click.option("--host", metavar="ADDRESS", help="Loopback address to listen on. Default: key `host`, 127.0.0.1")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="N", help="Its port; 0 takes any free one. Default: key `port`, 0"
+    "--port", type=Whole(0, 65535), metavar="N", help="Its port; 0 takes any free one. Default: key `port`, 0"
 )
 @pass_session
 def command(session: Session, host: str | None, port: int | None) -> int:

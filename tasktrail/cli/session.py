@@ -130,14 +130,15 @@ class Doors:
         with closing(LogReader(paths.log)) as log:
             return verify(log, paths.views if paths.views.exists() else None, progress)
 
-    def whatif(self, session: Session, question: dict[str, Any]) -> "WhatIf":
+    def whatif(self, session: Session, question: dict[str, Any], progress: Progress) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
         from ..events.sqlite_log import LogReader
         from ..whatif import whatif
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
-            return whatif(log.read(), session.load_config(), **question)
+            total = log.head().position
+            return whatif(log.read(), session.load_config(), progress=progress, total=total, **question)
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""

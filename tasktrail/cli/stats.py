@@ -7,7 +7,7 @@ import click
 from .base import Command, pass_session
 from .output import print_json, print_pairs, print_table
 from .session import Session
-from .words import duration
+from .words import duration, rate
 
 if TYPE_CHECKING:
     from ..projections.stats import Ended, Stats
@@ -47,10 +47,7 @@ def command(session: Session) -> None:
 
 
 def _ended(ended: "Ended") -> str:
-    return (
-        f"{ended.completed} completed, {ended.failed} failed, {ended.cancelled} cancelled; "
-        f"{ended.per_minute:g} a minute"
-    )
+    return f"{ended.completed} completed, {ended.failed} failed, {ended.cancelled} cancelled; {rate(ended.per_minute)}"
 
 
 def _print_types(stats: "Stats") -> None:

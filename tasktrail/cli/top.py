@@ -13,7 +13,7 @@ from .queue import headline
 from .session import Session
 from .signals import Signals
 from .why import sum_of
-from .words import duration, percent, plain, size
+from .words import Number, duration, percent, plain, rate, size
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -35,9 +35,7 @@ _WAITING_SHOWN = 15
     ],
 )
 @click.option("--once", is_flag=True, help="Show it once instead of live. So it is in a pipe.")
-@click.option(
-    "--every", type=click.FloatRange(0.2, 3600), default=1.0, show_default=True, help="Seconds between looks."
-)
+@click.option("--every", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds between looks.")
 @pass_session
 def command(session: Session, every: float, *, once: bool) -> int:
     """Show what runs and what waits, the resources that are promised, and how many tasks end."""
@@ -60,10 +58,25 @@ def look(reading: "Reading") -> "tuple[QueueBoard, Stats]":
 def _live(reading: "Reading", every: float) -> int:
     from rich.live import Live
 
-    with Signals() as signals, Live(picture(*look(reading)), auto_refresh=False, screen=True) as live:
+    shown = picture(*look(reading))
+    with Signals() as signals, Live(shown, auto_refresh=False, screen=True) as live:
         while signals.next(every) is None:
-            live.update(picture(*look(reading)), refresh=True)
+            lost, shown = again(reading, shown)
+            live.update(lost or shown, refresh=True)
     return INTERRUPTED
+
+
+def again(reading: "Reading", before: "Group") -> "tuple[Group | None, Group]":
+    """Another look. While no service answers: the picture before under a line that says so, and that picture."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from ..events.errors import NotReady, ServiceUnreachable
+
+    try:
+        return None, picture(*look(reading))
+    except (ServiceUnreachable, NotReady) as error:
+        return Group(Text(f"{plain(error.message)}; it is asked again. So it was last:"), before), before
 
 
 def _print(group: "Group") -> None:
@@ -85,14 +98,14 @@ def picture(board: "QueueBoard", stats: "Stats") -> "Group":
 
     lines = [
         Text(headline(board, stats)),
-        Text(_promised(board.resources, live=board.live)),
+        Text(_promised(board.resources, len(board.running), live=board.live)),
         Text(_rates(stats)),
         Text(""),
     ]
     return Group(*lines, _running(board), Text(""), _waiting(board))
 
 
-def _promised(resources: "Resources", *, live: bool) -> str:
+def _promised(resources: "Resources", running: int, *, live: bool) -> str:
     if not live:
         return "no service runs: slots and the machine are unknown"
     sample = resources.sample
@@ -100,7 +113,8 @@ def _promised(resources: "Resources", *, live: bool) -> str:
     temp = _of(resources.reserved_temp, resources.max_temp_size)
     free = f"{size(sample.memory_available)} memory, {size(sample.temp_free)} temp{' (LOW)' if sample.disk_low else ''}"
     slots = min(resources.slots, resources.max_concurrent)
-    return f"slots {slots} · promised memory {memory}, temp {temp} · CPU {sample.cpu_percent:.0f} %, free {free}"
+    promised = f"{running} of {slots} slots · promised memory {memory}, temp {temp}"
+    return f"{promised} · CPU {sample.cpu_percent:.0f} %, free {free}"
 
 
 def _of(used: int, limit: int) -> str:
@@ -111,7 +125,7 @@ def _rates(stats: "Stats") -> str:
     minute, hour = stats.last_minute, stats.last_hour
     return (
         f"last minute: {minute.completed} completed, {minute.failed} failed · "
-        f"last hour: {hour.completed} completed, {hour.failed} failed, {hour.per_minute:g} a minute"
+        f"last hour: {hour.completed} completed, {hour.failed} failed, {rate(hour.per_minute)}"
     )
 
 
@@ -128,7 +142,7 @@ def _table(*headings: str) -> Any:
 def _running(board: "QueueBoard") -> Any:
     from rich.text import Text
 
-    table = _table("RUNNING", "ATTEMPT", "TYPE", "USER", "PROGRESS", "FOR", "MEMORY", "MESSAGE")
+    table = _table("RUNNING", "ATTEMPT", "TYPE", "USER", "PROGRESS", "FOR", "PROMISED", "MESSAGE")
     now = datetime.now(UTC)
     for one in board.running:
         ran = duration(max(0.0, (now - one.started_at).total_seconds())) if one.started_at else ""

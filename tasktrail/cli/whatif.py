@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .base import Command, pass_session
+from .counting import counting
 from .limits import Bytes, Quota
 from .output import print_json, print_pairs, print_table
 from .session import Session
@@ -55,7 +56,9 @@ def command(session: Session, /, **given: Any) -> None:
         raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
     tables = ("types", "users", "labels")
     question = {name: dict(value) if name in tables else value for name, value in given.items()}
-    found = session.doors.whatif(session, {name: value for name, value in question.items() if value is not None})
+    with counting("playing") as progress:
+        given = {name: value for name, value in question.items() if value is not None}
+        found = session.doors.whatif(session, given, progress)
     if session.as_json:
         print_json(found)
     else:

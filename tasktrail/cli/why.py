@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .as_line import as_line
 from .base import Command, pass_session
 from .output import print_json, print_table
 from .session import Session
-from .words import TASK_ID, plain
+from .words import TASK_ID, duration, plain
 
 if TYPE_CHECKING:
     from ..actors.core.why import Why
@@ -34,10 +35,10 @@ def command(session: Session, task_id: int) -> None:
     if session.as_json:
         print_json(why)
     else:
-        show(why)
+        show(why, session)
 
 
-def show(why: "Why") -> None:
+def show(why: "Why", session: Session) -> None:
     """The answer in words."""
     if not why.waiting:
         click.echo(f"task {why.task_id} is {why.status}: it waits for nothing")
@@ -45,19 +46,23 @@ def show(why: "Why") -> None:
         click.echo(
             f"task {why.task_id} is {why.status}, effective priority {why.effective_priority:.1f} = {sum_of(why.terms)}"
         )
-        _reasons(why)
+        _reasons(why, session)
         _ahead(why)
     if why.remark:
         click.echo(why.remark)
 
 
-def _reasons(why: "Why") -> None:
+def _reasons(why: "Why", session: Session) -> None:
     if not why.reasons:
         click.echo("nothing in the log holds it" if not why.live else "nothing holds it: it is about to start")
     for one in why.reasons:
-        click.echo(f"  {one.reason}: {plain(one.detail)}")
+        left = one.numbers.get("seconds", 0.0)
+        in_words = f" ({duration(left)})" if left >= 60 else ""  # noqa: PLR2004 - a minute
+        click.echo(f"  {one.reason}: {plain(one.detail)}{in_words}")
         if one.lifts:
             click.echo(f"    lifted by: {plain(one.lifts)}")
+        for command in one.commands:
+            click.echo(f"      {plain(as_line(command, session))}")
         if one.evidence:
             click.echo(f"    evidence: position {', '.join(map(str, one.evidence))}")
 

@@ -43,6 +43,15 @@ def size(count: float) -> str:
     return f"{count / 1024:.1f} TiB"
 
 
+def rate(per_minute: float) -> str:
+    """How often, in a unit in which the number is not tiny: 18 a minute, 1.5 an hour, 3 a day."""
+    if per_minute >= 1 or not per_minute:
+        return f"{round(per_minute, 1):g} a minute"
+    if per_minute * 60 >= 1:
+        return f"{round(per_minute * 60, 1):g} an hour"
+    return f"{round(per_minute * 1440, 1):g} a day"
+
+
 def percent(progress: float) -> str:
     """With one digit, rounded down so that 100 % means all of it."""
     return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
@@ -130,4 +139,17 @@ class Words(click.ParamType[tuple[str, ...]]):
         return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-TASK_ID = click.IntRange(min=1, max=2**53)
+class Whole(click.IntRange):
+    """A whole number; click would call what is none "not a valid integer range"."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number, with or without a fraction."""
+
+    name = "number"
+
+
+TASK_ID = Whole(min=1, max=2**53)
+TASK_ID.name = "task id"

@@ -51,6 +51,15 @@ async def get_events(
     return Response([record.flat() for record in records if record.position > after])
 
 
+@get("/v1/tasks/{task_id:int}/notes")
+async def get_notes(
+    desk: NamedDependency[Desk], task_id: TaskId, min_position: MinPosition = 0
+) -> list[dict[str, Any]]:
+    """What the service recorded about a task under task id 0, an array: adjustments by operators, deliveries."""
+    records = await desk.read(min_position, desk.service.notes, task_id)
+    return [record.flat() for record in records]
+
+
 def _wants_events(request: Asked) -> bool:
     return EVENT_STREAM in request.headers.get("accept", "")
 
@@ -84,4 +93,4 @@ def _position(text: str) -> int:
     return int(text)
 
 
-ROUTES: Sequence[HTTPRouteHandler] = (get_log, get_events)
+ROUTES: Sequence[HTTPRouteHandler] = (get_log, get_events, get_notes)

@@ -293,6 +293,7 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("DROP TABLE tasks", ["cannot be compared"]),
         ("DROP TABLE progress", ["cannot be read"]),
         ("UPDATE notices SET state = 'delivered' WHERE state != 'delivered'", ["notices"]),
+        ("INSERT INTO notes VALUES (1, 1)", ["notes"]),
         ("INSERT INTO disabled VALUES ('https://x.test/', 1, '', '')", ["disabled"]),
     ],
 )

@@ -58,7 +58,7 @@ def test_start_of_a_task_that_cannot_start_now_says_why_and_changes_nothing(core
     waiting, head = core.create(), core.log.head()
     answer = core.start(waiting)
     assert isinstance(answer, CannotStartNow)
-    assert "ConcurrencyLimit: 1 attempts hold all the slots" in str(answer)
+    assert "ConcurrencyLimit: 1 attempt holds all the slots" in str(answer)
     assert core.log.head() == head
     core.end(1)
     assert core.running() == [waiting]

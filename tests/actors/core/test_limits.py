@@ -110,7 +110,7 @@ def test_starting_by_hand_does_not_break_a_limit(make_core: MakeCore) -> None:
     core.create()
     answer = core.start(core.create())
     assert isinstance(answer, CannotStartNow)
-    assert "TypeLimit: 1 attempts of type work run, 1 may" in str(answer)
+    assert "TypeLimit: 1 attempt of type work runs, 1 may" in str(answer)
 
 
 def test_a_slot_freed_by_a_crash_is_free_behind_every_gate(make_core: MakeCore) -> None:

@@ -164,6 +164,22 @@ def test_a_silent_worker_is_given_up_and_tried_again_by_the_rules(core: Core) ->
     assert core.stops() == [(task_id, 1)]
 
 
+def test_a_worker_is_not_silent_while_nobody_listens(core: Core) -> None:
+    """The service was stopped, or starved: the beats of that time are read after the timer went off."""
+    task_id = core.create(heartbeat_timeout=20.0)
+    assert after(core, 20 + 5) == [], "later than a beat: the Scheduler was away itself"
+    beat(core, task_id)
+    assert after(core, 19.9) == []
+    failure(after(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout")
+
+
+def test_a_worker_that_stays_silent_after_nobody_listened_is_given_up(core: Core) -> None:
+    core.create(heartbeat_timeout=20.0)
+    assert after(core, 3600) == []
+    assert after(core, 19.9) == []
+    failure(after(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout")
+
+
 def test_anything_said_is_a_sign_of_life_and_a_beat_of_an_old_attempt_is_none(core: Core) -> None:
     task_id = core.create(heartbeat_timeout=20.0)
     core.wait(15)

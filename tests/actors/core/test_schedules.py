@@ -10,11 +10,12 @@ import pytest
 from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.actors.core.fire_times import latest, next_after, times_after
 from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.errors import ScheduleExists, UnknownSchedule
-from tasktrail.events import Created, CreateTask, TasktrailError
+from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.errors import InvalidValue
 from tasktrail.events.operator_commands import AddSchedule, PauseQueue, RemoveSchedule
 from tasktrail.events.system_events import ScheduleAdded
@@ -54,6 +55,17 @@ def restarted(core: Core) -> Core:
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def test_a_schedule_whose_runs_would_all_write_one_file_is_refused(core: Core) -> None:
+    fixed = replace(TASK, output_file="/out/same.txt")
+    refused = add(core, task=fixed, every=60.0)
+    assert isinstance(refused, InvalidValue)
+    assert refused.field == "task.output_file"
+    assert "{fire_time}" in refused.advice
+    assert not core.state.schedules.by_name
+    for wanted in (replace(fixed, overwrite=True), replace(fixed, output_file="")):
+        assert isinstance(add(core, schedule=f"s{wanted.overwrite}", task=wanted, every=60.0), Accepted)
 
 
 # --- when -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from tasktrail.actors.core import why as why_module
 from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason, obstacles
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.why import Why, explain
-from tasktrail.events import AdjustTask
+from tasktrail.events import Accepted, AdjustTask, RetryTask, StartTask
+from tasktrail.events.errors import CannotStartNow
 from tasktrail.events.operator_commands import PauseQueue, ResumeQueue, SetLimits
 from tasktrail.handlers.process.frames import CapacityChanged
 
@@ -208,6 +209,31 @@ def check(one: Scenario) -> None:
         assert (task_id in core.running()) == (left is None), f"{left} is left of {reasons}"
 
 
+@settings(deadline=None, max_examples=200)
+@given(scenarios)
+def test_a_reason_is_gone_once_its_commands_are_sent_as_they_are(one: Scenario) -> None:
+    core, task_id = one.build()
+    if task_id in core.running():
+        return
+    reasons = explained(core, task_id).reasons
+    for place, reason in enumerate(reasons):
+        if not reason.commands or isinstance(reason.commands[0], RetryTask):
+            continue  # a dependency that is retried has to complete as well
+        if reason.reason is WaitReason.HIGHER_PRIORITY and reasons[0].reason is WaitReason.HELD:
+            continue  # the first start releases it, the second one goes ahead of the queue
+        core, task_id = one.build()
+        told = explained(core, task_id).reasons[place]
+        # Otherwise others would start in the room that is made, and it would be missing again.
+        core.state.draining = not any(isinstance(command, StartTask) for command in told.commands)
+        answers = [core.ask(command) for command in told.commands]
+        if any(isinstance(answer, CannotStartNow) for answer in answers):
+            assert len(explained(core, task_id).reasons) > 1, "only what else holds it may keep it from starting"
+            continue
+        assert all(isinstance(answer, Accepted) for answer in answers), answers
+        left = [(other.reason, other.detail.split(" of ")[-1]) for other in explained(core, task_id).reasons]
+        assert (told.reason, told.detail.split(" of ")[-1]) not in left, f"{told.commands} did not lift {told}"
+
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -272,6 +298,7 @@ def test_a_retry_names_the_seconds_that_are_left(core: Core) -> None:
     found = reasons_of(core, task_id)
     assert found.keys() == {WaitReason.RETRY_DELAY}
     assert found[WaitReason.RETRY_DELAY].numbers == {"seconds": 40.0}
+    assert found[WaitReason.RETRY_DELAY].commands == (StartTask(task_id=task_id),)
     core.wait(40)
     core.tell(Tick())
     assert core.running() == [task_id]
@@ -298,9 +325,43 @@ def test_a_limit_names_who_holds_it_and_where_both_are_recorded(make_core: Calla
     holder = core.create()
     started = core.state.position
     reason = reasons_of(core, core.create())[WaitReason.TYPE_LIMIT]
-    assert reason.detail == "1 attempts of type work run, 1 may"
+    assert reason.detail == "1 attempt of type work runs, 1 may"
     assert (reason.evidence, reason.tasks) == ((started, changed), (holder,))
     assert reason.numbers == {"running": 1, "limit": 1}
+    assert reason.commands == (SetLimits(types={"work": 2}),)
+
+
+def test_memory_names_its_holders_and_where_the_limit_was_set_and_what_never_fits_is_told(
+    make_core: Callable[..., Core],
+) -> None:
+    core = make_core(slots=4)
+    core.send(SetLimits(max_memory=10))
+    changed = core.state.position
+    core.create(memory=6)
+    started = core.state.position
+    waits = core.create(memory=8)
+    assert reasons_of(core, waits)[WaitReason.MEMORY].evidence == (started, changed)
+    assert reasons_of(core, waits)[WaitReason.MEMORY].commands == (SetLimits(max_memory=14),)
+    assert explained(core, waits).remark == ""
+    assert explained(core, core.create(memory=11)).remark == why_module.NEVER_FITS
+
+
+def test_more_slots_are_asked_for_only_where_a_worker_is_free(make_core: Callable[..., Core]) -> None:
+    for slots, lifts in ((1, ()), (2, (SetLimits(max_concurrent=2),))):
+        core = make_core(slots=slots, max_concurrent=1)
+        core.create()
+        assert reasons_of(core, core.create())[WaitReason.CONCURRENCY_LIMIT].commands == lifts
+
+
+def test_a_failed_dependency_is_to_be_retried_by_force_where_none_are_left(core: Core) -> None:
+    spent, fresh = core.create(), core.create(max_retries=1)
+    core.cancel(fresh)
+    core.end(spent, "failed", error="broken")
+    waiting = core.create(depends_on=(spent, fresh), on_dependency_failure="wait")
+    assert reasons_of(core, waiting)[WaitReason.DEPENDENCY_FAILED].commands == (
+        RetryTask(task_id=spent, force=True),
+        RetryTask(task_id=fresh),
+    )
 
 
 def test_a_pause_names_who_why_and_where(core: Core) -> None:

@@ -124,6 +124,10 @@ class MemoryTasks(Asking):
         self._catch_up()
         return self._queries.notices(task_id)
 
+    def notes(self, task_id: int) -> list[Recorded]:
+        self._catch_up()
+        return [record for position in self._queries.notes(task_id) for record in self.memory_log.read(position - 1, 1)]
+
     def endpoints(self) -> list[DisabledEndpoint]:
         self._catch_up()
         return self._queries.endpoints()

@@ -147,6 +147,16 @@ def test_history_can_tell_every_event(cli: Callable[..., Any], tasks: Any, story
     assert len(told.splitlines()) == 1 + len(tasks.events(story))
 
 
+def test_history_tells_that_the_task_was_adjusted_and_released(cli: Callable[..., Any], tasks: Any) -> None:
+    task_id = tasks.create_task(type="noop", held=True)
+    cli("adjust", str(task_id), "--priority", "9")
+    cli("start", str(task_id))
+    _headline, created, adjusted, released, *_ = cli("history", str(task_id)).out.splitlines()
+    assert "created" in created
+    assert "adjusted: priority 9" in adjusted
+    assert "adjusted: released" in released
+
+
 def test_history_and_log_as_json_are_recorded_events(cli: Callable[..., Any], tasks: Any, story: int) -> None:
     history = [json.loads(line) for line in cli("history", str(story), "--json").out.splitlines()]
     log = [json.loads(line) for line in cli("log").out.splitlines()]

@@ -1,12 +1,22 @@
 """The commands of operators, and the questions about the queue, on the command line."""
 
 import json
+import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tasktrail.events import AdjustTask, CreateTask
+from tasktrail.actors.core.board import QueueBoard
+from tasktrail.cli.as_line import as_line
+from tasktrail.cli.session import Doors, Session
+from tasktrail.cli.top import again, look, picture
+from tasktrail.cli.words import rate
+from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, StartTask
+from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.operator_commands import (
     AddSchedule,
     DrainQueue,
@@ -15,6 +25,7 @@ from tasktrail.events.operator_commands import (
     ResumeQueue,
     SetLimits,
 )
+from tasktrail.events.system_events import QueueDrained
 
 Cli = Callable[..., Any]
 
@@ -63,6 +74,7 @@ def test_a_task_is_adjusted(cli: Cli, tasks: Any) -> None:
     [
         "adjust 1 --priority 11",
         "limits --type noop",
+        "limits --type noop=0",
         "limits --max-memory much",
         "limits --user bob=2",
         "schedule add often noop --every 60 --depends-on 1",
@@ -104,19 +116,52 @@ def test_why_tells_the_reasons_their_evidence_and_that_no_service_runs(cli: Cli,
     shown = cli("why", str(second)).out
     assert f"task {second} is pending, effective priority 0.0 = 0 base + 0.0 wait" in shown
     assert "Paused: everything is paused by ops" in shown
-    assert "lifted by: ResumeQueue" in shown
+    assert "lifted by: the end of the pause\n      tasktrail resume\n" in shown
     assert "evidence: position 3" in shown
     assert f"Dependency: waits for task {first}" in shown
     assert "No service runs." in shown
     answer = json.loads(cli("why", str(second), "--json").out)
     assert [one["reason"] for one in answer["reasons"]] == ["Paused", "Dependency"]
     assert [one["evidence"] for one in answer["reasons"]] == [[3], [1]]
+    assert answer["reasons"][0]["commands"] == [{"command": "resume_queue"}]
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (ResumeQueue(type="two words"), "resume --type 'two words'"),
+        (ResumeQueue(user_id=0), "resume --user-id 0"),
+        (SetLimits(max_concurrent=3), "limits --max-concurrent 3"),
+        (SetLimits(max_memory=2**40 + 1), "limits --max-memory 1099511627777"),
+        (SetLimits(max_cpu=100.0), "limits --max-cpu 100"),
+        (SetLimits(types={"a=b": 2}), "limits --type a=b=2"),
+        (SetLimits(users={"7": 2}, labels={"x": 1}), "limits --user 7=2 --label x=1"),
+        (StartTask(task_id=3), "start 3"),
+        (RetryTask(task_id=3, force=True), "retry 3 --force"),
+        (
+            AdjustTask(task_id=3, scheduled_for=datetime(2026, 8, 1, tzinfo=UTC)),
+            "adjust 3 --scheduled-for 2026-08-01T00:00:00.000000Z",
+        ),
+    ],
+)
+def test_what_lifts_a_reason_is_a_line_that_can_be_run_as_it_is(
+    cli: Cli, tasks: Any, command: Any, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_DATA", "here")
+    session = Session(doors=Doors(), data=Path("here"))
+    assert as_line(command, session) == f"tasktrail {line}"
+    elsewhere = Session(doors=Doors(), data=Path("over there"), url="http://127.0.0.1:1")
+    assert as_line(command, elsewhere) == f"tasktrail {line} --data 'over there' --url http://127.0.0.1:1"
+    cli(*shlex.split(line), "--actor", "")
+    assert replace(tasks.sent[-1], actor="", command_id="", reason="") == command
 
 
 def test_why_of_a_task_that_has_ended_or_never_was(cli: Cli, tasks: Any) -> None:
     task_id = tasks.create_task(type="noop")
     cli("cancel", str(task_id))
-    assert "is cancelled: it waits for nothing" in cli("why", str(task_id)).out
+    told = cli("why", str(task_id)).out
+    assert "is cancelled: it waits for nothing\nIt ended at position 2, by " in told
+    assert told.endswith(": because\n")
     assert cli("why", "99").code == 1
 
 
@@ -136,6 +181,14 @@ def test_queue_shows_the_order_with_its_terms(cli: Cli, tasks: Any) -> None:
     assert not answer["live"]
 
 
+def test_queue_says_that_users_go_first_who_have_fewer_running(cli: Cli, tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    assert "Fair share" not in cli("queue").out
+    cli("limits", "--fair-share")
+    assert "Fair share: the user with the fewest running goes first" in cli("queue").out
+    assert json.loads(cli("queue", "--json").out)["fair_share"]
+
+
 def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
     tasks.create_task(type="noop", priority=7)
     for words in (("top",), ("top", "--once")):
@@ -146,6 +199,33 @@ def test_top_shows_it_all_once_in_a_pipe(cli: Cli, tasks: Any) -> None:
     answer = json.loads(cli("top", "--json").out)
     assert answer["queue"]["entries"][0]["task_id"] == 1
     assert answer["stats"]["total"] == 1
+
+
+class Restarting:
+    """Answers as `tasks` does, but for one look, at which no service is there."""
+
+    def __init__(self, tasks: Any) -> None:
+        self._answers = iter([tasks.queue, self._gone, tasks.queue])
+        self.stats = tasks.stats
+
+    def queue(self, limit: int) -> QueueBoard:
+        return next(self._answers)(limit)  # type: ignore[no-any-return]  # the tasks are any
+
+    def _gone(self, _limit: int) -> QueueBoard:
+        raise ServiceUnreachable("No service answers")
+
+
+def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
+    tasks.create_task(type="noop")
+    service: Any = Restarting(tasks)
+    first = picture(*look(service))
+    lost, kept = again(service, first)
+    assert lost is not None
+    assert "No service answers; it is asked again." in str(lost.renderables[0])
+    assert kept is first is lost.renderables[1]
+    lost, kept = again(service, kept)
+    assert lost is None
+    assert kept is not first
 
 
 def test_show_tells_what_the_priority_is_made_of(cli: Cli, tasks: Any) -> None:
@@ -167,3 +247,33 @@ def test_why_says_how_many_more_are_ahead(cli: Cli, tasks: Any) -> None:
         tasks.create_task(type="noop")
     assert "and 2 more" in cli("why", "13").out
     assert "more" not in cli("why", "11").out
+
+
+def test_what_is_no_number_is_called_so(cli: Cli) -> None:
+    assert "'abc' is not a valid task id." in cli("why", "abc").err
+    assert "'few' is not a valid integer." in cli("limits", "--max-concurrent", "few").err
+
+
+def test_a_second_one_who_drains_waits_with_the_first(cli: Cli, tasks: Any) -> None:
+    cli("drain", "--actor", "first")
+    asked = len(tasks.sent)
+    drained = Fact(task_id=0, version=2, event=QueueDrained(), recorded_at=tasks.journal.at)
+    tasks.script.append(lambda: tasks.memory_log.append([drained], expected=1))
+    shown = cli("drain", "--wait")
+    assert (shown.code, shown.out, shown.err) == (0, "drained at position 2\n", "")
+    assert len(tasks.sent) == asked
+
+
+def test_a_graph_that_is_no_json_is_told_with_the_name_of_its_file(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "graph.json"
+    file.write_text('[{"name": "a"')
+    shown = cli("submit", "--graph", str(file))
+    assert shown.code == 1
+    assert f"{file} is no JSON that can be read" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "told"), [(0.0, "0 a minute"), (18.0, "18 a minute"), (0.5, "30 an hour"), (0.0125, "18 a day")]
+)
+def test_a_rate_is_told_in_a_unit_that_suits(per_minute: float, told: str) -> None:
+    assert rate(per_minute) == told

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from recorded_world import World
 
-from tasktrail.cli.session import Doors
+from tasktrail import whatif as whatif_module
+from tasktrail.actors.whatif import player
+from tasktrail.cli.session import Doors, Session
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, Malformed
 from tasktrail.events.sqlite_log import SqliteEventLog
@@ -61,6 +63,19 @@ def test_the_answer_as_json_has_all_numbers(cli: Callable[..., Any], data: Path)
     assert found["fidelity"]["exact"]
     assert [row["type"] for row in found["rows"]] == ["long", "work", ""]
     assert found["rows"][0]["asked"]["makespan"] > found["rows"][0]["replayed"]["makespan"]
+
+
+def test_a_long_play_tells_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whatif_module, "_TELL", 1)
+    monkeypatch.setattr(player, "_TELL", 1)
+    told: list[tuple[int, int]] = []
+    session = Session(doors=Doors(), data=data)
+    session.doors.whatif(session, {"workers": 1}, lambda reached, goal: told.append((reached, goal)))
+    reached = [one for one, _goal in told]
+    (goal,) = {goal for _one, goal in told}
+    assert reached == sorted(reached)
+    assert [reached[0], reached[-1]] == [0, goal]
+    assert len({one * 3 // goal for one in reached[:-1]}) == 3, "reading, replay, and the play that was asked for"
 
 
 def test_a_part_of_the_log_can_be_asked_about(cli: Callable[..., Any], data: Path) -> None:

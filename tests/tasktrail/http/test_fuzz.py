@@ -48,6 +48,7 @@ QUESTIONS = (
     "/v1/tasks/1/progress",
     "/v1/events",
     "/v1/stats",
+    "/v1/tasks/1/notes",
     "/v1/tasks/1/notices",
     "/v1/endpoints",
 )

@@ -35,10 +35,10 @@ def test_a_user_is_paused_why_tells_and_resume_lets_go(web: httpx.Client, wish: 
 
 
 def test_limits_are_changed_and_shown(web: httpx.Client) -> None:
-    assert web.post("/v1/limits", json={"types": {"sleep": 3}, "max_per_user": 5}).status_code == 202
+    assert web.post("/v1/limits", json={"types": {"image_thumbnail": 3}, "max_per_user": 5}).status_code == 202
     board = web.get("/v1/limits").json()
-    assert (board["limits"]["types"], board["limits"]["max_per_user"]) == ({"sleep": 3}, 5)
-    assert board["changes"] == {"max_per_user": 5, "types": {"sleep": 3}}
+    assert (board["limits"]["types"], board["limits"]["max_per_user"]) == ({"image_thumbnail": 3}, 5)
+    assert board["changes"] == {"max_per_user": 5, "types": {"image_thumbnail": 3}}
     assert web.post("/v1/commands", json={"command": "set_limits", "reset": True}).status_code == 202
     assert web.get("/v1/limits").json()["changes"] == {}
 
@@ -59,7 +59,9 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
         ("/v1/limits", {}, (409, "nothing_to_change", "")),
         ("/v1/limits", {"max_concurrent": 0}, (400, "invalid_value", "max_concurrent")),
         ("/v1/limits", {"max_memori": 1}, (400, "malformed", "max_memori")),
-        ("/v1/queue/pause", {"type": "a", "user_id": 1}, (409, "nothing_to_change", "user_id")),
+        ("/v1/queue/pause", {"type": "image_convert", "user_id": 1}, (409, "nothing_to_change", "user_id")),
+        ("/v1/queue/pause", {"type": "image_konvert"}, (400, "unknown_type", "type")),
+        ("/v1/limits", {"types": {"image_konvert": 1}}, (400, "unknown_type", "type")),
         ("/v1/tasks/999999/adjust", {"priority": 1}, (404, "unknown_task", "task_id")),
         ("/v1/schedules", {"schedule": "s", "task": {"type": "nothing"}, "every": 5}, (400, "unknown_type", "")),
         (
@@ -79,7 +81,7 @@ def test_a_bad_wish_is_a_problem_that_names_the_field(
 
 
 def test_a_schedule_is_added_listed_and_removed(web: httpx.Client, wish: Wish) -> None:
-    task = wish()
+    task = wish(overwrite=True)
     task.pop("command", None)
     added = web.post("/v1/schedules", json={"schedule": "weekly", "task": task, "cron": "0 4 * * MON"})
     assert added.status_code == 202, added.text

@@ -33,6 +33,16 @@ def test_tasks_are_listed_with_filters_and_their_total(web: httpx.Client, wish: 
     assert web.get("/v1/tasks?document_id=42&status=cancelled").json()["total"] == 1
 
 
+def test_what_was_noted_of_a_task_can_be_asked_for(web: httpx.Client, wish: Wish) -> None:
+    path = f"/v1/tasks/{web.post('/v1/tasks', json=wish(held=True)).json()['task_id']}"
+    assert web.get(f"{path}/notes").json() == []
+    web.post(f"{path}/adjust", json={"priority": 7, "actor": "ops", "reason": "urgent"})
+    (note,) = web.get(f"{path}/notes").json()
+    assert (note["event"], note["task_id"], note["actor"], note["reason"]) == ("adjusted", 0, "ops", "urgent")
+    assert note["data"]["priority"] == 7
+    assert code(web.get("/v1/tasks/9999999/notes"))[:2] == (404, "unknown_task")
+
+
 def test_the_past_of_a_task_and_of_a_list_can_be_asked_for(web: httpx.Client, wish: Wish) -> None:
     created = web.post("/v1/tasks", json=wish(document_id=77)).json()
     path = f"/v1/tasks/{created['task_id']}"
@@ -105,6 +115,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/tasks/retry",
         "/v1/tasks/{task_id}/progress",
         "/v1/tasks/{task_id}/events",
+        "/v1/tasks/{task_id}/notes",
         "/v1/tasks/{task_id}/notices",
         "/v1/tasks/{task_id}/redeliver",
         "/v1/endpoints",
