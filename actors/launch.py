@@ -53,6 +53,9 @@ def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source:
         environment["PYTHONPATH"] = os.pathsep.join(path)
     # glibc keeps an arena for each thread otherwise, and media libraries have many threads.
     environment["MALLOC_ARENA_MAX"] = "2"
+    # It also raises by itself the size from which a block goes back to the system when it is freed, to 32 MB: a worker
+    # then holds up to 40 MB of a picture that is long done, and the next attempt would be charged for it.
+    environment["MALLOC_MMAP_THRESHOLD_"] = str(16 * 1024 * 1024)
     return environment
 
 

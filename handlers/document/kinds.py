@@ -1,9 +1,9 @@
 """Which kinds of documents there are. By suffix when the command arrives, by content when the work begins."""
 
-import zipfile
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias
 
+from ..archives import open_zip
 from ..contract import Unusable
 
 Kind: TypeAlias = Literal[
@@ -58,20 +58,15 @@ def kind_of(path: Path) -> str:
 
 
 def _packed_kind(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "mimetype" in names:
-                with archive.open("mimetype") as file:
-                    found = _ODF.get(file.read(_HEAD).strip().removesuffix(b"-template"))
-            elif "[Content_Types].xml" in names:
-                found = next(
-                    (kind for folder, kind in _OOXML.items() if any(n.startswith(folder) for n in names)), None
-                )
-            else:
-                found = None
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        raise Unusable(f"{path.name} is damaged: {error}") from error
+    with open_zip(path) as archive:
+        names = archive.namelist()
+        if "mimetype" in names:
+            with archive.open("mimetype") as file:
+                found = _ODF.get(file.read(_HEAD).strip().removesuffix(b"-template"))
+        elif "[Content_Types].xml" in names:
+            found = next((kind for folder, kind in _OOXML.items() if any(n.startswith(folder) for n in names)), None)
+        else:
+            found = None
     if found is None:
         raise Unusable(f"{path.name} is an archive, not one of the documents {', '.join(sorted(PACKED))}")
     return found

@@ -11,10 +11,10 @@ from .encode import write_output, write_piece
 from .estimate import A4, Workload, needs, workload
 from .kinds import PACKED, kind_of
 from .office import require_libreoffice
-from .options import DocumentPreviewOptions
+from .options import DocumentPreviewOptions, layout_of
 from .page_list import choose_pages, most_pages
 from .pdf import PdfPages
-from .sizes import choose_scale
+from .sizes import choose_scale, default_box
 from .sources import Pages, renderer_of
 from .text import TextPages
 
@@ -22,6 +22,12 @@ _SAMPLES = 160, 400
 """Boxes in pixels. Small, because a sample costs a page's decoding anyway; two, to see how the bytes grow."""
 _LEAST_GROWTH, _MOST_GROWTH = 0.4, 1.0
 _MARGIN = 1.4
+_PDF = 6_000_000
+"""Bytes of memory of an open PDF."""
+_MOST_PACKED = 64_000_000
+"""Bytes of a file that are in memory at once, as they stand in it."""
+_LOOKED_AT = 8
+"""Pages whose pictures are looked at."""
 _FONTS = 4_000_000
 """Bytes of memory to set text."""
 _DENSEST = 3.0
@@ -44,7 +50,7 @@ def look(job: Job[DocumentPreviewOptions]) -> Estimate:
     kind = kind_of(path)
     match renderer_of(kind, options):
         case "pdfium":
-            return _drawn(job, PdfPages(path), kind, extra=6_000_000)
+            return _drawn(job, PdfPages(path), kind, extra=_PDF)
         case "text":
             return _drawn(job, TextPages(path, markdown=kind == "markdown"), kind, extra=_FONTS + 12 * size)
         case "thumbnail":
@@ -70,6 +76,8 @@ def _drawn(job: Job[DocumentPreviewOptions], pages: Pages, kind: str, extra: int
         largest = max(range(len(numbers)), key=lambda place: sizes[place][0] * sizes[place][1])
         work = workload(job, len(numbers), sizes)
         page_bytes, seconds = _weigh(job, pages, numbers[0], work)
+        if isinstance(pages, PdfPages):
+            extra += min(job.input_size, _MOST_PACKED) + _pictures(job, pages, dict(zip(numbers, sizes, strict=True)))
         work = work._replace(page_bytes=page_bytes, opening=0.08 + opening, page_seconds=seconds)
         width, height = sizes[largest]
         basis = {
@@ -80,6 +88,14 @@ def _drawn(job: Job[DocumentPreviewOptions], pages: Pages, kind: str, extra: int
             "height": round(height, 1),
         }
     return needs(work, basis, office=False, extra=extra)
+
+
+def _pictures(job: Job[DocumentPreviewOptions], pages: PdfPages, sizes: dict[int, tuple[float, float]]) -> int:
+    """Bytes of memory for the largest picture on some of the pages, evenly spread and the largest page among them."""
+    box = default_box(layout_of(job.output_file), len(sizes))
+    largest = max(sizes, key=lambda number: math.prod(sizes[number]))
+    some = {*list(sizes)[:: math.ceil(len(sizes) / _LOOKED_AT)], largest}
+    return max(pages.picture_bytes(one, choose_scale(*sizes[one], job.options, box).factor) for one in some)
 
 
 def _weigh(job: Job[DocumentPreviewOptions], pages: Pages, number: int, work: Workload) -> tuple[int, float]:

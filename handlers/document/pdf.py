@@ -1,5 +1,6 @@
 """The pages of a PDF, drawn by PDFium. It runs no scripts and opens no other file."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 from ..contract import Unusable
 
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
+_HUGE = 60_000_000
+"""Bytes of a decoded picture; PDFium's own limit."""
+_ONE_CHANNEL = frozenset({"CCITTFaxDecode", "JBIG2Decode"})
+_MOST_OBJECTS = 5000
+"""Of a page that are looked at for pictures."""
 
 
 class PdfPages:
@@ -46,6 +52,28 @@ class PdfPages:
         except pypdfium2.PdfiumError as error:
             raise Unusable(f"page {number} of {self._name} cannot be read: {error}") from error
         return float(width), float(height)
+
+    def picture_bytes(self, number: int, factor: float) -> int:
+        """Bytes of memory that the largest picture on a page takes while it is drawn at so many pixels a point.
+
+        PDFium decodes a picture as a whole, or, if it is huge, to the width it is drawn in.
+        """
+        most = 0
+        try:
+            page = self._pdf[number - 1]
+            try:
+                drawn_width = math.ceil(page.get_width() * factor)
+                for found in itertools.islice(page.get_objects(), _MOST_OBJECTS):
+                    if isinstance(found, pypdfium2.PdfImage):
+                        width, height = found.get_px_size()
+                        size = 1 if _ONE_CHANNEL & set(found.get_filters()) else 3
+                        whole = size * width * height
+                        most = max(most, whole if whole <= _HUGE else size * height * min(width, drawn_width))
+            finally:
+                page.close()
+        except pypdfium2.PdfiumError:
+            pass  # drawing will tell
+        return most
 
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
         """A page at so many pixels a point. Raises Unusable."""

@@ -44,13 +44,17 @@ def estimate_for(
     pixels: int,
     written: int,
     *,
+    pixel_bytes: int = 4,
     busyness: float = 1.0,
     basis: dict[str, Any],
 ) -> Estimate:
-    """What a picture needs of which `decoded` of all its `pixels` are held in memory, and `written` come out."""
+    """What a picture needs of which `decoded` of all its `pixels` are held in memory, and `written` come out.
+
+    `pixel_bytes` are those of a pixel that is held, in all its copies.
+    """
     options = job.options
     return Estimate(
-        memory=56_000_000 + 4 * decoded + 8 * min(options.width * options.height, max(written, decoded)),
+        memory=56_000_000 + pixel_bytes * decoded + 8 * min(options.width * options.height, max(written, decoded)),
         temp=written_bytes(format_of(job.output_file), written, quality=options.quality, busyness=busyness),
         seconds=0.1 + pixels / 260e6,
         basis=basis,

@@ -53,11 +53,31 @@ def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
         image.draft(None, (options.width * _DRAFT_MARGIN, options.height * _DRAFT_MARGIN))
         decoded = image.width * image.height
         box = _box(options, orientation_in_header(image))
+        pixel_bytes = _pixel_bytes(image)
     pixels = width * height
     written = fitted_pixels((width, height), box, options.fit)
     busyness = busyness_of(image.format, job.input_size, pixels, sqrt(pixels / written))
     basis = {"width": width, "height": height, "format": image.format}
-    return estimate_for(job, decoded, pixels, written, busyness=busyness, basis=basis)
+    return estimate_for(job, decoded, pixels, written, pixel_bytes=pixel_bytes, busyness=busyness, basis=basis)
+
+
+def _pixel_bytes(image: ImageFile) -> int:
+    """Of a decoded pixel in all copies held at once: as stored, in a plain mode, and with alpha multiplied in."""
+    stored = _STORED.get(image.mode, 4) + (_WEBP_CANVASES if image.format == "WEBP" else 0)
+    if image.mode in ("L", "RGB", "CMYK"):
+        return stored
+    if image.mode in ("1", "I", "F"):
+        return stored + 1
+    if image.mode.startswith("I;16"):
+        return stored + 8
+    plain = 0 if image.mode == "RGBA" else 4
+    return stored + plain + (4 if image.has_transparency_data else 0)
+
+
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Bytes a pixel in Pillow's memory; all other modes have 4."""
+_WEBP_CANVASES = 12
+"""Its decoder has two, and hands out a copy."""
 
 
 class _Picture(NamedTuple):

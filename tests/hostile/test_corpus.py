@@ -26,9 +26,15 @@ HERE = Path(__file__).parent
 MOST_MEMORY = 2 * 1024**3
 MOST_SECONDS = 60.0
 STRACE = shutil.which("strace")
-_CALLS = "open,openat,openat2,creat,connect"
-_WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|creat\(")
-_PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_OPENS = "open,openat,openat2,creat"
+_CHANGES = (
+    "rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,truncate,mknodat"
+)
+_TALKS = "connect,sendto,sendmsg,sendmmsg"
+_WRITES = re.compile(rf"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|creat\(|\b({_CHANGES.replace(',', '|')})\(")
+_TALK = re.compile(rf"\b({_TALKS.replace(',', '|')})\(")
+_PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
+"""A path, and the folder that it is relative to."""
 
 
 def _link(path: Path, bait: Bait) -> None:
@@ -74,7 +80,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
             crafted.make(folder / "in" / crafted.name, Bait(secret, trap.url))
         Image.effect_noise((400, 300), 60).save(folder / "in" / HARMLESS)
         (folder / "families.json").write_text(json.dumps({crafted.name: crafted.family for crafted in CORPUS}))
-        tracer = [STRACE, "-f", "-qq", "--seccomp-bpf", "-e", f"trace={_CALLS}", "-s", "4096", "-o", str(trace)]
+        tracer = [STRACE, "-f", "-qq", "-y", "--seccomp-bpf", "-e", f"trace={_OPENS},{_CHANGES},{_TALKS}"]
+        tracer += ["-s", "4096", "-o", str(trace)]
         command = [sys.executable, str(HERE / "campaign.py"), str(folder)]
         plain = {
             name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
@@ -152,19 +159,37 @@ def test_every_built_in_type_is_in_the_campaign() -> None:
 traced = pytest.mark.skipif(STRACE is None, reason="strace, which shows the system calls, is not installed")
 
 
-@traced
-def test_nothing_outside_of_the_work_and_output_folders_was_opened_for_writing(campaign: Campaign) -> None:
-    # LibreOffice marks its own installation when it may, which root may.
-    tools = ("/dev/null", "/proc/", "/usr/lib/libreoffice/share/uno_packages/cache/")
-    allowed = (str(campaign.folder / "data"), str(campaign.folder / "out"), str(campaign.folder / "results.json"))
-    written = {
-        found.group(1)
-        for line in campaign.trace
-        if _WRITES.search(line) and " = -1 " not in line and (found := _PATH.search(line))
+def touched(campaign: Campaign, *, changed: bool) -> set[str]:
+    """Paths of successful calls: of those that write, make, move or remove, or of those that only open."""
+    calls = [line for line in campaign.trace if " = -1 " not in line and not _TALK.search(line)]
+    return {
+        os.path.normpath(Path(folder, path))
+        for line in calls
+        if bool(_WRITES.search(line)) == changed
+        for folder, path in _PATH.findall(line)
     }
 
-    assert any(path.startswith(str(campaign.folder / "out")) for path in written), "the trace shows what is written"
-    assert {path for path in written if not path.startswith((*allowed, *tools))} == set()
+
+@traced
+def test_nothing_outside_of_the_work_and_output_folders_was_changed(campaign: Campaign) -> None:
+    # LibreOffice marks its own installation when it may, which root may, and makes a socket for others of its kind.
+    tools = ("/dev/null", "/proc/", "/usr/lib/libreoffice/share/uno_packages/cache/", "/tmp/OSL_PIPE_0_SingleOffice")
+    allowed = (str(campaign.folder / "data"), str(campaign.folder / "out"), str(campaign.folder / "results.json"))
+    changed = touched(campaign, changed=True)
+
+    assert any(path.startswith(str(campaign.folder / "out")) for path in changed), "the trace shows what is written"
+    assert {path for path in changed if not path.startswith((*allowed, *tools))} == set()
+
+
+@traced
+def test_nothing_but_the_inputs_and_what_is_installed_was_opened_for_reading(campaign: Campaign) -> None:
+    installed = ("/usr/", "/lib", "/etc/", "/proc/", "/sys/", "/dev/", "/var/cache/fontconfig")
+    ours = (str(campaign.folder), str(Path(__file__).parents[2]), sys.prefix, sys.base_prefix)
+    homes = (*installed, *ours, *map(os.path.realpath, ours))
+    read = touched(campaign, changed=False)
+
+    assert str(campaign.folder / "in" / HARMLESS) in read, "the trace shows what is read"
+    assert {path for path in read if not path.startswith(homes)} <= {"/", "/proc", "/tmp", "/var/tmp"}
 
 
 @traced
@@ -174,5 +199,7 @@ def test_nobody_tried_to_open_the_planted_secret(campaign: Campaign) -> None:
 
 
 @traced
-def test_nobody_tried_to_connect_to_a_network(campaign: Campaign) -> None:
-    assert [line for line in campaign.trace if "connect(" in line and "AF_INET" in line] == []
+def test_nobody_tried_to_reach_a_network(campaign: Campaign) -> None:
+    talks = [line for line in campaign.trace if _TALK.search(line)]
+
+    assert [line for line in talks if "AF_INET" in line] == []

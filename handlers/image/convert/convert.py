@@ -27,6 +27,7 @@ def read_header(path: Path) -> Header:
             width=image.width,
             height=image.height,
             frames=frames,
+            alpha=image.has_transparency_data,
             sideways=lies_sideways(orientation_in_header(image)),
         )
 

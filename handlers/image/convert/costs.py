@@ -19,6 +19,15 @@ _SPEED, _AV1_SPEED = 20e6, 1e6
 """Pixels that are written in a second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
 """Frames that the encoder holds, and bytes a pixel of each."""
+_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 12}
+_USUAL_ENCODER = 5
+"""Bytes a pixel that a still has in its encoder: JPEG all coefficients, WebP planes and tokens of the whole picture."""
+_ALPHA, _WEBP_LOSSLESS = 16, 40
+"""The alpha of WebP and AVIF is a picture of its own; without loss WebP has hash chains over all pixels."""
+_CANVASES = 8
+"""Bytes a pixel beside the frame that is read: an animation's frames lie on those before them."""
+_HELD = {"WEBP": 4, "PNG": 4, "AVIF": 4, "GIF": 1, "TIFF": 0}
+"""Bytes a pixel of every frame, which Pillow's writers hold until the last."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +37,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     height: int
     frames: int
+    alpha: bool = False
     sideways: bool = False
     """Whether its EXIF turns it by a quarter."""
 
@@ -48,9 +58,9 @@ def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str,
     kind = format_of(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
     written = _written_pixels(job.options, header)
-    memory = 80_000_000 + 4 * header.pixels + 5 * written
+    memory = 80_000_000 + 4 * header.pixels + _encoder_bytes(job.options, kind, header) * written
     if frames > 1:
-        memory += 8_000_000
+        memory += 8_000_000 + _CANVASES * header.pixels + _HELD[kind] * frames * written
         memory += _AV1_FRAME * written * min(frames, _AV1_LOOKS_AHEAD) if kind == "AVIF" else 0
     return Estimate(
         memory=memory,
@@ -58,6 +68,13 @@ def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str,
         seconds=0.1 + frames * (header.pixels / 130e6 + written / (_AV1_SPEED if kind == "AVIF" else _SPEED)),
         basis=basis,
     )
+
+
+def _encoder_bytes(options: ImageConvertOptions, kind: str, header: Header) -> int:
+    """A pixel that is written."""
+    if kind == "WEBP" and options.lossless:
+        return _WEBP_LOSSLESS
+    return _ENCODER.get(kind, _USUAL_ENCODER) + (_ALPHA if header.alpha and kind in ("WEBP", "AVIF") else 0)
 
 
 def _written_pixels(options: ImageConvertOptions, header: Header) -> int:

@@ -212,3 +212,12 @@ def test_an_archive_that_points_before_its_own_beginning_is_damaged(odt: Callabl
     path.write_bytes(data)
     with pytest.raises(Unusable, match="damaged"):
         inspect_archive(path)
+
+
+def test_an_office_document_that_lacks_a_byte_is_damaged(
+    odt: Callable[..., Path], prepare: Prepare, draw: Draw
+) -> None:
+    path = odt("a text")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20] + whole[21:])  # the directory now points one byte too far on
+    assert "damaged" in reason(draw(prepare(path)))

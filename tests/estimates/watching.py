@@ -1,0 +1,81 @@
+"""Looks at a running task from outside, so that what the task says of itself need not be believed."""
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+_EVERY = 0.05
+"""Seconds between two looks."""
+
+
+class Watch:
+    """The most memory and temp space that were seen while the block ran. Bytes.
+
+    Memory is what the worker has resident, and its children as far as they do not share it among themselves; the
+    process that keeps the worker is not part of the task. Temp space is what `folders` hold, from when they are set: a
+    file that has two names counts once.
+    """
+
+    def __init__(self) -> None:
+        self.memory = 0
+        self.temp = 0
+        self.folders: tuple[Path, ...] = ()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look_again_and_again(self) -> None:
+        workers: list[psutil.Process] = []
+        while not self._over.wait(_EVERY):
+            workers = [one for one in workers if one.is_running()] or _workers()
+            self.memory = max(self.memory, sum(map(_resident, workers)))
+            self.temp = max(self.temp, _held(self.folders))
+
+
+def _workers() -> list[psutil.Process]:
+    """Children of the keepers, which are our children."""
+    return [worker for keeper in psutil.Process().children() for worker in _children(keeper)]
+
+
+def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=recursive)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _resident(worker: psutil.Process) -> int:
+    try:
+        total = int(worker.memory_info().rss)
+        for child in _children(worker, recursive=True):
+            total += child.memory_full_info().pss
+    except psutil.NoSuchProcess:
+        return 0  # in the middle of a change; the next look tells
+    return total
+
+
+def _held(folders: Iterable[Path]) -> int:
+    sizes: dict[int, int] = {}
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                try:
+                    info = Path(place, name).lstat()
+                except FileNotFoundError:
+                    continue
+                sizes[info.st_ino] = info.st_size
+    return sum(sizes.values())
