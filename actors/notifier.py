@@ -18,8 +18,8 @@ import pykka
 
 from ..events import EventLog, Recorded
 from ..events.clock import Clock
-from ..events.sqlite_log import LogReader
-from ..projections.outbox import Notice
+from ..events.log.sqlite import LogReader
+from ..projections.notices.outbox import Notice
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import Delivered, Tick

@@ -6,7 +6,7 @@ Commits are gathered, so that a task that changed several times costs one row; w
 from collections.abc import Callable
 from typing import Any
 
-from ..events.sqlite_log import LogReader
+from ..events.log.sqlite import LogReader
 from ..projections import TaskViews, catch_up
 from .base import Actor
 from .feed import Feed

@@ -13,11 +13,11 @@ import msgspec
 import pykka
 
 from .base import Actor, log
-from .launch import worker_environment
 from .messages import WAKE, Wake
 from .snapshots import outbox, scheduler
 from .snapshots.file import Unusable, header_of
 from .snapshots.pace import Pace
+from .workers.launch import worker_environment
 
 
 class _Ended(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from .commands import (
     TaskCommand,
 )
 from .errors import TasktrailError
-from .log import Answer, EventLog, Head
+from .log.event_log import Answer, EventLog, Head
 from .operator_commands import Command, OperatorCommand
 from .recorded import Event, Fact, Recorded
 from .state import Status, TaskState

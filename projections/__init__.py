@@ -1,13 +1,13 @@
 """Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
 
-from .building import Records, catch_up, rebuild
 from .errors import BeyondTheLog, UnknownNotice, ViewsFailed, ViewsGap
-from .filters import TaskFilters
-from .findings import Finding, Verification
-from .notices_view import DisabledEndpoint, NoticeStatus
-from .queries import TaskQueries
-from .stats import Stats
-from .views import TaskViews
+from .notices.view import DisabledEndpoint, NoticeStatus
+from .queries.filters import TaskFilters
+from .queries.reader import TaskQueries
+from .queries.stats import Stats
+from .verify.findings import Finding, Verification
+from .views.building import Records, catch_up, rebuild
+from .views.writer import TaskViews
 
 __all__ = [
     "BeyondTheLog",

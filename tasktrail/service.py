@@ -13,18 +13,18 @@ from .actors.core.messages import Submit
 from .actors.core.state import SchedulerState
 from .actors.messages import Catch, Query, Ticket
 from .actors.watermark import Watermark
-from .commanding import Commanding
-from .config import Config
-from .config_load import load_config
+from .commands.commanding import Commanding
+from .commands.ids import new_command_id
+from .commands.intake import IntakeDesk
+from .config.load import load_config
+from .config.settings import Config
 from .events import Accepted, Command, RedeliverNotice, Task
 from .events.digest import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
-from .ids import new_command_id
-from .intake import IntakeDesk
 from .paths import DataPaths
-from .projections.notices import log_id, redelivery
-from .reading import FileReading
+from .projections.notices.rules import log_id, redelivery
+from .reading.files import FileReading
 from .surface import RecoveryReport
 from .system import System
 

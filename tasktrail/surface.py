@@ -12,9 +12,9 @@ import msgspec
 
 from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from .actors.core.why import Why
+from .commands.retrying import RetriedTasks
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
-from .retrying import RetriedTasks
 
 Point: TypeAlias = int | datetime
 """A moment of the history: a position, or a time."""

@@ -22,11 +22,9 @@ from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
 from .actors.feed import Feed
 from .actors.janitor import Janitor
-from .actors.local_executor import LocalExecutor
-from .actors.machine import Machine
+from .actors.machine.machine import Machine
 from .actors.messages import WAKE, Committed, Query
 from .actors.notifier import Notifier
-from .actors.orphans import wait_for_orphans
 from .actors.projector import Projector
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
@@ -37,12 +35,14 @@ from .actors.snapshotter import Snapshotter
 from .actors.supervisor import Child, Supervisor
 from .actors.watermark import Watermark
 from .actors.worker_pool import WorkerPool
-from .config import Config
+from .actors.workers.local_executor import LocalExecutor
+from .actors.workers.orphans import wait_for_orphans
+from .config.settings import Config
 from .events import Completed, EventLog, Recorded, Retried
 from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
-from .events.lock import DataLock
-from .events.sqlite_log import LogReader, SqliteEventLog
+from .events.log.lock import DataLock
+from .events.log.sqlite import LogReader, SqliteEventLog
 from .events.state import RESUMING
 from .handlers.publish import part_path
 from .handlers.registry import Registry

@@ -41,20 +41,20 @@ PURE = (
     "tasktrail.events.experience",
     "tasktrail.events.retry",
     "tasktrail.events.priority",
-    "tasktrail.events.chain",
+    "tasktrail.events.log.chain",
     "tasktrail.events.digest",
     "tasktrail.events.recorded",
     "tasktrail.events.errors",
     "tasktrail.events.task",
     "tasktrail.events.codec",
-    "tasktrail.events.rows",
+    "tasktrail.events.log.rows",
     "tasktrail.projections.errors",
-    "tasktrail.projections.notices",
-    "tasktrail.projections.mail_pace",
-    "tasktrail.projections.outbox",
-    "tasktrail.projections.outbox_kept",
-    "tasktrail.projections.describe",
-    "tasktrail.projections.lawful",
+    "tasktrail.projections.notices.rules",
+    "tasktrail.projections.notices.mail_pace",
+    "tasktrail.projections.notices.outbox",
+    "tasktrail.projections.notices.kept",
+    "tasktrail.projections.history.describe",
+    "tasktrail.projections.verify.lawful",
     "tasktrail.handlers.process.frames",
     "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
@@ -105,7 +105,7 @@ def read_modules(root: Path) -> dict[str, ast.Module]:
 
 
 def room_of(module: str) -> str:
-    """`tasktrail.events.log` → events; what is in no other room is the face, `tasktrail`."""
+    """`tasktrail.events.log.event_log` → events; what is in no other room is the face, `tasktrail`."""
     rooms = MAY_IMPORT.keys() & module.split(".")[1:2]
     return rooms.pop() if rooms else "tasktrail"
 
@@ -210,6 +210,27 @@ def cycle(modules: Modules) -> list[str]:
     return []
 
 
+def unit_of(module: str, modules: Modules) -> str:
+    """What a reader of a room sees first: the module itself, or the folder of the room that it stands in."""
+    depth = 2 if room_of(module) == "tasktrail" else 3
+    folder = ".".join(module.split(".")[:depth])
+    return folder if f"{folder}.__init__" in modules else module
+
+
+def folder_cycle(modules: Modules) -> list[str]:
+    """One chain of folders or modules of a room that import each other, or nothing; faces only hand on."""
+    graph: dict[str, set[str]] = {}
+    for module, tree in modules.items():
+        if not module.endswith(".__init__"):
+            targets = (target for target, _ in imports(module, modules, at_import(tree.body)) if target in modules)
+            graph.setdefault(unit_of(module, modules), set()).update(unit_of(target, modules) for target in targets)
+    try:
+        graphlib.TopologicalSorter({unit: below - {unit} for unit, below in graph.items()}).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 @pytest.fixture(scope="module")
 def house() -> dict[str, ast.Module]:
     modules = read_modules(ROOT)
@@ -223,6 +244,10 @@ def plant(root: Path, files: Mapping[str, str]) -> dict[str, ast.Module]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return read_modules(root)
+
+
+def test_no_folders_of_a_room_import_each_other_in_a_circle(house: Modules) -> None:
+    assert folder_cycle(house) == []
 
 
 def test_each_room_imports_only_rooms_below_it(house: Modules) -> None:
@@ -305,6 +330,19 @@ def test_a_pure_file_may_take_pure_names_through_an_impure_package(tmp_path: Pat
 def test_a_circle_of_imports_is_found(tmp_path: Path) -> None:
     files = {"events/a.py": "from .b import B", "events/b.py": "from . import c", "events/c.py": "from .a import A"}
     assert len(cycle(plant(tmp_path, files))) == 4
+
+
+def test_a_circle_of_folders_is_found(tmp_path: Path) -> None:
+    files = {
+        "events/log/__init__.py": "",
+        "events/log/a.py": "from ..rules.b import B",
+        "events/rules/__init__.py": "",
+        "events/rules/b.py": "",
+        "events/rules/c.py": "from ..log import a",
+    }
+    modules = plant(tmp_path, files)
+    assert cycle(modules) == []
+    assert set(folder_cycle(modules)) == {"tasktrail.events.log", "tasktrail.events.rules"}
 
 
 def test_imports_that_run_later_or_never_make_no_circle(tmp_path: Path) -> None:

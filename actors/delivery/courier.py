@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import lru_cache
 
-from ...projections.notices import Channel, Notice
+from ...projections.notices.rules import Channel, Notice
 from .endpoint import EndpointRefused, host_and_port, parse_endpoint
 from .lifeline import Lifeline
 from .mail import MailSender

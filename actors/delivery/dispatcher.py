@@ -11,9 +11,9 @@ import msgspec
 
 from ...events import Recorded
 from ...events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
-from ...projections.mail_pace import bare
-from ...projections.outbox import Due, Notice, Outbox
-from ...projections.outbox_kept import KeptOutbox
+from ...projections.notices.kept import KeptOutbox
+from ...projections.notices.mail_pace import bare
+from ...projections.notices.outbox import Due, Notice, Outbox
 from .lanes import Lanes
 from .result import Result, next_delay, wish
 

@@ -10,8 +10,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 
 import msgspec
 
-from ...projections.notices import Channel
-from ...projections.outbox import Due
+from ...projections.notices.outbox import Due
+from ...projections.notices.rules import Channel
 from .courier import endpoint_of
 from .result import LONGEST_RETRY_AFTER, Result, wish
 

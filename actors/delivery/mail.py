@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 import msgspec
 
-from ...projections.notices import Notice
+from ...projections.notices.rules import Notice
 from ..secret import Secret
 from .address import one_address
 from .lifeline import Lifeline

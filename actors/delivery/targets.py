@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from ...events.errors import ConfigurationError
-from ...projections.notices import Notice
-from ..launch import worker_environment
+from ...projections.notices.rules import Notice
 from ..secret import Secret
+from ..workers.launch import worker_environment
 from .lifeline import Lifeline
 from .mail import text
 from .result import Result, brief

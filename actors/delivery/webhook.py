@@ -11,7 +11,7 @@ import msgspec
 from standardwebhooks import Webhook
 
 from ...events.recorded import timestamp
-from ...projections.notices import Notice
+from ...projections.notices.rules import Notice
 from ..secret import Secret
 from .endpoint import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from .lifeline import Lifeline

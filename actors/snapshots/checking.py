@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ...projections.findings import Finding, Verification
+from ...projections.verify.findings import Finding, Verification
 from . import outbox, scheduler
 from .common import ReadableLog, between, uncollected
 from .file import Absent, OtherCode, Unusable, reading

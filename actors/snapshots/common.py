@@ -11,9 +11,9 @@ import msgspec
 
 from ...events import Recorded, TaskState
 from ...events.errors import LogCorrupt
-from ...events.log import Head
+from ...events.log.event_log import Head
 from ...events.state import fold
-from ...projections.views_schema import FOLD
+from ...projections.views.schema import FOLD
 from ..core.snapshot import Load
 
 T = TypeVar("T")

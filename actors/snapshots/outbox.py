@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from ...events.log import Head
-from ...projections.outbox import Outbox
-from ...projections.stream import recall_from
+from ...events.log.event_log import Head
+from ...projections.history.stream import recall_from
+from ...projections.notices.outbox import Outbox
 from ..base import log as diary
 from ..delivery.dispatcher import Dispatcher, Kept
 from .common import ReadableLog, between, code_of, uncollected

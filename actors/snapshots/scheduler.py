@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from ...events import TaskState
-from ...events.log import Head
+from ...events.log.event_log import Head
 from ..base import log as diary
 from ..core.admission import Limits
 from ..core.snapshot import Book, book_of, complete, follow, restore, tasks_of

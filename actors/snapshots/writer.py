@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from ...events.sqlite_log import LogReader
+from ...events.log.sqlite import LogReader
 from . import outbox, scheduler
 from .common import ReadableLog
 from .file import clear_parts

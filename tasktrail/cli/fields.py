@@ -129,9 +129,9 @@ def absolute(path: str) -> str:
 
 def build_command(task_type: str, input_file: str, output_file: str, given: dict[str, Any]) -> "CreateTask":
     """The command for a new task, checked. Raises `InvalidValue` naming the field."""
+    from ..commands.ids import new_command_id
+    from ..commands.operating import command_from_fields
     from ..events import CreateTask
-    from ..ids import new_command_id
-    from ..operating import command_from_fields
 
     fields = {name: value for name, value in given.items() if value is not None}
     fields.update(type=task_type, input_file=absolute(input_file), output_file=absolute(output_file))

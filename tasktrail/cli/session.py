@@ -9,7 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from ..actors.whatif.answer import WhatIf
-    from ..config import Config
+    from ..config.settings import Config
     from ..events import TasktrailError
     from ..paths import DataPaths
     from ..projections import Verification
@@ -75,7 +75,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""
-        from ..config_load import load_config
+        from ..config.load import load_config
 
         return load_config(self.data, file=self.config)
 
@@ -98,7 +98,7 @@ class Doors:
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
         from ..handlers.registry import Registry
-        from ..reading import Reader
+        from ..reading.files import Reader
 
         return Reader(session.data, registry=Registry())
 
@@ -107,7 +107,7 @@ class Doors:
         from ..events.clock import SystemClock
         from ..handlers.registry import Registry
         from ..paths import DataPaths
-        from ..reading import FileReading
+        from ..reading.files import FileReading
 
         service = session.service_or_none()
         if service is not None:
@@ -122,8 +122,8 @@ class Doors:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
-        from ..events.sqlite_log import LogReader
-        from ..projections.verify import verify
+        from ..events.log.sqlite import LogReader
+        from ..projections.verify.log import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
@@ -132,8 +132,8 @@ class Doors:
 
     def whatif(self, session: Session, question: dict[str, Any], progress: Progress) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
-        from ..events.sqlite_log import LogReader
-        from ..whatif import whatif
+        from ..events.log.sqlite import LogReader
+        from ..reading.whatif import whatif
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
@@ -142,8 +142,8 @@ class Doors:
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""
-        from ..events.lock import DataLock
-        from ..events.sqlite_log import LogReader
+        from ..events.log.lock import DataLock
+        from ..events.log.sqlite import LogReader
         from ..projections import rebuild
 
         paths = _with_log(session)

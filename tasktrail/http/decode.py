@@ -8,10 +8,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from ..commands.refusal import refusal
 from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
 from ..events.operator_commands import AddSchedule
-from ..refusal import refusal
 from .errors import TooLarge
 
 MAX_COMMAND = 1024 * 1024

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from ..events import TasktrailError
 from ..events.errors import Malformed, UnknownTask
-from ..projections.as_of import parse_point
+from ..projections.queries.as_of import parse_point
 from ..surface import Point
 
 _MAX = 2**53

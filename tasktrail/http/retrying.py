@@ -6,9 +6,9 @@ import msgspec
 from litestar import Request, post
 from litestar.di import NamedDependency
 
+from ..commands.retrying import as_json
 from ..projections import TaskFilters
-from ..projections.filters import Ids, Texts
-from ..retrying import as_json
+from ..projections.queries.filters import Ids, Texts
 from .commands import json_body
 from .decode import MAX_COMMAND, decode_as
 from .desk import Desk

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from inline_executor import Reports
 
-from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.handlers.process.frames import AttemptEnded, Run, WorkerExited
 from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.handlers.registry import Registry
-from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
 GIB = 1024**3

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from inline_executor import Reports
 from structlog.testing import capture_logs
 
-from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.actors.slot import SlotRules
+from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.actors.workers.slot import SlotRules
 from tasktrail.handlers.process.frames import (
     AttemptEnded,
     AttemptProgressed,
@@ -21,7 +22,6 @@ from tasktrail.handlers.process.frames import (
     Stop,
     WorkerExited,
 )
-from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = ("noop", "echo", "hog", "environment", "patient", "die", "temp")

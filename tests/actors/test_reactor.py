@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from tasktrail.actors.reactor import PipeWriter, Reactor
+from tasktrail.actors.workers.reactor import PipeWriter, Reactor
 
 
 @pytest.fixture

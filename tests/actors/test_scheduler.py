@@ -28,7 +28,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import Clock, SystemClock
 from tasktrail.events.digest import digest
 from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
 from tasktrail.handlers.process.frames import (
     AttemptBeat,

@@ -3,8 +3,8 @@
 import threading
 from typing import NoReturn
 
-from tasktrail.actors.reactor import Reactor
-from tasktrail.actors.slot import Slot, SlotRules
+from tasktrail.actors.workers.reactor import Reactor
+from tasktrail.actors.workers.slot import Slot, SlotRules
 from tasktrail.handlers.process.frames import AttemptEnded, Report, Run, Setup, WorkerExited
 
 

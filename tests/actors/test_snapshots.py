@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from histories import BEGIN, Journal, random_history
 
 from tasktrail.actors.base import PING
 from tasktrail.actors.core.admission import Limits
@@ -23,11 +24,10 @@ from tasktrail.actors.snapshots.file import PART, Header, Unusable, header_of, r
 from tasktrail.actors.snapshots.pace import Pace
 from tasktrail.actors.snapshots.writer import take
 from tasktrail.actors.snapshotter import Snapshotter
-from tasktrail.events.log import Head
-from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
-from tasktrail.projections.verify import verify
-from tasktrail.testing_history import BEGIN, Journal, random_history
+from tasktrail.events.log.event_log import Head
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections.verify.log import verify
 
 WITHIN = 30
 

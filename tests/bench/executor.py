@@ -21,10 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from inline_executor import Reports
 
-from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.handlers.process.frames import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop
-from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
 HOMES = {name: f"sample_handlers:{name}" for name in ("noop", "hog", "parent")}

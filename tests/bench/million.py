@@ -11,7 +11,7 @@ from harness import Goal, Table
 from storage import fill, started
 
 from tasktrail.actors.snapshots.writer import take
-from tasktrail.events.sqlite_log import LogReader
+from tasktrail.events.log.sqlite import LogReader
 
 _EVERY = 10**9
 """Records until the next snapshot: none is taken while it is measured."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import SUPPORT
 
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.service import TaskService
 
 

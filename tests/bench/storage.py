@@ -13,7 +13,7 @@ from harness import SUPPORT, Goal, Table, scratch, seconds
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Completed, Created, Fact, Started
-from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Started
-from tasktrail.events.chain import GENESIS, link
 from tasktrail.events.errors import ConcurrencyError
-from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.rows import to_row
-from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.rows import to_row
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.system_events import Adjusted, ServiceStopped
 from tasktrail.events.task_events import Failed
 

@@ -6,9 +6,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
+from inline_executor import InlineExecutor, Reports
 
 from tasktrail.actors.executor import Executor
-from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events import Checkpoint
 from tasktrail.handlers.process.frames import (
     AttemptBeat,
@@ -22,7 +23,6 @@ from tasktrail.handlers.process.frames import (
     Stop,
 )
 from tasktrail.handlers.registry import Registry
-from tasktrail.testing_executor import InlineExecutor, Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
 MakeRun: TypeAlias = Callable[..., Run]

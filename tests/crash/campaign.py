@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasktrail.actors.orphans import family
+from tasktrail.actors.workers.orphans import family
 from tasktrail.projections import TaskFilters
-from tasktrail.reading import Reader
+from tasktrail.reading.files import Reader
 
 SUPPORT = Path(__file__).parent.parent / "support"
 MAX_A_ROUND = 40

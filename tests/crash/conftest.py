@@ -8,11 +8,11 @@ from threading import Event
 from typing import Any
 
 import pytest
+from inline_executor import Reports
 
-from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.actors.slot import SlotRules
+from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.actors.workers.slot import SlotRules
 from tasktrail.handlers.process.frames import AttemptProgressed, Run
-from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = (

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from inline_executor import Reports
 
-from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.actors.orphans import wait_for_orphans
+from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.actors.workers.orphans import wait_for_orphans
 from tasktrail.handlers.process.frames import Run, Stop, WorkerExited
-from tasktrail.testing_executor import Reports
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="needs a sub-reaper and /proc")]
 

@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from inline_executor import Reports
 
-from tasktrail.actors.local_executor import LocalExecutor
-from tasktrail.actors.orphans import wait_for_orphans
-from tasktrail.actors.slot import SlotRules
+from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.actors.workers.orphans import wait_for_orphans
+from tasktrail.actors.workers.slot import SlotRules
 from tasktrail.handlers.process.frames import AttemptEnded, Run, Stop
-from tasktrail.testing_executor import Reports
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = ("noop", "hog", "patient", "parent", "leave")

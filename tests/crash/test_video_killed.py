@@ -18,7 +18,7 @@ import pytest
 from tasktrail.events import Checkpointed, Recorded
 from tasktrail.handlers import Finished
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
-from tasktrail.reading import Reader
+from tasktrail.reading.files import Reader
 from tasktrail.testing import RecordingContext, run_handler
 
 SUPPORT = Path(__file__).parent.parent / "support"

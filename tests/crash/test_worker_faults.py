@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from inline_executor import Reports
 
-from tasktrail.actors.local_executor import LocalExecutor
+from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.handlers.process.frames import AttemptProgressed, Run, Stop, WorkerExited
-from tasktrail.testing_executor import Reports
 
 pytestmark = pytest.mark.crash
 

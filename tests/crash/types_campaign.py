@@ -24,7 +24,7 @@ import psutil
 from long_jobs import LongJob, make_jobs
 
 from tasktrail.client import Client
-from tasktrail.demo import ServiceProcess
+from tasktrail.demo.story import ServiceProcess
 from tasktrail.events import Retried, Task
 
 Victim: TypeAlias = Literal["worker", "service"]

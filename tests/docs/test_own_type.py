@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tasktrail import TaskService
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.events import Checkpointed, Failed, Started
 
 ROOT = Path(__file__).parents[2]

@@ -29,8 +29,8 @@ from runs import Run, runs
 from watching import Watch
 
 from tasktrail import Task, TaskService
-from tasktrail.config import Config
-from tasktrail.samples import Sample, fetch
+from tasktrail.config.settings import Config
+from tasktrail.demo.samples import Sample, fetch
 
 WITHIN = 600.0
 GOAL_SHARE, GOAL_FACTOR = 0.95, 2.0

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import held_out_files
 import sample_files
 
-from tasktrail.samples import Sample
+from tasktrail.demo.samples import Sample
 
 Options: TypeAlias = dict[str, Any]
 Ways: TypeAlias = dict[str, tuple[tuple[Sample, ...], tuple[tuple[str, Options], ...]]]

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,14 +14,13 @@ from tasktrail.events import Checkpoint, GraphTask, Recorded, TasktrailError
 from tasktrail.events.codec import decode, encode
 from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, LifeCommand
 from tasktrail.events.decide import Facts, decide
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.rows import from_row, to_row
 from tasktrail.events.recorded import EVENT_TAGS
-from tasktrail.events.rows import from_row, to_row
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Started, is_terminal
-from tasktrail.projections.lawful import Lawbook
-from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+from tasktrail.projections.verify.lawful import Lawbook
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
 Steps = list[tuple[str, int, int]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasktrail.events.errors import DataInUse, InvalidPath
-from tasktrail.events.lock import DataLock
+from tasktrail.events.log.lock import DataLock
 
 
 def test_a_second_lock_is_refused_and_says_who_holds_the_first(tmp_path: Path) -> None:

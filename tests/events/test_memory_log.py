@@ -6,7 +6,7 @@ import pytest
 
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import Fenced
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ import pytest
 
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, LogTooNew, OutcomeUnknown
-from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
-from tasktrail.events.sqlite_schema import WITH_ADJUSTMENTS
+from tasktrail.events.log.schema import WITH_ADJUSTMENTS
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ def test_every_commit_is_synced_to_disk(log: SqliteEventLog) -> None:
 
 
 def test_a_log_that_cannot_be_synced_is_not_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.sqlite_log._FULL", 3)
+    monkeypatch.setattr("tasktrail.events.log.sqlite._FULL", 3)
     with pytest.raises(LogCorrupt, match="synchronous 2"):
         SqliteEventLog(path, now=NOW)
 
@@ -202,7 +202,7 @@ def test_a_disk_that_is_full_when_the_log_is_opened_is_a_typed_error(
         conn.execute("PRAGMA max_page_count = 3")
         return conn
 
-    monkeypatch.setattr("tasktrail.events.sqlite_log._connect", small)
+    monkeypatch.setattr("tasktrail.events.log.sqlite._connect", small)
     with pytest.raises(LogFull):
         SqliteEventLog(path, now=NOW)
 
@@ -235,7 +235,7 @@ def test_a_reader_in_the_middle_of_the_log_does_not_hold_up_the_writer(log: Sqli
 
 
 def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.sqlite_log._PAGE", 3)
+    monkeypatch.setattr("tasktrail.events.log.sqlite._PAGE", 3)
     log.append([created(task_id) for task_id in range(1, 11)], expected=0)
     for after, limit, last in ((0, None, 10), (0, 7, 7), (2, 6, 8), (0, 3, 3)):
         assert [record.position for record in log.read(after, limit)] == list(range(after + 1, last + 1))
@@ -249,7 +249,7 @@ def test_adjustments_are_found_without_reading_all_that_the_service_has_recorded
 
 
 def test_raw_rows_and_answers_come_undecoded(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.sqlite_log._PAGE", 1)
+    monkeypatch.setattr("tasktrail.events.log.sqlite._PAGE", 1)
     facts = [Fact(task_id, 1, Created(type="noop"), NOW, command_id=f"c{task_id}", life=1) for task_id in (1, 2)]
     log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)
     reader = log.reader()

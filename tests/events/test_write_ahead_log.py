@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasktrail.events import Created, Fact
-from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -21,10 +21,10 @@ from rich.progress import Progress
 from sample_files import CHINA, CITY, CITY_STILL, FIGURES, JOINT, LOGO, MANUAL, MONKEY, RABBIT
 
 from tasktrail import TaskService
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
+from tasktrail.demo.samples import AIRPLANE, BIKES, GEOBASE, Sample, fetch
 from tasktrail.events import Task
 from tasktrail.events.errors import TasktrailError
-from tasktrail.samples import AIRPLANE, BIKES, GEOBASE, Sample, fetch
 
 WORKERS = 2
 AT_ONCE = 6

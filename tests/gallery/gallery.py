@@ -18,9 +18,9 @@ from rich.console import Console
 from sample_files import OFFICE
 
 from tasktrail import TaskService
+from tasktrail.demo.samples import Sample, fetch
 from tasktrail.events import Task
 from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreoffice
-from tasktrail.samples import Sample, fetch
 
 PATIENCE = 300.0
 SOURCES = 3

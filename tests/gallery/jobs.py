@@ -22,7 +22,7 @@ from sample_files import (
     RETINA,
 )
 
-from tasktrail.samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample
+from tasktrail.demo.samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample
 
 
 class Job(msgspec.Struct, frozen=True):

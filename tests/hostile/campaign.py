@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.events.errors import TasktrailError
 from tasktrail.service import TaskService
 

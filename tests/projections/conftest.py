@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import BEGIN, Journal, random_history
 
-from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskViews
-from tasktrail.testing_history import BEGIN, Journal, random_history
 
 
 @pytest.fixture(autouse=True)

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events.errors import InvalidValue, UnknownTask
-from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.events.sqlite_log import LogReader
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.sqlite import LogReader
 from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews
-from tasktrail.projections.as_of import as_of, parse_point, task_as_of
-from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+from tasktrail.projections.queries.as_of import as_of, parse_point, task_as_of
 
 steps = st.lists(
     st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), min_size=1, max_size=40

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events.errors import InvalidValue
 from tasktrail.projections import TaskFilters
-from tasktrail.projections.filters import ids_of, values_of
+from tasktrail.projections.queries.filters import ids_of, values_of
 
 
 @pytest.mark.parametrize(

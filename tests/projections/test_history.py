@@ -3,19 +3,19 @@
 from datetime import timedelta
 
 import pytest
+from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint, RetryTask, StartTask
 from tasktrail.events.commands import CancelTask, EndAttempt, RecordCheckpoint, RecordProgress
 from tasktrail.events.errors import UnknownTask
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.events.task_events import Started
-from tasktrail.projections.describe import describe
-from tasktrail.projections.history import history, read_history
-from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+from tasktrail.projections.history.describe import describe
+from tasktrail.projections.history.story import history, read_history
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 9), st.integers(0, 100)), max_size=60)
 

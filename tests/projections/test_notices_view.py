@@ -4,17 +4,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from histories import OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import CancelTask
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled
 from tasktrail.projections import NoticeStatus, TaskQueries, TaskViews
-from tasktrail.projections.notices import log_id, redelivery
-from tasktrail.projections.outbox import Outbox
-from tasktrail.projections.stream import recall_from
-from tasktrail.testing_history import OPERATIONS, Journal
+from tasktrail.projections.history.stream import recall_from
+from tasktrail.projections.notices.outbox import Outbox
+from tasktrail.projections.notices.rules import log_id, redelivery
 
 WHERE = ("https://a.test/", "https://b.test/", "m@example.org")
 PLAYED = [operation for operation in OPERATIONS if operation != "deliver"]

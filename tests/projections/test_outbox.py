@@ -7,19 +7,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import Cancelled, CancelTask, Created, Fact, RetryTask
 from tasktrail.events.commands import EndAttempt
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import Adjusted, DeliveryAttempted, EndpointEnabled, ServiceStopped
 from tasktrail.events.task_events import Failed, Started, is_terminal
 from tasktrail.projections import ViewsGap
-from tasktrail.projections.notices import Notice, log_id, redelivery
-from tasktrail.projections.outbox import Outbox
-from tasktrail.projections.stream import recall_from
-from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+from tasktrail.projections.history.stream import recall_from
+from tasktrail.projections.notices.outbox import Outbox
+from tasktrail.projections.notices.rules import Notice, log_id, redelivery
 
 HOOK = {"notify_webhook": "https://example.org/hook"}
 DONE = {"callback_url": "https://example.org/done"}

@@ -7,19 +7,19 @@ from itertools import chain, pairwise
 from typing import Any
 
 import pytest
+from histories import Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasktrail.events import TaskState
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import UnknownTask
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.priority import queue_key
 from tasktrail.events.task import view
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
-from tasktrail.projections import selection as selection_module
-from tasktrail.projections.filters import SORTS, STATUSES, ids_of, values_of
-from tasktrail.testing_history import Journal, random_history
+from tasktrail.projections.queries import selection as selection_module
+from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
 
 WORDS = [
     "clip",

@@ -4,16 +4,16 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from histories import Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.task_events import Completed, is_terminal
 from tasktrail.projections import TaskQueries, TaskViews
-from tasktrail.projections.filters import STATUSES
-from tasktrail.projections.stats import Stats
-from tasktrail.projections.tally import MINUTES_KEPT, bucket, upper_bound
-from tasktrail.testing_history import Journal
+from tasktrail.projections.queries.filters import STATUSES
+from tasktrail.projections.queries.stats import Stats
+from tasktrail.projections.views.tally import MINUTES_KEPT, bucket, upper_bound
 
 
 def stats_of(journal: Journal, later: timedelta = timedelta(minutes=1)) -> Stats:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import BEGIN, Journal, random_history
 
-from tasktrail.events.chain import GENESIS, link
-from tasktrail.events.rows import COLUMNS
-from tasktrail.events.sqlite_log import LogReader, SqliteEventLog
+from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.rows import COLUMNS
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.projections import TaskViews, Verification, rebuild
-from tasktrail.projections.verify import verify
-from tasktrail.testing_history import BEGIN, Journal, random_history
+from tasktrail.projections.verify.log import verify
 
 RECORDS = 40
 STARTED, COMPLETED, CREATED = "event = 'started'", "event = 'completed'", "event = 'created'"
@@ -356,7 +356,7 @@ def test_a_table_of_another_shape_is_found(folder: Path) -> None:
 
 
 def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.findings.LIMIT", 5)
+    monkeypatch.setattr("tasktrail.projections.verify.findings.LIMIT", 5)
     by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
     found = checked(folder)
     assert len(found.findings) == 5
@@ -364,7 +364,7 @@ def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.verify._EVERY", 10)
+    monkeypatch.setattr("tasktrail.projections.verify.log._EVERY", 10)
     told: list[tuple[int, int]] = []
     reader = LogReader(folder / "log.db")
     verify(reader, None, lambda position, head: told.append((position, head)))

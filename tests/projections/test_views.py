@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events.commands import RecordProgress
 from tasktrail.events.errors import LogCorrupt
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews, ViewsFailed, ViewsGap, catch_up, rebuild
-from tasktrail.projections import views as module
-from tasktrail.testing_history import BEGIN, OPERATIONS, Journal
+from tasktrail.projections.views import writer as module
 
 TABLES = ("tasks", "counts", "totals", "durations", "ends", "progress")
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
@@ -204,7 +204,7 @@ def _sql(path: Path, statement: str) -> None:
 
 
 def test_catching_up_reads_only_what_is_missing(history: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.building._PAGE", 50)
+    monkeypatch.setattr("tasktrail.projections.views.building._PAGE", 50)
     views, reached = TaskViews(":memory:"), []
     views.apply(history.records[:120])
     end = catch_up(history.log, views, lambda position, head: reached.append((position, head)))

@@ -7,7 +7,7 @@ from broken import broken
 
 from tasktrail.events import Answer, Fact, Recorded
 from tasktrail.events.errors import ConcurrencyError, LogFull, OutcomeUnknown
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 
 Fate: TypeAlias = Literal["well", "not written", "written"]
 

@@ -19,10 +19,10 @@ from tasktrail.events import (
     Started,
     TaskState,
 )
-from tasktrail.events.chain import GENESIS, link
 from tasktrail.events.codec import decode
+from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.rows import to_row
 from tasktrail.events.recorded import EVENT_TAGS
-from tasktrail.events.rows import to_row
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import Adjusted, QueueDrained, ServiceStarted
 from tasktrail.events.task_events import is_terminal

@@ -13,9 +13,9 @@ from tasktrail.actors.scheduler import Scheduler
 from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules
 from tasktrail.events.errors import NotReady
-from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.projections.mail_pace import MailPace
-from tasktrail.projections.outbox import Outbox
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.projections.notices.mail_pace import MailPace
+from tasktrail.projections.notices.outbox import Outbox
 
 __all__ = ["PLANTED"]
 

@@ -3,7 +3,7 @@
 A formula that fails here may be mended by what it leaves out of account, never by tuning its numbers to these files.
 """
 
-from tasktrail.samples import Sample
+from tasktrail.demo.samples import Sample
 
 _GRADIO = "gradio==6.31.0"
 _GRADIO_FILES = "gradio/media_assets"

@@ -8,9 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from tasktrail.actors.local_executor import LocalExecutor
+from inline_executor import Reports
+
+from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.handlers.process.frames import AttemptProgressed, Run
-from tasktrail.testing_executor import Reports
 
 
 def main() -> None:

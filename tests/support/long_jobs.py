@@ -7,8 +7,8 @@ import msgspec
 from PIL import Image
 from sample_files import CITY, JOINT
 
-from tasktrail.demo_video import repeat
-from tasktrail.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch
+from tasktrail.demo.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch
+from tasktrail.demo.video import repeat
 
 
 class LongJob(msgspec.Struct, frozen=True, kw_only=True):

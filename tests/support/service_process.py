@@ -14,7 +14,7 @@ import msgspec
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Query
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, Command, TasktrailError
 from tasktrail.service import TaskService
 

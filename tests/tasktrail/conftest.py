@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.service import TaskService
 
 SUPPORT = str(Path(__file__).parent.parent / "support")

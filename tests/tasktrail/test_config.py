@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.core.admission import UNLIMITED
 from tasktrail.actors.secret import Secret
-from tasktrail.config import Config, Smtp, usable_cpus
-from tasktrail.config_load import keys, load_config
-from tasktrail.config_reference import reference
-from tasktrail.config_values import parse_duration, parse_size
+from tasktrail.config.load import keys, load_config
+from tasktrail.config.reference import reference
+from tasktrail.config.settings import Config, Smtp, usable_cpus
+from tasktrail.config.values import parse_duration, parse_size
 from tasktrail.events.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -244,6 +244,6 @@ def test_a_secret_equals_only_the_same_secret() -> None:
 
 
 def test_the_reference_page_is_what_the_keys_say() -> None:
-    """Renew it with `python -m tasktrail.config_reference > docs/reference/configuration.md`."""
+    """Renew it with `python -m tasktrail.config.reference > docs/reference/configuration.md`."""
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference()

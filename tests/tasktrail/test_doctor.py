@@ -10,15 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.actors.executor import Capabilities
-from tasktrail.actors.machine import MachineLimits
+from tasktrail.actors.machine.machine import MachineLimits
 from tasktrail.actors.secret import Secret
-from tasktrail.config import Config, Smtp
-from tasktrail.doctor import examine, worst
-from tasktrail.doctor_facts import Facts, Folder, Media, collect
-from tasktrail.doctor_rules import Finding, has_wal_reset_bug, judge
+from tasktrail.config.settings import Config, Smtp
+from tasktrail.doctor.examine import examine, worst
+from tasktrail.doctor.facts import Facts, Folder, Media, collect
+from tasktrail.doctor.rules import Finding, has_wal_reset_bug, judge
 from tasktrail.events import Created, Fact
-from tasktrail.events.lock import DataLock
-from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.sqlite import SqliteEventLog
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GB = 1_000_000_000

@@ -21,7 +21,7 @@ from tasktrail import TaskService
 from tasktrail.actors.errors import EndpointDisabled, UnknownEndpoint
 from tasktrail.actors.secret import Secret
 from tasktrail.client import Client
-from tasktrail.config import Smtp
+from tasktrail.config.settings import Smtp
 from tasktrail.events import Event
 from tasktrail.events.errors import ConfigurationError, InvalidValue, UnknownTask
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, RedeliveryRequested

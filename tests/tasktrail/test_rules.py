@@ -11,9 +11,9 @@ import pytest
 from tasktrail import TaskFilters, TaskService
 from tasktrail.events import CreateGraph, GraphTask
 from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
+from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.retry import RetryRule
-from tasktrail.events.sqlite_log import LogReader
-from tasktrail.projections.verify import verify
+from tasktrail.projections.verify.log import verify
 
 WITHIN = 20.0
 

@@ -23,7 +23,7 @@ from tasktrail.events import (
     TaskState,
     TasktrailError,
 )
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import ClockJumped
 from tasktrail.handlers.process.frames import (

@@ -25,12 +25,12 @@ from tasktrail.actors.snapshots import outbox, scheduler
 from tasktrail.actors.snapshots.common import loader
 from tasktrail.events import AdjustTask
 from tasktrail.events.experience import Experience
-from tasktrail.events.log import Head
-from tasktrail.events.memory_log import MemoryEventLog
-from tasktrail.projections.mail_pace import MailPace
-from tasktrail.projections.outbox import Outbox
-from tasktrail.projections.outbox_kept import KeptOutbox
-from tasktrail.projections.stream import recall_from
+from tasktrail.events.log.event_log import Head
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.projections.history.stream import recall_from
+from tasktrail.projections.notices.kept import KeptOutbox
+from tasktrail.projections.notices.mail_pace import MailPace
+from tasktrail.projections.notices.outbox import Outbox
 
 
 def new_state() -> SchedulerState:

@@ -17,7 +17,7 @@ from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.notices import Notice
+from tasktrail.projections.notices.rules import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
 """Key and certificate of `receiver.test`, made for these tests and used nowhere else."""

@@ -25,7 +25,7 @@ from tasktrail.actors.delivery.mail import MailSender, MailServer, compose, judg
 from tasktrail.actors.delivery.mail import text as mail_text
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.notices import Notice
+from tasktrail.projections.notices.rules import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
 SENDER = "Tasks <tasks@example.org>"

@@ -29,9 +29,9 @@ from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
 from tasktrail.events import Accepted, CancelTask, Command, CreateTask, RetryTask, TasktrailError
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
-from tasktrail.projections.notices import Notice
+from tasktrail.projections.notices.rules import Notice
 
 WITHIN = 20
 OK = Result(ok=True, detail="HTTP 204")

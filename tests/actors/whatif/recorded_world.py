@@ -13,7 +13,7 @@ from core_harness import Core
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import AdjustTask, Command, Recorded
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.operator_commands import PauseQueue, ResumeQueue, SetLimits
 from tasktrail.handlers.process.frames import CapacityChanged, Run, Stop
 

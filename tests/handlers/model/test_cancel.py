@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from tasktrail import TaskService
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tasktrail import TaskService
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Job, Rejected, Stopped
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert

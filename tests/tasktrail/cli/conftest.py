@@ -8,15 +8,17 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from click.testing import CliRunner
+from histories import Journal
 from msgspec.structs import replace
 
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.messages import Answered, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
-from tasktrail.asking import Asking, folded
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Doors, Session
+from tasktrail.commands.operating import command_from_fields
+from tasktrail.commands.retrying import RetriedTasks, retry_all
 from tasktrail.events import (
     Accepted,
     CancelTask,
@@ -35,9 +37,8 @@ from tasktrail.events import (
 )
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.graphs import as_commands, ids_by_name
-from tasktrail.events.memory_log import MemoryEventLog
+from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
-from tasktrail.operating import command_from_fields
 from tasktrail.projections import (
     DisabledEndpoint,
     NoticeStatus,
@@ -47,11 +48,10 @@ from tasktrail.projections import (
     TaskViews,
     UnknownNotice,
 )
-from tasktrail.projections.as_of import task_as_of
-from tasktrail.projections.notices import log_id, redelivery
-from tasktrail.retrying import RetriedTasks, retry_all
+from tasktrail.projections.notices.rules import log_id, redelivery
+from tasktrail.projections.queries.as_of import task_as_of
+from tasktrail.reading.asking import Asking, folded
 from tasktrail.surface import Point, TypeInfo
-from tasktrail.testing_history import Journal
 
 T = TypeVar("T")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from histories import Journal
 
 from tasktrail.cli.session import Doors
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.lock import DataLock
-from tasktrail.events.sqlite_log import SqliteEventLog
-from tasktrail.testing_history import Journal
+from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.sqlite import SqliteEventLog
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasktrail.cli.types import option_lines
+from tasktrail.cli.look.types import option_lines
 from tasktrail.cli.words import duration, moment, percent, plain, size
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress

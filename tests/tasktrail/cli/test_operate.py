@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.as_line import as_line
+from tasktrail.cli.look.top import again, look, picture
 from tasktrail.cli.session import Doors, Session
-from tasktrail.cli.top import again, look, picture
 from tasktrail.cli.words import rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, StartTask
 from tasktrail.events.errors import ServiceUnreachable

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.sqlite_log import SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog
 
 SUPPORT = Path(__file__).parents[2] / "support"
 WITHIN = 60.0

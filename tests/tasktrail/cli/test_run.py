@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasktrail.cli import follow
-from tasktrail.cli.run import SECOND_CTRL_C
+from tasktrail.cli.run.run import SECOND_CTRL_C
 from tasktrail.events import CreateTask, Started
 from tasktrail.events.commands import EndAttempt, RecordProgress
 from tasktrail.events.errors import ServiceUnreachable
@@ -153,7 +153,7 @@ def press_twice() -> None:
 def test_the_first_ctrl_c_interrupts_the_service_inside(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.cli.run.SECOND_CTRL_C", 0.01)
+    monkeypatch.setattr("tasktrail.cli.run.run.SECOND_CTRL_C", 0.01)
     tasks.script += [partial(start, tasks), press]
     shown = cli("run", "noop")
     assert (shown.code, shown.out) == (130, "")
@@ -175,7 +175,7 @@ def test_sigterm_interrupts_without_asking_again(cli: Callable[..., Any], tasks:
 def test_after_a_ctrl_c_the_task_goes_on_in_the_service(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.cli.run.SECOND_CTRL_C", 0.01)
+    monkeypatch.setattr("tasktrail.cli.run.run.SECOND_CTRL_C", 0.01)
     tasks.script += [partial(start, tasks), press]
     shown = cli("run", "noop")
     assert shown.code == 130

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli.submit import command as submit
+from tasktrail.cli.send.submit import command as submit
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown

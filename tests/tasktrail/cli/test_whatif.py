@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from recorded_world import World
 
-from tasktrail import whatif as whatif_module
 from tasktrail.actors.whatif import player
 from tasktrail.cli.session import Doors, Session
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, Malformed
-from tasktrail.events.sqlite_log import SqliteEventLog
-from tasktrail.reading import Reader
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.reading import whatif as whatif_module
+from tasktrail.reading.files import Reader
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.client import Client
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.events import CreateTask
 from tasktrail.http.server import HttpServer
 from tasktrail.service import TaskService

@@ -1,0 +1,1 @@
+"""What the machine and its container allow, and what is free of it."""

@@ -1,0 +1,1 @@
+"""Worker processes: started, fed with attempts, watched and cleaned up after."""

@@ -1,0 +1,257 @@
+"""The executor that runs attempts in processes of this machine."""
+
+import os
+import secrets
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from ...handlers.process.frames import AttemptEnded, CapacityChanged, Grant, Order, Report, Run, Saved, Setup, Stop
+from ...handlers.process.sandbox import Sandbox
+from ..executor import Capabilities, Reporter
+from .launch import LaunchSettings, launch, worker_environment
+from .orphans import family, open_shared_lock
+from .reactor import Reactor
+from .slot import Slot, SlotRules
+
+_REMEMBERED = 4096
+"""Ended attempts that are remembered, so that a repeated `Run` is not run again."""
+_LAST_RESORT = 5.0
+"""Seconds `close` waits for the sweep after it had to kill a keeper."""
+
+log = structlog.get_logger(__name__)
+
+
+class LocalExecutor:
+    """Keeps `slots` warm workers, each under a keeper of its own, and one thread that talks to them all.
+
+    Args:
+        slots: attempts at once.
+        homes: task type → `module:attribute`, from `Registry.homes`.
+        lock_path: file on which keepers hold a shared lock; see `wait_for_orphans`.
+        pythonpath: folders that workers import from, beside those of the service.
+        pass_environment: names of further environment variables that workers may see.
+        nice: added to the workers' niceness, not to the keepers'.
+        rules: when workers are replaced.
+        sandbox: what holds for every attempt.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        homes: Mapping[str, str],
+        lock_path: Path | None = None,
+        pythonpath: Iterable[str] = (),
+        pass_environment: Iterable[str] = (),
+        nice: int = 0,
+        rules: SlotRules | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        rules = rules or SlotRules()
+        self.lock = threading.RLock()
+        self.reactor = Reactor(self._after_turn)
+        self._lock_path = lock_path
+        self._lock_fd: int | None = None
+        self._settings = LaunchSettings(
+            lock=None,
+            family=f"{secrets.token_hex(8)}:",
+            environment=worker_environment(pythonpath, pass_environment, os.environ),
+            nice=nice,
+        )
+        setup = Setup(dict(homes), rules.rss_limit, sandbox or Sandbox())
+        self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
+        self._to_start: deque[Slot] = deque()
+        self._starting_at_once = max(1, os.cpu_count() or 1)
+        self._idle: list[Slot] = []
+        self._waiting: dict[tuple[int, int], Run] = {}
+        self._attempts: dict[tuple[int, int], Slot] = {}
+        self._ended: dict[tuple[int, int], None] = {}
+        self._reports: list[Report] = []
+        self._told_capacity = -1
+        self._capacity_touched = True
+        self._closing = False
+        self._report: Reporter = lambda _: None
+        self._thread = threading.Thread(target=self.reactor.run, name="executor", daemon=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Executor`."""
+        if sys.platform == "linux":
+            return Capabilities(
+                hard_kill_tree="a keeper per worker: sub-reaper, kills every descendant",
+                kills_escaped=True,
+                finds_orphans=True,
+            )
+        return Capabilities(
+            hard_kill_tree="a keeper per worker: kills the worker's process group",
+            kills_escaped=False,
+            finds_orphans=False,
+        )
+
+    # --- from any thread -------------------------------------------------------------------------------------------
+
+    def open(self, report: Reporter) -> None:
+        """Start the thread; it starts the workers, a few at a time. Returns at once."""
+        self._report = report
+        if self._lock_path is not None:
+            self._lock_fd = open_shared_lock(self._lock_path)
+            self._settings = LaunchSettings(
+                lock=self._lock_fd,
+                family=family(self._lock_path),
+                environment=self._settings.environment,
+                nice=self._settings.nice,
+            )
+        self._to_start.extend(self._slots)
+        self.reactor.post(self._start_some)
+        self._thread.start()
+
+    def capacity(self) -> int:
+        """Slots whose worker is ready, at work, or being replaced at once."""
+        with self.lock:
+            return sum(slot.usable for slot in self._slots)
+
+    def do(self, orders: Sequence[Order]) -> None:
+        """See `Executor`."""
+        with self.lock:
+            for order in orders:
+                match order:
+                    case Run():
+                        self._run(order)
+                    case Stop():
+                        self._stop(order)
+                    case Grant() | Saved():
+                        if slot := self._attempts.get((order.task_id, order.attempt)):
+                            slot.answer(order)
+
+    def close(self, timeout: float) -> None:
+        """See `Executor`."""
+        if not self._thread.is_alive():
+            self.reactor.dispose()
+            return
+        self.reactor.post(self._kill_all)
+        self.reactor.at(timeout, self._kill_keepers)
+        if not self.reactor.inside():
+            self._thread.join(timeout + _LAST_RESORT)
+
+    def _run(self, run: Run) -> None:
+        key = (run.task_id, run.attempt)
+        if key in self._attempts or key in self._waiting or key in self._ended:
+            return
+        if self._closing:
+            self._end_unbegun(run)
+            return
+        self._waiting[key] = run
+        while self._idle and key in self._waiting:
+            self._assign(self._idle.pop())
+
+    def _assign(self, slot: Slot) -> None:
+        """Give the slot the run that has waited longest. When its worker has just died, the run goes on waiting."""
+        key = next(iter(self._waiting))
+        if slot.give(self._waiting[key]):
+            self._attempts[key] = slot
+            del self._waiting[key]
+
+    def _stop(self, order: Stop) -> None:
+        key = (order.task_id, order.attempt)
+        if slot := self._attempts.get(key):
+            slot.stop()
+        elif run := self._waiting.pop(key, None):
+            self._end_unbegun(run)
+
+    def _end_unbegun(self, run: Run) -> None:
+        self.tell(AttemptEnded(run.task_id, run.attempt, "stopped", message="it had not begun"))
+        if not self.reactor.inside():
+            self.reactor.post(lambda: None)
+
+    # --- from the slots, with the lock held ------------------------------------------------------------------------
+
+    def tell(self, report: Report) -> None:
+        """Pass a report on at the end of this turn."""
+        if type(report) is AttemptEnded:
+            key = (report.task_id, report.attempt)
+            self._attempts.pop(key, None)
+            self._ended[key] = None
+            if len(self._ended) > _REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+        self._reports.append(report)
+
+    def ready(self, slot: Slot) -> None:
+        """The slot has a new worker."""
+        del slot
+        self._capacity_touched = True
+        self.reactor.post(self._start_some)
+
+    def idle(self, slot: Slot) -> None:
+        """The slot's worker has nothing to do."""
+        if self._waiting:
+            self._assign(slot)
+        else:
+            self._idle.append(slot)
+
+    def empty(self, slot: Slot, delay: float) -> None:
+        """The slot has no worker; start one after the delay."""
+        self._capacity_touched = True
+        if slot in self._idle:
+            self._idle.remove(slot)
+        if not self._closing:
+            self.reactor.at(delay, lambda: self._start_later(slot))
+
+    # --- in the reactor's thread -----------------------------------------------------------------------------------
+
+    def _start_later(self, slot: Slot) -> None:
+        self._to_start.append(slot)
+        self._start_some()
+
+    def _start_some(self) -> None:
+        """As many at once as there are processors: the first is ready sooner then, the last no later."""
+        with self.lock:
+            starting = sum(slot.state == "starting" for slot in self._slots)
+            while self._to_start and starting < self._starting_at_once and not self._closing:
+                starting += 1
+                self._to_start.popleft().start()
+
+    def _after_turn(self) -> None:
+        if self._capacity_touched:
+            self._tell_capacity()
+        while self._reports:
+            with self.lock:
+                reports, self._reports = self._reports, []
+            try:
+                self._report(reports)
+            except Exception:  # a listener's fault must not end the thread that all workers hang on
+                log.exception("executor_report_failed", reports=len(reports))
+        if self._closing and all(slot.state == "empty" for slot in self._slots):
+            self._finish()
+
+    def _tell_capacity(self) -> None:
+        self._capacity_touched = False
+        capacity = self.capacity()
+        if capacity != self._told_capacity and not self._closing:
+            self._told_capacity = capacity
+            with self.lock:
+                self._reports.append(CapacityChanged(capacity))
+
+    def _kill_all(self) -> None:
+        with self.lock:
+            self._closing = True
+            for run in list(self._waiting.values()):
+                self._end_unbegun(run)
+            self._waiting.clear()
+            for slot in self._slots:
+                slot.kill("the executor was closed")
+
+    def _kill_keepers(self) -> None:
+        with self.lock:
+            for slot in self._slots:
+                slot.kill_keeper()
+
+    def _finish(self) -> None:
+        self.reactor.finish()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None

@@ -1,0 +1,289 @@
+"""One place for an attempt: a worker, what it runs, and its successors."""
+
+import signal
+import time
+from collections.abc import Callable
+from threading import RLock
+from typing import Any, Protocol
+
+import msgspec
+
+from ...handlers.errors import CpuLimitReached, MemoryLimitReached
+from ...handlers.process.frames import (
+    AttemptBeat,
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProbed,
+    AttemptProgressed,
+    GarbageFrame,
+    Grant,
+    PublishWanted,
+    Report,
+    Retiring,
+    Run,
+    Saved,
+    Setup,
+    Stop,
+    WorkerExited,
+    WorkerReady,
+    encode,
+)
+from ...handlers.process.limits import cpu_allowance
+from .launch import Launched
+from .reactor import Reactor
+from .worker_process import Exit, WorkerProcess
+
+
+class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
+    """When a worker is replaced, and how soon."""
+
+    recycle_after: int = 1000
+    """Attempts."""
+    recycle_age: float = 60.0
+    """Seconds a worker lives at least before it is recycled. Replacing one costs a tenth of a second of CPU; for a
+    worker that runs thousands of tiny attempts a second that would be most of its time."""
+    rss_limit: int = 1024 * 1024 * 1024
+    """Resident bytes of a worker after an attempt."""
+    start_timeout: float = 60.0
+    """Seconds until a new worker must have said that it is ready."""
+    backoff: float = 0.1
+    """Seconds before a worker that died is replaced, from the second death in a row on, doubling."""
+    backoff_max: float = 5.0
+
+
+class Hub(Protocol):
+    """What a slot needs from its executor. Called with the lock held."""
+
+    @property
+    def lock(self) -> RLock:
+        """Guards all state of executor and slots."""
+
+    @property
+    def reactor(self) -> Reactor:
+        """The executor's thread."""
+
+    def tell(self, report: Report) -> None:
+        """Pass a report on at the end of this turn."""
+
+    def ready(self, slot: "Slot") -> None:
+        """The slot has a new worker."""
+
+    def idle(self, slot: "Slot") -> None:
+        """The slot's worker has nothing to do."""
+
+    def empty(self, slot: "Slot", delay: float) -> None:
+        """The slot has no worker; one should be started in so many seconds."""
+
+
+class Slot:
+    """Starts a worker, gives it runs, kills it, and tells how its attempts end.
+
+    `state` is one of: empty, starting, idle, busy, dying (the keeper is killing the tree). All methods are called with
+    the hub's lock held.
+    """
+
+    def __init__(self, hub: Hub, launch: Callable[[], Launched], setup: Setup, rules: SlotRules) -> None:
+        self._hub = hub
+        self._launch = launch
+        self._setup = encode(setup)
+        self._rules = rules
+        self.state = "empty"
+        self.usable = False
+        self._process: WorkerProcess | None = None
+        self._run: Run | None = None
+        self._deaths = 0
+        self._forget_worker()
+
+    def _forget_worker(self) -> None:
+        self._pid = 0
+        self._why = ""
+        self._garbage = ""
+        self._faulty = False
+        self._stop_wanted = False
+        self._held: AttemptEnded | None = None
+        self._attempts = 0
+        self._cpu_known = 0.0
+        self._born = time.monotonic()
+
+    # --- what the executor wants -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a worker. From the reactor's thread."""
+        self._forget_worker()
+        self.state = "starting"
+        try:
+            launched = self._launch()
+        except OSError as error:
+            self.on_exit(Exit(code=127, tail=str(error)))
+            return
+        process = WorkerProcess(launched, self._hub.reactor, self._hub.lock, self)
+        self._process = process
+        process.send(self._setup)
+        self._hub.reactor.at(self._rules.start_timeout, lambda: self._check_started(process))
+
+    def give(self, run: Run) -> bool:
+        """Let the idle worker run it. False when the worker turns out to be dead: the run has not begun then."""
+        assert self._process is not None
+        if not self._process.send(encode(run)):
+            self.state = "dying"
+            return False
+        self._run = run
+        self._stop_wanted = False
+        self.state = "busy"
+        return True
+
+    def stop(self) -> None:
+        """Wish the attempt to end; kill it when its grace is over."""
+        run = self._run
+        if run is None or self._process is None or self._stop_wanted:
+            return
+        self._stop_wanted = True
+        if self.state == "busy":
+            self._process.wish_end(encode(Stop(run.task_id, run.attempt)))
+            self._hub.reactor.at(run.grace, lambda: self._overdue(run))
+
+    def answer(self, order: Grant | Saved) -> None:
+        """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""
+        if self.state == "busy" and self._process:
+            self._process.send(encode(order))
+
+    def kill(self, why: str) -> None:
+        """Have the whole tree killed. The first reason counts."""
+        if self._process is not None:
+            self.state = "dying"
+            self._why = self._why or why
+            self._process.kill()
+
+    def kill_keeper(self) -> None:
+        """The last resort."""
+        if self._process is not None:
+            self._process.kill_keeper()
+
+    def _overdue(self, run: Run) -> None:
+        with self._hub.lock:
+            if self._run is run:
+                self.kill("stopped: its grace was over")
+
+    def _check_started(self, process: WorkerProcess) -> None:
+        with self._hub.lock:
+            if self._process is process and self.state == "starting":
+                self._faulty = True
+                self.kill("it was not ready in time")
+
+    # --- what the worker says --------------------------------------------------------------------------------------
+
+    def on_frame(self, frame: Any) -> None:
+        """See `Owner`."""
+        if self._held is not None:
+            return  # the attempt has said its last word; what a stray thread adds counts for nothing
+        if type(frame) is WorkerReady and not self._pid:
+            self._on_ready(frame.pid)
+            return
+        ended = frame.ended if type(frame) is Retiring else frame
+        run = self._run
+        if run is None or type(frame) is WorkerReady or (ended.task_id, ended.attempt) != (run.task_id, run.attempt):
+            raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
+        match frame:
+            case AttemptEnded():
+                self._on_ended(frame)
+            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | AttemptProbed() | PublishWanted():
+                self._hub.tell(frame)
+            case Retiring():
+                self._held = ended
+                self.kill(f"replaced: {frame.why}")
+
+    def on_garbage(self, error: str) -> None:
+        """See `Owner`."""
+        self._garbage = error
+        self._faulty = True
+        self.kill(f"it sent garbage: {error}")
+
+    def on_exit(self, ending: Exit) -> None:
+        """See `Owner`."""
+        self._process = None
+        self.state = "empty"
+        died = self._faulty or not self._why
+        why = self._why or ("its keeper was killed" if ending.keeper_killed else "it died")
+        self._hub.tell(WorkerExited(self._pid, ending.code, f"{why}: {ending.tail}" if died and ending.tail else why))
+        if self._run is not None:
+            self._tell_end(self._held or self._end_of(self._run, ending))
+        self._deaths = self._deaths + 1 if died else self._deaths
+        delay = self._delay() if died else 0.0
+        self.usable = self.usable and not delay
+        self._hub.empty(self, delay)
+
+    def _on_ready(self, pid: int) -> None:
+        self._pid = pid
+        if self.state == "starting":
+            self.state = "idle"
+            self.usable = True
+            self._hub.ready(self)
+            self._hub.idle(self)
+
+    def _on_ended(self, ended: AttemptEnded) -> None:
+        self._attempts += 1
+        self._deaths = 0
+        self._cpu_known += ended.cpu_used
+        self._tell_end(ended)
+        if self.state != "busy":
+            return
+        self.state = "idle"
+        if self._attempts >= self._rules.recycle_after and time.monotonic() - self._born >= self._rules.recycle_age:
+            self.kill("recycled")
+        else:
+            self._hub.idle(self)
+
+    def _tell_end(self, ended: AttemptEnded) -> None:
+        if self._stop_wanted and ended.outcome in ("failed", "lost"):
+            # Its tools were sent SIGTERM or all of it was killed: what broke, broke because of the wish to stop.
+            ended = msgspec.structs.replace(ended, outcome="stopped")
+        self._run = None
+        self._held = None
+        self._hub.tell(ended)
+
+    def _end_of(self, run: Run, ending: Exit) -> AttemptEnded:
+        """The end of an attempt that could not tell it itself."""
+        if self._garbage:
+            outcome, error, kind = "lost", f"PROTOCOL: the worker sent garbage ({self._garbage}).", "ProtocolError"
+        elif self._why:
+            outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
+        elif limit := _limit_reached(run, ending):
+            outcome, error, kind = "failed", str(limit), type(limit).__name__
+        else:
+            outcome, error, kind = "lost", _cause_of_death(ending), "WorkerLost"
+        return AttemptEnded(
+            run.task_id,
+            run.attempt,
+            outcome,  # type: ignore[arg-type] # a literal each time
+            error=error,
+            error_type=kind,
+            memory_used=ending.peak,
+            cpu_used=max(0.0, ending.cpu - self._cpu_known),
+            exit_code=None if self._why else ending.code,
+        )
+
+    def _delay(self) -> float:
+        if self._deaths <= 1:
+            return 0.0
+        return float(min(self._rules.backoff_max, self._rules.backoff * 2.0 ** min(self._deaths - 2, 30)))
+
+
+def _limit_reached(run: Run, ending: Exit) -> CpuLimitReached | MemoryLimitReached | None:
+    """The limit that a worker died of, if of any: that is the attempt's failure, and another one would end the same."""
+    if ending.code == -signal.SIGXCPU:
+        return CpuLimitReached(f"The attempt used more than {cpu_allowance(run.seconds):,.0f} s of CPU time")
+    if ending.code == -signal.SIGABRT and "std::bad_alloc" in ending.tail:
+        return MemoryLimitReached("A library of the handler was refused memory and gave up")
+    return None
+
+
+def _cause_of_death(ending: Exit) -> str:
+    if ending.keeper_killed:
+        return "The worker's keeper was killed."
+    if ending.code < 0:
+        number = -ending.code
+        name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+        cause = f"The worker was killed by signal {number} ({name})."
+    else:
+        cause = f"The worker ended with exit code {ending.code}."
+    return f"{cause} Its last output: {ending.tail}" if ending.tail else cause

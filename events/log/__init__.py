@@ -1,0 +1,1 @@
+"""The log: the one truth, its seam, and where it is kept."""

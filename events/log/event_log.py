@@ -1,0 +1,51 @@
+"""The seam `EventLog`: an append-only sequence of facts with one writer. One contract suite runs on every kind."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ..recorded import Fact, Recorded
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of the log: the last position (0 when empty) and its hash."""
+
+    position: int
+    hash: bytes
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What was answered to a command id, kept so that repeating the command has no second effect."""
+
+    command_id: str
+    digest: bytes
+    """Of the decoded command without id, actor and reason: another command under the same id is refused."""
+    task_id: int
+    position: int
+
+
+class EventLog(Protocol):
+    """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
+
+    def head(self) -> Head:
+        """Where the log ends."""
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        """All or nothing, durable on return, at positions `expected + 1`, `expected + 2`, …
+
+        Raises `ConcurrencyError` when the log does not end at `expected` or a task's version is taken, `Fenced` when a
+        newer service owns the log, `OutcomeUnknown` when the commit failed half-way: then only a fresh read tells.
+        """
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+
+    def answer(self, command_id: str) -> Answer | None:
+        """What was answered to a command id, if it was accepted before."""
+
+    def close(self) -> None:
+        """Let go of files. The log cannot be used afterwards."""

@@ -1,0 +1,43 @@
+"""One service per data folder: a kernel lock that dies with its owner, and a line that says who holds it."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import DataInUse, InvalidPath
+
+
+class DataLock:
+    """The lock of a data folder. The kernel lets go when the process ends, however it ends; the file may stay."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise InvalidPath(f"{path} cannot be opened: {error.strerror}", remedy="Check the data folder.") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._fd, 200).decode(errors="replace").strip() or "an unknown process"
+            os.close(self._fd)
+            raise DataInUse(f"{path.parent} is held by {holder}") from error
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+
+    def release(self) -> None:
+        """Let another service in."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

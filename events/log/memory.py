@@ -1,0 +1,104 @@
+"""The log in memory: for tests, simulation and what-if. Same contract as the file, no durability."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Self
+
+from ..errors import ConcurrencyError, Fenced
+from ..recorded import Fact, Recorded, record_at
+from ..system_events import Adjusted
+from ..task_events import is_terminal
+from .chain import GENESIS, link
+from .event_log import Answer, Head
+from .rows import to_row
+
+
+class MemoryEventLog:
+    """Keeps records in a list; checks versions and terminal events as the database does."""
+
+    def __init__(self) -> None:
+        self._records: list[Recorded] = []
+        self._by_task: defaultdict[int, list[Recorded]] = defaultdict(list)
+        self._adjustments: defaultdict[int, list[Recorded]] = defaultdict(list)
+        self._ended: set[tuple[int, int]] = set()
+        self._answers: dict[str, Answer] = {}
+        self._owners = [1]
+        self.epoch = 1
+
+    def taken_over(self) -> Self:
+        """The same records in the hands of a newer service: appends through this object are refused from now on."""
+        newer = copy(self)  # the containers are shared
+        newer.epoch = len(self._owners) + 1
+        self._owners.append(newer.epoch)
+        return newer
+
+    def head(self) -> Head:
+        """Where the log ends."""
+        last = self._records[-1] if self._records else None
+        return Head(last.position, last.hash) if last else Head(0, GENESIS)
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        """All or nothing; see `EventLog.append`."""
+        self._check_owner()
+        head = self.head()
+        if head.position != expected:
+            raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
+        self._check(facts, answers)
+        records: list[Recorded] = []
+        previous = head.hash
+        for position, fact in enumerate(facts, expected + 1):
+            previous = link(previous, to_row(fact, position))
+            records.append(record_at(fact, position, previous))
+        for record in records:
+            self._by_task[record.task_id].append(record)
+            if isinstance(record.event, Adjusted):
+                self._adjustments[record.event.task_id].append(record)
+            if is_terminal(record.event):
+                self._ended.add((record.task_id, record.life))
+        self._records += records
+        self._answers.update({answer.command_id: answer for answer in answers})
+        return records
+
+    def _check_owner(self) -> None:
+        if self._owners[-1] != self.epoch:
+            raise Fenced("A newer service has taken the log")
+
+    def _check(self, facts: Sequence[Fact], answers: Sequence[Answer]) -> None:
+        versions: dict[int, int] = {}
+        ended: set[tuple[int, int]] = set()
+        for fact in facts:
+            current = versions.get(fact.task_id, len(self._by_task.get(fact.task_id, ())))
+            if fact.version != current + 1:
+                raise ConcurrencyError(
+                    f"Task {fact.task_id} is at version {current}", current=current, expected=fact.version - 1
+                )
+            versions[fact.task_id] = fact.version
+            if is_terminal(fact.event):
+                life = (fact.task_id, fact.life)
+                if life in ended or life in self._ended:
+                    raise ConcurrencyError(f"Life {fact.life} of task {fact.task_id} has ended before")
+                ended.add(life)
+        ids = {answer.command_id for answer in answers}
+        if len(ids) < len(answers) or not ids.isdisjoint(self._answers):
+            raise ConcurrencyError("A command id was recorded before")
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+        end = None if limit is None else after + limit
+        yield from self._records[after:end]
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        own = list(self._by_task.get(task_id, ()))
+        if adjusted:
+            own += self._adjustments.get(task_id, ())
+            own.sort(key=lambda record: record.position)
+        return own
+
+    def answer(self, command_id: str) -> Answer | None:
+        """What was answered to a command id, if it was accepted before."""
+        return self._answers.get(command_id)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,296 @@
+"""The log on disk: one SQLite file, one writing connection, every commit fsynced before anybody is told."""
+
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import astuple
+from sqlite_utils import Database
+
+from ..errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknown, TasktrailError
+from ..recorded import Fact, Recorded, record_at, timestamp
+from .answers import first_of, line_of, read_answered
+from .chain import GENESIS, link
+from .event_log import Answer, Head
+from .rows import COLUMNS, from_row, to_row
+from .schema import WITH_ADJUSTMENTS, migrations
+
+_INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
+_INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
+_SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
+_PAGE = 5000
+_FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
+# More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
+_CHECKPOINT_PAGES = 2000
+_PAGE_SIZE = 4096
+
+
+class SqliteEventLog:
+    """The log in `path`. Opening it to write takes the epoch: an older service's next append is refused.
+
+    Belongs to the thread that uses it first (SQLite checks); `reader()` gives other threads their own.
+    """
+
+    def __init__(self, path: Path, *, now: datetime) -> None:
+        self._path = path
+        self._db = Database(_connect(path), execute_plugins=False)
+        self._conn = self._db.conn
+        try:
+            self._prepare()
+            self._epoch = self._take_epoch(now)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise _cannot_open(error, path) from error
+        except BaseException:  # Ctrl-C too: an open connection would keep the file locked
+            self._db.close()
+            raise
+        self._identity = self._file_identity()
+        self._head: Head | None = None
+        self._grow_write_ahead_log()
+
+    def _prepare(self) -> None:
+        self._conn.execute("PRAGMA journal_mode = WAL")
+        self._conn.execute("PRAGMA synchronous = FULL")
+        self._conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        self._conn.execute("PRAGMA recursive_triggers = ON")
+        migrations.apply(self._db)
+        mode = self._conn.execute("PRAGMA journal_mode").fetchone()[0]
+        level = self._conn.execute("PRAGMA synchronous").fetchone()[0]
+        if (mode, level) != ("wal", _FULL):
+            raise LogCorrupt(
+                f"{self._path} runs in journal mode {mode}, synchronous {level}; it must be wal and {_FULL}",
+                remedy="Put the data folder on a local file system that SQLite's WAL mode supports.",
+            )
+
+    def _grow_write_ahead_log(self) -> None:
+        """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.
+
+        An fsync that also has to record a new file size takes much longer, and commits are mostly fsync.
+        """
+        full = _CHECKPOINT_PAGES * _PAGE_SIZE
+        wal = Path(f"{self._path}-wal")
+        if wal.exists() and wal.stat().st_size > full // 2:
+            return  # left by a service that was killed
+        try:
+            self._conn.execute("BEGIN IMMEDIATE")
+            self._conn.execute("CREATE TABLE room (filler BLOB)")
+            self._conn.execute("INSERT INTO room VALUES (zeroblob(?))", (full,))
+        except sqlite3.OperationalError:
+            pass  # no room on the disk: it goes on growing as it is written, or the first append says so
+        finally:
+            self._roll_back()
+
+    def _take_epoch(self, now: datetime) -> int:
+        with self._db.atomic():
+            row = self._conn.execute("SELECT coalesce(max(epoch), 0) + 1 FROM epochs").fetchone()
+            epoch = int(row[0])
+            self._conn.execute(
+                "INSERT INTO epochs VALUES (?, ?, ?, ?)", (epoch, os.getpid(), socket.gethostname(), timestamp(now))
+            )
+        return epoch
+
+    def _file_identity(self) -> tuple[int, int]:
+        # By stat alone: opening and closing the file here would drop SQLite's own locks.
+        status = os.stat(self._path)  # noqa: PTH116 - the hot path
+        return status.st_dev, status.st_ino
+
+    @property
+    def epoch(self) -> int:
+        """The number of this ownership of the log; grows with every service that opens it."""
+        return self._epoch
+
+    def head(self) -> Head:
+        """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
+        if self._head is None:
+            self._head = read_head(self._conn)
+        return self._head
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        """All or nothing, fsynced on return; see `EventLog.append`."""
+        head = self.head()
+        if head.position != expected:
+            raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
+        records: list[Recorded] = []
+        rows: list[tuple[object, ...]] = []
+        digest = head.hash
+        for position, fact in zip(count(expected + 1), facts, strict=False):
+            row = to_row(fact, position)
+            digest = link(digest, row)
+            rows.append((*row, digest))
+            records.append(record_at(fact, position, digest))
+        self._commit(rows, answers)
+        if records:
+            self._head = Head(records[-1].position, digest)
+        return records
+
+    def _commit(self, rows: list[tuple[object, ...]], answers: Sequence[Answer]) -> None:
+        conn = self._conn
+        try:
+            if self._file_identity() != self._identity:
+                raise OutcomeUnknown(f"{self._path} was replaced while the service ran", remedy="Restart the service.")
+            conn.execute("BEGIN IMMEDIATE")
+            if conn.execute("SELECT max(epoch) FROM epochs").fetchone()[0] != self._epoch:
+                raise Fenced(f"A newer service has taken {self._path}")
+            conn.executemany(_INSERT_EVENT, rows)
+            conn.executemany(_INSERT_ANSWER, [astuple(answer) for answer in answers])
+            conn.execute("COMMIT")
+        except BaseException as error:
+            self._head = None
+            self._roll_back()
+            raise _as_ours(error, self._path) from error
+
+    def _roll_back(self) -> None:
+        # A full disk makes SQLite roll back by itself; what would follow then commits one by one. So: ask, then act.
+        if self._conn.in_transaction:
+            try:
+                self._conn.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._conn.close()
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
+        return read_records(self._conn, after, limit)
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        return read_task(self._conn, task_id, adjusted=adjusted)
+
+    def answer(self, command_id: str) -> Answer | None:
+        """What was answered to a command id, if it was accepted before."""
+        row = self._conn.execute(
+            "SELECT command_id, digest, task_id, position FROM answers WHERE command_id = ?", (command_id,)
+        ).fetchone()
+        return Answer(*row) if row else None
+
+    def reader(self) -> "LogReader":
+        """A read-only view of the same file for another thread."""
+        return LogReader(self._path)
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and let go of it."""
+        self._db.close()
+
+
+class LogReader:
+    """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
+
+    def __init__(self, path: Path) -> None:
+        conn = None
+        try:
+            # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+            address = f"{path.absolute().as_uri()}?mode=ro"
+            conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
+        except sqlite3.Error as error:
+            if conn is not None:
+                conn.close()
+            raise LogCorrupt(f"{path} cannot be read: {error}", remedy="Is this a data folder of tasktrail?") from error
+        self._conn = conn
+
+    def head(self) -> Head:
+        """Where the log ends now."""
+        return read_head(self._conn)
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+        return read_records(self._conn, after, limit)
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        return read_task(self._conn, task_id, adjusted=adjusted)
+
+    def rows(self, after: int = 0) -> Iterator[tuple[tuple[str | int | None, ...], bytes]]:
+        """The raw stored values and hash of each record, undecoded: what a verifier works on."""
+        for row in _pages(self._conn, after, None):
+            yield row[:14], row[14]
+
+    def answered(self) -> Iterator[tuple[Any, ...]]:
+        """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
+        return read_answered(self._conn, _PAGE)
+
+    def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
+        """Task id, event and data of the first of a command's records, the last of which is at `position`."""
+        return first_of(self._conn, command_id, position)
+
+    def line_of(self, task_id: int) -> list[int]:
+        """The task, its parent, the parent of that, and so on."""
+        return line_of(self._conn, task_id)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._conn.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(path, isolation_level=None, cached_statements=64)
+    except sqlite3.Error as error:
+        raise LogCorrupt(
+            f"{path} cannot be opened: {error}", remedy="Check that the folder exists and is yours."
+        ) from error
+
+
+def _cannot_open(error: sqlite3.Error, path: Path) -> TasktrailError:
+    if error.sqlite_errorname.startswith("SQLITE_FULL"):
+        return LogFull(f"{path} cannot grow: {error}")
+    return LogCorrupt(f"{path} cannot be opened: {error}")
+
+
+def _fetch(
+    conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] | dict[str, object] = ()
+) -> list[tuple[Any, ...]]:
+    try:
+        return conn.execute(statement, parameters).fetchall()
+    except sqlite3.Error as error:
+        # Text that is no UTF-8 is the one operational error without a name.
+        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise LogCorrupt(f"The log's file cannot be read: {error}") from error
+        raise
+
+
+def read_head(conn: sqlite3.Connection) -> Head:
+    """Where the log of this connection ends."""
+    rows = _fetch(conn, "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
+    return Head(*rows[0]) if rows else Head(0, GENESIS)
+
+
+def _pages(conn: sqlite3.Connection, after: int, limit: int | None) -> Iterator[tuple[Any, ...]]:
+    while limit is None or limit > 0:
+        size = _PAGE if limit is None else min(_PAGE, limit)
+        page = _fetch(conn, f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1][0]
+        limit = None if limit is None else limit - size
+
+
+def read_records(conn: sqlite3.Connection, after: int, limit: int | None) -> Iterator[Recorded]:
+    """Decoded records in order of position."""
+    for row in _pages(conn, after, limit):
+        yield from_row(row[:14], row[14])
+
+
+def read_task(conn: sqlite3.Connection, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+    """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
+    where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
+    rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
+    return [from_row(row[:14], row[14]) for row in rows]
+
+
+def _as_ours(error: BaseException, path: Path) -> BaseException:
+    match error:
+        case sqlite3.IntegrityError():
+            return ConcurrencyError(f"Somebody else wrote to {path}: {error}")
+        case sqlite3.Error() if error.sqlite_errorname.startswith("SQLITE_FULL"):
+            return LogFull(f"{path} cannot grow: {error}")
+        case sqlite3.Error() | OSError():
+            return OutcomeUnknown(f"The commit to {path} failed: {error}")
+        case _:
+            return error

@@ -1,0 +1,1 @@
+"""One task's past, told for a person."""

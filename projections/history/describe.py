@@ -1,0 +1,153 @@
+"""An event as one line that a person reads."""
+
+from typing import assert_never
+
+from ...events import (
+    Cancelled,
+    Checkpointed,
+    Completed,
+    Created,
+    Event,
+    Failed,
+    Progressed,
+    Retried,
+    Started,
+)
+from ...events.recorded import timestamp
+from ...events.system_events import (
+    Adjusted,
+    ClockJumped,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    EndpointEnabled,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    RedeliveryRequested,
+    ScheduleAdded,
+    ScheduleRemoved,
+    ServiceStarted,
+    ServiceStopped,
+    SystemEvent,
+    WorkerExited,
+)
+
+
+def describe(event: Event) -> str:
+    """What happened, without when, who and why: those stand in the envelope."""
+    match event:
+        case Created():
+            return _created(event)
+        case Started():
+            how = "resumed from its checkpoint" if event.resumed else "started"
+            return f"{how} with effective priority {event.effective_priority:.1f}{_by(event.worker)}"
+        case Progressed():
+            return f"{event.progress:.1f} %{_colon(event.message)}"
+        case Checkpointed():
+            reached = "" if event.progress is None else f" at {event.progress:.1f} %"
+            return f"checkpoint saved{reached}{_colon(event.message)}"
+        case Failed():
+            return _failed(event)
+        case Retried():
+            when = f", not before {timestamp(event.due_at)}" if event.due_at else ""
+            return f"back to the queue ({event.cause}{', forced' if event.forced else ''}){when}"
+        case Cancelled():
+            return "cancelled while running" if event.attempt_running else "cancelled while waiting"
+        case Completed():
+            return f"completed{_colon(event.message)}"
+        case _:
+            return _system(event)
+
+
+def _system(event: SystemEvent) -> str:
+    match event:
+        case ServiceStarted():
+            return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
+        case ServiceStopped():
+            return "service stopped"
+        case ClockJumped():
+            return f"the clock was set from {timestamp(event.shown)} to {timestamp(event.shows)}"
+        case Adjusted():
+            return f"task {event.task_id} adjusted: {_adjustment(event)}"
+        case WorkerExited():
+            return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
+        case DeliveryAttempted():
+            return _delivery(event)
+        case DeliveryPostponed():
+            until = timestamp(event.until)
+            return f"{event.channel} to {event.target} waits until {until}: at most {event.limit} an hour"
+        case RedeliveryRequested():
+            return f"{event.channel} to {event.target} is to be sent again"
+        case EndpointEnabled():
+            return f"endpoint {event.target} enabled"
+        case _:
+            return _operators(event)
+
+
+def _operators(
+    event: LimitsChanged | QueuePaused | QueueResumed | QueueDrained | ScheduleAdded | ScheduleRemoved,
+) -> str:
+    match event:
+        case LimitsChanged():
+            changes = {name: getattr(event, name) for name in event.__struct_fields__}
+            told = ", ".join(f"{name} {value}" for name, value in changes.items() if value not in (None, {}, False))
+            return f"limits changed: {told or 'fair_share off'}"
+        case QueuePaused():
+            return f"{_scope(event)} {'is to be drained' if event.drain else 'paused'}"
+        case QueueResumed():
+            return f"{_scope(event)} resumed"
+        case QueueDrained():
+            return "the queue is drained: nothing runs any more"
+        case ScheduleAdded():
+            times = f"at `{event.cron}` in {event.timezone}" if event.cron else f"every {event.every:g} s"
+            return f"schedule {event.schedule} added: {event.task.type} {times}"
+        case ScheduleRemoved():
+            return f"schedule {event.schedule} removed"
+        case _:
+            assert_never(event)
+
+
+def _scope(event: QueuePaused | QueueResumed) -> str:
+    if event.type is not None:
+        return f"type {event.type}"
+    return "the queue" if event.user_id is None else f"user {event.user_id}"
+
+
+def _delivery(event: DeliveryAttempted) -> str:
+    end = "delivered" if event.ok else "given up" if event.final else "not delivered"
+    disabled = "; the endpoint is disabled" if event.disabled else ""
+    return f"{event.channel} to {event.target} {end}{_colon(event.detail)}{disabled}"
+
+
+def _created(event: Created) -> str:
+    paths = f" {event.input_file} → {event.output_file}" if event.input_file or event.output_file else ""
+    when = f", not before {timestamp(event.scheduled_for)}" if event.scheduled_for else ""
+    return f"created as {event.type}{paths} with priority {event.priority}{when}{', held' if event.held else ''}"
+
+
+def _failed(event: Failed) -> str:
+    how = event.outcome.replace("_", " ")
+    rule = f" [{event.rule}]" if event.rule else ""
+    return f"{how}{' for good' if event.final else ''}{_colon(event.error)}{rule}"
+
+
+def _adjustment(event: Adjusted) -> str:
+    changes = []
+    if event.held is not None:
+        changes.append("held" if event.held else "released")
+    if event.priority is not None:
+        changes.append(f"priority {event.priority}")
+    if event.scheduled_for is not None:
+        changes.append(f"not before {timestamp(event.scheduled_for)}")
+    if event.ignored_dependency is not None:
+        changes.append(f"waits no longer for task {event.ignored_dependency}")
+    return ", ".join(changes) or "nothing"
+
+
+def _by(worker: str) -> str:
+    return f" by {worker}" if worker else ""
+
+
+def _colon(text: str) -> str:
+    return f": {text}" if text else ""

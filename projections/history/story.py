@@ -1,0 +1,191 @@
+"""One task's story: a line for each event, and its attempts with what became of each."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Recorded, Retried, Started
+from ...events.errors import UnknownTask
+from ...events.recorded import EVENT_TAGS
+from ...events.task_events import AttemptOutcome, Estimated
+from ..views.building import Records
+from .describe import describe
+from .stream import read_stream
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the handler. Times are UTC, spans seconds."""
+
+    number: int
+    life: int
+    started_at: datetime
+    waited: float
+    """Since the task was created or went back to the queue."""
+    resumed: bool
+    worker: str
+    effective_priority: float
+    ended_at: datetime | None = None
+    outcome: AttemptOutcome | None = None
+    """None while it runs; afterwards exactly one."""
+    duration: float | None = None
+    progress: float = 0.0
+    checkpoints: int = 0
+    error: str = ""
+    error_type: str = ""
+    rule: str = ""
+    memory_used: int = 0
+    cpu_used: float = 0.0
+    temp_used: int = 0
+    time_used: float = 0.0
+    estimate: Estimated | None = None
+    """What a look into the input led to; none: the one of the task's creation, or of an attempt before."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One event in words."""
+
+    position: int
+    recorded_at: datetime
+    after: float
+    """Seconds since the line before."""
+    event: str
+    attempt: int
+    text: str
+    actor: str
+    reason: str
+
+
+class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one task, in order."""
+
+    task_id: int
+    attempts: tuple[Attempt, ...]
+    lines: tuple[Line, ...]
+    waited: float
+    """Seconds that it waited, summed up: before attempts, and before ends that came without one."""
+    ran: float
+    """Seconds in ended attempts, summed up."""
+
+
+def read_history(log: Records, task_id: int) -> TaskHistory:
+    """The story of a task. Raises `UnknownTask`."""
+    records = read_stream(log, task_id)
+    if not records:
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    return history(task_id, records)
+
+
+def history(task_id: int, records: Sequence[Recorded]) -> TaskHistory:
+    """The same from records of the task, in order of position."""
+    attempts = _attempts(records)
+    return TaskHistory(
+        task_id=task_id,
+        attempts=attempts,
+        lines=_lines(records),
+        waited=_waited(records),
+        ran=sum(attempt.duration or 0.0 for attempt in attempts),
+    )
+
+
+def _lines(records: Sequence[Recorded]) -> tuple[Line, ...]:
+    befores = (records[0], *records) if records else ()
+    return tuple(
+        Line(
+            position=record.position,
+            recorded_at=record.recorded_at,
+            after=_seconds(before.recorded_at, record.recorded_at),
+            event=EVENT_TAGS[type(record.event)],
+            attempt=record.attempt,
+            text=describe(record.event),
+            actor=record.actor,
+            reason=record.reason,
+        )
+        for before, record in zip(befores, records, strict=False)
+    )
+
+
+def _attempts(records: Iterable[Recorded]) -> tuple[Attempt, ...]:
+    done: list[Attempt] = []
+    running: Attempt | None = None
+    queued_at: datetime | None = None
+    life = 1
+    for record in records:
+        match record.event:
+            case Created():
+                queued_at = record.recorded_at
+            case Retried(cause=cause):
+                queued_at = record.recorded_at
+                life += cause == "manual"
+            case Started():
+                running = _opened(record, record.event, len(done) + 1, life, queued_at)
+            case _ if running is not None:
+                running = _followed(running, record)
+        if running is not None and running.outcome is not None:
+            done.append(running)
+            running = None
+    return (*done, running) if running else tuple(done)
+
+
+def _waited(records: Iterable[Recorded]) -> float:
+    """Seconds of all waits that are over."""
+    waited, since = 0.0, None
+    for record in records:
+        match record.event:
+            case Created() | Retried():
+                since = record.recorded_at
+            case Started() | Failed() | Cancelled() if since is not None:
+                waited += _seconds(since, record.recorded_at)
+                since = None
+    return waited
+
+
+def _opened(record: Recorded, event: Started, number: int, life: int, queued_at: datetime | None) -> Attempt:
+    return Attempt(
+        number=number,
+        life=life,
+        started_at=record.recorded_at,
+        waited=_seconds(queued_at or record.recorded_at, record.recorded_at),
+        resumed=event.resumed,
+        worker=event.worker,
+        effective_priority=event.effective_priority,
+    )
+
+
+def _followed(attempt: Attempt, record: Recorded) -> Attempt:
+    """The attempt after an event that fell into it."""
+    match record.event:
+        case Progressed(progress=progress):
+            return replace(attempt, progress=progress)
+        case Checkpointed(progress=progress):
+            reached = attempt.progress if progress is None else progress
+            return replace(attempt, progress=reached, checkpoints=attempt.checkpoints + 1)
+        case Completed() as event:
+            return replace(_used(_ended(attempt, record, "completed"), event), progress=100.0)
+        case Cancelled():
+            return _ended(attempt, record, "cancelled")
+        case Failed(outcome=outcome) as event if outcome != "not_started":
+            ended = _used(_ended(attempt, record, outcome), event)
+            return replace(ended, error=event.error, error_type=event.error_type, rule=event.rule)
+    return attempt
+
+
+def _used(attempt: Attempt, event: Completed | Failed) -> Attempt:
+    return replace(
+        attempt,
+        memory_used=event.memory_used,
+        cpu_used=event.cpu_used,
+        temp_used=event.temp_used,
+        time_used=event.time_used,
+        estimate=event.estimate,
+    )
+
+
+def _ended(attempt: Attempt, record: Recorded, outcome: AttemptOutcome) -> Attempt:
+    duration = _seconds(attempt.started_at, record.recorded_at)
+    return replace(attempt, ended_at=record.recorded_at, outcome=outcome, duration=duration)
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()

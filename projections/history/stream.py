@@ -1,0 +1,34 @@
+"""One task's records: its own, and what the service noted about it under task id 0."""
+
+from ...events import Recorded, TaskState
+from ...events.state import fold
+from ..notices.outbox import Recall
+from ..views.building import Records
+from ..views.notes import SPEAK_OF_A_TASK
+
+
+def read_stream(log: Records, task_id: int) -> list[Recorded]:
+    """All records that speak of a task, in order of position; empty when there is none."""
+    own = log.read_task(task_id) if 0 < task_id < 2**63 else []
+    if not own:
+        return []
+    notes = [record for record in log.read_task(0) if _speaks_of(record, task_id)]
+    return sorted((*own, *notes), key=lambda record: record.position)
+
+
+def recall_from(log: Records) -> Recall:
+    """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept.
+
+    Adjustments stand under task 0, all of which would have to be read: they are not laid over.
+    """
+
+    def recall(task_id: int, position: int) -> tuple[TaskState, Recorded] | None:
+        records = [record for record in log.read_task(task_id) if record.position <= position]
+        state = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # a task's records hold task events
+        return None if state is None else (state, records[-1])
+
+    return recall
+
+
+def _speaks_of(record: Recorded, task_id: int) -> bool:
+    return isinstance(record.event, SPEAK_OF_A_TASK) and record.event.task_id == task_id

@@ -1,0 +1,1 @@
+"""Which notices follow from the log, and what became of each."""

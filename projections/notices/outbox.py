@@ -1,0 +1,299 @@
+"""Which notices are due: a fold of task events and delivery records. Pure: no clock, file or network.
+
+After a restart the same fold gives the same notices under the same ids, so a receiver can tell a repetition.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import msgspec
+
+from ...events import Created, Recorded, Retried, TaskState
+from ...events.recorded import EVENT_TAGS
+from ...events.state import create, evolve, overlay
+from ...events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
+from ...events.task import view
+from ..errors import ViewsGap
+from .kept import KeptNotice, KeptOutbox
+from .mail_pace import MailPace
+from .rules import Channel, Notice, log_id, notice_id, receivers, tells_somebody
+
+if TYPE_CHECKING:
+    from ...events import Event, TaskEvent
+
+__all__ = ["Channel", "Due", "Notice", "Outbox", "Recall"]
+
+Recall: TypeAlias = Callable[[int, int], tuple[TaskState, Recorded] | None]
+"""(task id, position) → the task's last record up to that position and the state after it, from the log."""
+
+KEPT_STATES = 1000
+"""So many pending notices keep their task's state in memory; for the others it is read from the log at their turn."""
+
+
+class Due(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A place in the order of sending. Out of date when the notice is gone or was rescheduled since."""
+
+    at: datetime
+    position: int
+    turn: int
+    notice_id: str
+    channel: Channel
+    target: str
+
+
+class _Pending(msgspec.Struct, gc=False):
+    task_id: int
+    position: int
+    target: str
+    tries: int = 0
+    turn: int = 0
+    """Which entry in the order of sending is the one that counts."""
+    told: tuple[Recorded, TaskState] | None = None
+    adjusted: Adjusted | None = None
+    """What the log must have laid over to give that state again."""
+
+    def adjustment(self) -> Adjusted | None:
+        """The same, whether the state is kept or not."""
+        return self.adjusted if self.told is None else _adjustment(self.told[1])
+
+
+class Outbox:
+    """Feed it every record in order; ask what is due; what became of a delivery comes back as a record.
+
+    In memory are unfinished tasks that notify somebody, and notices not delivered. A task that has ended is forgotten;
+    when it is retried by hand, or a notice of it is wanted again, `recall` brings it back.
+    """
+
+    def __init__(self, recall: Recall, *, kept_states: int = KEPT_STATES) -> None:
+        self._recall = recall
+        self._room = kept_states
+        """How many more pending notices may keep their state."""
+        self._tasks: dict[int, TaskState] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._disabled: set[str] = set()
+        self.mail = MailPace()
+        """What mail each address has had of late."""
+        self._times: list[Due] = []
+        self._turns = 0
+        self._log_id = ""
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """The last record folded in; 0 for none."""
+        return self._position
+
+    def __len__(self) -> int:
+        """How many notices are neither delivered nor given up."""
+        return len(self._pending)
+
+    def apply(self, records: Iterable[Recorded]) -> None:
+        """Fold records in; those seen before are skipped. Raises `ViewsGap` when some are missing in between."""
+        for record in records:
+            if record.position <= self._position:
+                continue
+            if record.position != self._position + 1:
+                raise ViewsGap(f"The outbox stands at {self._position}, the next record is {record.position}")
+            if record.position == 1:
+                self._log_id = log_id(record)
+            self._fold(record)
+            self._position = record.position
+
+    def kept(self) -> KeptOutbox:
+        """Everything, as data. Only of an outbox that nothing was taken from: what was handed out is not in it."""
+        notices = [
+            KeptNotice(
+                notice_id=due.notice_id,
+                channel=due.channel,
+                target=due.target,
+                at=due.at,
+                task_id=self._pending[due.notice_id].task_id,
+                position=due.position,
+                turn=due.turn,
+                tries=self._pending[due.notice_id].tries,
+                adjusted=self._pending[due.notice_id].adjustment(),
+            )
+            for due in sorted(self._times)
+            if self.counts(due)
+        ]
+        return KeptOutbox(
+            position=self._position,
+            log_id=self._log_id,
+            turns=self._turns,
+            disabled=sorted(self._disabled),
+            tasks=[self._tasks[task_id] for task_id in sorted(self._tasks)],
+            notices=notices,
+            mail=self.mail.kept(),
+        )
+
+    def restore(self, kept: KeptOutbox) -> None:
+        """Bring a new outbox to where `kept` was taken."""
+        self._position, self._log_id, self._turns = kept.position, kept.log_id, kept.turns
+        self._disabled = set(kept.disabled)
+        self.mail.restore(kept.mail)
+        self._tasks = {task.id: task for task in kept.tasks}
+        for one in kept.notices:
+            self._pending[one.notice_id] = _Pending(
+                one.task_id, one.position, one.target, one.tries, one.turn, adjusted=one.adjusted
+            )
+            self._times.append(Due(one.at, one.position, one.turn, one.notice_id, one.channel, one.target))
+        heapify(self._times)
+
+    def take_due(self, now: datetime) -> Iterator[Due]:
+        """What has become due by `now`, the longest due first. Each comes once, until a record reschedules it."""
+        while self._drop_stale() and self._times[0].at <= now:
+            yield heappop(self._times)
+
+    def next_due(self) -> datetime | None:
+        """When the next notice that was not handed out is due, be it past or future."""
+        return self._times[0].at if self._drop_stale() else None
+
+    def counts(self, due: Due) -> bool:
+        """Whether what was handed out still waits for just that delivery."""
+        pending = self._pending.get(due.notice_id)
+        return pending is not None and pending.turn == due.turn
+
+    def task_of(self, due: Due) -> int:
+        """The task that a notice is about."""
+        return self._pending[due.notice_id].task_id
+
+    def notice(self, due: Due) -> Notice | None:
+        """The whole notice; none when the log no longer has its task."""
+        pending = self._pending[due.notice_id]
+        told = pending.told or self._recalled(pending)
+        return None if told is None else _notice(due, pending.tries, *told)
+
+    def _recalled(self, pending: _Pending) -> tuple[Recorded, TaskState] | None:
+        recalled = self._recall(pending.task_id, pending.position)
+        if recalled is None:
+            return None
+        state, record = recalled
+        return record, state if pending.adjusted is None else overlay(state, pending.adjusted, state.updated_at)
+
+    def _fold(self, record: Recorded) -> None:
+        event = record.event
+        match event:
+            case DeliveryAttempted():
+                self._attempted(event, record)
+            case DeliveryPostponed():
+                self._postponed(event)
+            case RedeliveryRequested():
+                self._wanted_again(event, record)
+            case EndpointEnabled():
+                self._disabled.discard(event.target)
+            case Adjusted():
+                if event.task_id in self._tasks:
+                    self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
+            case _ if record.task_id:
+                self._told(record, event)
+
+    def _told(self, record: Recorded, event: "Event") -> None:
+        state = self._evolved(record, event)
+        if state is None:
+            return
+        if state.finished:
+            self._tasks.pop(state.id, None)
+        else:
+            self._tasks[state.id] = state
+        for channel, target in receivers(state.spec, event):
+            if target not in self._disabled:
+                self._post(notice_id(self._log_id, record, channel, target), channel, target, record, state)
+
+    def _evolved(self, record: Recorded, event: "Event") -> TaskState | None:
+        """The task after the event; none when it notifies nobody."""
+        if isinstance(event, Created):
+            return create(record.task_id, event, record.recorded_at) if tells_somebody(event) else None
+        state = self._tasks.get(record.task_id)
+        if state is None and isinstance(event, Retried):  # by hand: only then was the task forgotten
+            recalled = self._recall(record.task_id, record.position - 1) if event.cause == "manual" else None
+            state = recalled[0] if recalled and tells_somebody(recalled[0].spec) else None
+        return evolve(state, cast("TaskEvent", event), record.recorded_at) if state is not None else None
+
+    def _post(self, name: str, channel: Channel, target: str, record: Recorded, state: TaskState) -> None:
+        pending = _Pending(record.task_id, record.position, target)
+        if self._room > 0:
+            self._room -= 1
+            pending.told = (record, state)
+        else:
+            pending.adjusted = _adjustment(state)
+        self._pending[name] = pending
+        self._schedule(name, pending, channel, record.recorded_at)
+
+    def _schedule(self, name: str, pending: _Pending, channel: str, at: datetime) -> None:
+        self._turns += 1
+        pending.turn = self._turns
+        heappush(self._times, Due(at, pending.position, pending.turn, name, cast("Channel", channel), pending.target))
+        if len(self._times) > 2 * len(self._pending) + 64:
+            self._times = [due for due in self._times if self.counts(due)]
+            heapify(self._times)
+
+    def _forget(self, name: str) -> None:
+        pending = self._pending.pop(name)
+        self.mail.settle(pending.target, name)
+        if pending.told is not None:
+            self._room += 1
+
+    def _attempted(self, event: DeliveryAttempted, record: Recorded) -> None:
+        if event.disabled:
+            self._disable(event.target)
+        pending = self._pending.get(event.notice_id)
+        if pending is None:
+            return
+        if event.ok and event.channel == "email":
+            self.mail.had(event.target, record.recorded_at)
+        if event.ok or event.final:
+            self._forget(event.notice_id)
+            return
+        self.mail.settle(event.target, event.notice_id)
+        pending.tries += 1
+        self._schedule(event.notice_id, pending, event.channel, event.next_at or record.recorded_at)
+
+    def _postponed(self, event: DeliveryPostponed) -> None:
+        pending = self._pending.get(event.notice_id)
+        if pending is not None:
+            self.mail.promise(event.target, event.notice_id, event.until)
+            self._schedule(event.notice_id, pending, event.channel, event.until)
+
+    def _disable(self, target: str) -> None:
+        """The receiver is gone: what was for it is not sent."""
+        self._disabled.add(target)
+        for name in [name for name, pending in self._pending.items() if pending.target == target]:
+            self._forget(name)
+
+    def _wanted_again(self, event: RedeliveryRequested, record: Recorded) -> None:
+        pending = self._pending.get(event.notice_id)
+        if pending is None:
+            pending = self._pending[event.notice_id] = _Pending(event.task_id, event.told, event.target)
+        pending.tries = 0
+        self._schedule(event.notice_id, pending, event.channel, record.recorded_at)
+
+    def _drop_stale(self) -> bool:
+        """Let the first entry be one that counts; whether there is one."""
+        while self._times and not self.counts(self._times[0]):
+            heappop(self._times)
+        return bool(self._times)
+
+
+def _adjustment(state: TaskState) -> Adjusted | None:
+    """What sets a state apart from what was asked for at creation."""
+    spec = state.spec
+    if (state.priority, state.scheduled_for) == (spec.priority, spec.scheduled_for):
+        return None
+    return Adjusted(task_id=state.id, held=state.held, priority=state.priority, scheduled_for=state.scheduled_for)
+
+
+def _notice(due: Due, tries: int, record: Recorded, state: TaskState) -> Notice:
+    return Notice(
+        notice_id=due.notice_id,
+        channel=due.channel,
+        target=due.target,
+        event=EVENT_TAGS[type(record.event)],
+        position=record.position,
+        recorded_at=record.recorded_at,
+        task_id=record.task_id,
+        life=state.life,
+        task=msgspec.to_builtins(view(state, record.recorded_at), builtin_types=(datetime,)),
+        tries=tries,
+    )

@@ -1,0 +1,89 @@
+"""Whom an event is told to, and the names of notices. Pure: the same for the outbox, the view and a redelivery."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ...events import Created, Failed, Recorded
+from ...events.recorded import EVENT_TAGS
+from ...events.system_events import RedeliveryRequested
+from ...events.task_events import Told, is_terminal
+
+Channel: TypeAlias = Literal["webhook", "callback", "email", "apprise"]
+
+USUAL: tuple[Told, ...] = ("started", "completed", "failed", "cancelled")
+"""What a webhook hears of when the task names nothing (`notify_on`); mail and targets only of the end."""
+
+ENDS: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+
+_LOG_ID = 12
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """One message to one receiver, with everything its sender needs."""
+
+    notice_id: str
+    """The same over all tries, restarts and redeliveries, and unlike that of any other log's notices."""
+    channel: Channel
+    target: str
+    """An address of the web or of mail, as the task was given it, or the name of a target of the configuration."""
+    event: str
+    position: int
+    recorded_at: datetime
+    task_id: int
+    life: int
+    task: dict[str, Any]
+    """The fields of `Task` right after the event."""
+    tries: int
+    """How many deliveries have failed so far."""
+
+
+def tells_somebody(spec: Created) -> bool:
+    """Whether the task has anybody to tell at all."""
+    return bool(spec.notify_webhook or spec.callback_url or spec.notify_email or spec.notify_targets)
+
+
+def receivers(spec: Created, event: Any) -> Iterator[tuple[Channel, str]]:
+    """How and to whom a task's event is told. The callback hears of every end, whatever `notify_on` says."""
+    ends = is_terminal(event)
+    told = (ends or not isinstance(event, Failed)) and EVENT_TAGS[type(event)] in (spec.notify_on or USUAL)
+    if spec.notify_webhook and told:
+        yield "webhook", spec.notify_webhook
+    if spec.callback_url and ends:
+        yield "callback", spec.callback_url
+    if spec.notify_email and ends and told:
+        yield "email", spec.notify_email
+    if told and (ends or spec.notify_on):
+        for name in spec.notify_targets:
+            yield "apprise", name
+
+
+def log_id(first: Recorded) -> str:
+    """What sets the notices of one log apart from those of every other: made of its first record."""
+    return first.hash.hex()[:_LOG_ID]
+
+
+def notice_id(log: str, record: Recorded, channel: Channel, target: str) -> str:
+    """The name of a notice: log, task, life, version of the event, channel; of targets also which one."""
+    name = f"{log}-{record.task_id}-{record.life}-{record.version}-{channel}"
+    return f"{name}-{target}" if channel == "apprise" else name
+
+
+def redelivery(log: str, records: Sequence[Recorded], name: str) -> RedeliveryRequested | None:
+    """The wish to have a notice sent again; none when the task, whose `records` these are, has no such notice."""
+    spec = records[0].event
+    if not isinstance(spec, Created):
+        return None
+    for record in records:
+        for channel, target in receivers(spec, record.event):
+            if notice_id(log, record, channel, target) == name:
+                return RedeliveryRequested(
+                    notice_id=name,
+                    task_id=record.task_id,
+                    channel=channel,
+                    target=target,
+                    told=record.position,
+                )
+    return None

@@ -1,0 +1,1 @@
+"""What is asked of the views, now and as of any earlier instant."""

@@ -1,0 +1,141 @@
+"""The past: any answer as it would have been given at an earlier position or time. Replay only, nothing is run."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from ...events import Recorded, Task, TaskState
+from ...events.errors import InvalidValue, UnknownTask
+from ...events.task import view
+from ..errors import BeyondTheLog
+from ..history.stream import read_stream
+from ..views.building import Records
+from ..views.tally import Tally
+from ..views.task_view import fold_batch
+from ..views.writer import TaskViews
+from .filters import TaskFilters
+from .reader import TaskQueries
+from .stats import Stats
+
+Point: TypeAlias = int | datetime
+"""A position, or an aware time: everything recorded up to and at it."""
+
+_PAGE = 20_000
+
+
+def parse_point(text: str | Point) -> Point:
+    """A position or an RFC 3339 time with an offset. Raises `InvalidValue`."""
+    if isinstance(text, str):
+        text = _read(text.strip())
+    if isinstance(text, int):
+        if not 0 <= text < 2**63:
+            raise InvalidValue(f"{text} is no position of a log", field="as_of")
+        return text
+    if text.utcoffset() is None:
+        raise InvalidValue(f"{text.isoformat()} has no time zone; write Z or an offset such as +01:00", field="as_of")
+    try:
+        return text.astimezone(UTC)
+    except OverflowError:
+        raise InvalidValue(f"{text.isoformat()} is out of range", field="as_of") from None
+
+
+def _read(text: str) -> Point:
+    try:
+        return int(text) if text.isdecimal() else datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidValue(
+            f"{text[:40]!r} is neither a position nor a time such as 2026-01-31T12:00:00Z", field="as_of"
+        ) from None
+
+
+class Past:
+    """The tasks as of a point, in memory, with the queries of the present. Close it, or use it in `with`."""
+
+    def __init__(self, views: TaskViews, moment: datetime) -> None:
+        self._views = views
+        self._queries = TaskQueries(views.connection)
+        self.moment = moment
+        """What "now" means for the answers, such as the wait bonus."""
+
+    @property
+    def position(self) -> int:
+        """The last record the answers know of."""
+        return self._views.position
+
+    def get(self, task_id: int) -> Task:
+        """One task as it was. Raises `UnknownTask`."""
+        return self._queries.get(task_id, self.moment)
+
+    def progress(self, task_id: int) -> tuple[float, str]:
+        """Percent done and the latest message. Raises `UnknownTask`."""
+        return self._queries.progress(task_id)
+
+    def list(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        """One page, and the number of all tasks that passed the filters."""
+        return self._queries.list(filters, self.moment)
+
+    def stats(self) -> Stats:
+        """The numbers over all tasks."""
+        return self._queries.stats(self.moment)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._views.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def as_of(log: Records, point: str | Point) -> Past:
+    """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet."""
+    point = parse_point(point)
+    moment = _moment(log, point)
+    views = TaskViews(":memory:", bulk=True)
+    records = _until(log, point)
+    try:
+        while page := list(islice(records, _PAGE)):
+            views.apply(page)
+        views.finish()
+    except BaseException:  # Ctrl-C too: a long replay holds much memory
+        views.close()
+        raise
+    return Past(views, moment)
+
+
+def task_as_of(log: Records, task_id: int, point: str | Point) -> Task:
+    """One task as of the point, from its own records alone. Raises `UnknownTask` when it was not created yet."""
+    point = parse_point(point)
+    moment = _moment(log, point)
+    states: dict[int, TaskState] = fold_batch(_up_to(read_stream(log, task_id), point), {}, Tally())
+    if task_id not in states:
+        raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
+    return view(states[task_id], moment)
+
+
+def _moment(log: Records, point: Point) -> datetime:
+    if isinstance(point, datetime):
+        return point
+    head = log.head().position
+    if point > head:
+        raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field="as_of")
+    latest = next(log.read(point - 1, 1), None) if point else None
+    return latest.recorded_at if latest else datetime.min.replace(tzinfo=UTC)
+
+
+def _until(log: Records, point: Point) -> Iterator[Recorded]:
+    # Time never decreases along the log, so the first record beyond the point ends the walk.
+    return log.read(0, point) if isinstance(point, int) else _up_to(log.read(), point)
+
+
+def _up_to(records: Iterable[Recorded], point: Point) -> Iterator[Recorded]:
+    for record in records:
+        if record.recorded_at > point if isinstance(point, datetime) else record.position > point:
+            return
+        yield record

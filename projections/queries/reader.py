@@ -1,0 +1,155 @@
+"""The reading side of views.db: one read-only connection a thread, every answer from one moment."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import msgspec
+
+from ...events import Task, TaskState
+from ...events.errors import UnknownTask
+from ...events.task import Children, view
+from ..errors import ViewsFailed
+from ..notices.view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
+from ..views.notes import read_notes
+from ..views.row import decode_state
+from ..views.schema import identity
+from .filters import TaskFilters
+from .selection import count, kept_total, page
+from .stats import Stats, read_counts, read_stats
+
+_ONE = "SELECT id, spec, state FROM tasks WHERE id = ?"
+_MANY = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+_CHILDREN = """
+SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0))
+FROM tasks WHERE parent_task_id = ? GROUP BY status ORDER BY status
+"""
+_MAX_ID = 2**63 - 1
+
+Page: TypeAlias = tuple[list[Task], int]
+
+
+class TaskQueries:
+    """Answers about tasks as of the views' position. Belongs to the thread that makes it."""
+
+    def __init__(self, conn: sqlite3.Connection, path: Path | None = None) -> None:
+        """On the connection of a `TaskViews` in the same thread; for a file see `open`."""
+        self._conn = conn
+        self._path = path
+        self._identity = identity(path) if path else (0, 0)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read-only, on the file that a `TaskViews` writes, in whichever process."""
+        return cls(connect(path), path)
+
+    @property
+    def position(self) -> int:
+        """How far the views have read the log: whoever must see his own write waits for this."""
+        with self._moment() as conn:
+            return int(conn.execute("SELECT position FROM progress").fetchone()[0])
+
+    def state(self, task_id: int) -> TaskState:
+        """The folded state of one task. Raises `UnknownTask`."""
+        with self._moment() as conn:
+            row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
+            if row is None:
+                raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+            return decode_state(*row)
+
+    def get(self, task_id: int, now: datetime) -> Task:
+        """One task as readers see it. Raises `UnknownTask`."""
+        return view(self.state(task_id), now)
+
+    def children(self, task_id: int) -> Children | None:
+        """How far the children of a task are; none when it has none."""
+        with self._moment() as conn:
+            rows = conn.execute(_CHILDREN, (task_id,)).fetchall()
+        total = sum(number for _status, number, _progress in rows)
+        if not total:
+            return None
+        progress = sum(progress for _status, _number, progress in rows) / total
+        return Children(total=total, progress=round(progress, 3), by_status={row[0]: row[1] for row in rows})
+
+    def progress(self, task_id: int) -> tuple[float, str]:
+        """Percent done and the latest message. Raises `UnknownTask`."""
+        state = self.state(task_id)
+        return state.progress, state.message
+
+    def notices(self, task_id: int) -> "list[NoticeStatus]":
+        """What became of the task's notices. Raises `UnknownTask`."""
+        self.state(task_id)
+        with self._moment() as conn:
+            return read_notices(conn, task_id)
+
+    def notes(self, task_id: int) -> "list[int]":
+        """Where the service noted something about the task: positions of the log. Raises `UnknownTask`."""
+        self.state(task_id)
+        with self._moment() as conn:
+            return read_notes(conn, task_id)
+
+    def endpoints(self) -> "list[DisabledEndpoint]":
+        """The endpoints that are disabled."""
+        with self._moment() as conn:
+            return read_disabled(conn)
+
+    def list(self, filters: TaskFilters, now: datetime) -> Page:
+        """One page, and the number of all tasks that pass the filters."""
+        with self._moment() as conn:
+            counts = read_counts(conn)
+            total = kept_total(filters, counts)
+            if total is None:
+                total = conn.execute(*count(filters)).fetchone()[0]
+            ids = [row[0] for row in conn.execute(*page(filters, counts))] if total > filters.offset else []
+            rows = conn.execute(_MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
+            states = {row[0]: decode_state(*row) for row in rows}
+        return [view(states[task_id], now) for task_id in ids], total
+
+    def stats(self, now: datetime) -> Stats:
+        """The numbers over all tasks."""
+        with self._moment() as conn:
+            return read_stats(conn, now)
+
+    @contextmanager
+    def _moment(self) -> Iterator[sqlite3.Connection]:
+        """One read transaction: what is read in it belongs together."""
+        self._follow()
+        conn = self._conn
+        try:
+            conn.execute("BEGIN")
+            try:
+                yield conn
+            finally:
+                conn.execute("COMMIT")
+        except (sqlite3.Error, msgspec.DecodeError) as error:
+            raise ViewsFailed(f"{self._path or 'The views'} cannot be read: {error}") from error
+
+    def _follow(self) -> None:
+        """Open the file anew when another has taken its name: the old one would stand still for ever."""
+        if self._path is not None and identity(self._path) != self._identity:
+            self._conn.close()
+            self._conn = connect(self._path)
+            self._identity = identity(self._path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._conn.close()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A read-only connection to views.db. Raises `ViewsFailed`."""
+    try:
+        # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise ViewsFailed(f"{path} cannot be opened: {error}") from error
+    try:
+        conn.execute("SELECT position FROM progress").fetchone()
+    except sqlite3.Error as error:
+        conn.close()
+        raise ViewsFailed(f"{path} cannot be read: {error}") from error
+    return conn

@@ -1,0 +1,119 @@
+"""Numbers over all tasks, from what is kept beside the rows: nothing is counted when asked."""
+
+import sqlite3
+from collections import defaultdict
+from datetime import datetime
+from itertools import accumulate
+
+import msgspec
+
+from ..views.tally import upper_bound
+from .filters import STATUSES
+
+
+class Durations(msgspec.Struct, frozen=True, kw_only=True):
+    """How long completed tasks ran, in seconds. Kept in classes 10 % wide: a figure is its class's upper bound."""
+
+    number: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    longest: float
+
+
+class TypeStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks of one type."""
+
+    counts: dict[str, int]
+    attempts: int
+    retries: int
+    durations: Durations | None
+    """None until one has completed."""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """Lives that came to their end in a span of time, by how."""
+
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    per_minute: float = 0.0
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers at one position of the log."""
+
+    position: int
+    total: int
+    counts: dict[str, int]
+    """Status → number of tasks; all six are there."""
+    by_type: dict[str, TypeStats]
+    attempts: int
+    retries: int
+    last_minute: Ended
+    """The last full minute; the spans below count whole minutes too."""
+    last_hour: Ended
+    last_day: Ended
+
+
+def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """(type, status) → number of tasks."""
+    return {(kind, status): number for kind, status, number in conn.execute("SELECT * FROM counts WHERE number > 0")}
+
+
+def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
+    """All numbers, within the transaction that is open."""
+    counts = read_counts(conn)
+    totals = {kind: (attempts, retries) for kind, attempts, retries in conn.execute("SELECT * FROM totals")}
+    classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for kind, bucket, number in conn.execute("SELECT * FROM durations ORDER BY type, bucket"):
+        classes[kind].append((bucket, number))
+    by_type = {
+        kind: TypeStats(
+            counts={status: counts.get((kind, status), 0) for status in STATUSES},
+            attempts=totals.get(kind, (0, 0))[0],
+            retries=totals.get(kind, (0, 0))[1],
+            durations=_durations(classes[kind]) if kind in classes else None,
+        )
+        for kind in sorted({kind for kind, _status in counts})
+    }
+    return Stats(
+        position=conn.execute("SELECT position FROM progress").fetchone()[0],
+        total=sum(counts.values()),
+        counts={status: sum(kind.counts[status] for kind in by_type.values()) for status in STATUSES},
+        by_type=by_type,
+        attempts=sum(kind.attempts for kind in by_type.values()),
+        retries=sum(kind.retries for kind in by_type.values()),
+        last_minute=_ended(conn, now, 1),
+        last_hour=_ended(conn, now, 60),
+        last_day=_ended(conn, now, 24 * 60),
+    )
+
+
+def _durations(classes: list[tuple[int, int]]) -> Durations:
+    number = sum(count for _bucket, count in classes)
+    return Durations(
+        number=number,
+        mean=sum(upper_bound(bucket) * count for bucket, count in classes) / number,
+        p50=_percentile(classes, 0.50 * number),
+        p95=_percentile(classes, 0.95 * number),
+        p99=_percentile(classes, 0.99 * number),
+        longest=upper_bound(classes[-1][0]),
+    )
+
+
+def _percentile(classes: list[tuple[int, int]], rank: float) -> float:
+    upto = accumulate(count for _bucket, count in classes)
+    reached = next(index for index, seen in enumerate(upto) if seen >= rank)
+    return upper_bound(classes[reached][0])
+
+
+def _ended(conn: sqlite3.Connection, now: datetime, minutes: int) -> Ended:
+    this_minute = int(now.timestamp() // 60)
+    rows = conn.execute(
+        "SELECT status, sum(number) FROM ends WHERE minute >= ? AND minute < ? GROUP BY status",
+        (this_minute - minutes, this_minute),
+    )
+    numbers = dict(rows.fetchall())
+    return Ended(**numbers, per_minute=sum(numbers.values()) / minutes)

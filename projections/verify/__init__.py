@@ -1,0 +1,1 @@
+"""Whether log and views are what they claim to be."""

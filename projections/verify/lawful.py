@@ -1,0 +1,151 @@
+"""Whether a history keeps the rules: the state machine written down a second time, apart from `decide` and `evolve`.
+
+Pure. After a breach it goes on as if the event had been right, so that one fault gives one finding.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import msgspec
+
+from ...events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
+from ...events.recorded import EVENT_TAGS
+from ...events.system_events import (
+    SYSTEM_TAGS,
+    Adjusted,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    RedeliveryRequested,
+    ServiceStarted,
+)
+
+_Move: TypeAlias = str
+"""An event's tag; of a failure and a retry with what sets them apart."""
+
+_WAITING = ("pending", "retrying")
+# "failing" stands between a failure that is not final and the `Retried` that must come right behind it.
+_LAW: dict[tuple[str, _Move], str] = {
+    ("new", "created"): "pending",
+    **{(status, "started"): "running" for status in _WAITING},
+    **{(status, "failed for good"): "failed" for status in (*_WAITING, "running")},
+    **{(status, "cancelled"): "cancelled" for status in (*_WAITING, "running")},
+    ("running", "progressed"): "running",
+    ("running", "checkpointed"): "running",
+    ("running", "completed"): "completed",
+    ("running", "failed, to be retried"): "failing",
+    ("failing", "retried"): "retrying",
+    ("failed", "retried by hand"): "retrying",
+    ("cancelled", "retried by hand"): "retrying",
+}
+_LEADS_TO: dict[_Move, str] = {move: after for (_before, move), after in _LAW.items()}
+
+
+class _Track(msgspec.Struct, gc=False):
+    """What must be known of a task to judge its next event."""
+
+    status: str = "new"
+    attempt: int = 0
+    life: int = 1
+    position: int = 0
+
+
+class Lawbook:
+    """Judges records in order. Kept in memory: a few numbers a task."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[int, _Track] = {}
+        self._epoch = 0
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self._tracks)
+
+    def judge(self, record: Recorded) -> Iterator[str]:
+        """What is wrong with the record, in words."""
+        if type(record.event) in SYSTEM_TAGS:
+            yield from self._judge_system(record, record.event)
+        elif record.task_id <= 0:
+            yield f"`{EVENT_TAGS[type(record.event)]}` stands under task {record.task_id}, which is the service's own"
+        else:
+            yield from self._judge_task(record)
+
+    def lose(self, task_id: int) -> None:
+        """A record of the task cannot be read: whatever comes next must be believed."""
+        self._tracks.setdefault(task_id, _Track()).status = "lost"
+
+    def end(self) -> Iterator[tuple[int, str]]:
+        """What is wrong with the end of the log: (position, words)."""
+        for task_id, track in self._tracks.items():
+            if track.status == "failing":
+                yield track.position, f"task {task_id} failed, was to be retried, and no `retried` follows"
+
+    def _judge_task(self, record: Recorded) -> Iterator[str]:
+        event, task_id = record.event, record.task_id
+        if isinstance(event, Created):
+            yield from self._judge_created(event, task_id)
+        track = self._tracks.setdefault(task_id, _Track())
+        move = _move(event)
+        if track.status == "lost":
+            self._tracks[task_id] = _Track(_LEADS_TO[move], record.attempt, record.life, record.position)
+            return
+        after = _LAW.get((track.status, move))
+        if after is None:
+            yield f"task {task_id} is {track.status} and cannot be {move}"
+        else:
+            yield from _judge_details(event, track, record)
+        track.status = after or _LEADS_TO[move]
+        track.attempt += isinstance(event, Started)
+        track.life += move == "retried by hand"
+        track.position = record.position
+        if record.attempt != track.attempt:
+            yield f"task {task_id} is in attempt {track.attempt}, the record says {record.attempt}"
+        if record.life != track.life:
+            yield f"task {task_id} is in life {track.life}, the record says {record.life}"
+
+    def _judge_created(self, event: Created, task_id: int) -> Iterator[str]:
+        expected = len(self._tracks) + 1
+        if task_id not in self._tracks and task_id != expected:
+            yield f"task {task_id} is created where task {expected} is due"
+        for other in (*event.depends_on, *((event.parent_task_id,) if event.parent_task_id else ())):
+            if other not in self._tracks:
+                yield f"task {task_id} refers to task {other}, which does not exist"
+
+    def _judge_system(self, record: Recorded, event: Event) -> Iterator[str]:
+        if record.task_id != 0 or record.attempt or record.life:
+            yield f"`{EVENT_TAGS[type(event)]}` must stand under task 0, without attempt or life"
+        match event:
+            case ServiceStarted(epoch=epoch):
+                if epoch <= self._epoch:
+                    yield f"a service started with epoch {epoch} after epoch {self._epoch}"
+                self._epoch = max(epoch, self._epoch)
+            case Adjusted(task_id=task_id):
+                status = self._tracks[task_id].status if task_id in self._tracks else "unknown"
+                if status not in _WAITING:
+                    yield f"task {task_id} is {status} and cannot be adjusted"
+            case DeliveryAttempted() | DeliveryPostponed() | RedeliveryRequested():
+                task_id = event.task_id
+                if task_id not in self._tracks:
+                    yield f"a delivery speaks of task {task_id}, which does not exist"
+
+
+def _move(event: Event) -> _Move:
+    match event:
+        case Failed(final=final):
+            return "failed for good" if final else "failed, to be retried"
+        case Retried(cause=cause):
+            return "retried by hand" if cause == "manual" else "retried"
+        case _:
+            return EVENT_TAGS[type(event)]
+
+
+def _judge_details(event: Event, track: _Track, record: Recorded) -> Iterator[str]:
+    """Of a move that is legal: whether what the event says of itself is true."""
+    running = track.status == "running"
+    match event:
+        case Failed(outcome=outcome) if (outcome == "not_started") == running:
+            yield f"task {record.task_id} is {track.status}, its failure says {outcome}"
+        case Cancelled(attempt_running=said) if said != running:
+            yield f"task {record.task_id} is {track.status}, its cancellation says otherwise"
+        case Retried() if track.status == "failing" and record.position != track.position + 1:
+            yield f"task {record.task_id} failed at {track.position} and is retried only here"

@@ -1,0 +1,1 @@
+"""views.db: how committed records become rows."""

@@ -1,0 +1,103 @@
+"""Pulling the views up to the log: what was missed, or everything."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from ...events import Head, Recorded
+from ...events.errors import LogCorrupt
+from ..errors import ViewsFailed
+from . import schema
+from .writer import TaskViews
+
+_PAGE = 2000
+BULK_PAGE = 20_000
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told the position reached and the one to reach."""
+
+
+class Records(Protocol):
+    """A log to read from: an `EventLog` or a reader of one."""
+
+    def head(self) -> Head:
+        """Where the log ends."""
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+
+    def read_task(self, task_id: int) -> list[Recorded]:
+        """All records of one task, in order of version."""
+
+
+def catch_up(log: Records, views: TaskViews, progress: Progress | None = None) -> int:
+    """Fold in what the views are missing, page by page; answers with the position reached.
+
+    Views that do not belong to this log (it was restored from a backup, or is another) are built from nothing.
+    """
+    views.refresh()
+    if not _belongs(log, views):
+        views.reset()
+    pull(log, views, log.head().position, _PAGE, progress)
+    return views.position
+
+
+def _belongs(log: Records, views: TaskViews) -> bool:
+    if views.position == 0:
+        return True
+    latest = next(log.read(views.position - 1, 1), None)
+    return latest is not None and latest.hash == views.hash
+
+
+def pull(log: Records, views: TaskViews, until: int, size: int = _PAGE, progress: Progress | None = None) -> None:
+    """Fold in page after page, up to a position that the log has reached."""
+    while views.position < until:
+        page = list(log.read(views.position, min(size, until - views.position)))
+        if not page:
+            raise LogCorrupt(f"The log holds nothing behind position {views.position}, but should reach {until}")
+        views.apply(page)
+        if progress is not None:
+            progress(views.position, until)
+
+
+def rebuild(log: Records, path: Path, progress: Progress | None = None) -> int:
+    """Build views.db anew beside the old one, then replace that; answers with the position reached.
+
+    Readers see the old or the new, never a mix: the copy into place is one transaction.
+    """
+    beside = path.with_name(path.name + ".new")
+    schema.delete_files(beside)
+    try:
+        views = TaskViews(beside, bulk=True)
+        try:
+            pull(log, views, log.head().position, BULK_PAGE, progress)
+            views.finish()
+            _copy(views.connection, path)
+            return views.position
+        finally:
+            views.close()
+    finally:
+        schema.delete_files(beside)
+
+
+def _copy(source: sqlite3.Connection, path: Path) -> None:
+    try:
+        try:
+            _copy_over(source, path)
+        except sqlite3.Error as error:
+            if not schema.is_useless(error):
+                raise
+            schema.delete_files(path)
+            _copy_over(source, path)
+    except (sqlite3.Error, OSError) as error:
+        raise ViewsFailed(f"{path} cannot be replaced: {error}") from error
+
+
+def _copy_over(source: sqlite3.Connection, path: Path) -> None:
+    target = sqlite3.connect(path, isolation_level=None)
+    try:
+        target.execute("PRAGMA journal_mode = WAL")
+        source.backup(target)
+    finally:
+        target.close()

@@ -1,0 +1,144 @@
+"""The tables of views.db. They are a cache of the log: a file of another shape is thrown away, never migrated."""
+
+import os
+import sqlite3
+from binascii import crc32
+from pathlib import Path
+
+from msgspec.structs import fields
+
+from ...events import Created, TaskState
+
+FOLD = 2
+"""Raise it when the fold makes something else of old events: views built before are built again, snapshots not used."""
+
+TABLES = """
+CREATE TABLE progress (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    position INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    recorded_at TEXT NOT NULL,
+    log TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY,
+    status TEXT NOT NULL,
+    type TEXT NOT NULL,
+    user_id INTEGER NOT NULL,
+    document_id INTEGER NOT NULL,
+    parent_task_id INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    queue_key REAL,
+    updated_at REAL NOT NULL,
+    spec TEXT NOT NULL,
+    state TEXT NOT NULL
+) STRICT;
+CREATE TABLE counts (
+    type TEXT NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (type, status)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE totals (
+    type TEXT PRIMARY KEY, attempts INTEGER NOT NULL, retries INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE durations (
+    type TEXT NOT NULL, bucket INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (type, bucket)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE ends (
+    minute INTEGER NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (minute, status)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE notices (
+    task_id INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    notice_id TEXT NOT NULL,
+    target TEXT NOT NULL,
+    event TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    recorded_at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    tries INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    tried_at TEXT,
+    next_at TEXT,
+    PRIMARY KEY (task_id, version, channel, target)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE notes (
+    task_id INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (task_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE disabled (
+    target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
+"""
+
+# Ids are given in order of creation, and every index ends in the id: a filter by one of these and the order of
+# creation come from one walk.
+INDEXES = """
+CREATE INDEX tasks_by_status ON tasks (status);
+CREATE INDEX tasks_by_type ON tasks (type);
+CREATE INDEX tasks_by_status_and_type ON tasks (status, type);
+CREATE INDEX tasks_by_user ON tasks (user_id);
+CREATE INDEX tasks_by_document ON tasks (document_id);
+CREATE INDEX tasks_by_parent ON tasks (parent_task_id);
+CREATE INDEX tasks_by_priority ON tasks (priority);
+CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
+CREATE INDEX tasks_by_update ON tasks (updated_at);
+CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
+"""
+
+
+def _stamp() -> int:
+    shape = [TABLES, INDEXES, str(FOLD), *(field.name for cls in (TaskState, Created) for field in fields(cls))]
+    return crc32("\n".join(shape).encode()) & 0x7FFFFFFF
+
+
+STAMP = _stamp()
+"""Stands in the file's `user_version`; changes with the tables, the fields of a task, or `FOLD`."""
+
+
+def is_current(conn: sqlite3.Connection) -> bool:
+    """Whether the file was built by this code and can be read. Raises `sqlite3.Error` when that cannot be told now."""
+    try:
+        stamp = conn.execute("PRAGMA user_version").fetchone()[0]
+        return bool(stamp == STAMP and conn.execute("SELECT count(*) FROM progress").fetchone()[0] == 1)
+    except sqlite3.Error as error:
+        if is_useless(error):
+            return False
+        raise
+
+
+def is_useless(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault, and not the moment: such a file may go."""
+    return error.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR"))
+
+
+def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
+    """Make the tables in an empty database. A bulk build adds the indexes at its end: that is twice as quick."""
+    conn.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.split(";\n")[:-1]:
+        conn.execute(statement)
+    if indexes:
+        create_indexes(conn)
+    conn.execute("INSERT INTO progress VALUES (1, 0, x'', '', '')")
+    conn.execute(f"PRAGMA user_version = {STAMP}")
+    conn.execute("COMMIT")
+
+
+def create_indexes(conn: sqlite3.Connection) -> None:
+    """What the filters and sorts of `queries` need."""
+    for statement in INDEXES.strip().split("\n"):
+        conn.execute(statement)
+
+
+def delete_files(path: Path) -> None:
+    """Throw a views database away. The write-ahead log goes first: alone it must never meet another database."""
+    for name in (f"{path}-wal", f"{path}-shm", str(path)):
+        Path(name).unlink(missing_ok=True)
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Tells a file from the one that took its name. By stat alone: to open and close it would drop SQLite's locks."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - asked before every answer
+    except OSError:
+        return (0, 0)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,208 @@
+"""The writing side of views.db: folds committed records into rows. One per process, in the Projector's thread."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from ...events import Recorded, TaskState
+from ...events.recorded import timestamp
+from ..errors import ViewsFailed, ViewsGap
+from ..notices.rules import log_id
+from ..notices.view import write_notices
+from . import schema
+from .notes import write_notes
+from .row import INSERT, MOVE, TOUCH, decode_state, same_place, to_insert, to_move, to_touch
+from .search import Text, text_of, write_text
+from .tally import Tally
+from .task_view import fold_batch, touched
+
+_HOT = 8192
+_SELECT = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+
+
+class TaskViews:
+    """All tasks as rows with what filters and sorts need, kept numbers, and a text index; a fold of the log.
+
+    Rows, numbers and `position` move in one transaction. States of unfinished tasks that were touched lately are kept
+    in memory, so that a batch seldom reads. Belongs to the thread that makes it.
+    """
+
+    def __init__(self, path: Path | str, *, bulk: bool = False) -> None:
+        """`:memory:` for a view without a file; `bulk` for one built in one go, which a failure spoils: `finish` it."""
+        self._path: Path | str = path
+        self._bulk = bulk
+        self._hot: dict[int, TaskState] = {}
+        self._begin(self._open())
+
+    def _begin(self, conn: sqlite3.Connection) -> None:
+        # Losing the last commits in a power cut is harmless: they are pulled from the log again.
+        conn.execute("PRAGMA synchronous = NORMAL")
+        self._conn = conn
+        self._hot.clear()
+        self._identity = self._file()
+        self._position, self._hash = self._where()
+
+    def _file(self) -> tuple[int, int]:
+        return schema.identity(self._path) if isinstance(self._path, Path) else (0, 0)
+
+    def _open(self) -> sqlite3.Connection:
+        conn: sqlite3.Connection | None = None
+        try:
+            conn = sqlite3.connect(self._path, isolation_level=None)
+            return conn if schema.is_current(conn) else self._start_over(conn)
+        except (sqlite3.Error, OSError) as error:
+            if conn is not None:
+                conn.close()
+            raise ViewsFailed(f"{self._path} cannot be opened: {error}") from error
+
+    def _start_over(self, conn: sqlite3.Connection) -> sqlite3.Connection:
+        conn.close()
+        if isinstance(self._path, Path):
+            schema.delete_files(self._path)
+        conn = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
+            schema.create(conn, indexes=not self._bulk)
+        except sqlite3.Error:
+            conn.close()
+            raise
+        return conn
+
+    def _where(self) -> tuple[int, bytes]:
+        position, digest = self._conn.execute("SELECT position, hash FROM progress").fetchone()
+        return int(position), bytes(digest)
+
+    @property
+    def position(self) -> int:
+        """The last record folded in; 0 for none."""
+        return self._position
+
+    @property
+    def hash(self) -> bytes:
+        """The hash of that record: tells whether the views belong to a log."""
+        return self._hash
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For queries in the same thread; other threads open the file read-only."""
+        return self._conn
+
+    def apply(self, records: Sequence[Recorded]) -> None:
+        """Fold a batch in, in one transaction. What was applied before is skipped.
+
+        Raises `ViewsGap` when records are missing in between (or the file was deleted, or is written by somebody
+        else), `ViewsFailed` when it cannot be written. Then nothing has changed, and `catch_up` sets it right.
+        """
+        self.refresh()
+        fresh = [record for record in records if record.position > self._position]
+        if not fresh:
+            return
+        for expected, record in enumerate(fresh, self._position + 1):
+            if record.position != expected:
+                raise ViewsGap(f"The views stand at {expected - 1}, the next record is {record.position}")
+        try:
+            before = self._load(fresh)
+            tally = Tally()
+            after = fold_batch(fresh, before, tally)
+            self._commit(before, after, tally, fresh)
+        except ViewsGap:
+            self._roll_back()
+            self._begin(self._conn)
+            raise
+        except (sqlite3.Error, msgspec.DecodeError, UnicodeError, OverflowError) as error:
+            raise ViewsFailed(f"{self._path} failed at position {fresh[0].position}: {error}") from error
+        finally:
+            self._roll_back()
+        self._position, self._hash = fresh[-1].position, fresh[-1].hash
+        self._remember(after)
+
+    def _load(self, records: Iterable[Recorded]) -> dict[int, TaskState]:
+        """The states before the batch of the tasks it touches, as far as there are any."""
+        tasks, created = touched(records)
+        known = {task_id: self._hot[task_id] for task_id in tasks if task_id in self._hot}
+        missing = tasks - known.keys() - created
+        if missing:
+            rows = self._conn.execute(_SELECT, (msgspec.json.encode(sorted(missing)).decode(),))
+            known.update((row[0], decode_state(*row)) for row in rows)
+        return known
+
+    def _commit(
+        self, before: dict[int, TaskState], after: dict[int, TaskState], tally: Tally, fresh: list[Recorded]
+    ) -> None:
+        conn, last = self._conn, fresh[-1]
+        conn.execute("BEGIN IMMEDIATE")
+        moved = conn.execute(
+            "UPDATE progress SET position = ?, hash = ?, recorded_at = ? WHERE position = ?",
+            (last.position, last.hash, timestamp(last.recorded_at), self._position),
+        )
+        if moved.rowcount != 1:
+            raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
+        if fresh[0].position == 1:
+            conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
+        self._write_rows(before, after)
+        write_notices(conn, fresh, after)
+        write_notes(conn, fresh)
+        for task_id, state in after.items():
+            tally.changed(before.get(task_id), state)
+        tally.write(conn)
+        conn.execute("COMMIT")
+
+    def _write_rows(self, before: dict[int, TaskState], after: dict[int, TaskState]) -> None:
+        inserts, moves, touches = [], [], []
+        texts: list[tuple[int, Text | None, Text]] = []
+        for task_id, state in after.items():
+            old = before.get(task_id)
+            if old is None:
+                inserts.append(to_insert(state))
+                texts.append((task_id, None, text_of(state)))
+                continue
+            if same_place(old, state):
+                touches.append(to_touch(state))
+            else:
+                moves.append(to_move(state))
+            if (old.error or old.last_error) != (state.error or state.last_error):
+                texts.append((task_id, text_of(old), text_of(state)))
+        for statement, rows in ((INSERT, inserts), (MOVE, moves), (TOUCH, touches)):
+            self._conn.executemany(statement, rows)
+        write_text(self._conn, texts)
+
+    def _roll_back(self) -> None:
+        # After a commit there is nothing to roll back; after a full disk SQLite has done it by itself.
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
+
+    def _remember(self, states: dict[int, TaskState]) -> None:
+        hot = self._hot
+        for task_id, state in states.items():
+            hot.pop(task_id, None)
+            if not state.finished:
+                hot[task_id] = state
+        for task_id in list(islice(hot, max(0, len(hot) - _HOT))):
+            del hot[task_id]
+
+    def refresh(self) -> None:
+        """Look whether the file is still the one that was opened; open anew when it was deleted or replaced."""
+        if self._file() == self._identity:
+            return
+        self._conn.close()
+        self._begin(self._open())
+
+    def reset(self) -> None:
+        """Forget everything: these are the views of another log, or of another past."""
+        try:
+            self._begin(self._start_over(self._conn))
+        except (sqlite3.Error, OSError) as error:
+            raise ViewsFailed(f"{self._path} cannot be made anew: {error}") from error
+
+    def finish(self) -> None:
+        """The end of a bulk build: add the indexes."""
+        self._conn.execute("BEGIN IMMEDIATE")
+        schema.create_indexes(self._conn)
+        self._conn.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._conn.close()

@@ -1,0 +1,1 @@
+"""Commands that check the log, the views and the machine."""

@@ -1,0 +1,1 @@
+"""Commands that show tasks, the queue, the past and the reasons."""

@@ -1,0 +1,82 @@
+"""`tasktrail queue`: what waits for room, in the order in which it will run."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..base import Command, pass_session
+from ..output import print_json, print_table
+from ..session import Session
+from ..words import Whole, moment, plain
+from .why import sum_of
+
+if TYPE_CHECKING:
+    from ...actors.core.board import QueueBoard
+    from ...projections import Stats
+
+
+@click.command(
+    "queue",
+    cls=Command,
+    examples=[
+        ("tasktrail queue", "the first fifty, with the terms of their priorities"),
+        ("tasktrail queue --limit 500 --json", "more of them, for a program"),
+    ],
+)
+@click.option("--limit", type=Whole(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
+@pass_session
+def command(session: Session, limit: int) -> None:
+    """Show the order of the queue: what runs next, and what each priority is made of."""
+    with session.reading() as reading:
+        board = reading.queue(limit)
+        stats = reading.stats()
+    if session.as_json:
+        print_json(board)
+        return
+    click.echo(headline(board, stats))
+    if board.entries:
+        print_table(
+            ("PLACE", "ID", "TYPE", "USER", "SINCE", "PRIORITY", "TERMS", "HELD BACK BY"), rows(board), right=(0, 1, 5)
+        )
+    if board.fair_share:
+        click.echo("Fair share: the user with the fewest running goes first; this order decides among equals.")
+    if not board.live:
+        click.echo("No service runs: this is what would wait for room if one did.")
+
+
+def headline(board: "QueueBoard", stats: "Stats") -> str:
+    """How many run and wait, and what is paused."""
+    waiting = stats.counts["pending"] + stats.counts["retrying"]
+    later = max(0, waiting - board.ready - board.blocked)  # the numbers may be an event apart
+    paused = "".join(
+        f"; {'draining' if pause.drain else 'paused'}: "
+        + (
+            f"type {pause.type}"
+            if pause.type is not None
+            else "all"
+            if pause.user_id is None
+            else f"user {pause.user_id}"
+        )
+        for pause in board.pauses
+    )
+    return (
+        f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task, "
+        f"{later} for a time, a release or a handler{plain(paused)}"
+    )
+
+
+def rows(board: "QueueBoard") -> list[tuple[str, ...]]:
+    """A row for each task of the queue."""
+    return [
+        (
+            str(one.place),
+            str(one.task_id),
+            one.type,
+            str(one.user_id),
+            moment(one.waiting_since),
+            f"{one.effective_priority:.1f}",
+            sum_of(one.terms),
+            plain(", ".join(one.shut_by)),
+        )
+        for one in board.entries
+    ]

@@ -1,0 +1,70 @@
+"""`tasktrail show`: one task, field by field."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from ..base import Command, pass_session
+from ..operate.notices import in_short
+from ..output import as_text, print_json, print_pairs
+from ..session import Session
+from ..words import TASK_ID, Point, duration, moment, percent, size
+from .why import sum_of
+
+if TYPE_CHECKING:
+    from ...events import Task
+
+_BYTES = {"estimated_memory", "estimated_temp", "memory_used", "temp_used"}
+_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", "time_used", "retry_max_delay"}
+_SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"}
+
+
+@click.command(
+    "show",
+    cls=Command,
+    examples=[
+        ("tasktrail show 3", "all that is known of task 3"),
+        ("tasktrail show 3 --as-of 120", "as it was when the log ended at position 120"),
+        ("tasktrail show 3 --json", "for a program"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time.")
+@pass_session
+def command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
+    """Show one task with all its fields; times are UTC."""
+    with session.reading() as reading:
+        task = reading.get_task(task_id, as_of=as_of)
+        notices = [] if session.as_json or as_of is not None else reading.notices(task_id)
+    if session.as_json:
+        print_json(task)
+    else:
+        print_pairs([*pairs(task), *([("notices", in_short(notices))] if notices else [])])
+
+
+def pairs(task: "Task") -> list[tuple[str, str]]:
+    """The task's fields with their values in words, under the names that JSON uses."""
+    return [(name, _in_words(name, getattr(task, name))) for name in task.__struct_fields__]
+
+
+def _in_words(name: str, value: object) -> str:
+    from ...events.task import Children
+    from ...events.task_events import PriorityTerms
+
+    match value:
+        case datetime():
+            return moment(value)
+        case int() | float() if name in _BYTES:
+            return size(value) if value else "-"
+        case int() | float() if name in _SECONDS:
+            return duration(value) if value else "-"
+        case PriorityTerms():
+            return sum_of(value)
+        case Children():
+            counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
+            return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
+        case float() if name == "progress":
+            return percent(value)
+        case _:
+            return as_text(value)

@@ -1,0 +1,133 @@
+"""`tasktrail whatif`: the recorded history, played again under other limits or another policy."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..base import Command, pass_session
+from ..check.counting import counting
+from ..operate.limits import Bytes, Quota
+from ..output import print_json, print_pairs, print_table
+from ..session import Session
+from ..words import duration, moment
+
+if TYPE_CHECKING:
+    from ...actors.whatif.answer import Changed, Fidelity, Row, WhatIf
+    from ...actors.whatif.measures import Measures
+
+
+@click.command(
+    "whatif",
+    cls=Command,
+    examples=[
+        ("tasktrail whatif", "does the Scheduler's core make the recorded starts of the log again?"),
+        ("tasktrail whatif --max-concurrent 4 --workers 4", "and with four at once?"),
+        ("tasktrail whatif --type-limit video_convert=1 --fair-share", "one conversion at a time, users in turn"),
+        ("tasktrail whatif --workers 8 --from 2026-08-01T00:00:00Z --json", "of one day's log, for a program"),
+    ],
+)
+@click.option("--max-concurrent", type=int, help="Tasks at once.")
+@click.option("--workers", type=int, help="Worker processes.")
+@click.option("--max-memory", type=Bytes(), help="Memory that may be promised in all, e.g. 4GiB; 0: no limit.")
+@click.option("--max-temp-size", type=Bytes(), help="Temp space that may be promised in all; 0: no limit.")
+@click.option("--max-per-type", type=int, help="Tasks of one type at once; 0: any number.")
+@click.option("--max-per-user", type=int, help="Tasks of one user at once; 0: any number.")
+@click.option("--max-per-label", type=int, help="Tasks of one label at once; 0: any number.")
+@click.option("--type-limit", "types", type=Quota(), multiple=True, help="A number for one type: video_convert=1.")
+@click.option("--user-limit", "users", type=Quota(), multiple=True, help="A number for one user, e.g. 7=3.")
+@click.option("--label-limit", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
+@click.option("--fair-share/--no-fair-share", default=None, help="The user with the least running goes first, or not.")
+@click.option(
+    "--no-user-bonus", "user_bonus", flag_value=False, default=None, type=bool, help="Users' levels count not."
+)
+@click.option("--backfill-bound", type=int, metavar="N", help="So many may start past one that does not fit.")
+@click.option("--from", "begin", metavar="WHEN", help="Play from this position or time on. Default: the first record")
+@click.option("--to", "end", metavar="WHEN", help="Play to this position or time. Default: until all is done")
+@click.option("--rows", type=int, metavar="N", help="Tasks listed, those first that move most. Default: 10")
+@pass_session
+def command(session: Session, /, **given: Any) -> None:
+    """Compare the recorded history with what another policy would have made of it.
+
+    It reads the log in the data folder, whether a service runs or not, and changes nothing. Attempts run as long as
+    they were recorded to.
+    """
+    if session.url:
+        raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
+    tables = ("types", "users", "labels")
+    question = {name: dict(value) if name in tables else value for name, value in given.items()}
+    with counting("playing") as progress:
+        given = {name: value for name, value in question.items() if value is not None}
+        found = session.doors.whatif(session, given, progress)
+    if session.as_json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def _print(found: "WhatIf") -> None:
+    click.echo(
+        f"positions {found.first_position} to {found.last_position}, "
+        f"{moment(found.began_at)} to {moment(found.ended_at)}, {found.records} records"
+    )
+    click.echo(_fidelity(found.fidelity))
+    click.echo("")
+    headings = ("TYPE", "", "TASKS", "STARTED", "WAIT P50", "WAIT P95", "WAIT MAX", "MAKESPAN", "USED", "OVERTAKEN")
+    print_table(headings, (line for row in found.rows for line in _lines(row)), right=range(2, len(headings)))
+    if found.moved is not None:
+        moved = found.moved
+        click.echo("")
+        click.echo(
+            f"starts: {moved.earlier} earlier, {moved.later} later, {moved.same} at the same moment, "
+            f"{moved.only_then} only then, {moved.no_more} no more"
+        )
+    if found.changed:
+        click.echo("")
+        columns = ("ID", "LIFE", "TYPE", "STARTED", "WOULD START", "MOVES")
+        print_table(columns, (_move(one) for one in found.changed), right=(0, 1, 5))
+    click.echo("")
+    print_pairs(_notes(found))
+
+
+def _fidelity(fidelity: "Fidelity") -> str:
+    told = f"{fidelity.same} of {fidelity.recorded_starts} recorded starts come out the same"
+    if fidelity.exact:
+        return f"{told}, to the microsecond and in the same order"
+    first = fidelity.first_difference
+    if first is None:
+        return told
+    known = first.recorded or first.replayed
+    task = f"task {known.task_id}, attempt {known.attempt}" if known else ""
+    return f"{told}; the first difference is start {first.number}: {task}"
+
+
+def _lines(row: "Row") -> Iterator[tuple[str, ...]]:
+    name = row.type or "all"
+    yield (name, "recorded", *_cells(row.recorded))
+    yield ("", "replayed", *_cells(row.replayed))
+    if row.asked is not None:
+        yield ("", "asked", *_cells(row.asked))
+
+
+def _cells(one: "Measures") -> tuple[str, ...]:
+    waits = (one.wait_p50, one.wait_p95, one.wait_max, one.makespan)
+    times = ("-" if seconds is None else duration(seconds) for seconds in waits)
+    used = "-" if one.utilisation is None else f"{one.utilisation * 100:.1f} %"
+    return (str(one.tasks), str(one.started), *times, used, str(one.overtaken))
+
+
+def _move(one: "Changed") -> tuple[str, ...]:
+    seconds = one.moved
+    moves = "-" if seconds is None else f"{'-' if seconds < 0 else '+'}{duration(abs(seconds))}"
+    started, would = moment(one.replayed) or "never", moment(one.asked) or "never"
+    return (str(one.task_id), str(one.life), one.type, started, would, moves)
+
+
+def _notes(found: "WhatIf") -> Iterator[tuple[str, str]]:
+    for name, played in (("replayed", found.replayed), ("asked", found.asked)):
+        if played is not None:
+            lengths = f"{played.guessed} attempts of a guessed length"
+            places = f"{played.refused} commands without a place"
+            yield (name, f"{lengths}, {places}, {played.passed_over} tasks passed over because they did not fit")
+    for said in found.assumptions:
+        yield ("assumed", said)

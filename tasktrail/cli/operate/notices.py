@@ -1,0 +1,137 @@
+"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: who was told, and what to do when somebody was not."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from ..base import Command, pass_session
+from ..failing import DONE, complain
+from ..fields import me, who_and_why
+from ..output import print_json, print_table
+from ..session import Session
+from ..words import TASK_ID, moment, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...projections import NoticeStatus
+
+_HEADINGS = ("EVENT", "CHANNEL", "TO", "STATE", "TRIES", "NEXT TRY", "DETAIL", "NOTICE")
+_UNSENT = ("given_up", "disabled")
+
+
+@click.command(
+    "notices",
+    cls=Command,
+    examples=[
+        ("tasktrail notices 3", "who was told about task 3, and what came of it"),
+        ("tasktrail notices 3 --json", "one JSON object a line"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@pass_session
+def notices(session: Session, task_id: int) -> None:
+    """Show the notices of a task: delivered, pending, given up, or not sent because the endpoint is disabled."""
+    with session.reading() as reading:
+        found = reading.notices(task_id)
+    if session.as_json:
+        for notice in found:
+            print_json(notice)
+    elif found:
+        print_table(_HEADINGS, map(_row, found), right=(4,))
+    else:
+        click.echo("nobody was to be told so far")
+
+
+def _row(notice: "NoticeStatus") -> tuple[str, ...]:
+    return (
+        notice.event,
+        notice.channel,
+        plain(notice.target),
+        notice.state.replace("_", " "),
+        str(notice.tries),
+        moment(notice.next_at) if notice.next_at else "-",
+        plain(notice.detail) or "-",
+        notice.notice_id,
+    )
+
+
+def in_short(found: "Sequence[NoticeStatus]") -> str:
+    """How many are in which state: `2 delivered, 1 pending`."""
+    numbers = Counter(notice.state.replace("_", " ") for notice in found)
+    return ", ".join(f"{number} {state}" for state, number in sorted(numbers.items())) or "-"
+
+
+@click.command(
+    "redeliver",
+    cls=Command,
+    examples=[
+        ("tasktrail redeliver 3", "all notices of task 3 that were not delivered"),
+        ("tasktrail redeliver 3 0a1b2c3d4e5f-3-1-7-webhook", "just this one, also if it was delivered"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.argument("notice_ids", nargs=-1, metavar="[NOTICE…]")
+@who_and_why
+@pass_session
+def redeliver(
+    session: Session, task_id: int, notice_ids: tuple[str, ...], reason: str | None, actor: str | None
+) -> int:
+    """Send notices of a task once more, under their old ids: those named, or all that were given up or not sent."""
+    from ...events.errors import TasktrailError
+
+    code = DONE
+    with session.tasks() as tasks:
+        wanted = notice_ids or [one.notice_id for one in tasks.notices(task_id) if one.state in _UNSENT]
+        for notice_id in wanted:
+            try:
+                accepted = tasks.redeliver(task_id, notice_id, reason=reason or "", actor=actor or me())
+            except TasktrailError as error:
+                code = max(code, complain(error, as_json=session.as_json, task_id=task_id))
+            else:
+                if session.as_json:
+                    print_json(accepted)
+                else:
+                    click.echo(f"{notice_id}: accepted at position {accepted.position}")
+    if not wanted and not session.as_json:
+        click.echo("every notice was delivered or is on its way")
+    return code
+
+
+@click.command(
+    "endpoints",
+    cls=Command,
+    examples=[("tasktrail endpoints", "receivers that answered 410 Gone, to which nothing is sent")],
+)
+@pass_session
+def endpoints(session: Session) -> None:
+    """List the endpoints that are disabled; `enable` has notices sent to them again."""
+    with session.reading() as reading:
+        found = reading.endpoints()
+    if session.as_json:
+        for endpoint in found:
+            print_json(endpoint)
+    elif found:
+        rows = ((plain(one.target), moment(one.since), str(one.position), plain(one.detail)) for one in found)
+        print_table(("ENDPOINT", "SINCE", "POSITION", "DETAIL"), rows, right=(2,))
+    else:
+        click.echo("no endpoint is disabled")
+
+
+@click.command(
+    "enable",
+    cls=Command,
+    examples=[("tasktrail enable https://example.org/hook --reason 'it is back'", "notices go there again")],
+)
+@click.argument("target", metavar="URL")
+@who_and_why
+@pass_session
+def enable(session: Session, target: str, reason: str | None, actor: str | None) -> None:
+    """Send notices again to an endpoint that is disabled. What was not sent meanwhile: see `redeliver`."""
+    with session.tasks() as tasks:
+        accepted = tasks.enable_endpoint(target, reason=reason or "", actor=actor or me())
+    if session.as_json:
+        print_json(accepted)
+    else:
+        click.echo(f"{plain(target)}: accepted at position {accepted.position}")

@@ -1,0 +1,112 @@
+"""`tasktrail serve`: the service, until it is told to stop."""
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from ..base import Command, pass_session
+from ..failing import DONE, INTERRUPTED, REFUSED, encode
+from ..session import Session
+from ..signals import Signals
+from ..words import Whole
+
+if TYPE_CHECKING:
+    from ...http.server import HttpServer
+    from ...service import TaskService
+
+STOP_WITHIN = 20.0
+"""Seconds for a stop in good order; whatever holds it up longer is left to recovery."""
+_LOOK_EVERY = 0.5
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    examples=[
+        ("tasktrail serve", "on ./tasktrail-data; other commands find it there"),
+        ("tasktrail serve --data /srv/tasks --port 8080", "with the HTTP routes on a fixed port"),
+    ],
+)
+@click.option("--host", metavar="ADDRESS", help="Loopback address to listen on. Default: key `host`, 127.0.0.1")
+@click.option(
+    "--port", type=Whole(0, 65535), metavar="N", help="Its port; 0 takes any free one. Default: key `port`, 0"
+)
+@pass_session
+def command(session: Session, host: str | None, port: int | None) -> int:
+    """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
+
+    It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
+    error once commands are accepted. SIGTERM or Ctrl-C stops it in good order, a second one at once.
+    """
+    from ...http.server import HttpServer
+    from ...log_setup import set_up_logging
+    from ...service import TaskService
+
+    config = session.load_config()
+    set_up_logging(config.log_level, config.log_format)
+    with TaskService.open(session.data, config=config) as service:
+        server = HttpServer(
+            service,
+            socket_path=service.paths.socket,
+            host=config.host if host is None else host,
+            port=config.port if port is None else port,
+        )
+        with Signals() as signals:
+            server.start()
+            _announce(session, service, server)
+            while signals.next(_LOOK_EVERY) is None and service.fatal is None:
+                pass
+            _stop(service, server, signals)
+    if service.fatal is not None:
+        click.echo(f"tasktrail: the service cannot go on: {service.fatal}", err=True)
+        return REFUSED
+    return DONE
+
+
+def _announce(session: Session, service: "TaskService", server: "HttpServer") -> None:
+    """Say that commands are accepted, and what was found at the start."""
+    for error in service.handler_errors():
+        click.echo(f"tasktrail: {error}", err=True)
+    recovery = service.recover_tasks()
+    if recovery.interrupted:
+        click.echo(
+            f"recovered {len(recovery.interrupted)} interrupted tasks, {len(recovery.resuming)} of them resume",
+            err=True,
+        )
+    socket = str(service.paths.socket)
+    if session.as_json:
+        click.echo(encode({"ready": True, "address": server.address, "socket": socket}), err=True)
+    else:
+        click.echo(f"ready {server.address} {socket}", err=True)
+
+
+def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> None:
+    """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
+    click.echo("stopping", err=True)
+
+    failure: list[Exception] = []
+
+    def in_order() -> None:
+        try:
+            server.stop()
+            service.close()
+        except Exception as error:  # noqa: BLE001 - told below, by the main thread
+            failure.append(error)
+
+    stopping = threading.Thread(target=in_order, name="stop", daemon=True)
+    stopping.start()
+    patience = STOP_WITHIN
+    while stopping.is_alive() and patience > 0:
+        if signals.next(0.05) is not None:
+            click.echo("stopping at once; what ran is recovered at the next start", err=True)
+            os._exit(INTERRUPTED)
+        patience -= 0.05
+    if stopping.is_alive():
+        click.echo(
+            f"tasktrail: not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start", err=True
+        )
+        os._exit(REFUSED)
+    for error in failure:
+        raise error

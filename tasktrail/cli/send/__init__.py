@@ -1,0 +1,1 @@
+"""Commands that ask for something to happen to tasks."""

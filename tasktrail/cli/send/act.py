@@ -1,0 +1,120 @@
+"""`tasktrail start`, `cancel`, `retry`: a command for one or several tasks, each answered for itself."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from ..base import Command, pass_session
+from ..failing import DONE, NO_SERVICE, complain
+from ..fields import me, who_and_why
+from ..output import print_json
+from ..session import Session
+from ..words import TASK_ID
+from .retry_many import filter_options, retry_filtered
+
+if TYPE_CHECKING:
+    from ...events import Accepted
+    from ...surface import Tasks
+
+ids = click.argument("ids", nargs=-1, required=True, type=TASK_ID, metavar="ID…")
+maybe_ids = click.argument("ids", nargs=-1, type=TASK_ID, metavar="[ID…]")
+
+
+@click.command(
+    "start",
+    cls=Command,
+    examples=[
+        ("tasktrail start 3", "task 3 waits or is held: let it run now"),
+        ("tasktrail start 3 4 --reason 'needed today'", "two at once, with a reason for the history"),
+    ],
+)
+@ids
+@who_and_why
+@pass_session
+def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None) -> int:
+    """Release held tasks, or start waiting ones now, ahead of the queue.
+
+    A task that cannot start at once is refused with the reasons, and nothing changes.
+    """
+    who, why = actor or me(), reason or ""
+    return _each(session, ids, lambda tasks, task_id: tasks.start_task(task_id, reason=why, actor=who))
+
+
+@click.command(
+    "cancel",
+    cls=Command,
+    examples=[
+        ("tasktrail cancel 3", "stop task 3, whether it waits or runs"),
+        ("tasktrail cancel 3 4 5 --reason 'wrong input'", "several, with a reason for the history"),
+        ("tasktrail cancel 3 --children", "task 3 and everything below it, all at once"),
+    ],
+)
+@ids
+@click.option("--children", is_flag=True, help="Also all tasks below it that are not over, in the same step.")
+@who_and_why
+@pass_session
+def cancel(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None, *, children: bool) -> int:
+    """Stop tasks, whether they wait or run; `retry` brings them back."""
+    who, why = actor or me(), reason or ""
+    return _each(
+        session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=children)
+    )
+
+
+@click.command(
+    "retry",
+    cls=Command,
+    examples=[
+        ("tasktrail retry 3", "task 3 has failed or was cancelled: once more"),
+        ("tasktrail retry 3 --force --reason 'disk was full'", "although its retries are used up"),
+        ("tasktrail retry --status failed --type video_convert", "all failed tasks of a type"),
+    ],
+)
+@maybe_ids
+@filter_options
+@click.option("--force", is_flag=True, help="Also beyond the task's --max-retries; who forced it is recorded.")
+@who_and_why
+@pass_session
+def retry(
+    session: Session, /, ids: tuple[int, ...], reason: str | None, actor: str | None, *, force: bool, **filters: str
+) -> int:
+    """Give failed or cancelled tasks another life, from their last checkpoint where they have one.
+
+    Instead of ids there may be filters: then every failed task that passes them is retried. Each is answered for
+    itself; a refusal does not stop the others.
+    """
+    who, why = actor or me(), reason or ""
+    if any(filters.values()):
+        if ids:
+            raise click.UsageError("Give ids or filters, not both.")
+        return retry_filtered(session, filters, reason=why, actor=who, force=force)
+    if not ids:
+        raise click.UsageError("Missing argument 'ID…', or a filter such as --status failed.")
+    return _each(session, ids, lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force))
+
+
+def _each(session: Session, ids: tuple[int, ...], send: Callable[["Tasks", int], "Accepted"]) -> int:
+    """Send for one task after the other; a refusal does not keep the others from being sent."""
+    from ...events.errors import TasktrailError
+
+    code = DONE
+    with session.tasks() as tasks:
+        for task_id in ids:
+            try:
+                accepted = send(tasks, task_id)
+            except TasktrailError as error:
+                failed = complain(error, as_json=session.as_json, task_id=task_id)
+                code = max(code, failed)
+                if failed == NO_SERVICE:
+                    break
+            else:
+                _tell(session, accepted)
+    return code
+
+
+def _tell(session: Session, accepted: "Accepted") -> None:
+    if session.as_json:
+        print_json(accepted)
+    else:
+        click.echo(f"task {accepted.task_id}: accepted at position {accepted.position}")

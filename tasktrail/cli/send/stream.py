@@ -1,0 +1,124 @@
+"""`tasktrail submit --from`: a stream of commands in, a stream of answers out.
+
+What has arrived is sent together, without waiting for more; while the service makes it durable, the next lines gather
+in the pipe. So a slow producer gets each answer at once, and a quick one shares commits.
+"""
+
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
+from typing import Any, BinaryIO
+
+import msgspec
+from msgspec.structs import replace
+
+from ...commands.ids import new_command_id
+from ...commands.refusal import refusal
+from ...events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
+from ...events.errors import NotReady, ServiceUnreachable
+from ...http.decode import MAX_COMMAND
+from ...http.errors import TooLarge
+from ...problem import problem
+from ...surface import Tasks
+from ..failing import DONE, encode, exit_code
+from ..fields import absolute, me
+
+AT_ONCE = 1000
+"""Commands in one go, at most."""
+_CHUNK = 256 * 1024
+
+_decoder = msgspec.json.Decoder(Command)
+_encoder = msgspec.json.Encoder()
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """A line and what it says: a command, or why it is none."""
+
+    line: int
+    says: Command | TasktrailError
+
+
+def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
+    """Send every line of `source` as a command and write an answer line for each, in order; answers the exit code.
+
+    Empty lines are left out. When the service goes away, what was just sent is answered with a problem that says so,
+    with the command's id; the rest is not sent.
+    """
+    code = DONE
+    for items in batches(source, me()):
+        answers = _answers(tasks, items)
+        target.write(b"".join(map(_answer_line, items, answers)))
+        target.flush()
+        for answer in answers:
+            if isinstance(answer, TasktrailError):
+                code = max(code, exit_code(answer))
+                if isinstance(answer, ServiceUnreachable):
+                    return code
+    return code
+
+
+def batches(source: BufferedReader, actor: str) -> Iterator[list[Item]]:
+    """The lines as they arrive, at most `AT_ONCE` together."""
+    number = 0
+    for lines in _arriving(source):
+        items = []
+        for line in lines:
+            number += 1
+            if line.strip():
+                items.append(Item(number, _decode(line, actor)))
+        for start in range(0, len(items), AT_ONCE):
+            yield items[start : start + AT_ONCE]
+
+
+def _arriving(source: BufferedReader) -> Iterator[list[bytes]]:
+    """Whole lines, as many as one read brings. A line too long for a command is cut, and refused later."""
+    rest = b""
+    while chunk := source.read1(_CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[: MAX_COMMAND + 1]
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def _decode(line: bytes, actor: str) -> Command | TasktrailError:
+    if len(line) > MAX_COMMAND:
+        return TooLarge(f"The line is longer than {MAX_COMMAND:,} bytes")
+    try:
+        command = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return refusal(error)
+    changes: dict[str, Any] = {}
+    if not command.actor:
+        changes["actor"] = actor
+    if not command.command_id:
+        changes["command_id"] = new_command_id()
+    if isinstance(command, CreateTask):
+        for field in ("input_file", "output_file"):
+            path = getattr(command, field)
+            if path and not path.startswith("/"):
+                changes[field] = absolute(path)
+    if isinstance(command, CreateGraph):
+        changes["tasks"] = tuple(
+            replace(task, input_file=absolute(task.input_file), output_file=absolute(task.output_file))
+            for task in command.tasks
+        )
+    completed: Command = replace(command, **changes) if changes else command
+    return completed
+
+
+def _answers(tasks: Tasks, items: Sequence[Item]) -> list[Accepted | TasktrailError]:
+    """An answer for each item, in order."""
+    commands = [item.says for item in items if not isinstance(item.says, TasktrailError)]
+    try:
+        answers = iter(tasks.send_many(commands) if commands else ())
+        return [item.says if isinstance(item.says, TasktrailError) else next(answers) for item in items]
+    except (ServiceUnreachable, NotReady) as error:
+        return [item.says if isinstance(item.says, TasktrailError) else error for item in items]
+
+
+def _answer_line(item: Item, answer: Accepted | TasktrailError) -> bytes:
+    if isinstance(answer, Accepted):
+        return _encoder.encode(answer) + b"\n"
+    known = {} if isinstance(item.says, TasktrailError) else {"command_id": item.says.command_id}
+    return encode(problem(answer, line=item.line, **known)) + b"\n"

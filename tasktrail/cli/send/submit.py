@@ -1,0 +1,86 @@
+"""`tasktrail submit`: one new task, or a stream of commands."""
+
+import sys
+from io import BufferedReader
+from typing import Any
+
+import click
+
+from ...events.errors import NotReady, OutcomeUnknown
+from ..base import Command, pass_session
+from ..failing import complain
+from ..fields import build_command, task_fields
+from ..output import print_json
+from ..session import Session
+from .graph import read_graph
+
+_OF_ALL = ("command_id", "actor", "reason")
+
+
+@click.command(
+    "submit",
+    cls=Command,
+    examples=[
+        ("tasktrail submit image_thumbnail photo.jpg small.jpg -o width=320", "prints the new task's number"),
+        ("tasktrail submit video_convert a.mov a.mp4 --priority 8 --depends-on 3,4", "after tasks 3 and 4"),
+        ("tasktrail submit --from commands.jsonl", "a file of commands, one JSON object a line"),
+        ("tasktrail submit --graph graph.json", "tasks that depend on each other by name; all or none"),
+    ],
+)
+@click.argument("task_type", metavar="TYPE", default="")
+@click.argument("input_file", metavar="[INPUT]", default="")
+@click.argument("output_file", metavar="[OUTPUT]", default="")
+@click.option(
+    "--from", "source", type=click.File("rb"), metavar="FILE|-", help="Commands as JSON Lines instead; - is stdin."
+)
+@click.option(
+    "--graph", type=click.File("rb"), metavar="FILE|-", help="Several tasks from a JSON array; each has a `name`."
+)
+@task_fields
+@pass_session
+def command(
+    session: Session,
+    /,
+    task_type: str,
+    input_file: str,
+    output_file: str,
+    source: BufferedReader | None,
+    graph: BufferedReader | None,
+    **given: Any,
+) -> int:
+    """Send a new task to the running service; it is durable when this returns.
+
+    With --from every line is a command such as {"command": "create_task", "type": ...}. Each is answered by a line of
+    JSON, in order and as soon as the command is durable: {"task_id", "position", "command_id"}, or a problem with
+    "code" and "detail". A refused line does not stop the others; the exit code is then 1.
+    """
+    if graph is not None:
+        if task_type or source or any(value for name, value in given.items() if name not in _OF_ALL):
+            raise click.UsageError("--graph takes whole tasks; give no TYPE, --from or option of a task with it.")
+        return _submit_one(session, read_graph(graph, {name: given[name] for name in _OF_ALL}))
+    if source is not None:
+        if task_type or any(value for value in given.values()):
+            raise click.UsageError("--from takes whole commands; give neither TYPE nor options of a task with it.")
+        from .stream import send_stream
+
+        with session.tasks() as tasks:
+            return send_stream(tasks, source, sys.stdout.buffer)
+    if not task_type:
+        raise click.UsageError("Missing argument 'TYPE', or --from.")
+    return _submit_one(session, build_command(task_type, input_file, output_file, given))
+
+
+def _submit_one(session: Session, wanted: Any) -> int:
+    with session.tasks() as tasks:
+        try:
+            accepted = tasks.send(wanted)
+        except (OutcomeUnknown, NotReady) as error:
+            return complain(error, as_json=session.as_json, command_id=wanted.command_id)
+    if session.as_json:
+        print_json(accepted)
+    elif accepted.ids:
+        for name, task_id in accepted.ids.items():
+            click.echo(f"{name}: {task_id}")
+    else:
+        click.echo(accepted.task_id)
+    return 0

@@ -1,0 +1,234 @@
+"""`Client`: the methods of `TaskService`, answered by a service that runs in another process."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from ..actors.core.why import Why
+from ..commands.commanding import Commanding
+from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
+from ..events.errors import ServiceUnreachable, WaitTimeout
+from ..events.state import FINISHED
+from ..events.task_events import is_terminal
+from ..paths import DataPaths
+from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..reading.asking import QUEUE_SHOWN
+from ..surface import Point, TypeInfo
+from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
+from .outgoing import chunks, encode_command, with_id
+from .wire import answer_of, recorded, recorded_all
+
+_LONGEST_STREAM = 3600.0
+
+T = TypeVar("T")
+
+
+class Client(Commanding):
+    """Implements `surface.Tasks` over HTTP. May be used from many threads.
+
+    A command whose answer is lost is sent again under the same id, so it still has one effect.
+
+    ```python
+    with Client.connect("data") as tasks:
+        task_id = tasks.create_task(type="image_thumbnail", input_file="in.jpg", output_file="out.jpg")
+        print(tasks.wait(task_id, timeout=60).status)
+    ```
+    """
+
+    def __init__(self, url: str, *, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
+        """To the service at `url`, or behind a Unix socket; answers must come within so many seconds."""
+        self._connection = Connection(url, socket, answer_within)
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def connect(cls, data: str | Path) -> Self:
+        """To the service that runs on a data folder. Raises `ServiceUnreachable` when none does."""
+        paths = DataPaths(Path(data))
+        if not paths.socket.exists():
+            raise ServiceUnreachable(f"No service runs on {paths.data}")
+        return cls("http://localhost", socket=paths.socket)
+
+    def close(self) -> None:
+        """Hang up. The service goes on."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def send(self, command: Command) -> Accepted:
+        """Any command. Durable when it returns; a refusal raises and changes nothing."""
+        command = with_id(command)
+        body = self._connection.post("/v1/commands", encode_command(command), [command.command_id])
+        accepted = msgspec.json.decode(body, type=Accepted)
+        self._saw(accepted.position)
+        return accepted
+
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
+        """An answer each, in order; a request that fails as a whole answers all its commands with the error.
+
+        Raises `ServiceUnreachable` when there is no service to begin with.
+        """
+        answers: list[Accepted | TasktrailError] = []
+        for ids, body, wrong in chunks([with_id(command) for command in commands]):
+            answers += [wrong] if wrong is not None else self._send_chunk(ids, body, first=not answers)
+        return answers
+
+    def _send_chunk(self, ids: list[str], body: bytes, *, first: bool) -> list[Accepted | TasktrailError]:
+        try:
+            answered = self._connection.post("/v1/commands", body, ids)
+        except TasktrailError as error:
+            if first and isinstance(error, ServiceUnreachable):
+                raise
+            return [error] * len(ids)
+        answers = [answer_of(one) for one in msgspec.json.decode(answered, type=list[dict[str, Any]])]
+        self._saw(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
+        return answers
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        """One task, now or as of a position or time. Raises `UnknownTask`."""
+        moment = {} if as_of is None else {"as_of": as_of if isinstance(as_of, int) else as_of.isoformat()}
+        return self._ask(Task, f"/v1/tasks/{task_id}", moment)
+
+    def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        """Percent and message. Raises `UnknownTask`."""
+        answer = self._ask(dict[str, Any], f"/v1/tasks/{task_id}/progress")
+        return float(answer["progress"]), str(answer["message"])
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        answer = self._ask(dict[str, msgspec.Raw], "/v1/tasks", _texts(filters or TaskFilters()))
+        tasks = msgspec.json.decode(answer["tasks"], type=list[Task])
+        return tasks, msgspec.json.decode(answer["total"], type=int)
+
+    def load_checkpoint(self, task_id: int) -> Checkpoint | None:
+        """The task's latest resume data. Raises `UnknownTask`."""
+        return self.get_task(task_id).checkpoint
+
+    def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+        return self._ask(Why, f"/v1/tasks/{task_id}/why")
+
+    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+        """The first of the queue in its order, and what runs."""
+        return self._ask(QueueBoard, "/v1/queue", {"limit": limit})
+
+    def limits(self) -> LimitsBoard:
+        """What may run at once, and the pauses that hold."""
+        return self._decoded(LimitsBoard, self._connection.get("/v1/limits"))
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """All recurring schedules, by name."""
+        return self._decoded(list[ScheduleBoard], self._connection.get("/v1/schedules"))
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        return self._ask(list[NoticeStatus], f"/v1/tasks/{task_id}/notices")
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+        return self._ask(list[DisabledEndpoint], "/v1/endpoints")
+
+    def stats(self) -> Stats:
+        """Numbers over all tasks."""
+        return self._ask(Stats, "/v1/stats")
+
+    def types(self) -> list[TypeInfo]:
+        """The task types that the service has handlers for."""
+        return self._decoded(list[TypeInfo], self._connection.get("/v1/types"))
+
+    def verify(self) -> Verification:
+        """Check the chain, the rules and the views. Takes as long as the log is long."""
+        return self._decoded(Verification, self._connection.get("/v1/verify", patient=True))
+
+    def events(self, task_id: int) -> list[Recorded]:
+        """The recorded events of one task, in order. Raises `UnknownTask`."""
+        return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/events", self._own_write()))
+
+    def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/notes", self._own_write()))
+
+    def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Recorded events of all tasks and of the service, in order of position."""
+        return self._records("/v1/events", after, {}, limit)
+
+    def follow(self, after: int = 0) -> Iterator[Recorded]:
+        """Like `log`, and then what is yet to come, without gaps, until it is closed or the service stops."""
+        return self._records("/v1/events", after, {"follow": True})
+
+    def wait(self, task_id: int, timeout: float | None = None) -> Task:
+        """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            position = int(self._decoded(dict[str, Any], self._connection.get("/readyz"))["position"])
+            task = self.get_task(task_id)
+            if task.status in FINISHED:
+                return task
+            left = _LONGEST_STREAM if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s")
+            span: Params = {"follow": True, "seconds": min(left, _LONGEST_STREAM)}
+            for record in self._records(f"/v1/tasks/{task_id}/events", position, span):
+                if is_terminal(record.event):
+                    self._saw(record.position)
+                    break
+
+    # --- below --------------------------------------------------------------------------------------------------
+
+    def _records(self, path: str, after: int, params: Params, limit: int | None = None) -> Iterator[Recorded]:
+        """A stream's records; one that breaks is taken up where it broke."""
+        losses = 0
+        while limit is None or limit > 0:
+            wanted = {**params, "after": after} if limit is None else {**params, "after": after, "limit": limit}
+            try:
+                with self._connection.lines(path, wanted) as lines:
+                    for line in lines:
+                        record = recorded(line)
+                        after, losses = record.position, 0
+                        limit = None if limit is None else limit - 1
+                        yield record
+            except StreamBroken as error:
+                if losses == len(PAUSES):
+                    raise self._connection.unreachable() from error
+                time.sleep(PAUSES[losses])
+                losses += 1
+            else:
+                return
+
+    def _ask(self, kind: type[T], path: str, params: Params | None = None) -> T:
+        return self._decoded(kind, self._connection.get(path, {**(params or {}), **self._own_write()}))
+
+    def _decoded(self, kind: type[T], body: bytes) -> T:
+        return msgspec.json.decode(body, type=kind)
+
+    def _own_write(self) -> Params:
+        return {"min_position": self._seen} if self._seen else {}
+
+    def _saw(self, position: int) -> None:
+        with self._lock:
+            self._seen = max(self._seen, position)
+
+
+def _texts(filters: TaskFilters) -> dict[str, str]:
+    """The filters as an address holds them, without those that say nothing."""
+    given = msgspec.to_builtins(filters)
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in given.items()
+    }

@@ -1,0 +1,263 @@
+"""What is looked at before a command reaches the Scheduler: its values, its type and options, its paths.
+
+Runs in the caller's thread: the disk is touched here, so that the Scheduler never waits for one. Nothing is recorded
+for a command that is refused here.
+"""
+
+import os
+import stat
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ..actors.core.messages import Intake
+from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
+from ..events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
+from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
+from ..handlers.contract import Job, TaskType
+from ..handlers.registry import Registry
+from .operating import command_from_fields
+from .receivers import check_receivers
+
+MAX_OPTIONS = 32 * 1024
+MAX_CHECKPOINT = 256 * 1024
+_MAX_DEPTH = 32
+_NOTHING = Intake()
+_SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class IntakeDesk:
+    """Knows the task types and the allowed roots; turns a wish into a command that can be decided on."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        input_roots: Sequence[Path] = (),
+        output_roots: Sequence[Path] = (),
+        allow_endpoints: Collection[str] = (),
+        targets: Collection[str] = (),
+    ) -> None:
+        self._registry = registry
+        self._allow_endpoints = allow_endpoints
+        self._targets = targets
+        self._input_roots = [root.resolve() for root in input_roots]
+        self._output_roots = [root.resolve() for root in output_roots]
+
+    def examine(self, command: Command, *, trusted: bool = False) -> tuple[Command, Intake]:
+        """The command as it will be recorded, and what was found out. Raises the error that explains a refusal.
+
+        `trusted` says that the values were checked by decoding; a Struct built in Python was not.
+        """
+        if not trusted:
+            command = validated(command)
+        _refuse_odd_text(command)
+        match command:
+            case CreateTask():
+                return command, self._examine_create(command)
+            case AddSchedule():
+                return replace(command, task=replace(command.task, command_id="")), self._examine_create(command.task)
+            case CreateGraph():
+                return command, self._examine_graph(command)
+            case PauseQueue(type=str(name)):
+                self._registry.get(name)  # a misspelt type would be paused for ever, and the right one not
+            case SetLimits(types=types):
+                self._check_types(types)
+            case SaveCheckpoint():
+                _check_json(command.checkpoint.data, "checkpoint", MAX_CHECKPOINT)
+        return command, _NOTHING
+
+    def _check_types(self, types: Mapping[str, int | None]) -> None:
+        for name, number in types.items():
+            if number is not None:  # whatever was set can be taken away
+                self._registry.get(name)
+
+    def _examine_graph(self, command: CreateGraph) -> Intake:
+        outputs = {task.name: task.output_file for task in command.tasks}
+        found: dict[str, Intake] = {}
+        for place, task in enumerate(command.tasks):
+            # What an earlier task of the graph will write is not there yet.
+            made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
+            try:
+                _refuse_odd_text(task)
+                found[task.name] = self._examine_create(task, made)
+            except TasktrailError as error:
+                error.field = f"tasks[{place}].{error.field}" if error.field else f"tasks[{place}]"
+                error.message = f"Task {task.name}: {error.message}"
+                raise
+        return Intake(by_name=found)
+
+    def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
+        task_type = self._registry.get(command.type)
+        _check_json(command.options, "options", MAX_OPTIONS)
+        check_receivers(command, self._allow_endpoints, self._targets)
+        options = _convert_options(task_type, command.options)
+        size = 0 if command.input_file in made else self._check_input(command, task_type)
+        self._check_output(command, task_type)
+        job = Job(
+            options=options,
+            input_file=Path(command.input_file),
+            output_file=Path(command.output_file),
+            input_size=size,
+        )
+        if task_type.check is not None:
+            task_type.check(job)
+        estimate = task_type.estimate(job)
+        return Intake(
+            can_resume=task_type.resumable,
+            estimated_memory=estimate.memory,
+            estimated_temp=estimate.temp,
+            estimated_time=estimate.seconds,
+            estimate_basis=estimate.basis,
+        )
+
+    def _check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
+        """The size of the input in bytes."""
+        path = command.input_file
+        if not path:
+            if task_type.needs_input:
+                raise InvalidPath(f"{command.type} needs an input file", field="input_file")
+            return 0
+        _check_form(path, "input_file")
+        try:
+            status = os.stat(path)  # noqa: PTH116 - on the way of every command
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InvalidPath(f"{path!r} cannot be read: {reason}", field="input_file") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
+        if not os.access(path, os.R_OK):
+            raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
+        _check_root(path, self._input_roots, "input_file", "input_roots")
+        return status.st_size
+
+    def _check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
+        path = command.output_file
+        if not path:
+            if task_type.needs_output:
+                raise InvalidPath(f"{command.type} needs an output file", field="output_file")
+            return
+        _check_form(path, "output_file")
+        folder, name = os.path.split(path)
+        if not name or name in (".", ".."):
+            raise InvalidPath(f"{path!r} names no file", field="output_file")
+        if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
+            raise InvalidPath(f"The folder {folder!r} does not exist", field="output_file", remedy="Create it first.")
+        if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
+            raise InvalidPath(
+                "Input and output are the same file", field="output_file", remedy="Choose another output."
+            )
+        if os.path.isdir(path):  # noqa: PTH112
+            raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
+        if not command.overwrite and os.path.lexists(path):
+            raise OutputExists(f"{path!r} is already there", field="output_file")
+        _check_root(path, self._output_roots, "output_file", "output_roots")
+
+
+def validated(command: Command) -> Command:
+    """The command with every value checked. Raises `InvalidValue` naming the field."""
+    fields = _fields(command)
+    if isinstance(command, CreateGraph):
+        fields["tasks"] = [_fields(task) if isinstance(task, GraphTask) else task for task in command.tasks]
+    return command_from_fields(type(command), fields)
+
+
+def _fields(struct: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def _refuse_odd_text(command: Command | GraphTask) -> None:
+    if isinstance(command, AddSchedule):
+        _refuse_odd_text(command.task)
+    for name in command.__struct_fields__:
+        value = getattr(command, name)
+        if isinstance(value, str) and value and not value.isprintable():
+            if not value.isascii():
+                _refuse_surrogates(value, name)
+            if any(character < " " or character == "\x7f" for character in value):
+                raise InvalidValue(f"{name} holds a control character", field=name)
+
+
+def _refuse_surrogates(value: str, name: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{name} is not valid text: {error.reason}", field=name) from error
+
+
+def _check_json(value: Any, field: str, limit: int) -> None:
+    """Plain JSON values only, finite numbers, not too deep, not too big."""
+    if not value:
+        return
+    _check_value(value, field, 0)
+    try:
+        size = len(_encoder.encode(value))
+    except (TypeError, ValueError, UnicodeError, OverflowError) as error:
+        raise InvalidValue(f"{field} cannot be stored as JSON: {error}", field=field) from error
+    if size > limit:
+        raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field)
+
+
+def _check_value(value: Any, field: str, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidValue(f"{field} is nested deeper than {_MAX_DEPTH} levels", field=field)
+    match value:
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidValue(f"{field} has a key that is not text: {key!r}", field=field)
+                _check_value(item, field, depth + 1)
+        case list() | tuple():
+            for item in value:
+                _check_value(item, field, depth + 1)
+        case float() if not isfinite(value):
+            raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
+        case None | bool() | int() | float() | str():
+            pass
+        case _:
+            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+
+
+def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
+    _refuse_unknown(task_type, options)
+    try:
+        return msgspec.convert(options, task_type.options)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
+        raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
+
+
+def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
+    """Name the option that the type does not have, and the nearest that it has."""
+    config = task_type.options.__struct_config__
+    if not config.forbid_unknown_fields:
+        return
+    known = task_type.options.__struct_encode_fields__
+    for name in options:
+        if name not in known and name != config.tag_field:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidOptions(f"{task_type.name} has no option {name!r}{hint}", field=f"options.{name}")
+
+
+def _check_form(path: str, field: str) -> None:
+    if not path.startswith("/"):
+        raise InvalidPath(f"{path!r} is not an absolute path", field=field)
+    if ".." in path.split("/"):
+        raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
+
+
+def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
+    if not roots:
+        return
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(root) for root in roots):
+        raise InvalidPath(f"{path!r} is outside of {key}", field=field, remedy=f"Use a file below one of {key}.")

@@ -1,0 +1,165 @@
+"""Read the configuration: the environment wins over the file, the file over the defaults. Nothing is guessed.
+
+Every key is read by itself, so that an error names the key, the value, where it stands and what is allowed.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from ..actors.secret import Secret
+from ..events.errors import ConfigurationError
+from .settings import TARGET, Config, Rule, Smtp
+
+FILE_NAME = "tasktrail.toml"
+ENV_PREFIX = "TASKTRAIL_"
+OTHER_VARIABLES = frozenset({"DATA", "URL", "TOKEN", "CONFIG", "WORKER"})
+"""Names after the prefix that the command line and the workers use; they are no keys."""
+TARGETS = "apprise."
+"""Table of keys that the operator names."""
+_TARGET_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key: its dotted name, its type, its rule and its default."""
+
+    name: str
+    type: Any
+    rule: Rule
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return ENV_PREFIX + self.name.upper().replace(".", "_")
+
+
+def keys() -> Iterator[Key]:
+    """All keys with fixed names, in the order of the reference; those of a table follow each other."""
+    for table, struct in (("", Config), ("smtp.", Smtp)):
+        for field in msgspec.structs.fields(struct):
+            if field.type is Smtp or field.name == TARGETS[:-1]:
+                continue
+            made = field.default_factory
+            default = field.default if made is msgspec.NODEFAULT else made()
+            yield Key(table + field.name, field.type, get_args(field.type)[1].extra["rule"], default)
+
+
+def load_config(data_dir: Path, *, file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a data folder. Raises ConfigurationError.
+
+    Args:
+        data_dir: where `tasktrail.toml` may lie.
+        file: read this one instead; it must exist.
+        environment: instead of the process's own.
+    """
+    known = {key.name: key for key in keys()}
+    values: dict[str, Any] = {}
+    for name, raw in _from_file(file or data_dir / FILE_NAME, needed=file is not None).items():
+        origin = f"in {file or data_dir / FILE_NAME}"
+        key = _target(name, origin) or _find(name, known, origin)
+        values[name] = _value(key, raw, origin, text=False)
+    variables = {key.variable: key for key in known.values()}
+    for variable, raw in (os.environ if environment is None else environment).items():
+        if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX) not in OTHER_VARIABLES:
+            name = variable.removeprefix(ENV_PREFIX).lower().replace("_", ".", 1)
+            key = _target(name, "in the environment") or _find(variable, variables, "in the environment")
+            values[key.name] = _value(key, raw, f"in {variable}", text=True)
+    return _checked(_assembled(values))
+
+
+def _from_file(path: Path, *, needed: bool) -> dict[str, Any]:
+    """The file's keys with their tables' names before them. A missing file is an empty one, unless it was named."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if needed:
+            raise ConfigurationError(f"{path} does not exist", remedy="Give the path of a TOML file.") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}", remedy="Correct the file.") from error
+    return dict(_flat(table))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict) and not prefix:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _target(name: str, origin: str) -> Key | None:
+    """The key of a target; none when the name is not one of that table."""
+    if not name.startswith(TARGETS):
+        if name == TARGETS[:-1]:
+            raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)
+        return None
+    if not _TARGET_NAME.fullmatch(name.removeprefix(TARGETS)):
+        raise ConfigurationError(f"{name} {origin} is no name for a target: allowed is {TARGET.allowed}", field=name)
+    return Key(name, Secret, TARGET, Secret(""))
+
+
+def _find(name: str, known: Mapping[str, Key], origin: str) -> Key:
+    if name in known:
+        return known[name]
+    if any(other.startswith(f"{name}.") for other in known):
+        raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigurationError(f"There is no key {name} ({origin}){hint}", field=name)
+
+
+def _value(key: Key, raw: Any, origin: str, *, text: bool) -> Any:
+    """The value of a key. From the environment everything is text; lists are separated by commas."""
+    rule = key.rule
+    given = raw
+    try:
+        if isinstance(raw, str) and rule.read is not None:
+            raw = rule.read(raw)
+        elif text and isinstance(key.default, tuple):
+            raw = [part.strip() for part in raw.split(",") if part.strip()]
+        value = msgspec.convert(raw, key.type, strict=not text, dec_hook=_secret)
+        if rule.check is not None:
+            for one in value if isinstance(value, tuple) else (value,):
+                _check(one, rule)
+    except (ValueError, msgspec.ValidationError):
+        shown = "its value" if isinstance(key.default, Secret) else repr(given)
+        raise ConfigurationError(
+            f"{key.name} {origin} cannot be {shown}: allowed is {rule.allowed}", field=key.name
+        ) from None
+    return value
+
+
+def _check(value: Any, rule: Rule) -> None:
+    text = value.reveal() if isinstance(value, Secret) else value
+    if text and rule.check is not None:
+        rule.check(text)
+
+
+def _secret(kind: type[Any], value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise ValueError(f"not a {kind.__name__}")
+
+
+def _assembled(values: Mapping[str, Any]) -> Config:
+    top = {name: value for name, value in values.items() if "." not in name}
+    smtp = {name.removeprefix("smtp."): value for name, value in values.items() if name.startswith("smtp.")}
+    targets = {name.removeprefix(TARGETS): url for name, url in values.items() if name.startswith(TARGETS)}
+    return Config(**top, smtp=Smtp(**smtp), apprise=targets)
+
+
+def _checked(config: Config) -> Config:
+    """What only two keys together can get wrong."""
+    if config.smtp.host and not config.smtp.sender:
+        raise ConfigurationError("smtp.host is set, but smtp.sender is not: mail needs a sender", field="smtp.sender")
+    if config.smtp.user and not config.smtp.password:
+        raise ConfigurationError("smtp.user is set, but smtp.password is not", field="smtp.password")
+    return config

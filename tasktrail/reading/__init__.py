@@ -1,0 +1,1 @@
+"""Questions on their way: answered by the views, the log, or the running Scheduler."""

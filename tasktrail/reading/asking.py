@@ -1,0 +1,103 @@
+"""Questions about the Scheduler's own memory: why a task waits, the queue, the limits, the schedules.
+
+A running service asks its Scheduler. Without one the log is folded: then slots, handlers and the machine are unknown.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from ..actors.core.admission import Limits, Obstacle, WaitReason
+from ..actors.core.board import (
+    LimitsBoard,
+    QueueBoard,
+    ScheduleBoard,
+    limits_board,
+    queue_board,
+    schedule_boards,
+)
+from ..actors.core.state import SchedulerState
+from ..actors.core.turn import Turn
+from ..actors.core.why import Why, explain
+from ..events import Recorded, Retried, Task
+from ..events.state import FINISHED
+from ..projections.history.describe import describe
+
+T = TypeVar("T")
+
+QUEUE_SHOWN = 50
+"""Tasks of the queue that are shown when nobody says how many."""
+
+
+class Asking(ABC):
+    """Answers from a state that somebody else provides."""
+
+    live = False
+    """Whether the state is that of a running Scheduler."""
+
+    @abstractmethod
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """The function's answer about the state as it is now."""
+
+    @abstractmethod
+    def get_task(self, task_id: int) -> Task:
+        """One task. Raises `UnknownTask`."""
+
+    @abstractmethod
+    def events(self, task_id: int) -> list[Recorded]:
+        """Its recorded events."""
+
+    def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+        live = self.live
+        found = self.asked(lambda state, now: explain(state, task_id, now, live=live))
+        if found is None or found.status in FINISHED:
+            task, last = self.get_task(task_id), self.events(task_id)[-1]
+            remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
+            return Why(task_id=task_id, status=task.status, waiting=False, live=live, remark=remark)
+        return replace(found, reasons=tuple(self._with_evidence(task_id, one) for one in found.reasons))
+
+    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+        """The first of the queue in its order, with the terms of each priority, and what runs."""
+        live = self.live
+        return self.asked(lambda state, now: queue_board(state, now, limit, live=live))
+
+    def limits(self) -> LimitsBoard:
+        """What may run at once, and what of it operators have changed."""
+        return self.asked(lambda state, _now: limits_board(state))
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """All schedules, by name."""
+        return list(self.asked(lambda state, _now: schedule_boards(state)))
+
+    def _with_evidence(self, task_id: int, one: Obstacle) -> Obstacle:
+        """The positions that only the log can tell: `Created`, the last `Retried`, what others have come to."""
+        if one.evidence:
+            return one
+        match one.reason:
+            case WaitReason.HELD | WaitReason.NOT_BEFORE:
+                return replace(one, evidence=(self.events(task_id)[0].position,))
+            case WaitReason.RETRY_DELAY:
+                retries = [record.position for record in self.events(task_id) if isinstance(record.event, Retried)]
+                return replace(one, evidence=tuple(retries[-1:]))
+            case WaitReason.DEPENDENCY | WaitReason.DEPENDENCY_FAILED:
+                return replace(one, evidence=tuple(self.events(other)[-1].position for other in one.tasks))
+            case _:
+                return one
+
+
+def folded(records: Iterable[Recorded], limits: Limits, now: datetime) -> SchedulerState:
+    """What a Scheduler would know from the log alone; every task that could wait for room stands in the queue."""
+    state = SchedulerState(limits, grace={})
+    for record in records:
+        state.apply(record)
+    state.grace = {task.spec.type: 0.0 for task in state.tasks.values()}
+    turn = Turn(state, now)
+    for task in state.tasks.values():
+        if task.waiting:
+            state.block(task)
+            turn.place(task)
+    return state

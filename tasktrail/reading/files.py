@@ -1,0 +1,240 @@
+"""Questions answered from the files: the views for what is true now, the log for the past.
+
+`FileReading` is what the service itself answers with; `Reader` is the same with no service running.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from ..actors.core.state import SchedulerState
+from ..config.load import load_config
+from ..events import Checkpoint, Recorded, Task, TasktrailError
+from ..events.clock import Clock, SystemClock
+from ..events.errors import DataInUse, InvalidPath, UnknownTask
+from ..events.log.lock import DataLock
+from ..events.log.sqlite import LogReader
+from ..handlers.registry import Registry
+from ..paths import DataPaths
+from ..projections import (
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    Verification,
+    catch_up,
+)
+from ..projections.queries.as_of import as_of as replayed_to
+from ..projections.queries.as_of import parse_point, task_as_of
+from ..projections.verify.log import verify
+from ..surface import Point, TypeInfo
+from .asking import Asking, folded
+
+if TYPE_CHECKING:
+    from ..actors.whatif.answer import WhatIf
+
+T = TypeVar("T")
+
+_FOLLOW_PAUSE = 0.2
+"""Seconds between two looks at the log when there is no service in this process to say that it has grown."""
+
+
+class _Held:
+    """Closes a connection when the thread that it belongs to, or the whole reading, is gone."""
+
+    def __init__(self, one: Any) -> None:
+        self.one = one
+
+    def __del__(self) -> None:
+        self.one.close()
+
+
+class FileReading(Asking):
+    """Implements `surface.Reading` on a data folder. Each thread gets connections of its own, all read-only."""
+
+    def __init__(self, paths: DataPaths, registry: Registry, clock: Clock) -> None:
+        self.paths = paths
+        self._registry = registry
+        self._clock = clock
+        self._mine = threading.local()
+
+    def settle(self) -> None:
+        """Called before the views are asked: see to it that they are far enough."""
+
+    def grown(self, position: int) -> bool:
+        """Wait for the log to reach `position`; false when nothing more will come. Of files nobody can know that."""
+        while self._reader().head().position < position:
+            threading.Event().wait(_FOLLOW_PAUSE)
+        return True
+
+    def _queries(self) -> TaskQueries:
+        self.settle()
+        queries: TaskQueries = self._own("queries", lambda: TaskQueries.open(self.paths.views))
+        return queries
+
+    def _reader(self) -> LogReader:
+        reader: LogReader = self._own("reader", lambda: LogReader(self.paths.log))
+        return reader
+
+    def _own(self, name: str, make: Callable[[], Any]) -> Any:
+        # Each thread has connections of its own, which go with it.
+        if not hasattr(self._mine, name):
+            setattr(self._mine, name, _Held(make()))
+        return getattr(self._mine, name).one
+
+    # --- tasks --------------------------------------------------------------------------------------------------
+
+    def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        """One task, now or as of a position or time. Raises `UnknownTask`."""
+        if as_of is not None:
+            return task_as_of(self._reader(), task_id, parse_point(as_of))
+        queries = self._queries()
+        return replace(queries.get(task_id, self._clock.now()), children=queries.children(task_id))
+
+    def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        """Percent and message. Raises `UnknownTask`."""
+        return self._queries().progress(task_id)
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        filters = filters or TaskFilters()
+        if filters.as_of == "":
+            return self._queries().list(filters, self._clock.now())
+        with replayed_to(self._reader(), parse_point(filters.as_of)) as past:
+            return past.list(filters)
+
+    def load_checkpoint(self, task_id: int) -> Checkpoint | None:
+        """The task's latest resume data. Raises `UnknownTask`."""
+        return self._queries().state(task_id).checkpoint
+
+    def stats(self) -> Stats:
+        """Numbers over all tasks."""
+        return self._queries().stats(self._clock.now())
+
+    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """Folds the log, and asks what comes of it."""
+        now = self._clock.now()
+        return function(folded(self.log(), load_config(self.paths.data).limits(), now), now)
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        return self._queries().notices(task_id)
+
+    def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+        return self._queries().endpoints()
+
+    # --- the log ------------------------------------------------------------------------------------------------
+
+    def events(self, task_id: int) -> list[Recorded]:
+        """The recorded events of one task, in order. Raises `UnknownTask`."""
+        records = self._reader().read_task(task_id) if 0 < task_id < 2**63 else []
+        if not records:
+            raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+        return records
+
+    def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        reader = self._reader()
+        return [record for position in self._queries().notes(task_id) for record in reader.read(position - 1, 1)]
+
+    def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Recorded events of all tasks and of the service, in order of position."""
+        return self._reader().read(after, limit)
+
+    def follow(self, after: int = 0) -> Iterator[Recorded]:
+        """Like `log`, and then what is yet to come, without gaps."""
+        while True:
+            for record in self._reader().read(after):
+                after = record.position
+                yield record
+            if not self.grown(after + 1):
+                return
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Check the chain and the rules, and the views and the snapshots against the fold."""
+        from ..actors.snapshots.checking import with_snapshots  # what it needs is much, and nothing else needs it
+
+        self.settle()
+        found = verify(self._reader(), self.paths.views, progress)
+        return with_snapshots(found, self._reader(), self.paths.snapshots)
+
+    def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
+        """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
+        from .whatif import whatif
+
+        return whatif(self.log(), load_config(self.paths.data), begin=begin, end=end, **asked)
+
+    # --- the types ----------------------------------------------------------------------------------------------
+
+    def types(self) -> list[TypeInfo]:
+        """The task types there are handlers for, with the JSON schema of their options."""
+        return [
+            TypeInfo(
+                name=task_type.name,
+                summary=task_type.summary,
+                resumable=task_type.resumable,
+                needs_input=task_type.needs_input,
+                needs_output=task_type.needs_output,
+                options=msgspec.json.schema(task_type.options),
+                programs=task_type.programs() if task_type.programs else (),
+            )
+            for task_type in self._registry
+        ]
+
+    def handler_errors(self) -> list[TasktrailError]:
+        """What could not be loaded of the handlers that are configured or installed."""
+        return list(self._registry.errors)
+
+
+class Reader(FileReading):
+    """The files of a data folder with no service running on it.
+
+    Views that lag behind the log (the last service was killed) are brought up first. Where that is not possible, on a
+    read-only copy say, views are built in memory.
+    """
+
+    def __init__(self, data: str | Path, *, registry: Registry | None = None, clock: Clock | None = None) -> None:
+        paths = DataPaths(Path(data))
+        if not paths.log.exists():
+            raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+        super().__init__(paths, registry if registry is not None else Registry.load(), clock or SystemClock())
+        self._in_memory: TaskQueries | None = None
+        self._bring_up()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of this thread's connections; those of others go with their threads."""
+        if self._in_memory is not None:
+            self._in_memory.close()
+        self._mine = threading.local()
+
+    def _bring_up(self) -> None:
+        try:
+            with DataLock(self.paths.lock):
+                views = TaskViews(self.paths.views)
+                try:
+                    catch_up(self._reader(), views)
+                finally:
+                    views.close()
+        except DataInUse:
+            return  # a service has just started: it keeps the views
+        except (InvalidPath, OSError):
+            views = TaskViews(":memory:")
+            catch_up(self._reader(), views)
+            self._in_memory = TaskQueries(views.connection)
+
+    def _queries(self) -> TaskQueries:
+        return self._in_memory or super()._queries()

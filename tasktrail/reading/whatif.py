@@ -1,0 +1,123 @@
+"""The recorded history, played again by the Scheduler's core: under the recorded policy, and under another one.
+
+Reads only. No service is asked, and none is needed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..actors.core.state import SchedulerState
+from ..actors.whatif.answer import WhatIf, answer
+from ..actors.whatif.policy import Asked, Policy
+from ..actors.whatif.reader import Reader
+from ..actors.whatif.tape import Tape
+from ..commands.operating import command_from_fields
+from ..config.settings import Config
+from ..events import Recorded
+from ..events.errors import InvalidValue
+from ..projections.queries.as_of import parse_point
+from ..surface import Point
+
+_TELL = 1000
+_REMEDY = "Correct the value and ask again."
+
+
+def whatif(
+    records: Iterable[Recorded],
+    config: Config,
+    *,
+    begin: Point | str | None = None,
+    end: Point | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    total: int = 0,
+    **asked: Any,
+) -> WhatIf:
+    """What another policy would have made of a log. Raises `InvalidValue` or `Malformed`, naming the field.
+
+    Args:
+        records: the whole log, in order; what lies before `begin` is folded, what lies behind `end` tells how long
+            attempts ran.
+        config: the configuration of then. The log holds only what operators have changed of it.
+        begin: the first position or time that is played; none: the first record.
+        end: the last one; none: the last record, and on until nothing more happens.
+        progress: is told now and then how far it is, and how far it is to go. Reading, and each play, count alike.
+        total: records of the log, for `progress`.
+        asked: fields of `Asked`.
+    """
+    question = _question({name: value for name, value in asked.items() if value is not None})
+    first, last = _point(begin, "from"), _point(end, "to")
+    tell = _telling(progress, total, 2 if question.changes_nothing else 3)
+    reader = Reader(first, last)
+    for number, record in enumerate(records):
+        reader.read(record)
+        if total and not number % _TELL:
+            tell(-1, number / total)
+    tape = reader.finished()
+    if tape.began_at is None:
+        raise InvalidValue("Nothing is recorded from there to there", field="from" if first is not None else "to")
+    recorded, assumptions = _recorded_policy(tape, config)
+    changed = replace(recorded, asked=question)
+    return answer(
+        tape,
+        recorded,
+        changed,
+        to_the_end=last is None,
+        assumptions=(*assumptions, *_remarks(changed)),
+        new_state=partial(SchedulerState, retry_rules=config.retry_rules),
+        tell=tell,
+    )
+
+
+def _telling(progress: Callable[[int, int], None] | None, total: int, rounds: int) -> Callable[[int, float], None]:
+    """Made of a round, from -1 for reading, and its share: a number out of all rounds together."""
+
+    def tell(play: int, share: float) -> None:
+        if progress is not None:
+            progress(int((play + 1 + min(share, 1.0)) * total), rounds * total)
+
+    return tell
+
+
+def _question(fields: dict[str, Any]) -> Asked:
+    try:
+        return command_from_fields(Asked, fields)
+    except InvalidValue as error:
+        field = error.field.partition("[")[0]
+        raise InvalidValue(error.message, field=field, remedy=_REMEDY) from error
+
+
+def _point(text: Point | str | None, field: str) -> Point | None:
+    if text is None:
+        return None
+    try:
+        return parse_point(text)
+    except InvalidValue as error:
+        raise InvalidValue(error.message, field=field, remedy=_REMEDY) from error
+
+
+def _recorded_policy(tape: Tape, config: Config) -> tuple[Policy, tuple[str, ...]]:
+    """The policy of then, as far as it is known, and what had to be assumed."""
+    limits, workers = config.limits(), config.workers
+    said = [f"{workers} workers, and the limits that are configured now; what operators have changed is in the log"]
+    if tape.peak > workers:
+        said.append(f"the log shows {tape.peak} attempts at once, so there were at least so many workers")
+        workers = tape.peak
+    if tape.peak > limits.max_concurrent and not tape.changes_concurrency:
+        limits = replace(limits, max_concurrent=tape.peak)
+    said.append("memory, CPU and disk of the machine never stood against a start: samples are not recorded")
+    if tape.stopped_at is not None:
+        said.append("the last service is taken to have gone on; record and replay are compared until it was stopped")
+    return Policy(configured=limits, workers=workers), tuple(said)
+
+
+def _remarks(policy: Policy) -> Iterator[str]:
+    if (policy.asked.max_concurrent or 0) > policy.slots:
+        yield f"max_concurrent is above the {policy.slots} workers, which is as many as can run: give workers, too"
+    if policy.asked.workers is not None and policy.asked.workers > policy.limits.max_concurrent:
+        yield (
+            f"the limits let {policy.limits.max_concurrent} run at once, whatever the number of workers: "
+            "give max_concurrent, too"
+        )

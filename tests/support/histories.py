@@ -1,0 +1,191 @@
+"""For tests of whatever reads a log: writes histories that the rules allow, without actors, threads or a clock."""
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from tasktrail.events import (
+    AdjustTask,
+    CancelTask,
+    Checkpoint,
+    CreateTask,
+    Event,
+    EventLog,
+    Fact,
+    Recorded,
+    RetryTask,
+    Started,
+    StartTask,
+    TaskState,
+    TasktrailError,
+)
+from tasktrail.events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, SaveCheckpoint
+from tasktrail.events.decide import Facts, decide
+from tasktrail.events.log.event_log import Answer
+from tasktrail.events.priority import effective_priority
+from tasktrail.events.state import create, evolve, overlay
+from tasktrail.events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, ServiceStarted
+from tasktrail.events.task_events import AttemptOutcome, Created
+
+BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+OneTaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
+
+OPERATIONS = (
+    *("create", "start", "progress", "checkpoint", "complete", "fail", "lose", "interrupt", "time out"),
+    *("cancel", "retry", "release", "adjust", "deliver", "restart"),
+)
+"""What `Journal.play` can do."""
+
+_OUTCOMES: dict[str, AttemptOutcome] = {
+    "fail": "failed",
+    "lose": "lost",
+    "interrupt": "interrupted",
+    "time out": "timed_out",
+}
+
+
+class Journal:
+    """A log and the states that its records fold to. Each call is one decision and one commit."""
+
+    def __init__(self, log: EventLog, at: datetime = BEGIN) -> None:
+        self.log = log
+        self.at = at
+        """The time of the next record; move it forward at will."""
+        self.states: dict[int, TaskState] = {}
+        self.records: list[Recorded] = []
+        self._system_version = 0
+        self._epoch = 0
+
+    def send(self, command: OneTaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
+        """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
+        create_new = isinstance(command, CreateTask)
+        task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
+        facts = Facts(now=self.at, last_task_id=len(self.states), can_resume=force_resumable)
+        events = decide(None if create_new else self.states.get(task_id), command, facts)
+        return self.record(task_id, *events, command_id=getattr(command, "command_id", ""))
+
+    def create(self, kind: str = "image_thumbnail", **fields: object) -> int:
+        """A new task's id."""
+        return self.send(CreateTask(type=kind, **fields))[-1].task_id  # type: ignore[arg-type]  # the caller's fields
+
+    def start(self, task_id: int) -> list[Recorded]:
+        """Record that an attempt begins, as the Scheduler does when a worker is free."""
+        state = self.states[task_id]
+        priority = effective_priority(state, self.at)
+        return self.record(task_id, Started(worker="w1", effective_priority=priority, resumed=bool(state.resume_from)))
+
+    def record(self, task_id: int, *events: Event, command_id: str = "") -> list[Recorded]:
+        """Record events as they are given, in one commit; an answer with them when there is a command id."""
+        states = dict(self.states)
+        version = self._system_version
+        facts = []
+        for event in events:
+            if type(event) in SYSTEM_TAGS:
+                version += 1
+                facts.append(Fact(0, version, event, self.at, "test", command_id=command_id))
+                if isinstance(event, Adjusted):
+                    states[event.task_id] = overlay(states[event.task_id], event, self.at)
+                continue
+            state = states.get(task_id)
+            after = create(task_id, event, self.at) if isinstance(event, Created) else None
+            after = after or evolve(state, event, self.at)  # type: ignore[arg-type]  # a task event on a task
+            states[task_id] = after
+            fact = Fact(task_id, after.version, event, self.at, "test", "because", command_id)
+            facts.append(replace(fact, attempt=after.attempt, life=after.life))
+        head = self.log.head().position
+        answers = [Answer(command_id, b"digest", task_id, head + len(facts))] if command_id and facts else []
+        records = self.log.append(facts, answers, expected=head)
+        self.states, self._system_version = states, version
+        self.records += records
+        return records
+
+    def play(self, operation: str, pick: int, number: int) -> bool:
+        """Do one of `OPERATIONS` to a task that `pick` chooses; whether the rules allowed it. `number` varies it."""
+        self.at += timedelta(milliseconds=17 * (number + 1))
+        if operation == "create" or not self.states:
+            self.send(_some_task(pick, number, len(self.states), self.at))
+            return True
+        task_id = pick % len(self.states) + 1
+        try:
+            self._play(operation, self.states[task_id], number)
+        except TasktrailError:
+            return False
+        return True
+
+    def _play(self, operation: str, state: TaskState, number: int) -> None:
+        match operation:
+            case "start" if state.waiting:
+                self.start(state.id)
+            case "adjust" if state.waiting:
+                self.record(0, Adjusted(task_id=state.id, priority=number % 11, held=number % 5 == 0))
+            case "deliver":
+                self.record(0, DeliveryAttempted(notice_id="x", task_id=state.id, channel="email", target="a", ok=True))
+            case "restart":
+                self._epoch += 1
+                self.record(0, ServiceStarted(version="0", epoch=self._epoch, pid=number, host="here"))
+            case "start" | "adjust":
+                pass
+            case _:
+                self.send(_command(operation, state, number, f"{operation}-{len(self.records)}"))
+
+
+def random_history(journal: Journal, steps: int, seed: int) -> None:
+    """Many random steps; the same for the same seed."""
+    chance = Random(seed)
+    for _step in range(steps):
+        operation = chance.choices(OPERATIONS, (6, 8, 4, 2, 5, *(1,) * 10))[0]
+        journal.play(operation, chance.randrange(10_000), chance.randrange(101))
+
+
+def _command(operation: str, state: TaskState, number: int, command_id: str) -> OneTaskCommand | AttemptReport:
+    task_id, attempt = state.id, state.attempt
+    match operation:
+        case "progress":
+            return RecordProgress(task_id=task_id, attempt=attempt, progress=float(number), message=f"{number} done")
+        case "checkpoint":
+            checkpoint = Checkpoint(processed_frames=number, data={"number": number})
+            return RecordCheckpoint(task_id=task_id, attempt=attempt, checkpoint=checkpoint, progress=number / 2)
+        case "complete":
+            return EndAttempt(task_id=task_id, attempt=attempt, outcome="completed", result={"number": number})
+        case "cancel":
+            return CancelTask(task_id=task_id, command_id=command_id)
+        case "retry":
+            return RetryTask(task_id=task_id, force=number % 2 == 0, command_id=command_id)
+        case "release":
+            return StartTask(task_id=task_id, command_id=command_id)
+        case _:
+            return EndAttempt(
+                task_id=task_id,
+                attempt=attempt,
+                outcome=_OUTCOMES[operation],
+                error=("connection refused by 10.0.0.1", "no such codec", "timeout after 5 s")[number % 3],
+                error_type="OSError",
+                memory_used=number * 1000,
+            )
+
+
+def _some_task(pick: int, number: int, known: int, at: datetime) -> CreateTask:
+    return CreateTask(
+        type=("image_thumbnail", "video_convert", "document_preview")[pick % 3],
+        input_file=f"/in/clip_{pick}.mp4",
+        output_file=f"/out/会议录像 {number}.jpg",
+        options={"width": number, "deep": {"list": [1, 2.5, None]}},
+        priority=number % 11,
+        max_retries=number % 4,
+        retry_delay=float(number % 3),
+        user_id=pick % 4,
+        user_level=pick % 2,
+        document_id=number % 5,
+        estimated_time=float(number * 60),
+        parent_task_id=pick % known + 1 if known and number % 4 == 0 else None,
+        notify_webhook="https://example.org/hook" if pick % 3 == 0 else "",
+        callback_url="https://example.org/done" if pick % 5 == 0 else "",
+        notify_email="user@example.org" if pick % 7 == 0 else "",
+        notify_targets=("ops", "team")[: number % 3] if pick % 5 == 1 else (),
+        scheduled_for=at + timedelta(seconds=number) if number % 6 == 0 else None,
+        held=number % 9 == 0,
+        command_id=f"create-{known}",
+    )
