@@ -28,6 +28,7 @@ MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
 _MAX_DEPTH = 32
 _NOTHING = Intake()
+_PATHS = frozenset({"input_file", "output_file"})
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -180,8 +181,15 @@ def _refuse_odd_text(command: Command | GraphTask) -> None:
         if isinstance(value, str) and value and not value.isprintable():
             if not value.isascii():
                 _refuse_surrogates(value, name)
-            if any(character < " " or character == "\x7f" for character in value):
+            if name in _PATHS:  # a file may have any name; whoever shows it makes it printable
+                _refuse_nul(value, name)
+            elif any(character < " " or character == "\x7f" for character in value):
                 raise InvalidValue(f"{name} holds a control character", field=name)
+
+
+def _refuse_nul(value: str, name: str) -> None:
+    if "\0" in value:
+        raise InvalidPath(f"{value!r} holds a NUL, which no file name can", field=name)
 
 
 def _refuse_surrogates(value: str, name: str) -> None:

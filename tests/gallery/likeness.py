@@ -45,7 +45,7 @@ def _scaled(source: Path, result: dict[str, Any]) -> Image.Image:
 def _frame_at(source: Path, result: dict[str, Any]) -> Image.Image:
     """By the ffmpeg program. The position is told in milliseconds, so the frame may begin a little earlier."""
     size = result["width"], result["height"]
-    moment = max(0.0, result["position"] - 0.002)
+    moment = max(0.0, result["source_position"] - 0.002)
     raw = run_ffmpeg(
         *("-ss", f"{moment:.3f}", "-i", str(source), "-frames:v", "1", "-vf", f"scale={size[0]}:{size[1]}"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
