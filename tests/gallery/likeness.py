@@ -43,11 +43,14 @@ def _scaled(source: Path, result: dict[str, Any]) -> Image.Image:
 
 
 def _frame_at(source: Path, result: dict[str, Any]) -> Image.Image:
-    """By the ffmpeg program. The position is told in milliseconds, so the frame may begin a little earlier."""
+    """By the ffmpeg program, which reads up to it: its seeking is a frame off in MPEG program streams.
+
+    The position is told in milliseconds, so the frame may begin a little earlier.
+    """
     size = result["width"], result["height"]
     moment = max(0.0, result["source_position"] - 0.002)
     raw = run_ffmpeg(
-        *("-ss", f"{moment:.3f}", "-i", str(source), "-frames:v", "1", "-vf", f"scale={size[0]}:{size[1]}"),
+        *("-i", str(source), "-ss", f"{moment:.3f}", "-frames:v", "1", "-vf", f"scale={size[0]}:{size[1]}"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
     ).stdout
     return Image.frombytes("RGB", size, raw) if len(raw) == 3 * size[0] * size[1] else Image.new("RGB", (1, 1))

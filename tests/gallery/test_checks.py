@@ -96,9 +96,9 @@ def test_a_picture_of_something_else_is_seen(tmp_path: Path, change: Callable[[I
 def test_another_frame_than_the_one_that_was_told_is_seen(tmp_path: Path) -> None:
     source, output = tmp_path / "in.mkv", tmp_path / "out.png"
     film(source, list(range(10)))
-    result = saved(output, picture(5)) | {"position": 0.5}
+    result = saved(output, picture(5)) | {"source_position": 0.5}
     assert compare("video_thumbnail", source, output, result, {}) == []
-    assert compare("video_thumbnail", source, output, result | {"position": 0.1}, {}) != []
+    assert compare("video_thumbnail", source, output, result | {"source_position": 0.1}, {}) != []
 
 
 def test_a_film_of_something_else_or_with_a_frame_less_is_seen(tmp_path: Path) -> None:
