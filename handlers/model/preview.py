@@ -19,7 +19,6 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
     check=check,
     probe=probe,
     resumable=True,
-    grace=0.5,
 )
 def model_preview(context: TaskContext[ModelPreviewOptions]) -> Outcome:
     """Draw a 3-D model: one picture, a sheet of several views, or a turntable animation."""

@@ -135,3 +135,10 @@ def test_a_type_that_could_not_be_loaded_is_told_with_the_reason() -> None:
 
     with pytest.raises(UnknownType, match=r"no task type 'shout'\. Handlers of no_such_module cannot be loaded"):
         registry.get("shout")
+
+
+def test_no_built_in_type_takes_more_time_to_stop_than_the_configuration_gives() -> None:
+    """A cancel has to be over within a second, whatever the type does just then."""
+    registry = Registry.load()
+    assert len(registry.homes()) >= 7
+    assert [name for name in registry.homes() if registry.get(name).grace is not None] == []

@@ -21,7 +21,6 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     check=check,
     probe=probe,
     resumable=True,
-    grace=2.0,
     programs=state,
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:

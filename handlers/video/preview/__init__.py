@@ -12,9 +12,7 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     return look(job)
 
 
-@handler(
-    "video_preview", options=VideoPreviewOptions, estimate=estimate, check=check, probe=probe, resumable=True, grace=2.0
-)
+@handler("video_preview", options=VideoPreviewOptions, estimate=estimate, check=check, probe=probe, resumable=True)
 def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """Make a contact sheet or a short animation of a video; resumes after the last finished frame."""
     from .work import make_preview  # noqa: PLC0415 - as above
