@@ -182,14 +182,10 @@ def _refuse_odd_text(command: Command | GraphTask) -> None:
             if not value.isascii():
                 _refuse_surrogates(value, name)
             if name in _PATHS:  # a file may have any name; whoever shows it makes it printable
-                _refuse_nul(value, name)
+                if "\0" in value:
+                    raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
             elif any(character < " " or character == "\x7f" for character in value):
                 raise InvalidValue(f"{name} holds a control character", field=name)
-
-
-def _refuse_nul(value: str, name: str) -> None:
-    if "\0" in value:
-        raise InvalidPath(f"{value!r} holds a NUL, which no file name can", field=name)
 
 
 def _refuse_surrogates(value: str, name: str) -> None:

@@ -99,7 +99,7 @@ def _replay(events: int) -> float:
 _START = """
 import sys, time
 from pathlib import Path
-from tasktrail.config import Config
+from tasktrail.config.settings import Config
 from tasktrail.service import TaskService
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -211,7 +211,7 @@ def test_odd_names_are_names_of_plain_files(start: Opener, tmp_path: Path, name:
 def test_a_name_that_no_file_can_have_is_refused(start: Opener, tmp_path: Path) -> None:
     service = start()
 
-    with pytest.raises(InvalidPath, match="NUL"):
+    with pytest.raises(InvalidValue, match="NUL"):
         service.create_task(type="looker", input_file=f"{tmp_path}/nul\0", output_file=str(tmp_path / "out"))
 
 

@@ -174,7 +174,8 @@ def test_many_commands_get_an_answer_each_in_order(tasks: Tasks, many: Many) -> 
 
 def test_the_log_arrives_whole(service: TaskService, client: Client, wish: Wish) -> None:
     odd = "line separators: \u2028 \u2029 \x85, Chinese: 任务, emoji: 🎞"
-    service.create_task(**wish(reason=odd))
+    for _ in range(4):
+        service.create_task(**wish(reason=odd, held=True))  # nothing more is recorded meanwhile
     near, far = list(service.log()), list(client.log())
     assert [(r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in near] == [
         (r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in far
