@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
 
 from tasktrail.events import Checkpoint
 from tasktrail.testing import RecordingContext
+
+_asking = Lock()
+"""Libraries call back from threads of their own, and two lines printed at once are one line to the parent."""
 
 
 class FileContext(RecordingContext[Any]):
@@ -21,8 +25,9 @@ class FileContext(RecordingContext[Any]):
         print("saved", checkpoint.processed_frames, flush=True)
 
     def should_stop(self) -> bool:
-        print("step", flush=True)
-        sys.stdin.readline()  # the parent decides when it is killed, so it must not run ahead
+        with _asking:
+            print("step", flush=True)
+            sys.stdin.readline()  # the parent decides when it is killed, so it must not run ahead
         return super().should_stop()
 
 
