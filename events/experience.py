@@ -17,8 +17,6 @@ WINDOW = 32
 ENOUGH = 5
 """Attempts without which nothing is said."""
 MEMORY_QUANTILE = 0.95
-MEMORY_MARGIN = 1.1
-"""On top of it: the next input is none of those remembered, and so few say little about the rarest of them."""
 MEMORY_BOUNDS = (0.5, 4.0)
 TIME_BOUNDS = (0.25, 4.0)
 """No correction goes beyond: an estimate that is wrong by more wants a better formula."""
@@ -53,15 +51,18 @@ class Experience:
     def correction(self) -> Correction:
         """What to make of the type's next estimate: memory is to suffice nearly always, time to be right on average."""
         return Correction(
-            memory=_factor(self.memory, MEMORY_QUANTILE, MEMORY_BOUNDS, MEMORY_MARGIN),
-            time=_factor(self.time, 0.5, TIME_BOUNDS),
+            memory=_clamped(_quantile(self.memory, MEMORY_QUANTILE), MEMORY_BOUNDS),
+            time=_clamped(_quantile(self.time, 0.5), TIME_BOUNDS),
         )
 
 
-def _factor(ratios: deque[float], share: float, bounds: tuple[float, float], margin: float = 1.0) -> float:
-    """The smallest ratio that this share of them does not exceed, with the margin, within the bounds."""
+def _quantile(ratios: deque[float], share: float) -> float:
+    """The smallest ratio that this share of them does not exceed."""
     if len(ratios) < ENOUGH:
         return 1.0
     ordered = sorted(ratios)
-    ratio = margin * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _clamped(ratio: float, bounds: tuple[float, float]) -> float:
     return min(max(ratio, bounds[0]), bounds[1])

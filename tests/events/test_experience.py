@@ -5,15 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.experience import (
-    ENOUGH,
-    MEMORY_BOUNDS,
-    MEMORY_MARGIN,
-    TIME_BOUNDS,
-    WINDOW,
-    Correction,
-    Experience,
-)
+from tasktrail.events.experience import ENOUGH, MEMORY_BOUNDS, TIME_BOUNDS, WINDOW, Correction, Experience
 from tasktrail.events.state import TaskState, create, evolve
 from tasktrail.events.task_events import Completed, Created, Started
 
@@ -49,9 +41,7 @@ def test_the_corrected_memory_suffices_for_nearly_all_that_is_remembered(ratios:
     allowed = MEMORY * taught(ratios).correction().memory + 1e-6
 
     if len(remembered) >= ENOUGH:
-        above = sum(
-            used * MEMORY_MARGIN > allowed for used in remembered if used * MEMORY_MARGIN <= MEMORY * MEMORY_BOUNDS[1]
-        )
+        above = sum(used > allowed for used in remembered if used <= MEMORY * MEMORY_BOUNDS[1])
         assert above <= 0.05 * len(remembered)
 
 
@@ -71,18 +61,18 @@ def test_what_is_learnt_does_not_depend_on_the_correction_that_was_in_force(rati
 
 @given(RATIOS)
 def test_the_past_is_forgotten_after_a_while(ratios: list[float]) -> None:
-    assert taught([*ratios, *[1.5] * WINDOW]).correction() == Correction(memory=MEMORY_MARGIN * 1.5, time=1.5)
+    assert taught([*ratios, *[1.5] * WINDOW]).correction() == Correction(memory=1.5, time=1.5)
 
 
 def test_little_experience_says_nothing() -> None:
     assert taught([3.0] * (ENOUGH - 1)).correction() == Correction()
-    assert taught([3.0] * ENOUGH).correction() == Correction(memory=MEMORY_MARGIN * 3.0, time=3.0)
+    assert taught([3.0] * ENOUGH).correction() == Correction(memory=3.0, time=3.0)
 
 
 def test_one_odd_run_moves_memory_up_and_time_not_at_all() -> None:
     correction = taught([*[1.0] * 9, 3.0]).correction()
 
-    assert correction == Correction(memory=MEMORY_MARGIN * 3.0, time=1.0)
+    assert correction == Correction(memory=3.0, time=1.0)
 
 
 def test_an_attempt_that_went_on_from_a_checkpoint_teaches_nothing() -> None:
