@@ -52,7 +52,7 @@ _COSTS = {
 }
 _UNKNOWN = _Cost(330, 3.0, 3.0e-6)
 _BASE = 110_000_000
-"""Interpreter and libraries; Python 3.13 takes 10 MB more than 3.11."""
+"""Interpreter and libraries, as Python 3.13 has them: more than 3.11."""
 _STEP = 40_000_000
 """For the rays of one step, whatever the size of the picture. The writers of WebP and GIF hold all frames."""
 _BYTES_A_FACE = {"stl": 50, "ply": 19, "off": 28, "obj": 40, "glb": 20, "gltf": 28, "3mf": 9}

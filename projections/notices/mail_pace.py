@@ -68,8 +68,8 @@ class MailPace:
         if len(had) < limit:
             return None
         promised = self._promised.get(address, {})
-        last = islice((promised[one] for one in reversed(promised) if one != notice_id), limit)
-        return sorted((*had, *last))[-limit] + WINDOW
+        last = tuple(islice((promised[one] for one in reversed(promised) if one != notice_id), limit))
+        return max((sorted((*had, *last))[-limit] + WINDOW, *last))  # in turn, though times under way are only guessed
 
     def kept(self) -> KeptPace:
         """Everything, as data."""

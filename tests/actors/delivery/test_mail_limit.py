@@ -244,6 +244,18 @@ def test_a_notice_is_not_held_back_by_its_own_promise() -> None:
     assert pace.wait("a@b.c", "n2", START + HOUR, 1, 0) is None
 
 
+def test_a_later_notice_is_never_promised_an_earlier_moment() -> None:
+    """What was under way was counted as of now; the log then told a time that is a little earlier."""
+    pace, now, address = MailPace(), datetime(2026, 1, 1, tzinfo=UTC), "a@example.org"
+    first = pace.wait(address, "first", now, limit=2, under_way=2)
+    assert first is not None
+    pace.promise(address, "first", first)
+    pace.had(address, now - timedelta(seconds=2))
+    pace.had(address, now - timedelta(seconds=1))
+
+    assert pace.wait(address, "second", now, limit=2, under_way=0) == first
+
+
 def test_addresses_that_had_no_mail_for_an_hour_take_no_room() -> None:
     pace = MailPace()
     for number in range(1000):
