@@ -51,6 +51,7 @@ PURE = (
     "tasktrail.projections.errors",
     "tasktrail.projections.notices.rules",
     "tasktrail.projections.notices.mail_pace",
+    "tasktrail.projections.notices.pending",
     "tasktrail.projections.notices.outbox",
     "tasktrail.projections.notices.kept",
     "tasktrail.projections.history.describe",

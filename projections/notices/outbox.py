@@ -5,7 +5,6 @@ After a restart the same fold gives the same notices under the same ids, so a re
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import msgspec
@@ -16,8 +15,9 @@ from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
 from ...events.task import view
 from ..errors import ViewsGap
-from .kept import KeptNotice, KeptOutbox
+from .kept import KeptOutbox
 from .mail_pace import MailPace
+from .pending import KEPT_STATES, Due, Pending, PendingNotices
 from .rules import Channel, Notice, log_id, notice_id, receivers, tells_somebody
 
 if TYPE_CHECKING:
@@ -27,36 +27,6 @@ __all__ = ["Channel", "Due", "Notice", "Outbox", "Recall"]
 
 Recall: TypeAlias = Callable[[int, int], tuple[TaskState, Recorded] | None]
 """(task id, position) → the task's last record up to that position and the state after it, from the log."""
-
-KEPT_STATES = 1000
-"""So many pending notices keep their task's state in memory; for the others it is read from the log at their turn."""
-
-
-class Due(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A place in the order of sending. Out of date when the notice is gone or was rescheduled since."""
-
-    at: datetime
-    position: int
-    turn: int
-    notice_id: str
-    channel: Channel
-    target: str
-
-
-class _Pending(msgspec.Struct, gc=False):
-    task_id: int
-    position: int
-    target: str
-    tries: int = 0
-    turn: int = 0
-    """Which entry in the order of sending is the one that counts."""
-    told: tuple[Recorded, TaskState] | None = None
-    adjusted: Adjusted | None = None
-    """What the log must have laid over to give that state again."""
-
-    def adjustment(self) -> Adjusted | None:
-        """The same, whether the state is kept or not."""
-        return self.adjusted if self.told is None else _adjustment(self.told[1])
 
 
 class Outbox:
@@ -68,15 +38,11 @@ class Outbox:
 
     def __init__(self, recall: Recall, *, kept_states: int = KEPT_STATES) -> None:
         self._recall = recall
-        self._room = kept_states
-        """How many more pending notices may keep their state."""
         self._tasks: dict[int, TaskState] = {}
-        self._pending: dict[str, _Pending] = {}
+        self._pending = PendingNotices(kept_states)
         self._disabled: set[str] = set()
         self.mail = MailPace()
         """What mail each address has had of late."""
-        self._times: list[Due] = []
-        self._turns = 0
         self._log_id = ""
         self._position = 0
 
@@ -87,7 +53,7 @@ class Outbox:
 
     def __len__(self) -> int:
         """How many notices are neither delivered nor given up."""
-        return len(self._pending)
+        return len(self._pending.by_id)
 
     def apply(self, records: Iterable[Recorded]) -> None:
         """Fold records in; those seen before are skipped. Raises `ViewsGap` when some are missing in between."""
@@ -103,25 +69,11 @@ class Outbox:
 
     def kept(self) -> KeptOutbox:
         """Everything, as data. Only of an outbox that nothing was taken from: what was handed out is not in it."""
-        notices = [
-            KeptNotice(
-                notice_id=due.notice_id,
-                channel=due.channel,
-                target=due.target,
-                at=due.at,
-                task_id=self._pending[due.notice_id].task_id,
-                position=due.position,
-                turn=due.turn,
-                tries=self._pending[due.notice_id].tries,
-                adjusted=self._pending[due.notice_id].adjustment(),
-            )
-            for due in sorted(self._times)
-            if self.counts(due)
-        ]
+        turns, notices = self._pending.kept()
         return KeptOutbox(
             position=self._position,
             log_id=self._log_id,
-            turns=self._turns,
+            turns=turns,
             disabled=sorted(self._disabled),
             tasks=[self._tasks[task_id] for task_id in sorted(self._tasks)],
             notices=notices,
@@ -130,42 +82,35 @@ class Outbox:
 
     def restore(self, kept: KeptOutbox) -> None:
         """Bring a new outbox to where `kept` was taken."""
-        self._position, self._log_id, self._turns = kept.position, kept.log_id, kept.turns
+        self._position, self._log_id = kept.position, kept.log_id
         self._disabled = set(kept.disabled)
         self.mail.restore(kept.mail)
         self._tasks = {task.id: task for task in kept.tasks}
-        for one in kept.notices:
-            self._pending[one.notice_id] = _Pending(
-                one.task_id, one.position, one.target, one.tries, one.turn, adjusted=one.adjusted
-            )
-            self._times.append(Due(one.at, one.position, one.turn, one.notice_id, one.channel, one.target))
-        heapify(self._times)
+        self._pending.restore(kept.turns, kept.notices)
 
     def take_due(self, now: datetime) -> Iterator[Due]:
         """What has become due by `now`, the longest due first. Each comes once, until a record reschedules it."""
-        while self._drop_stale() and self._times[0].at <= now:
-            yield heappop(self._times)
+        return self._pending.take_due(now)
 
     def next_due(self) -> datetime | None:
         """When the next notice that was not handed out is due, be it past or future."""
-        return self._times[0].at if self._drop_stale() else None
+        return self._pending.next_due()
 
     def counts(self, due: Due) -> bool:
         """Whether what was handed out still waits for just that delivery."""
-        pending = self._pending.get(due.notice_id)
-        return pending is not None and pending.turn == due.turn
+        return self._pending.counts(due)
 
     def task_of(self, due: Due) -> int:
         """The task that a notice is about."""
-        return self._pending[due.notice_id].task_id
+        return self._pending.by_id[due.notice_id].task_id
 
     def notice(self, due: Due) -> Notice | None:
         """The whole notice; none when the log no longer has its task."""
-        pending = self._pending[due.notice_id]
+        pending = self._pending.by_id[due.notice_id]
         told = pending.told or self._recalled(pending)
         return None if told is None else _notice(due, pending.tries, *told)
 
-    def _recalled(self, pending: _Pending) -> tuple[Recorded, TaskState] | None:
+    def _recalled(self, pending: Pending) -> tuple[Recorded, TaskState] | None:
         recalled = self._recall(pending.task_id, pending.position)
         if recalled is None:
             return None
@@ -212,76 +157,43 @@ class Outbox:
         return evolve(state, cast("TaskEvent", event), record.recorded_at) if state is not None else None
 
     def _post(self, name: str, channel: Channel, target: str, record: Recorded, state: TaskState) -> None:
-        pending = _Pending(record.task_id, record.position, target)
-        if self._room > 0:
-            self._room -= 1
-            pending.told = (record, state)
-        else:
-            pending.adjusted = _adjustment(state)
-        self._pending[name] = pending
-        self._schedule(name, pending, channel, record.recorded_at)
+        self._pending.post(name, target, record, state)
+        self._pending.schedule(name, channel, record.recorded_at)
 
-    def _schedule(self, name: str, pending: _Pending, channel: str, at: datetime) -> None:
-        self._turns += 1
-        pending.turn = self._turns
-        heappush(self._times, Due(at, pending.position, pending.turn, name, cast("Channel", channel), pending.target))
-        if len(self._times) > 2 * len(self._pending) + 64:
-            self._times = [due for due in self._times if self.counts(due)]
-            heapify(self._times)
-
-    def _forget(self, name: str) -> None:
-        pending = self._pending.pop(name)
-        self.mail.settle(pending.target, name)
-        if pending.told is not None:
-            self._room += 1
+    def _forget(self, name: str, target: str) -> None:
+        self._pending.forget(name)
+        self.mail.settle(target, name)
 
     def _attempted(self, event: DeliveryAttempted, record: Recorded) -> None:
         if event.disabled:
             self._disable(event.target)
-        pending = self._pending.get(event.notice_id)
+        pending = self._pending.by_id.get(event.notice_id)
         if pending is None:
             return
         if event.ok and event.channel == "email":
             self.mail.had(event.target, record.recorded_at)
         if event.ok or event.final:
-            self._forget(event.notice_id)
+            self._forget(event.notice_id, pending.target)
             return
         self.mail.settle(event.target, event.notice_id)
         pending.tries += 1
-        self._schedule(event.notice_id, pending, event.channel, event.next_at or record.recorded_at)
+        self._pending.schedule(event.notice_id, event.channel, event.next_at or record.recorded_at)
 
     def _postponed(self, event: DeliveryPostponed) -> None:
-        pending = self._pending.get(event.notice_id)
-        if pending is not None:
+        if event.notice_id in self._pending.by_id:
             self.mail.promise(event.target, event.notice_id, event.until)
-            self._schedule(event.notice_id, pending, event.channel, event.until)
+            self._pending.schedule(event.notice_id, event.channel, event.until)
 
     def _disable(self, target: str) -> None:
         """The receiver is gone: what was for it is not sent."""
         self._disabled.add(target)
-        for name in [name for name, pending in self._pending.items() if pending.target == target]:
-            self._forget(name)
+        for name in [name for name, pending in self._pending.by_id.items() if pending.target == target]:
+            self._forget(name, target)
 
     def _wanted_again(self, event: RedeliveryRequested, record: Recorded) -> None:
-        pending = self._pending.get(event.notice_id)
-        if pending is None:
-            pending = self._pending[event.notice_id] = _Pending(event.task_id, event.told, event.target)
+        pending = self._pending.by_id.setdefault(event.notice_id, Pending(event.task_id, event.told, event.target))
         pending.tries = 0
-        self._schedule(event.notice_id, pending, event.channel, record.recorded_at)
-
-    def _drop_stale(self) -> bool:
-        """Let the first entry be one that counts; whether there is one."""
-        while self._times and not self.counts(self._times[0]):
-            heappop(self._times)
-        return bool(self._times)
-
-
-def _adjustment(state: TaskState) -> Adjusted | None:
-    """What sets a state apart from what was asked for at creation."""
-    spec = state.spec
-    if (state.priority, state.scheduled_for) == (spec.priority, spec.scheduled_for):
-        return None
-    return Adjusted(task_id=state.id, held=state.held, priority=state.priority, scheduled_for=state.scheduled_for)
+        self._pending.schedule(event.notice_id, event.channel, record.recorded_at)
 
 
 def _notice(due: Due, tries: int, record: Recorded, state: TaskState) -> Notice:

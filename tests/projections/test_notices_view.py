@@ -102,7 +102,7 @@ def test_the_view_and_the_outbox_agree_on_what_is_pending_and_what_is_disabled(
     outbox = Outbox(recall_from(journal.log))
     outbox.apply(journal.log.read())
     pending = {notice.notice_id for notice in all_notices(views, journal) if notice.state == "pending"}
-    assert pending == set(outbox._pending)
+    assert pending == set(outbox._pending.by_id)
     assert {endpoint.target for endpoint in TaskQueries(views.connection).endpoints()} == outbox._disabled
 
 

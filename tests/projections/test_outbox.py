@@ -36,8 +36,8 @@ def outbox_of(journal: Journal, **kwargs: Any) -> Outbox:
 
 def due(outbox: Outbox, at: datetime) -> list[Notice]:
     """What is due, without having it handed out."""
-    twin = copy(outbox)
-    twin._times = list(outbox._times)
+    twin = copy(outbox._pending)
+    twin._times = list(twin._times)
     return [notice for due in twin.take_due(at) if (notice := outbox.notice(due)) is not None]
 
 
@@ -225,12 +225,12 @@ def test_only_so_many_pending_notices_keep_their_state_in_memory(journal: Journa
     for _number in range(30):
         completed(journal, **DONE)
     outbox = outbox_of(journal, kept_states=10)
-    assert sum(pending.told is not None for pending in outbox._pending.values()) == 10
+    assert sum(pending.told is not None for pending in outbox._pending.by_id.values()) == 10
     for notice in all_due(outbox, journal)[:5]:
         tried(journal, notice, ok=True)
     completed(journal, **DONE)
     outbox.apply(journal.records)
-    assert sum(pending.told is not None for pending in outbox._pending.values()) == 6
+    assert sum(pending.told is not None for pending in outbox._pending.by_id.values()) == 6
     assert len(all_due(outbox, journal)) == 26
 
 
@@ -446,7 +446,7 @@ def test_what_has_ended_is_not_kept_and_comes_back_when_it_lives_again(journal: 
     outbox = outbox_of(journal)
     tried(journal, all_due(outbox, journal)[0], ok=True)
     outbox.apply(journal.records)
-    assert (outbox._tasks, outbox._pending) == ({}, {})
+    assert (outbox._tasks, outbox._pending.by_id) == ({}, {})
     journal.send(RetryTask(task_id=task_id, force=True))
     journal.start(task_id)
     journal.send(EndAttempt(task_id=task_id, attempt=2, outcome="completed"))
@@ -469,7 +469,7 @@ def test_old_entries_do_not_pile_up(journal: Journal) -> None:
         wanted_again(journal, notice)
         outbox.apply(journal.records)
         assert len(due(outbox, journal.at)) == 1
-    assert len(outbox._times) < 100
+    assert len(outbox._pending._times) < 100
 
 
 def test_final_failures_are_told_and_others_not() -> None:

@@ -16,6 +16,7 @@ from tasktrail.events.errors import NotReady
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.projections.notices.mail_pace import MailPace
 from tasktrail.projections.notices.outbox import Outbox
+from tasktrail.projections.notices.pending import PendingNotices
 
 __all__ = ["PLANTED"]
 
@@ -154,7 +155,7 @@ def notice_id_changes_over_restart(patch: pytest.MonkeyPatch) -> None:
 @planted("I9: notices never arrive")
 def failed_notice_given_up(patch: pytest.MonkeyPatch) -> None:
     """One try, well or not, and the outbox forgets."""
-    patch.setattr(Outbox, "_schedule", _only_new(Outbox._schedule))
+    patch.setattr(PendingNotices, "schedule", _only_new(PendingNotices.schedule))
 
 
 @planted("I9: more than .* mails")
@@ -164,8 +165,8 @@ def address_gets_any_number_of_mails(patch: pytest.MonkeyPatch) -> None:
 
 
 def _only_new(schedule: Callable[..., None]) -> Callable[..., None]:
-    def once(self: Any, name: str, pending: Any, *rest: Any) -> None:
-        if pending.tries == 0:
-            schedule(self, name, pending, *rest)
+    def once(self: PendingNotices, name: str, *rest: Any) -> None:
+        if self.by_id[name].tries == 0:
+            schedule(self, name, *rest)
 
     return once
