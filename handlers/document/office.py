@@ -102,7 +102,7 @@ def without_network() -> tuple[str, ...]:
 
 def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> None:
     environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
+        "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "home"),
         "LANG": "C.UTF-8",

@@ -8,6 +8,13 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
+_LEAST_WIDTH, _LEAST_HEIGHT = 3, 4
+
+
+def has_fields(width: int, height: int) -> bool:
+    """Whether a picture is large enough to be made of two; the filter refuses smaller ones."""
+    return width >= _LEAST_WIDTH and height >= _LEAST_HEIGHT
+
 
 def deinterlaced(frames: Iterator[tuple[int, VideoFrame]], time_base: Fraction) -> Iterator[tuple[int, VideoFrame]]:
     """One whole picture for each frame, with the frame's own moment.

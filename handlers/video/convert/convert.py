@@ -14,6 +14,7 @@ from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, 
 from ...describing import describe
 from ...pieces import fingerprint
 from ..errors import StopAskedError
+from ..interlacing import has_fields
 from ..looking import picture_in
 from ..probe import Source, open_input, probe
 from ..program import Program
@@ -56,7 +57,8 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     target = choose_target(options, context.output_file)
     program = open_backend(options, target)
     source = probe(context.input_file)
-    whole = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
+    wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
+    whole = wanted and has_fields(source.width, source.height)
     try:
         return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target, program).run()
     except StopAskedError:

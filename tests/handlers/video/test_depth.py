@@ -180,6 +180,20 @@ def test_deinterlacing_resumes_to_the_same_file(combed: Path, prepare: Any, conv
         assert hashlib.sha256(whole.output_file.read_bytes()).hexdigest() == expected
 
 
+def test_a_picture_too_small_to_be_made_of_two_is_left_as_it_is(tmp_path: Path, prepare: Any, convert: Any) -> None:
+    tiny = tmp_path / "tiny.mkv"
+    with av.open(str(tiny), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 2, 2, "yuv420p"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(2, 2, "yuv420p")))
+        output.mux(stream.encode(None))
+    outcome = convert(prepare(tiny, deinterlace="always"))
+    assert "deinterlaced" not in outcome.result["notes"]
+    assert outcome.result["frames"] == 3
+
+
 @pytest.mark.parametrize(("encoder", "codec"), [("nvenc", "vp9"), ("amf", "h264")])
 def test_hardware_that_is_not_there_is_refused_with_a_remedy(
     encoder: str, codec: str, clips: Callable[..., Path], prepare: Any, convert: Any
