@@ -66,5 +66,10 @@ class Running(msgspec.Struct):
 
 
 def beat_every(spec: Created) -> float:
-    """Seconds between two signs of life of a task's worker: four in the time it may be silent; 0 for none."""
-    return 0.0 if spec.heartbeat_timeout is None else min(MAX_BEAT, spec.heartbeat_timeout / 4)
+    """Seconds between two signs of life of a task's worker; 0 for none."""
+    return 0.0 if spec.heartbeat_timeout is None else beat_in(spec.heartbeat_timeout)
+
+
+def beat_in(limit: float) -> float:
+    """Seconds: four beats in the time that may pass without a sign."""
+    return min(MAX_BEAT, limit / 4)

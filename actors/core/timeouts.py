@@ -12,7 +12,7 @@ from ...events.decide import decide
 from ...events.system_events import ClockJumped
 from ...events.timeouts import End, limits_waiting
 from .dependencies import ended
-from .running import PUBLISH_PATIENCE, Running, beat_every
+from .running import PUBLISH_PATIENCE, Running, beat_in
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -58,7 +58,7 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
     if running.granted_at is not None:
         end = _hung_publishing(turn, running, running.granted_at + PUBLISH_PATIENCE)
     else:
-        _hear_out(turn, task, running)
+        _hear_out(turn.now, task, running)
         end = _first(turn, turn.state.attempt_ends(running))
         if end is None:
             turn.watch_attempt(running)
@@ -66,17 +66,20 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
         _end(turn, task, running, end)
 
 
-def _hear_out(turn: Turn, task: TaskState, running: Running) -> None:
+def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
     """Whoever looks a beat too late was away himself (the process was stopped, or starved): listen anew.
 
     What the worker said meanwhile is read after this timer.
     """
-    limit = task.spec.heartbeat_timeout
-    if limit is None:
-        return
-    due = running.signs().heard_at + timedelta(seconds=limit)
-    if turn.now - due >= timedelta(seconds=beat_every(task.spec)):
-        running.heard_at = turn.now
+    spec, signs = task.spec, running.signs()
+    if _was_away(now, signs.heard_at, spec.heartbeat_timeout):
+        running.heard_at = now
+    if _was_away(now, signs.moved_at, spec.no_progress_timeout):
+        running.moved_at = now
+
+
+def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
+    return limit is not None and now - last_sign >= timedelta(seconds=limit + beat_in(limit))
 
 
 def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:

@@ -207,6 +207,21 @@ def test_an_attempt_that_beats_but_stands_still_is_given_up(core: Core) -> None:
     failure(after(core, 0.1), "no_progress_timeout", "NoProgressTimeout")
 
 
+def test_an_attempt_does_not_stand_still_while_nobody_listens(core: Core) -> None:
+    """The service was stopped, or starved: what was reported meanwhile is read after the timer went off."""
+    task_id = core.create(no_progress_timeout=60.0)
+    assert after(core, 60 + 15) == [], "later than a beat: the Scheduler was away itself"
+    core.progress(task_id, 10.0)
+    assert after(core, 59.9) == []
+    failure(after(core, 0.1), "no_progress_timeout", "NoProgressTimeout")
+
+
+def test_an_attempt_that_stands_still_after_nobody_listened_is_given_up(core: Core) -> None:
+    core.create(no_progress_timeout=60.0)
+    assert after(core, 3600) == []
+    failure(after(core, 60), "no_progress_timeout", "NoProgressTimeout")
+
+
 def test_another_percentage_or_a_checkpoint_is_progress_even_if_it_is_too_soon_to_be_recorded(core: Core) -> None:
     task_id = core.create(no_progress_timeout=60.0)
     core.wait(50)
