@@ -63,7 +63,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     users: dict[str, int] = {}
     labels: dict[str, int] = {}
     fair_share: bool = False
-    """Whether the user with the least running goes first, whatever the priorities."""
+    """Whether users take turns, whatever the priorities."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

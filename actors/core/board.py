@@ -74,7 +74,7 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources
     pauses: tuple[Pause, ...]
     fair_share: bool = False
-    """Whether the user with the fewest running goes first; the order of `entries` then decides among equals."""
+    """Whether users take turns; the order of `entries` then decides among the tasks of one user."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 from ...events import TaskState
 from ...events.priority import queue_key
+from .fair_share import EQUAL, Share
 from .gates import Gate, GateKind, Gates, gates_of
 
 Entry: TypeAlias = tuple[float, int, int]
 """Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
-Head: TypeAlias = tuple[int, float, int, int]
+Head: TypeAlias = tuple[Share, float, int, int]
 """Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
 
 _SLACK = 64
@@ -48,11 +49,11 @@ class ReadyQueue:
 
     Args:
         is_shut: whether nothing behind a gate may start now.
-        share: how much of the machine a user has; the least goes first. Without it, all are equal.
+        share: what a user has had of the machine; the least goes first. Without it, all are equal.
     """
 
     def __init__(
-        self, is_shut: Callable[[Gate], bool] = _always_open, share: Callable[[int], int] | None = None
+        self, is_shut: Callable[[Gate], bool] = _always_open, share: Callable[[int], Share] | None = None
     ) -> None:
         self._is_shut = is_shut
         self._share = share
@@ -153,7 +154,7 @@ class ReadyQueue:
             self._settle(bucket)
 
     def share_changed(self, user_id: int) -> None:
-        """A user has more or less of the machine than before."""
+        """A user has started something, or has less running than before."""
         if self._share is not None:
             for bucket in list(self._of_user.get(user_id, {}).values()):
                 self._settle(bucket)
@@ -213,7 +214,7 @@ class ReadyQueue:
             self._forget(bucket)
             return
         rank, task_id, _ = heap[0]
-        share = self._share(int(_user_of(bucket.gates))) if self._share is not None else 0
+        share = self._share(int(_user_of(bucket.gates))) if self._share is not None else EQUAL
         head = bucket.head
         if head is not None and head[:3] == (share, rank, task_id):
             return

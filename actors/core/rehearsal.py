@@ -12,6 +12,7 @@ from ...events import TaskState
 from ...events.priority import queue_key
 from .admission import Limits, Sample, is_too_big, obstacles
 from .dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
+from .fair_share import EQUAL, Share
 from .gates import Gate, GateKind, gates_of, is_full
 from .state import SchedulerState
 from .waiting import Room, room_for
@@ -104,7 +105,10 @@ class _Order:
         alone = [task, *(state.tasks[one] for one in state.too_big if one != task.id)]
         self._buckets = state.queue.by_bucket()
         self._buckets += [(gates_of(one), iter(((*queue_key(one), _ALONE),))) for one in alone]
-        self._heap: list[tuple[int, Entry, int]] = []
+        self._heap: list[tuple[Share, Entry, int]] = []
+        self._started: dict[int, int] = {}
+        """User → of the starts so far, counted from 1, the last that was theirs."""
+        self._starts = 0
         for number in range(len(self._buckets)):
             self._show(number)
         heapify(self._heap)
@@ -128,6 +132,8 @@ class _Order:
         room.free_slots -= 1
         room.reserved.take(task)
         room.tally.take(task)
+        self._starts += 1
+        self._started[task.spec.user_id] = self._starts
         if self._world.limits.fair_share:
             self._heap = [(self._share(number), entry, number) for _, entry, number in self._heap]
             heapify(self._heap)
@@ -137,11 +143,15 @@ class _Order:
         if entry is not None:
             heappush(self._heap, (self._share(number), entry, number))
 
-    def _share(self, number: int) -> int:
+    def _share(self, number: int) -> Share:
         if not self._world.limits.fair_share:
-            return 0
-        user = next(gate for gate in self._buckets[number][0] if gate[0] is GateKind.USER)
-        return self._world.room.tally.counts[user]
+            return EQUAL
+        gate = next(gate for gate in self._buckets[number][0] if gate[0] is GateKind.USER)
+        user_id = int(gate[1])
+        last = self._state.turns.of(user_id)
+        if user_id in self._started:
+            last = self._state.position + self._started[user_id]
+        return Share(self._world.room.tally.counts[gate], last)
 
     def _is_shut(self, gate: Gate) -> bool:
         if gate not in self._world.open_gates and self._state.pauses.of(*gate) is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from heapq import heappop, heappush
 
-from ...events import Completed, Created, Event, Fact, Recorded, TaskState
+from ...events import Completed, Created, Event, Fact, Recorded, Started, TaskState
 from ...events.dependencies import is_met
 from ...events.experience import Correction, Experience
 from ...events.retry import RetryRule
@@ -12,6 +12,7 @@ from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted, ClockJumped, DeliveryAttempted, EndpointEnabled, LimitsChanged
 from ...events.timeouts import End, attempt_ends, waiting_ends
 from .admission import Limits, Reserved, Sample
+from .fair_share import EQUAL, Share, Turns
 from .families import Families
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
 from .jumps import Jumps
@@ -41,6 +42,7 @@ class SchedulerState:
         self.pauses = Pauses()
         self.schedules = Schedules()
         self.jumps = Jumps()
+        self.turns = Turns()
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
         self.work_root = work_root
@@ -105,10 +107,12 @@ class SchedulerState:
             self.learn(self.tasks[record.task_id], event)
 
     def learn(self, task: TaskState, event: Event) -> None:
-        """Remember how the type's estimates came out, now that the event is folded into the task."""
+        """Remember what the event says beyond its task, now that it is folded into that: turns, how estimates do."""
         if self.adjusted_at and task.finished:
             self.adjusted_at.pop(task.id, None)
-        if type(event) is Completed:
+        if type(event) is Started:
+            self.turns.take(task.spec.user_id, self.position)
+        elif type(event) is Completed:
             self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
 
     def correction(self, task_type: str) -> Correction:
@@ -145,8 +149,10 @@ class SchedulerState:
     def _is_shut(self, gate: Gate) -> bool:
         return is_shut(gate, self.limit_book.now, self.tally, self.pauses)
 
-    def _share(self, user_id: int) -> int:
-        return self.tally.counts[GateKind.USER, user_id] if self.limit_book.now.fair_share else 0
+    def _share(self, user_id: int) -> Share:
+        if not self.limit_book.now.fair_share:
+            return EQUAL
+        return Share(self.tally.counts[GateKind.USER, user_id], self.turns.of(user_id))
 
     def forget_finished(self, task_ids: set[int]) -> None:
         """Drop finished tasks from memory; the log has them when somebody asks.

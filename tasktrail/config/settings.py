@@ -142,7 +142,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     user_limits: Annotated[tuple[str, ...], _limits("Users, by number, that a number of their own holds for.")] = ()
     label_limits: Annotated[tuple[str, ...], _limits("Labels that a number of their own holds for.")] = ()
     fair_share: Annotated[
-        bool, _key("The user with the least running goes first, before priorities count.", "true or false")
+        bool,
+        _key(
+            "Users take turns, before priorities count: first who has the least running, "
+            "then whose last start is longest ago.",
+            "true or false",
+        ),
     ] = False
     max_task_temp: Annotated[
         int,

@@ -22,6 +22,7 @@ DURABLE: dict[str, Callable[[SchedulerState], object]] = {
     "disabled": lambda state: state.disabled,
     "experience": lambda state: {kind: state.correction(kind) for kind in state.experience},
     "limits": lambda state: state.limit_book.changes,
+    "turns": lambda state: list(state.turns.last_starts.items()),
     "pauses": lambda state: state.pauses.all(),
     "schedules": lambda state: [(one.spec, one.position, one.runs) for one in state.schedules.by_name.values()],
     "adjusted_at": lambda state: {task: at for task, at in state.adjusted_at.items() if task in state.tasks},

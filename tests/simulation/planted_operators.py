@@ -10,6 +10,7 @@ from planted_log import PLANTED
 
 from tasktrail.actors.core import commands, dispatch, gates, operators, scheduling, step, waiting, why
 from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.fair_share import EQUAL, Share
 from tasktrail.actors.core.gates import GateKind, Tally
 from tasktrail.actors.core.limits import LimitBook
 from tasktrail.actors.core.pauses import EVERYTHING
@@ -111,7 +112,20 @@ def label_counted_only_at_start(patch: pytest.MonkeyPatch) -> None:
 @planted("I5: task .* before it in the order")
 def fair_share_ignored(patch: pytest.MonkeyPatch) -> None:
     """Fair share can be switched on and changes nothing."""
-    patch.setattr(SchedulerState, "_share", lambda *_: 0)
+    patch.setattr(SchedulerState, "_share", lambda *_: EQUAL)
+
+
+@planted("I5: task .* before it in the order")
+def users_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
+    """Of users who have as much running as each other, the one who has just had a start gets the next."""
+    share = SchedulerState._share
+    patch.setattr(SchedulerState, "_share", lambda state, user: Share(share(state, user).running, 0))
+
+
+@planted("I5: task .* before it in the order|I4")
+def turns_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
+    """Whose turn it is lives in memory only."""
+    after_resume(patch, lambda state: state.turns.last_starts.clear())
 
 
 @planted("I5: task .* nobody starts it|I5: task .* before it in the order")

@@ -1,6 +1,7 @@
 """What may start, and before whom: looked at after each message that has started something."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from broken import broken, must
@@ -55,9 +56,10 @@ def check_tally(state: SchedulerState) -> None:
         broken(f"I7: the limits have {state.tally.counts} counted, and {held} hold a slot")
 
 
-def check_order(state: SchedulerState, last: int) -> None:
+def check_order(state: SchedulerState, last: int, last_starts: Mapping[int, int]) -> None:
     """The last start of a message: nobody who fits, and waits for room only, came before it.
 
+    `last_starts`: user → when the user's last start was, before this one.
     After it there is less room than before, so whoever fits now fitted then.
     """
     started = state.tasks[last]
@@ -65,8 +67,9 @@ def check_order(state: SchedulerState, last: int) -> None:
     shares[started.spec.user_id] -= 1
     fair = state.limits.fair_share
 
-    def place(task: TaskState) -> tuple[int, tuple[float, int]]:
-        return (shares[task.spec.user_id] if fair else 0, queue_key(task))
+    def place(task: TaskState) -> tuple[int, int, tuple[float, int]]:
+        user = task.spec.user_id
+        return (shares[user], last_starts.get(user, 0), queue_key(task)) if fair else (0, 0, queue_key(task))
 
     mine = place(started)
     for other in state.queue:

@@ -31,6 +31,7 @@ from sim_notifier import Receivers, SimulatedNotifier
 from starts import DiskMark, check_idle, check_limits, check_missed_runs, check_order, check_tally
 from stopwatch import Stopwatch
 from story import Story
+from turns import Turns
 
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit, Tick
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
@@ -77,6 +78,7 @@ class World:
         self.ledger.latest = self.time
         self.receivers = Receivers()
         self.people = People(self.rng, self.ledger, self.receivers)
+        self.turns = Turns()
         self.disk = Disk()
         self.log = SimulatedLog(self.disk, self._durable)
         self.trace = hashlib.sha256()
@@ -164,7 +166,7 @@ class World:
         check_limits(state, started, self.disk_mark)
         if not (isinstance(message, Submit) and isinstance(message.command, StartTask)):
             self.overtakings.follow(state, started)
-            check_order(state, started[-1])
+            check_order(state, started[-1], self.turns.before_the_last())
 
     @property
     def staged_last(self) -> list[Fact]:
@@ -185,11 +187,13 @@ class World:
             self._staged, self._stepped = staged, True
             check_missed_runs(house.state, staged, self.time)
             self.stopwatch.follow(staged.facts, self.seconds)
+            self.turns.stage(staged.facts, house.state)
             self._touched.update(fact.task_id for fact in staged.facts)
 
     def _durable(self, records: list[Recorded]) -> None:
         self.ledger.follow(records)
         self.receivers.follow(records, self.ledger.tasks)
+        self.turns.follow(records, self.ledger.tasks)
         for record in records:
             if isinstance(record.event, Cancelled):
                 self._check_not_publishing(record)

@@ -39,7 +39,10 @@ def command(session: Session, limit: int) -> None:
             ("PLACE", "ID", "TYPE", "USER", "SINCE", "PRIORITY", "TERMS", "HELD BACK BY"), rows(board), right=(0, 1, 5)
         )
     if board.fair_share:
-        click.echo("Fair share: the user with the fewest running goes first; this order decides among equals.")
+        click.echo(
+            "Fair share: the user with the least running goes first, then the one whose last start is longest ago; "
+            "this order decides among the tasks of one user."
+        )
     if not board.live:
         click.echo("No service runs: this is what would wait for room if one did.")
 

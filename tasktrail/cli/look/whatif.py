@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--type-limit", "types", type=Quota(), multiple=True, help="A number for one type: video_convert=1.")
 @click.option("--user-limit", "users", type=Quota(), multiple=True, help="A number for one user, e.g. 7=3.")
 @click.option("--label-limit", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
-@click.option("--fair-share/--no-fair-share", default=None, help="The user with the least running goes first, or not.")
+@click.option("--fair-share/--no-fair-share", default=None, help="Users take turns, or not.")
 @click.option(
     "--no-user-bonus", "user_bonus", flag_value=False, default=None, type=bool, help="Users' levels count not."
 )

@@ -74,7 +74,7 @@ class Quota(click.ParamType[tuple[str, int | None]]):
 @click.option("--type", "types", type=Quota(), multiple=True, help="A number for one type, e.g. video_convert=1.")
 @click.option("--user", "users", type=Quota(numbered=True), multiple=True, help="A number for one user, e.g. 7=3.")
 @click.option("--label", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
-@click.option("--fair-share/--no-fair-share", default=None, help="The user with the least running goes first, or not.")
+@click.option("--fair-share/--no-fair-share", default=None, help="Users take turns, or not.")
 @click.option("--reset", is_flag=True, default=None, help="Forget all earlier changes first.")
 @who_and_why
 @pass_session

@@ -147,5 +147,17 @@ def test_with_fair_share_the_user_with_the_least_running_goes_first(make_core: M
     assert core.running() == [greedy[0], modest, greedy[1]]
 
 
+def test_with_fair_share_and_one_slot_users_take_turns(make_core: MakeCore) -> None:
+    core = make_core(slots=1, fair_share=True)
+    greedy = [core.create(user_id=1, priority=10) for _ in range(3)]
+    modest = [core.create(user_id=2) for _ in range(2)]
+    third = core.create(user_id=3, priority=5)
+    order = []
+    while running := core.running():
+        order += running
+        core.end(running[0])
+    assert order == [greedy[0], third, modest[0], greedy[1], modest[1], greedy[2]]
+
+
 def test_a_seeds_create_without_a_label_still_reads() -> None:
     assert CreateTask(type="work").label == ""

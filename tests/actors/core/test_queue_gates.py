@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tasktrail.actors.core.fair_share import EQUAL, Share
 from tasktrail.actors.core.gates import Gate, GateKind, gates_of
 from tasktrail.actors.core.ready_queue import ReadyQueue
 from tasktrail.events import Created, TaskState
@@ -45,6 +46,8 @@ class QueueBehindGates(RuleBasedStateMachine):
         self.limits: dict[Gate, int] = {}
         self.held: Counter[Gate] = Counter()
         self.fair = False
+        self.starts = 0
+        self.last_starts: Counter[int] = Counter()
         self.queue = ReadyQueue(self.is_shut, self.share)
         self.waiting: dict[int, TaskState] = {}
         self.running: dict[int, TaskState] = {}
@@ -52,8 +55,8 @@ class QueueBehindGates(RuleBasedStateMachine):
     def is_shut(self, gate: Gate) -> bool:
         return self.held[gate] >= self.limits.get(gate, 100)
 
-    def share(self, user: int) -> int:
-        return self.held[GateKind.USER, user] if self.fair else 0
+    def share(self, user: int) -> Share:
+        return Share(self.held[GateKind.USER, user], self.last_starts[user]) if self.fair else EQUAL
 
     def best(self) -> int | None:
         free = [one for one in self.waiting.values() if not any(map(self.is_shut, gates_of(one)))]
@@ -77,6 +80,8 @@ class QueueBehindGates(RuleBasedStateMachine):
         if best is not None:
             state = self.running[best] = self.waiting.pop(best)
             self.held.update(gates_of(state))
+            self.starts += 1
+            self.last_starts[state.spec.user_id] = self.starts
             self.queue.share_changed(state.spec.user_id)
 
     @rule(pick=st.integers(0, 30))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from random_life import GRACE, live
 
 from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.fair_share import Turns
 from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.limits import LimitBook
 from tasktrail.actors.core.messages import Boot
@@ -31,6 +32,7 @@ from tasktrail.projections.history.stream import recall_from
 from tasktrail.projections.notices.kept import KeptOutbox
 from tasktrail.projections.notices.mail_pace import MailPace
 from tasktrail.projections.notices.outbox import Outbox
+from tasktrail.projections.notices.pending import PendingNotices
 
 
 def new_state() -> SchedulerState:
@@ -125,7 +127,7 @@ def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
 # --- what is in it ----------------------------------------------------------------------------------------------
 
 FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
-FOLDED |= {"jumps", "limit_book", "pauses", "schedules"}
+FOLDED |= {"jumps", "limit_book", "pauses", "schedules", "turns"}
 OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
 OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
 OF_THE_MOMENT |= {"overtaken", "backfill_bound", "too_big", "stale_reports", "_released"}
@@ -141,13 +143,15 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
     assert vars(Pauses()).keys() == {"held"}
     assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
     assert vars(Jumps()).keys() == {"kept"}
+    assert vars(Turns()).keys() == {"last_starts"}
     assert vars(Experience()).keys() == {"memory", "time"}
 
 
 def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
     log = MemoryEventLog()
-    ours = {"_recall", "_room", "_tasks", "_pending", "_disabled", "_times", "_turns", "_log_id", "_position", "mail"}
+    ours = {"_recall", "_tasks", "_pending", "_disabled", "_log_id", "_position", "mail"}
     assert vars(Outbox(recall_from(log))).keys() == ours
+    assert vars(PendingNotices()).keys() == {"by_id", "_room", "_times", "_turns"}
     assert set(KeptOutbox.__struct_fields__) == {"position", "log_id", "turns", "disabled", "tasks", "notices", "mail"}
     assert vars(MailPace()).keys() == {"_had", "_promised"}
     assert vars(Lanes(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_lanes", "_busy", "_rests"}

@@ -185,7 +185,7 @@ def test_queue_says_that_users_go_first_who_have_fewer_running(cli: Cli, tasks: 
     tasks.create_task(type="noop")
     assert "Fair share" not in cli("queue").out
     cli("limits", "--fair-share")
-    assert "Fair share: the user with the fewest running goes first" in cli("queue").out
+    assert "Fair share: the user with the least running goes first" in cli("queue").out
     assert json.loads(cli("queue", "--json").out)["fair_share"]
 
 
