@@ -20,7 +20,7 @@ _ASSUMED_RATE = 0.5
 _BASE = 54_000_000
 _OFFICE = 280_000_000
 """Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
-_OFFICE_TEMP = 8_000_000
+_OFFICE_TEMP = 5_000_000
 """Its own files, and the PDF twice. That was seen with 30 kB to 3.6 MB; nothing in the document tells."""
 _ONE, _PIECE, _SHEET = 14, 8, 12
 """Bytes a pixel in memory: a page that is the output (webp needs most), a page that is a piece, a contact sheet."""
@@ -33,12 +33,14 @@ class Workload(NamedTuple):
     pages: int
     area: int
     """Pixels of the largest page."""
+    mean_area: int
+    """Pixels of a page, in the mean."""
     sheet: int
     """Pixels of all of them on a contact sheet; 0 where none is made."""
     kept: bool
     """Whether drawn pages are kept on the disk until all are there."""
     page_bytes: int
-    """Of a drawn page, packed as it is kept."""
+    """Of a drawn page of the mean size, packed as it is kept."""
     opening: float = 0.08
     """Seconds before the first page."""
     page_seconds: float = 0.02
@@ -62,15 +64,17 @@ def workload(job: Job[DocumentPreviewOptions], pages: int, sizes: Sequence[tuple
     """So many pages of these sizes in points."""
     options, layout = job.options, layout_of(job.output_file)
     drawn = [_drawn(size, options, default_box(layout, pages)) for size in sizes]
-    area = max(map(math.prod, drawn))
+    areas = [math.prod(size) for size in drawn]
+    mean_area = sum(areas) // len(areas)
     cell = max(width for width, _ in drawn), max(height for _, height in drawn)
     columns, rows = grid(pages, cell, options.columns)
     return Workload(
         pages=pages,
-        area=area,
+        area=max(areas),
+        mean_area=mean_area,
         sheet=columns * rows * (cell[0] + options.gap) * (cell[1] + options.gap) if layout == "picture" else 0,
         kept=pages > 1 or layout != "picture",
-        page_bytes=int(_ASSUMED_RATE * area),
+        page_bytes=int(_ASSUMED_RATE * mean_area),
     )
 
 
@@ -90,7 +94,7 @@ def needs(work: Workload, basis: dict[str, Any], *, office: bool, extra: int) ->
     picture = _ONE * work.area
     if work.pages > 1:
         picture = max(_PIECE * work.area, _SHEET * work.sheet if work.sheet <= MAX_PIXELS else 0)  # larger is refused
-    seconds = work.opening + work.pages * (work.page_seconds + work.area / _PIXELS_A_SECOND)
+    seconds = work.opening + work.pages * (work.page_seconds + work.mean_area / _PIXELS_A_SECOND)
     return Estimate(
         memory=_BASE + picture + extra + (_OFFICE if office else 0),
         temp=2_000 + work.page_bytes * work.pages * (2 if work.kept else 1) + (_OFFICE_TEMP if office else 0),

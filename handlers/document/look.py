@@ -61,7 +61,7 @@ def look(job: Job[DocumentPreviewOptions]) -> Estimate:
     expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE
     pages = min(most_pages(options.page_list, options.max_pages), expected)
     work = workload(job, pages, [A4])
-    work = work._replace(page_bytes=int(_OFFICE_RATE * work.area))
+    work = work._replace(page_bytes=int(_OFFICE_RATE * work.mean_area))
     basis = {"kind": kind, "pages": pages}
     return needs(work, basis, office=True, extra=2 * size)
 
@@ -114,5 +114,5 @@ def _weigh(job: Job[DocumentPreviewOptions], pages: Pages, number: int, work: Wo
     (small, few), (large, many) = weights
     growth = math.log(many / few) / math.log(large / small) if large > small else _MOST_GROWTH
     growth = min(_MOST_GROWTH, max(_LEAST_GROWTH, growth))
-    page_bytes = _MARGIN * many * (work.area / large) ** growth + _EMPTIEST * work.area
-    return int(min(page_bytes, _DENSEST * work.area + 1000)), (time.perf_counter() - began) / len(_SAMPLES)
+    page_bytes = _MARGIN * many * (work.mean_area / large) ** growth + _EMPTIEST * work.mean_area
+    return int(min(page_bytes, _DENSEST * work.mean_area + 1000)), (time.perf_counter() - began) / len(_SAMPLES)

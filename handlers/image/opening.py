@@ -12,6 +12,7 @@ from PIL.ImageFile import ImageFile
 
 from ..contract import Unusable
 from .heic import has_heic
+from .weight import Packing, packing_of
 
 
 def _heic_formats() -> tuple[str, ...]:
@@ -48,6 +49,12 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
                     f"{path.name} is too large: {image.width}x{image.height} pixels, at most {max_pixels:,} are read"
                 )
             yield image
+
+
+def packing_in(image: ImageFile, size: int) -> Packing | None:
+    """How tightly the file, of so many bytes, packs the picture. To be asked before a smaller one is drafted."""
+    compression = str(image.info.get("compression", ""))
+    return packing_of(image.format, size, image.width * image.height, mode=image.mode, compression=compression)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """What `image_thumbnail` can be told, and what it then needs. No Pillow here: the service imports this."""
 
+from math import sqrt
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ..contract import Estimate, Job
 from .formats import format_of
-from .weight import written_bytes
+from .weight import Packing, written_bytes
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit. Larger pictures are refused from their header: decoding takes 4 bytes a pixel."""
@@ -45,7 +46,7 @@ def estimate_for(
     written: int,
     *,
     pixel_bytes: int = 4,
-    busyness: float = 1.0,
+    packing: Packing | None = None,
     basis: dict[str, Any],
 ) -> Estimate:
     """What a picture needs of which `decoded` of all its `pixels` are held in memory, and `written` come out.
@@ -53,9 +54,16 @@ def estimate_for(
     `pixel_bytes` are those of a pixel that is held, in all its copies.
     """
     options = job.options
+    temp = written_bytes(
+        format_of(job.output_file),
+        written,
+        quality=options.quality,
+        packing=packing,
+        shrunk=sqrt(pixels / max(1, written)),
+    )
     return Estimate(
         memory=56_000_000 + pixel_bytes * decoded + 8 * min(options.width * options.height, max(written, decoded)),
-        temp=written_bytes(format_of(job.output_file), written, quality=options.quality, busyness=busyness),
+        temp=temp,
         seconds=0.1 + pixels / 260e6,
         basis=basis,
     )

@@ -1,6 +1,5 @@
 """The work of `image_thumbnail`: decode no more than needed, scale, set upright, convert to sRGB, write."""
 
-from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageOps
@@ -9,10 +8,10 @@ from PIL.ImageFile import ImageFile
 from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..describing import describe
 from .formats import format_of
-from .opening import open_picture
+from .opening import open_picture, packing_in
 from .shaping import Size, lies_sideways, orientation_in_header, orientation_of, plain_mode, scaled, to_srgb, upright
 from .thumbnail_options import MAX_PIXELS, estimate_for
-from .weight import busyness_of, fitted_pixels
+from .weight import fitted_pixels
 from .writing import write_picture
 
 if TYPE_CHECKING:
@@ -50,15 +49,15 @@ def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
     options = job.options
     with open_picture(job.input_file, MAX_PIXELS) as image:
         width, height = image.size
+        packing = packing_in(image, job.input_size)
         image.draft(None, (options.width * _DRAFT_MARGIN, options.height * _DRAFT_MARGIN))
         decoded = image.width * image.height
         box = _box(options, orientation_in_header(image))
         pixel_bytes = _pixel_bytes(image)
     pixels = width * height
     written = fitted_pixels((width, height), box, options.fit)
-    busyness = busyness_of(image.format, job.input_size, pixels, sqrt(pixels / written))
     basis = {"width": width, "height": height, "format": image.format}
-    return estimate_for(job, decoded, pixels, written, pixel_bytes=pixel_bytes, busyness=busyness, basis=basis)
+    return estimate_for(job, decoded, pixels, written, pixel_bytes=pixel_bytes, packing=packing, basis=basis)
 
 
 def _pixel_bytes(image: ImageFile) -> int:

@@ -51,7 +51,7 @@ _COSTS = {
     "3mf": _Cost(290, 16.0, 16.0e-6),
 }
 _UNKNOWN = _Cost(330, 3.0, 3.0e-6)
-_BASE = 110_000_000
+_BASE = 115_000_000
 """Interpreter and libraries, as Python 3.13 has them: more than 3.11."""
 _STEP = 40_000_000
 """For the rays of one step, whatever the size of the picture. The writers of WebP and GIF hold all frames."""

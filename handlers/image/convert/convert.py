@@ -6,7 +6,7 @@ from typing import Any
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ..animating import frames_in
-from ..opening import MAX_PILLOW_PIXELS, no_own_pixel_limit, open_picture
+from ..opening import MAX_PILLOW_PIXELS, no_own_pixel_limit, open_picture, packing_in
 from ..shaping import Size, lies_sideways, orientation_in_header
 from .costs import Header, estimate_for
 from .errors import StopAskedError
@@ -29,6 +29,7 @@ def read_header(path: Path) -> Header:
             frames=frames,
             alpha=image.has_transparency_data,
             sideways=lies_sideways(orientation_in_header(image)),
+            packing=packing_in(image, path.stat().st_size),
         )
 
 

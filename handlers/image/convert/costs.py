@@ -6,13 +6,11 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
-from ..weight import busyness_of, fitted_pixels, written_bytes
+from ..weight import Packing, fitted_pixels, written_bytes
 from .options import MANY_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""
-_FRAME_BYTES = 2.6
-"""A pixel of a frame that is kept on the disk until all are there."""
 _GIF_GROWS = 3
 """Times that the frames of a GIF are larger when they are kept one by one."""
 _SPEED, _AV1_SPEED = 20e6, 1e6
@@ -40,11 +38,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     alpha: bool = False
     sideways: bool = False
     """Whether its EXIF turns it by a quarter."""
+    packing: Packing | None = None
+    """How tightly its file packs it."""
 
     @property
     def pixels(self) -> int:
         """Of one frame."""
         return self.width * self.height
+
+    def shrunk(self, written: int) -> float:
+        """How many times as long its sides are as those of a picture of so many pixels."""
+        return sqrt(self.pixels / max(1, written))
 
 
 def estimate(job: Job[ImageConvertOptions]) -> Estimate:
@@ -85,19 +89,19 @@ def _written_pixels(options: ImageConvertOptions, header: Header) -> int:
 
 
 def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: Header, written: int, frames: int) -> int:
-    shrunk = sqrt(header.pixels / max(1, written))
     return written_bytes(
         kind,
         frames * written,
         quality=job.options.quality,
         lossless=job.options.lossless,
-        busyness=busyness_of(header.format, job.input_size, header.pixels, shrunk),
+        packing=header.packing,
+        shrunk=header.shrunk(written),
     )
 
 
 def _kept_bytes(job: Job[ImageConvertOptions], header: Header, written: int, frames: int) -> int:
-    """Of the frames of an animation, until they are put together."""
+    """Of the frames of an animation, which are PNG until they are put together."""
     if frames == 1:
         return 0
-    whole = int(_FRAME_BYTES * frames * written)
+    whole = written_bytes("PNG", frames * written, packing=header.packing, shrunk=header.shrunk(written))
     return min(whole, _GIF_GROWS * job.input_size) if header.format == "GIF" else whole

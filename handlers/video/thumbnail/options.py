@@ -62,7 +62,7 @@ def estimate_for(job: Job[VideoThumbnailOptions], picture: Picture) -> Estimate:
     frames = 1 if options.where else options.candidates
     return Estimate(
         memory=reading_memory(picture) + 12 * box,
-        temp=written_bytes(format_of(job.output_file), box, quality=options.quality, busyness=_SMOOTHNESS),
+        temp=written_bytes(format_of(job.output_file), box, quality=options.quality, calm=_SMOOTHNESS),
         seconds=0.2 + frames * reading_seconds(picture) + box / 15e6,
         basis=picture.basis(),
     )

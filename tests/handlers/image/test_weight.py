@@ -2,21 +2,32 @@
 
 import pytest
 
-from tasktrail.handlers.image.weight import busyness_of, fitted_pixels, written_bytes
+from tasktrail.handlers.image.weight import Packing, fitted_pixels, packing_of, written_bytes
 
 
 def test_better_quality_takes_more_and_lossless_most() -> None:
     sizes = [written_bytes("WEBP", 10**6, quality=quality) for quality in (1, 50, 85, 95, 100)]
+    sizes.append(written_bytes("WEBP", 10**6, lossless=True))
     assert sizes == sorted(set(sizes))
-    assert written_bytes("WEBP", 10**6, lossless=True) == written_bytes("PNG", 10**6) > sizes[-2]
 
 
-def test_only_a_jpeg_tells_how_busy_a_picture_is() -> None:
-    assert busyness_of("PNG", 1_000, 10**6) == 1.0
-    calm, small, busy = (
-        busyness_of("JPEG", size, 10**6, shrunk) for size, shrunk in ((225_000, 1), (225_000, 8), (900_000, 1))
-    )
-    assert calm < small <= busy == 1.0
+def test_a_file_tells_how_busy_its_picture_is_if_its_size_is_of_the_pixels_alone() -> None:
+    assert packing_of("JPEG", 500_000, 10**6) == Packing(lossless=False, density=0.5)
+    assert packing_of("PNG", 500_000, 10**6, mode="RGB") == Packing(lossless=True, density=0.5)
+    assert packing_of("PNG", 500_000, 10**6, mode="P") == packing_of("GIF", 500_000, 10**6)
+    assert packing_of("TIFF", 500_000, 10**6, compression="tiff_lzw") == Packing(lossless=True, density=0.5)
+    assert packing_of("TIFF", 3_000_000, 10**6, compression="raw") is None
+    assert packing_of("WEBP", 500_000, 10**6) is None, "with loss or without: its header does not say"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "PNG", "TIFF", "GIF"])
+@pytest.mark.parametrize("source", ["JPEG", "PNG"])
+def test_a_calm_picture_takes_less_the_less_the_smaller_it_is_made(kind: str, source: str) -> None:
+    calm, busy = packing_of(source, 225_000, 10**6), packing_of(source, 4_000_000, 10**6)
+    plain = written_bytes(kind, 10**6, packing=calm)
+    small = written_bytes(kind, 10**6, packing=calm, shrunk=8)
+    most = written_bytes(kind, 10**6, packing=busy)
+    assert plain < small <= most == written_bytes(kind, 10**6)
 
 
 @pytest.mark.parametrize(
