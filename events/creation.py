@@ -35,6 +35,7 @@ def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             estimated_memory=facts.estimated_memory,
             estimated_temp=facts.estimated_temp,
             guessed_memory=facts.guessed_memory,
+            guessed_temp=facts.guessed_temp,
             guessed_time=facts.guessed_time,
             estimate_basis=facts.estimate_basis,
         ),

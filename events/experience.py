@@ -16,8 +16,10 @@ WINDOW = 32
 """Attempts that are remembered; older ones were made by other options, other inputs, maybe another version."""
 ENOUGH = 5
 """Attempts without which nothing is said."""
-MEMORY_QUANTILE = 0.95
+SUFFICES = 0.95
+"""Of the attempts, for memory and temp space."""
 MEMORY_BOUNDS = (0.5, 4.0)
+TEMP_BOUNDS = (0.25, 4.0)
 TIME_BOUNDS = (0.25, 4.0)
 """No correction goes beyond: an estimate that is wrong by more wants a better formula."""
 
@@ -26,32 +28,37 @@ class Correction(msgspec.Struct, frozen=True):
     """Factors on what a type estimates."""
 
     memory: float = 1.0
+    temp: float = 1.0
     time: float = 1.0
 
 
 class Experience:
     """What one task type has shown."""
 
-    def __init__(self, memory: Iterable[float] = (), time: Iterable[float] = ()) -> None:
+    def __init__(self, memory: Iterable[float] = (), temp: Iterable[float] = (), time: Iterable[float] = ()) -> None:
         self.memory: deque[float] = deque(memory, maxlen=WINDOW)
         """What was used, as a share of the type's own estimate; the newest last."""
+        self.temp: deque[float] = deque(temp, maxlen=WINDOW)
         self.time: deque[float] = deque(time, maxlen=WINDOW)
 
     def learn(self, task: TaskState, event: Completed) -> None:
         """An attempt of the type was completed. One that went on from a checkpoint does less, and does not count."""
         spec = task.spec
-        guess = spec.guessed_memory or spec.estimated_memory
         if task.resumed:
             return
-        if guess > 0 and event.memory_used > 0:
-            self.memory.append(event.memory_used / guess)
+        memory, temp = spec.guessed_memory or spec.estimated_memory, spec.guessed_temp or spec.estimated_temp
+        if memory > 0 and event.memory_used > 0:
+            self.memory.append(event.memory_used / memory)
+        if temp > 0 and event.temp_used > 0:
+            self.temp.append(event.temp_used / temp)
         if spec.guessed_time > 0 and event.time_used > 0:
             self.time.append(event.time_used / spec.guessed_time)
 
     def correction(self) -> Correction:
-        """What to make of the type's next estimate: memory is to suffice nearly always, time to be right on average."""
+        """What to make of the type's next estimate: space is to suffice nearly always, time to be right on average."""
         return Correction(
-            memory=_clamped(_quantile(self.memory, MEMORY_QUANTILE), MEMORY_BOUNDS),
+            memory=_clamped(_quantile(self.memory, SUFFICES), MEMORY_BOUNDS),
+            temp=_clamped(_quantile(self.temp, SUFFICES), TEMP_BOUNDS),
             time=_clamped(_quantile(self.time, 0.5), TIME_BOUNDS),
         )
 

@@ -25,6 +25,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     estimated_temp: int = 0
     estimated_time: float = 0.0
     guessed_memory: int = 0
+    guessed_temp: int = 0
     guessed_time: float = 0.0
     estimate_basis: dict[str, Any] = {}
     by_name: Mapping[str, "Facts"] = {}

@@ -126,6 +126,8 @@ class Created(_Event, frozen=True, kw_only=True):
     """Bytes of temp space reserved while the task runs."""
     guessed_memory: int = 0
     """What the type itself estimated, before its history was taken into account; 0: `estimated_memory`."""
+    guessed_temp: int = 0
+    """The same of temp space; 0: `estimated_temp`."""
     guessed_time: float = 0.0
     """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
     estimate_basis: dict[str, Any] = {}

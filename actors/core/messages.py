@@ -24,6 +24,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     estimated_time: float = 0.0
     guessed_memory: int = 0
     """What the type estimated, where its history made another number of it. Filled in by the Scheduler."""
+    guessed_temp: int = 0
     guessed_time: float = 0.0
     estimate_basis: dict[str, Any] = {}
     redelivery: RedeliveryRequested | None = None
@@ -32,11 +33,14 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     def corrected(self, correction: Correction) -> "Intake":
         """The same with the type's history taken into account."""
         memory = int(self.estimated_memory * correction.memory)
+        temp = int(self.estimated_temp * correction.temp)
         return msgspec.structs.replace(
             self,
             estimated_memory=memory,
+            estimated_temp=temp,
             estimated_time=self.estimated_time * correction.time,
             guessed_memory=0 if memory == self.estimated_memory else self.estimated_memory,
+            guessed_temp=0 if temp == self.estimated_temp else self.estimated_temp,
             guessed_time=self.estimated_time,
         )
 

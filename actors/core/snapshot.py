@@ -36,7 +36,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     jumps: list[ClockJumped]
     last_starts: list[tuple[int, int]]
     adjusted_at: list[tuple[int, int]]
-    experience: dict[str, tuple[list[float], list[float]]]
+    experience: dict[str, tuple[list[float], list[float], list[float]]]
+    """Task type → shares of memory, temp space and time."""
     disabled: list[str]
 
 
@@ -54,7 +55,9 @@ def book_of(state: SchedulerState) -> Book:
         jumps=state.jumps.kept,
         last_starts=list(state.turns.last_starts.items()),
         adjusted_at=sorted(state.adjusted_at.items()),
-        experience={name: (list(one.memory), list(one.time)) for name, one in sorted(state.experience.items())},
+        experience={
+            name: (list(one.memory), list(one.temp), list(one.time)) for name, one in sorted(state.experience.items())
+        },
         disabled=sorted(state.disabled),
     )
 

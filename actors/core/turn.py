@@ -62,6 +62,7 @@ class Turn:
             estimated_temp=intake.estimated_temp,
             estimated_time=intake.estimated_time,
             guessed_memory=intake.guessed_memory,
+            guessed_temp=intake.guessed_temp,
             guessed_time=intake.guessed_time,
             estimate_basis=intake.estimate_basis,
         )

@@ -150,14 +150,15 @@ def test_the_temp_peak_is_the_larger_of_what_samples_and_the_worker_saw(core: Co
 
 def test_the_history_of_a_type_corrects_its_next_estimates_and_never_itself(core: Core) -> None:
     for _ in range(8):
-        task_id = core.create(memory=1000, seconds=10.0)
+        task_id = core.create(memory=1000, temp=800, seconds=10.0)
         created = core.read(task_id).spec
         assert created.guessed_memory in (0, 1000)
-        core.end(task_id, memory_used=2000, time_used=5.0)
+        core.end(task_id, memory_used=2000, temp_used=400, time_used=5.0)
 
-    created = core.read(core.create(memory=1000, seconds=10.0)).spec
+    created = core.read(core.create(memory=1000, temp=800, seconds=10.0)).spec
 
     assert (created.estimated_memory, created.guessed_memory) == (2000, 1000)
+    assert (created.estimated_temp, created.guessed_temp) == (400, 800)
     assert (created.estimated_time, created.guessed_time) == (5.0, 10.0)
 
 

@@ -144,7 +144,7 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
     assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
     assert vars(Jumps()).keys() == {"kept"}
     assert vars(Turns()).keys() == {"last_starts"}
-    assert vars(Experience()).keys() == {"memory", "time"}
+    assert vars(Experience()).keys() == {"memory", "temp", "time"}
 
 
 def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
