@@ -9,7 +9,8 @@ from av.video.stream import VideoStream
 
 from .errors import DamagedInputError
 from .interlacing import deinterlaced
-from .probe import Source, is_damage, open_input, packets_of, picture_of, seek
+from .opening import is_damage, open_input, packets_of, picture_of, seek
+from .probe import Source
 
 _STEP_BACK = 5
 """Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""

@@ -6,7 +6,8 @@ from itertools import chain
 import av
 from av.video.frame import VideoFrame
 
-from .probe import Source, is_damage, open_input, packets_of, picture_of
+from .opening import is_damage, open_input, packets_of, picture_of
+from .probe import Source
 
 
 def keyframes_of(source: Source) -> Iterator[tuple[int, VideoFrame]]:

@@ -14,7 +14,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from ...pieces import seal
-from ..probe import is_damage, open_input, packets_of
+from ..opening import is_damage, open_input, packets_of
 from ..program import Program
 from .saved import AudioTrack
 from .sound_choice import SoundPlan

@@ -16,7 +16,8 @@ from ...pieces import fingerprint
 from ..errors import StopAskedError
 from ..interlacing import has_fields
 from ..looking import picture_in
-from ..probe import Source, open_input, probe
+from ..opening import open_input
+from ..probe import Source, probe
 from ..program import Program
 from ..telling import told_of
 from .audio import convert_audio

@@ -10,7 +10,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
-from ..probe import is_damage, open_input, picture_of
+from ..opening import is_damage, open_input, picture_of
 from .options import VideoConvertOptions
 from .target import Container
 

@@ -12,7 +12,7 @@ import pytest
 from av.video.frame import PictureType
 
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video import probe
+from tasktrail.handlers.video import opening
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.errors import DamagedInputError
 from tasktrail.handlers.video.preview import video_preview
@@ -120,7 +120,7 @@ def test_a_picture_that_grows_behind_its_header_is_not_decoded(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The header says 64 x 48; from the eleventh frame on the stream itself says 640 x 480."""
-    monkeypatch.setattr(probe, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 100_000)
     source = tmp_path / "grows.ts"
     with av.open(str(tmp_path / "small.ts"), "w") as small:
         _write(small, 64, 48, 0)

@@ -89,3 +89,25 @@ def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Cal
     found = list(pick(source, spread(source, 20), tick))
     assert len({moment for moment, _ in found}) == 20
     assert decoded <= len(look(path).times)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"uneven": True, "seconds": 2.52, "options": {"bf": "3"}, "audio": ""},
+        {"uneven": True, "seconds": 2.52, "options": {"bf": "3"}, "suffix": ".ts", "audio": ""},
+        {"suffix": ".mpg", "codec": "mpeg2video", "audio": "mp2"},
+        {"suffix": ".mkv"},
+        {"suffix": ".mkv", "container": {"live": "1"}},
+        {"suffix": ".flv"},
+    ],
+    ids=lambda recipe: f"{recipe.get('suffix', '.mp4')}{'-uneven' if 'uneven' in recipe else ''}",
+)
+def test_a_video_ends_behind_its_last_frame_whatever_the_header_says(
+    recipe: dict[str, Any], clips: Callable[..., Path], look: Any
+) -> None:
+    """Where decoding times lag behind, a header of mp4 ends before the last frame; others count the sound, too."""
+    path = clips(**recipe)
+    source, times = probe(path), look(path).times
+    assert source.seconds == pytest.approx(float(times[-1] - times[0]) + 0.04, abs=0.002)
+    assert float(source.last_shown * source.time_base) == pytest.approx(0.04, abs=0.001)

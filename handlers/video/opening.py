@@ -1,0 +1,113 @@
+"""A file opened as a video: what is read at all, and which of its faults are the file's own."""
+
+import errno
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from .errors import UnusableInputError
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
+"""What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
+
+MAX_SIDE = 16384
+MAX_PIXELS = 8192 * 8192
+"""Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+"""PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
+
+S = TypeVar("S", VideoStream, AudioStream)
+
+
+def open_input(path: Path) -> InputContainer:
+    """Open a file as a video, confined to itself.
+
+    Raises:
+        UnusableInputError: it is none of the formats that are opened.
+        OSError: it cannot be read.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    with path.open("rb"):  # so that what the system says of the file is not taken for what FFmpeg says of its content
+        pass
+    try:
+        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+        raise UnusableInputError(
+            f"{path.name} is not a video in a format that is read here: {error.strerror}"
+        ) from error
+    return container
+
+
+def is_damage(error: av.error.FFmpegError) -> bool:
+    """Whether the file's content is to blame and not the machine; some readers say EPERM where they mean nonsense."""
+    return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
+
+
+def picture_of(container: InputContainer, name: str) -> VideoStream:
+    """The moving picture of a file.
+
+    Raises:
+        UnusableInputError: there is none, its codec is unknown, or it is too large.
+    """
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise UnusableInputError(f"{name} has no moving picture")
+    stream = moving[0]
+    context = stream.codec_context
+    if context is None or not context.width or not context.height:
+        raise UnusableInputError(f"{name}: the picture's codec is not known here")
+    if context.width * context.height > MAX_PIXELS or max(context.width, context.height) > MAX_SIDE:
+        raise UnusableInputError(
+            f"{name} is {context.width}x{context.height}: too large, "
+            f"at most {MAX_PIXELS} pixels and {MAX_SIDE} to a side"
+        )
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream may grow behind its header
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def packets_of(container: InputContainer, stream: S, *, from_key: bool = False) -> Iterator["av.Packet[S]"]:
+    """Packets to decode, without empty ones; with `from_key`, from the first keyframe on.
+
+    A read error that is the file's own ends them as its end would: what came before is complete.
+    """
+    for packet in tolerant(container.demux(stream)):
+        from_key = from_key and not packet.is_keyframe
+        if packet.size and not from_key:
+            yield packet
+
+
+def tolerant(packets: Iterator["av.Packet[S]"]) -> Iterator["av.Packet[S]"]:
+    """The packets up to the end, or to a read error that is the file's own."""
+    try:
+        yield from packets
+    except IndexError:  # PyAV 18, at the end of a file in which more tracks turned up on the way
+        return
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+
+
+def seek(container: InputContainer, stream: VideoStream, moment: int) -> bool:
+    """Go to the last keyframe at or before `moment`, as far as the container knows; false where it cannot seek."""
+    try:
+        container.seek(moment, stream=stream)
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+        return False
+    return True
+
+
+def exact(ratio: Any) -> Fraction:
+    """PyAV 19 has a ratio type of its own where 18 has fractions; both may be none."""
+    return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)
