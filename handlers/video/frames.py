@@ -15,11 +15,16 @@ from .probe import Source
 _STEP_BACK = 5
 """Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
 _FORGIVEN = 50
-"""Undecodable packets that are always forgiven; beyond that, one in four."""
+"""Undecodable packets and missing frames that are always forgiven; beyond that, one in four."""
 
 
 def _no_tick() -> None:
     """For callers that cannot be stopped."""
+
+
+def beyond_use(bad: float, good: float) -> bool:
+    """Whether too much is bad or missing for the rest to be of use."""
+    return bad > _FORGIVEN + good // 4
 
 
 def frames_after(
@@ -97,7 +102,7 @@ def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], 
             if not is_damage(error):
                 raise
             bad += 1
-            if bad > _FORGIVEN + good // 4:
+            if beyond_use(bad, good):
                 raise DamagedInputError(f"{name}: {bad} packets cannot be decoded: {error}") from error
             continue
         good += 1

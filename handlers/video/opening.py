@@ -24,6 +24,7 @@ _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__
 """PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
 
 S = TypeVar("S", VideoStream, AudioStream)
+P = TypeVar("P")
 
 
 def open_input(path: Path) -> InputContainer:
@@ -86,7 +87,7 @@ def packets_of(container: InputContainer, stream: S, *, from_key: bool = False) 
             yield packet
 
 
-def tolerant(packets: Iterator["av.Packet[S]"]) -> Iterator["av.Packet[S]"]:
+def tolerant(packets: Iterator[P]) -> Iterator[P]:
     """The packets up to the end, or to a read error that is the file's own."""
     try:
         yield from packets

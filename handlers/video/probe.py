@@ -41,6 +41,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where the last frame ceases to be shown."""
     last_shown: int
     """How long the last frame is shown."""
+    missing: float
+    """Seconds behind the end that the file promises and does not hold."""
     keyframes: tuple[int, ...]
     """As far as the container has an index; else empty."""
     pixel_aspect: Fraction
@@ -119,6 +121,7 @@ def _look(path: Path, *, brief: bool) -> Source | None:
             start=start,
             end=ending.end,
             last_shown=ending.last,
+            missing=ending.missing,
             keyframes=_shifted(_matroska_marks(path, start) if "matroska" in container.format.name else marks, start),
             pixel_aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),

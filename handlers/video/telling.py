@@ -16,3 +16,10 @@ def told_of(source: Source) -> dict[str, Any]:
         "source_duration": round(source.seconds, 3),
         "source_codec": _OUR_NAMES.get(source.codec, source.codec),
     }
+
+
+def cut_notes(source: Source) -> list[str]:
+    """For `notes`: where the file ends before it says it does."""
+    if not source.missing:
+        return []
+    return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]

@@ -28,8 +28,8 @@ COMMON = {"size", "sha256", "format", "codec", "width", "height", "frames", "dur
 OWN = {
     "image_thumbnail": set(),
     "image_convert": {"notes"},
-    "video_thumbnail": set(),
-    "video_preview": {"kind"},
+    "video_thumbnail": {"notes"},
+    "video_preview": {"kind", "notes"},
     "video_convert": {"audio_codec", "audio_copied", "subtitles", "segments", "notes"},
     "document_preview": {"pages", "renderer"},
     "model_preview": set(),

@@ -13,13 +13,14 @@ import msgspec
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ...pieces import fingerprint
-from ..errors import StopAskedError
+from ..errors import DamagedInputError, StopAskedError
+from ..frames import beyond_use
 from ..interlacing import has_fields
 from ..looking import picture_in
 from ..opening import open_input
 from ..probe import Source, probe
 from ..program import Program
-from ..telling import told_of
+from ..telling import cut_notes, told_of
 from .audio import convert_audio
 from .backend import formats_of, open_backend
 from .costs import estimate_for
@@ -51,13 +52,14 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
 
     Raises:
         Unusable: the input is no video, or lacks what the options ask for, or the machine does.
-        DamagedInputError: too much of the picture cannot be decoded.
+        DamagedInputError: too much of the picture cannot be decoded, or is missing.
         OSError: a file cannot be read or written.
     """
     options = context.options
     target = choose_target(options, context.output_file)
     program = open_backend(options, target)
     source = probe(context.input_file)
+    _refuse_a_rest(source)
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
     try:
@@ -65,6 +67,12 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
+
+
+def _refuse_a_rest(source: Source) -> None:
+    """A file that was cut is held to the measure of one that is damaged inside."""
+    if beyond_use(source.missing * source.rate, source.seconds * source.rate):
+        raise DamagedInputError(f"{source.path.name}: {'; '.join(cut_notes(source))}")
 
 
 class _Conversion:
@@ -226,7 +234,7 @@ class _Conversion:
             sound = ["sound dropped: none of it can be decoded"]
         picture = picture_notes(self._source, self._look)
         picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
-        return [*picture, *sound, *self._subtitles.notes, *self._left_out]
+        return [*cut_notes(self._source), *picture, *sound, *self._subtitles.notes, *self._left_out]
 
 
 def _plan(source: Source, segment_seconds: float) -> Plan:

@@ -18,7 +18,7 @@ from ..looking import picture_in
 from ..picking import pick
 from ..probe import Source, probe
 from ..stills import Camera, seen_size
-from ..telling import told_of
+from ..telling import cut_notes, told_of
 from .animation import write_animation
 from .costs import estimate_for
 from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
@@ -126,7 +126,9 @@ class _Preview:
             codec=FILM_CODEC if film else "",
         )
         positions = [round(self._source.seconds_at(moment), 3) for moment in moments]
-        return result | told_of(self._source) | {"kind": self._kind, "source_positions": positions}
+        notes = cut_notes(self._source)
+        told = told_of(self._source) | {"kind": self._kind, "source_positions": positions}
+        return result | told | ({"notes": notes} if notes else {})
 
 
 def _size_of(path: Path, kind: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from ..looking import picture_in
 from ..picking import pick, spread
 from ..probe import Source, probe
 from ..stills import Camera
-from ..telling import told_of
+from ..telling import cut_notes, told_of
 from .options import VideoThumbnailOptions, estimate_for
 
 
@@ -83,4 +83,5 @@ def _any_will_do(_frame: VideoFrame) -> float:
 
 def _describe(path: Path, kind: str, camera: Camera, source: Source, moment: int) -> dict[str, Any]:
     result = describe(path, kind.lower(), width=camera.size[0], height=camera.size[1]) | told_of(source)
-    return result | {"source_position": round(source.seconds_at(moment), 3)}
+    notes = cut_notes(source)
+    return result | {"source_position": round(source.seconds_at(moment), 3)} | ({"notes": notes} if notes else {})

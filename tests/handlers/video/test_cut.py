@@ -1,0 +1,114 @@
+"""A file that was cut, by an upload that broke off or a full disk, is told for what it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import msgspec
+import pytest
+
+from tasktrail.handlers import Finished
+from tasktrail.handlers.video.errors import DamagedInputError
+from tasktrail.handlers.video.frames import frames_after
+from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
+from tasktrail.handlers.video.probe import probe
+from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
+from tasktrail.testing import RecordingContext, run_handler
+
+WHOLE: dict[str, dict[str, Any]] = {
+    "mkv": {"suffix": ".mkv"},
+    "mp4": {"container": {"movflags": "faststart"}},
+    "avi": {"suffix": ".avi", "codec": "mpeg4", "audio": "libmp3lame"},
+    "flv": {"suffix": ".flv"},
+    "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
+}
+
+
+@pytest.fixture
+def cut(clips: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """The first half of a source."""
+
+    def half(**recipe: Any) -> Path:
+        whole = clips(**recipe)
+        content = whole.read_bytes()
+        path = tmp_path / f"cut{whole.suffix}"
+        path.write_bytes(content[: len(content) // 2])
+        return path
+
+    return half
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_missing_is_measured(name: str, cut: Any, clips: Callable[..., Path]) -> None:
+    source = probe(cut(**WHOLE[name]))
+    *_, (last, _) = frames_after(source, None)
+    assert source.seconds == pytest.approx(source.seconds_at(last), abs=0.25)  # torn packets hold the last few
+    assert source.seconds + source.missing == pytest.approx(4, abs=0.1)
+    assert probe(clips(**WHOLE[name])).missing == 0
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".mp4"])
+def test_sound_that_goes_on_behind_the_picture_is_not_taken_for_a_cut(
+    suffix: str, clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tmp_path / f"long{suffix}"
+    with (
+        av.open(str(clips(seconds=1, audio=""))) as short,
+        av.open(str(clips())) as long,
+        av.open(str(path), "w") as output,
+    ):
+        picture = output.add_stream_from_template(short.streams.video[0], opaque=True)
+        sound = output.add_stream_from_template(long.streams.audio[0], opaque=True)
+        for container, track in ((short, picture), (long, sound)):
+            for packet in container.demux():
+                if packet.size and packet.stream.type == track.type:
+                    packet.stream = track
+                    output.mux(packet)
+    assert probe(path).seconds == pytest.approx(1, abs=0.01)
+    assert probe(path).missing == 0
+
+
+def test_a_conversion_of_it_says_so(cut: Any, prepare: Callable[..., Any], convert: Callable[..., Any]) -> None:
+    outcome = convert(prepare(cut(suffix=".mkv")))
+    assert isinstance(outcome, Finished)
+    length = outcome.result["duration"]
+    assert 1.5 < length < 2.5
+    assert outcome.result["source_duration"] == pytest.approx(length, abs=0.1)
+    assert outcome.result["notes"][0] == f"the source was cut: it ends after {length:.1f} s of 4.0 s"
+
+
+def test_a_file_of_which_too_much_is_missing_fails_by_name(
+    cut: Any, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """The measure is that of damage inside: fifty frames and one in four."""
+    context = prepare(cut(suffix=".mkv", seconds=12))
+    with pytest.raises(DamagedInputError, match=r"cut\.mkv.* of 12\.0 s"):
+        convert(context)
+    assert not context.output_part.exists()
+
+
+def test_a_preview_of_it_is_spread_over_what_is_there(cut: Any, tmp_path: Path) -> None:
+    context = RecordingContext(
+        VideoPreviewOptions(columns=4, rows=4, width=32),
+        work_dir=tmp_path / "work",
+        input_file=cut(suffix=".mkv"),
+        output_file=tmp_path / "out.png",
+    )
+    outcome = run_handler(video_preview, context)
+    assert isinstance(outcome, Finished)
+    assert len({path.read_bytes() for path in context.work_dir.glob("frame-*.png")}) == 16
+    assert outcome.result["source_positions"][-1] <= outcome.result["source_duration"]
+    assert "of 4.0 s" in outcome.result["notes"][0]
+
+
+def test_a_thumbnail_of_it_says_so(cut: Any, tmp_path: Path) -> None:
+    context = RecordingContext(
+        msgspec.convert({"position": "100%"}, VideoThumbnailOptions),
+        work_dir=tmp_path / "work",
+        input_file=cut(suffix=".mkv"),
+        output_file=tmp_path / "out.png",
+    )
+    outcome = run_handler(video_thumbnail, context)
+    assert isinstance(outcome, Finished)
+    assert "of 4.0 s" in outcome.result["notes"][0]
