@@ -6,6 +6,7 @@ from typing import Any
 import av
 import msgspec
 import PIL.Image
+from PIL.PngImagePlugin import PngInfo
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
@@ -26,6 +27,9 @@ from .plan import plan
 from .sheet import Tile, compose
 
 _PLANNED, _TAKEN = 10.0, 85.0
+_MOMENT = "moment"
+"""Text in each finished frame: its own moment. The plan has those that were wanted, and an attempt that goes on has not
+seen the frames of the one before."""
 
 
 def look(job: Job[VideoPreviewOptions]) -> Estimate:
@@ -64,7 +68,7 @@ class _Preview:
         if tile * self._options.frames_of(self._kind) > MAX_PIXELS:
             raise Unusable(f"the preview would have more than {MAX_PIXELS} pixels: lower width or the number of frames")
         self._mark = fingerprint(
-            source.path, self._kind, msgspec.to_builtins(self._options), av.library_versions, PIL.__version__
+            source.path, self._kind, msgspec.to_builtins(self._options), av.library_versions, PIL.__version__, _MOMENT
         )
         self._pieces = Pieces(context, self._mark, stem="frame")
 
@@ -72,8 +76,10 @@ class _Preview:
         """Do what is left to do."""
         moments = plan(self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan)
         self._take(moments)
-        self._compose(moments)
-        return Finished(result=self._describe(moments), message=f"{len(moments)} frames")
+        paths = [self._pieces.path(number) for number in range(len(moments))]
+        taken = [_moment_of(path) for path in paths]
+        self._compose(paths, taken)
+        return Finished(result=self._describe(taken), message=f"{len(taken)} frames")
 
     def _stop_if_asked(self) -> None:
         if self._context.should_stop():
@@ -91,20 +97,21 @@ class _Preview:
         count = len(moments)
         missing = list(self._pieces.missing(count))
         found = pick(self._source, [moments[number] for number in missing], self._stop_if_asked)
-        for number, (_, frame) in zip(missing, found, strict=False):
-            self._camera.shoot(frame).save(self._pieces.part(number), "PNG", compress_level=1)
+        for number, (moment, frame) in zip(missing, found, strict=False):
+            told = PngInfo()
+            told.add_text(_MOMENT, str(moment))
+            self._camera.shoot(frame).save(self._pieces.part(number), "PNG", compress_level=1, pnginfo=told)
             done = len(self._pieces) + 1
             self._pieces.keep(number, _PLANNED + (_TAKEN - _PLANNED) * done / count, f"frame {done} of {count}")
         self._pieces.save(_TAKEN, f"frame {count} of {count}")
         if len(self._pieces) < count:
             raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
 
-    def _compose(self, moments: list[int]) -> None:
+    def _compose(self, paths: list[Path], moments: list[int]) -> None:
         def tick(number: int) -> None:
             self._stop_if_asked()
             self._context.progress(_TAKEN + (100 - _TAKEN) * number / len(moments), f"writing {self._format.lower()}")
 
-        paths = [self._pieces.path(number) for number in range(len(moments))]
         part = self._context.output_part
         if self._kind == "animation":
             write_animation(paths, part, self._format, self._options, tick)
@@ -129,6 +136,11 @@ class _Preview:
         notes = cut_notes(self._source)
         told = told_of(self._source) | {"kind": self._kind, "source_positions": positions}
         return result | told | ({"notes": notes} if notes else {})
+
+
+def _moment_of(path: Path) -> int:
+    with PIL.Image.open(path, formats=["PNG"]) as frame:
+        return int(frame.info[_MOMENT])
 
 
 def _size_of(path: Path, kind: str) -> tuple[int, int]:

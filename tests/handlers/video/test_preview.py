@@ -1,6 +1,7 @@
 """A sheet or an animation shows the right frames, and a killed task goes on with those it has."""
 
 import hashlib
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Rejected, Stopped, pieces
-from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
+from tasktrail.handlers.video.preview import VideoPreviewOptions, sheet, video_preview
 from tasktrail.handlers.video.preview.scenes import spread_over
 from tasktrail.handlers.video.preview.sheet import clock
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler, task_type_of
@@ -72,16 +73,43 @@ def test_the_sheet_shows_the_frames_of_its_positions_in_order(clips: Callable[..
     context = preview(source)
     result = finished(context)
     assert (result["width"], result["height"]) == (3 * 64 + 4 * 2, 2 * 48 + 3 * 2)
-    assert result["source_positions"] == pytest.approx([4 * (2 * number + 1) / 12 for number in range(6)], abs=0.01)
+    wanted = [4 * (2 * number + 1) / 12 for number in range(6)]
+    assert result["source_positions"] == [math.ceil(position * 25) / 25 for position in wanted]
     with Image.open(context.output_file) as sheet:
         assert sheet.getpixel((0, 0)) == (16, 16, 16)
         for number, position in enumerate(result["source_positions"]):
             left, top = 2 + (number % 3) * 66, 2 + (number // 3) * 50
             tile = np.asarray(sheet.convert("L").crop((left, top, left + 64, top + 48)), dtype=float)
-            shown = int(np.ceil(position * 25 - 0.01))
+            shown = round(position * 25)
             near = [np.abs(tile - small_frame(source, other)).mean() for other in (shown, shown - 5, shown + 5)]
             assert near[0] < 6
             assert near[0] == min(near)
+
+
+def test_positions_and_stamps_are_those_of_the_frames_that_were_taken(
+    clips: Callable[..., Path], look: Any, preview: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames may lie far apart: what was asked for says little of what is shown. Kept over a crash."""
+    monkeypatch.setattr(pieces, "SAVE_EVERY", 0.0)
+    stamps: list[float] = []
+
+    def stamp(seconds: float) -> str:
+        stamps.append(seconds)
+        return clock(seconds)
+
+    monkeypatch.setattr(sheet, "clock", stamp)
+    source = clips(uneven=True)
+    broken = preview(source, crash_after=3, timestamps=True, columns=8)
+    with pytest.raises(SimulatedCrash):
+        run_handler(video_preview, broken)
+    result = finished(broken.resumed())
+    times = {round(float(time), 3) for time in look(source).times}
+    assert set(result["source_positions"]) <= times
+    assert [round(stamp, 3) for stamp in stamps] == result["source_positions"]
+
+
+def test_a_single_frame_is_shown_with_its_own_position_each_time(clips: Callable[..., Path], preview: Any) -> None:
+    assert finished(preview(clips(seconds=0.04, audio="")))["source_positions"] == [0.0] * 6
 
 
 def test_timestamps_and_header_are_written(clips: Callable[..., Path], preview: Any, tmp_path: Path) -> None:
