@@ -16,7 +16,7 @@ from ..probe import Source
 from .saved import AudioTrack, Segment
 from .subtitles import Subtitles, SubtitleWriter
 from .target import Target
-from .timing import decoding_times
+from .timing import decoding_times, durations
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -92,15 +92,13 @@ def _moments(parts: Parts, source: Source) -> list[int]:
 def _picture(parts: Parts, track: Stream, source: Source, begin: Fraction) -> Iterator[Timed]:
     """The packets of all segments, with times for the whole track."""
     moments = _moments(parts, source)
-    times = zip(moments, decoding_times(moments), strict=True)
+    times = zip(moments, decoding_times(moments), durations(moments, source.last_shown), strict=True)
     origin, seconds = round(begin / source.time_base), _seconds(source.time_base, begin)
     for segment in parts.segments:
         with av.open(str(parts.folder / segment.name)) as container:
-            ratio = _unit(container) / source.time_base
             for _, _, packet in _packets(container):
-                presented, decoded = next(times)
+                presented, decoded, packet.duration = next(times)
                 packet.stream = track
-                packet.duration = round((packet.duration or 0) * ratio)
                 packet.time_base = source.time_base
                 packet.pts, packet.dts = presented - origin, decoded - origin
                 yield seconds(decoded), packet
