@@ -10,7 +10,7 @@ from typing import Literal
 import av
 import msgspec
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
 from .ending import ending_of
@@ -22,6 +22,9 @@ _KEEP_TIMES = ("mov", "matroska")
 """Formats that keep when a picture is shown, and not only when it is decoded."""
 _HIGHEST_RATE = 1000
 _QUARTER = 90
+_LOOKED_AT = 64
+"""Side of the small picture on which transparency is looked for: every gif could have it, few do."""
+_SOLID = 250
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """FFmpeg's name of it."""
     depth: int
     """Bits of a colour value."""
+    transparent: bool
+    """Whether something would shine through it; seen on the first frame."""
     interlaced: bool
     deinterlace: bool = False
     """Whether its frames are to be made whole as they are read."""
@@ -129,6 +134,7 @@ def _look(path: Path, *, brief: bool) -> Source | None:
             has_audio=bool(container.streams.audio),
             codec=context.codec.canonical_name,
             depth=max((part.bits for part in first.format.components), default=8) if first else 8,
+            transparent=_is_transparent(stream, first),
             interlaced=first is not None and first.interlaced_frame,
         )
 
@@ -140,6 +146,16 @@ def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) ->
         except av.error.FFmpegError as error:
             if not is_damage(error):
                 raise
+
+
+def _is_transparent(stream: VideoStream, first: VideoFrame | None) -> bool:
+    if stream.metadata.get("alpha_mode") == "1":  # VP8 and VP9 keep it in a second picture, which is not decoded
+        return True
+    if first is None or not any(part.is_alpha for part in first.format.components):
+        return False
+    small = first.reformat(_LOOKED_AT, _LOOKED_AT, format="rgba", interpolation=Interpolation.AREA).planes[0]
+    rows, length = bytes(small), small.line_size
+    return any(min(rows[row * length :][3 : 4 * _LOOKED_AT : 4]) < _SOLID for row in range(_LOOKED_AT))
 
 
 def _rate(stream: VideoStream) -> Fraction:

@@ -232,7 +232,7 @@ class _Conversion:
             sound = ["sound dropped as asked"] if not self._target.audio_codec else ["sound dropped: unknown codec"]
         elif self._sound and not self._saved.audio:
             sound = ["sound dropped: none of it can be decoded"]
-        picture = picture_notes(self._source, self._look)
+        picture = picture_notes(self._source, self._look, self._context.options)
         picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
         return [*cut_notes(self._source), *picture, *sound, *self._subtitles.notes, *self._left_out]
 

@@ -3,7 +3,8 @@
 from av.container import InputContainer
 
 from ..probe import Source
-from .picture import Look
+from .options import VideoConvertOptions
+from .picture import Look, output_size, upright_size
 
 _INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration"}
@@ -11,9 +12,11 @@ _NAMED = 10
 _PQ = 16
 
 
-def picture_notes(source: Source, look: Look) -> list[str]:
+def picture_notes(source: Source, look: Look, options: VideoConvertOptions) -> list[str]:
     """What happens to the picture."""
-    found = []
+    found = _size_notes(source, options)
+    if source.transparent:
+        found.append("transparency dropped")
     if source.depth > 8 and not look.deep:  # noqa: PLR2004 - a byte
         found.append(f"{source.depth} bits a colour became 8")
     if source.depth > 10 and look.deep:  # noqa: PLR2004 - what the encoders can
@@ -31,6 +34,17 @@ def picture_notes(source: Source, look: Look) -> list[str]:
     elif source.interlaced:
         found.append("interlaced pictures kept as they are, without the flag")
     return found
+
+
+def _size_notes(source: Source, options: VideoConvertOptions) -> list[str]:
+    """Sides that were asked for, or are those of the source, and became even. A side that follows is nobody's wish."""
+    if options.scale is not None:
+        return []
+    whole = options.width is None and options.height is None
+    wanted = upright_size(source) if whole else (options.width, options.height)
+    sides = zip(("width", "height"), wanted, output_size(source, options), strict=True)
+    changed = [f"{name} {asked} became {made}" for name, asked, made in sides if asked not in (None, made)]
+    return [f"{', '.join(changed)}: sides have to be even"] if changed else []
 
 
 def track_notes(container: InputContainer) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import msgspec
+import numpy as np
 import pytest
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -121,6 +122,44 @@ def test_sizes_are_even_and_keep_the_shape(
     outcome = convert(context)
     assert isinstance(outcome, Finished)
     assert look(context.output_file).size == size == (outcome.result["width"], outcome.result["height"])
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({"width": 17, "height": 33}, ["width 17 became 16, height 33 became 32: sides have to be even"]),
+        ({"width": 81}, ["width 81 became 80: sides have to be even"]),
+        ({"height": 100}, []),
+        ({"scale": 0.3}, []),
+    ],
+)
+def test_a_side_that_was_asked_for_and_not_made_is_told(
+    *, options: dict[str, Any], note: list[str], clips: Callable[..., Path], prepare: Any, convert: Any
+) -> None:
+    assert convert(prepare(clips(audio="", seconds=1), **options)).result["notes"] == note
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format"),
+    [(".webm", "libvpx-vp9", "yuva420p"), (".mov", "qtrle", "argb"), (".mov", "prores_ks", "yuva444p10le")],
+)
+@pytest.mark.parametrize("alpha", [40, 255])
+def test_transparency_is_told_when_it_is_dropped(
+    *, suffix: str, codec: str, pixel_format: str, alpha: int, tmp_path: Path, prepare: Any, convert: Any
+) -> None:
+    """VP9 has a second picture for it, which marks the file also where all of it is solid."""
+    source = tmp_path / f"in{suffix}"
+    pixels = np.full((48, 64, 4), 255, np.uint8)
+    pixels[:, :20, 3] = alpha
+    with av.open(str(source), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        for _ in range(5):
+            output.mux(stream.encode(VideoFrame.from_ndarray(pixels, "rgba").reformat(format=pixel_format)))
+        output.mux(stream.encode(None))
+    told = "transparency dropped" in convert(prepare(source)).result["notes"]
+    assert told == (alpha < 255 or codec == "libvpx-vp9")
 
 
 @pytest.mark.parametrize("segment_seconds", [0.5, 600])
