@@ -16,6 +16,8 @@ from .errors import UnusableInputError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
+_READ = "mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif"
+"""The same for people."""
 
 MAX_SIDE = 16384
 MAX_PIXELS = 8192 * 8192
@@ -42,10 +44,16 @@ def open_input(path: Path) -> InputContainer:
     except av.error.FFmpegError as error:
         if not is_damage(error):
             raise
-        raise UnusableInputError(
-            f"{path.name} is not a video in a format that is read here: {error.strerror}"
-        ) from error
+        raise UnusableInputError(_refusal(path, error)) from error
     return container
+
+
+def _refusal(path: Path, error: av.error.FFmpegError) -> str:
+    """FFmpeg's own words are about a call of its library. It says EINVAL of a format that is not in the list."""
+    if not path.stat().st_size:
+        return f"{path.name} is empty"
+    told = f"{path.name} is not a video in a format that is read here ({_READ})"
+    return told if isinstance(error, av.error.ArgumentError) else f"{told}, or it is damaged or incomplete"
 
 
 def is_damage(error: av.error.FFmpegError) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import pytest
+from av.audio.stream import AudioStream
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video.errors import DamagedInputError
@@ -45,6 +46,25 @@ def test_what_is_no_video_is_rejected(prepare: Callable[..., Any], convert: Call
     }.items():
         (tmp_path / name).write_bytes(content)
         assert name in rejected(convert, prepare(tmp_path / name))
+
+
+def test_what_is_no_video_is_told_in_words_for_people(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    sound = tmp_path / "sound.mp3"
+    with av.open(str(sound), "w") as output, av.open("sine=duration=1:sample_rate=48000", format="lavfi") as tone:
+        track = output.add_stream("libmp3lame", rate=48000)
+        assert isinstance(track, AudioStream)
+        for wave in tone.decode(audio=0):
+            output.mux(track.encode(wave))
+        output.mux(track.encode(None))
+    empty, zeros = tmp_path / "empty.mp4", tmp_path / "zeros.mp4"
+    empty.touch()
+    zeros.write_bytes(bytes(5000))
+    assert rejected(convert, prepare(empty)) == "empty.mp4 is empty"
+    read = "is not a video in a format that is read here (mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif)"
+    assert rejected(convert, prepare(sound)) == f"sound.mp3 {read}"
+    assert rejected(convert, prepare(zeros)) == f"zeros.mp4 {read}, or it is damaged or incomplete"
 
 
 def test_a_file_of_sound_alone_is_rejected(
