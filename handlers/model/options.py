@@ -7,6 +7,7 @@ import msgspec
 
 from ...events.errors import InvalidPath
 from ..contract import Job
+from ..idle import refuse_idle
 from ..image.formats import WRITE_FORMATS
 
 View: TypeAlias = Literal["iso", "front", "back", "left", "right", "top", "bottom"]
@@ -15,6 +16,12 @@ Colour: TypeAlias = Annotated[str, msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$")]
 READ_SUFFIXES = (".stl", ".obj", ".ply", ".off", ".glb", ".gltf", ".3mf")
 ANIMATIONS = {".webp": "WEBP", ".gif": "GIF", ".mp4": "MP4"}
 """Suffix → format of a turntable."""
+_IDLE = {
+    "image": ("views", "frames", "fps"),
+    "sheet": ("view", "azimuth", "elevation", "frames", "fps"),
+    "turntable": ("views",),
+}
+"""Kind → options that are for another one."""
 _NO_ALPHA = {"JPEG", "MP4"}
 MAX_ANIMATED_PIXELS = 500_000_000
 """Of all frames together."""
@@ -115,6 +122,7 @@ def check(job: Job[ModelPreviewOptions]) -> None:
     """Whether input and output have suffixes that are read and written, and can hold what the options ask for.
 
     Raises:
+        InvalidOptions: some are for another kind of preview.
         InvalidPath: they have not, or the format has no transparency, or mp4 is to have odd sides.
     """
     options, output_file = job.options, job.output_file
@@ -125,6 +133,7 @@ def check(job: Job[ModelPreviewOptions]) -> None:
             remedy=f"Give it the suffix of its format: {', '.join(READ_SUFFIXES)}.",
         )
     kind = format_for(options, output_file)
+    refuse_idle(options, _IDLE[options.kind], f"in a preview of kind {options.kind}")
     if kind in _NO_ALPHA and options.background == "transparent":
         raise InvalidPath(
             f"{output_file.name!r} cannot be transparent", field="output_file", remedy="Write png, webp or gif."

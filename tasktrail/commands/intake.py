@@ -7,7 +7,6 @@ for a command that is refused here.
 import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from msgspec.structs import replace
 
 from ..actors.core.messages import Intake
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
-from ..events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputExists
+from ..events.errors import InvalidPath, InvalidValue, OutputExists
 from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from ..handlers.contract import Job, TaskType
 from ..handlers.registry import Registry
 from .operating import command_from_fields
+from .options import convert_options
 from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
@@ -98,7 +98,7 @@ class IntakeDesk:
         task_type = self._registry.get(command.type)
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)
-        options = _convert_options(task_type, command.options)
+        options = convert_options(task_type, command.options)
         size = 0 if command.input_file in made else self._check_input(command, task_type)
         self._check_output(command, task_type)
         job = Job(
@@ -226,30 +226,6 @@ def _check_value(value: Any, field: str, depth: int) -> None:
             pass
         case _:
             raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
-
-
-def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
-    _refuse_unknown(task_type, options)
-    try:
-        return msgspec.convert(options, task_type.options)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$.")
-        name = where.rstrip("`")
-        told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
-        raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
-
-
-def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
-    """Name the option that the type does not have, and the nearest that it has."""
-    config = task_type.options.__struct_config__
-    if not config.forbid_unknown_fields:
-        return
-    known = task_type.options.__struct_encode_fields__
-    for name in options:
-        if name not in known and name != config.tag_field:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidOptions(f"{task_type.name} has no option {name!r}{hint}", field=f"options.{name}")
 
 
 def _check_form(path: str, field: str) -> None:

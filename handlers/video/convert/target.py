@@ -6,6 +6,7 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
+from ...idle import refuse_idle
 from ..encoders import steady_x264
 from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
 from .options import MAX_CRF, VideoConvertOptions
@@ -151,11 +152,15 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
 
 
 def check(job: Job[VideoConvertOptions]) -> None:
-    """Whether suffix and codecs go together, and the program is there if it is asked for.
+    """Whether suffix, codecs and options go together, and the program is there if it is asked for.
 
     Raises InvalidPath or InvalidOptions.
     """
     target = choose_target(job.options, job.output_file)
+    if job.options.audio_codec == "none":
+        refuse_idle(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
+    if job.options.encoder != "software":
+        refuse_idle(job.options, ("preset",), "with a hardware encoder")
     if job.options.backend == "ffmpeg":
         require_program(job.options, target)
 

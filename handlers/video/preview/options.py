@@ -8,12 +8,15 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
+from ...idle import refuse_idle
 from ...image.formats import WRITE_FORMATS
 
 Kind: TypeAlias = Literal["sheet", "animation"]
 
 SHEETS = {suffix: kind for suffix, kind in WRITE_FORMATS.items() if kind != "GIF"}
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4"}
+_OF_SHEETS = ("columns", "rows", "gap", "timestamps", "header", "background")
+_OF_ANIMATIONS = ("clips", "clip_seconds", "fps")
 MAX_FRAMES = 1000
 MAX_GIF_FPS = 50
 """A gif counts in hundredths of a second, and players slow down what is shown for a single one."""
@@ -97,8 +100,12 @@ def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]
 
 
 def check(job: Job[VideoPreviewOptions]) -> None:
-    """Whether suffix and kind go together. Raises InvalidPath or InvalidOptions."""
-    _, form = kind_of(job.options, job.output_file)
+    """Whether suffix, kind and the other options go together. Raises InvalidPath or InvalidOptions."""
+    kind, form = kind_of(job.options, job.output_file)
+    if kind == "sheet":
+        refuse_idle(job.options, _OF_ANIMATIONS, "in a sheet")
+    else:
+        refuse_idle(job.options, _OF_SHEETS, "in an animation")
     if form == "GIF" and job.options.fps > MAX_GIF_FPS:
         raise InvalidOptions(
             f"a gif has at most {MAX_GIF_FPS} frames a second",

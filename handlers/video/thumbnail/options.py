@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ...contract import Estimate, Job
+from ...idle import refuse_idle
 from ...image.formats import format_of
 from ...image.weight import fitted_pixels, written_bytes
 from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
@@ -69,5 +70,10 @@ def estimate_for(job: Job[VideoThumbnailOptions], picture: Picture) -> Estimate:
 
 
 def check(job: Job[VideoThumbnailOptions]) -> None:
-    """Whether the output's suffix is one that can be written. Raises InvalidPath."""
+    """Whether the output's suffix is one that can be written, and all options are of use.
+
+    Raises InvalidPath or InvalidOptions.
+    """
     format_of(job.output_file)
+    if job.options.where is not None:
+        refuse_idle(job.options, ("candidates",), "where a position is given")
