@@ -21,6 +21,7 @@ from .loading import Model, load_model
 from .options import ModelPreviewOptions, format_for
 from .output import write_animation, write_still
 from .tracing import tracer_for
+from .unread import unread_colours
 
 _STYLE = 1
 """To be raised when the same model would come out in other pixels."""
@@ -176,8 +177,10 @@ class _Course:
             duration=options.frames / options.fps if options.kind == "turntable" else 0.0,
             codec=FILM_CODEC if film else "",
         )
-        return result | {
+        result |= {
             "source_faces": len(model.faces),
             "source_vertices": len(model.vertices),
             "source_bounds": model.bounds,
         }
+        notes = [] if options.color else unread_colours(self._context.input_file)
+        return result | ({"notes": notes} if notes else {})

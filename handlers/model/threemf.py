@@ -15,6 +15,9 @@ _ID = re.compile(rb"""\b(?:objectid|id)\s*=\s*["']([^"']*)["']""")
 _TRIANGLE = re.compile(rb"<(?:\w+:)?triangle\b")
 _VERTEX = re.compile(rb"<(?:\w+:)?vertex\b")
 
+_COLOURS = re.compile(rb"<(?:\w+:)?(?:base|color|texture2d)\b")
+"""Of a basematerials, a colorgroup or a texture group that is not empty."""
+
 
 class Found(NamedTuple):
     """What a look into the archive has shown."""
@@ -45,6 +48,13 @@ def look_into(path: Path) -> Found:
             if _instances(_uses(text)) > _MAX_INSTANCES:
                 raise Unusable(f"{path.name} repeats its objects more than {_MAX_INSTANCES} times")
     return Found(faces, vertices, unpacked)
+
+
+def has_colours(path: Path) -> bool:
+    """Whether a file that was looked into has materials, colours or textures."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith(".model")]
+        return any(_COLOURS.search(_read(archive, name, path)) for name in names)
 
 
 def _read(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:

@@ -32,7 +32,7 @@ OWN = {
     "video_preview": {"kind", "notes"},
     "video_convert": {"audio_codec", "audio_copied", "subtitles", "segments", "notes"},
     "document_preview": {"pages", "renderer"},
-    "model_preview": set(),
+    "model_preview": {"notes"},
 }
 """What a type says of its output beyond what all say."""
 FILMS = {"mp4": "h264", "mkv": "hevc", "webm": "vp9"}

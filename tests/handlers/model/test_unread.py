@@ -1,0 +1,56 @@
+"""Colours that are not drawn are told: a worker opens no file but its input."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+SPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" unit="millimeter"'
+MESH = (
+    '<mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="9" y="0" z="0"/><vertex x="0" y="9" z="0"/>'
+    '<vertex x="0" y="0" z="9"/></vertices><triangles><triangle v1="0" v2="2" v3="1"/><triangle v1="0" v2="1" v3="3"/>'
+    '<triangle v1="0" v2="3" v3="2"/><triangle v1="1" v2="2" v3="3"/></triangles></mesh>'
+)
+MATERIALS = '<basematerials id="5"><base name="red" displaycolor="#FF0000"/></basematerials>'
+PLY = (
+    "ply\nformat ascii 1.0\n{}element vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+)
+
+
+def threemf(path: Path, materials: str) -> None:
+    resources = f'<resources>{materials}<object id="1" type="model">{MESH}</object></resources>'
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("3D/3dmodel.model", f'<model {SPACE}>{resources}<build><item objectid="1"/></build></model>')
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "notes"),
+    [
+        ("a.obj", "mtllib col.mtl\nusemtl red\n" + TRIANGLE, ["materials in col.mtl are not read"]),
+        ("a.obj", "# mtllib col.mtl\n" + TRIANGLE, None),
+        ("a.obj", "mtllib c\x1b[2Jl.mtl \r\n" + TRIANGLE, ["materials in c?[2Jl.mtl are not read"]),
+        ("a.ply", PLY.format("comment TextureFile skin.png\n"), ["the texture skin.png is not read"]),
+        ("a.ply", PLY.format(""), None),
+        ("a.3mf", MATERIALS, ["colours of a 3mf are not read"]),
+        ("a.3mf", "", None),
+    ],
+)
+def test_colours_that_are_not_read_are_told(
+    *, name: str, text: str, notes: list[str] | None, draw: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if name.endswith(".3mf"):
+        threemf(path, text)
+    else:
+        path.write_bytes(text.encode())
+    assert draw(path)[1].get("notes") == notes
+
+
+def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.obj"
+    path.write_text("mtllib col.mtl\n" + TRIANGLE)
+    assert "notes" not in draw(path, color="#ff0000")[1]
