@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 import psutil
-from long_jobs import LongJob, make_jobs
+from long_jobs import LongJob, make_jobs, make_more_jobs
 
 from tasktrail.client import Client
 from tasktrail.demo.story import ServiceProcess
@@ -178,18 +178,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=10, help="of the worker, and of the service, for each job")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--types", default="", help="only these, with commas between them")
+    parser.add_argument("--types", default="", help="only these types or jobs, with commas between them")
     parser.add_argument("--samples", type=Path, default=Path("gallery/samples"))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     wanted = set(filter(None, arguments.types.split(",")))
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        jobs = make_jobs(arguments.samples, Path(scratch))
-        if strange := wanted - {job.type for job in jobs}:
+        jobs = [*make_jobs(arguments.samples, Path(scratch)), *make_more_jobs(arguments.samples, Path(scratch))]
+        if strange := wanted - {name for job in jobs for name in (job.type, job.name)}:
             parser.error(f"there is no job of {', '.join(sorted(strange))}")
         for job in jobs:
-            if wanted and job.type not in wanted:
+            if wanted and not wanted & {job.type, job.name}:
+                continue
+            if job.lacks:
+                print(f"{job.name:<26} skipped: {job.lacks} is not here", flush=True)
                 continue
             folder = Path(scratch, job.name)
             folder.mkdir()

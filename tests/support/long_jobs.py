@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 from PIL import Image
-from sample_files import CITY, JOINT
+from sample_files import CITY, JOINT, MANUAL
 
 from tasktrail.demo.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch
 from tasktrail.demo.video import repeat
+from tasktrail.handlers.document.libreoffice import find_libreoffice
+from tasktrail.handlers.video.program import find_program
 
 
 class LongJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +22,8 @@ class LongJob(msgspec.Struct, frozen=True, kw_only=True):
     suffix: str
     options: dict[str, Any] = {}
     resumes: bool = True
+    lacks: str = ""
+    """The program that it needs and that is not here; such a job cannot be run."""
 
 
 def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]:
@@ -30,6 +34,45 @@ def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]
     with Image.open(files[EARTH]) as earth:
         earth.convert("RGB").resize((8192, 4096), Image.Resampling.BICUBIC).save(picture, compress_level=1)
     return [*_images(picture, files[JOINT]), *_videos(video, files[CITY]), *_others(files[GEOBASE], files[AIRPLANE])]
+
+
+def make_more_jobs(samples: Path, folder: Path) -> list[LongJob]:
+    """Other ways through the same types, for those who want them all; a job that lacks its program is among them."""
+    files = fetch([AIRPLANE, BUNNY, GEOBASE, MANUAL], samples)
+    video = folder / "program.mp4"
+    repeat(files[BUNNY], video, 2)
+    return [
+        LongJob(
+            name="document_preview (office)",
+            type="document_preview",
+            input_file=files[MANUAL],
+            suffix=".zip",
+            options={"pages": "1-50", "dpi": 200},  # LibreOffice takes as long as the drawing
+            lacks="" if find_libreoffice() else "LibreOffice",
+        ),
+        LongJob(
+            name="document_preview (tiff)",
+            type="document_preview",
+            input_file=files[GEOBASE],
+            suffix=".tiff",
+            options={"pages": "all", "dpi": 150},
+        ),
+        LongJob(
+            name="video_convert (program)",
+            type="video_convert",
+            input_file=video,
+            suffix=".mkv",
+            options={"backend": "ffmpeg", "height": 360, "segment_seconds": 2, "preset": "medium"},
+            lacks="" if find_program() else "the program ffmpeg",
+        ),
+        LongJob(
+            name="model_preview (sheet)",
+            type="model_preview",
+            input_file=files[AIRPLANE],
+            suffix=".png",
+            options={"kind": "sheet", "width": 1600, "height": 1200, "antialias": 3},
+        ),
+    ]
 
 
 def _images(picture: Path, animation: Path) -> list[LongJob]:
