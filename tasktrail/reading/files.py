@@ -140,6 +140,10 @@ class FileReading(Asking):
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         return records
 
+    def status_since(self, task_id: int) -> int:
+        """Where the status that a task has now is recorded."""
+        return self._reader().status_since(task_id)
+
     def notes(self, task_id: int) -> list[Recorded]:
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
         reader = self._reader()

@@ -293,6 +293,18 @@ def test_operators_change_the_queue_and_why_tells(service: TaskService, open_ser
         again.why(99)
 
 
+def test_the_retry_that_why_tells_of_is_accepted(service: TaskService) -> None:
+    """What has ended is in memory no longer: how many retries it has left, only the log knows."""
+    ended = service.create_task(type="noop", held=True)
+    service.cancel_task(ended)
+    waiting = service.create_task(type="noop", depends_on=[ended], on_dependency_failure="wait")
+    found = reasons(service, waiting)["DependencyFailed"]
+    assert (found.tasks, found.evidence) == ((ended,), (service.events(ended)[-1].position,))
+    for command in found.commands:
+        service.send(command)
+    assert reasons(service, waiting).keys() >= {"Dependency"}
+
+
 def test_a_schedule_makes_tasks_by_itself_and_they_say_so(service: TaskService) -> None:
     now = datetime.now(UTC)
     service.add_schedule("soon", {"type": "noop"}, every=1, starting_at=now + timedelta(seconds=0.2), reason="test")

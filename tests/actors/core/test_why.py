@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from tasktrail.actors.core import rehearsal, waiting
 from tasktrail.actors.core import why as why_module
 from tasktrail.actors.core.admission import Obstacle, Sample, WaitReason, obstacles
+from tasktrail.actors.core.dependencies import retries
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.why import Why, explain
 from tasktrail.events import Accepted, AdjustTask, RetryTask, StartTask
@@ -358,10 +359,23 @@ def test_a_failed_dependency_is_to_be_retried_by_force_where_none_are_left(core:
     core.cancel(fresh)
     core.end(spent, "failed", error="broken")
     waiting = core.create(depends_on=(spent, fresh), on_dependency_failure="wait")
-    assert reasons_of(core, waiting)[WaitReason.DEPENDENCY_FAILED].commands == (
-        RetryTask(task_id=spent, force=True),
-        RetryTask(task_id=fresh),
-    )
+    failed = reasons_of(core, waiting)[WaitReason.DEPENDENCY_FAILED]
+    assert retries(failed.tasks, core.read) == (RetryTask(task_id=spent, force=True), RetryTask(task_id=fresh))
+
+
+def test_what_would_end_a_failed_dependency_again_is_to_be_retried_before_it(core: Core) -> None:
+    """A retry is refused while what the task depends on would end it: the commands are accepted one after the other."""
+    root = core.create(held=True)
+    met = core.create(depends_on=(root,), on_dependency_failure="ignore")
+    left, right = (core.create(depends_on=(root, met), on_dependency_failure="fail") for _ in range(2))
+    last = core.create(depends_on=(left, right), on_dependency_failure="cancel")
+    waiting = core.create(depends_on=(last,), on_dependency_failure="wait")
+    core.cancel(root)
+    commands = retries(reasons_of(core, waiting)[WaitReason.DEPENDENCY_FAILED].tasks, core.read)
+    assert [command.task_id for command in commands] == [root, left, right, last]
+    for command in commands:
+        core.send(command)
+    assert reasons_of(core, waiting).keys() == {WaitReason.DEPENDENCY, WaitReason.CONCURRENCY_LIMIT}
 
 
 def test_a_pause_names_who_why_and_where(core: Core) -> None:

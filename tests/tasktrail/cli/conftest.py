@@ -23,11 +23,13 @@ from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Checkpointed,
     Command,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
     OperatorCommand,
+    Progressed,
     Recorded,
     RedeliverNotice,
     RetryTask,
@@ -234,6 +236,10 @@ class MemoryTasks(Asking):
     def events(self, task_id: int) -> list[Recorded]:
         self.get_task(task_id)
         return self.memory_log.read_task(task_id)
+
+    def status_since(self, task_id: int) -> int:
+        passing = (Progressed, Checkpointed)
+        return next(one.position for one in reversed(self.events(task_id)) if not isinstance(one.event, passing))
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         return self.memory_log.read(after, limit)
