@@ -150,6 +150,18 @@ def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
     return tuple(found)
 
 
+def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> bool:
+    """Whether there are no `obstacles`, found without a word: it is asked of many tasks at each step."""
+    memory, temp = task.memory_needed, task.temp_needed
+    return (
+        reserved.memory + memory <= limits.max_memory
+        and reserved.unseen_memory + memory <= sample.memory_available
+        and reserved.temp + temp <= limits.max_temp_size
+        and reserved.unseen_temp + temp <= sample.temp_free
+        and not stands_against_all(sample, limits)
+    )
+
+
 def stands_against_all(sample: Sample, limits: Limits) -> bool:
     """Whether the machine bears no further task, whatever it needs."""
     return sample.cpu_percent > limits.max_cpu or sample.disk_low
@@ -163,7 +175,7 @@ def temp_quota(task: TaskState, limits: Limits) -> int:
 
 def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
     """Whether the task could not start even on a machine that does nothing else."""
-    return bool(obstacles(task, limits, Sample(memory_available=sample.memory_total), Reserved()))
+    return task.memory_needed > min(limits.max_memory, sample.memory_total) or task.temp_needed > limits.max_temp_size
 
 
 def _over(reason: WaitReason, together: int, needed: int, limit: int, name: str) -> Obstacle:

@@ -1,11 +1,14 @@
 """Fill free slots: the best ready task first, smaller ones past those that do not fit, but not for ever."""
 
+from itertools import islice
 from pathlib import PurePath
+from typing import TypeAlias
 
 from ...events import Started, TaskState
 from ...events.priority import terms
 from ...handlers.process.frames import Run
-from .admission import is_too_big, obstacles, stands_against_all
+from .admission import fits, stands_against_all
+from .oversized import at_best
 from .running import Running, beat_every
 from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
@@ -15,19 +18,52 @@ BACKFILL_BOUND = 32
 BACKFILL_DEPTH = 64
 """So far down the queue a fitting task is looked for."""
 
+Sight: TypeAlias = tuple[object, ...]
+
 
 def dispatch(turn: Turn) -> None:
-    """Start whatever can start now."""
+    """Start whatever can start now. While nothing changes after a look that found nobody, no other is taken."""
     state = turn.state
+    if state.seen_in_vain == _sight(state):
+        return
+    all_back = _take_back(turn)
     while state.free_slots > 0 and len(state.queue) and not state.draining and state.pauses.everything is None:
-        task = _next_fitting(turn)
+        task = _next_fitting(state)
         if task is None:
-            return
+            break
         start(turn, task)
+    state.seen_in_vain = _sight(state) if all_back else None
 
 
-def _next_fitting(turn: Turn) -> TaskState | None:
+def _sight(state: SchedulerState) -> Sight:
+    """All that decides who starts next, beside what only a start changes."""
+    reserved = state.reserved
+    return (
+        state.queue.changes,
+        state.free_slots,
+        state.draining,
+        state.pauses.everything,
+        state.limits,
+        state.sample,
+        reserved.memory,
+        reserved.temp,
+        reserved.unseen_memory,
+        reserved.unseen_temp,
+    )
+
+
+def _take_back(turn: Turn) -> bool:
+    """Queue those that stood aside and may fit now, so many that a step stays short; whether that was all."""
     state = turn.state
+    best = at_best(state.limits, state.sample, state.reserved)
+    back = list(islice(state.too_big.borne(best), BACKFILL_DEPTH))
+    for task_id in back:
+        turn.place(state.tasks[task_id])
+    return len(back) < BACKFILL_DEPTH
+
+
+def _next_fitting(state: SchedulerState) -> TaskState | None:
+    best = at_best(state.limits, state.sample, state.reserved)
     aside: list[TaskState] = []
     chosen = None
     while len(aside) < BACKFILL_DEPTH:
@@ -35,12 +71,12 @@ def _next_fitting(turn: Turn) -> TaskState | None:
         if task_id is None:
             break
         task = state.tasks[task_id]
-        against = obstacles(task, state.limits, state.sample, state.reserved)
-        if not against:
+        if fits(task, state.limits, state.sample, state.reserved):
             chosen = task
             break
-        if is_too_big(task, state.limits, state.sample):
-            state.too_big.add(task_id)
+        if not best.bears(task):
+            state.too_big.park(task, best)
+            state.overtaken.pop(task_id, None)
             continue
         aside.append(task)
         if stands_against_all(state.sample, state.limits) or _has_been_overtaken_enough(state, task_id):

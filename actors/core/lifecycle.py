@@ -82,13 +82,10 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
 
 
 def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
-    """The machine was looked at. One that has grown may have room for what was too big."""
+    """The machine was looked at."""
     for task_id, used in temp_used.items():
         _watch_temp(turn, task_id, used)
-    has_grown = sample.memory_total > turn.state.sample.memory_total
     turn.state.look_at(sample)
-    if has_grown:
-        turn.look_again()
 
 
 def _watch_temp(turn: Turn, task_id: int, used: int) -> None:

@@ -64,6 +64,8 @@ class ReadyQueue:
         self._heads: list[Head] = []
         self._parked: dict[Gate, list[Head]] = {}
         self._of_user: dict[str | int, dict[Gates, Bucket]] = {}
+        self.changes = 0
+        """How often anything was done that may let another task be next."""
 
     def push(self, task: TaskState) -> None:
         """Put a task in its place; a task that is there already moves to where it belongs now."""
@@ -71,6 +73,7 @@ class ReadyQueue:
         old = self._entries.get(task.id)
         if old is not None and old[:2] == key:
             return
+        self.changes += 1
         bucket = self._by_number[old[2]] if old is not None else self._bucket(gates_of(task))
         entry = (*key, bucket.number)
         self._entries[task.id] = entry
@@ -81,6 +84,7 @@ class ReadyQueue:
 
     def fill(self, tasks: Iterable[TaskState]) -> None:
         """Put tasks in their places that are not there yet: each bucket is put in order once, however many they are."""
+        self.changes += 1
         grown: dict[tuple[str, int, str], Bucket] = {}
         for task in tasks:
             spec = task.spec
@@ -123,6 +127,7 @@ class ReadyQueue:
         entry = self._entries.pop(task_id, None)
         if entry is None:
             return False
+        self.changes += 1
         bucket = self._by_number[entry[2]]
         bucket.live -= 1
         self._tidy(bucket)
@@ -133,6 +138,7 @@ class ReadyQueue:
 
     def wake(self, gate: Gate) -> None:
         """A slot behind the gate is free: the best of the buckets that are parked with it goes back."""
+        self.changes += 1
         parked = self._parked.get(gate)
         if parked is None or self._is_shut(gate):
             return
@@ -147,6 +153,7 @@ class ReadyQueue:
 
     def wake_all(self) -> None:
         """Limits, pauses or the way of sharing have changed: everything is looked at again."""
+        self.changes += 1
         self._parked.clear()
         self._heads.clear()
         for bucket in list(self._buckets.values()):
@@ -155,6 +162,7 @@ class ReadyQueue:
 
     def share_changed(self, user_id: int) -> None:
         """A user has started something, or has less running than before."""
+        self.changes += 1
         if self._share is not None:
             for bucket in list(self._of_user.get(user_id, {}).values()):
                 self._settle(bucket)

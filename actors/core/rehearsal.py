@@ -10,10 +10,11 @@ import msgspec
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .admission import Limits, Sample, is_too_big, obstacles
+from .admission import Limits, Sample, fits
 from .dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
 from .fair_share import EQUAL, Share
 from .gates import Gate, GateKind, gates_of, is_full
+from .oversized import at_best
 from .state import SchedulerState
 from .waiting import Room, room_for
 
@@ -78,12 +79,12 @@ def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
         other = order.next()
         if other is None:
             return tuple(started)  # they have filled a gate that the task is behind
-        if is_too_big(other, world.limits, world.sample):
+        can_start = fits(other, world.limits, world.sample, world.room.reserved)
+        if not can_start and not at_best(world.limits, world.sample, world.room.reserved).bears(other):
             continue
-        fits = not obstacles(other, world.limits, world.sample, world.room.reserved)
         if other.id == task.id:
-            return () if fits else tuple(started)
-        if not fits:
+            return () if can_start else tuple(started)
+        if not can_start:
             aside[other.id] = state.overtaken.get(other.id, 0)
         else:
             started.append(other.id)
@@ -102,7 +103,8 @@ class _Order:
         self._state = state
         self._world = world
         self._task = task
-        alone = [task, *(state.tasks[one] for one in state.too_big if one != task.id)]
+        best = at_best(world.limits, world.sample, world.room.reserved)
+        alone = [task, *(state.tasks[one] for one in state.too_big.borne(best) if one != task.id)]
         self._buckets = state.queue.by_bucket()
         self._buckets += [(gates_of(one), iter(((*queue_key(one), _ALONE),))) for one in alone]
         self._heap: list[tuple[Share, Entry, int]] = []

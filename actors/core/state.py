@@ -17,6 +17,7 @@ from .families import Families
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
 from .jumps import Jumps
 from .limits import LimitBook
+from .oversized import Oversized
 from .pauses import Pauses
 from .ready_queue import ReadyQueue
 from .running import Running
@@ -76,8 +77,10 @@ class SchedulerState:
         """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self.too_big: set[int] = set()
-        """Tasks that were next and can never fit; looked at again when the limits or the machine change."""
+        self.too_big = Oversized()
+        """Tasks that were next and would not fit if nothing ran; they come back when limits or machine allow."""
+        self.seen_in_vain: object = None
+        """What the dispatch saw when it last found nobody who could start."""
         self.experience: dict[str, Experience] = {}
         """Task type → how its estimates came out."""
         self.disabled: set[str] = set()

@@ -171,10 +171,8 @@ class Turn:
             self.state.set_timer(first.at, running.task_id, running.attempt)
 
     def look_again(self) -> None:
-        """Limits, pauses or the machine have changed: what was put aside may start now."""
+        """Limits or pauses have changed: what stands behind a gate may start now."""
         self.state.queue.wake_all()
-        for task_id in sorted(self.state.too_big):
-            self.place(self.state.tasks[task_id])
 
     def unplace(self, task_id: int) -> None:
         """The task waits no longer, whatever it waited for."""

@@ -8,6 +8,7 @@ from ...events import StartTask, Status, TaskState
 from ...events.priority import queue_key, terms
 from ...events.task_events import PriorityTerms
 from .admission import Obstacle, WaitReason, is_too_big
+from .oversized import at_best
 from .rehearsal import who_goes_first
 from .state import SchedulerState
 from .waiting import live_obstacles, own_timers, recorded_obstacles
@@ -19,6 +20,10 @@ NOT_LIVE = (
     "order among what could start are known to a running service only."
 )
 
+STANDS_ASIDE = (
+    "It would not fit even once everything that runs here has ended, so no room is kept for it and others go ahead: it "
+    "starts when others on the machine give back what they hold."
+)
 NEVER_FITS = (
     "It would not fit if nothing else ran either: it starts once a limit is raised or the machine has more, not before."
 )
@@ -59,7 +64,6 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
     task = state.tasks.get(task_id)
     if task is None:
         return None
-    remark = NOT_LIVE if not live else NEVER_FITS if is_too_big(task, state.limits, state.sample) else ""
     if not task.waiting:
         return Why(task_id=task_id, status=task.status, waiting=False, position=state.position, live=live)
     parts = terms(task, now)
@@ -78,8 +82,14 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
         ahead=ahead,
         position=state.position,
         live=live,
-        remark=remark,
+        remark=_remark(state, task) if live else NOT_LIVE,
     )
+
+
+def _remark(state: SchedulerState, task: TaskState) -> str:
+    if is_too_big(task, state.limits, state.sample):
+        return NEVER_FITS
+    return "" if at_best(state.limits, state.sample, state.reserved).bears(task) else STANDS_ASIDE
 
 
 def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.admission import UNLIMITED, Limits
 
 MAX_MEMORY = 10
 
@@ -12,9 +12,9 @@ def some_limits(rng: Random) -> Limits:
     low = rng.choice((0, 0, 5))
     return Limits(
         max_concurrent=rng.randint(1, 4),
-        max_memory=rng.choice((5, MAX_MEMORY, MAX_MEMORY)),
+        max_memory=rng.choice((5, MAX_MEMORY, 2 * MAX_MEMORY)),
         max_cpu=rng.choice((60.0, 100.0)),
-        max_temp_size=MAX_MEMORY,
+        max_temp_size=UNLIMITED if low else MAX_MEMORY,
         temp_low=low,
         temp_high=2 * low,
         max_per_type=rng.choice((0, 0, 0, 1, 2)),

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core import commands, dispatch, lifecycle, reports, timeouts
+from tasktrail.actors.core import commands, dispatch, lifecycle, rehearsal, reports, timeouts
+from tasktrail.actors.core.admission import UNLIMITED, Limits, Reserved, Sample
 from tasktrail.actors.core.jumps import Jumps
+from tasktrail.actors.core.oversized import Best
 from tasktrail.actors.core.running import Running
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
@@ -224,7 +226,7 @@ def reservation_leaked(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: more")
 def limits_ignored(patch: pytest.MonkeyPatch) -> None:
     """More is promised than is allowed."""
-    patch.setattr(dispatch, "obstacles", lambda *_: ())
+    patch.setattr(dispatch, "fits", lambda *_: True)
 
 
 @planted("I7: more attempts than slots")
@@ -244,8 +246,20 @@ def backfill_without_bound(patch: pytest.MonkeyPatch) -> None:
 @planted("I5: ")
 def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
     """Room is kept for a task that can never have enough."""
-    patch.setattr(dispatch, "is_too_big", lambda *_: False)
+    patch.setattr(dispatch, "at_best", lambda *_: Best(UNLIMITED, UNLIMITED))
     patch.setattr(dispatch, "_has_been_overtaken_enough", lambda *_: True)
+
+
+@planted("I5: room is kept")
+def room_kept_that_would_not_do(patch: pytest.MonkeyPatch) -> None:
+    """What others hold on the machine is forgotten when it is asked whether keeping room would help."""
+
+    def best(limits: Limits, sample: Sample, _reserved: Reserved) -> Best:
+        return Best(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
+
+    patch.setattr(dispatch, "at_best", best)
+    for module in (dispatch, rehearsal):
+        patch.setattr(module, "BACKFILL_BOUND", 2)
 
 
 @planted("starts before|I5: task .* should wait for")

@@ -157,7 +157,7 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
         if pause is not None and pause.drain and not pause.drained:
             del held[EVERYTHING]
             if turn.state.free_slots > 0 and not turn.state.draining:
-                task = dispatch._next_fitting(turn)
+                task = dispatch._next_fitting(turn.state)
                 if task is not None:
                     dispatch.start(turn, task)
             held[EVERYTHING] = pause

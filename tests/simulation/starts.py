@@ -97,11 +97,22 @@ def check_idle(state: SchedulerState) -> None:
     """After a message that was stepped to its end: no slot is empty while somebody fits into it."""
     if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
-    if state.running and any(count >= dispatch.BACKFILL_BOUND for count in state.overtaken.values()):
-        return  # room is kept
+    kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]
+    if state.running and kept:
+        _check_kept(state, [state.tasks[task_id] for task_id in kept])
+        return
     for task_id in state.queue:
         if _fits(state, state.tasks[task_id]):
             broken(f"I5: task {task_id} fits, a slot is free, and nobody starts it")
+
+
+def _check_kept(state: SchedulerState, kept: list[TaskState]) -> None:
+    """Room is kept for somebody who will have it: what runs takes no more than was promised, and then it is gone."""
+    seen = [entry.reserved_for for entry in state.running.values() if entry.seen]
+    memory = state.sample.memory_available + sum(task.memory_needed for task in seen)
+    temp = state.sample.temp_free + sum(task.temp_needed for task in seen)
+    if not any(task.memory_needed <= memory and task.temp_needed <= temp for task in kept):
+        broken(f"I5: room is kept for {[task.id for task in kept]}, and would not do if nothing ran")
 
 
 def _fits(state: SchedulerState, task: TaskState) -> bool:

@@ -1,20 +1,25 @@
 """What tasks are promised is exact, and each obstacle comes with its numbers."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, obstacles
+from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, fits, obstacles
 from tasktrail.actors.core.messages import LimitsChanged, Sampled
+from tasktrail.actors.core.oversized import at_best
 from tasktrail.actors.core.turn import Turn
 from tasktrail.actors.core.waiting import why_not_now
+from tasktrail.events import Created
 from tasktrail.events.errors import CannotStartNow
+from tasktrail.events.state import create
 from tasktrail.handlers.process.frames import AttemptEnd, CapacityChanged
 
 MakeCore = Callable[..., Core]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_what_a_task_needs_is_reserved_when_it_starts_and_given_back_when_it_is_gone(core: Core) -> None:
@@ -157,3 +162,37 @@ def test_all_reasons_against_a_start_are_told_at_once(make_core: MakeCore) -> No
         "Dependency", "ConcurrencyLimit", "Memory", "Cpu", "TempSpace",
     ]  # fmt: skip
     assert all(obstacle.detail in str(answer) for obstacle in found)
+
+
+numbers = st.integers(0, 12)
+
+
+@given(
+    memory=numbers,
+    temp=numbers,
+    most=numbers,
+    available=numbers,
+    taken=numbers,
+    seen=numbers,
+    busy=st.booleans(),
+    low=st.booleans(),
+)
+def test_a_task_fits_where_there_are_no_obstacles_and_then_it_fits_at_best(
+    *,
+    memory: int,
+    temp: int,
+    most: int,
+    available: int,
+    taken: int,
+    seen: int,
+    busy: bool,
+    low: bool,
+) -> None:
+    task = create(1, Created(type="t", estimated_memory=memory, estimated_temp=temp), NOW)
+    limits = Limits(max_memory=most, max_temp_size=most, max_cpu=50.0)
+    sample = Sample(cpu_percent=80.0 * busy, memory_available=available, temp_free=available, disk_low=low)
+    unseen = max(0, taken - seen)
+    reserved = Reserved(memory=taken, temp=taken, unseen_memory=unseen, unseen_temp=unseen)
+    fitting = fits(task, limits, sample, reserved)
+    assert fitting is (obstacles(task, limits, sample, reserved) == ())
+    assert at_best(limits, sample, reserved).bears(task) or not fitting

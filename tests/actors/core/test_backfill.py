@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+import pytest
 from core_harness import Core
 
+from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.admission import Limits, Sample
 from tasktrail.actors.core.dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.why import STANDS_ASIDE, explain
 from tasktrail.events.errors import CannotStartNow
 
 MakeCore = Callable[..., Core]
@@ -135,6 +139,76 @@ def test_when_nothing_runs_that_could_make_room_others_go_on(make_core: MakeCore
     core.tell(Sampled(Sample(temp_free=5)))
     big = core.create(temp=6, priority=9)
     assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
+
+
+def test_no_room_is_kept_where_others_hold_what_is_missing(make_core: MakeCore) -> None:
+    """What runs here holds 20 of the 100 bytes and others 30: 75 will not be there, whatever ends."""
+    core = make_core(slots=3)
+    core.create(memory=20)
+    core.tell(Sampled(Sample(memory_available=50, memory_total=100)))
+    big = core.create(memory=75, priority=9)
+    assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
+    core.tell(Sampled(Sample(memory_available=60, memory_total=100)))
+    assert overtakings(core, big, 3 * BACKFILL_BOUND) == BACKFILL_BOUND, "now it is there once the first one ends"
+    core.end(1)
+    core.tell(Sampled(Sample(memory_available=80, memory_total=100)))
+    assert core.running() == [big]
+
+
+def test_why_says_of_a_task_that_stands_aside_that_others_go_ahead(make_core: MakeCore) -> None:
+    core = make_core(slots=3)
+    core.create(memory=20)
+    core.tell(Sampled(Sample(memory_available=50, memory_total=100)))
+    big = core.create(memory=75)
+    answer = explain(core.state, big, core.now)
+    assert answer is not None
+    assert answer.remark == STANDS_ASIDE
+    core.tell(Sampled(Sample(memory_available=60, memory_total=100)))
+    answer = explain(core.state, big, core.now)
+    assert answer is not None
+    assert answer.remark == ""
+
+
+def test_no_room_is_kept_for_more_than_the_disk_has(make_core: MakeCore) -> None:
+    core = make_core(slots=3)
+    core.tell(Sampled(Sample(temp_free=50)))
+    core.create(temp=20)
+    big = core.create(temp=51, priority=9)
+    assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
+
+
+def test_those_that_stand_aside_do_not_hide_who_is_behind_them(make_core: MakeCore) -> None:
+    core = make_core(slots=2)
+    core.tell(Sampled(Sample(memory_available=10, memory_total=100)))
+    aside = [core.create(memory=11, priority=9) for _ in range(2 * BACKFILL_DEPTH)]
+    small = core.create(memory=1)
+    assert core.running() == [small]
+    core.tell(Sampled(Sample(memory_available=12, memory_total=100)))
+    core.end(small)
+    assert core.running() == [aside[0]]
+
+
+def test_a_look_that_found_nobody_is_not_taken_again_until_something_has_changed(
+    make_core: MakeCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, big = a_full_machine(make_core)
+    looks: list[object] = []
+    look = dispatch._next_fitting
+
+    def noted(state: SchedulerState) -> object:
+        looks.append(state)
+        return look(state)
+
+    monkeypatch.setattr(dispatch, "_next_fitting", noted)
+    core.progress(1, 10.0)
+    core.create(held=True)
+    core.wait(5)
+    core.tell(Tick())
+    assert looks == []
+    core.create(memory=9)
+    assert looks
+    core.end(1)
+    assert core.running() == [big]
 
 
 def test_nothing_at_all_starts_while_the_processors_are_busy(make_core: MakeCore) -> None:
