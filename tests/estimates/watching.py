@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,10 @@ class Watch:
     """
 
     def __init__(self) -> None:
+        self.worker = 0
+        """Process id of the worker that was there when the block began; 0: none was."""
+        self.before = self.after = 0
+        """What it had resident then, and when the block ended."""
         self.memory = 0
         self.temp = 0
         self.folders: tuple[Path, ...] = ()
@@ -29,6 +34,8 @@ class Watch:
         self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
 
     def __enter__(self) -> Self:
+        for worker in _workers():
+            self.worker, self.before = worker.pid, _resident(worker)
         self._thread.start()
         return self
 
@@ -37,6 +44,7 @@ class Watch:
     ) -> None:
         self._over.set()
         self._thread.join()
+        self.after = sum(_resident(worker) for worker in _workers() if worker.pid == self.worker)
 
     def _look_again_and_again(self) -> None:
         workers: list[psutil.Process] = []
@@ -44,6 +52,27 @@ class Watch:
             workers = [one for one in workers if one.is_running()] or _workers()
             self.memory = max(self.memory, sum(map(_resident, workers)))
             self.temp = max(self.temp, _held(self.folders))
+
+
+class Past:
+    """What attempts have left in the only worker, seen from outside: what others left is not an attempt's own.
+
+    The same sum as in `handlers/process/usage.py`.
+    """
+
+    def __init__(self) -> None:
+        self._worker = 0
+        self._bare = 0
+        self._left: Counter[str] = Counter()
+
+    def own(self, task_type: str, watch: Watch) -> int:
+        """Of the memory that was seen, what is the attempt's."""
+        if watch.worker != self._worker:
+            self._worker, self._bare, self._left = watch.worker, watch.before, Counter()
+        of_others = max(0, watch.before - self._bare - self._left[task_type])
+        if watch.after:
+            self._left[task_type] = max(0, self._left[task_type] + watch.after - watch.before)
+        return max(0, watch.memory - of_others)
 
 
 def _workers() -> list[psutil.Process]:
