@@ -12,11 +12,9 @@ from typing import TypeAlias
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .fair_share import EQUAL, Share
+from .fair_share import EQUAL, Entry, Line, Share, ahead_in_turns, in_turns
 from .gates import Gate, GateKind, Gates, gates_of
 
-Entry: TypeAlias = tuple[float, int, int]
-"""Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
 Head: TypeAlias = tuple[Share, float, int, int]
 """Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
 
@@ -169,10 +167,18 @@ class ReadyQueue:
 
     # --- questions ----------------------------------------------------------------------------------------------
 
-    def first(self, number: int) -> list[int]:
-        """The ids of the first tasks, in the order of their priority, whether their gates are open or not."""
-        ordered = merge(*(entries for _, entries in self.by_bucket()))
+    def first(self, number: int, *, fair: bool = False) -> list[int]:
+        """The ids of the first tasks, whether their gates are open or not: by priority, or as users take turns."""
+        ordered = in_turns(map(self._line, self._of_user)) if fair else self._merged(self._buckets.values())
         return [entry[1] for entry in islice(ordered, number)]
+
+    def _line(self, user: str | int) -> Line:
+        buckets = self._of_user[user].values()
+        share = self._share(int(user)) if self._share is not None else EQUAL
+        return Line(share, sum(bucket.live for bucket in buckets), self._merged(buckets))
+
+    def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
+        return merge(*map(self._ordered, buckets))
 
     def by_bucket(self) -> list[tuple[Gates, Iterator[Entry]]]:
         """The tasks behind each set of gates, best first. Found as they are asked for: the first ones cost little."""
@@ -190,9 +196,14 @@ class ReadyQueue:
                 if child < len(heap):
                     heappush(fringe, (heap[child], child))
 
-    def ahead_of(self, key: tuple[float, int]) -> int:
-        """How many come before `key` by their priority. Looks at each of them."""
-        return sum(1 for entry in self._entries.values() if entry < key)
+    def ahead_of(self, task: TaskState, *, fair: bool = False) -> int:
+        """How many come before a task by priority, or as users take turns. Looks at each of them, or of its user's."""
+        key = queue_key(task)
+        if not fair:
+            return sum(1 for entry in self._entries.values() if entry < key)
+        mine = task.spec.user_id
+        own = sum(1 for entry in self._merged(self._of_user[mine].values()) if entry < key)
+        return ahead_in_turns(self._line(mine), own, (self._line(user) for user in self._of_user if user != mine))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._entries)

@@ -5,7 +5,6 @@ Whoever would take the last place before it, or has resources kept for it, is wh
 
 from collections import Counter
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,14 +12,11 @@ from ...events import TaskState
 from ...events.priority import queue_key
 from .admission import Limits, Sample, fits
 from .dispatch import BACKFILL_DEPTH, bound_of
-from .fair_share import EQUAL, Share
+from .fair_share import EQUAL, Entry, Share
 from .gates import Gate, GateKind, gates_of, is_full
 from .oversized import at_best
 from .state import SchedulerState
 from .waiting import Room, room_for
-
-if TYPE_CHECKING:
-    from .ready_queue import Entry
 
 _TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
 
