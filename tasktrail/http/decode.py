@@ -7,6 +7,7 @@ values out of bounds. In an array each command stands for itself.
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ..commands.refusal import refusal
 from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
@@ -20,6 +21,8 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request: an array of commands."""
 MAX_COMMANDS = 10_000
 """Commands in one array."""
+ACTOR = "http"
+"""Who wants what nobody has signed: the history tells by it which way a command came in."""
 
 Item: TypeAlias = Command | TasktrailError
 T = TypeVar("T")
@@ -56,12 +59,12 @@ def _decode_item(raw: bytes) -> Item:
 
 def decode_command(body: bytes) -> Command:
     """One command that names itself in `command`."""
-    return _decode(body, _command)
+    return _signed(_decode(body, _command))
 
 
 def decode_create(body: bytes) -> CreateTask:
     """A new task's fields; `command` may be left out."""
-    return _decode(body, _create)
+    return _signed(_decode(body, _create))
 
 
 def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
@@ -82,12 +85,16 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
         raise refusal(error) from error
     if isinstance(command, AddSchedule):
         _refuse_relative_paths(command)
-    return command
+    return _signed(command)
 
 
 def decode_as(kind: type[C], body: bytes) -> C:
-    """Any Struct; an empty body is one with nothing in it."""
-    return _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+    """Any Struct with an `actor`; an empty body is one with nothing in it."""
+    return _signed(_decode(body.strip() or b"{}", msgspec.json.Decoder(kind)))
+
+
+def _signed(wish: C) -> C:
+    return wish if wish.actor else replace(wish, actor=ACTOR)  # type: ignore[attr-defined]
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
