@@ -52,6 +52,7 @@ class TaskService(FileReading, Commanding):
         config = system.config
         self._desk = IntakeDesk(
             system.registry,
+            max_user_level=config.max_user_level,
             input_roots=[Path(root) for root in config.input_roots],
             output_roots=[Path(root) for root in config.output_roots],
             allow_endpoints=config.allow_endpoints,

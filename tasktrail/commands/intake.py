@@ -40,12 +40,14 @@ class IntakeDesk:
         self,
         registry: Registry,
         *,
+        max_user_level: int,
         input_roots: Sequence[Path] = (),
         output_roots: Sequence[Path] = (),
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
     ) -> None:
         self._registry = registry
+        self._max_user_level = max_user_level
         self._allow_endpoints = allow_endpoints
         self._targets = targets
         self._input_roots = [root.resolve() for root in input_roots]
@@ -96,6 +98,7 @@ class IntakeDesk:
 
     def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
         task_type = self._registry.get(command.type)
+        self._check_level(command.user_level)
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)
         options = _convert_options(task_type, command.options)
@@ -117,6 +120,15 @@ class IntakeDesk:
             estimated_time=estimate.seconds,
             estimate_basis=estimate.basis,
         )
+
+    def _check_level(self, level: int) -> None:
+        """Who may give any level comes first for ever, so the bound on waiting would be none."""
+        if level > self._max_user_level:
+            raise InvalidValue(
+                f"user_level is {level}, and at most {self._max_user_level} is allowed here",
+                field="user_level",
+                remedy="Give a lower level, or have the operator raise `max_user_level` in the configuration.",
+            )
 
     def _check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
         """The size of the input in bytes."""

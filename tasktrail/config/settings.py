@@ -149,6 +149,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "true or false",
         ),
     ] = False
+    max_user_level: Annotated[
+        int, _number("The highest `user_level` that a task may be given: each level goes ten minutes of waiting ahead.")
+    ] = 10
     max_task_temp: Annotated[
         int,
         _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),

@@ -381,6 +381,26 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert service.list_tasks()[1] == 1
 
 
+def test_a_user_level_above_the_configured_bound_is_refused_by_every_way_in(open_service: Opener) -> None:
+    """The bound on how long a task can be overtaken is stated for levels up to that bound."""
+    service = open_service(max_user_level=3)
+    work = {"type": "noop", "held": True}
+    assert service.get_task(service.create_task(**work, user_level=3)).priority_terms.user == 30
+    ways: dict[str, Callable[[], Any]] = {
+        "user_level": lambda: service.create_task(**work, user_level=4),
+        "tasks[1].user_level": lambda: service.create_graph(
+            [{"name": "a", **work}, {"name": "b", **work, "user_level": 90_000_000_000_000}]
+        ),
+    }
+    for field, way in ways.items():
+        with pytest.raises(InvalidValue, match="at most 3 is allowed") as refused:
+            way()
+        assert (refused.value.field, "`max_user_level`" in refused.value.advice) == (field, True)
+    with pytest.raises(InvalidValue, match="user_level is 4"):
+        service.add_schedule("often", {"type": "noop", "user_level": 4}, every=60)
+    assert (service.list_tasks()[1], service.schedules()) == (1, [])
+
+
 def test_a_misspelt_option_is_told_with_the_nearest_one(service: TaskService) -> None:
     with pytest.raises(InvalidOptions, match="image_thumbnail has no option 'widht'; did you mean 'width'"):
         service.create_task(type="image_thumbnail", options={"widht": 1})
