@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -31,6 +32,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.reading.files import Reader
 
 WITHIN = 20.0
 Opener = Callable[..., TaskService]
@@ -291,6 +293,15 @@ def test_operators_change_the_queue_and_why_tells(service: TaskService, open_ser
     assert again.why(task_id).waiting is False
     with pytest.raises(UnknownTask):
         again.why(99)
+
+
+def test_a_share_of_the_disk_is_kept_free_with_and_without_a_service(service: TaskService, tmp_path: Path) -> None:
+    kept = min(1024**3, shutil.disk_usage(tmp_path).total // 100)
+    running = service.limits().limits
+    service.close()
+    with Reader(tmp_path / "data") as reader:
+        alone = reader.limits().limits
+    assert {(limits.temp_low, limits.temp_high) for limits in (running, alone)} == {(kept, 2 * kept)}
 
 
 def test_a_schedule_makes_tasks_by_itself_and_they_say_so(service: TaskService) -> None:
