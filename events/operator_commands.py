@@ -15,7 +15,9 @@ MAX_MISSED = 100
 """Missed runs of a schedule that may be made up for at once."""
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-UserKey: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,15})$")]
+UserKey: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,15})$", description='a user\'s number, such as "7"')
+]
 """A user's number, as a key of a JSON object is written."""
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 

@@ -23,6 +23,7 @@ from ..handlers.contract import Job, TaskType
 from ..handlers.registry import Registry
 from .operating import command_from_fields
 from .receivers import check_receivers
+from .wording import told
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -247,8 +248,9 @@ def _convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.St
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`")
-        told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
-        raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
+        subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
+        said = told(subject, text, name, task_type.options)
+        raise InvalidOptions(said, field=f"options.{name}" if name else "options") from error
 
 
 def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:

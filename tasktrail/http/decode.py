@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..commands.refusal import refusal
+from ..commands.wording import told
 from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
 from ..events.operator_commands import AddSchedule
@@ -31,7 +32,7 @@ C = TypeVar("C", bound=msgspec.Struct)
 _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
-_object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def is_array(body: bytes) -> bool:
@@ -74,7 +75,7 @@ def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
 
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
-    fields = _decode(body, _object) if body.strip() else {}
+    fields = _fields(body) if body.strip() else {}
     for field, value in named.items():
         if fields.setdefault(field, value) != value:
             raise InvalidValue(f"{field}: the path names {value}", field=field)
@@ -82,10 +83,23 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     try:
         command = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error
+        raise refusal(error, fields, kind) from error
     if isinstance(command, AddSchedule):
         _refuse_relative_paths(command)
     return _signed(command)
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    """The values of an object, each decoded by itself: a number that no float can hold is told with its field."""
+    fields = {}
+    for name, raw in _decode(body, _object).items():
+        try:
+            fields[name] = msgspec.json.decode(raw)
+        except msgspec.ValidationError as error:
+            raise InvalidValue(told(name, str(error).partition(" - at `")[0], name), field=name) from error
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise refusal(error) from error
+    return fields
 
 
 def decode_as(kind: type[C], body: bytes) -> C:
@@ -103,7 +117,7 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         decoded = decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refusal(error) from error
+        raise refusal(error, body) from error
     if isinstance(decoded, CreateTask | AddSchedule):
         _refuse_relative_paths(decoded)
     if isinstance(decoded, CreateGraph):

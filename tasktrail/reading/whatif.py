@@ -90,8 +90,7 @@ def _question(fields: dict[str, Any]) -> Asked:
     try:
         return command_from_fields(Asked, fields)
     except InvalidValue as error:
-        field = error.field.partition("[")[0]
-        raise InvalidValue(error.message, field=field, remedy=_REMEDY) from error
+        raise InvalidValue(error.message, field=error.field, remedy=_REMEDY) from error
 
 
 def _point(text: Point | str | None, field: str) -> Point | None:
