@@ -51,6 +51,8 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
     assert (task["priority"], task["priority_terms"]["base"]) == (9, 9)
     (entry,) = [one for one in web.get("/v1/queue").json()["entries"] if one["task_id"] == task_id]
     assert (entry["terms"]["base"], entry["shut_by"]) == (9, ["user 78"])
+    for terms in (entry["terms"], task["priority_terms"], web.get(f"/v1/tasks/{task_id}/why").json()["terms"]):
+        assert terms.keys() == {"base", "user", "wait", "duration"}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ def test_a_schedule_is_added_listed_and_removed(web: httpx.Client, wish: Wish) -
     assert added.status_code == 202, added.text
     (board,) = web.get("/v1/schedules").json()
     assert (board["schedule"], board["spec"]["cron"], board["runs"]) == ("weekly", "0 4 * * MON", 0)
+    assert (board["spec"]["timezone"], board["spec"]["missed"], board["spec"]["every"]) == ("UTC", "once", None)
     assert problem(web.post("/v1/schedules", json={"schedule": "weekly", "task": task, "every": 9}))[1] == (
         "schedule_exists"
     )
