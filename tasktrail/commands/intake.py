@@ -6,7 +6,7 @@ for a command that is refused here.
 
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -42,6 +42,7 @@ class IntakeDesk:
         registry: Registry,
         *,
         max_user_level: int,
+        has_tasks: Callable[[str], bool],
         input_roots: Sequence[Path] = (),
         output_roots: Sequence[Path] = (),
         allow_endpoints: Collection[str] = (),
@@ -49,6 +50,7 @@ class IntakeDesk:
     ) -> None:
         self._registry = registry
         self._max_user_level = max_user_level
+        self._has_tasks = has_tasks
         self._allow_endpoints = allow_endpoints
         self._targets = targets
         self._input_roots = [root.resolve() for root in input_roots]
@@ -70,7 +72,7 @@ class IntakeDesk:
             case CreateGraph():
                 return command, self._examine_graph(command)
             case PauseQueue(type=str(name)):
-                self._registry.get(name)  # a misspelt type would be paused for ever, and the right one not
+                self._check_type(name)  # a misspelt type would be paused for ever, and the right one not
             case SetLimits(types=types):
                 self._check_types(types)
             case SaveCheckpoint():
@@ -80,7 +82,12 @@ class IntakeDesk:
     def _check_types(self, types: Mapping[str, int | None]) -> None:
         for name, number in types.items():
             if number is not None:  # whatever was set can be taken away
-                self._registry.get(name)
+                self._check_type(name)
+
+    def _check_type(self, name: str) -> None:
+        """A type whose handler is away just now counts as well: its tasks wait, and may have to go on waiting."""
+        if name not in self._registry and not self._has_tasks(name):
+            self._registry.get(name)
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}

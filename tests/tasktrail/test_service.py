@@ -295,6 +295,20 @@ def test_operators_change_the_queue_and_why_tells(service: TaskService, open_ser
         again.why(99)
 
 
+def test_a_type_whose_handler_is_away_can_be_paused_before_it_comes_back(open_service: Opener) -> None:
+    """Its tasks would all start at once; a name that neither handlers nor log know is a misspelling."""
+    before = open_service()
+    task_id = before.create_task(type="echo", held=True)
+    before.close()
+    service = open_service(handlers=("crash_handlers",))
+    assert service.pause(type="echo").position
+    assert service.set_limits(types={"echo": 1}).position
+    assert "Paused" in reasons(service, task_id)
+    for name in ("ecco", " "):
+        with pytest.raises(UnknownType):
+            service.pause(type=name)
+
+
 def test_a_share_of_the_disk_is_kept_free_with_and_without_a_service(service: TaskService, tmp_path: Path) -> None:
     kept = min(1024**3, shutil.disk_usage(tmp_path).total // 100)
     running = service.limits().limits
