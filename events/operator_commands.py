@@ -21,6 +21,17 @@ UserKey: TypeAlias = Annotated[
 """A user's number, as a key of a JSON object is written."""
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
+ScheduleName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?!\.\.?$)[^/]+$",
+        min_length=1,
+        max_length=200,
+        description="a name without `/`, and not `.` or `..`",
+    ),
+]
+"""A new schedule's name, as it can stand in an address. One that a log has already may be otherwise."""
+
 
 class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
@@ -73,7 +84,7 @@ class DrainQueue(_OnService, frozen=True, kw_only=True, tag="drain_queue"):
 class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     """Create a task again and again: at the times of a cron expression, or every so many seconds."""
 
-    schedule: Name
+    schedule: ScheduleName
     """Its name; a schedule that exists must be removed first."""
     task: CreateTask
     """What is created. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from ..events.commands import LocalName
-from ..events.operator_commands import UserKey
+from ..events.operator_commands import ScheduleName, UserKey
 
 _KINDS = {
     "int": "a whole number",
@@ -23,7 +23,9 @@ _KINDS = {
 _GOT = {**_KINDS, "float": "a number with a fraction"}
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _PARTS = {"str": "characters", "array": "entries", "object": "entries"}
-_PATTERNS = {meta.pattern: meta.description for meta in (get_args(LocalName)[1], get_args(UserKey)[1])}
+_PATTERNS = {
+    meta.pattern: meta.description for meta in (get_args(kind)[1] for kind in (LocalName, UserKey, ScheduleName))
+}
 _NO_CHOICE = "Invalid enum value "
 _EXAMPLE = "2026-08-01T22:00:00Z"
 
