@@ -22,7 +22,7 @@ from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
 from .actors.feed import Feed
 from .actors.janitor import Janitor
-from .actors.machine.machine import Machine
+from .actors.machine.machine import Machine, disk_size
 from .actors.messages import WAKE, Committed, Query
 from .actors.notifier import Notifier
 from .actors.projector import Projector
@@ -173,9 +173,8 @@ class System:
             task_type.name: config.grace_period if task_type.grace is None else task_type.grace
             for task_type in self.registry
         }
-        return SchedulerState(
-            config.limits(), grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules
-        )
+        limits = config.limits(disk_size(self.paths.temp))
+        return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules)
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1

@@ -21,7 +21,7 @@ class Cost(NamedTuple):
     peak: int
     """Bytes that the worker had at its peak, its largest child process with it."""
     memory: int
-    """The same, without what attempts of other types had left in the worker: their libraries, most of all."""
+    """The same, without what earlier attempts had left in the worker: their libraries, most of all."""
     cpu: float
     """Seconds."""
 
@@ -37,16 +37,13 @@ class Meter:
         self._reset = _open_quietly("/proc/self/clear_refs", os.O_WRONLY)
         self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
         self._bare = self.resident()
-        self._left: dict[str, int] = {}
-        """Task type → bytes by which its attempts have made the worker larger for good."""
-        self._before = 0
-        self._type = ""
+        self._left = 0
         self._cpu = 0.0
         self._faults = 0
 
-    def start(self, task_type: str) -> None:
+    def start(self) -> None:
         """Begin to count for a new attempt."""
-        self._type, self._before = task_type, self.resident()
+        self._left = max(0, self.resident() - self._bare)
         if self._reset is not None:
             os.pwrite(self._reset, b"5", 0)
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
@@ -61,12 +58,7 @@ class Meter:
             peak += children.ru_maxrss
         cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime - self._cpu
         peak *= _UNIT
-        of_others = max(0, self._before - self._bare - self._left.get(self._type, 0))
-        return Cost(peak, max(0, peak - of_others), max(cpu, 0.0))
-
-    def settle(self) -> None:
-        """The attempt is over, and what it could free is free."""
-        self._left[self._type] = max(0, self._left.get(self._type, 0) + self.resident() - self._before)
+        return Cost(peak, max(0, peak - self._left), max(cpu, 0.0))
 
     def resident(self) -> int:
         """Resident bytes of this process now; 0 where that cannot be told cheaply."""

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +24,8 @@ class Watch:
     def __init__(self) -> None:
         self.worker = 0
         """Process id of the worker that was there when the block began; 0: none was."""
-        self.before = self.after = 0
-        """What it had resident then, and when the block ended."""
+        self.before = 0
+        """What it had resident then."""
         self.memory = 0
         self.temp = 0
         self.folders: tuple[Path, ...] = ()
@@ -44,7 +43,6 @@ class Watch:
     ) -> None:
         self._over.set()
         self._thread.join()
-        self.after = sum(_resident(worker) for worker in _workers() if worker.pid == self.worker)
 
     def _look_again_and_again(self) -> None:
         workers: list[psutil.Process] = []
@@ -55,7 +53,7 @@ class Watch:
 
 
 class Past:
-    """What attempts have left in the only worker, seen from outside: what others left is not an attempt's own.
+    """What attempts have left in the only worker, seen from outside: it is not the next one's memory.
 
     The same sum as in `handlers/process/usage.py`.
     """
@@ -63,16 +61,12 @@ class Past:
     def __init__(self) -> None:
         self._worker = 0
         self._bare = 0
-        self._left: Counter[str] = Counter()
 
-    def own(self, task_type: str, watch: Watch) -> int:
+    def own(self, watch: Watch) -> int:
         """Of the memory that was seen, what is the attempt's."""
         if watch.worker != self._worker:
-            self._worker, self._bare, self._left = watch.worker, watch.before, Counter()
-        of_others = max(0, watch.before - self._bare - self._left[task_type])
-        if watch.after:
-            self._left[task_type] = max(0, self._left[task_type] + watch.after - watch.before)
-        return max(0, watch.memory - of_others)
+            self._worker, self._bare = watch.worker, watch.before
+        return max(0, watch.memory - max(0, watch.before - self._bare))
 
 
 def _workers() -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -31,6 +32,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.reading.files import Reader
 
 WITHIN = 20.0
 Opener = Callable[..., TaskService]
@@ -305,6 +307,29 @@ def test_the_retry_that_why_tells_of_is_accepted(service: TaskService) -> None:
     assert reasons(service, waiting).keys() >= {"Dependency"}
 
 
+def test_a_type_whose_handler_is_away_can_be_paused_before_it_comes_back(open_service: Opener) -> None:
+    """Its tasks would all start at once; a name that neither handlers nor log know is a misspelling."""
+    before = open_service()
+    task_id = before.create_task(type="echo", held=True)
+    before.close()
+    service = open_service(handlers=("crash_handlers",))
+    assert service.pause(type="echo").position
+    assert service.set_limits(types={"echo": 1}).position
+    assert "Paused" in reasons(service, task_id)
+    for name in ("ecco", " "):
+        with pytest.raises(UnknownType):
+            service.pause(type=name)
+
+
+def test_a_share_of_the_disk_is_kept_free_with_and_without_a_service(service: TaskService, tmp_path: Path) -> None:
+    kept = min(1024**3, shutil.disk_usage(tmp_path).total // 100)
+    running = service.limits().limits
+    service.close()
+    with Reader(tmp_path / "data") as reader:
+        alone = reader.limits().limits
+    assert {(limits.temp_low, limits.temp_high) for limits in (running, alone)} == {(kept, 2 * kept)}
+
+
 def test_a_schedule_makes_tasks_by_itself_and_they_say_so(service: TaskService) -> None:
     now = datetime.now(UTC)
     service.add_schedule("soon", {"type": "noop"}, every=1, starting_at=now + timedelta(seconds=0.2), reason="test")
@@ -391,6 +416,26 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert caught.value.field == field
     assert caught.value.advice.endswith((".", "`", ")"))
     assert service.list_tasks()[1] == 1
+
+
+def test_a_user_level_above_the_configured_bound_is_refused_by_every_way_in(open_service: Opener) -> None:
+    """The bound on how long a task can be overtaken is stated for levels up to that bound."""
+    service = open_service(max_user_level=3)
+    work = {"type": "noop", "held": True}
+    assert service.get_task(service.create_task(**work, user_level=3)).priority_terms.user == 30
+    ways: dict[str, Callable[[], Any]] = {
+        "user_level": lambda: service.create_task(**work, user_level=4),
+        "tasks[1].user_level": lambda: service.create_graph(
+            [{"name": "a", **work}, {"name": "b", **work, "user_level": 90_000_000_000_000}]
+        ),
+    }
+    for field, way in ways.items():
+        with pytest.raises(InvalidValue, match="at most 3 is allowed") as refused:
+            way()
+        assert (refused.value.field, "`max_user_level`" in refused.value.advice) == (field, True)
+    with pytest.raises(InvalidValue, match="user_level is 4"):
+        service.add_schedule("often", {"type": "noop", "user_level": 4}, every=60)
+    assert (service.list_tasks()[1], service.schedules()) == (1, [])
 
 
 def test_a_misspelt_option_is_told_with_the_nearest_one(service: TaskService) -> None:

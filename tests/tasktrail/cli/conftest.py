@@ -284,6 +284,11 @@ class MemoryDoors(Doors):
         self.inside = embedded
         self.sessions: list[Session] = []
 
+    def now(self) -> datetime:
+        tasks = self.running or self.inside
+        assert tasks is not None
+        return tasks.journal.at
+
     def service(self, session: Session) -> Any:
         self.sessions.append(session)
         if self.running is None:
