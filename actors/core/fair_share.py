@@ -3,7 +3,7 @@
 The second is what makes users take turns where one slot is all there is: nobody has anything running when it is free.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 from itertools import count
 from typing import NamedTuple, TypeAlias
@@ -47,11 +47,13 @@ class Turns:
 
 
 class Line(NamedTuple):
-    """A user's tasks that wait, best first."""
+    """A user's tasks that wait."""
 
     share: Share
+    best: Entry
     waiting: int
-    entries: Iterator[Entry]
+    others: Callable[[], Iterator[Entry]]
+    """Those after the best, best first. Asked of few users."""
 
 
 _LATER = 2**63
@@ -63,17 +65,19 @@ def in_turns(lines: Iterable[Line]) -> Iterator[Entry]:
 
     When what runs will end, nobody knows.
     """
-    heap = [(line.share, entry, line.entries) for line in lines if (entry := next(line.entries, None)) is not None]
+    found = list(lines)
+    heap = [(line.share, line.best, number) for number, line in enumerate(found)]
     heapify(heap)
+    others: dict[int, Iterator[Entry]] = {}
     starts = count(_LATER)
     while heap:
-        share, entry, entries = heap[0]
+        share, entry, number = heap[0]
         yield entry
-        following = next(entries, None)
+        following = next(others.setdefault(number, found[number].others()), None)
         if following is None:
             heappop(heap)
         else:
-            heapreplace(heap, (Share(share.running + 1, next(starts)), following, entries))
+            heapreplace(heap, (Share(share.running + 1, next(starts)), following, number))
 
 
 def ahead_in_turns(mine: Line, own_ahead: int, others: Iterable[Line]) -> int:
@@ -83,9 +87,9 @@ def ahead_in_turns(mine: Line, own_ahead: int, others: Iterable[Line]) -> int:
     Of two with as many running, it first comes to the one who began with more: the other had his last start before.
     """
     running = mine.share.running + own_ahead
-    turn = (-mine.share.running, mine.share.last_start, next(mine.entries))
+    turn = (-mine.share.running, mine.share.last_start, mine.best)
     ahead = own_ahead
     for other in others:
-        first = (-other.share.running, other.share.last_start, next(other.entries)) < turn
+        first = (-other.share.running, other.share.last_start, other.best) < turn
         ahead += min(other.waiting, max(0, running - other.share.running + first))
     return ahead

@@ -6,7 +6,7 @@ the gate opens: a million tasks of a type that is at its limit cost nothing at a
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heappush, merge
+from heapq import heapify, heappop, heappush, merge, nsmallest
 from itertools import count, islice
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from ...events import TaskState
 from ...events.priority import queue_key
 from .fair_share import EQUAL, Entry, Line, Share, ahead_in_turns, in_turns
 from .gates import Gate, GateKind, Gates, gates_of
+from .heaps import in_order
 
 Head: TypeAlias = tuple[Share, float, int, int]
 """Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
@@ -169,32 +170,32 @@ class ReadyQueue:
 
     def first(self, number: int, *, fair: bool = False) -> list[int]:
         """The ids of the first tasks, whether their gates are open or not: by priority, or as users take turns."""
-        ordered = in_turns(map(self._line, self._of_user)) if fair else self._merged(self._buckets.values())
+        if fair:
+            ordered = in_turns(map(self._line, self._of_user))
+        else:  # none of them stands in another bucket than in those whose best are the best
+            ordered = self._merged(nsmallest(number, self._buckets.values(), key=_best))
         return [entry[1] for entry in islice(ordered, number)]
 
     def _line(self, user: str | int) -> Line:
         buckets = self._of_user[user].values()
         share = self._share(int(user)) if self._share is not None else EQUAL
-        return Line(share, sum(bucket.live for bucket in buckets), self._merged(buckets))
+        best = min(bucket.heap[0] for bucket in buckets)
+        waiting = sum(bucket.live for bucket in buckets)
+        return Line(share, best, waiting, lambda: islice(self._merged(buckets), 1, None))
 
     def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
         return merge(*map(self._ordered, buckets))
 
-    def by_bucket(self) -> list[tuple[Gates, Iterator[Entry]]]:
-        """The tasks behind each set of gates, best first. Found as they are asked for: the first ones cost little."""
-        return [(gates, self._ordered(bucket)) for gates, bucket in self._buckets.items()]
+    def best(self) -> list[tuple[Gates, Entry]]:
+        """The best task behind each set of gates."""
+        return [(gates, bucket.heap[0]) for gates, bucket in self._buckets.items()]
+
+    def after_best(self, gates: Gates) -> Iterator[Entry]:
+        """The other tasks behind the same gates, best first."""
+        return islice(self._ordered(self._buckets[gates]), 1, None)
 
     def _ordered(self, bucket: Bucket) -> Iterator[Entry]:
-        """A heap in order, without changing it: the next one is a child of those that have been."""
-        heap = bucket.heap
-        fringe = [(heap[0], 0)] if heap else []
-        while fringe:
-            entry, place = heappop(fringe)
-            if self._entries.get(entry[1]) is entry:
-                yield entry
-            for child in (2 * place + 1, 2 * place + 2):
-                if child < len(heap):
-                    heappush(fringe, (heap[child], child))
+        return (entry for entry in in_order(bucket.heap) if self._entries.get(entry[1]) is entry)
 
     def ahead_of(self, task: TaskState, *, fair: bool = False) -> int:
         """How many come before a task by priority, or as users take turns. Looks at each of them, or of its user's."""
@@ -282,6 +283,10 @@ class ReadyQueue:
         if len(bucket.heap) > 2 * bucket.live + _SLACK:
             bucket.heap = [entry for entry in bucket.heap if self._entries.get(entry[1]) is entry]
             heapify(bucket.heap)
+
+
+def _best(bucket: Bucket) -> Entry:
+    return bucket.heap[0]
 
 
 def _user_of(gates: Gates) -> str | int:

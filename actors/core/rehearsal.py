@@ -5,6 +5,7 @@ Whoever would take the last place before it, or has resources kept for it, is wh
 
 from collections import Counter
 from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,9 @@ from .gates import Gate, GateKind, gates_of, is_full
 from .oversized import at_best
 from .state import SchedulerState
 from .waiting import Room, room_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
 
@@ -118,26 +122,27 @@ class _Order:
         best = at_best(world.limits, world.sample, world.room.reserved)
         others = state.too_big.borne(best) if only is None else only
         alone = [task, *(state.tasks[one] for one in others if one != task.id)]
-        self._buckets = state.queue.by_bucket() if only is None else []
-        self._buckets += [(gates_of(one), iter(((*queue_key(one), _ALONE),))) for one in alone]
-        self._heap: list[tuple[Share, Entry, int]] = []
+        best_of_each = state.queue.best() if only is None else []
+        best_of_each += [(gates_of(one), (*queue_key(one), _ALONE)) for one in alone]
+        self._gates = [gates for gates, _ in best_of_each]
+        self._rest: dict[int, Iterator[Entry]] = {}
+        """Number of a bucket → its tasks that have not been shown. Most buckets are never asked for a second one."""
         self._looked_at: list[tuple[Entry, int]] = []
         """Since the last start; the last of them is the task that `start` is about."""
         self._started: dict[int, int] = {}
         """User → of the starts so far, counted from 1, the last that was theirs."""
         self._starts = 0
-        for number in range(len(self._buckets)):
-            self._show(number)
+        self._heap = [(self._share(number), entry, number) for number, (_, entry) in enumerate(best_of_each)]
         heapify(self._heap)
 
     def next(self) -> TaskState | None:
         """The next one whose gates are open."""
         while self._heap:
             _, entry, number = heappop(self._heap)
-            gates = self._buckets[number][0]
-            if any(map(self._is_shut, gates)):
+            if any(map(self._is_shut, self._gates[number])):
                 continue  # gates only shut while tasks start, so the whole bucket is out
-            self._show(number)
+            if entry[2] != _ALONE:
+                self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
                 continue
             self._looked_at.append((entry, number))
@@ -165,15 +170,17 @@ class _Order:
         fitting = world.room.free_slots > 0 and fits(task, world.limits, world.sample, world.room.reserved)
         return not fitting or any(map(self._is_shut, gates_of(task)))
 
-    def _show(self, number: int) -> None:
-        entry = next(self._buckets[number][1], None)
+    def _show_next(self, number: int) -> None:
+        if number not in self._rest:
+            self._rest[number] = self._state.queue.after_best(self._gates[number])
+        entry = next(self._rest[number], None)
         if entry is not None:
             heappush(self._heap, (self._share(number), entry, number))
 
     def _share(self, number: int) -> Share:
         if not self._world.limits.fair_share:
             return EQUAL
-        gate = next(gate for gate in self._buckets[number][0] if gate[0] is GateKind.USER)
+        gate = next(gate for gate in self._gates[number] if gate[0] is GateKind.USER)
         user_id = int(gate[1])
         last = self._state.turns.of(user_id)
         if user_id in self._started:
