@@ -21,7 +21,7 @@ class Cost(NamedTuple):
     peak: int
     """Bytes that the worker had at its peak, its largest child process with it."""
     memory: int
-    """The same, without what earlier attempts had left in the worker: their libraries, most of all."""
+    """The same, without what other types had left in the worker: their libraries, most of all."""
     cpu: float
     """Seconds."""
 
@@ -37,13 +37,15 @@ class Meter:
         self._reset = _open_quietly("/proc/self/clear_refs", os.O_WRONLY)
         self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
         self._bare = self.resident()
-        self._left = 0
+        self._loaded: dict[str, int] = {}
+        """Task type → bytes that its first attempt left here. Later ones leave little, and others fill it again."""
+        self._type, self._before = "", 0
         self._cpu = 0.0
         self._faults = 0
 
-    def start(self) -> None:
+    def start(self, task_type: str) -> None:
         """Begin to count for a new attempt."""
-        self._left = max(0, self.resident() - self._bare)
+        self._type, self._before = task_type, self.resident()
         if self._reset is not None:
             os.pwrite(self._reset, b"5", 0)
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
@@ -58,7 +60,13 @@ class Meter:
             peak += children.ru_maxrss
         cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime - self._cpu
         peak *= _UNIT
-        return Cost(peak, max(0, peak - self._left), max(cpu, 0.0))
+        of_others = max(0, self._before - self._bare - self._loaded.get(self._type, 0))
+        return Cost(peak, max(0, peak - of_others), max(cpu, 0.0))
+
+    def settle(self) -> None:
+        """The attempt is over, and what it could free is free."""
+        if self._type not in self._loaded:
+            self._loaded[self._type] = max(0, self.resident() - self._before)
 
     def resident(self) -> int:
         """Resident bytes of this process now; 0 where that cannot be told cheaply."""

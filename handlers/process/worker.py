@@ -86,7 +86,7 @@ class Worker:
         """Run attempts until the service is gone."""
         while True:
             run = self._channel.next_run()
-            self._meter.start()
+            self._meter.start(run.type)
             _point_temp_files_to(run.work_dir)
             ending = self._attempt(run)
             if os.getpid() != self._pid:
@@ -95,6 +95,7 @@ class Worker:
             cost = self._meter.stop()
             if cost.peak > TRIM_ABOVE:
                 trim()
+            self._meter.settle()
             limit = self._setup.rss_limit
             if not why and cost.peak > limit and self._meter.resident() > limit:
                 why = "its memory had grown"

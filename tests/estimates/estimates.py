@@ -117,7 +117,7 @@ def _run(service: TaskService, run: Run, source: Path, folder: Path, past: Past)
         )
         watch.folders = (folder, folder.parent / "data" / "tmp" / str(task_id))
         task = service.wait(task_id, WITHIN)
-    return _measured(run, task, watch, past.own(watch))
+    return _measured(run, task, watch, past.own(run.type, watch))
 
 
 def _measured(run: Run, task: Task, watch: Watch, memory_seen: int) -> Measured:
