@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim fuzz ci pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim fuzz ci long pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,14 @@ fuzz: $(READY) ## Put damaged real files through every type (SECONDS=60 SEED=)
 
 ci: ## Do all that CI does
 	.ci/run
+
+long: ## What CI has no time for: a million simulated steps, the kill campaigns, fuzzing, gallery, estimates
+	$(MAKE) sim STEPS=1000000
+	$(MAKE) crash
+	$(MAKE) crash-types
+	$(MAKE) fuzz SECONDS=600
+	$(MAKE) gallery
+	$(MAKE) estimates
 
 # Made with the oldest Python we support: what it can install, the newer ones can too.
 pins: ## Make constraints.txt anew from a fresh environment

@@ -1,10 +1,12 @@
 """The Janitor: removes what tasks leave on the disk, and never what an open task may still need."""
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 
 from ..events import Completed
 from ..events.clock import Clock
+from ..events.task_events import is_terminal
 from ..handlers.workspace import TempFiles
 from .alarm import Alarm
 from .base import Actor
@@ -16,16 +18,20 @@ EVERY = timedelta(hours=1)
 
 
 class Janitor(Actor):
-    """A completed task's temp folder goes at once; that of a failed or cancelled one when it is old: it may be retried.
+    """A completed task's temp folder goes at once.
 
-    `files.protected` must ask which tasks are not finished: theirs is never touched.
+    That of a failed or cancelled one may serve a retry: it goes when it is old, or when all folders together have grown
+    beyond the quota.
+    `files.protected` must ask which tasks are not finished, whose folders are never touched, and `last_task_id` which
+    task was created last.
     """
 
-    def __init__(self, *, feed: Feed, files: TempFiles, clock: Clock) -> None:
+    def __init__(self, *, feed: Feed, files: TempFiles, clock: Clock, last_task_id: Callable[[], int]) -> None:
         super().__init__()
         self._feed = feed
         self._files = files
         self._clock = clock
+        self._last_task_id = last_task_id
 
     def on_start(self) -> None:
         """Sweep once, then every hour."""
@@ -44,11 +50,19 @@ class Janitor(Actor):
             case Wake():
                 self._clear_up()
             case Tick():
+                self._files.sweep_orphans(self._last_task_id())
                 self._files.clean_up()
                 self._alarm.set(self._clock.now() + EVERY)
 
     def _clear_up(self) -> None:
+        left = False
         for record in self._feed.take():
-            folder = self._files.folder(record.task_id)
-            if isinstance(record.event, Completed) and os.path.isdir(folder):  # noqa: PTH112 - quick
+            event, folder = record.event, self._files.folder(record.task_id)
+            if not is_terminal(event) or not os.path.isdir(folder):  # noqa: PTH112 - quick
+                continue
+            if isinstance(event, Completed):
                 self._files.remove(record.task_id)
+            else:
+                left = True
+        if left:
+            self._files.clean_up()

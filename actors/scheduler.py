@@ -166,8 +166,7 @@ class Scheduler(Actor):
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
         if task is None:
             raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
-        self._state.tasks[task_id] = task
-        self._loaded.add(task_id)
+        self._state.load(task)
 
     def _note_answer(self, effect: Answered) -> None:
         ticket: Ticket = effect.token
@@ -200,7 +199,6 @@ class Scheduler(Actor):
         self._orders: list[Any] = []
         self._answered: list[tuple[Ticket, Accepted | TasktrailError]] = []
         self._answers: dict[str, Answer] = {}
-        self._loaded: set[int] = set()
         self._reports: list[Message] = []
         self._jumps: list[ClockJumped] = []
         """Those that may not be recorded yet."""
@@ -233,9 +231,7 @@ class Scheduler(Actor):
         """
         self._trouble = self._retry_at = None
         answered, orders = self._answered, self._orders
-        touched = self._loaded
-        touched.update(record.task_id for record in records)
-        self._state.forget_finished(touched)
+        self._state.forget_finished({record.task_id for record in records})
         self._begin_batch_of(self._state.running)
         if records:
             self._publish(Committed(records))

@@ -25,8 +25,15 @@ Within: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=_TEN_YEARS)] | None
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | None
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
 TargetName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
-LocalName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^\W\d][\w.-]*$", max_length=100)]
-"""A task's name within its graph: a letter or `_`, then letters, digits, `_`, `.`, `-`."""
+LocalName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^\W\d][\w.-]*$",
+        max_length=100,
+        description="a name: a letter or `_`, then letters, digits, `_`, `.`, `-`",
+    ),
+]
+"""A task's name within its graph."""
 
 
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

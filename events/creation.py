@@ -1,5 +1,7 @@
 """New tasks: what their creation must keep to, and what is recorded of it."""
 
+from datetime import datetime
+
 from msgspec.structs import replace
 
 from .commands import CreateGraph, CreateTask, TaskFields
@@ -59,8 +61,13 @@ def _check_deadline(command: CreateTask, facts: Facts) -> None:
         return
     if command.deadline <= facts.now:
         raise InvalidValue(f"The deadline {command.deadline.isoformat()} is over already", field="deadline")
-    if command.scheduled_for is not None and command.deadline < command.scheduled_for:
-        raise InvalidValue("The deadline comes before the time the task is scheduled for", field="deadline")
+    check_start(command.scheduled_for, command.deadline, field="deadline")
+
+
+def check_start(scheduled_for: datetime | None, deadline: datetime | None, *, field: str) -> None:
+    """What cannot start before its deadline would only wait to fail. Raises `InvalidValue`."""
+    if scheduled_for is not None and deadline is not None and deadline < scheduled_for:
+        raise InvalidValue("The deadline comes before the time the task is scheduled for", field=field)
 
 
 def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:

@@ -22,7 +22,7 @@ from .commands import (
     SaveCheckpoint,
     StartTask,
 )
-from .creation import create, create_graph
+from .creation import check_start, create, create_graph
 from .errors import IllegalTransition, InvalidValue, RetriesExhausted, UnknownTask
 from .facts import Facts
 from .recorded import Event
@@ -75,6 +75,8 @@ def _adjust(state: TaskState, command: AdjustTask) -> tuple[Event, ...]:
         raise InvalidValue("Nothing to adjust: give priority, scheduled_for or held", field="priority")
     if command.scheduled_for is not None and state.started_at is not None:
         raise IllegalTransition(f"Task {state.id} has been started before: a time binds the first attempt only")
+    if state.life == 1:  # a deadline is about the first start
+        check_start(command.scheduled_for, state.spec.deadline, field="scheduled_for")
     change = Adjusted(
         task_id=state.id, held=command.held, priority=command.priority, scheduled_for=command.scheduled_for
     )

@@ -153,7 +153,7 @@ class CannotStartNow(TasktrailError):
     code = "cannot_start_now"
     status = 409
     title = "The task cannot start now"
-    remedy = "Wait: it starts by itself when the reasons are gone. `tasktrail why ID` tells what lifts them."
+    remedy = "`tasktrail why ID` tells what lifts the reasons; when they are gone it starts by itself."
 
 
 class CommandIdReused(TasktrailError):

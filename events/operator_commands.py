@@ -15,9 +15,22 @@ MAX_MISSED = 100
 """Missed runs of a schedule that may be made up for at once."""
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-UserKey: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,15})$")]
+UserKey: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,15})$", description='a user\'s number, such as "7"')
+]
 """A user's number, as a key of a JSON object is written."""
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+ScheduleName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?!\.\.?$)[^/]+$",
+        min_length=1,
+        max_length=200,
+        description="a name without `/`, and not `.` or `..`",
+    ),
+]
+"""A new schedule's name, as it can stand in an address. One that a log has already may be otherwise."""
 
 
 class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,7 +84,7 @@ class DrainQueue(_OnService, frozen=True, kw_only=True, tag="drain_queue"):
 class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     """Create a task again and again: at the times of a cron expression, or every so many seconds."""
 
-    schedule: Name
+    schedule: ScheduleName
     """Its name; a schedule that exists must be removed first."""
     task: CreateTask
     """What is created. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""

@@ -88,8 +88,11 @@ class QueueDrained(_SystemEvent, frozen=True, kw_only=True):
     """The queue is being drained, and nothing runs any more."""
 
 
-class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True):
-    """Tasks are created by themselves from now on. Each names the schedule and its time in `Created`."""
+class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False):
+    """Tasks are created by themselves from now on. Each names the schedule and its time in `Created`.
+
+    Written with all its fields: it is also the answer to what schedules there are, and there are few of them.
+    """
 
     schedule: str
     task: Created

@@ -46,8 +46,8 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """What all events share: immutable, defaults left out of the stored form."""
 
 
-class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The parts whose sum is the effective priority, in points."""
+class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts whose sum is the effective priority, in points. All are written, as readers add them up."""
 
     base: int = 0
     user: int = 0

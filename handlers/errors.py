@@ -74,12 +74,3 @@ class TempQuotaReached(HandlerFault):
     status = 507
     title = "The attempt reached its quota of temp space"
     remedy = "Look at the input; if it is in order, raise the type's estimate of temp space, or max_task_temp."
-
-
-class TempSpaceFull(TasktrailError):
-    """The temp folder has reached its quota and nothing in it may be removed."""
-
-    code = "temp_space_full"
-    status = 507
-    title = "The temp folder is full"
-    remedy = "Raise max_temp_size, or wait until running tasks end."

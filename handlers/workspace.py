@@ -8,8 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import TempSpaceFull
-
 
 class TempFileInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One temp file."""
@@ -57,7 +55,7 @@ class TempFiles:
 
     Args:
         root: the folder; made when it is missing.
-        max_size: quota in bytes, for all tasks together.
+        max_size: bytes for all tasks together; at more, what ended tasks have left goes before its time.
         cleanup_after: seconds after its last write when an unprotected file may go.
         protected: tells the tasks whose files are never touched: running ones, and those that may resume.
         clock: seconds since 1970.
@@ -83,14 +81,6 @@ class TempFiles:
         """The task's own folder; not necessarily there."""
         return self._root / str(task_id)
 
-    def create(self, task_id: int, prefix: str, suffix: str = "") -> Path:
-        """A new empty file of the task. At the quota it cleans up first; raises TempSpaceFull if that does not help."""
-        if self.total_size() >= self._max_size:
-            self.clean_up()
-            if (size := self.total_size()) >= self._max_size:
-                raise TempSpaceFull(f"The temp folder {self._root} holds {size} of {self._max_size} bytes")
-        return create_temp_file(self.folder(task_id), prefix, suffix)
-
     def files(self, task_id: int | None = None) -> Iterator[TempFileInfo]:
         """The temp files of one task, or of all."""
         for owner in self.tasks() if task_id is None else [task_id]:
@@ -105,17 +95,19 @@ class TempFiles:
         return sum(info.size for info in self.files())
 
     def clean_up(self) -> list[TempFileInfo]:
-        """Remove the old files of unprotected tasks; tells which."""
+        """Remove the old files of unprotected tasks, and at the quota younger ones, the oldest first; tells which."""
         protected = self._protected()
-        oldest = self._clock() - self._cleanup_after
+        kept = list(self.files())
+        may_go = sorted((info for info in kept if info.task_id not in protected), key=lambda info: info.created_at)
+        oldest, too_much = self._clock() - self._cleanup_after, sum(info.size for info in kept) - self._max_size
         removed = []
-        for task_id in self.tasks():
-            if task_id in protected:
-                continue
-            for info in _files(self.folder(task_id), task_id):
-                if info.created_at < oldest:
-                    info.path.unlink(missing_ok=True)
-                    removed.append(info)
+        for info in may_go:
+            if info.created_at >= oldest and too_much <= 0:
+                break
+            info.path.unlink(missing_ok=True)
+            removed.append(info)
+            too_much -= info.size
+        for task_id in set(self.tasks()) - set(protected):
             _remove_empty_folders(self.folder(task_id))
         return removed
 
@@ -123,10 +115,9 @@ class TempFiles:
         """Remove all of a task's files: it has ended."""
         shutil.rmtree(self.folder(task_id), ignore_errors=True)
 
-    def sweep_orphans(self, known: Collection[int]) -> list[int]:
-        """Remove the folders of tasks that are not in `known`, whatever their age; tells which tasks."""
-        keep = set(known) | set(self._protected())
-        orphans = [task_id for task_id in self.tasks() if task_id not in keep]
+    def sweep_orphans(self, last_task_id: int) -> list[int]:
+        """Remove the folders of tasks that were never created, whatever their age; tells which tasks."""
+        orphans = [task_id for task_id in self.tasks() if task_id > last_task_id]
         for task_id in orphans:
             self.remove(task_id)
         return orphans

@@ -23,6 +23,7 @@ from .events.digest import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .paths import DataPaths
+from .projections import TaskFilters
 from .projections.notices.rules import log_id, redelivery
 from .reading.files import FileReading
 from .surface import RecoveryReport
@@ -52,6 +53,8 @@ class TaskService(FileReading, Commanding):
         config = system.config
         self._desk = IntakeDesk(
             system.registry,
+            max_user_level=config.max_user_level,
+            has_tasks=self._has_tasks,
             input_roots=[Path(root) for root in config.input_roots],
             output_roots=[Path(root) for root in config.output_roots],
             allow_endpoints=config.allow_endpoints,
@@ -128,6 +131,11 @@ class TaskService(FileReading, Commanding):
                 message.token.reply(NotReady("The service is stopped", remedy="Start it again."))
         elif messages:
             self._system.scheduler.tell(messages)
+
+    def _has_tasks(self, name: str) -> bool:
+        """Whether the log has tasks of a type; blank is the name of none, and as a filter would mean all."""
+        self.catch_up(self._system.committed.position)
+        return bool(name.strip()) and self.list_tasks(TaskFilters(type=(name,), limit=1))[1] > 0
 
     def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)

@@ -22,7 +22,7 @@ from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
 from .actors.feed import Feed
 from .actors.janitor import Janitor
-from .actors.machine.machine import Machine
+from .actors.machine.machine import Machine, disk_size
 from .actors.messages import WAKE, Committed, Query
 from .actors.notifier import Notifier
 from .actors.projector import Projector
@@ -38,17 +38,19 @@ from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.orphans import wait_for_orphans
 from .config.settings import Config
-from .events import Completed, EventLog, Recorded, Retried
+from .events import EventLog, Recorded, Retried
 from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
 from .events.log.lock import DataLock
 from .events.log.sqlite import LogReader, SqliteEventLog
 from .events.state import RESUMING
+from .events.task_events import is_terminal
 from .handlers.publish import part_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths
 from .projections import TaskViews
+from .questions import count_running, count_unfinished, last_task_id, open_tasks, outputs_of_running
 from .surface import RecoveryReport
 
 ORPHANS_WITHIN = 10.0
@@ -100,7 +102,7 @@ class System:
             for child in self._children():
                 self._supervisor.start(child, within=START_WITHIN)
             self._supervisor.watch(_WATCH_EVERY)
-            unfinished = self.scheduler.ask(Query(_unfinished), timeout=30)
+            unfinished = self.scheduler.ask(Query(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
@@ -136,7 +138,7 @@ class System:
     def _wait_until_idle(self, deadline: float) -> None:
         pause = threading.Event()
         try:
-            while self.clock.monotonic() < deadline and self.scheduler.ask(Query(_running), timeout=5):
+            while self.clock.monotonic() < deadline and self.scheduler.ask(Query(count_running), timeout=5):
                 pause.wait(0.02)
         except NotReady:
             return
@@ -171,9 +173,8 @@ class System:
             task_type.name: config.grace_period if task_type.grace is None else task_type.grace
             for task_type in self.registry
         }
-        return SchedulerState(
-            config.limits(), grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules
-        )
+        limits = config.limits(disk_size(self.paths.temp))
+        return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules)
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1
@@ -234,7 +235,7 @@ class System:
     def _temp_used(self) -> dict[int, int]:
         """What the running tasks take of the temp space, measured on the disk; nothing while the Scheduler is away."""
         try:
-            outputs: dict[int, str] = self.scheduler.ask(Query(_outputs), timeout=5)
+            outputs: dict[int, str] = self.scheduler.ask(Query(outputs_of_running), timeout=5)
         except NotReady:
             return {}
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
@@ -253,9 +254,14 @@ class System:
             self.paths.temp,
             max_size=self.config.max_temp_size or UNLIMITED,
             cleanup_after=self.config.cleanup_after,
-            protected=lambda: self.scheduler.ask(Query(_open_tasks), timeout=30),
+            protected=lambda: self.scheduler.ask(Query(open_tasks), timeout=30),
         )
-        return Janitor.start(feed=self._to_janitor, files=files, clock=self.clock)
+        return Janitor.start(
+            feed=self._to_janitor,
+            files=files,
+            clock=self.clock,
+            last_task_id=lambda: self.scheduler.ask(Query(last_task_id), timeout=30),
+        )
 
     def _publish(self, message: Committed) -> None:
         """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
@@ -265,7 +271,7 @@ class System:
         self.committed.rise(message.records[-1].position)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
-        if any(type(record.event) is Completed for record in message.records):
+        if any(is_terminal(record.event) for record in message.records):
             self._to_janitor.put(message.records)
         self.endings.note(message.records)
         if self._snapshot_pace.is_due(self.committed.position):
@@ -280,19 +286,3 @@ def _recovery(records: list[Recorded]) -> RecoveryReport:
         interrupted=tuple(record.task_id for record in retried),
         resuming=tuple(record.task_id for record in retried if record.reason == RESUMING),
     )
-
-
-def _unfinished(state: SchedulerState) -> int:
-    return sum(not task.finished for task in state.tasks.values())
-
-
-def _open_tasks(state: SchedulerState) -> set[int]:
-    return {task_id for task_id, task in state.tasks.items() if not task.finished}
-
-
-def _outputs(state: SchedulerState) -> dict[int, str]:
-    return {task_id: running.reserved_for.spec.output_file for task_id, running in state.running.items()}
-
-
-def _running(state: SchedulerState) -> int:
-    return len(state.running)

@@ -74,7 +74,7 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources
     pauses: tuple[Pause, ...]
     fair_share: bool = False
-    """Whether users take turns; the order of `entries` then decides among the tasks of one user."""
+    """Whether users take turns: `entries` stand as they would start if nothing that runs ended before."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,12 +100,13 @@ class ScheduleBoard(msgspec.Struct, frozen=True, kw_only=True):
 
 def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool = True) -> QueueBoard:
     """The first `limit` of the queue, and all that runs."""
+    first = state.queue.first(limit, fair=state.limits.fair_share)
     return QueueBoard(
         position=state.position,
         live=live,
         ready=len(state.queue),
         blocked=len(state.blocked),
-        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(state.queue.first(limit), 1)),
+        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=_resources(state),
         pauses=state.pauses.all(),

@@ -16,6 +16,7 @@ from ...events import (
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, NotReady
 from ...events.graphs import ids_by_name
+from ..errors import NothingToChange
 from . import notices, operators
 from .cancelling import cancel, held_up_by
 from .dependencies import enter, that_would_end
@@ -142,7 +143,11 @@ def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
 
 
 def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
-    events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
+    task = turn.state.tasks.get(command.task_id)
+    events = decide(task, command, turn.decision_facts())
+    wanted = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
+    if all(value is None or value == getattr(task, name) for name, value in wanted.items()):
+        raise NothingToChange(f"Task {command.task_id} is so already", remedy="`tasktrail show ID` shows how it is.")
     position = turn.record_all(command.task_id, events, _origin(submit))
     turn.place(turn.state.tasks[command.task_id])
     return position

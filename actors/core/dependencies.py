@@ -4,12 +4,12 @@ Ends travel along the edges in a loop, not by recursion: a chain may be as long 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
 from ...events import RetryTask, TaskState
-from ...events.dependencies import after_dependency, ends_with, how_it_ended
+from ...events.dependencies import after_dependency, ends_with, how_it_ended, policy_for
 from .admission import Obstacle, WaitReason
 from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
@@ -63,7 +63,7 @@ def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
 
 
 def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
-    """Why the task waits for others. What is blocked and over can only be helped by hand."""
+    """Why the task waits for others. What is blocked and over can only be helped by hand: see `retries`."""
     blocked = state.blocked.get(task.id, set())
     over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
     if blocked - over:
@@ -72,13 +72,28 @@ def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
         text = "task {} has ended without success; retry it"
         if len(over) > 1:
             text = "tasks {} have ended without success; retry them"
-        found = _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "a retry of task {}, and its completion")
-        yield replace(found, commands=tuple(_retry(state, other) for other in sorted(over)))
+        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "a retry of task {}, and its completion")
 
 
-def _retry(state: SchedulerState, task_id: int) -> RetryTask:
-    task = state.tasks.get(task_id)
-    return RetryTask(task_id=task_id, force=task is not None and task.retry_count >= task.spec.max_retries)
+def retries(ended: Iterable[int], read: Callable[[int], TaskState]) -> tuple[RetryTask, ...]:
+    """Commands that give tasks without success another life, and before them what would end them again.
+
+    Memory does not hold what has ended, so `read` gets it from the log. Nothing depends on a task with a higher number.
+    """
+    tasks = {task_id: read(task_id) for task_id in ended}
+    to_look_at = list(tasks.values())
+    while to_look_at:
+        task = to_look_at.pop()
+        for other in task.spec.depends_on:
+            if other not in tasks and policy_for(task.spec, other) in ("cancel", "fail"):
+                dependency = read(other)
+                if ends_with(task, dependency):
+                    tasks[other] = dependency
+                    to_look_at.append(dependency)
+    return tuple(
+        RetryTask(task_id=task_id, force=task.retry_count >= task.spec.max_retries)
+        for task_id, task in sorted(tasks.items())
+    )
 
 
 def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:

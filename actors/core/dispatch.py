@@ -90,8 +90,12 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
 
 def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
     """Keeping resources helps only while something runs that will give some back."""
-    bound = BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
-    return bool(state.running) and state.overtaken.get(task_id, 0) >= bound
+    return bool(state.running) and state.overtaken.get(task_id, 0) >= bound_of(state)
+
+
+def bound_of(state: SchedulerState) -> int:
+    """How many may start past a task that does not fit."""
+    return BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
 
 
 def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:

@@ -6,17 +6,16 @@ the gate opens: a million tasks of a type that is at its limit cost nothing at a
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heappush, merge
+from heapq import heapify, heappop, heappush, merge, nsmallest
 from itertools import count, islice
 from typing import TypeAlias
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .fair_share import EQUAL, Share
+from .fair_share import EQUAL, Entry, Line, Share, ahead_in_turns, in_turns
 from .gates import Gate, GateKind, Gates, gates_of
+from .heaps import in_order
 
-Entry: TypeAlias = tuple[float, int, int]
-"""Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
 Head: TypeAlias = tuple[Share, float, int, int]
 """Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
 
@@ -169,30 +168,43 @@ class ReadyQueue:
 
     # --- questions ----------------------------------------------------------------------------------------------
 
-    def first(self, number: int) -> list[int]:
-        """The ids of the first tasks, in the order of their priority, whether their gates are open or not."""
-        ordered = merge(*(entries for _, entries in self.by_bucket()))
+    def first(self, number: int, *, fair: bool = False) -> list[int]:
+        """The ids of the first tasks, whether their gates are open or not: by priority, or as users take turns."""
+        if fair:
+            ordered = in_turns(map(self._line, self._of_user))
+        else:  # none of them stands in another bucket than in those whose best are the best
+            ordered = self._merged(nsmallest(number, self._buckets.values(), key=_best))
         return [entry[1] for entry in islice(ordered, number)]
 
-    def by_bucket(self) -> list[tuple[Gates, Iterator[Entry]]]:
-        """The tasks behind each set of gates, best first. Found as they are asked for: the first ones cost little."""
-        return [(gates, self._ordered(bucket)) for gates, bucket in self._buckets.items()]
+    def _line(self, user: str | int) -> Line:
+        buckets = self._of_user[user].values()
+        share = self._share(int(user)) if self._share is not None else EQUAL
+        best = min(bucket.heap[0] for bucket in buckets)
+        waiting = sum(bucket.live for bucket in buckets)
+        return Line(share, best, waiting, lambda: islice(self._merged(buckets), 1, None))
+
+    def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
+        return merge(*map(self._ordered, buckets))
+
+    def best(self) -> list[tuple[Gates, Entry]]:
+        """The best task behind each set of gates."""
+        return [(gates, bucket.heap[0]) for gates, bucket in self._buckets.items()]
+
+    def after_best(self, gates: Gates) -> Iterator[Entry]:
+        """The other tasks behind the same gates, best first."""
+        return islice(self._ordered(self._buckets[gates]), 1, None)
 
     def _ordered(self, bucket: Bucket) -> Iterator[Entry]:
-        """A heap in order, without changing it: the next one is a child of those that have been."""
-        heap = bucket.heap
-        fringe = [(heap[0], 0)] if heap else []
-        while fringe:
-            entry, place = heappop(fringe)
-            if self._entries.get(entry[1]) is entry:
-                yield entry
-            for child in (2 * place + 1, 2 * place + 2):
-                if child < len(heap):
-                    heappush(fringe, (heap[child], child))
+        return (entry for entry in in_order(bucket.heap) if self._entries.get(entry[1]) is entry)
 
-    def ahead_of(self, key: tuple[float, int]) -> int:
-        """How many come before `key` by their priority. Looks at each of them."""
-        return sum(1 for entry in self._entries.values() if entry < key)
+    def ahead_of(self, task: TaskState, *, fair: bool = False) -> int:
+        """How many come before a task by priority, or as users take turns. Looks at each of them, or of its user's."""
+        key = queue_key(task)
+        if not fair:
+            return sum(1 for entry in self._entries.values() if entry < key)
+        mine = task.spec.user_id
+        own = sum(1 for entry in self._merged(self._of_user[mine].values()) if entry < key)
+        return ahead_in_turns(self._line(mine), own, (self._line(user) for user in self._of_user if user != mine))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._entries)
@@ -271,6 +283,10 @@ class ReadyQueue:
         if len(bucket.heap) > 2 * bucket.live + _SLACK:
             bucket.heap = [entry for entry in bucket.heap if self._entries.get(entry[1]) is entry]
             heapify(bucket.heap)
+
+
+def _best(bucket: Bucket) -> Entry:
+    return bucket.heap[0]
 
 
 def _user_of(gates: Gates) -> str | int:

@@ -86,8 +86,8 @@ class SchedulerState:
         self.disabled: set[str] = set()
         """Endpoints that have said that they are gone."""
         self.stale_reports = 0
-        self._released: set[int] = set()
-        """Tasks whose attempt is gone since `forget_finished` was asked last."""
+        self._passing: set[int] = set()
+        """Tasks that were loaded, or whose attempt is gone, since `forget_finished` was asked last."""
 
     def apply(self, record: Recorded) -> None:
         """Fold one record of the log. Used at boot; afterwards the step folds what it stages itself."""
@@ -157,13 +157,18 @@ class SchedulerState:
             return EQUAL
         return Share(self.tally.counts[GateKind.USER, user_id], self.turns.of(user_id))
 
+    def load(self, task: TaskState) -> None:
+        """Take in a task that `needed` has named, until the next commit."""
+        self.tasks[task.id] = task
+        self._passing.add(task.id)
+
     def forget_finished(self, task_ids: set[int]) -> None:
         """Drop finished tasks from memory; the log has them when somebody asks.
 
-        To be called after each commit, with the tasks that it was about or that were loaded for it.
+        To be called after each commit, with the tasks that it was about.
         """
-        task_ids = task_ids | self._released  # the end of a cancelled attempt is recorded nowhere
-        self._released = set()
+        task_ids = task_ids | self._passing  # the end of a cancelled attempt is recorded nowhere
+        self._passing = set()
         for task_id in task_ids:
             task = self.tasks.get(task_id)
             if task is not None and task.finished and task_id not in self.running:
@@ -193,7 +198,7 @@ class SchedulerState:
         for gate in gates_of(task):
             self.queue.wake(gate)
         self.queue.share_changed(task.spec.user_id)
-        self._released.add(running.task_id)
+        self._passing.add(running.task_id)
 
     def link(self, task: TaskState) -> None:
         """The task is open: those above it must find it. Their states must be in memory, up to a known one."""

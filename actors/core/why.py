@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from ...events import StartTask, Status, TaskState
-from ...events.priority import queue_key, terms
+from ...events.priority import terms
 from ...events.task_events import PriorityTerms
 from .admission import Obstacle, WaitReason, is_too_big
 from .oversized import at_best
@@ -110,10 +110,11 @@ def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
 
 
 def _ahead(state: SchedulerState, task: TaskState, now: datetime) -> tuple[int, tuple[Ahead, ...]]:
-    """The place by priority, from 1, and the first of those before it."""
-    place = state.queue.ahead_of(queue_key(task)) + 1
+    """The place in the queue, from 1, and the first of those before it."""
+    fair = state.limits.fair_share
+    place = state.queue.ahead_of(task, fair=fair) + 1
     shown = []
-    for task_id in state.queue.first(min(SHOWN, place - 1)):
+    for task_id in state.queue.first(min(SHOWN, place - 1), fair=fair):
         parts = terms(state.tasks[task_id], now)
         shown.append(Ahead(task_id, state.tasks[task_id].spec.type, round(parts.total, 3), parts))
     return place, tuple(shown)

@@ -94,7 +94,7 @@ class MailSender:
     def send(self, notice: Notice, lifeline: Lifeline) -> Result:
         """Deliver, and say what came of it."""
         if self._server is None:
-            return Result(ok=False, detail="no mail server is configured (smtp)")
+            return Result(ok=False, detail="no mail server is configured: set smtp.host and smtp.sender")
         try:
             message = compose(notice, self._server.sender)
         except ValueError as error:

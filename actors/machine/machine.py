@@ -76,6 +76,14 @@ class Machine:
         return 100.0 * (used - before[1]) / (now - before[0]) / min(quota, _affinity())
 
 
+def disk_size(folder: Path) -> int:
+    """Bytes of the disk that a folder lies on, or will; 0 when the system does not say."""
+    try:
+        return shutil.disk_usage(nearest_existing(folder)).total
+    except OSError:
+        return 0
+
+
 def nearest_existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())

@@ -235,17 +235,15 @@ class Player:
     def _step(self, message: Message) -> None:
         now, state = self._now, self._state
         assert now is not None
-        loaded: set[int] = set()
         while missing := list(needed(state, message)):
             for task_id in missing:
-                state.tasks[task_id] = self._known[task_id]
-                loaded.add(task_id)
-        self._carry_out(step(state, message, now), loaded)
+                state.load(self._known[task_id])
+        self._carry_out(step(state, message, now))
 
-    def _carry_out(self, staged: Staged, loaded: set[int] | None = None) -> None:
+    def _carry_out(self, staged: Staged) -> None:
         state, now = self._state, self._now
         assert now is not None
-        touched = loaded or set()
+        touched: set[int] = set()
         for fact in staged.facts:
             self.course.note(fact)
             if fact.task_id:
@@ -262,8 +260,7 @@ class Player:
                 case Answered(answer=TasktrailError()):
                     self.refused += 1
         self.passed_over.update(state.overtaken)
-        if touched:
-            state.forget_finished(touched)
+        state.forget_finished(touched)
 
 
 def _run_of(task: TaskState) -> Run:

@@ -13,6 +13,12 @@ WITH_ADJUSTMENTS = f"""
     ) ORDER BY position
 """  # noqa: S608 - our own words
 """The records of a task, and those of the service that adjust it."""
+STATUS_SINCE = """
+    SELECT coalesce((
+        SELECT position FROM events WHERE task_id = ? AND event NOT IN ('progressed', 'checkpointed')
+        ORDER BY version DESC LIMIT 1
+    ), 0)
+"""
 
 migrations = Migrations("tasktrail.log")
 

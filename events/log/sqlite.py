@@ -18,7 +18,7 @@ from .answers import first_of, line_of, read_answered
 from .chain import GENESIS, link
 from .event_log import Answer, Head
 from .rows import COLUMNS, from_row, to_row
-from .schema import WITH_ADJUSTMENTS, migrations
+from .schema import STATUS_SINCE, WITH_ADJUSTMENTS, migrations
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
@@ -220,6 +220,10 @@ class LogReader:
     def line_of(self, task_id: int) -> list[int]:
         """The task, its parent, the parent of that, and so on."""
         return line_of(self._conn, task_id)
+
+    def status_since(self, task_id: int) -> int:
+        """Position of the record that gave a task the status it has; 0: there is no such task."""
+        return int(_fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
 
     def close(self) -> None:
         """Let go of the file."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _LOSSY_RATES = {"JPEG": 0.45, "WEBP": 0.33, "AVIF": 0.38, "HEIF": 0.38}
 """Bytes a pixel of a busy picture at quality 85."""
-_LOSSLESS_RATES = {"GIF": 1.0, "PNG": 2.6, "TIFF": 3.0, "WEBP": 2.0, "AVIF": 2.6}
+_LOSSLESS_RATES = {"GIF": 1.1, "PNG": 2.6, "TIFF": 3.0, "WEBP": 2.0, "AVIF": 2.6}
 """The same, where every pixel is kept."""
 _PACKS_AS = {"WEBP": 0.9}
 _USUALLY_PACKS_AS = 1.4
@@ -47,6 +47,8 @@ def packing_of(kind: str | None, size: int, pixels: int, *, mode: str = "", comp
         compression: Pillow's word, of a TIFF.
     """
     density = size / max(1, pixels)
+    if mode == "1":  # drawn in grey it has far more in it
+        return None
     if kind == "JPEG":
         return Packing(lossless=False, density=density)
     if kind not in ("PNG", "GIF") and not (kind == "TIFF" and any(word in compression for word in _PACKED_TIFFS)):

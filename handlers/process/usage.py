@@ -5,12 +5,25 @@ import os
 import sys
 import threading
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import NamedTuple
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """glibc keeps what was freed; the next attempt would be charged for it, and the machine would miss it."""
+
+
+class Cost(NamedTuple):
+    """Of one attempt."""
+
+    peak: int
+    """Bytes that the worker had at its peak, its largest child process with it."""
+    memory: int
+    """The same, without what other types had left in the worker: their libraries, most of all."""
+    cpu: float
+    """Seconds."""
 
 
 class Meter:
@@ -22,25 +35,44 @@ class Meter:
 
     def __init__(self) -> None:
         self._reset = _open_quietly("/proc/self/clear_refs", os.O_WRONLY)
+        self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
+        self._bare = self.resident()
+        self._loaded: dict[str, int] = {}
+        """Task type → bytes that its first attempt left here. Later ones leave little, and others fill it again."""
+        self._type, self._before = "", 0
         self._cpu = 0.0
         self._faults = 0
 
-    def start(self) -> None:
+    def start(self, task_type: str) -> None:
         """Begin to count for a new attempt."""
+        self._type, self._before = task_type, self.resident()
         if self._reset is not None:
             os.pwrite(self._reset, b"5", 0)
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
         self._cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
         self._faults = children.ru_minflt
 
-    def stop(self) -> tuple[int, float]:
-        """(peak bytes, CPU seconds). The largest child process counts when the attempt had any."""
+    def stop(self) -> Cost:
+        """What it has been. The largest child process counts when the attempt had any."""
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
         peak = own.ru_maxrss
         if children.ru_minflt != self._faults:
             peak += children.ru_maxrss
         cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime - self._cpu
-        return peak * _UNIT, max(cpu, 0.0)
+        peak *= _UNIT
+        of_others = max(0, self._before - self._bare - self._loaded.get(self._type, 0))
+        return Cost(peak, max(0, peak - of_others), max(cpu, 0.0))
+
+    def settle(self) -> None:
+        """The attempt is over, and what it could free is free."""
+        if self._type not in self._loaded:
+            self._loaded[self._type] = max(0, self.resident() - self._before)
+
+    def resident(self) -> int:
+        """Resident bytes of this process now; 0 where that cannot be told cheaply."""
+        if self._statm is None:
+            return 0
+        return int(os.pread(self._statm, 128, 0).split()[1]) * _PAGE
 
 
 class Leftovers:
@@ -76,17 +108,6 @@ def trim() -> None:
     """Give free memory back to the system, where the C library can. Costs a millisecond after a large attempt."""
     if _TRIM is not None:
         _TRIM(0)
-
-
-def resident() -> int:
-    """Resident bytes of this process now; 0 where that cannot be told cheaply."""
-    fd = _open_quietly("/proc/self/statm", os.O_RDONLY)
-    if fd is None:
-        return 0
-    try:
-        return int(os.read(fd, 128).split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    finally:
-        os.close(fd)
 
 
 def _has_children() -> bool:

@@ -20,7 +20,7 @@ from .attempt import Ending, failure, perform
 from .channel import Channel, ServiceGone
 from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
 from .limits import Limits
-from .usage import Leftovers, Meter, resident, trim
+from .usage import Leftovers, Meter, trim
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -86,16 +86,18 @@ class Worker:
         """Run attempts until the service is gone."""
         while True:
             run = self._channel.next_run()
-            self._meter.start()
+            self._meter.start(run.type)
             _point_temp_files_to(run.work_dir)
             ending = self._attempt(run)
             if os.getpid() != self._pid:
                 os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
             why = self._leftovers.found()
-            memory, cpu = self._meter.stop()
-            if memory > TRIM_ABOVE:
+            cost = self._meter.stop()
+            if cost.peak > TRIM_ABOVE:
                 trim()
-            if not why and memory > self._setup.rss_limit and resident() > self._setup.rss_limit:
+            self._meter.settle()
+            limit = self._setup.rss_limit
+            if not why and cost.peak > limit and self._meter.resident() > limit:
                 why = "its memory had grown"
             ended = AttemptEnded(
                 run.task_id,
@@ -105,8 +107,8 @@ class Worker:
                 ending.message,
                 ending.error,
                 ending.error_type,
-                memory,
-                cpu,
+                cost.memory,
+                cost.cpu,
                 ending.temp_used,
                 ending.time_used,
                 ending.exit_code,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -64,29 +65,39 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     lines: tuple[Line, ...]
     waited: float
-    """Seconds that it waited, summed up: before attempts, and before ends that came without one."""
+    """Seconds that it waited, summed up: before attempts, before ends that came without one, and until now."""
     ran: float
-    """Seconds in ended attempts, summed up."""
+    """Seconds in attempts, summed up."""
+    still: Literal["waits", "runs", ""]
+    """Which of the two goes on; empty for a task that is over."""
 
 
-def read_history(log: Records, task_id: int) -> TaskHistory:
+def read_history(log: Records, task_id: int, now: datetime) -> TaskHistory:
     """The story of a task. Raises `UnknownTask`."""
     records = read_stream(log, task_id)
     if not records:
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-    return history(task_id, records)
+    return history(task_id, records, now)
 
 
-def history(task_id: int, records: Sequence[Recorded]) -> TaskHistory:
-    """The same from records of the task, in order of position."""
+def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHistory:
+    """The same from records of the task, in order of position. What goes on is counted until `now`."""
     attempts = _attempts(records)
+    waited, waits_since = _waited(records)
+    runs_since = attempts[-1].started_at if attempts and attempts[-1].outcome is None else None
     return TaskHistory(
         task_id=task_id,
         attempts=attempts,
         lines=_lines(records),
-        waited=_waited(records),
-        ran=sum(attempt.duration or 0.0 for attempt in attempts),
+        waited=waited + _until(now, waits_since),
+        ran=sum(attempt.duration or 0.0 for attempt in attempts) + _until(now, runs_since),
+        still="waits" if waits_since else "runs" if runs_since else "",
     )
+
+
+def _until(now: datetime, since: datetime | None) -> float:
+    """Whoever asks may have a clock that is behind."""
+    return max(0.0, _seconds(since, now)) if since else 0.0
 
 
 def _lines(records: Sequence[Recorded]) -> tuple[Line, ...]:
@@ -128,8 +139,8 @@ def _attempts(records: Iterable[Recorded]) -> tuple[Attempt, ...]:
     return (*done, running) if running else tuple(done)
 
 
-def _waited(records: Iterable[Recorded]) -> float:
-    """Seconds of all waits that are over."""
+def _waited(records: Iterable[Recorded]) -> tuple[float, datetime | None]:
+    """Seconds of all waits that are over, and since when it waits if it does."""
     waited, since = 0.0, None
     for record in records:
         match record.event:
@@ -138,7 +149,7 @@ def _waited(records: Iterable[Recorded]) -> float:
             case Started() | Failed() | Cancelled() if since is not None:
                 waited += _seconds(since, record.recorded_at)
                 since = None
-    return waited
+    return waited, since
 
 
 def _opened(record: Recorded, event: Started, number: int, life: int, queued_at: datetime | None) -> Attempt:

@@ -71,7 +71,8 @@ _FIELDS = (
     click.option("--no-progress-timeout", type=float, metavar="SECONDS", help="Longest stand at one percentage."),
     click.option("--held", is_flag=True, default=None, help="Wait until `tasktrail start` releases it."),
     click.option("--user-id", type=int, help="Whose task it is."),
-    click.option("--user-level", type=int, help="The user's rank; raises the effective priority. Default: 0"),
+    click.option("--user-level", type=int, help="The user's rank, up to `max_user_level`; raises the effective "
+                 "priority. Default: 0"),
     click.option("--document-id", type=int, help="The document it belongs to."),
     click.option("--label", metavar="NAME", help="A group of your own; a limit may be set for it."),
     click.option("--estimated-time", type=float, metavar="SECONDS", help="Expected; above an hour it yields."),

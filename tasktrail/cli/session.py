@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -82,6 +83,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 class Doors:
     """The ways in. Tests put their own in place of these."""
+
+    def now(self) -> datetime:
+        """The time, for what still goes on."""
+        return datetime.now(UTC)
 
     def service(self, session: Session) -> "Tasks":
         """A client of the running service. Raises `ServiceUnreachable`."""

@@ -50,6 +50,9 @@ class Connection:
             raise self.unreachable() from error
         except httpx.InvalidURL as error:
             raise InvalidValue(f"{url!r} is no address: {error}", field="url") from error
+        host = self._http.base_url.host
+        if "%" in host and ":" not in host:  # what no name can hold, and the library would ask for all the same
+            raise InvalidValue(f"{url!r} is no address", field="url")
 
     def close(self) -> None:
         """Hang up."""

@@ -6,7 +6,7 @@ for a command that is refused here.
 
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,16 @@ class IntakeDesk:
         self,
         registry: Registry,
         *,
+        max_user_level: int,
+        has_tasks: Callable[[str], bool],
         input_roots: Sequence[Path] = (),
         output_roots: Sequence[Path] = (),
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
     ) -> None:
         self._registry = registry
+        self._max_user_level = max_user_level
+        self._has_tasks = has_tasks
         self._allow_endpoints = allow_endpoints
         self._targets = targets
         self._input_roots = [root.resolve() for root in input_roots]
@@ -67,7 +71,7 @@ class IntakeDesk:
             case CreateGraph():
                 return command, self._examine_graph(command)
             case PauseQueue(type=str(name)):
-                self._registry.get(name)  # a misspelt type would be paused for ever, and the right one not
+                self._check_type(name)  # a misspelt type would be paused for ever, and the right one not
             case SetLimits(types=types):
                 self._check_types(types)
             case SaveCheckpoint():
@@ -77,7 +81,12 @@ class IntakeDesk:
     def _check_types(self, types: Mapping[str, int | None]) -> None:
         for name, number in types.items():
             if number is not None:  # whatever was set can be taken away
-                self._registry.get(name)
+                self._check_type(name)
+
+    def _check_type(self, name: str) -> None:
+        """A type whose handler is away just now counts as well: its tasks wait, and may have to go on waiting."""
+        if name not in self._registry and not self._has_tasks(name):
+            self._registry.get(name)
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}
@@ -96,6 +105,7 @@ class IntakeDesk:
 
     def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
         task_type = self._registry.get(command.type)
+        self._check_level(command.user_level)
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)
         options = convert_options(task_type, command.options)
@@ -117,6 +127,15 @@ class IntakeDesk:
             estimated_time=estimate.seconds,
             estimate_basis=estimate.basis,
         )
+
+    def _check_level(self, level: int) -> None:
+        """Who may give any level comes first for ever, so the bound on waiting would be none."""
+        if level > self._max_user_level:
+            raise InvalidValue(
+                f"user_level is {level}, and at most {self._max_user_level} is allowed here",
+                field="user_level",
+                remedy="Give a lower level, or have the operator raise `max_user_level` in the configuration.",
+            )
 
     def _check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
         """The size of the input in bytes."""

@@ -70,4 +70,4 @@ def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
     try:
         return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error
+        raise refusal(error, fields, kind) from error

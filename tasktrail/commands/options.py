@@ -7,6 +7,7 @@ import msgspec
 
 from ..events.errors import InvalidOptions
 from ..handlers.contract import TaskType
+from .wording import told
 
 
 def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
@@ -17,8 +18,9 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`") or _blamed(task_type, options, text)
-        told = f"option {name} of {task_type.name}: {text}" if name else f"options of {task_type.name}: {text}"
-        raise InvalidOptions(told, field=f"options.{name}" if name else "options") from error
+        subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
+        said = told(subject, text, name, task_type.options)
+        raise InvalidOptions(said, field=f"options.{name}" if name else "options") from error
 
 
 def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:

@@ -1,20 +1,35 @@
-"""A decoder's complaint as one of our errors, with the field it is about."""
+"""A decoder's complaint as one of our errors, in words and with the field it is about."""
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, get_args
 
 import msgspec
 
-from ..events import Command, TasktrailError
+from ..events import Command, GraphTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed
+from .wording import told
 
 _KINDS: tuple[type[Any], ...] = get_args(Command)
-KNOWN = tuple(str(kind.__struct_config__.tag) for kind in _KINDS)
-_NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`")
+_BY_TAG = {str(kind.__struct_config__.tag): kind for kind in _KINDS}
+KNOWN = tuple(_BY_TAG)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_ANY_KEY = "[...]"
+_EMPTY = '""'
 
 
-def refusal(error: Exception) -> TasktrailError:
-    """What `error`, raised while bytes or values were made a command, means to its sender."""
+def refusal(
+    error: Exception, given: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
+) -> TasktrailError:
+    """What `error`, raised while bytes or values were made a command, means to its sender.
+
+    Args:
+        error: msgspec's, or that of reading text.
+        given: what was decoded or converted; msgspec does not say which key of an object it is about.
+        kind: what it was to be; none: the command that it names.
+    """
     if isinstance(error, RecursionError):
         return Malformed("The JSON is nested too deeply")
     if isinstance(error, UnicodeError):
@@ -23,10 +38,35 @@ def refusal(error: Exception) -> TasktrailError:
     field = where.removeprefix("key` in `").removeprefix("$").lstrip(".").rstrip("`")
     if field == "command":
         return Malformed(f"{text}; the commands are {', '.join(KNOWN)}", field="command")
-    if named := _NAMED.search(text):
-        name = f"{field}.{named['name']}" if field else named["name"]
+    if match := _MISSING.fullmatch(text):
+        name = f"{field}.{match[1]}" if field else match[1]
         more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
-        return Malformed(f"{text}{more}", field=name)
-    if isinstance(error, msgspec.ValidationError) and field:
-        return InvalidValue(f"{field}: {text}", field=field)
-    return Malformed(text)
+        return Malformed(f"`{name}` has to be given{more}", field=name)
+    if match := _UNKNOWN.fullmatch(text):
+        return Malformed(f"There is no field `{match[1]}`", field=f"{field}.{match[1]}" if field else match[1])
+    if not isinstance(error, msgspec.ValidationError) or not field:
+        return Malformed(told("The body", text, "") if text.startswith("Expected") else text)
+    if where.startswith("key` in") or field.endswith(_ANY_KEY):
+        field = _with_key(field.removesuffix(_ANY_KEY), _values(given), kind)
+    return InvalidValue(told(field, text, field, *_KINDS, GraphTask), field=field)
+
+
+def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(given, bytes):
+        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            return msgspec.json.decode(given, type=dict[str, Any])
+        return {}
+    return given
+
+
+def _with_key(field: str, values: Mapping[str, Any], kind: type[msgspec.Struct] | None) -> str:
+    """The field of an object, and the first key in it that cannot be, or whose value cannot."""
+    kind = kind or _BY_TAG.get(str(values.get("command")))
+    types = {known.name: known.type for known in msgspec.structs.fields(kind)} if kind else {}
+    inside = values.get(field)
+    for key, value in inside.items() if field in types and isinstance(inside, Mapping) else ():
+        try:
+            msgspec.convert({key: value}, types[field])
+        except msgspec.ValidationError:
+            return f"{field}.{key or _EMPTY}"
+    return field

@@ -162,4 +162,10 @@ def _checked(config: Config) -> Config:
         raise ConfigurationError("smtp.host is set, but smtp.sender is not: mail needs a sender", field="smtp.sender")
     if config.smtp.user and not config.smtp.password:
         raise ConfigurationError("smtp.user is set, but smtp.password is not", field="smtp.password")
+    if config.temp_low is not None and config.temp_high is not None and config.temp_high < config.temp_low:
+        raise ConfigurationError(
+            f"temp_high ({config.temp_high:,} bytes) is below temp_low ({config.temp_low:,} bytes): "
+            "there has to be at least as much space for tasks to start again as they stop starting at",
+            field="temp_high",
+        )
     return config

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _TEN_YEARS = 10 * 365 * 86400
 _EXABYTE = 10**18
+_SIZES = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
+_DISK_SHARE = 100
+_MOST_KEPT_FREE = 1024**3
+"""What the log and other programs get of the disk: a share, so that a small disk works, but no more than they need."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +57,11 @@ def _key(says: str, allowed: str, *, default: str = "", **bounds: Any) -> msgspe
 
 
 def _bytes(says: str) -> msgspec.Meta:
-    allowed = 'bytes, or a text such as `"4GiB"`, `"500MB"`'
-    return _key(says, allowed, read=parse_size, ge=0, le=_EXABYTE)
+    return _key(says, _SIZES, read=parse_size, ge=0, le=_EXABYTE)
+
+
+def _mark(says: str, default: str) -> msgspec.Meta:
+    return _key(says, _SIZES, default=default, read=parse_size)
 
 
 def _number(says: str) -> msgspec.Meta:
@@ -75,6 +82,7 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_Mark: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_EXABYTE)] | None
 _Folders: TypeAlias = tuple[str, ...]
 _FOLDERS = "a list of absolute paths"
 _PORT = "0 to 65535"
@@ -133,8 +141,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
     ] = 100.0
     max_temp_size: Annotated[int, _bytes("Temp space that running tasks may be promised in all; 0: no limit.")] = 0
-    temp_low: Annotated[int, _bytes("With less free temp space than this no task starts; 0: never looked at.")] = 0
-    temp_high: Annotated[int, _bytes("Free temp space at which tasks start again after it was low.")] = 0
+    temp_low: Annotated[
+        _Mark,
+        _mark(
+            "With less free temp space than this no task starts; 0: never looked at.",
+            "a hundredth of the disk, at most 1 GiB",
+        ),
+    ] = None
+    temp_high: Annotated[
+        _Mark,
+        _mark("Free temp space at which tasks start again after it was low; not below `temp_low`.", "twice `temp_low`"),
+    ] = None
     max_per_type: Annotated[int, _number("Tasks of one type that may run at once; 0: any number.")] = 0
     max_per_user: Annotated[int, _number("Tasks of one user that may run at once; 0: any number.")] = 0
     max_per_label: Annotated[int, _number("Tasks of one label that may run at once; 0: any number.")] = 0
@@ -149,6 +166,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "true or false",
         ),
     ] = False
+    max_user_level: Annotated[
+        int, _number("The highest `user_level` that a task may be given: each level goes ten minutes of waiting ahead.")
+    ] = 10
     max_task_temp: Annotated[
         int,
         _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
@@ -241,17 +261,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             output_roots=tuple(os.path.realpath(root) for root in self.output_roots),
         )
 
-    def limits(self) -> "Limits":
-        """What the Scheduler is told about limits."""
+    def limits(self, disk: int = 0) -> "Limits":
+        """What the Scheduler is told about limits. `disk`: bytes of the one that temp files lie on; 0: not known."""
         from ..actors.core.admission import UNLIMITED, Limits
 
+        low = self._kept_free(disk) if self.temp_low is None else self.temp_low
         return Limits(
             max_concurrent=self.max_concurrent or self.workers,
             max_memory=self.max_memory or UNLIMITED,
             max_cpu=self.max_cpu,
             max_temp_size=self.max_temp_size or UNLIMITED,
-            temp_low=self.temp_low,
-            temp_high=self.temp_high,
+            temp_low=low,
+            temp_high=2 * low if self.temp_high is None else self.temp_high,
             max_task_temp=self.max_task_temp,
             max_crashes=self.max_crashes,
             max_per_type=self.max_per_type,
@@ -262,3 +283,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             labels=parse_limits(self.label_limits),
             fair_share=self.fair_share,
         )
+
+    def _kept_free(self, disk: int) -> int:
+        share = min(disk // _DISK_SHARE, _MOST_KEPT_FREE)
+        return share if self.temp_high is None else min(share, self.temp_high)

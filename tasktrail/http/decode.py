@@ -7,8 +7,10 @@ values out of bounds. In an array each command stands for itself.
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ..commands.refusal import refusal
+from ..commands.wording import told
 from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue
 from ..events.operator_commands import AddSchedule
@@ -20,6 +22,8 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request: an array of commands."""
 MAX_COMMANDS = 10_000
 """Commands in one array."""
+ACTOR = "http"
+"""Who wants what nobody has signed: the history tells by it which way a command came in."""
 
 Item: TypeAlias = Command | TasktrailError
 T = TypeVar("T")
@@ -28,7 +32,7 @@ C = TypeVar("C", bound=msgspec.Struct)
 _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
-_object: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def is_array(body: bytes) -> bool:
@@ -56,12 +60,12 @@ def _decode_item(raw: bytes) -> Item:
 
 def decode_command(body: bytes) -> Command:
     """One command that names itself in `command`."""
-    return _decode(body, _command)
+    return _signed(_decode(body, _command))
 
 
 def decode_create(body: bytes) -> CreateTask:
     """A new task's fields; `command` may be left out."""
-    return _decode(body, _create)
+    return _signed(_decode(body, _create))
 
 
 def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
@@ -71,7 +75,7 @@ def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
 
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
-    fields = _decode(body, _object) if body.strip() else {}
+    fields = _fields(body) if body.strip() else {}
     for field, value in named.items():
         if fields.setdefault(field, value) != value:
             raise InvalidValue(f"{field}: the path names {value}", field=field)
@@ -79,15 +83,32 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     try:
         command = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise refusal(error) from error
+        raise refusal(error, fields, kind) from error
     if isinstance(command, AddSchedule):
         _refuse_relative_paths(command)
-    return command
+    return _signed(command)
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    """The values of an object, each decoded by itself: a number that no float can hold is told with its field."""
+    fields = {}
+    for name, raw in _decode(body, _object).items():
+        try:
+            fields[name] = msgspec.json.decode(raw)
+        except msgspec.ValidationError as error:
+            raise InvalidValue(told(name, str(error).partition(" - at `")[0], name), field=name) from error
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise refusal(error) from error
+    return fields
 
 
 def decode_as(kind: type[C], body: bytes) -> C:
-    """Any Struct; an empty body is one with nothing in it."""
-    return _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+    """Any Struct with an `actor`; an empty body is one with nothing in it."""
+    return _signed(_decode(body.strip() or b"{}", msgspec.json.Decoder(kind)))
+
+
+def _signed(wish: C) -> C:
+    return wish if wish.actor else replace(wish, actor=ACTOR)  # type: ignore[attr-defined]
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -96,7 +117,7 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         decoded = decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refusal(error) from error
+        raise refusal(error, body) from error
     if isinstance(decoded, CreateTask | AddSchedule):
         _refuse_relative_paths(decoded)
     if isinstance(decoded, CreateGraph):

@@ -44,7 +44,7 @@ async def retry_tasks(request: Request[Any, Any, Any], desk: NamedDependency[Des
             TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}),
             force=wanted.force,
             reason=wanted.reason,
-            actor=wanted.actor or "http",
+            actor=wanted.actor,
             command_id=wanted.command_id,
         )
         desk.acknowledge(result.position)

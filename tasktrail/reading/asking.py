@@ -19,11 +19,12 @@ from ..actors.core.board import (
     queue_board,
     schedule_boards,
 )
+from ..actors.core.dependencies import retries
 from ..actors.core.state import SchedulerState
 from ..actors.core.turn import Turn
 from ..actors.core.why import Why, explain
-from ..events import Recorded, Retried, Task
-from ..events.state import FINISHED
+from ..events import Recorded, Task, TaskState
+from ..events.state import FINISHED, fold
 from ..projections.history.describe import describe
 
 T = TypeVar("T")
@@ -50,6 +51,10 @@ class Asking(ABC):
     def events(self, task_id: int) -> list[Recorded]:
         """Its recorded events."""
 
+    @abstractmethod
+    def status_since(self, task_id: int) -> int:
+        """Where the status that it has now is recorded."""
+
     def why(self, task_id: int) -> Why:
         """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
         live = self.live
@@ -58,7 +63,7 @@ class Asking(ABC):
             task, last = self.get_task(task_id), self.events(task_id)[-1]
             remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"
             return Why(task_id=task_id, status=task.status, waiting=False, live=live, remark=remark)
-        return replace(found, reasons=tuple(self._with_evidence(task_id, one) for one in found.reasons))
+        return replace(found, reasons=tuple(self._with_the_log(task_id, one) for one in found.reasons))
 
     def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
         """The first of the queue in its order, with the terms of each priority, and what runs."""
@@ -73,20 +78,27 @@ class Asking(ABC):
         """All schedules, by name."""
         return list(self.asked(lambda state, _now: schedule_boards(state)))
 
-    def _with_evidence(self, task_id: int, one: Obstacle) -> Obstacle:
-        """The positions that only the log can tell: `Created`, the last `Retried`, what others have come to."""
-        if one.evidence:
-            return one
+    def _with_the_log(self, task_id: int, one: Obstacle) -> Obstacle:
+        """What only the log can tell: `Created`, the last `Retried`, what others have come to and what retries them."""
         match one.reason:
+            case _ if one.evidence:
+                return one
             case WaitReason.HELD | WaitReason.NOT_BEFORE:
                 return replace(one, evidence=(self.events(task_id)[0].position,))
             case WaitReason.RETRY_DELAY:
-                retries = [record.position for record in self.events(task_id) if isinstance(record.event, Retried)]
-                return replace(one, evidence=tuple(retries[-1:]))
-            case WaitReason.DEPENDENCY | WaitReason.DEPENDENCY_FAILED:
-                return replace(one, evidence=tuple(self.events(other)[-1].position for other in one.tasks))
+                return replace(one, evidence=(self.status_since(task_id),))
+            case WaitReason.DEPENDENCY:
+                return replace(one, evidence=tuple(map(self.status_since, one.tasks)))
+            case WaitReason.DEPENDENCY_FAILED:
+                evidence, commands = map(self.status_since, one.tasks), retries(one.tasks, self._read)
+                return replace(one, evidence=tuple(evidence), commands=commands)
             case _:
                 return one
+
+    def _read(self, task_id: int) -> TaskState:
+        task = fold(task_id, ((record.event, record.recorded_at) for record in self.events(task_id)))  # type: ignore[misc]  # task events
+        assert task is not None, "a task without events is refused as unknown"
+        return task
 
 
 def folded(records: Iterable[Recorded], limits: Limits, now: datetime) -> SchedulerState:

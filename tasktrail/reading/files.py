@@ -120,8 +120,11 @@ class FileReading(Asking):
 
     def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Folds the log, and asks what comes of it."""
-        now = self._clock.now()
-        return function(folded(self.log(), load_config(self.paths.data).limits(), now), now)
+        from ..actors.machine.machine import disk_size
+
+        now, config = self._clock.now(), load_config(self.paths.data)
+        limits = config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))
+        return function(folded(self.log(), limits, now), now)
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
@@ -139,6 +142,10 @@ class FileReading(Asking):
         if not records:
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         return records
+
+    def status_since(self, task_id: int) -> int:
+        """Where the status that a task has now is recorded."""
+        return self._reader().status_since(task_id)
 
     def notes(self, task_id: int) -> list[Recorded]:
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""

@@ -3,7 +3,9 @@
 Reads only. No service is asked, and none is needed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -51,13 +53,16 @@ def whatif(
     first, last = _point(begin, "from"), _point(end, "to")
     tell = _telling(progress, total, 2 if question.changes_nothing else 3)
     reader = Reader(first, last)
+    ends: tuple[Recorded, ...] = ()
     for number, record in enumerate(records):
         reader.read(record)
+        ends = (*ends[:1], record)
         if total and not number % _TELL:
             tell(-1, number / total)
     tape = reader.finished()
     if tape.began_at is None:
-        raise InvalidValue("Nothing is recorded from there to there", field="from" if first is not None else "to")
+        raise _nothing_recorded(first, last, ends)
+    _refuse_unknown_types(question, tape)
     recorded, assumptions = _recorded_policy(tape, config)
     changed = replace(recorded, asked=question)
     return answer(
@@ -85,8 +90,7 @@ def _question(fields: dict[str, Any]) -> Asked:
     try:
         return command_from_fields(Asked, fields)
     except InvalidValue as error:
-        field = error.field.partition("[")[0]
-        raise InvalidValue(error.message, field=field, remedy=_REMEDY) from error
+        raise InvalidValue(error.message, field=error.field, remedy=_REMEDY) from error
 
 
 def _point(text: Point | str | None, field: str) -> Point | None:
@@ -96,6 +100,29 @@ def _point(text: Point | str | None, field: str) -> Point | None:
         return parse_point(text)
     except InvalidValue as error:
         raise InvalidValue(error.message, field=field, remedy=_REMEDY) from error
+
+
+def _nothing_recorded(first: Point | None, last: Point | None, ends: Sequence[Recorded]) -> InvalidValue:
+    asked = " ".join(f"{word} {_said(point)}" for word, point in (("from", first), ("to", last)) if point is not None)
+    if not ends:
+        told = "The log is empty"
+    else:
+        there = " to ".join(f"{record.position} ({_said(record.recorded_at)})" for record in (ends[0], ends[-1]))
+        told = f"Nothing is recorded {asked}: the log has positions {there}"
+    return InvalidValue(told, field="to" if first is None else "from", remedy=_REMEDY)
+
+
+def _said(point: Point) -> str:
+    return point.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(point, datetime) else f"position {point}"
+
+
+def _refuse_unknown_types(question: Asked, tape: Tape) -> None:
+    """A number for a type that no task has would change nothing, and look as if the limit did not matter."""
+    for name in question.types:
+        if name not in tape.types:
+            near = get_close_matches(name, tape.types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidValue(f"The log has no task of type {name!r}{hint}", field="types", remedy=_REMEDY)
 
 
 def _recorded_policy(tape: Tape, config: Config) -> tuple[Policy, tuple[str, ...]]:

@@ -24,7 +24,7 @@ from tasktrail.handlers.process.frames import (
 )
 
 SUPPORT = Path(__file__).parent.parent / "support"
-TYPES = ("noop", "echo", "hog", "environment", "patient", "die", "temp")
+TYPES = ("noop", "echo", "hog", "library", "environment", "patient", "die", "temp")
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
 
@@ -124,6 +124,20 @@ def test_memory_and_cpu_are_those_of_the_attempt(make: MakeExecutor) -> None:
     hog, noop = reports.end(1), reports.end(2)
     assert hog.memory_used > size > noop.memory_used > 0
     assert hog.cpu_used > noop.cpu_used >= 0
+
+
+def test_what_other_types_have_loaded_is_not_charged_to_an_attempt(make: MakeExecutor) -> None:
+    """A worker serves all types, and keeps their libraries; an estimate is of one type alone."""
+    executor = make()
+    reports = Reports(executor)
+    size = 100 * 1024 * 1024
+
+    executor.do([run("noop", 1), run("library", 2, count=size), run("noop", 3), run("library", 4)])
+
+    before, first, after, again = (reports.end(number).memory_used for number in (1, 2, 3, 4))
+    assert first > size
+    assert 0 < after < before + size / 4
+    assert again > size, "its own libraries are its own"
 
 
 def test_the_use_of_a_worker_that_died_is_known_as_well(make: MakeExecutor) -> None:

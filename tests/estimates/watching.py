@@ -22,6 +22,10 @@ class Watch:
     """
 
     def __init__(self) -> None:
+        self.worker = 0
+        """Process id of the worker that was there when the block began; 0: none was."""
+        self.before = self.after = 0
+        """What it had resident then, and when the block ended. Of one that came later, `before` is the first look."""
         self.memory = 0
         self.temp = 0
         self.folders: tuple[Path, ...] = ()
@@ -29,6 +33,8 @@ class Watch:
         self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
 
     def __enter__(self) -> Self:
+        for worker in _workers():
+            self.worker, self.before = worker.pid, _resident(worker)
         self._thread.start()
         return self
 
@@ -37,13 +43,36 @@ class Watch:
     ) -> None:
         self._over.set()
         self._thread.join()
+        for worker in _workers():
+            self.worker, self.after = worker.pid, _resident(worker)
 
     def _look_again_and_again(self) -> None:
         workers: list[psutil.Process] = []
         while not self._over.wait(_EVERY):
             workers = [one for one in workers if one.is_running()] or _workers()
+            self.before = self.before or sum(map(_resident, workers))
             self.memory = max(self.memory, sum(map(_resident, workers)))
             self.temp = max(self.temp, _held(self.folders))
+
+
+class Past:
+    """What the types have left in the only worker, seen from outside: it is not the memory of another one's attempt.
+
+    The same sum as in `handlers/process/usage.py`.
+    """
+
+    def __init__(self) -> None:
+        self._worker = 0
+        self._bare = 0
+        self._loaded: dict[str, int] = {}
+
+    def own(self, task_type: str, watch: Watch) -> int:
+        """Of the memory that was seen, what is the attempt's."""
+        if watch.worker != self._worker:
+            self._worker, self._bare, self._loaded = watch.worker, watch.before, {}
+        of_others = max(0, watch.before - self._bare - self._loaded.get(task_type, 0))
+        self._loaded.setdefault(task_type, max(0, watch.after - watch.before))
+        return max(0, watch.memory - of_others)
 
 
 def _workers() -> list[psutil.Process]:

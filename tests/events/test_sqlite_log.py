@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.events import Answer, Created, Fact
+from tasktrail.events import Answer, Checkpoint, Checkpointed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, LogTooNew, OutcomeUnknown
 from tasktrail.events.log.schema import WITH_ADJUSTMENTS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
@@ -221,6 +221,16 @@ def test_a_reader_sees_what_is_committed_and_cannot_write(log: SqliteEventLog) -
     assert reader.read_task(2) == records[1:]
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader._conn.execute("DELETE FROM events")
+    reader.close()
+
+
+def test_a_reader_finds_where_a_task_got_the_status_it_has(log: SqliteEventLog) -> None:
+    """What a task is doing is no change of it, however much of that is recorded."""
+    events: tuple[Event, ...] = (Started(), Progressed(progress=1), Checkpointed(checkpoint=Checkpoint()))
+    facts = [Fact(1, version, event, NOW, attempt=1, life=1) for version, event in enumerate(events, 2)]
+    log.append([created(1), *facts, created(2)], expected=0)
+    reader = log.reader()
+    assert [reader.status_since(task_id) for task_id in (1, 2, 3)] == [2, 5, 0]
     reader.close()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.handlers.errors import TempSpaceFull
 from tasktrail.handlers.workspace import TempFiles, create_temp_file
 
 NOW = 1_800_000_000.0
@@ -39,7 +38,10 @@ def fill(path: Path, size: int, age: float) -> Path:
 
 
 def test_a_temp_file_is_new_empty_private_and_in_its_tasks_folder(files: TempFiles) -> None:
-    first, second = files.create(7, "frame-", ".png"), files.create(7, "frame-", ".png")
+    first, second = (
+        create_temp_file(files.folder(7), "frame-", ".png"),
+        create_temp_file(files.folder(7), "frame-", ".png"),
+    )
 
     assert first != second
     assert first.parent == files.folder(7)
@@ -50,14 +52,14 @@ def test_a_temp_file_is_new_empty_private_and_in_its_tasks_folder(files: TempFil
 @pytest.mark.parametrize("name", ["../escape", "a/b", "nul\0"])
 def test_a_prefix_cannot_lead_out_of_the_folder(files: TempFiles, name: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
-        files.create(7, name)
+        create_temp_file(files.folder(7), name)
     with pytest.raises(ValueError, match="suffix"):
         create_temp_file(files.folder(7), "x", name)
 
 
 def test_sizes_are_found_again_after_a_restart(files: TempFiles, make: Callable[[], TempFiles]) -> None:
-    fill(files.create(1, "a"), 30, age=10)
-    fill(files.create(2, "b"), 12, age=0)
+    fill(create_temp_file(files.folder(1), "a"), 30, age=10)
+    fill(create_temp_file(files.folder(2), "b"), 12, age=0)
 
     again = make()
 
@@ -66,7 +68,7 @@ def test_sizes_are_found_again_after_a_restart(files: TempFiles, make: Callable[
 
 
 def test_cleaning_up_removes_old_files_of_unprotected_tasks_only(files: TempFiles, protected: set[int]) -> None:
-    old, young, kept = (files.create(task_id, "x") for task_id in (1, 2, 3))
+    old, young, kept = (create_temp_file(files.folder(task_id), "x") for task_id in (1, 2, 3))
     fill(old, 10, age=3601)
     fill(young, 10, age=3599)
     fill(kept, 10, age=999_999)
@@ -78,40 +80,44 @@ def test_cleaning_up_removes_old_files_of_unprotected_tasks_only(files: TempFile
     assert (files.folder(1).exists(), young.exists(), kept.exists()) == (False, True, True)
 
 
-def test_a_full_folder_is_cleaned_up_before_a_new_file_is_made(files: TempFiles) -> None:
-    old = fill(files.create(1, "x"), 1000, age=9999)
+def test_beyond_the_quota_what_ended_tasks_left_goes_before_its_time_the_oldest_first(
+    files: TempFiles, protected: set[int]
+) -> None:
+    oldest, older, young, kept = (create_temp_file(files.folder(task_id), "x") for task_id in (1, 2, 3, 4))
+    for path, size, age in ((oldest, 300, 30), (older, 300, 20), (young, 300, 10), (kept, 400, 99)):
+        fill(path, size, age)
+    protected.add(4)
 
-    files.create(2, "y")
+    removed = files.clean_up()
 
-    assert not old.exists()
+    assert [info.path for info in removed] == [oldest]
+    assert files.total_size() == 1000
+    assert (files.folder(1).exists(), older.exists(), young.exists(), kept.exists()) == (False, True, True, True)
 
 
-def test_a_folder_full_of_protected_files_refuses_new_ones(files: TempFiles, protected: set[int]) -> None:
-    kept = fill(files.create(1, "x"), 1000, age=9999)
+def test_open_tasks_keep_their_files_also_beyond_the_quota(files: TempFiles, protected: set[int]) -> None:
+    kept = fill(create_temp_file(files.folder(1), "x"), 2000, age=9999)
     protected.add(1)
 
-    with pytest.raises(TempSpaceFull, match="1000 of 1000 bytes"):
-        files.create(2, "y")
-
+    assert files.clean_up() == []
     assert kept.exists()
 
 
-def test_folders_of_tasks_that_nobody_knows_are_swept(files: TempFiles, protected: set[int]) -> None:
+def test_folders_of_tasks_that_were_never_created_are_swept(files: TempFiles) -> None:
     for task_id in (1, 2, 3):
-        files.create(task_id, "x")
+        create_temp_file(files.folder(task_id), "x")
     (files.folder(0).parent / "not-a-task").mkdir()
-    protected.add(3)
 
-    assert files.sweep_orphans({1}) == [2]
+    assert files.sweep_orphans(last_task_id=2) == [3]
 
-    assert files.tasks() == [1, 3]
+    assert files.tasks() == [1, 2]
 
 
 def test_links_are_counted_as_links_and_never_followed(files: TempFiles, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_bytes(b"x" * 500)
-    files.create(1, "x")
+    create_temp_file(files.folder(1), "x")
     (files.folder(1) / "link").symlink_to(precious)
 
     assert files.total_size() < 500

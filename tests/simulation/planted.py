@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core import commands, dispatch, lifecycle, rehearsal, reports, timeouts
+from tasktrail.actors.core import commands, dispatch, lifecycle, reports, timeouts
 from tasktrail.actors.core.admission import UNLIMITED, Limits, Reserved, Sample
 from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.oversized import Best
@@ -258,8 +258,7 @@ def room_kept_that_would_not_do(patch: pytest.MonkeyPatch) -> None:
         return Best(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
 
     patch.setattr(dispatch, "at_best", best)
-    for module in (dispatch, rehearsal):
-        patch.setattr(module, "BACKFILL_BOUND", 2)
+    patch.setattr(dispatch, "BACKFILL_BOUND", 2)
 
 
 @planted("starts before|I5: task .* should wait for")

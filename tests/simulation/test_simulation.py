@@ -55,8 +55,8 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
     bound: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every world has other limits, machines and priorities. Each bound is also reached: no lower one would do."""
+    monkeypatch.setattr(dispatch, "BACKFILL_BOUND", bound)
     for module in (dispatch, rehearsal):
-        monkeypatch.setattr(module, "BACKFILL_BOUND", bound)
         monkeypatch.setattr(module, "BACKFILL_DEPTH", depth)
     most = 0
     for seed in range(200, 240):

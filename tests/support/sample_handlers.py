@@ -107,6 +107,16 @@ def hog(context: Context) -> dict[str, int]:
     return {"pid": os.getpid(), "keeper": os.getppid(), "size": len(block), "spun": spun}
 
 
+_loaded: list[bytes] = []
+
+
+@handler("library", options=Wish, **pure)
+def library(context: Context) -> None:
+    """Load something large the first time, as a library that stays."""
+    if not _loaded:
+        _loaded.append(b"x" * context.options.count)
+
+
 @handler("tool", **pure)
 def tool(context: Context) -> None:
     """Let a tool work that knows nothing of us, only of SIGTERM."""

@@ -17,6 +17,7 @@ from tasktrail.config.values import parse_duration, parse_size
 from tasktrail.events.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent.parent
+GIB = 1024**3
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -247,3 +248,30 @@ def test_the_reference_page_is_what_the_keys_say() -> None:
     """Renew it with `python -m tasktrail.config.reference > docs/reference/configuration.md`."""
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference()
+
+
+@pytest.mark.parametrize(
+    ("text", "disk", "marks"),
+    [
+        ("", 250 * GIB, (GIB, 2 * GIB)),
+        ("", 50 * GIB, (GIB // 2, GIB)),
+        ("", 0, (0, 0)),
+        ("temp_low = 0", 250 * GIB, (0, 0)),
+        ("temp_low = 5", 250 * GIB, (5, 10)),
+        ("temp_low = 5\ntemp_high = 5", 250 * GIB, (5, 5)),
+        ("temp_high = 5", 250 * GIB, (5, 5)),
+        ('temp_high = "4GiB"', 250 * GIB, (GIB, 4 * GIB)),
+    ],
+)
+def test_a_share_of_the_disk_stays_free_unless_it_is_set(
+    tmp_path: Path, text: str, disk: int, marks: tuple[int, int]
+) -> None:
+    """A small disk must be usable, and a large one need not stay half empty."""
+    limits = load(tmp_path, text).limits(disk)
+    assert (limits.temp_low, limits.temp_high) == marks
+
+
+def test_the_high_mark_of_the_disk_is_not_below_the_low_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"temp_high \(1 bytes\) is below temp_low \(2 bytes\)") as refused:
+        load(tmp_path, "temp_low = 2", TEMP_HIGH="1")
+    assert refused.value.field == "temp_high"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -31,6 +32,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.reading.files import Reader
 
 WITHIN = 20.0
 Opener = Callable[..., TaskService]
@@ -293,6 +295,41 @@ def test_operators_change_the_queue_and_why_tells(service: TaskService, open_ser
         again.why(99)
 
 
+def test_the_retry_that_why_tells_of_is_accepted(service: TaskService) -> None:
+    """What has ended is in memory no longer: how many retries it has left, only the log knows."""
+    ended = service.create_task(type="noop", held=True)
+    service.cancel_task(ended)
+    waiting = service.create_task(type="noop", depends_on=[ended], on_dependency_failure="wait")
+    found = reasons(service, waiting)["DependencyFailed"]
+    assert (found.tasks, found.evidence) == ((ended,), (service.events(ended)[-1].position,))
+    for command in found.commands:
+        service.send(command)
+    assert reasons(service, waiting).keys() >= {"Dependency"}
+
+
+def test_a_type_whose_handler_is_away_can_be_paused_before_it_comes_back(open_service: Opener) -> None:
+    """Its tasks would all start at once; a name that neither handlers nor log know is a misspelling."""
+    before = open_service()
+    task_id = before.create_task(type="echo", held=True)
+    before.close()
+    service = open_service(handlers=("crash_handlers",))
+    assert service.pause(type="echo").position
+    assert service.set_limits(types={"echo": 1}).position
+    assert "Paused" in reasons(service, task_id)
+    for name in ("ecco", " "):
+        with pytest.raises(UnknownType):
+            service.pause(type=name)
+
+
+def test_a_share_of_the_disk_is_kept_free_with_and_without_a_service(service: TaskService, tmp_path: Path) -> None:
+    kept = min(1024**3, shutil.disk_usage(tmp_path).total // 100)
+    running = service.limits().limits
+    service.close()
+    with Reader(tmp_path / "data") as reader:
+        alone = reader.limits().limits
+    assert {(limits.temp_low, limits.temp_high) for limits in (running, alone)} == {(kept, 2 * kept)}
+
+
 def test_a_schedule_makes_tasks_by_itself_and_they_say_so(service: TaskService) -> None:
     now = datetime.now(UTC)
     service.add_schedule("soon", {"type": "noop"}, every=1, starting_at=now + timedelta(seconds=0.2), reason="test")
@@ -381,54 +418,29 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert service.list_tasks()[1] == 1
 
 
+def test_a_user_level_above_the_configured_bound_is_refused_by_every_way_in(open_service: Opener) -> None:
+    """The bound on how long a task can be overtaken is stated for levels up to that bound."""
+    service = open_service(max_user_level=3)
+    work = {"type": "noop", "held": True}
+    assert service.get_task(service.create_task(**work, user_level=3)).priority_terms.user == 30
+    ways: dict[str, Callable[[], Any]] = {
+        "user_level": lambda: service.create_task(**work, user_level=4),
+        "tasks[1].user_level": lambda: service.create_graph(
+            [{"name": "a", **work}, {"name": "b", **work, "user_level": 90_000_000_000_000}]
+        ),
+    }
+    for field, way in ways.items():
+        with pytest.raises(InvalidValue, match="at most 3 is allowed") as refused:
+            way()
+        assert (refused.value.field, "`max_user_level`" in refused.value.advice) == (field, True)
+    with pytest.raises(InvalidValue, match="user_level is 4"):
+        service.add_schedule("often", {"type": "noop", "user_level": 4}, every=60)
+    assert (service.list_tasks()[1], service.schedules()) == (1, [])
+
+
 def test_a_misspelt_option_is_told_with_the_nearest_one(service: TaskService) -> None:
     with pytest.raises(InvalidOptions, match="image_thumbnail has no option 'widht'; did you mean 'width'"):
         service.create_task(type="image_thumbnail", options={"widht": 1})
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "name"),
-    [
-        ("video_thumbnail", {"width": 10, "position": "behind"}, "position"),
-        ("video_convert", {"crf": 20, "width": 640, "scale": 0.5}, "scale"),
-        ("video_convert", {"encoder": "vaapi"}, "encoder"),
-        ("video_preview", {"fps": 60, "clips": 100}, "clips"),
-        ("model_preview", {"kind": "turntable", "width": 4096, "height": 4096, "frames": 360}, "frames"),
-        ("document_preview", {"pages": "3-1"}, "pages"),
-        ("document_preview", {"width": 10, "dpi": 300}, "dpi"),
-        ("video_convert", {"preset": "hasty"}, "preset"),
-        ("video_convert", {"scale": 1, "width": 64, "height": 64}, "scale"),
-    ],
-)
-def test_what_a_type_refuses_by_rules_of_its_own_names_the_option(
-    service: TaskService, kind: str, options: dict[str, Any], name: str
-) -> None:
-    with pytest.raises(InvalidOptions, match=f"option {name} of {kind}: ") as caught:
-        service.create_task(type=kind, options=options)
-    assert caught.value.field == f"options.{name}"
-
-
-@pytest.mark.parametrize(
-    ("kind", "source", "output", "options", "name"),
-    [
-        ("video_preview", "in.mp4", "out.jpg", {"columns": 2, "clips": 3}, "clips"),
-        ("video_preview", "in.mp4", "out.gif", {"clips": 3, "rows": 2}, "rows"),
-        ("video_thumbnail", "in.mp4", "out.jpg", {"position": 3, "candidates": 5}, "candidates"),
-        ("video_convert", "in.mp4", "out.mp4", {"audio_codec": "none", "audio_track": 2}, "audio_track"),
-        ("video_convert", "in.mp4", "out.mp4", {"encoder": "nvenc", "preset": "slow"}, "preset"),
-        ("model_preview", "in.stl", "out.png", {"views": ["top"]}, "views"),
-        ("model_preview", "in.stl", "out.png", {"kind": "sheet", "view": "top"}, "view"),
-    ],
-)
-def test_an_option_that_would_do_nothing_is_refused(
-    service: TaskService, tmp_path: Path, kind: str, source: str, output: str, options: dict[str, Any], name: str
-) -> None:
-    (tmp_path / source).write_text("x")
-    with pytest.raises(InvalidOptions, match=f"{name} has no effect") as caught:
-        service.create_task(
-            type=kind, input_file=str(tmp_path / source), output_file=str(tmp_path / output), options=options
-        )
-    assert caught.value.field == f"options.{name}"
 
 
 @pytest.mark.parametrize("task_id", [0, -1, 99, 2**60, "one", None])

@@ -41,7 +41,7 @@ def command(session: Session, task_id: int, *, everything: bool) -> None:
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
     from ...projections.history.story import history
 
-    _print(history(task_id, records), everything=everything)
+    _print(history(task_id, records, session.doors.now()), everything=everything)
 
 
 def _print(story: "TaskHistory", *, everything: bool) -> None:
@@ -55,7 +55,8 @@ def _print(story: "TaskHistory", *, everything: bool) -> None:
     if story.attempts:
         click.echo("")
         print_table(_ATTEMPT_HEADINGS, map(_attempt, story.attempts), right=(0, 2, 3, 4, 5, 6, 7))
-    click.echo(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}")
+    still = f"; it still {story.still}" if story.still else ""
+    click.echo(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
 
 
 def folded(lines: Iterable["Line"]) -> Iterator["Line"]:

@@ -40,8 +40,8 @@ def command(session: Session, limit: int) -> None:
         )
     if board.fair_share:
         click.echo(
-            "Fair share: the user with the least running goes first, then the one whose last start is longest ago; "
-            "this order decides among the tasks of one user."
+            "Fair share: the user with the least running goes first, then the one whose last start is longest ago. So "
+            "they would start if nothing that runs ended before; the priority decides among the tasks of one user."
         )
     if not board.live:
         click.echo("No service runs: this is what would wait for room if one did.")

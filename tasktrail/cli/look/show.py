@@ -45,7 +45,10 @@ def command(session: Session, task_id: int, as_of: int | datetime | None) -> Non
 
 def pairs(task: "Task") -> list[tuple[str, str]]:
     """The task's fields with their values in words, under the names that JSON uses."""
-    return [(name, _in_words(name, getattr(task, name))) for name in task.__struct_fields__]
+    told = {name: _in_words(name, getattr(task, name)) for name in task.__struct_fields__}
+    if not task.depends_on:
+        told["on_dependency_failure"] = "-"  # what is recorded then is about nothing
+    return list(told.items())
 
 
 def _in_words(name: str, value: object) -> str:

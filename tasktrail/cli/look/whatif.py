@@ -10,7 +10,7 @@ from ..check.counting import counting
 from ..operate.limits import Bytes, Quota
 from ..output import print_json, print_pairs, print_table
 from ..session import Session
-from ..words import duration, moment
+from ..words import Point, Whole, duration, moment
 
 if TYPE_CHECKING:
     from ...actors.whatif.answer import Changed, Fidelity, Row, WhatIf
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
         ("tasktrail whatif --workers 8 --from 2026-08-01T00:00:00Z --json", "of one day's log, for a program"),
     ],
 )
-@click.option("--max-concurrent", type=int, help="Tasks at once.")
-@click.option("--workers", type=int, help="Worker processes.")
+@click.option("--max-concurrent", type=Whole(1, 1024), help="Tasks at once.")
+@click.option("--workers", type=Whole(1, 1024), help="Worker processes.")
 @click.option("--max-memory", type=Bytes(), help="Memory that may be promised in all, e.g. 4GiB; 0: no limit.")
 @click.option("--max-temp-size", type=Bytes(), help="Temp space that may be promised in all; 0: no limit.")
-@click.option("--max-per-type", type=int, help="Tasks of one type at once; 0: any number.")
-@click.option("--max-per-user", type=int, help="Tasks of one user at once; 0: any number.")
-@click.option("--max-per-label", type=int, help="Tasks of one label at once; 0: any number.")
+@click.option("--max-per-type", type=Whole(min=0), help="Tasks of one type at once; 0: any number.")
+@click.option("--max-per-user", type=Whole(min=0), help="Tasks of one user at once; 0: any number.")
+@click.option("--max-per-label", type=Whole(min=0), help="Tasks of one label at once; 0: any number.")
 @click.option("--type-limit", "types", type=Quota(), multiple=True, help="A number for one type: video_convert=1.")
-@click.option("--user-limit", "users", type=Quota(), multiple=True, help="A number for one user, e.g. 7=3.")
+@click.option("--user-limit", "users", type=Quota(numbered=True), multiple=True, help="A number for a user, e.g. 7=3.")
 @click.option("--label-limit", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
 @click.option("--fair-share/--no-fair-share", default=None, help="Users take turns, or not.")
 @click.option(
     "--no-user-bonus", "user_bonus", flag_value=False, default=None, type=bool, help="Users' levels count not."
 )
-@click.option("--backfill-bound", type=int, metavar="N", help="So many may start past one that does not fit.")
-@click.option("--from", "begin", metavar="WHEN", help="Play from this position or time on. Default: the first record")
-@click.option("--to", "end", metavar="WHEN", help="Play to this position or time. Default: until all is done")
-@click.option("--rows", type=int, metavar="N", help="Tasks listed, those first that move most. Default: 10")
+@click.option("--backfill-bound", type=Whole(min=0), metavar="N", help="So many may start past one that does not fit.")
+@click.option("--from", "begin", type=Point(), metavar="WHEN", help="Play from this position or time on. Default: all")
+@click.option("--to", "end", type=Point(), metavar="WHEN", help="Play to it. Default: until all is done")
+@click.option("--rows", type=Whole(0, 10_000), metavar="N", help="Tasks listed, those that move most. Default: 10")
 @pass_session
 def command(session: Session, /, **given: Any) -> None:
     """Compare the recorded history with what another policy would have made of it.
@@ -55,6 +55,8 @@ def command(session: Session, /, **given: Any) -> None:
     if session.url:
         raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
     tables = ("types", "users", "labels")
+    if any(not number for name in tables for _, number in given[name]):
+        raise click.UsageError("A limit is at least 1: one that is left out stays as it was recorded.")
     question = {name: dict(value) if name in tables else value for name, value in given.items()}
     with counting("playing") as progress:
         given = {name: value for name, value in question.items() if value is not None}

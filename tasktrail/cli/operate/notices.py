@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...projections import NoticeStatus
 
 _HEADINGS = ("EVENT", "CHANNEL", "TO", "STATE", "TRIES", "NEXT TRY", "DETAIL", "NOTICE")
+_NOBODY = "nobody was to be told so far"
 _UNSENT = ("given_up", "disabled")
 
 
@@ -41,7 +42,7 @@ def notices(session: Session, task_id: int) -> None:
     elif found:
         print_table(_HEADINGS, map(_row, found), right=(4,))
     else:
-        click.echo("nobody was to be told so far")
+        click.echo(_NOBODY)
 
 
 def _row(notice: "NoticeStatus") -> tuple[str, ...]:
@@ -83,7 +84,8 @@ def redeliver(
 
     code = DONE
     with session.tasks() as tasks:
-        wanted = notice_ids or [one.notice_id for one in tasks.notices(task_id) if one.state in _UNSENT]
+        known = [] if notice_ids else tasks.notices(task_id)
+        wanted = notice_ids or [one.notice_id for one in known if one.state in _UNSENT]
         for notice_id in wanted:
             try:
                 accepted = tasks.redeliver(task_id, notice_id, reason=reason or "", actor=actor or me())
@@ -95,7 +97,7 @@ def redeliver(
                 else:
                     click.echo(f"{notice_id}: accepted at position {accepted.position}")
     if not wanted and not session.as_json:
-        click.echo("every notice was delivered or is on its way")
+        click.echo("every notice was delivered or is on its way" if known else _NOBODY)
     return code
 
 

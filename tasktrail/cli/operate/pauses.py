@@ -114,7 +114,8 @@ def _wait_until_drained(session: Session, after: int) -> None:
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @click.option("--priority", type=Whole(0, 10), help="0 to 10, higher runs first.")
 @click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z.")
-@click.option("--hold/--release", "held", default=None, help="Keep it waiting, or let it go.")
+@click.option("--hold", is_flag=True, help="Keep it waiting until somebody starts or releases it.")
+@click.option("--release", is_flag=True, help="Let it go.")
 @who_and_why
 @pass_session
 def adjust(
@@ -122,13 +123,18 @@ def adjust(
     task_id: int,
     priority: int | None,
     scheduled_for: datetime | None,
-    held: bool | None,  # noqa: FBT001 - click passes it by name
     reason: str | None,
     actor: str | None,
+    *,
+    hold: bool,
+    release: bool,
 ) -> None:
     """Change the priority or the time of a waiting task, or hold or release it."""
     from ...events import AdjustTask
 
+    if hold and release:
+        raise click.UsageError("Give --hold or --release, not both.")
+    held = hold if hold or release else None
     change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
     send(session, AdjustTask, {**change, **who(reason, actor)})
 

@@ -1,6 +1,7 @@
 """`tasktrail start`, `cancel`, `retry`: a command for one or several tasks, each answered for itself."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ from ..failing import DONE, NO_SERVICE, complain
 from ..fields import me, who_and_why
 from ..output import print_json
 from ..session import Session
-from ..words import TASK_ID
+from ..words import TASK_ID, duration, moment
 from .retry_many import filter_options, retry_filtered
 
 if TYPE_CHECKING:
@@ -91,11 +92,35 @@ def retry(
         return retry_filtered(session, filters, reason=why, actor=who, force=force)
     if not ids:
         raise click.UsageError("Missing argument 'ID…', or a filter such as --status failed.")
-    return _each(session, ids, lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force))
+    return _each(
+        session,
+        ids,
+        lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force),
+        more=lambda tasks, task_id: _due(session, tasks, task_id),
+    )
 
 
-def _each(session: Session, ids: tuple[int, ...], send: Callable[["Tasks", int], "Accepted"]) -> int:
-    """Send for one task after the other; a refusal does not keep the others from being sent."""
+def _due(session: Session, tasks: "Tasks", task_id: int) -> str:
+    """When the delay between attempts is over; empty if it is, or if nobody can say any more."""
+    from ...events.errors import TasktrailError
+
+    with suppress(TasktrailError):
+        due_at, now = tasks.get_task(task_id).due_at, session.doors.now()
+        if due_at is not None and due_at > now:
+            return f"; due at {moment(due_at)}, in {duration((due_at - now).total_seconds())}"
+    return ""
+
+
+def _each(
+    session: Session,
+    ids: tuple[int, ...],
+    send: Callable[["Tasks", int], "Accepted"],
+    more: Callable[["Tasks", int], str] = lambda _tasks, _task_id: "",
+) -> int:
+    """Send for one task after the other; a refusal does not keep the others from being sent.
+
+    `more`: what people are told beside the position.
+    """
     from ...events.errors import TasktrailError
 
     code = DONE
@@ -109,12 +134,8 @@ def _each(session: Session, ids: tuple[int, ...], send: Callable[["Tasks", int],
                 if failed == NO_SERVICE:
                     break
             else:
-                _tell(session, accepted)
+                if session.as_json:
+                    print_json(accepted)
+                else:
+                    click.echo(f"task {task_id}: accepted at position {accepted.position}{more(tasks, task_id)}")
     return code
-
-
-def _tell(session: Session, accepted: "Accepted") -> None:
-    if session.as_json:
-        print_json(accepted)
-    else:
-        click.echo(f"task {accepted.task_id}: accepted at position {accepted.position}")

@@ -87,7 +87,7 @@ def _decode(line: bytes, actor: str) -> Command | TasktrailError:
     try:
         command = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        return refusal(error)
+        return refusal(error, line)
     changes: dict[str, Any] = {}
     if not command.actor:
         changes["actor"] = actor

@@ -73,7 +73,7 @@ class Core:
         """Step and commit one message; the events it led to."""
         while missing := list(needed(self.state, message)):
             for task_id in missing:
-                self.state.tasks[task_id] = self.read(task_id)
+                self.state.load(self.read(task_id))
         staged = step(self.state, message, self.now)
         records = self.log.append(staged.facts, expected=self.state.position - len(staged.facts))
         self.state.forget_finished({record.task_id for record in records})

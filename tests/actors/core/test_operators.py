@@ -188,6 +188,30 @@ def test_what_cannot_be_adjusted_is_refused(core: Core, command: AdjustTask, err
     assert core.facts == []
 
 
+def test_an_adjustment_that_changes_nothing_is_refused(core: Core) -> None:
+    core.create()
+    task_id = core.create(priority=5)
+    for change in ({"priority": 5}, {"held": False}, {"priority": 5, "held": False}):
+        assert isinstance(core.ask(AdjustTask(task_id=task_id, **change)), NothingToChange)
+        assert core.facts == []
+    core.send(AdjustTask(task_id=task_id, priority=5, held=True))
+    assert isinstance(core.ask(AdjustTask(task_id=task_id, held=True)), NothingToChange)
+
+
+def test_a_time_behind_the_deadline_is_refused_as_when_the_task_is_created(core: Core) -> None:
+    """A deadline is about the first start, so it binds no further life."""
+    soon, later = core.now + timedelta(seconds=4), core.now + timedelta(seconds=60)
+    task_id = core.create(held=True, deadline=soon)
+    put_off = AdjustTask(task_id=task_id, held=False, scheduled_for=later)
+    answer = core.ask(put_off)
+    assert isinstance(answer, InvalidValue)
+    assert answer.field == "scheduled_for"
+    core.send(AdjustTask(task_id=task_id, scheduled_for=soon))
+    core.cancel(task_id)
+    core.retry(task_id, force=True)
+    core.send(AdjustTask(task_id=task_id, scheduled_for=later))
+
+
 def test_started_records_what_its_priority_was_made_of(core: Core) -> None:
     core.create()
     task_id = core.create(priority=4, user_level=2, estimated_time=4000.0)

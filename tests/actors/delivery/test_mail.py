@@ -192,6 +192,7 @@ def test_plain_addresses_are_taken_with_or_without_a_name(text: str, address: st
 def test_without_a_mail_server_the_notice_waits_for_one(mail_notice: Notice) -> None:
     result = send(None, mail_notice)
     assert (result.ok, result.retryable) == (False, True)
+    assert result.detail.endswith("set smtp.host and smtp.sender")
 
 
 def test_mail_goes_encrypted_and_after_login(secure_server: MailServer, mailbox: Mailbox, mail_notice: Notice) -> None:

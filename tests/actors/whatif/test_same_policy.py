@@ -124,7 +124,7 @@ def test_a_fault_in_the_core_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         world.create(memory=8)
     world.settle()
     assert ask(world).fidelity.exact
-    monkeypatch.setattr(dispatch, "obstacles", lambda *_: ())
+    monkeypatch.setattr(dispatch, "fits", lambda *_: True)
     assert not ask(world).fidelity.exact
 
 

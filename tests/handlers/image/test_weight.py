@@ -17,6 +17,7 @@ def test_a_file_tells_how_busy_its_picture_is_if_its_size_is_of_the_pixels_alone
     assert packing_of("PNG", 500_000, 10**6, mode="P") == packing_of("GIF", 500_000, 10**6)
     assert packing_of("TIFF", 500_000, 10**6, compression="tiff_lzw") == Packing(lossless=True, density=0.5)
     assert packing_of("TIFF", 3_000_000, 10**6, compression="raw") is None
+    assert packing_of("PNG", 10_000, 10**6, mode="1") is None
     assert packing_of("WEBP", 500_000, 10**6) is None, "with loss or without: its header does not say"
 
 

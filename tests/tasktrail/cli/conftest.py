@@ -23,11 +23,13 @@ from tasktrail.events import (
     Accepted,
     CancelTask,
     Checkpoint,
+    Checkpointed,
     Command,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
     OperatorCommand,
+    Progressed,
     Recorded,
     RedeliverNotice,
     RetryTask,
@@ -235,6 +237,10 @@ class MemoryTasks(Asking):
         self.get_task(task_id)
         return self.memory_log.read_task(task_id)
 
+    def status_since(self, task_id: int) -> int:
+        passing = (Progressed, Checkpointed)
+        return next(one.position for one in reversed(self.events(task_id)) if not isinstance(one.event, passing))
+
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         return self.memory_log.read(after, limit)
 
@@ -277,6 +283,11 @@ class MemoryDoors(Doors):
         self.running = service
         self.inside = embedded
         self.sessions: list[Session] = []
+
+    def now(self) -> datetime:
+        tasks = self.running or self.inside
+        assert tasks is not None
+        return tasks.journal.at
 
     def service(self, session: Session) -> Any:
         self.sessions.append(session)

@@ -137,6 +137,23 @@ def test_history_tells_the_story_and_the_attempts(cli: Callable[..., Any], story
     assert "waited" in attempts.splitlines()[-1]
 
 
+def test_history_counts_the_wait_that_still_goes_on(cli: Callable[..., Any], tasks: Any) -> None:
+    task_id = tasks.create_task(type="noop", held=True)
+    tasks.later(80)
+    assert cli("history", str(task_id)).out.endswith("waited 1m 20s, ran 0.00 s; it still waits\n")
+
+
+def test_show_says_nothing_about_dependencies_that_are_not_there(cli: Callable[..., Any], tasks: Any) -> None:
+    """What is recorded then is `wait`, and the documented default is `fail`: neither is about anything."""
+    first = tasks.create_task(type="noop")
+    second = tasks.create_task(type="noop", depends_on=(first,))
+    told = [
+        next(line.split() for line in cli("show", str(task_id)).out.splitlines() if "on_dependency_failure" in line)
+        for task_id in (first, second)
+    ]
+    assert told == [["on_dependency_failure", "-"], ["on_dependency_failure", "fail"]]
+
+
 def _events(told: str) -> list[str]:
     words = {"created", "started", "progressed", "checkpointed", "failed", "retried", "completed", "cancelled"}
     return [next(word for word in line.split() if word in words) for line in told.splitlines()[1:]]

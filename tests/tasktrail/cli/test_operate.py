@@ -73,6 +73,7 @@ def test_a_task_is_adjusted(cli: Cli, tasks: Any) -> None:
     "line",
     [
         "adjust 1 --priority 11",
+        "adjust 1 --hold --release",
         "limits --type noop",
         "limits --type noop=0",
         "limits --max-memory much",

@@ -174,7 +174,8 @@ def test_start_cancel_and_retry_say_who_and_why(cli: Callable[..., Any], tasks: 
     task_id = tasks.create_task(type="noop", held=True)
     assert cli("start", str(task_id), "--reason", "now").code == 0
     assert cli("cancel", str(task_id), "--actor", "boss").code == 0
-    assert cli("retry", str(task_id), "--force", "--reason", "again").out == f"task {task_id}: accepted at position 4\n"
+    retried = cli("retry", str(task_id), "--force", "--reason", "again").out
+    assert retried.startswith(f"task {task_id}: accepted at position 4; due at ")
     start, cancel, retry = tasks.sent[1:]
     assert (start.reason, start.actor) == ("now", ME)
     assert cancel.actor == "boss"
@@ -237,6 +238,17 @@ def test_children_are_cancelled_when_asked_for(cli: Callable[..., Any], tasks: A
     tasks.create_task(type="noop")
     assert cli("cancel", "1", "--children").code == 0
     assert tasks.sent[-1].children
+
+
+def test_a_retry_says_when_it_is_due(cli: Callable[..., Any], tasks: Any) -> None:
+    """Accepted, and then nothing happens for `retry_delay`: whoever typed it should know."""
+    for delay in (90.0, 0.0):
+        task_id = tasks.create_task(type="noop", retry_delay=delay)
+        tasks.cancel_task(task_id)
+    later, at_once = (cli("retry", str(task_id), "--force").out for task_id in (1, 2))
+    assert later == "task 1: accepted at position 5; due at 2026-01-31 12:01:30Z, in 1m 30s\n"
+    assert at_once == "task 2: accepted at position 6\n"
+    assert json.loads(cli("retry", "1", "--force", "--json").err)["code"] == "illegal_transition"
 
 
 def test_a_retry_takes_filters_and_counts(cli: Callable[..., Any], tasks: Any) -> None:

@@ -85,27 +85,45 @@ def test_a_part_of_the_log_can_be_asked_about(cli: Callable[..., Any], data: Pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "field"),
+    ("arguments", "told"),
     [
-        (("--max-concurrent", "0"), "max_concurrent"),
-        (("--workers", "5000"), "workers"),
-        (("--backfill-bound", "-1"), "backfill_bound"),
-        (("--rows", "-1"), "rows"),
-        (("--type-limit", "long=0"), "types"),
-        (("--user-limit", "me=1"), "users"),
-        (("--label-limit", "night=none"), "labels"),
-        (("--from", "yesterday"), "from"),
-        (("--to", "2026-01-01T00:00:00"), "to"),
-        (("--from", "9999"), "from"),
+        (("--max-concurrent", "0"), "'--max-concurrent': 0 is not in the range 1<=x<=1024"),
+        (("--workers", "5000"), "'--workers': 5000 is not in the range"),
+        (("--max-per-user", "-1"), "'--max-per-user': -1 is not in the range"),
+        (("--backfill-bound", "-1"), "'--backfill-bound': -1 is not in the range"),
+        (("--rows", "-1"), "'--rows': -1 is not in the range"),
+        (("--type-limit", "long=0"), "A limit is at least 1"),
+        (("--user-limit", "me=1"), "'me' is no user"),
+        (("--label-limit", "night=none"), "A limit is at least 1"),
+        (("--from", "yesterday"), "'yesterday' is not a time"),
+        (("--to", "2026-01-01T00:00:00"), "has no time zone"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused_by_name(
-    cli: Callable[..., Any], data: Path, arguments: tuple[str, ...], field: str
+def test_an_option_that_makes_no_sense_is_wrong_usage_like_that_of_other_commands(
+    cli: Callable[..., Any], data: Path, arguments: tuple[str, ...], told: str
 ) -> None:
+    shown = cli("whatif", "--data", str(data), *arguments)
+    assert (shown.code, told in shown.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "told"),
+    [
+        (("--type-limit", "lonk=2"), "types", "The log has no task of type 'lonk'; did you mean 'long'?"),
+        (("--from", "9999"), "from", "Nothing is recorded from position 9999: the log has positions 1 ("),
+        (("--from", "30", "--to", "20"), "from", "Nothing is recorded from position 30 to position 20: the log has"),
+        (("--to", "2001-01-01T01:00:00+01:00"), "to", "Nothing is recorded to 2001-01-01T00:00:00Z: the log has"),
+    ],
+)
+def test_what_the_log_does_not_have_is_told_with_what_it_has(
+    cli: Callable[..., Any], data: Path, arguments: tuple[str, ...], field: str, told: str
+) -> None:
+    """A misspelt type would be answered with "no difference", as if the limit did not matter."""
     shown = cli("whatif", "--data", str(data), "--json", *arguments)
     assert shown.code == 1
     problem = json.loads(shown.err)
     assert (problem["code"], problem["field"]) == ("invalid_value", field)
+    assert problem["detail"].startswith(told)
 
 
 def test_it_reads_files_and_asks_no_service(cli: Callable[..., Any]) -> None:

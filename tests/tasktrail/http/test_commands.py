@@ -59,6 +59,30 @@ def test_a_task_is_created_started_cancelled_and_retried_by_its_routes(web: http
     web.post(f"/v1/tasks/{task_id}/cancel")
 
 
+def test_whoever_names_no_actor_is_recorded_as_http(web: httpx.Client, wish: Wish) -> None:
+    """An empty actor would leave the history without any word of where a pause came from."""
+    created = web.post("/v1/tasks", json=wish()).json()
+    positions = [created["position"]]
+    for path, body in (
+        (f"/v1/tasks/{created['task_id']}/adjust", {"priority": 4, "actor": ""}),
+        (f"/v1/tasks/{created['task_id']}/cancel", {}),
+        ("/v1/queue/pause", {"user_id": 4711}),
+        ("/v1/commands", {"command": "resume_queue", "user_id": 4711}),
+        ("/v1/queue/drain", {}),
+        ("/v1/queue/resume", {}),
+        ("/v1/limits", {"max_per_label": 7}),
+        ("/v1/limits", {"reset": True}),
+        ("/v1/schedules", {"schedule": "unsigned", "task": wish(overwrite=True), "every": 3600}),
+        ("/v1/schedules/unsigned/remove", {}),
+    ):
+        positions.append(web.post(path, json=body).json()["position"])
+    (several,) = web.post("/v1/commands", json=[create(wish())]).json()
+    positions.append(several["position"])
+    records = map(msgspec.json.decode, web.get("/v1/events").text.splitlines())
+    actors = {record["position"]: record["actor"] for record in records}
+    assert {actors[position] for position in positions} == {"http"}
+
+
 def test_a_held_task_is_released_by_start(web: httpx.Client, wish: Wish) -> None:
     task_id = web.post("/v1/tasks", json=wish()).json()["task_id"]
     assert web.get(f"/v1/tasks/{task_id}").json()["held"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -51,6 +52,8 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
     assert (task["priority"], task["priority_terms"]["base"]) == (9, 9)
     (entry,) = [one for one in web.get("/v1/queue").json()["entries"] if one["task_id"] == task_id]
     assert (entry["terms"]["base"], entry["shut_by"]) == (9, ["user 78"])
+    for terms in (entry["terms"], task["priority_terms"], web.get(f"/v1/tasks/{task_id}/why").json()["terms"]):
+        assert terms.keys() == {"base", "user", "wait", "duration"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,16 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
             "/v1/schedules",
             {"schedule": "s", "task": {"type": "image_thumbnail", "input_file": "a", "output_file": "b"}, "every": 5},
             (400, "invalid_path", "input_file"),
+        ),
+        (
+            "/v1/schedules",
+            {"schedule": "a/b", "task": {"type": "image_thumbnail"}, "every": 5},
+            (400, "invalid_value", "schedule"),
+        ),
+        (
+            "/v1/schedules",
+            {"schedule": "..", "task": {"type": "image_thumbnail"}, "every": 5},
+            (400, "invalid_value", "schedule"),
         ),
         ("/v1/schedules/none/remove", {}, (404, "unknown_schedule", "schedule")),
     ],
@@ -87,11 +100,22 @@ def test_a_schedule_is_added_listed_and_removed(web: httpx.Client, wish: Wish) -
     assert added.status_code == 202, added.text
     (board,) = web.get("/v1/schedules").json()
     assert (board["schedule"], board["spec"]["cron"], board["runs"]) == ("weekly", "0 4 * * MON", 0)
+    assert (board["spec"]["timezone"], board["spec"]["missed"], board["spec"]["every"]) == ("UTC", "once", None)
     assert problem(web.post("/v1/schedules", json={"schedule": "weekly", "task": task, "every": 9}))[1] == (
         "schedule_exists"
     )
     assert web.post("/v1/schedules/weekly/remove").status_code == 202
     assert web.get("/v1/schedules").json() == []
+
+
+def test_a_schedule_with_an_odd_name_is_removed_by_its_route(web: httpx.Client, wish: Wish) -> None:
+    """Only a slash cannot stand in an address, however it is written there."""
+    for name in ("a b?c#d%2", "nächtlich.1", "..."):
+        body = {"schedule": name, "task": wish(overwrite=True), "every": 60}
+        assert web.post("/v1/schedules", json=body).status_code == 202
+        assert web.post(f"/v1/schedules/{quote(name, safe='')}/remove").status_code == 202
+    slashed = web.post("/v1/commands", json={"command": "remove_schedule", "schedule": "a/b"})
+    assert problem(slashed) == (404, "unknown_schedule", "schedule")
 
 
 def test_the_client_speaks_all_of_it(web: httpx.Client, wish: Wish) -> None:

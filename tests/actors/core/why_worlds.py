@@ -1,0 +1,238 @@
+"""Worlds in which a task waits, and the hands that take its reasons away."""
+
+from datetime import timedelta
+from typing import Any
+
+from core_harness import Core
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tasktrail.actors.core.admission import Obstacle, Sample
+from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Tick
+from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.core.why import Why, explain
+from tasktrail.events import AdjustTask
+from tasktrail.events.operator_commands import PauseQueue, ResumeQueue
+from tasktrail.handlers.process.frames import CapacityChanged
+
+TYPES = ("work", "other")
+GRACE = dict.fromkeys(TYPES, 0.5)
+
+wishes = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(TYPES),
+        "user_id": st.integers(0, 1),
+        "label": st.sampled_from(["", "x"]),
+        "priority": st.integers(0, 10),
+        "memory": st.sampled_from([0, 0, 0, 1, 4, 6, 9, 12]),
+        "temp": st.sampled_from([0, 0, 0, 0, 3, 9]),
+    }
+)
+settings_of_a_world = st.fixed_dictionaries(
+    {
+        "slots": st.sampled_from([1, 2, 3, 4]),
+        "max_memory": st.sampled_from([20, 10, 6]),
+        "max_temp_size": st.sampled_from([20, 5]),
+        "max_per_type": st.sampled_from([0, 0, 1, 2]),
+        "max_per_user": st.sampled_from([0, 0, 1, 2]),
+        "max_per_label": st.sampled_from([0, 0, 1]),
+        "fair_share": st.booleans(),
+    }
+)
+samples = st.builds(
+    Sample,
+    cpu_percent=st.sampled_from([5.0, 5.0, 95.0]),
+    memory_available=st.sampled_from([30, 30, 3]),
+    temp_free=st.sampled_from([30, 8, 2]),
+    memory_total=st.just(30),
+)
+pauses = st.tuples(
+    st.sampled_from([None, None, PauseQueue(), PauseQueue(), PauseQueue(type="work"), PauseQueue(user_id=1)]),
+    st.booleans(),
+)
+"""And whether it is there before the first of the others, so that none of them runs."""
+holds = st.fixed_dictionaries(
+    {
+        "held": st.sampled_from([False, False, True]),
+        "later": st.sampled_from([False, False, True]),
+        "dependencies": st.sampled_from(["", "", "waits", "cancelled", "waits cancelled"]),
+        "past": st.sampled_from(["", "", "", "failed", "cancelled", "cancelled, retried later"]),
+        "draining": st.sampled_from([False, False, False, True]),
+    }
+)
+"""What holds the task in question before others do. One with a past has begun to run alone, and waits for no task."""
+
+
+class Scenario:
+    """A world that can be built again and again: a question about one task in it, with some of its reasons lifted."""
+
+    def __init__(
+        self, world: dict[str, Any], others: list[dict[str, Any]], mine: dict[str, Any], more: dict[str, Any]
+    ) -> None:
+        self.world, self.others, self.mine, self.more = world, others, mine, more
+
+    def build(self) -> tuple[Core, int]:
+        """The world just before the question. What could start has started."""
+        world = dict(self.world)
+        core = Core(slots=world.pop("slots"), grace=GRACE, max_cpu=90.0, temp_low=4, temp_high=6, **world)
+        core.state.backfill_bound = self.more["backfill_bound"]
+        hold = self.more["hold"]
+        task_id = self._with_a_past(core) if hold["past"] else 0
+        pause, early = self.more["pause"]
+        if pause is not None and early:
+            core.send(pause)
+        half = len(self.others) // 2
+        for other in self.others[:half]:
+            core.create(**other)
+        core.tell(Sampled(self.more["sample"]))
+        task_id = task_id or self._new(core)
+        if hold["held"]:
+            core.ask(AdjustTask(task_id=task_id, held=True))
+        if pause is not None and not early:
+            core.send(pause)
+        for other in self.others[half:]:
+            core.create(**other)
+        if hold["draining"]:
+            core.tell(Drain())
+        return core, task_id
+
+    def _new(self, core: Core) -> int:
+        hold = self.more["hold"]
+        depends_on = tuple(core.create(held=True) for _ in hold["dependencies"].split())
+        for other, fate in zip(depends_on, hold["dependencies"].split(), strict=True):
+            if fate == "cancelled":
+                core.cancel(other)
+        later = core.now + timedelta(hours=1) if hold["later"] else None
+        mine = {**self.mine, "depends_on": depends_on, "on_dependency_failure": "wait"}
+        return core.create(**mine, held=hold["held"], scheduled_for=later)
+
+    def _with_a_past(self, core: Core) -> int:
+        """It has had an attempt, if it fits at all."""
+        past = self.more["hold"]["past"]
+        task_id = core.create(**self.mine, max_retries=1, retry_delay=0 if past == "cancelled" else 3600)
+        if task_id not in core.running():
+            return task_id
+        if past == "failed":
+            core.end(task_id, "failed", error="timeout")
+        else:
+            core.cancel(task_id)
+            core.retry(task_id)
+        return task_id
+
+
+def explained(core: Core, task_id: int) -> Why:
+    why = explain(core.state, task_id, core.now)
+    assert why is not None
+    return why
+
+
+class Lifting:
+    """Takes reasons away: one slot, one place, or just the missing bytes. Then a step is taken."""
+
+    def __init__(self, core: Core, task_id: int) -> None:
+        self.core, self.task = core, core.state.tasks[task_id]
+        self.draining = core.state.draining
+        self.limits, self.sample = core.state.limits, core.state.sample
+
+    def lift(self, reasons: list[Obstacle]) -> None:
+        """Nothing starts before all are lifted."""
+        state = self.core.state
+        state.draining = True
+        for one in reasons:
+            getattr(self, f"_{one.reason.lower()}")(one)
+        state.sample = self.sample  # not told: what runs would count as seen, and leave more for others
+        self.core.tell(LimitsChanged(self.limits))
+        state.draining = self.draining
+        self.core.tell(Tick())
+
+    def leave_only(self, named: tuple[int, ...]) -> None:
+        """Nobody else waits for room any more. Nothing starts meanwhile."""
+        self.core.state.draining = True
+        for other in [*self.core.state.queue.first(100), *self.core.state.too_big]:
+            if other not in (self.task.id, *named):
+                self.core.cancel(other)
+
+    def _held(self, _one: Obstacle) -> None:
+        self.core.send(AdjustTask(task_id=self.task.id, held=False))
+
+    def _notbefore(self, _one: Obstacle) -> None:
+        self.core.wait(3600)  # an adjustment would change its place as well
+
+    _retrydelay = _notbefore
+
+    def _dependency(self, one: Obstacle) -> None:
+        for free in [free for other in one.tasks for free in self.core.state.unblock(other)]:
+            Turn(self.core.state, self.core.now).place(free)
+
+    _dependencyfailed = _dependency
+
+    def _nohandler(self, _one: Obstacle) -> None:
+        state = self.core.state
+        state.grace = {**state.grace, self.task.spec.type: 0.5}
+        Turn(state, self.core.now).place(state.tasks[self.task.id])
+
+    def _stopping(self, _one: Obstacle) -> None:
+        self.core.end(self.task.id, "stopped")
+
+    def _shuttingdown(self, _one: Obstacle) -> None:
+        self.draining = False
+
+    def _paused(self, one: Obstacle) -> None:
+        (pause,) = (pause for pause in self.core.state.pauses.all() if pause.position in one.evidence)
+        self.core.send(ResumeQueue(type=pause.type, user_id=pause.user_id))
+
+    def _concurrencylimit(self, one: Obstacle) -> None:
+        more = int(one.numbers["running"]) + 1
+        self.limits = replace(self.limits, max_concurrent=max(self.limits.max_concurrent, more))
+        self.core.tell(CapacityChanged(max(self.core.state.slots, more)))
+
+    def _typelimit(self, one: Obstacle) -> None:
+        self._raise("types", self.task.spec.type, one)
+
+    def _userlimit(self, one: Obstacle) -> None:
+        self._raise("users", str(self.task.spec.user_id), one)
+
+    def _labellimit(self, one: Obstacle) -> None:
+        self._raise("labels", self.task.spec.label, one)
+
+    def _raise(self, table: str, name: str, one: Obstacle) -> None:
+        numbers = {**getattr(self.limits, table), name: int(one.numbers["running"]) + 1}
+        self.limits = replace(self.limits, **{table: numbers})
+
+    def _memory(self, one: Obstacle) -> None:
+        missing = int(one.numbers["missing"])
+        if "max_memory" in one.detail:
+            self.limits = replace(self.limits, max_memory=self.limits.max_memory + missing)
+        else:
+            self.sample = replace(self.sample, memory_available=self.sample.memory_available + missing)
+
+    def _tempspace(self, one: Obstacle) -> None:
+        missing = int(one.numbers.get("missing", 0))
+        if "max_temp_size" in one.detail:
+            self.limits = replace(self.limits, max_temp_size=self.limits.max_temp_size + missing)
+        elif missing:
+            self.sample = replace(self.sample, temp_free=self.sample.temp_free + missing)
+        else:
+            self.sample = replace(self.sample, disk_low=False)
+
+    def _cpu(self, _one: Obstacle) -> None:
+        self.sample = replace(self.sample, cpu_percent=self.limits.max_cpu)
+
+    def _higherpriority(self, _one: Obstacle) -> None:
+        self.leave_only(())
+
+
+scenarios = st.builds(
+    Scenario,
+    settings_of_a_world,
+    st.lists(wishes, max_size=8) | st.lists(wishes, min_size=6, max_size=8),
+    st.builds(
+        lambda wish, kind, priority: {**wish, "type": kind, "priority": priority},
+        wishes,
+        st.sampled_from([*TYPES, *TYPES, "without handler"]),
+        st.sampled_from([0, 0, 5, 10]),
+    ),
+    st.fixed_dictionaries(
+        {"sample": samples, "pause": pauses, "hold": holds, "backfill_bound": st.sampled_from([None, 0, 1])}
+    ),
+)

@@ -1,0 +1,75 @@
+"""Who clears up after which end, and who is left alone."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pykka
+import pytest
+
+from tasktrail.actors.base import PING
+from tasktrail.actors.feed import Feed
+from tasktrail.actors.janitor import Janitor
+from tasktrail.actors.messages import WAKE
+from tasktrail.events import Cancelled, Completed, Event, Failed, Recorded, Retried
+from tasktrail.events.clock import SystemClock
+from tasktrail.handlers.workspace import TempFiles, create_temp_file
+
+SIZE = 100
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> TempFiles:
+    return TempFiles(tmp_path / "tmp", max_size=3 * SIZE, cleanup_after=3600, protected=lambda: {9})
+
+
+@pytest.fixture
+def told(files: TempFiles) -> Iterator[Callable[..., None]]:
+    """Tell a new janitor that these tasks have had these events, and wait until it is done."""
+    for task_id in (1, 2, 9, 50):
+        create_temp_file(files.folder(task_id), "x").write_bytes(b"x" * SIZE)
+    clock = SystemClock()
+    feed = Feed(lambda: janitor.tell(WAKE), clock, "janitor")
+    janitor = Janitor.start(feed=feed, files=files, clock=clock, last_task_id=lambda: 10)
+    janitor.ask(PING)  # what it tells itself at the start is in its inbox now …
+    janitor.ask(PING)  # … and handled
+
+    def tell(**events: Event) -> None:
+        feed.put([_record(int(name.removeprefix("task_")), event) for name, event in events.items()])
+        janitor.tell(WAKE)
+        janitor.ask(PING)
+
+    yield tell
+    feed.close()
+    pykka.ActorRegistry.stop_all()
+
+
+def _record(task_id: int, event: Event) -> Recorded:
+    return Recorded(position=1, task_id=task_id, version=2, event=event, recorded_at=SystemClock().now())
+
+
+def test_the_folder_of_a_completed_task_goes_at_once(told: Callable[..., None], files: TempFiles) -> None:
+    told(task_1=Completed())
+    assert files.tasks() == [2, 9]
+
+
+def test_what_a_failed_or_cancelled_task_left_may_serve_a_retry(told: Callable[..., None], files: TempFiles) -> None:
+    told(task_1=Failed(outcome="failed", error="x", final=True), task_2=Cancelled())
+    assert files.tasks() == [1, 2, 9]
+
+
+def test_at_the_quota_it_goes_for_the_next_end(told: Callable[..., None], files: TempFiles) -> None:
+    create_temp_file(files.folder(9), "y").write_bytes(b"y" * 2 * SIZE)
+    told(task_2=Cancelled())
+    assert 9 in files.tasks()
+    assert files.total_size() <= 3 * SIZE
+
+
+def test_a_retry_is_no_end(told: Callable[..., None], files: TempFiles) -> None:
+    create_temp_file(files.folder(9), "y").write_bytes(b"y" * 2 * SIZE)
+    told(task_2=Retried(cause="rule"), task_1=Failed(outcome="failed", error="x", final=False))
+    assert files.tasks() == [1, 2, 9]
+
+
+def test_folders_of_tasks_that_were_never_created_go_at_the_start(told: Callable[..., None], files: TempFiles) -> None:
+    told()
+    assert 50 not in files.tasks()

@@ -1,0 +1,115 @@
+"""What a decoder complains about is told in words: which field, which key in it, and what is allowed."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasktrail.commands.intake import validated
+from tasktrail.commands.operating import command_from_fields
+from tasktrail.commands.refusal import refusal
+from tasktrail.commands.wording import told
+from tasktrail.events import CancelTask, Command, CreateGraph, CreateTask
+from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
+from tasktrail.events.operator_commands import AddSchedule, PauseQueue, SetLimits
+from tasktrail.http.decode import decode_command, decode_kind
+
+WORK = {"type": "noop"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "field", "message"),
+    [
+        (SetLimits, {"types": {"a": 1, "b": 0}}, "types.b", "types.b has to be a whole number, at least 1"),
+        (SetLimits, {"types": {"": 1}}, 'types.""', 'types."" may not be empty'),
+        (SetLimits, {"users": {"7": 1, "me": 1}}, "users.me", 'users.me has to be a user\'s number, such as "7"'),
+        (SetLimits, {"labels": {"x": "y"}}, "labels.x", "labels.x has to be a whole number or null, not text"),
+        (SetLimits, {"max_cpu": 101}, "max_cpu", "max_cpu has to be a number, at most 100"),
+        (
+            PauseQueue,
+            {"user_id": 1.5},
+            "user_id",
+            "user_id has to be a whole number or null, not a number with a fraction",
+        ),
+        (CreateTask, {**WORK, "priority": 11}, "priority", "priority has to be a whole number, at most 10"),
+        (CreateTask, {**WORK, "timeout": 0}, "timeout", "timeout has to be a number, more than 0"),
+        (
+            CreateTask,
+            {**WORK, "deadline": "soon"},
+            "deadline",
+            "deadline has to be a time such as 2026-08-01T22:00:00Z",
+        ),
+        (CreateTask, {"type": "x" * 300}, "type", "type has to have at most 200 characters"),
+        (
+            CreateTask,
+            {**WORK, "notify_on": ["created", "ended"]},
+            "notify_on[1]",
+            "notify_on[1] cannot be 'ended': allowed is created, started, retried, completed, failed, cancelled",
+        ),
+        (
+            AddSchedule,
+            {"schedule": "s", "task": WORK, "missed": "x"},
+            "missed",
+            "missed cannot be 'x': allowed is skip, once, all",
+        ),
+        (
+            CreateGraph,
+            {"tasks": [{"name": "1st", **WORK}]},
+            "tasks[0].name",
+            "tasks[0].name has to be a name: a letter or `_`, then letters, digits, `_`, `.`, `-`",
+        ),
+    ],
+)
+def test_a_value_out_of_bounds_is_told_in_words_by_every_way_in(
+    kind: Any, fields: dict[str, Any], field: str, message: str
+) -> None:
+    body = {"command": kind.__struct_config__.tag, **fields}
+    ways = (
+        lambda: command_from_fields(kind, fields),
+        lambda: decode_command(msgspec.json.encode(body)),
+        lambda: decode_kind(kind, msgspec.json.encode(fields)),
+    )
+    for way in ways:
+        with pytest.raises(InvalidValue) as refused:
+            way()
+        assert (refused.value.field, refused.value.message) == (field, message)
+
+
+def test_a_struct_built_in_python_is_told_the_same() -> None:
+    with pytest.raises(InvalidValue, match=r"types\.a has to be a whole number, at least 1"):
+        validated(SetLimits(types={"a": 0}))
+
+
+@pytest.mark.parametrize("value", ["1e999", "[1, -1e999]", '{"deep": 1e999}'])
+def test_a_number_that_no_float_holds_is_told_with_its_field(value: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^priority is too large a number \(") as refused:
+        decode_kind(CreateTask, f'{{"type": "noop", "priority": {value}}}'.encode())
+    assert refused.value.field == "priority"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "message"),
+    [
+        ({}, "task_id", "`task_id` has to be given"),
+        ({"task_id": 1, "children": True, "childs": True}, "childs", "There is no field `childs`"),
+    ],
+)
+def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        command_from_fields(CancelTask, fields)
+    assert (refused.value.field, refused.value.message) == (field, message)
+
+
+def test_what_breaks_off_behind_the_fault_is_refused_all_the_same() -> None:
+    """The decoder stops at the first fault; to find its key the whole is decoded, which may fail."""
+    line = b'{"command": "set_limits", "types": {"a": 0}, '
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.json.Decoder(Command).decode(line)
+    found: TasktrailError = refusal(caught.value, line)
+    assert (found.field, found.message) == ("types", "types has to be a whole number, at least 1")
+
+
+def test_words_of_a_handler_stay_as_they_are() -> None:
+    assert told("option crf of x", "crf and bitrate exclude each other", "crf") == (
+        "option crf of x: crf and bitrate exclude each other"
+    )
