@@ -35,7 +35,7 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
 def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> Size:
     """Write a picture that is in shape to `output_part`; its width and height. Raises pyvips.Error."""
     if kind == "JPEG" and picture.hasalpha():
-        picture = picture.flatten(background=list(bytes.fromhex(context.options.background[1:])))
+        picture = _on_paper(picture, context.options.background)
     _write(context, picture, kind)
     return picture.width, picture.height
 
@@ -70,6 +70,14 @@ def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
         except pyvips.Error:  # a broken profile says nothing about the pixels
             pass
     return picture.colourspace("srgb") if picture.interpretation == "cmyk" else picture
+
+
+def _on_paper(picture: pyvips.Image, background: str) -> pyvips.Image:
+    """Without transparency. In 8 bits first: the colour of the paper is told in 8, whatever the picture has."""
+    paper = list(bytes.fromhex(background[1:]))
+    if picture.bands < 3 and len(set(paper)) == 1:  # noqa: PLR2004 - grey on grey stays grey
+        return picture.colourspace("b-w").flatten(background=paper[:1])
+    return picture.colourspace("srgb").flatten(background=paper)
 
 
 def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image:

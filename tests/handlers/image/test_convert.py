@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 import pyvips
-from PIL import Image, ImageCms, ImageSequence, features
+from PIL import Image, ImageCms, ImageColor, ImageSequence, features
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
@@ -162,6 +162,20 @@ def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_pa
     _, context = convert(tmp_path / "in.png", "out.jpg", background="#20c040")
     with Image.open(context.output_file) as picture:
         assert is_near(picture.getpixel((20, 20)), (0x20, 0xC0, 0x40), 8)
+
+
+@pytest.mark.parametrize("options", [{}, {"width": 20}, {"colour": "keep"}])
+@pytest.mark.parametrize("background", ["#ffffff", "#20c040"])
+@pytest.mark.parametrize("kind", ["rgb16", "grey16", "b-w"])
+def test_every_kind_of_transparent_picture_gets_the_background(
+    convert: Convert, tmp_path: Path, kind: str, background: str, options: dict[str, Any]
+) -> None:
+    """Sixteen bits were laid on a colour of eight, which is black there; grey was laid on black."""
+    clear = pyvips.Image.black(40, 40, bands=4 if kind == "rgb16" else 2).cast("ushort" if kind.endswith("16") else "uchar")
+    clear.copy(interpretation=kind).write_to_file(str(tmp_path / "in.png"))
+    _, context = convert(tmp_path / "in.png", "out.jpg", background=background, **options)
+    with Image.open(context.output_file) as picture:
+        assert is_near(picture.convert("RGB").getpixel((5, 5)), ImageColor.getcolor(background, "RGB"), 8)
 
 
 def coloured_noise() -> Image.Image:
