@@ -31,6 +31,10 @@ MAX_PILLOW_PIXELS = 178_956_970
 """Pillow's own limit, twice its warning. It holds whole pictures, at up to 4 bytes a pixel."""
 
 
+_NUMBERS = {"F": "floating-point numbers", "I": "32-bit numbers"}
+"""Modes of measurements (heights, temperatures, masks): nothing in the file says which number is black or white."""
+
+
 @contextmanager
 def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     """The file, its header read and nothing decoded yet.
@@ -38,7 +42,7 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     What goes wrong inside the `with` is told apart too: the picture's own faults become `Unusable`.
 
     Raises:
-        Unusable: not a picture of `READ_FORMATS`, damaged, or of more than `max_pixels`.
+        Unusable: not a picture of `READ_FORMATS`, damaged, of numbers, or of more than `max_pixels`.
         OSError: the disk's fault.
     """
     with warnings.catch_warnings(), blame_picture(path.name):
@@ -47,6 +51,10 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
             if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
                 raise Unusable(
                     f"{path.name} is too large: {image.width}x{image.height} pixels, at most {max_pixels:,} are read"
+                )
+            if image.mode in _NUMBERS:
+                raise Unusable(
+                    f"{path.name} holds {_NUMBERS[image.mode]}, not a picture: scale them to 8 or 16 bits first"
                 )
             yield image
 

@@ -60,7 +60,7 @@ def plain_mode(picture: Image.Image) -> Image.Image:
             return picture
         case "I;16" | "I;16L" | "I;16B" | "I;16N":
             return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        case "1" | "I" | "F":
+        case "1":
             return picture.convert("L")
         case _:
             return picture.convert("RGBA" if picture.has_transparency_data else "RGB")

@@ -65,7 +65,7 @@ def _pixel_bytes(image: ImageFile) -> int:
     stored = _STORED.get(image.mode, 4) + (_WEBP_CANVASES if image.format == "WEBP" else 0)
     if image.mode in ("L", "RGB", "CMYK"):
         return stored
-    if image.mode in ("1", "I", "F"):
+    if image.mode == "1":
         return stored + 1
     if image.mode.startswith("I;16"):
         return stored + 8

@@ -68,7 +68,7 @@ def film(tmp_path: Path) -> Path:
     return tmp_path / "film.gif"
 
 
-def is_near(pixel: Any, wanted: tuple[int, int, int], slack: int = 40) -> bool:
+def is_near(pixel: Any, wanted: tuple[int, ...], slack: int = 40) -> bool:
     return all(abs(found - expected) <= slack for found, expected in zip(pixel[:3], wanted, strict=True))
 
 
@@ -171,11 +171,12 @@ def test_every_kind_of_transparent_picture_gets_the_background(
     convert: Convert, tmp_path: Path, kind: str, background: str, options: dict[str, Any]
 ) -> None:
     """Sixteen bits were laid on a colour of eight, which is black there; grey was laid on black."""
-    clear = pyvips.Image.black(40, 40, bands=4 if kind == "rgb16" else 2).cast("ushort" if kind.endswith("16") else "uchar")
+    bands, depth = 4 if kind == "rgb16" else 2, "uchar" if kind == "b-w" else "ushort"
+    clear = pyvips.Image.black(40, 40, bands=bands).cast(depth)
     clear.copy(interpretation=kind).write_to_file(str(tmp_path / "in.png"))
     _, context = convert(tmp_path / "in.png", "out.jpg", background=background, **options)
     with Image.open(context.output_file) as picture:
-        assert is_near(picture.convert("RGB").getpixel((5, 5)), ImageColor.getcolor(background, "RGB"), 8)
+        assert is_near(picture.convert("RGB").getpixel((5, 5)), ImageColor.getrgb(background), 8)
 
 
 def coloured_noise() -> Image.Image:
@@ -304,6 +305,14 @@ def test_a_damaged_picture_is_rejected(convert: Convert, tmp_path: Path, suffix:
     assert isinstance(outcome, Rejected)
     assert f"in{suffix}" in outcome.reason
     assert not context.output_file.exists()
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
+def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
+    Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
+    outcome, _ = convert(tmp_path / "heights.tif", "out.png")
+    assert isinstance(outcome, Rejected)
+    assert "numbers, not a picture" in outcome.reason
 
 
 @pytest.mark.parametrize("name", ["-in.png", "in[page=1].png", "in%d.png", "@in.png", "http:in.png", "in.png[n=-1]"])

@@ -243,6 +243,15 @@ def test_the_stated_limit_is_that_of_pillow() -> None:
     assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS
 
 
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
+def test_a_tiff_of_numbers_is_no_picture(thumbnail: Make, tmp_path: Path, mode: str, value: float) -> None:
+    """Heights or temperatures: taken for grey values they are black or white all over, and the task completes."""
+    Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
+    outcome, _ = thumbnail(tmp_path / "heights.tif")
+    assert isinstance(outcome, Rejected)
+    assert "numbers, not a picture" in outcome.reason
+
+
 def test_a_missing_input_is_an_error_that_may_pass(thumbnail: Make, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         thumbnail(tmp_path / "nowhere.png")
