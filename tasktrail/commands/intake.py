@@ -27,6 +27,7 @@ from .receivers import check_receivers
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
 _MAX_DEPTH = 32
+_USUAL_NAME_MAX = 255
 _NOTHING = Intake()
 _PATHS = frozenset({"input_file", "output_file"})
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
@@ -150,6 +151,7 @@ class IntakeDesk:
             raise InvalidPath(f"{path!r} names no file", field="output_file")
         if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
             raise InvalidPath(f"The folder {folder!r} does not exist", field="output_file", remedy="Create it first.")
+        _check_name(folder, name)
         if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
             raise InvalidPath(
                 "Input and output are the same file", field="output_file", remedy="Choose another output."
@@ -257,6 +259,21 @@ def _check_form(path: str, field: str) -> None:
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):
         raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
+
+
+def _check_name(folder: str, name: str) -> None:
+    """The hidden name that a handler writes to is shortened, so a final name that is too long would show at the end."""
+    size = len(os.fsencode(name))
+    try:
+        limit = os.pathconf(folder, "PC_NAME_MAX")
+    except OSError:
+        limit = _USUAL_NAME_MAX
+    if size > limit:
+        raise InvalidPath(
+            f"The output's name takes {size} bytes, at most {limit} are possible in {folder!r}",
+            field="output_file",
+            remedy="Give it a shorter name.",
+        )
 
 
 def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
