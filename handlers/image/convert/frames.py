@@ -12,6 +12,7 @@ from ...contract import TaskContext
 from ...pieces import Pieces, fingerprint
 from ..opening import MAX_PILLOW_PIXELS, open_picture
 from ..shaping import Size
+from ..writing import save
 from .errors import StopAskedError
 from .options import ImageConvertOptions
 from .shape import shape
@@ -44,9 +45,8 @@ def _keep_frame(
         frame = frame.convert("RGB")
     notes = PngImagePlugin.PngInfo()
     notes.add_text(_DURATION, str(round(source.info.get(_DURATION) or _USUAL_DURATION)))
-    frame.save(
-        pieces.part(number), format="PNG", compress_level=1, pnginfo=notes, icc_profile=frame.info.get("icc_profile")
-    )
+    profile = frame.info.get("icc_profile")
+    save(frame, pieces.part(number), "PNG", compress_level=1, pnginfo=notes, icc_profile=profile)
     pieces.keep(number, _FRAMES_UNTIL * (number + 1) / count, f"frame {number + 1} of {count}")
 
 
@@ -91,7 +91,7 @@ def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Fram
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }
     first = frames.frame(0)
-    first.save(context.output_part, format=kind, save_all=True, append_images=frames, **every[kind])
+    save(first, context.output_part, kind, save_all=True, append_images=frames, **every[kind])
     return first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000
 
 

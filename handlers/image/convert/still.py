@@ -1,13 +1,15 @@
 """One picture through libvips, which holds only the rows it works on where the format lets it."""
 
-import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyvips
 
 from ...contract import TaskContext, Unusable
+from ...faults import disk_fault
 from ..shaping import Size
 from .errors import StopAskedError
 from .options import ImageConvertOptions
@@ -17,7 +19,6 @@ pyvips.cache_set_max(0)  # each task has another picture, and an open file is a 
 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""
-_DISK_FULL = "No space left"
 
 
 class CannotDecodeError(Unusable):
@@ -26,17 +27,17 @@ class CannotDecodeError(Unusable):
 
 def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
     """Write the first picture of the input to `output_part`; its width and height. Raises CannotDecodeError."""
-    try:
-        return write_still(context, _shaped(context.input_file, context.options), kind)
-    except pyvips.Error as error:
-        raise _blamed(error, context.input_file) from error
+    with _blamed(context.input_file.name):
+        picture = _shaped(context.input_file, context.options)
+    return write_still(context, picture, kind)
 
 
 def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> Size:
-    """Write a picture that is in shape to `output_part`; its width and height. Raises pyvips.Error."""
-    if kind == "JPEG" and picture.hasalpha():
-        picture = _on_paper(picture, context.options.background)
-    _write(context, picture, kind)
+    """Write a picture that is in shape to `output_part`; its width and height. Raises CannotDecodeError, or OSError."""
+    with _blamed(context.input_file.name):
+        if kind == "JPEG" and picture.hasalpha():
+            picture = _on_paper(picture, context.options.background)
+        _write(context, picture, kind)
     return picture.width, picture.height
 
 
@@ -109,7 +110,10 @@ def _write(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kin
     except pyvips.Error as error:
         if asked:
             raise StopAskedError from error
-        raise
+        fault = disk_fault(error, context.output_part)
+        if fault is None:
+            raise
+        raise fault from error
     if asked:  # too late to be noticed
         raise StopAskedError
 
@@ -131,9 +135,11 @@ def _saver(kind: str, options: ImageConvertOptions) -> tuple[str, dict[str, Any]
             return "gifsave_target", {}
 
 
-def _blamed(error: pyvips.Error, path: Path) -> Exception:
-    """The error as the caller should see it: the disk's fault, or the picture's."""
-    if _DISK_FULL in str(error):
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-    return CannotDecodeError(f"{path.name} is damaged or cannot be converted: {last}")
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """What libvips finds fault with is in the picture, once the disk is out of the question."""
+    try:
+        yield
+    except pyvips.Error as error:
+        last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+        raise CannotDecodeError(f"{name} is damaged or cannot be converted: {last}") from error
