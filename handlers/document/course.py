@@ -19,7 +19,7 @@ from .fonts import font_names
 from .kinds import kind_of
 from .options import DocumentPreviewOptions, format_name, layout_of
 from .page_list import choose_pages
-from .sizes import Scale, choose_scale, default_box, pixels
+from .sizes import Scale, choose_scale, default_box, most_side, pixels
 from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
 
 DRAWN_UNTIL = 90.0
@@ -64,7 +64,8 @@ class _Preview:
         with closing(open_pages(self._context, self._kind, self._renderer, self._pieces)) as pages:
             numbers = choose_pages(self._options.page_list, pages.count, self._options.max_pages)
             box = default_box(self._layout, len(numbers))
-            scales = [choose_scale(*pages.size(number), self._options, box, pages.most) for number in numbers]
+            side = most_side(self._context.output_file, self._options)
+            scales = [choose_scale(*pages.size(number), self._options, box, pages.most, side) for number in numbers]
             sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
             self._reduced = sum(scale.reduced for scale in scales)
             if self._layout == "picture" and len(numbers) == 1:

@@ -10,6 +10,7 @@ from PIL.ImageFile import ImageFile
 
 from ...contract import TaskContext
 from ...pieces import Pieces, fingerprint
+from ..formats import check_sides
 from ..opening import MAX_PILLOW_PIXELS, open_picture
 from ..shaping import Size
 from ..writing import save
@@ -31,16 +32,17 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: 
         loop = int(source.info.get("loop", 0))
         for number in pieces.missing(count):
             _stop_if_asked(context)
-            _keep_frame(context, source, pieces, number, count)
+            _keep_frame(context, source, pieces, number, count, kind)
     pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
     return _compose(context, kind, _Frames(context, pieces, count), loop)
 
 
 def _keep_frame(
-    context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int
+    context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int, kind: str
 ) -> None:
     source.seek(number)
     frame = shape(source.copy(), context.options)
+    check_sides(frame.size, kind)
     if frame.mode == "CMYK":  # a PNG cannot hold it
         frame = frame.convert("RGB")
     notes = PngImagePlugin.PngInfo()

@@ -10,6 +10,7 @@ import pyvips
 
 from ...contract import TaskContext, Unusable
 from ...faults import disk_fault
+from ..formats import check_sides
 from ..shaping import Size
 from .errors import StopAskedError
 from .options import ImageConvertOptions
@@ -34,6 +35,7 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
 
 def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> Size:
     """Write a picture that is in shape to `output_part`; its width and height. Raises CannotDecodeError, or OSError."""
+    check_sides((picture.width, picture.height), kind)
     with _blamed(context.input_file.name):
         if kind == "JPEG" and picture.hasalpha():
             picture = _on_paper(picture, context.options.background)

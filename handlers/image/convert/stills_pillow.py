@@ -6,6 +6,7 @@ import pyvips
 from PIL import Image
 
 from ...contract import TaskContext
+from ..formats import check_sides
 from ..opening import MAX_PILLOW_PIXELS, open_picture
 from ..shaping import EXIF_ORIENTATION, Size
 from ..writing import write_picture
@@ -33,6 +34,7 @@ def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: s
         kept["exif"] = _upright_exif(exif)
     if kind != "HEIF":
         return write_still(context, _for_vips(picture, kept), kind)
+    check_sides(picture.size, kind)
     write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **kept)
     return picture.size
 

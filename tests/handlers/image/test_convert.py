@@ -307,6 +307,24 @@ def test_a_damaged_picture_is_rejected(convert: Convert, tmp_path: Path, suffix:
     assert not context.output_file.exists()
 
 
+@pytest.mark.parametrize("source", [".png", ".bmp", ".gif"])  # through libvips, through Pillow, frame by frame
+@pytest.mark.parametrize(
+    ("suffix", "most"), [(".webp", "16,383"), (".avif", "16,384"), (".jpg", "65,500"), (".heic", "4,208")]
+)
+def test_a_picture_too_long_for_the_format_is_refused_with_its_limit(
+    convert: Convert, tmp_path: Path, source: str, suffix: str, most: str
+) -> None:
+    strip = Image.new("L", (65_535, 2))
+    more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("L", strip.size, 9)]}
+    strip.save(tmp_path / f"in{source}", **(more if source == ".gif" else {}))
+    outcome, context = convert(tmp_path / f"in{source}", f"out{suffix}")
+    assert isinstance(outcome, Rejected)
+    assert f"only {most} a side" in outcome.reason
+    assert "take png or tiff" in outcome.reason
+    assert not context.output_part.exists()
+    assert isinstance(convert(tmp_path / f"in{source}", f"out{suffix}", width=4000, frames="first")[0], Finished)
+
+
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
 def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
     Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
