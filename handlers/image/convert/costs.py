@@ -40,6 +40,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its EXIF turns it by a quarter."""
     packing: Packing | None = None
     """How tightly its file packs it."""
+    deep: bool = False
+    """Whether it has more than eight bits a channel."""
+    inks: bool = False
+    """Whether it is CMYK."""
+    tells: frozenset[str] = frozenset()
+    """What stands in the file beside the pixels."""
 
     @property
     def pixels(self) -> int:

@@ -45,7 +45,8 @@ class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     metadata: Annotated[
         Literal["strip", "keep"],
         msgspec.Meta(
-            description="EXIF (with the place it was taken), XMP, comments. The picture is set upright anyway."
+            description="EXIF (with author and place), XMP and comments, as far as the format can hold them. "
+            "The picture is set upright anyway."
         ),
     ] = "strip"
     background: Annotated[

@@ -9,17 +9,20 @@ from typing import Any
 import pyvips
 
 from ...contract import TaskContext, Unusable
-from ...faults import disk_fault
+from ...faults import disk_fault, writing
 from ..formats import check_sides
+from ..opening import open_picture
 from ..shaping import Size
 from .errors import StopAskedError
-from .options import ImageConvertOptions
+from .metadata import add_exif, telling_exif
+from .options import MAX_PIXELS, ImageConvertOptions
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""
+_EXIF = "exif-data"
 
 
 class CannotDecodeError(Unusable):
@@ -30,6 +33,8 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
     """Write the first picture of the input to `output_part`; its width and height. Raises CannotDecodeError."""
     with _blamed(context.input_file.name):
         picture = _shaped(context.input_file, context.options)
+    if context.options.metadata == "keep" and not picture.get_typeof(_EXIF):
+        picture = _with_exif(picture, context.input_file)
     return write_still(context, picture, kind)
 
 
@@ -40,6 +45,9 @@ def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image
         if kind == "JPEG" and picture.hasalpha():
             picture = _on_paper(picture, context.options.background)
         _write(context, picture, kind)
+    if kind == "TIFF" and context.options.metadata == "keep" and picture.get_typeof(_EXIF):
+        with writing(context.output_part):
+            add_exif(context.output_part, picture.get(_EXIF))
     return picture.width, picture.height
 
 
@@ -63,6 +71,16 @@ def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
         picture = _to_srgb(picture)
     if options.fit == "crop":
         picture = _middle(picture, options)
+    return picture
+
+
+def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:
+    """With what libvips does not read: the tags of a TIFF."""
+    with open_picture(path, MAX_PIXELS) as image:
+        exif = telling_exif(image)
+    if exif:
+        picture = picture.copy()
+        picture.set_type(pyvips.GValue.blob_type, _EXIF, exif)
     return picture
 
 

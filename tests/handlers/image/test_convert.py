@@ -15,6 +15,8 @@ from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
 from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
 from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.convert import probe
+from tasktrail.handlers.image.convert.metadata import add_exif
+from tasktrail.handlers.image.opening import no_own_pixel_limit
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
@@ -141,7 +143,82 @@ def test_the_picture_is_upright_whatever_becomes_of_its_metadata(
         assert is_near(picture.convert("RGB").getpixel((2, 2)), RED)
         kept = picture.getexif()
     assert kept.get(0x0112, 1) == 1
-    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep" and suffix == ".jpg")  # the tags of a tiff go
+    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep")
+
+
+ARTIST, COPYRIGHT, MAKER, ORIENTATION, GPS, EXIF = 0x013B, 0x8298, 0x010F, 0x0112, 0x8825, 0x8769
+LATITUDE, TAKEN = 2, 0x9003
+
+
+def holiday() -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif.update({ARTIST: "Ann", COPYRIGHT: "(c) Ann", MAKER: "Camera"})
+    exif.get_ifd(GPS).update({1: "N", LATITUDE: (48.0, 8.0, 15.5)})
+    exif.get_ifd(EXIF)[TAKEN] = "2020:01:02 03:04:05"
+    return exif
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif", ".tif", ".heic"])
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp", ".tif", ".heic"])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_metadata_goes_with_the_picture_from_any_format_to_any(
+    convert: Convert, tmp_path: Path, source: str, suffix: str, frames: int
+) -> None:
+    """A tiff has its tags among those of its own layout: neither library takes them out of it or writes them to it."""
+    if frames > 1 and (source in (".jpg", ".heic") or suffix in (".jpg", ".heic")):
+        pytest.skip("one picture only")
+    more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (40, 40), RED)]} if frames > 1 else {}
+    path = tmp_path / f"in{source}"
+    with no_own_pixel_limit():  # and so with HEIC
+        Image.new("RGB", (40, 40)).save(path, format="HEIF" if source == ".heic" else None, exif=holiday(), **more)
+    if source == ".tif":  # Pillow writes the tags, but not the directories
+        add_exif(path, holiday().tobytes())
+    outcome, context = convert(path, f"out{suffix}", metadata="keep")
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
+    with Image.open(context.output_file) as picture:
+        assert getattr(picture, "n_frames", 1) == frames
+        exif = picture.getexif()
+        assert (exif[ARTIST], exif[COPYRIGHT], exif[MAKER]) == ("Ann", "(c) Ann", "Camera")
+        assert exif.get_ifd(GPS)[LATITUDE] == (48, 8, 15.5)
+        assert exif.get_ifd(EXIF)[TAKEN] == "2020:01:02 03:04:05"
+        assert exif.get(ORIENTATION, 1) == 1
+        for frame in ImageSequence.Iterator(picture):
+            frame.load()
+    if suffix == ".tif":
+        assert pyvips.Image.new_from_file(str(context.output_file), fail_on="warning").avg() >= 0
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp"])
+def test_broken_metadata_does_not_spoil_the_picture(convert: Convert, tmp_path: Path, source: str, suffix: str) -> None:
+    tags = bytearray(holiday().tobytes())
+    for place in range(14, len(tags), 5):
+        tags[place] ^= 0xA5
+    two_halves().save(tmp_path / f"in{source}", exif=bytes(tags))
+    outcome, _ = convert(tmp_path / f"in{source}", f"out{suffix}", metadata="keep")
+    assert isinstance(outcome, Finished)
+
+
+def test_what_metadata_the_format_cannot_hold_is_told(convert: Convert, tmp_path: Path) -> None:
+    two_halves().save(tmp_path / "in.jpg", exif=holiday(), comment=b"at the sea", xmp=b"<x/>")
+    for suffix, lost in ((".gif", "gif: EXIF, GPS, XMP, comments"), (".jpg", "jpeg: comments")):
+        outcome, _ = convert(tmp_path / "in.jpg", f"out{suffix}", metadata="keep")
+        assert isinstance(outcome, Finished)
+        assert outcome.result["notes"] == [f"not kept in {lost}"]
+    outcome, _ = convert(tmp_path / "in.jpg", "stripped.jpg")
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
+
+
+def test_pages_of_different_sizes_make_no_animation(convert: Convert, tmp_path: Path) -> None:
+    Image.new("L", (40, 20)).save(tmp_path / "in.tif", save_all=True, append_images=[Image.new("L", (20, 40))])
+    for suffix in (".webp", ".gif", ".png", ".avif"):
+        outcome, _ = convert(tmp_path / "in.tif", f"out{suffix}")
+        assert isinstance(outcome, Rejected)
+        assert "different sizes" in outcome.reason
+    assert isinstance(convert(tmp_path / "in.tif", "out.tif")[0], Finished)
 
 
 def test_a_profile_is_applied_or_kept_as_asked(convert: Convert, tmp_path: Path) -> None:
@@ -248,6 +325,30 @@ def test_the_result_says_that_frames_were_left_out(convert: Convert, film: Path)
         assert isinstance(outcome, Finished)
         assert outcome.result["frames"] == 1
         assert str(FRAMES) in outcome.result["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "options", "note"),
+    [
+        ("rgb16", "out.avif", {}, "more than 8 bits a channel became 8"),
+        ("grey16", "out.jpg", {}, "more than 8 bits a channel became 8"),
+        ("rgb16", "out.png", {"width": 20}, "more than 8 bits a channel became 8"),
+        ("rgb16", "out.png", {}, None),
+        ("grey16", "out.tif", {}, None),
+        ("cmyk", "out.png", {"colour": "keep"}, "CMYK became RGB: png has no inks"),
+        ("cmyk", "out.png", {}, None),
+        ("cmyk", "out.jpg", {"colour": "keep"}, None),
+    ],
+)
+def test_the_result_says_that_depth_or_inks_were_lost(
+    convert: Convert, tmp_path: Path, kind: str, output: str, options: dict[str, Any], note: str | None
+) -> None:
+    bands, depth = {"rgb16": 3, "grey16": 1, "cmyk": 4}[kind], "uchar" if kind == "cmyk" else "ushort"
+    source = tmp_path / ("in.jpg" if kind == "cmyk" else "in.png")
+    pyvips.Image.black(40, 40, bands=bands).cast(depth).copy(interpretation=kind).write_to_file(str(source))
+    outcome, _ = convert(source, output, **options)
+    assert isinstance(outcome, Finished)
+    assert outcome.result.get("notes") == ([note] if note else None)
 
 
 @pytest.mark.parametrize("prefix", range(1, FRAMES + 2))
