@@ -9,6 +9,8 @@ WRITE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"
 """Suffix → Pillow's name of the format."""
 MAX_SIDES = {"JPEG": 65_500, "GIF": 65_535, "WEBP": 16_383, "AVIF": 16_384}
 """Pixels a side that a format, or its encoder, can hold; none: as many as we read."""
+MAX_PIXELS = 512_000_000
+"""Of a picture that is read. Larger ones are refused from their header."""
 _HEIC_STRIP = (32, 4_208)
 """Where one side has fewer pixels, the encoder of HEIC takes no more than this of the other."""
 

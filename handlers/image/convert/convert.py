@@ -8,14 +8,15 @@ from PIL.ImageFile import ImageFile
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
-from ..opening import MAX_PILLOW_PIXELS, no_own_pixel_limit, open_picture, packing_in
+from ..formats import MAX_PIXELS
+from ..opening import MAX_PILLOW_PIXELS, open_picture, packing_in, pixel_limit
 from ..shaping import Size, lies_sideways, orientation_in_header
 from .costs import Header, estimate_for
 from .errors import StopAskedError
 from .frames import convert_frames
 from .metadata import names_in
 from .notes import notes_on
-from .options import MANY_FRAMES, MAX_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
+from .options import MANY_FRAMES, MAX_FRAMES, ImageConvertOptions, format_of
 from .still import CannotDecodeError, convert_still
 from .stills_pillow import convert_still_with_pillow
 
@@ -25,13 +26,13 @@ _BYTE = 8
 
 def read_header(path: Path) -> Header:
     """Look at the picture. Raises `Unusable`, or OSError for the disk's faults."""
-    with no_own_pixel_limit(), open_picture(path, MAX_PIXELS) as image:
+    with open_picture(path, MAX_PIXELS) as image:
         return _header_of(image, path)
 
 
 def _written_header(path: Path, kind: str) -> Header:
     """The same of a finished output, which is believed."""
-    with no_own_pixel_limit(), Image.open(path, formats=[kind]) as image:
+    with pixel_limit(None), Image.open(path, formats=[kind]) as image:
         return _header_of(image, path)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
+from ..formats import MAX_PIXELS
 from ..weight import Packing, fitted_pixels, written_bytes
-from .options import MANY_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
+from .options import MANY_FRAMES, ImageConvertOptions, format_of
 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""

@@ -10,8 +10,6 @@ from ...contract import Job
 from ..formats import WRITE_FORMATS
 from ..heic import HEIC_SUFFIXES, has_heic
 
-MAX_PIXELS = 512_000_000
-"""Larger pictures are refused from their header."""
 MAX_FRAMES = 10_000
 
 CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF"}

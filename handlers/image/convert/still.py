@@ -10,12 +10,12 @@ import pyvips
 
 from ...contract import TaskContext, Unusable
 from ...faults import disk_fault, writing
-from ..formats import check_sides
+from ..formats import MAX_PIXELS, check_sides
 from ..opening import open_picture
 from ..shaping import Size
 from .errors import StopAskedError
 from .metadata import add_exif, telling_exif
-from .options import MAX_PIXELS, ImageConvertOptions
+from .options import ImageConvertOptions
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
