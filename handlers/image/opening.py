@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from ..contract import Unusable
+from ..inputs import refuse_empty
 from .heic import has_heic
 from .weight import Packing, packing_of
 
@@ -44,6 +45,7 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
         Unusable: not a picture of `READ_FORMATS`, damaged, of numbers, or of more than `max_pixels`.
         OSError: the disk's fault.
     """
+    refuse_empty(path)
     with warnings.catch_warnings(), blame_picture(path.name):
         warnings.simplefilter("ignore")  # what is odd in a picture that can still be read; its size is checked below
         with pixel_limit(None):

@@ -281,4 +281,8 @@ def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
         return
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(root) for root in roots):
-        raise InvalidPath(f"{path!r} is outside of {key}", field=field, remedy=f"Use a file below one of {key}.")
+        raise InvalidPath(
+            f"{path!r} is outside of {key}",
+            field=field,
+            remedy=f"Use a file below {' or '.join(map(str, roots))}, or have the operator add its folder to `{key}`.",
+        )

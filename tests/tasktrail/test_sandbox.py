@@ -108,8 +108,9 @@ def test_a_link_that_leads_out_of_the_roots_is_refused_when_the_command_comes(
     link = roots["inputs"] / "link.txt"
     link.symlink_to(text)
 
-    with pytest.raises(InvalidPath, match="outside of input_roots"):
+    with pytest.raises(InvalidPath, match="outside of input_roots") as refused:
         look(service, link, roots["outputs"] / "out.txt")
+    assert f"Use a file below {roots['inputs']}" in refused.value.advice
 
 
 @pytest.mark.parametrize("letter", ["a", "ä"])
