@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import msgspec
+from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
@@ -30,10 +31,13 @@ def read_header(path: Path) -> Header:
         return _header_of(image, path)
 
 
-def _written_header(path: Path, kind: str) -> Header:
-    """The same of a finished output, which is believed."""
-    with pixel_limit(None), Image.open(path, formats=[kind]) as image:
-        return _header_of(image, path)
+def _written_header(path: Path, kind: str, source: Header) -> Header:
+    """The same of a finished output, which is believed. What Pillow cannot read is taken to have lost nothing."""
+    try:
+        with pixel_limit(None), Image.open(path, formats=[kind]) as image:
+            return _header_of(image, path)
+    except UnidentifiedImageError:  # a tiff of sixteen bits of grey and alpha
+        return msgspec.structs.replace(source, format=kind)
 
 
 def _header_of(image: ImageFile, path: Path) -> Header:
@@ -81,7 +85,7 @@ def convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
-    written = _written_header(context.output_part, kind)
+    written = _written_header(context.output_part, kind, header)
     frames = written.frames if several else 1
     result = describe(
         context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration

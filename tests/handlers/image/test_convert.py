@@ -351,6 +351,14 @@ def test_the_result_says_that_depth_or_inks_were_lost(
     assert outcome.result.get("notes") == ([note] if note else None)
 
 
+def test_what_only_libvips_can_read_again_is_written(convert: Convert, tmp_path: Path) -> None:
+    grey = pyvips.Image.black(40, 40, bands=2).cast("ushort").copy(interpretation="grey16")
+    grey.write_to_file(str(tmp_path / "in.png"))
+    outcome, context = convert(tmp_path / "in.png", "out.tif", metadata="keep")
+    assert isinstance(outcome, Finished)
+    assert pyvips.Image.new_from_file(str(context.output_file)).format == "ushort"
+
+
 @pytest.mark.parametrize("prefix", range(1, FRAMES + 2))
 def test_resumed_from_every_frame_it_gives_the_same_file(
     prepare: Prepare, film: Path, prefix: int, monkeypatch: pytest.MonkeyPatch
