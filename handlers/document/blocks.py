@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .fonts import Face
+from .inline import styled
+from .tables import table_lines
 
+PAGE = (595.0, 842.0)
+"""A4 in points."""
+MARGIN = 40.0
+TEXT_WIDTH = PAGE[0] - 2 * MARGIN
 BODY = 10.0
 """Points."""
 _HEADINGS = (20.0, 16.0, 13.0, 11.5, 10.5, 10.0)
@@ -17,8 +23,10 @@ _ITEM = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])\s+(.*)")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _RULE = re.compile(r"\s*([-*_])(\s*\1){2,}\s*")
 _UNDERLINE = re.compile(r"(=+|-+)\s*")
-_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
-_EMPHASIS = re.compile(r"(\*\*|__|`|\*)(?=\S)([^*`]+?)(?<=\S)\1")
+_MONO_WIDTH = 0.603
+"""Of a letter, as a share of the font's size."""
+_SMALLEST = 5.0
+"""Points, of a wide table; beyond, its rows go over several lines."""
 
 
 class Block(NamedTuple):
@@ -33,6 +41,8 @@ class Block(NamedTuple):
     """Points of space above, unless it begins a page."""
     rule: bool = False
     """A line across the page, instead of text."""
+    styles: str = ""
+    """The style of each character, see `inline.STYLES`; empty: all have that of the face."""
 
 
 def plain_blocks(lines: list[str]) -> Iterator[Block]:
@@ -41,12 +51,20 @@ def plain_blocks(lines: list[str]) -> Iterator[Block]:
 
 
 def markdown_blocks(lines: list[str]) -> Iterator[Block]:
-    """Headings, lists, quotes, code and rules are shown by size, weight and indent; tables stay as written."""
+    """Headings, lists, quotes, code, rules and tables are shown by size, weight, slant, indent and columns."""
     open_block: Block | None = None
     """What the next line of running text belongs to."""
     fence = ""
+    table: list[str] = []
     for line in lines:
         mark = _FENCE.match(line)
+        if not fence and line.lstrip().startswith("|"):
+            yield from _closed(open_block)
+            open_block = None
+            table.append(line)
+            continue
+        yield from _table(table)
+        table = []
         if fence or mark:
             yield from _closed(open_block)
             open_block = None
@@ -55,7 +73,7 @@ def markdown_blocks(lines: list[str]) -> Iterator[Block]:
             else:
                 yield Block(line, "mono", BODY - 1, _INDENT)
         elif open_block and not open_block.indent and _UNDERLINE.fullmatch(line):
-            yield _heading(open_block.text, 1 if line[0] == "=" else 2)
+            yield from _closed(_heading(open_block.text, 1 if line[0] == "=" else 2))
             open_block = None
         elif open_block and line.startswith(" ") and line.strip() and not _ITEM.fullmatch(line):
             open_block = _longer(open_block, line)
@@ -71,12 +89,26 @@ def markdown_blocks(lines: list[str]) -> Iterator[Block]:
             yield from _closed(open_block)
             open_block = Block(line.strip(), "plain", before=6)
     yield from _closed(open_block)
+    yield from _table(table)
 
 
 def _closed(block: Block | None) -> Iterator[Block]:
     """The block, complete: marks may reach over the ends of its lines."""
     if block is not None:
-        yield block if block.face == "mono" else block._replace(text=_inline(block.text))
+        yield block if block.face == "mono" else _with_styles(block)
+
+
+def _with_styles(block: Block) -> Block:
+    text, styles = styled(block.text, "b" if block.face == "bold" else "p")
+    return block._replace(text=text, styles=styles)
+
+
+def _table(lines: list[str]) -> Iterator[Block]:
+    if lines:
+        rows = table_lines(lines)
+        room = (TEXT_WIDTH - _INDENT) / _MONO_WIDTH / max(1, *map(len, rows))
+        size = max(_SMALLEST, min(BODY - 1, room))
+        yield from (Block(row, "mono", size, _INDENT, before=0 if at else 6) for at, row in enumerate(rows))
 
 
 def _longer(block: Block, line: str) -> Block:
@@ -95,15 +127,10 @@ def _single(line: str) -> Block | None:
         return Block(f"{mark} {match[3]}", "plain", indent=level * _INDENT, before=2)
     if line.startswith(">"):
         return Block(line.lstrip("> "), "plain", indent=2 * _INDENT)
-    if line.startswith(("    ", "|")):
+    if line.startswith("    "):
         return Block(line, "mono", BODY - 1, _INDENT)
     return None
 
 
 def _heading(text: str, level: int) -> Block:
-    return Block(_inline(text), "bold", _HEADINGS[level - 1], before=8 + _HEADINGS[level - 1] / 2)
-
-
-def _inline(text: str) -> str:
-    """Without the marks for links, emphasis and code."""
-    return _EMPHASIS.sub(r"\2", _LINK.sub(r"\1", text))
+    return Block(text, "bold", _HEADINGS[level - 1], before=8 + _HEADINGS[level - 1] / 2)

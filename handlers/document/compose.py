@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from ..contract import Unusable
+from ..faults import writing
 from .options import DocumentPreviewOptions
 from .sizes import MAX_PIXELS, MAX_SIDE, grid
 
@@ -32,7 +33,7 @@ class Page(NamedTuple):
 def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Generator[int, None, None]:
     """Put the files into an archive as they are. Yields how many are done."""
     digits = max(3, len(str(max(page.number for page in pages))))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for done, page in enumerate(pages, 1):
             entry = zipfile.ZipInfo(f"page-{page.number:0{digits}}{suffix}", _ALWAYS)
             entry.external_attr = _MODE
@@ -53,7 +54,7 @@ class _TiffFile(AppendingTiffWriter):
 def write_tiff(pages: Sequence[Page], path: Path, dpi: float | None) -> Generator[int, None, None]:
     """Put the pictures into a tiff, a page each. Yields how many are done. Raises Unusable when it gets too large."""
     resolution = {} if dpi is None else {"dpi": (dpi, dpi)}
-    with _TiffFile(path, new=True) as tiff:
+    with writing(path), _TiffFile(path, new=True) as tiff:
         for done, page in enumerate(pages, 1):
             with Image.open(page.path, formats=("PNG",)) as picture:
                 picture.save(tiff, format="TIFF", compression="tiff_adobe_deflate", **resolution)

@@ -19,8 +19,9 @@ from .fonts import font_names
 from .kinds import kind_of
 from .options import DocumentPreviewOptions, format_name, layout_of
 from .page_list import choose_pages
-from .sizes import Scale, choose_scale, default_box, pixels
+from .sizes import Scale, choose_scale, default_box, most_side, pixels
 from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
+from .text import TextPages
 
 DRAWN_UNTIL = 90.0
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -51,6 +52,7 @@ class _Preview:
         self._kind = kind_of(context.input_file)
         self._renderer = renderer_of(self._kind, self._options)
         self._reduced = 0
+        self._notes: list[str] = []
         self._pieces = Pieces(context, self._fingerprint(), stem="page", suffix=".piece")
 
     def _fingerprint(self) -> str:
@@ -64,8 +66,10 @@ class _Preview:
         with closing(open_pages(self._context, self._kind, self._renderer, self._pieces)) as pages:
             numbers = choose_pages(self._options.page_list, pages.count, self._options.max_pages)
             box = default_box(self._layout, len(numbers))
-            scales = [choose_scale(*pages.size(number), self._options, box, pages.most) for number in numbers]
+            side = most_side(self._context.output_file, self._options)
+            scales = [choose_scale(*pages.size(number), self._options, box, pages.most, side) for number in numbers]
             sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
+            self._notes = pages.notes(numbers) if isinstance(pages, TextPages) else []
             self._reduced = sum(scale.reduced for scale in scales)
             if self._layout == "picture" and len(numbers) == 1:
                 return self._only_page(pages, numbers[0], scales[0])
@@ -136,4 +140,6 @@ class _Preview:
         }
         if self._reduced:
             result["reduced_pages"] = self._reduced
+        if self._notes:
+            result["notes"] = self._notes
         return Finished(result=result, message=f"{drawn} of {count} pages")

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..image.formats import format_of
-from ..image.writing import write_picture
+from ..image.writing import save, write_picture
 from .options import DocumentPreviewOptions, layout_of
 
 _QUICK, _SMALL = 1, 6
@@ -16,9 +16,9 @@ _QUICK, _SMALL = 1, 6
 def write_piece(picture: Image.Image, part: Path | BytesIO, options: DocumentPreviewOptions, output_file: Path) -> None:
     """Write a page as a piece: for a zip archive in its final form, else as a png that is read again soon."""
     if layout_of(output_file) != "zip":
-        picture.save(part, format="PNG", compress_level=_QUICK)
+        save(picture, part, "PNG", compress_level=_QUICK)
     elif options.page_format == "png":
-        picture.save(part, format="PNG", compress_level=_SMALL)
+        save(picture, part, "PNG", compress_level=_SMALL)
     else:
         write_picture(picture, part, options.page_format.upper(), quality=options.quality)
 

@@ -3,10 +3,11 @@
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
+from unicodedata import bidirectional
 
-from PIL import ImageFont
+from PIL import ImageFont, features
 
-Face: TypeAlias = Literal["plain", "bold", "mono"]
+Face: TypeAlias = Literal["plain", "bold", "italic", "mono"]
 AnyFont: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _FOLDERS = (
@@ -24,30 +25,48 @@ _FOLDERS = (
 _FILES: dict[Face, tuple[str, ...]] = {
     "plain": ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf"),
     "bold": ("DejaVuSans-Bold.ttf", "LiberationSans-Bold.ttf", "Arial Bold.ttf"),
+    "italic": ("DejaVuSans-Oblique.ttf", "LiberationSans-Italic.ttf", "Arial Italic.ttf"),
     "mono": ("DejaVuSansMono.ttf", "LiberationMono-Regular.ttf", "Courier New.ttf"),
 }
+FACES: tuple[Face, ...] = tuple(_FILES)
 _MEASURED_AT = 100.0
+_NO_CHARACTER = "\U0010fffe"
+"""No font has it, so it shows what is drawn where there is nothing to draw."""
+_TO_LEFT = ("R", "AL")
 
 
 @cache
 def font_file(face: Face) -> Path | None:
     """The file of a face; none for the font built into Pillow."""
     found = (Path(folder, name) for name in _FILES[face] for folder in _FOLDERS)
-    return next((path for path in found if path.is_file()), None)
+    path = next((path for path in found if path.is_file()), None)
+    return font_file("plain") if path is None and face == "italic" else path  # often not installed with the others
 
 
 def font_names() -> list[str]:
     """What the look of a text page depends on; empty names for the built-in font."""
-    return [str(font_file(face) or "") for face in ("plain", "bold", "mono")]
+    return [*(str(font_file(face) or "") for face in FACES), "shaped" if can_shape() else ""]
 
 
-def load_font(face: Face, size: float) -> AnyFont:
-    """The face in so many pixels."""
+@cache
+def can_shape() -> bool:
+    """Whether letters can be put in the order and form of scripts that run to the left."""
+    return bool(features.check("raqm") and features.check("fribidi"))
+
+
+def runs_to_left(character: str) -> bool:
+    """Whether it belongs to such a script."""
+    return bidirectional(character) in _TO_LEFT
+
+
+def load_font(face: Face, size: float, *, shaped: bool = False) -> AnyFont:
+    """The face in so many pixels; `shaped` for what runs to the left."""
     size = max(1.0, size)
     path = font_file(face)
     if path is None:
         return ImageFont.load_default(size)
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+    engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
+    return ImageFont.truetype(path, size, layout_engine=engine)
 
 
 class Ruler:
@@ -56,6 +75,8 @@ class Ruler:
     def __init__(self, face: Face) -> None:
         self._font = load_font(face, _MEASURED_AT)
         self._widths: dict[str, float] = {}
+        self._lacking: dict[str, bool] = {}
+        self._box = self._shape(_NO_CHARACTER)
 
     def width(self, character: str) -> float:
         """Of one character."""
@@ -63,3 +84,16 @@ class Ruler:
         if known is None:
             known = self._widths[character] = self._font.getlength(character) / _MEASURED_AT
         return known
+
+    def lacks(self, character: str) -> bool:
+        """Whether the font has nothing to draw for it."""
+        if character.isascii() or character.isspace():
+            return False
+        known = self._lacking.get(character)
+        if known is None:
+            known = self._lacking[character] = self._shape(character) == self._box
+        return known
+
+    def _shape(self, character: str) -> tuple[tuple[int, int], bytes]:
+        mask = self._font.getmask(character)
+        return mask.size, bytes(mask)

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from ..archives import open_zip
 from ..contract import Unusable
+from ..inputs import refuse_empty
 
 Kind: TypeAlias = Literal[
     "pdf", "docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf", "text", "markdown"
@@ -39,6 +40,7 @@ def kind_of(path: Path) -> str:
         Unusable: none of the kinds.
         OSError: the file cannot be read.
     """
+    refuse_empty(path)
     with path.open("rb") as file:
         head = file.read(_HEAD)
     suffix = path.suffix.lower()
@@ -51,7 +53,7 @@ def kind_of(path: Path) -> str:
     if head.startswith(b"{\\rtf"):
         return "rtf"
     if not head.strip():
-        raise Unusable(f"{path.name} is empty")
+        raise Unusable(f"{path.name} is blank: nothing is in it but spaces and ends of lines")
     if b"\0" in head and not head.startswith(_WIDE_MARKS):
         raise Unusable(f"{path.name} is neither a PDF, an office document nor text")
     return "markdown" if suffix in MARKDOWN_SUFFIXES else "text"

@@ -1,9 +1,11 @@
 """How many pixels a page gets. Lengths of pages are in points, 72 an inch."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
-from .options import DocumentPreviewOptions
+from ..image.formats import MAX_SIDES, format_of
+from .options import DocumentPreviewOptions, layout_of
 
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 20_000
@@ -27,14 +29,14 @@ class Scale(NamedTuple):
 
 
 def choose_scale(
-    width: float, height: float, options: DocumentPreviewOptions, box: int, most: float = math.inf
+    width: float, height: float, options: DocumentPreviewOptions, box: int, most: float = math.inf, side: int = MAX_SIDE
 ) -> Scale:
-    """The scale for a page of this size in points; never more than `most`."""
+    """The scale for a page of this size in points; never more than `most`, nor than `side` pixels."""
     width, height = max(width, 1e-3), max(height, 1e-3)
     wanted = min(most, _wanted(width, height, options, box))
-    allowed = min(MAX_SIDE / width, MAX_SIDE / height, math.sqrt(MAX_PIXELS / (width * height)))
+    allowed = min(side / width, side / height, math.sqrt(MAX_PIXELS / (width * height)))
     if width * allowed < 1 or height * allowed < 1:  # a thread of a page: its short side gets one pixel anyway
-        allowed = min(MAX_SIDE / width, MAX_SIDE / height)
+        allowed = min(side / width, side / height)
     return Scale(min(wanted, allowed) * _JUST_BELOW, reduced=wanted > allowed)
 
 
@@ -55,6 +57,18 @@ def pixels(width: float, height: float, factor: float) -> tuple[int, int]:
 def default_box(layout: str, pages: int) -> int:
     """The box for pages of this output, where none is asked for."""
     return TILE_BOX if layout == "picture" and pages > 1 else PAGE_BOX
+
+
+def most_side(output_file: Path, options: DocumentPreviewOptions) -> int:
+    """Pixels that a side of a page may have in this output."""
+    match layout_of(output_file):
+        case "picture":
+            kind = format_of(output_file)
+        case "zip":
+            kind = options.page_format.upper()
+        case _:
+            return MAX_SIDE
+    return min(MAX_SIDE, MAX_SIDES.get(kind, MAX_SIDE))
 
 
 def grid(pages: int, cell: tuple[float, float], columns: int | None) -> tuple[int, int]:

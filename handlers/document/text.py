@@ -1,23 +1,22 @@
 """The pages of a text: A4, laid out in points once, drawn in pixels page by page."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from PIL import Image, ImageColor, ImageDraw
 
 from ..contract import Unusable
-from .blocks import BODY, Block, markdown_blocks, plain_blocks
-from .fonts import AnyFont, Face, Ruler, load_font
+from .blocks import BODY, MARGIN, PAGE, TEXT_WIDTH, Block, markdown_blocks, plain_blocks
+from .fonts import FACES, AnyFont, Face, Ruler, can_shape, load_font, runs_to_left
+from .inline import STYLES, UNDERLINED
 from .reading import read_text, text_lines
 from .sizes import pixels
 
 Colour: TypeAlias = tuple[int, int, int]
 
-PAGE = (595.0, 842.0)
-"""A4 in points."""
-MARGIN = 40.0
 LEADING = 1.3
 """Height of a line, as a multiple of the font's size."""
 MAX_TEXT_PAGES = 20_000
@@ -33,6 +32,7 @@ class Line(NamedTuple):
 
     block: Block
     text: str
+    styles: str
     top: float
 
 
@@ -58,6 +58,21 @@ class TextPages:
         """All pages are alike."""
         return PAGE
 
+    def notes(self, numbers: Sequence[int]) -> list[str]:
+        """What cannot be shown on these pages as it should."""
+        rulers = _rulers()
+        missing = backwards = 0
+        for line in (line for number in numbers for line in self._pages[number - 1]):
+            if not line.text.isascii():
+                missing += sum(map(rulers[line.block.face].lacks, line.text))
+                backwards += 0 if can_shape() else sum(map(runs_to_left, line.text))
+        notes = []
+        if missing:
+            notes.append(f"{missing} characters have no glyph in the font and are drawn as boxes")
+        if backwards:
+            notes.append(f"{backwards} characters of scripts that run to the left are drawn to the right")
+        return notes
+
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
         """A page at so many pixels a point."""
         finer = max(1, math.ceil(_FINEST / (BODY * factor)))
@@ -71,58 +86,97 @@ def _ink_on(background: str) -> Colour:
     return _DARK if sum(ImageColor.getrgb(background)[:3]) > _HALF_BRIGHT else _BRIGHT
 
 
+def _rulers() -> dict[Face, Ruler]:
+    return {face: Ruler(face) for face in FACES}
+
+
 def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[Line], factor: float, ink: Colour) -> None:
-    fonts: dict[tuple[Face, float], AnyFont] = {}
-    for block, text, line_top in lines:
-        left, top = (MARGIN + block.indent) * factor, line_top * factor
+    fonts: dict[tuple[Face, float, bool], AnyFont] = {}
+    for line in lines:
+        block = line.block
+        left, top = (MARGIN + block.indent) * factor, line.top * factor
+        thin = max(1, round(factor / 2))
         if block.rule:
             middle = top + block.size * LEADING / 2 * factor
-            pen.line((left, middle, (PAGE[0] - MARGIN) * factor, middle), ink, max(1, round(factor / 2)))
-        elif text:
-            key = block.face, block.size
+            pen.line((left, middle, (PAGE[0] - MARGIN) * factor, middle), ink, thin)
+            continue
+        for face, underlined, text, shaped in _runs(line):
+            key = face, block.size, shaped
             if key not in fonts:
-                fonts[key] = load_font(block.face, block.size * factor)
+                fonts[key] = load_font(face, block.size * factor, shaped=shaped)
             pen.text((left, top), text, ink, fonts[key])
+            right = left + fonts[key].getlength(text)
+            if underlined:
+                base = top + block.size * 1.1 * factor
+                pen.line((left, base, right, base), ink, thin)
+            left = right
+
+
+def _runs(line: Line) -> Iterator[tuple[Face, bool, str, bool]]:
+    """What is drawn in one go: face, whether it is underlined, text, whether it is shaped.
+
+    A line with a script that runs to the left is one: the order of its letters is not that of reading.
+    """
+    if not line.text.isascii() and any(map(runs_to_left, line.text)):
+        yield line.block.face, False, line.text, can_shape()
+    elif not line.styles:
+        yield line.block.face, False, line.text, False
+    else:
+        for style, group in groupby(zip(line.styles, line.text, strict=True), key=lambda pair: pair[0]):
+            yield STYLES[style], style == UNDERLINED, "".join(character for _, character in group), False
 
 
 def _paginate(blocks: Iterator[Block], name: str) -> Iterator[list[Line]]:
-    rulers: dict[Face, Ruler] = {face: Ruler(face) for face in ("plain", "bold", "mono")}
+    rulers = _rulers()
     page: list[Line] = []
     count, top, bottom = 1, MARGIN, PAGE[1] - MARGIN
     for block in blocks:
         top += block.before if page else 0
         height = block.size * LEADING
-        for text in wrap(block.text, (PAGE[0] - 2 * MARGIN - block.indent) / block.size, rulers[block.face]):
+        for start, end in wrap(block.text, (TEXT_WIDTH - block.indent) / block.size, _steps(block, rulers)):
             if top + height > bottom and page:
                 yield page
                 page, top, count = [], MARGIN, count + 1
                 if count > MAX_TEXT_PAGES:
                     raise Unusable(f"{name} has more than {MAX_TEXT_PAGES} pages of text")
-            page.append(Line(block, text, top))
+            page.append(Line(block, block.text[start:end], block.styles[start:end], top))
             top += height
     yield page
 
 
-def wrap(text: str, width: float, ruler: Ruler) -> Iterator[str]:
-    """The text in lines of at most `width` (a multiple of the font's size), at spaces where there are any."""
+def _steps(block: Block, rulers: Mapping[Face, Ruler]) -> list[float]:
+    """How wide each character is."""
+    if not block.styles:
+        return list(map(rulers[block.face].width, block.text))
+    return [rulers[STYLES[style]].width(one) for one, style in zip(block.text, block.styles, strict=True)]
+
+
+def wrap(text: str, width: float, steps: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Where the lines begin and end.
+
+    Args:
+        text: what is to be broken, at spaces where there are any.
+        width: of a line, a multiple of the font's size.
+        steps: how wide each character is.
+    """
     start, space, used = 0, -1, 0.0
     since_space = 0.0
-    for place, character in enumerate(text):
-        step = ruler.width(character)
+    for place, step in enumerate(steps):
+        character = text[place]
         if used + step > width and place > start:
             if character == " ":
-                yield text[start:place]
+                yield start, place
                 start, space, used, since_space = place + 1, -1, 0.0, 0.0
                 continue
             if space > start:
-                yield text[start:space].rstrip()
+                yield start, start + len(text[start:space].rstrip())
                 start, used = space + 1, since_space
             else:
-                yield text[start:place]
+                yield start, place
                 start, used = place, 0.0
             space, since_space = -1, used
         used += step
         since_space += step
         if character == " ":
             space, since_space = place, 0.0
-    yield text[start:]
+    yield start, len(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .opening import no_own_pixel_limit
+from .opening import pixel_limit
 
 _LOOKED_AT = 8000
 """Pixels from which the colours of a frame are chosen."""
@@ -43,5 +43,5 @@ def _palette_of(frame: Image.Image, colours: int) -> Image.Image:
 
 def frames_in(path: Path, kind: str) -> int:
     """How many frames a finished file has: the encoders make one of several that are alike."""
-    with no_own_pixel_limit(), Image.open(path, formats=[kind]) as picture:
+    with pixel_limit(None), Image.open(path, formats=[kind]) as picture:
         return int(getattr(picture, "n_frames", 1))

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from ..contract import Unusable
+from ..inputs import refuse_empty
 from .heic import has_heic
 from .weight import Packing, packing_of
 
@@ -28,7 +29,10 @@ READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", *_heic_form
 
 MAX_SIDE = 65_535
 MAX_PILLOW_PIXELS = 178_956_970
-"""Pillow's own limit, twice its warning. It holds whole pictures, at up to 4 bytes a pixel."""
+"""Of a picture that Pillow decodes. It holds it whole, at up to 4 bytes a pixel and more."""
+
+_NUMBERS = {"F": "floating-point numbers", "I": "32-bit numbers"}
+"""Modes of measurements (heights, temperatures, masks): nothing in the file says which number is black or white."""
 
 
 @contextmanager
@@ -38,17 +42,29 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
     What goes wrong inside the `with` is told apart too: the picture's own faults become `Unusable`.
 
     Raises:
-        Unusable: not a picture of `READ_FORMATS`, damaged, or of more than `max_pixels`.
+        Unusable: not a picture of `READ_FORMATS`, damaged, of numbers, or of more than `max_pixels`.
         OSError: the disk's fault.
     """
+    refuse_empty(path)
     with warnings.catch_warnings(), blame_picture(path.name):
         warnings.simplefilter("ignore")  # what is odd in a picture that can still be read; its size is checked below
-        with Image.open(path, formats=READ_FORMATS) as image:
-            if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
+        with pixel_limit(None):
+            opened = Image.open(path, formats=READ_FORMATS)
+        with opened as image, pixel_limit(max_pixels):
+            check_pixels(path.name, image.size, max_pixels)
+            if image.mode in _NUMBERS:
                 raise Unusable(
-                    f"{path.name} is too large: {image.width}x{image.height} pixels, at most {max_pixels:,} are read"
+                    f"{path.name} holds {_NUMBERS[image.mode]}, not a picture: scale them to 8 or 16 bits first"
                 )
             yield image
+
+
+def check_pixels(name: str, size: tuple[int, int], most: int) -> None:
+    """Raise `Unusable` for a picture of more pixels than are read, or decoded."""
+    if size[0] * size[1] > most or max(size) > MAX_SIDE:
+        raise Unusable(
+            f"{name} is too large: {size[0]}x{size[1]} pixels; at most {most:,} are possible here, {MAX_SIDE:,} a side"
+        )
 
 
 def packing_in(image: ImageFile, size: int) -> Packing | None:
@@ -65,7 +81,7 @@ def blame_picture(name: str) -> Iterator[None]:
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable(f"{name} is too large: {error}") from error
+        raise Unusable(f"{name} is too large: a frame claims more pixels than the picture may have") from error
     except UnidentifiedImageError as error:
         raise Unusable(f"{name} is not an image in one of {', '.join(READ_FORMATS)}") from error
     except OSError as error:
@@ -77,9 +93,10 @@ def blame_picture(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def no_own_pixel_limit() -> Iterator[None]:
-    """Inside, Pillow's limit is off: for callers that check the size themselves and decode with another library."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+def pixel_limit(most: int | None) -> Iterator[None]:
+    """Inside, Pillow refuses pictures and frames of more pixels; none: for callers that look at the size themselves."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None if most is None else most // 2  # up to twice its number, it only warns
     try:
         yield
     finally:

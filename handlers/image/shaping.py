@@ -51,6 +51,13 @@ def scaled(source: Size, box: Size, fit: str, *, enlarge: bool = False) -> Size:
     return max(1, round(source[0] * ratio)), max(1, round(source[1] * ratio))
 
 
+def middle(picture: Image.Image, box: Size) -> Image.Image:
+    """The middle of the picture, of this size or what there is of it."""
+    width, height = min(picture.width, box[0]), min(picture.height, box[1])
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
 def plain_mode(picture: Image.Image) -> Image.Image:
     """Palettes, bits and deep greys as modes that a filter can work on; a colour that means transparent is so."""
     match picture.mode:
@@ -60,7 +67,7 @@ def plain_mode(picture: Image.Image) -> Image.Image:
             return picture
         case "I;16" | "I;16L" | "I;16B" | "I;16N":
             return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        case "1" | "I" | "F":
+        case "1":
             return picture.convert("L")
         case _:
             return picture.convert("RGBA" if picture.has_transparency_data else "RGB")

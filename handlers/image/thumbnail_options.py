@@ -9,8 +9,8 @@ from ..contract import Estimate, Job
 from .formats import format_of
 from .weight import Packing, written_bytes
 
-MAX_PIXELS = 89_478_485
-"""Pillow's own limit. Larger pictures are refused from their header: decoding takes 4 bytes a pixel."""
+_GUESSED_PIXELS = 90_000_000
+"""At most, as long as only the file's size is known: few pictures have more, and the probe sees those that do."""
 
 
 class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,10 +19,11 @@ class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     width: Annotated[int, msgspec.Meta(ge=1, le=8192, description="Width of the box, in pixels.")] = 320
     height: Annotated[int, msgspec.Meta(ge=1, le=8192, description="Height of the box, in pixels.")] = 320
     fit: Annotated[
-        Literal["fit", "fill"],
+        Literal["fit", "fill", "crop"],
         msgspec.Meta(
             description="fit: the whole picture inside the box, never enlarged. "
-            "fill: exactly the box, what sticks out is cut off evenly."
+            "fill: exactly the box, what sticks out is cut off evenly. "
+            "crop: the middle of the picture, not scaled."
         ),
     ] = "fit"
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp and avif.")] = 85
@@ -34,7 +35,7 @@ class ImageThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 
 def estimate(job: Job[ImageThumbnailOptions]) -> Estimate:
     """Guess from the file size alone: a strongly compressed picture has some 20 pixels a byte."""
-    pixels = min(MAX_PIXELS, max(20 * job.input_size, 1_000_000))
+    pixels = min(_GUESSED_PIXELS, max(20 * job.input_size, 1_000_000))
     written = min(pixels, job.options.width * job.options.height)
     return estimate_for(job, pixels, pixels, written, basis={"size": job.input_size})
 

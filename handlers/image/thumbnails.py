@@ -1,5 +1,7 @@
 """The work of `image_thumbnail`: decode no more than needed, scale, set upright, convert to sRGB, write."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageOps
@@ -7,16 +9,24 @@ from PIL.ImageFile import ImageFile
 
 from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..describing import describe
-from .formats import format_of
-from .opening import open_picture, packing_in
-from .shaping import Size, lies_sideways, orientation_in_header, orientation_of, plain_mode, scaled, to_srgb, upright
-from .thumbnail_options import MAX_PIXELS, estimate_for
+from .formats import MAX_PIXELS, format_of
+from .opening import MAX_PILLOW_PIXELS, check_pixels, open_picture, packing_in
+from .shaping import (
+    Size,
+    lies_sideways,
+    middle,
+    orientation_in_header,
+    orientation_of,
+    plain_mode,
+    scaled,
+    to_srgb,
+    upright,
+)
+from .thumbnail_options import estimate_for
 from .weight import fitted_pixels
 from .writing import write_picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .thumbnail_options import ImageThumbnailOptions
 
 _DRAFT_MARGIN = 2
@@ -50,9 +60,9 @@ def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
     with open_picture(job.input_file, MAX_PIXELS) as image:
         width, height = image.size
         packing = packing_in(image, job.input_size)
-        image.draft(None, (options.width * _DRAFT_MARGIN, options.height * _DRAFT_MARGIN))
-        decoded = image.width * image.height
         box = _box(options, orientation_in_header(image))
+        _draft(image, box, options.fit)
+        decoded = image.width * image.height
         pixel_bytes = _pixel_bytes(image)
     pixels = width * height
     written = fitted_pixels((width, height), box, options.fit)
@@ -65,7 +75,7 @@ def _pixel_bytes(image: ImageFile) -> int:
     stored = _STORED.get(image.mode, 4) + (_WEBP_CANVASES if image.format == "WEBP" else 0)
     if image.mode in ("L", "RGB", "CMYK"):
         return stored
-    if image.mode in ("1", "I", "F"):
+    if image.mode == "1":
         return stored + 1
     if image.mode.startswith("I;16"):
         return stored + 8
@@ -88,18 +98,27 @@ class _Picture(NamedTuple):
     orientation: int
     profile: bytes | None
     format: str
+    animated: bool
 
 
 def _decode(image: ImageFile, options: "ImageThumbnailOptions") -> _Picture:
     """Decode the first picture of the file, no larger than needed."""
     width, height = image.size
     orientation = orientation_of(image)
-    over_box = scaled(image.size, _box(options, orientation), options.fit)
-    image.draft(None, (over_box[0] * _DRAFT_MARGIN, over_box[1] * _DRAFT_MARGIN))
+    animated = bool(getattr(image, "is_animated", False))
+    _draft(image, _box(options, orientation), options.fit)
     image.load()
     if lies_sideways(orientation):
         width, height = height, width
-    return _Picture(image, width, height, orientation, image.info.get("icc_profile"), str(image.format))
+    return _Picture(image, width, height, orientation, image.info.get("icc_profile"), str(image.format), animated)
+
+
+def _draft(image: ImageFile, box: Size, fit: str) -> None:
+    """Have a JPEG decoded no larger than needed. Raises Unusable when there is too much to decode all the same."""
+    if fit != "crop":
+        over_box = scaled(image.size, box, fit)
+        image.draft(None, (over_box[0] * _DRAFT_MARGIN, over_box[1] * _DRAFT_MARGIN))
+    check_pixels(Path(os.fsdecode(image.filename)).name, image.size, MAX_PILLOW_PIXELS)
 
 
 def _box(options: "ImageThumbnailOptions", orientation: int) -> Size:
@@ -110,14 +129,19 @@ def _box(options: "ImageThumbnailOptions", orientation: int) -> Size:
 def _shrink(picture: _Picture, options: "ImageThumbnailOptions") -> Image.Image:
     box = _box(options, picture.orientation)
     whole = plain_mode(picture.image)
+    if options.fit == "crop":
+        return middle(whole, box)
     if options.fit == "fill":
         return ImageOps.fit(whole, box, Image.Resampling.LANCZOS)
     return whole.resize(scaled(whole.size, box, "fit"), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _describe(path: "Path", small: Image.Image, picture: _Picture, kind: str) -> dict[str, Any]:
-    return describe(path, kind.lower(), width=small.width, height=small.height) | {
+    result = describe(path, kind.lower(), width=small.width, height=small.height) | {
         "source_format": picture.format.lower(),
         "source_width": picture.width,
         "source_height": picture.height,
     }
+    if picture.animated:
+        result["notes"] = ["only the first of several frames is shown"]
+    return result

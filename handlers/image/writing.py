@@ -6,6 +6,8 @@ from typing import Any
 
 from PIL import Image
 
+from ..faults import writing
+
 
 def write_picture(
     picture: Image.Image,
@@ -33,4 +35,19 @@ def write_picture(
     parameters: dict[str, Any] = {"quality": quality} if kind in ("JPEG", "WEBP", "AVIF", "HEIF") else {}
     if kind in ("JPEG", "PNG"):
         parameters["optimize"] = True
-    picture.save(path, format=kind, **parameters, **kept)
+    save(picture, path, kind, **parameters, **kept)
+
+
+def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> None:
+    """Save as Pillow does, with errors that name the disk where it is the disk's fault, and no file that is cut off."""
+    if isinstance(path, BytesIO):
+        picture.save(path, format=kind, **how)
+        return
+    with writing(path):
+        if kind != "JPEG":
+            picture.save(path, format=kind, **how)
+            return
+        # Pillow's encoder writes to the file itself, and takes no notice when the disk took only a part of it.
+        packed = BytesIO()
+        picture.save(packed, format=kind, **how)
+        path.write_bytes(packed.getvalue())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..contract import Unusable
+from ..inputs import refuse_empty
 from .gltf import read_gltf
 from .sizing import Counted
 from .threemf import look_into
@@ -28,6 +29,7 @@ def count(path: Path) -> Counted:
         Unusable: it is no such file, promises more than it holds, has no faces, or too many.
         OSError: it cannot be read.
     """
+    refuse_empty(path)
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise Unusable(f"{path.name} has {size} bytes; the limit is {MAX_BYTES}")

@@ -12,6 +12,7 @@ from PIL import Image
 from ..contract import Finished, Outcome, Stopped, TaskContext
 from ..describing import describe
 from ..image.animating import frames_in
+from ..image.writing import save
 from ..pieces import Pieces, fingerprint
 from ..video.film import FILM_CODEC
 from .camera import cameras, cell, grid
@@ -118,7 +119,7 @@ class _Course:
 
             picture = painter.draw(views[band.picture], band.first, band.last, tick)
             drawn += 1
-            Image.fromarray(picture).save(pieces.part(number), format="PNG", compress_level=1)
+            save(Image.fromarray(picture), pieces.part(number), "PNG", compress_level=1)
             pieces.keep(number, self._percent(number + 1), self._where(number, drawn / (time.monotonic() - began)))
         pieces.save(_DRAWN, "all pictures are drawn")
 

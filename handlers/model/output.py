@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ..image.animating import frame_times, with_palette
-from ..image.writing import write_picture
+from ..image.writing import save, write_picture
 from ..video.film import write_film
 from .options import ModelPreviewOptions
 
@@ -39,4 +39,4 @@ def write_animation(frames: Iterator[Image.Image], path: Path, kind: str, option
         how |= {"quality": options.quality, "method": 2, "minimize_size": False}
     if kind == "GIF":
         how |= {"disposal": 1 if solid else 2, "optimize": False}
-    first.save(path, format=kind, save_all=True, append_images=frames, **how)
+    save(first, path, kind, save_all=True, append_images=frames, **how)

@@ -12,6 +12,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from ..inputs import refuse_empty
 from .errors import UnusableInputError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
@@ -33,12 +34,13 @@ def open_input(path: Path) -> InputContainer:
     """Open a file as a video, confined to itself.
 
     Raises:
-        UnusableInputError: it is none of the formats that are opened.
+        Unusable: it is empty, or none of the formats that are opened.
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     with path.open("rb"):  # so that what the system says of the file is not taken for what FFmpeg says of its content
         pass
+    refuse_empty(path)
     try:
         container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
     except av.error.FFmpegError as error:
@@ -50,8 +52,6 @@ def open_input(path: Path) -> InputContainer:
 
 def _refusal(path: Path, error: av.error.FFmpegError) -> str:
     """FFmpeg's own words are about a call of its library. It says EINVAL of a format that is not in the list."""
-    if not path.stat().st_size:
-        return f"{path.name} is empty"
     told = f"{path.name} is not a video in a format that is read here ({_READ})"
     return told if isinstance(error, av.error.ArgumentError) else f"{told}, or it is damaged or incomplete"
 

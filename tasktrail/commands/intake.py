@@ -22,6 +22,7 @@ from ..handlers.contract import Job, TaskType
 from ..handlers.registry import Registry
 from .operating import command_from_fields
 from .options import convert_options
+from .paths import check_form, check_name, check_root
 from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
@@ -144,7 +145,7 @@ class IntakeDesk:
             if task_type.needs_input:
                 raise InvalidPath(f"{command.type} needs an input file", field="input_file")
             return 0
-        _check_form(path, "input_file")
+        check_form(path, "input_file")
         try:
             status = os.stat(path)  # noqa: PTH116 - on the way of every command
         except (OSError, ValueError) as error:
@@ -154,7 +155,7 @@ class IntakeDesk:
             raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
         if not os.access(path, os.R_OK):
             raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
-        _check_root(path, self._input_roots, "input_file", "input_roots")
+        check_root(path, self._input_roots, "input_file", "input_roots")
         return status.st_size
 
     def _check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
@@ -163,12 +164,13 @@ class IntakeDesk:
             if task_type.needs_output:
                 raise InvalidPath(f"{command.type} needs an output file", field="output_file")
             return
-        _check_form(path, "output_file")
+        check_form(path, "output_file")
         folder, name = os.path.split(path)
         if not name or name in (".", ".."):
             raise InvalidPath(f"{path!r} names no file", field="output_file")
         if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
             raise InvalidPath(f"The folder {folder!r} does not exist", field="output_file", remedy="Create it first.")
+        check_name(folder, name)
         if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
             raise InvalidPath(
                 "Input and output are the same file", field="output_file", remedy="Choose another output."
@@ -177,7 +179,7 @@ class IntakeDesk:
             raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
         if not command.overwrite and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
-        _check_root(path, self._output_roots, "output_file", "output_roots")
+        check_root(path, self._output_roots, "output_file", "output_roots")
 
 
 def validated(command: Command) -> Command:
@@ -245,18 +247,3 @@ def _check_value(value: Any, field: str, depth: int) -> None:
             pass
         case _:
             raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
-
-
-def _check_form(path: str, field: str) -> None:
-    if not path.startswith("/"):
-        raise InvalidPath(f"{path!r} is not an absolute path", field=field)
-    if ".." in path.split("/"):
-        raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
-
-
-def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
-    if not roots:
-        return
-    real = Path(os.path.realpath(path))
-    if not any(real.is_relative_to(root) for root in roots):
-        raise InvalidPath(f"{path!r} is outside of {key}", field=field, remedy=f"Use a file below one of {key}.")

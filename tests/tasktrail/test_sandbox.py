@@ -108,8 +108,23 @@ def test_a_link_that_leads_out_of_the_roots_is_refused_when_the_command_comes(
     link = roots["inputs"] / "link.txt"
     link.symlink_to(text)
 
-    with pytest.raises(InvalidPath, match="outside of input_roots"):
+    with pytest.raises(InvalidPath, match="outside of input_roots") as refused:
         look(service, link, roots["outputs"] / "out.txt")
+    assert f"Use a file below {roots['inputs']}" in refused.value.advice
+
+
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_name_that_the_folder_cannot_hold_is_refused_when_the_command_comes(
+    start: Opener, text: Path, tmp_path: Path, letter: str
+) -> None:
+    """The handler writes to a shorter hidden name, so it would fail only once all the work is done."""
+    service = start()
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX") // len(letter.encode()) * letter
+
+    with pytest.raises(InvalidPath, match="name takes 256 bytes, at most 255"):
+        look(service, text, tmp_path / (longest + letter))
+
+    assert service.wait(look(service, text, tmp_path / longest), WITHIN).status == "completed"
 
 
 def held(service: TaskService, input_file: Path, output: Path, task_type: str = "looker") -> int:

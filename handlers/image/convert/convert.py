@@ -3,34 +3,56 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
-from ..animating import frames_in
-from ..opening import MAX_PILLOW_PIXELS, no_own_pixel_limit, open_picture, packing_in
+from ..formats import MAX_PIXELS
+from ..opening import MAX_PILLOW_PIXELS, open_picture, packing_in, pixel_limit
 from ..shaping import Size, lies_sideways, orientation_in_header
 from .costs import Header, estimate_for
 from .errors import StopAskedError
 from .frames import convert_frames
-from .options import MANY_FRAMES, MAX_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
+from .metadata import names_in
+from .notes import notes_on
+from .options import MANY_FRAMES, MAX_FRAMES, ImageConvertOptions, format_of
 from .still import CannotDecodeError, convert_still
 from .stills_pillow import convert_still_with_pillow
 
 _VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
+_BYTE = 8
 
 
 def read_header(path: Path) -> Header:
     """Look at the picture. Raises `Unusable`, or OSError for the disk's faults."""
-    with no_own_pixel_limit(), open_picture(path, MAX_PIXELS) as image:
-        frames = int(getattr(image, "n_frames", 1))
-        return Header(
-            format=str(image.format),
-            width=image.width,
-            height=image.height,
-            frames=frames,
-            alpha=image.has_transparency_data,
-            sideways=lies_sideways(orientation_in_header(image)),
-            packing=packing_in(image, path.stat().st_size),
-        )
+    with open_picture(path, MAX_PIXELS) as image:
+        return _header_of(image, path)
+
+
+def _written_header(path: Path, kind: str, source: Header) -> Header:
+    """The same of a finished output, which is believed. What Pillow cannot read is taken to have lost nothing."""
+    try:
+        with pixel_limit(None), Image.open(path, formats=[kind]) as image:
+            return _header_of(image, path)
+    except UnidentifiedImageError:  # a tiff of sixteen bits of grey and alpha
+        return msgspec.structs.replace(source, format=kind)
+
+
+def _header_of(image: ImageFile, path: Path) -> Header:
+    return Header(
+        format=str(image.format),
+        width=image.width,
+        height=image.height,
+        frames=int(getattr(image, "n_frames", 1)),
+        alpha=image.has_transparency_data,
+        sideways=lies_sideways(orientation_in_header(image)),
+        packing=packing_in(image, path.stat().st_size),
+        deep=any(";16" in str(tile.args) for tile in image.tile) or image.info.get("bit_depth", 8) > _BYTE,
+        inks=image.mode == "CMYK",
+        tells=names_in(image),
+    )
 
 
 def probe(job: Job[ImageConvertOptions]) -> Estimate:
@@ -63,12 +85,13 @@ def convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
-    frames = frames_in(context.output_part, kind) if several else 1
+    written = _written_header(context.output_part, kind, header)
+    frames = written.frames if several else 1
     result = describe(
         context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
     ) | _source(header)
-    if header.frames > 1 and not several:
-        result["notes"] = [f"only the first of {header.frames} frames is kept"]
+    if notes := notes_on(context.options, header, written, several=several):
+        result["notes"] = notes
     return Finished(result=result)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
+from ..formats import MAX_PIXELS
 from ..weight import Packing, fitted_pixels, written_bytes
-from .options import MANY_FRAMES, MAX_PIXELS, ImageConvertOptions, format_of
+from .options import MANY_FRAMES, ImageConvertOptions, format_of
 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""
@@ -40,6 +41,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its EXIF turns it by a quarter."""
     packing: Packing | None = None
     """How tightly its file packs it."""
+    deep: bool = False
+    """Whether it has more than eight bits a channel."""
+    inks: bool = False
+    """Whether it is CMYK."""
+    tells: frozenset[str] = frozenset()
+    """What stands in the file beside the pixels."""
 
     @property
     def pixels(self) -> int:

@@ -8,11 +8,15 @@ from PIL import Image, PngImagePlugin
 from PIL import __version__ as pillow_version
 from PIL.ImageFile import ImageFile
 
-from ...contract import TaskContext
+from ...contract import TaskContext, Unusable
+from ...faults import writing
 from ...pieces import Pieces, fingerprint
+from ..formats import check_sides
 from ..opening import MAX_PILLOW_PIXELS, open_picture
 from ..shaping import Size
+from ..writing import save
 from .errors import StopAskedError
+from .metadata import add_exif, metadata_for_pillow
 from .options import ImageConvertOptions
 from .shape import shape
 
@@ -28,25 +32,26 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: 
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
         loop = int(source.info.get("loop", 0))
+        kept = metadata_for_pillow(source) if context.options.metadata == "keep" else {}
         for number in pieces.missing(count):
             _stop_if_asked(context)
-            _keep_frame(context, source, pieces, number, count)
+            _keep_frame(context, source, pieces, number, count, kind)
     pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
-    return _compose(context, kind, _Frames(context, pieces, count), loop)
+    return _compose(context, kind, _Frames(context, pieces, count), loop, kept)
 
 
 def _keep_frame(
-    context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int
+    context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int, kind: str
 ) -> None:
     source.seek(number)
     frame = shape(source.copy(), context.options)
+    check_sides(frame.size, kind)
     if frame.mode == "CMYK":  # a PNG cannot hold it
         frame = frame.convert("RGB")
     notes = PngImagePlugin.PngInfo()
     notes.add_text(_DURATION, str(round(source.info.get(_DURATION) or _USUAL_DURATION)))
-    frame.save(
-        pieces.part(number), format="PNG", compress_level=1, pnginfo=notes, icc_profile=frame.info.get("icc_profile")
-    )
+    profile = frame.info.get("icc_profile")
+    save(frame, pieces.part(number), "PNG", compress_level=1, pnginfo=notes, icc_profile=profile)
     pieces.keep(number, _FRAMES_UNTIL * (number + 1) / count, f"frame {number + 1} of {count}")
 
 
@@ -71,6 +76,14 @@ class _Frames:
         frame.info.pop(_DURATION)
         return frame
 
+    def sizes(self) -> set[Size]:
+        """Width and height of all frames, each once."""
+        found = set()
+        for number in range(self._count):
+            with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
+                found.add(frame.size)
+        return found
+
     def durations(self) -> list[int]:
         """Milliseconds that each frame is shown."""
         found = []
@@ -80,8 +93,13 @@ class _Frames:
         return found
 
 
-def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int) -> tuple[Size, float]:
+def _compose(
+    context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: dict[str, bytes]
+) -> tuple[Size, float]:
     options = context.options
+    if kind != "TIFF" and len(frames.sizes()) > 1:
+        name = context.input_file.name
+        raise Unusable(f"{name} has pages of different sizes, and an animation only one: take tiff, or frames=first")
     durations = frames.durations()
     every: dict[str, dict[str, Any]] = {
         "GIF": {"duration": durations, "loop": loop, "disposal": 2, "optimize": False},
@@ -91,7 +109,11 @@ def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Fram
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }
     first = frames.frame(0)
-    first.save(context.output_part, format=kind, save_all=True, append_images=frames, **every[kind])
+    exif = kept.pop("exif", b"") if kind == "TIFF" else b""  # libtiff takes no directories from Pillow
+    save(first, context.output_part, kind, save_all=True, append_images=frames, **every[kind], **kept)
+    if exif:
+        with writing(context.output_part):
+            add_exif(context.output_part, exif)
     return first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000
 
 

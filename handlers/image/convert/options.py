@@ -10,8 +10,6 @@ from ...contract import Job
 from ..formats import WRITE_FORMATS
 from ..heic import HEIC_SUFFIXES, has_heic
 
-MAX_PIXELS = 512_000_000
-"""Larger pictures are refused from their header."""
 MAX_FRAMES = 10_000
 
 CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF"}
@@ -45,7 +43,8 @@ class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     metadata: Annotated[
         Literal["strip", "keep"],
         msgspec.Meta(
-            description="EXIF (with the place it was taken), XMP, comments. The picture is set upright anyway."
+            description="EXIF (with author and place), XMP and comments, as far as the format can hold them. "
+            "The picture is set upright anyway."
         ),
     ] = "strip"
     background: Annotated[

@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from ..shaping import Size, lies_sideways, orientation_of, plain_mode, scaled, to_srgb, upright
+from ..shaping import Size, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .options import ImageConvertOptions
 
 _HUGE = 10_000_000
@@ -28,14 +28,8 @@ def _sized(picture: Image.Image, box: Size, options: ImageConvertOptions) -> Ima
     if options.width is None and options.height is None:
         return picture
     if options.fit == "crop":
-        return _middle(picture, box)
+        return middle(picture, box)
     whole = scaled(picture.size, box, options.fit, enlarge=options.enlarge)
     if whole != picture.size:
         picture = picture.resize(whole, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return _middle(picture, box) if options.fit == "fill" else picture
-
-
-def _middle(picture: Image.Image, box: Size) -> Image.Image:
-    width, height = min(picture.width, box[0]), min(picture.height, box[1])
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))
+    return middle(picture, box) if options.fit == "fill" else picture

@@ -1,15 +1,20 @@
 """One picture through libvips, which holds only the rows it works on where the format lets it."""
 
-import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyvips
 
 from ...contract import TaskContext, Unusable
+from ...faults import disk_fault, writing
+from ..formats import MAX_PIXELS, check_sides
+from ..opening import open_picture
 from ..shaping import Size
 from .errors import StopAskedError
+from .metadata import add_exif, telling_exif
 from .options import ImageConvertOptions
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
@@ -17,7 +22,7 @@ pyvips.cache_set_max(0)  # each task has another picture, and an open file is a 
 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""
-_DISK_FULL = "No space left"
+_EXIF = "exif-data"
 
 
 class CannotDecodeError(Unusable):
@@ -26,17 +31,23 @@ class CannotDecodeError(Unusable):
 
 def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
     """Write the first picture of the input to `output_part`; its width and height. Raises CannotDecodeError."""
-    try:
-        return write_still(context, _shaped(context.input_file, context.options), kind)
-    except pyvips.Error as error:
-        raise _blamed(error, context.input_file) from error
+    with _blamed(context.input_file.name):
+        picture = _shaped(context.input_file, context.options)
+    if context.options.metadata == "keep" and not picture.get_typeof(_EXIF):
+        picture = _with_exif(picture, context.input_file)
+    return write_still(context, picture, kind)
 
 
 def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> Size:
-    """Write a picture that is in shape to `output_part`; its width and height. Raises pyvips.Error."""
-    if kind == "JPEG" and picture.hasalpha():
-        picture = picture.flatten(background=list(bytes.fromhex(context.options.background[1:])))
-    _write(context, picture, kind)
+    """Write a picture that is in shape to `output_part`; its width and height. Raises CannotDecodeError, or OSError."""
+    check_sides((picture.width, picture.height), kind)
+    with _blamed(context.input_file.name):
+        if kind == "JPEG" and picture.hasalpha():
+            picture = _on_paper(picture, context.options.background)
+        _write(context, picture, kind)
+    if kind == "TIFF" and context.options.metadata == "keep" and picture.get_typeof(_EXIF):
+        with writing(context.output_part):
+            add_exif(context.output_part, picture.get(_EXIF))
     return picture.width, picture.height
 
 
@@ -63,6 +74,16 @@ def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
     return picture
 
 
+def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:
+    """With what libvips does not read: the tags of a TIFF."""
+    with open_picture(path, MAX_PIXELS) as image:
+        exif = telling_exif(image)
+    if exif:
+        picture = picture.copy()
+        picture.set_type(pyvips.GValue.blob_type, _EXIF, exif)
+    return picture
+
+
 def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
     if picture.get_typeof("icc-profile-data"):
         try:
@@ -70,6 +91,14 @@ def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
         except pyvips.Error:  # a broken profile says nothing about the pixels
             pass
     return picture.colourspace("srgb") if picture.interpretation == "cmyk" else picture
+
+
+def _on_paper(picture: pyvips.Image, background: str) -> pyvips.Image:
+    """Without transparency. In 8 bits first: the colour of the paper is told in 8, whatever the picture has."""
+    paper = list(bytes.fromhex(background[1:]))
+    if picture.bands < 3 and len(set(paper)) == 1:  # noqa: PLR2004 - grey on grey stays grey
+        return picture.colourspace("b-w").flatten(background=paper[:1])
+    return picture.colourspace("srgb").flatten(background=paper)
 
 
 def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image:
@@ -101,7 +130,10 @@ def _write(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kin
     except pyvips.Error as error:
         if asked:
             raise StopAskedError from error
-        raise
+        fault = disk_fault(error, context.output_part)
+        if fault is None:
+            raise
+        raise fault from error
     if asked:  # too late to be noticed
         raise StopAskedError
 
@@ -123,9 +155,11 @@ def _saver(kind: str, options: ImageConvertOptions) -> tuple[str, dict[str, Any]
             return "gifsave_target", {}
 
 
-def _blamed(error: pyvips.Error, path: Path) -> Exception:
-    """The error as the caller should see it: the disk's fault, or the picture's."""
-    if _DISK_FULL in str(error):
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-    return CannotDecodeError(f"{path.name} is damaged or cannot be converted: {last}")
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """What libvips finds fault with is in the picture, once the disk is out of the question."""
+    try:
+        yield
+    except pyvips.Error as error:
+        last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+        raise CannotDecodeError(f"{name} is damaged or cannot be converted: {last}") from error

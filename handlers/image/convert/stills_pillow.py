@@ -1,21 +1,23 @@
 """One picture that Pillow reads, for the formats that libvips does not have. libvips writes what it can."""
 
-from typing import Any
-
 import pyvips
 from PIL import Image
 
 from ...contract import TaskContext
+from ..formats import check_sides
 from ..opening import MAX_PILLOW_PIXELS, open_picture
-from ..shaping import EXIF_ORIENTATION, Size
+from ..shaping import Size
 from ..writing import write_picture
 from .errors import StopAskedError
+from .metadata import metadata_for_pillow
 from .options import ImageConvertOptions
 from .shape import shape
 from .still import write_still
 
 _MEANINGS = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 """Modes of Pillow's → what libvips calls them."""
+_FIELDS = {"icc_profile": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data"}
+"""The same of what stands beside the pixels."""
 
 
 def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
@@ -23,16 +25,15 @@ def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: s
     options = context.options
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image:
         image.load()
-        exif = image.getexif()
+        metadata = metadata_for_pillow(image) if options.metadata == "keep" else {}
     if context.should_stop():
         raise StopAskedError
     context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shape(image, options)
-    kept: dict[str, Any] = {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
-    if options.metadata == "keep" and exif:
-        kept["exif"] = _upright_exif(exif)
+    kept = metadata | {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
     if kind != "HEIF":
         return write_still(context, _for_vips(picture, kept), kind)
+    check_sides(picture.size, kind)
     write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **kept)
     return picture.size
 
@@ -43,12 +44,6 @@ def _for_vips(picture: Image.Image, kept: dict[str, bytes]) -> pyvips.Image:
     image = pyvips.Image.new_from_memory(picture.tobytes(), picture.width, picture.height, bands, "uchar")
     image = image.copy(interpretation=_MEANINGS[picture.mode])
     for name, data in kept.items():
-        field = {"icc_profile": "icc-profile-data", "exif": "exif-data"}[name]
-        image.set_type(pyvips.GValue.blob_type, field, data)
+        if name in _FIELDS:
+            image.set_type(pyvips.GValue.blob_type, _FIELDS[name], data)
     return image
-
-
-def _upright_exif(exif: Image.Exif) -> bytes:
-    """The picture was set upright: its tag must not turn it again."""
-    exif.pop(EXIF_ORIENTATION, None)
-    return exif.tobytes()

@@ -230,3 +230,11 @@ def test_a_rejected_document_leaves_nothing(prepare: Prepare, draw: Draw, docume
     assert isinstance(outcome, Rejected)
     assert "no page 9" in outcome.reason
     assert not context.output_part.exists()
+
+
+@pytest.mark.parametrize(("output", "options"), [("out.webp", {}), ("out.zip", {"page_format": "webp"})])
+def test_a_page_is_drawn_no_longer_than_its_format_can_hold(
+    document: Callable[..., Path], prepare: Callable[..., Any], draw: Callable[..., Any], output: str, options: Any
+) -> None:
+    result = draw(prepare(document(size=(20, 2000)), output, dpi=720, **options)).result
+    assert (result["height"], result["reduced_pages"]) == (16_383, 1)

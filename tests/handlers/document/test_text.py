@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image, ImageFont, features
 
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document import fonts, reading
-from tasktrail.handlers.document.blocks import Block, markdown_blocks
+from tasktrail.handlers.document.blocks import MARGIN, PAGE, Block, markdown_blocks
 from tasktrail.handlers.document.fonts import Ruler
 from tasktrail.handlers.document.reading import read_text, text_lines
-from tasktrail.handlers.document.text import MARGIN, PAGE, TextPages, wrap
+from tasktrail.handlers.document.text import TextPages, wrap
 
 Prepare = Callable[..., Any]
 Draw = Callable[[Any], Any]
@@ -108,17 +108,22 @@ def test_on_dark_paper_the_ink_is_bright(write: Callable[..., Path], prepare: Pr
         assert picture.convert("L").getextrema() == pytest.approx((17, 230), abs=5)
 
 
+def wrapped(text: str, width: float) -> list[str]:
+    steps = list(map(Ruler("mono").width, text))
+    return [text[start:end] for start, end in wrap(text, width, steps)]
+
+
 @pytest.mark.parametrize("text", ["", " ", "a b c", "x" * 1000, "a " * 500, "  two  spaces  " * 30, "漢字" * 200])
 def test_wrapped_lines_fit_and_lose_no_character(text: str) -> None:
     ruler = Ruler("mono")
-    lines = list(wrap(text, 20, ruler))
+    lines = wrapped(text, 20)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert all(sum(map(ruler.width, line.rstrip())) <= 20.001 for line in lines)
 
 
 def test_lines_are_broken_at_spaces_where_there_are_any() -> None:
     width = sum(map(Ruler("mono").width, "one two"))
-    assert list(wrap("one two three", width + 0.01, Ruler("mono"))) == ["one two", "three"]
+    assert wrapped("one two three", width + 0.01) == ["one two", "three"]
 
 
 def shown(text: str) -> list[Block]:
@@ -146,6 +151,68 @@ def test_markdown_code_stays_as_written() -> None:
         ("  *x*", "mono"),
         ("code and bold link", "plain"),
     ]
+
+
+def test_markdown_emphasis_code_and_links_have_a_style_of_their_own() -> None:
+    (block,) = shown("a **b** *c* `d*` [e](http://x) __f [g](y)__ snake_case_name 2*3*4")
+    assert block.text == "a b c d* e f g snake_case_name 2*3*4".replace("2*3*4", "234")
+    assert block.styles.startswith("ppbpipmmpupbbup")
+    assert len(block.styles) == len(block.text)
+    (heading,) = shown("# The `code` of it")
+    assert (heading.text, heading.styles) == ("The code of it", "bbbbmmmmbbbbbb")
+
+
+def test_markdown_styles_look_different(write: Callable[..., Path]) -> None:
+    looks = [
+        TextPages(write(text, "in.md"), markdown=True).draw(1, 1.0, "#ffffff").tobytes()
+        for text in ("some text", "**some text**", "*some text*", "`some text`", "[some text](x)")
+    ]
+    assert len(set(looks)) == len(looks)
+
+
+def test_markdown_tables_have_columns() -> None:
+    rows = shown("| Name | Size |\n|---|--:|\n| a | 5 |\n| **long** name | 1234 |\n| b \\| c |")
+    assert [block.text for block in rows] == [
+        "Name       Size",
+        "─────────  ────",
+        "a             5",
+        "long name  1234",
+        "b | c",
+    ]
+    assert {block.face for block in rows} == {"mono"}
+
+
+def test_a_wide_markdown_table_is_set_smaller() -> None:
+    narrow, wide = shown("| a | b |")[0], shown("|" + "a column |" * 16)[0]
+    assert narrow.size > wide.size >= 5
+
+
+@pytest.mark.parametrize("text", ["|" * 100_000, "| x\n" * 5000, "|" + "y" * 100_000 + "|\n" + "|x|\n" * 1000])
+def test_no_table_takes_more_room_than_it_has(text: str) -> None:
+    assert sum(len(block.text) for block in shown(text)) < 3 * len(text) + 100_000
+
+
+def test_characters_without_a_glyph_are_counted(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
+    for name in ("in.txt", "in.md"):
+        result = draw(prepare(write("漢字 and \U0001f9ff words\n", name))).result
+        assert result["notes"] == ["3 characters have no glyph in the font and are drawn as boxes"]
+        assert "notes" not in draw(prepare(write(WORDS, name))).result
+
+
+def test_what_runs_to_the_left_is_drawn_so_or_told(
+    write: Callable[..., Path], prepare: Prepare, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write("שלום abc")
+    shaped = TextPages(source, markdown=False)
+    for can in (True, False):
+        monkeypatch.setattr(fonts, "can_shape", lambda can=can: can)
+        monkeypatch.setattr("tasktrail.handlers.document.text.can_shape", lambda can=can: can)
+        notes = draw(prepare(source, f"out{can}.png")).result.get("notes", [])
+        assert any("run to the left" in note for note in notes) == (not can)
+    if features.check("raqm"):
+        plain = shaped.draw(1, 1.0, "#ffffff")
+        monkeypatch.undo()
+        assert (shaped.draw(1, 1.0, "#ffffff").tobytes() != plain.tobytes()) == fonts.can_shape()
 
 
 def test_markdown_quotes_and_rules_are_shown() -> None:

@@ -8,13 +8,15 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 import pyvips
-from PIL import Image, ImageCms, ImageSequence, features
+from PIL import Image, ImageCms, ImageColor, ImageSequence, features
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
 from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
 from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.convert import probe
+from tasktrail.handlers.image.convert.metadata import add_exif
+from tasktrail.handlers.image.opening import READ_FORMATS
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
@@ -68,7 +70,7 @@ def film(tmp_path: Path) -> Path:
     return tmp_path / "film.gif"
 
 
-def is_near(pixel: Any, wanted: tuple[int, int, int], slack: int = 40) -> bool:
+def is_near(pixel: Any, wanted: tuple[int, ...], slack: int = 40) -> bool:
     return all(abs(found - expected) <= slack for found, expected in zip(pixel[:3], wanted, strict=True))
 
 
@@ -141,7 +143,82 @@ def test_the_picture_is_upright_whatever_becomes_of_its_metadata(
         assert is_near(picture.convert("RGB").getpixel((2, 2)), RED)
         kept = picture.getexif()
     assert kept.get(0x0112, 1) == 1
-    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep" and suffix == ".jpg")  # the tags of a tiff go
+    assert (kept.get(0x010E) == "a holiday") == (metadata == "keep")
+
+
+ARTIST, COPYRIGHT, MAKER, ORIENTATION, GPS, EXIF = 0x013B, 0x8298, 0x010F, 0x0112, 0x8825, 0x8769
+LATITUDE, TAKEN = 2, 0x9003
+
+
+def holiday() -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif.update({ARTIST: "Ann", COPYRIGHT: "(c) Ann", MAKER: "Camera"})
+    exif.get_ifd(GPS).update({1: "N", LATITUDE: (48.0, 8.0, 15.5)})
+    exif.get_ifd(EXIF)[TAKEN] = "2020:01:02 03:04:05"
+    return exif
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif", ".tif", ".heic"])
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp", ".tif", ".heic"])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_metadata_goes_with_the_picture_from_any_format_to_any(
+    convert: Convert, tmp_path: Path, source: str, suffix: str, frames: int
+) -> None:
+    """A tiff has its tags among those of its own layout: neither library takes them out of it or writes them to it."""
+    if frames > 1 and (source in (".jpg", ".heic") or suffix in (".jpg", ".heic")):
+        pytest.skip("one picture only")
+    more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (40, 40), RED)]} if frames > 1 else {}
+    path = tmp_path / f"in{source}"
+    assert "HEIF" in READ_FORMATS
+    Image.new("RGB", (40, 40)).save(path, format="HEIF" if source == ".heic" else None, exif=holiday(), **more)
+    if source == ".tif":  # Pillow writes the tags, but not the directories
+        add_exif(path, holiday().tobytes())
+    outcome, context = convert(path, f"out{suffix}", metadata="keep")
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
+    with Image.open(context.output_file) as picture:
+        assert getattr(picture, "n_frames", 1) == frames
+        exif = picture.getexif()
+        assert (exif[ARTIST], exif[COPYRIGHT], exif[MAKER]) == ("Ann", "(c) Ann", "Camera")
+        assert exif.get_ifd(GPS)[LATITUDE] == (48, 8, 15.5)
+        assert exif.get_ifd(EXIF)[TAKEN] == "2020:01:02 03:04:05"
+        assert exif.get(ORIENTATION, 1) == 1
+        for frame in ImageSequence.Iterator(picture):
+            frame.load()
+    if suffix == ".tif":
+        assert pyvips.Image.new_from_file(str(context.output_file), fail_on="warning").avg() >= 0
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp"])
+def test_broken_metadata_does_not_spoil_the_picture(convert: Convert, tmp_path: Path, source: str, suffix: str) -> None:
+    tags = bytearray(holiday().tobytes())
+    for place in range(14, len(tags), 5):
+        tags[place] ^= 0xA5
+    two_halves().save(tmp_path / f"in{source}", exif=bytes(tags))
+    outcome, _ = convert(tmp_path / f"in{source}", f"out{suffix}", metadata="keep")
+    assert isinstance(outcome, Finished)
+
+
+def test_what_metadata_the_format_cannot_hold_is_told(convert: Convert, tmp_path: Path) -> None:
+    two_halves().save(tmp_path / "in.jpg", exif=holiday(), comment=b"at the sea", xmp=b"<x/>")
+    for suffix, lost in ((".gif", "gif: EXIF, GPS, XMP, comments"), (".jpg", "jpeg: comments")):
+        outcome, _ = convert(tmp_path / "in.jpg", f"out{suffix}", metadata="keep")
+        assert isinstance(outcome, Finished)
+        assert outcome.result["notes"] == [f"not kept in {lost}"]
+    outcome, _ = convert(tmp_path / "in.jpg", "stripped.jpg")
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
+
+
+def test_pages_of_different_sizes_make_no_animation(convert: Convert, tmp_path: Path) -> None:
+    Image.new("L", (40, 20)).save(tmp_path / "in.tif", save_all=True, append_images=[Image.new("L", (20, 40))])
+    for suffix in (".webp", ".gif", ".png", ".avif"):
+        outcome, _ = convert(tmp_path / "in.tif", f"out{suffix}")
+        assert isinstance(outcome, Rejected)
+        assert "different sizes" in outcome.reason
+    assert isinstance(convert(tmp_path / "in.tif", "out.tif")[0], Finished)
 
 
 def test_a_profile_is_applied_or_kept_as_asked(convert: Convert, tmp_path: Path) -> None:
@@ -162,6 +239,21 @@ def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_pa
     _, context = convert(tmp_path / "in.png", "out.jpg", background="#20c040")
     with Image.open(context.output_file) as picture:
         assert is_near(picture.getpixel((20, 20)), (0x20, 0xC0, 0x40), 8)
+
+
+@pytest.mark.parametrize("options", [{}, {"width": 20}, {"colour": "keep"}])
+@pytest.mark.parametrize("background", ["#ffffff", "#20c040"])
+@pytest.mark.parametrize("kind", ["rgb16", "grey16", "b-w"])
+def test_every_kind_of_transparent_picture_gets_the_background(
+    convert: Convert, tmp_path: Path, kind: str, background: str, options: dict[str, Any]
+) -> None:
+    """Sixteen bits were laid on a colour of eight, which is black there; grey was laid on black."""
+    bands, depth = 4 if kind == "rgb16" else 2, "uchar" if kind == "b-w" else "ushort"
+    clear = pyvips.Image.black(40, 40, bands=bands).cast(depth)
+    clear.copy(interpretation=kind).write_to_file(str(tmp_path / "in.png"))
+    _, context = convert(tmp_path / "in.png", "out.jpg", background=background, **options)
+    with Image.open(context.output_file) as picture:
+        assert is_near(picture.convert("RGB").getpixel((5, 5)), ImageColor.getrgb(background), 8)
 
 
 def coloured_noise() -> Image.Image:
@@ -235,6 +327,38 @@ def test_the_result_says_that_frames_were_left_out(convert: Convert, film: Path)
         assert str(FRAMES) in outcome.result["notes"][0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "output", "options", "note"),
+    [
+        ("rgb16", "out.avif", {}, "more than 8 bits a channel became 8"),
+        ("grey16", "out.jpg", {}, "more than 8 bits a channel became 8"),
+        ("rgb16", "out.png", {"width": 20}, "more than 8 bits a channel became 8"),
+        ("rgb16", "out.png", {}, None),
+        ("grey16", "out.tif", {}, None),
+        ("cmyk", "out.png", {"colour": "keep"}, "CMYK became RGB: png has no inks"),
+        ("cmyk", "out.png", {}, None),
+        ("cmyk", "out.jpg", {"colour": "keep"}, None),
+    ],
+)
+def test_the_result_says_that_depth_or_inks_were_lost(
+    convert: Convert, tmp_path: Path, kind: str, output: str, options: dict[str, Any], note: str | None
+) -> None:
+    bands, depth = {"rgb16": 3, "grey16": 1, "cmyk": 4}[kind], "uchar" if kind == "cmyk" else "ushort"
+    source = tmp_path / ("in.jpg" if kind == "cmyk" else "in.png")
+    pyvips.Image.black(40, 40, bands=bands).cast(depth).copy(interpretation=kind).write_to_file(str(source))
+    outcome, _ = convert(source, output, **options)
+    assert isinstance(outcome, Finished)
+    assert outcome.result.get("notes") == ([note] if note else None)
+
+
+def test_what_only_libvips_can_read_again_is_written(convert: Convert, tmp_path: Path) -> None:
+    grey = pyvips.Image.black(40, 40, bands=2).cast("ushort").copy(interpretation="grey16")
+    grey.write_to_file(str(tmp_path / "in.png"))
+    outcome, context = convert(tmp_path / "in.png", "out.tif", metadata="keep")
+    assert isinstance(outcome, Finished)
+    assert pyvips.Image.new_from_file(str(context.output_file)).format == "ushort"
+
+
 @pytest.mark.parametrize("prefix", range(1, FRAMES + 2))
 def test_resumed_from_every_frame_it_gives_the_same_file(
     prepare: Prepare, film: Path, prefix: int, monkeypatch: pytest.MonkeyPatch
@@ -290,6 +414,32 @@ def test_a_damaged_picture_is_rejected(convert: Convert, tmp_path: Path, suffix:
     assert isinstance(outcome, Rejected)
     assert f"in{suffix}" in outcome.reason
     assert not context.output_file.exists()
+
+
+@pytest.mark.parametrize("source", [".png", ".bmp", ".gif"])  # through libvips, through Pillow, frame by frame
+@pytest.mark.parametrize(
+    ("suffix", "most"), [(".webp", "16,383"), (".avif", "16,384"), (".jpg", "65,500"), (".heic", "4,208")]
+)
+def test_a_picture_too_long_for_the_format_is_refused_with_its_limit(
+    convert: Convert, tmp_path: Path, source: str, suffix: str, most: str
+) -> None:
+    strip = Image.new("L", (65_535, 2))
+    more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("L", strip.size, 9)]}
+    strip.save(tmp_path / f"in{source}", **(more if source == ".gif" else {}))
+    outcome, context = convert(tmp_path / f"in{source}", f"out{suffix}")
+    assert isinstance(outcome, Rejected)
+    assert f"only {most} a side" in outcome.reason
+    assert "take png or tiff" in outcome.reason
+    assert not context.output_part.exists()
+    assert isinstance(convert(tmp_path / f"in{source}", f"out{suffix}", width=4000, frames="first")[0], Finished)
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
+def test_a_tiff_of_numbers_is_no_picture(convert: Convert, tmp_path: Path, mode: str, value: float) -> None:
+    Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
+    outcome, _ = convert(tmp_path / "heights.tif", "out.png")
+    assert isinstance(outcome, Rejected)
+    assert "numbers, not a picture" in outcome.reason
 
 
 @pytest.mark.parametrize("name", ["-in.png", "in[page=1].png", "in%d.png", "@in.png", "http:in.png", "in.png[n=-1]"])

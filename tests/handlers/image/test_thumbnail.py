@@ -13,8 +13,11 @@ from PIL import Image, ImageCms
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
+from tasktrail.handlers.image.formats import MAX_PIXELS
+from tasktrail.handlers.image.opening import MAX_PILLOW_PIXELS
 from tasktrail.handlers.image.thumbnail import image_thumbnail
-from tasktrail.handlers.image.thumbnail_options import MAX_PIXELS, ImageThumbnailOptions, check, estimate
+from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions, check, estimate
+from tasktrail.handlers.image.thumbnails import probe_picture
 from tasktrail.testing import RecordingContext, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
@@ -124,6 +127,15 @@ def test_fill_covers_the_box_and_cuts_the_rest(thumbnail: Make, tmp_path: Path) 
     assert (colour_at(context.output_file, 0, 0.5), colour_at(context.output_file, 1, 0.5)) == ("red", "blue")
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_crop_takes_the_middle_as_it_is(thumbnail: Make, tmp_path: Path, suffix: str) -> None:
+    two_halves((400, 100)).save(tmp_path / f"in{suffix}")
+    outcome, context = thumbnail(tmp_path / f"in{suffix}", width=20, height=400, fit="crop")
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["width"], outcome.result["height"]) == (20, 100)
+    assert (colour_at(context.output_file, 0, 0.5), colour_at(context.output_file, 1, 0.5)) == ("red", "blue")
+
+
 def test_a_small_picture_is_not_enlarged(thumbnail: Make, tmp_path: Path) -> None:
     two_halves((30, 20)).save(tmp_path / "in.png")
     outcome, _ = thumbnail(tmp_path / "in.png", width=300, height=300)
@@ -158,8 +170,10 @@ def test_a_colour_that_stands_for_transparency_is_transparent(
 def test_of_an_animated_gif_the_first_picture_is_taken(thumbnail: Make, tmp_path: Path) -> None:
     first, second = Image.new("RGB", (60, 60), RED), Image.new("RGB", (60, 60), BLUE)
     first.save(tmp_path / "in.gif", save_all=True, append_images=[second], duration=100)
-    _, context = thumbnail(tmp_path / "in.gif", width=30, height=30)
+    outcome, context = thumbnail(tmp_path / "in.gif", width=30, height=30)
     assert colour_at(context.output_file, 0.5, 0.5) == "red"
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == ["only the first of several frames is shown"]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif"])
@@ -232,15 +246,41 @@ def test_a_damaged_picture_is_rejected(thumbnail: Make, tmp_path: Path, suffix: 
 
 
 def test_a_bomb_is_refused_from_its_header(thumbnail: Make, tmp_path: Path) -> None:
-    side = int(MAX_PIXELS**0.5) + 1
-    for claimed in (side, 4 * side):
+    """In words of ours, and with the same limit however far it is exceeded."""
+    for claimed, limit in ((14_000, MAX_PILLOW_PIXELS), (22_000, MAX_PILLOW_PIXELS), (40_000, MAX_PIXELS)):
         outcome, _ = thumbnail(bomb(tmp_path / "bomb.png", claimed))
         assert isinstance(outcome, Rejected)
-        assert "too large" in outcome.reason
+        assert f"too large: {claimed}x{claimed} pixels; at most {limit:,}" in outcome.reason
 
 
-def test_the_stated_limit_is_that_of_pillow() -> None:
-    assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS
+def test_a_frame_larger_than_its_picture_is_no_way_round_the_limit(thumbnail: Make, tmp_path: Path) -> None:
+    film = [Image.new("P", (8, 8), number) for number in range(2)]
+    film[0].save(tmp_path / "in.gif", save_all=True, append_images=film[1:])
+    content = (tmp_path / "in.gif").read_bytes()
+    place = content.index(b",", 13)
+    (tmp_path / "in.gif").write_bytes(content[: place + 5] + b"\xff\xff\xff\xff" + content[place + 9 :])
+    outcome, _ = thumbnail(tmp_path / "in.gif")
+    assert isinstance(outcome, Rejected)
+
+
+@pytest.mark.slow
+def test_a_huge_jpeg_is_decoded_small(thumbnail: Make, tmp_path: Path) -> None:
+    Image.new("L", (20_000, 20_000), 99).save(tmp_path / "in.jpg")
+    seen = probe_picture(job_for(ImageThumbnailOptions(), tmp_path / "in.jpg", tmp_path / "out.png"))
+    assert seen.memory < 200_000_000
+    assert isinstance(thumbnail(tmp_path / "in.jpg")[0], Finished)
+    outcome, _ = thumbnail(tmp_path / "in.jpg", fit="crop")
+    assert isinstance(outcome, Rejected)
+    assert f"at most {MAX_PILLOW_PIXELS:,}" in outcome.reason
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 100_000)])
+def test_a_tiff_of_numbers_is_no_picture(thumbnail: Make, tmp_path: Path, mode: str, value: float) -> None:
+    """Heights or temperatures: taken for grey values they are black or white all over, and the task completes."""
+    Image.new(mode, (40, 40), value).save(tmp_path / "heights.tif")
+    outcome, _ = thumbnail(tmp_path / "heights.tif")
+    assert isinstance(outcome, Rejected)
+    assert "numbers, not a picture" in outcome.reason
 
 
 def test_a_missing_input_is_an_error_that_may_pass(thumbnail: Make, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Whose fault it is when something cannot be written: the disk's, and then where and why, or the content's."""
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .contract import Unusable
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What only writing can end with; in the text of a library that read at the same time, any other may be the input's."""
+_TRIED = bytes(64 * 1024)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, what goes wrong because `path` cannot be written becomes an OSError that names it; the rest passes."""
+    try:
+        yield
+    except Unusable:
+        raise
+    except (OSError, ValueError, RuntimeError, SyntaxError, struct.error) as error:
+        fault = disk_fault(error, path)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def disk_fault(error: Exception, path: Path) -> OSError | None:
+    """The disk's part in an error that a library raised while it wrote to `path`; none when it had none.
+
+    Libraries lose the reason ("unable to write to target"), or stumble later over what is missing in their own file.
+    So where neither number nor text tells, the disk is asked. The file is spoilt anyway.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error if error.filename else _fault(error.errno, path)
+    told = next((number for number in _NO_ROOM if os.strerror(number) in str(error)), None)
+    if told is not None:
+        return _fault(told, path)
+    try:
+        with path.open("ab") as file:
+            file.write(_TRIED)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refusal:
+        return refusal if refusal.filename else _fault(refusal.errno or errno.EIO, path)
+    return None
+
+
+def _fault(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), os.fspath(path))

@@ -1,0 +1,119 @@
+"""What a picture's file tells beside the picture: taken along where the format can hold it, and named where not."""
+
+import struct
+import warnings
+from os import SEEK_END
+from pathlib import Path
+
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+_GPS = 0x8825
+_TELLING = (
+    *(0x010D, 0x010E, 0x010F, 0x0110),  # name, description, camera
+    *(0x0131, 0x0132, 0x013B, 0x013C),  # program, date, artist, computer
+    *(0x4746, 0x4749, 0x8298),  # rating, copyright
+    *(0x8769, _GPS),  # the directories of EXIF and of the place
+    *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
+)
+"""Tags about the picture. All others of a TIFF say how its own pixels lie, and would be wrong in another file."""
+_XMP_TEXT = "XML:com.adobe.xmp"
+_BROKEN = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What Pillow raises on tags that make no sense."""
+_ENTRY, _EXIF_HEAD = 12, 14
+"""Bytes."""
+
+
+def names_in(image: ImageFile) -> frozenset[str]:
+    """What the file tells, from its header alone."""
+    exif = _exif_in(image)
+    texts = [value for name, value in image.info.items() if isinstance(value, str) and name != _XMP_TEXT]
+    found = {
+        "EXIF": any(tag in exif for tag in _TELLING if tag != _GPS),
+        "GPS": _GPS in exif,
+        "XMP": "xmp" in image.info or _XMP_TEXT in image.info,
+        "comments": bool(image.info.get("comment")) or (image.format == "PNG" and bool(texts)),
+    }
+    return frozenset(name for name, there in found.items() if there)
+
+
+def telling_exif(image: ImageFile) -> bytes:
+    """The tags about the picture, for a file in which it stands upright; empty when there are none."""
+    return _packed(_exif_in(image))
+
+
+def metadata_for_pillow(image: ImageFile) -> dict[str, bytes]:
+    """What is to be kept, as Pillow's writers name it."""
+    found = {"exif": telling_exif(image), "xmp": image.info.get("xmp"), "comment": image.info.get("comment")}
+    return {name: data for name, data in found.items() if data}
+
+
+def _exif_in(image: ImageFile) -> Image.Exif:
+    """Without decoding: a PNG may have it behind the pixels, where libvips does not look either."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return Image.Exif()
+    try:
+        return image.getexif()
+    except _BROKEN:
+        return Image.Exif()
+
+
+def _packed(exif: Image.Exif) -> bytes:
+    """The telling tags; empty when there are none, or broken ones, which say nothing about the pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for tag in list(exif):
+                if tag not in _TELLING:
+                    del exif[tag]
+            return exif.tobytes() if len(exif) else b""
+        except _BROKEN:
+            return b""
+
+
+def add_exif(tiff: Path, data: bytes) -> None:
+    """Add tags to the first page of a TIFF, whose writers know few: a directory at the end takes the first's place."""
+    exif = _loaded(data)
+    if not _packed(exif):
+        return
+    with tiff.open("r+b") as file:
+        mark = file.read(8)
+        order = "<" if mark.startswith(b"II") else ">"
+        version, begin = struct.unpack(f"{order}2xHL", mark)
+        if version != 42:  # noqa: PLR2004 - of more than 4 GB, with directories of another form
+            return
+        file.seek(begin)
+        first = file.read(2 + _ENTRY * 0xFFFF + 4)
+        entries = _entries(first, order)
+        following = first[2 + _ENTRY * len(entries) :][:4]
+        end = file.seek(0, SEEK_END)
+        place = end + end % 2
+        exif.endian = order
+        added = exif.tobytes(place)[_EXIF_HEAD:]
+        entries |= _entries(added, order)
+        file.write(bytes(place - end) + added)
+        directory = file.tell() + file.tell() % 2
+        file.seek(directory)
+        file.write(
+            struct.pack(f"{order}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + following
+        )
+        file.seek(4)
+        file.write(struct.pack(f"{order}L", directory))
+
+
+def _loaded(data: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exif.load(data)
+        except _BROKEN:
+            return Image.Exif()
+    return exif
+
+
+def _entries(directory: bytes, order: str) -> dict[int, bytes]:
+    """Tag → entry, as it stands there."""
+    (count,) = struct.unpack_from(f"{order}H", directory)
+    lines = (directory[start : start + _ENTRY] for start in range(2, 2 + _ENTRY * count, _ENTRY))
+    return {struct.unpack_from(f"{order}H", line)[0]: line for line in lines}
