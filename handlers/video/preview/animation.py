@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...image.animating import frame_times, with_palette
 from ..film import even_size, write_film
+from .frame_file import open_frame
 from .options import VideoPreviewOptions
 
 _BEST_CRF, _WORST_CRF = 16, 44
@@ -37,5 +38,5 @@ def _pictures(frames: Sequence[Path], tick: Callable[[int], None]) -> Iterator[I
     """One at a time: the encoders ask for the next when they are done with the one before."""
     for number, path in enumerate(frames):
         tick(number)
-        with Image.open(path, formats=["PNG"]) as picture:
+        with open_frame(path) as picture:
             yield picture.convert("RGB")

@@ -5,8 +5,8 @@ from ...image.weight import written_bytes
 from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
 from .options import VideoPreviewOptions, kind_of
 
-_FRAME_BYTES = 2.2
-"""A pixel of a frame that is kept on the disk until all are there: a quickly packed PNG."""
+_FRAME_BYTES, _FRAME_HEADER = 3, 400
+"""A pixel of a frame that is kept on the disk, not packed, until all are there; and what a file of one has beside."""
 _FILM_BYTES = 0.1
 """A pixel of an mp4."""
 _FILM_ENCODER = 6_000_000
@@ -30,7 +30,7 @@ def estimate_for(job: Job[VideoPreviewOptions], picture: Picture) -> Estimate:
     reading = min(frames * reading_seconds(picture), picture.frames * picture.pixels / _DECODED + 0.05 * frames)
     return Estimate(
         memory=reading_memory(picture) + 8 * pixels + (_FILM_ENCODER if film else 0),
-        temp=int(_FRAME_BYTES * pixels) + output + 30_000,
+        temp=_FRAME_BYTES * pixels + _FRAME_HEADER * frames + output + 30_000,
         seconds=0.3 + whole_scan + reading + pixels / 3e6,
         basis=picture.basis(),
     )

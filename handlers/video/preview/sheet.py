@@ -7,6 +7,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from ..probe import Source
+from .frame_file import open_frame
 from .options import VideoPreviewOptions
 
 _TEXT, _SHADE = "#ffffff", (0, 0, 0, 150)
@@ -24,7 +25,7 @@ def compose(
     source: Source, options: VideoPreviewOptions, tiles: Sequence[Tile], tick: Callable[[int], None]
 ) -> Image.Image:
     """Lay the tiles out, row by row. `tick` is told how many are laid; it may raise."""
-    with Image.open(tiles[0].path, formats=["PNG"]) as first:
+    with open_frame(tiles[0].path) as first:
         width, height = first.size
     font = ImageFont.load_default(max(10, min(28, width // 20)))
     rows = -(-len(tiles) // options.columns)
@@ -39,7 +40,7 @@ def compose(
     )
     for number, tile in enumerate(tiles):
         row, column = divmod(number, options.columns)
-        with Image.open(tile.path, formats=["PNG"]) as picture:
+        with open_frame(tile.path) as picture:
             drawn = _stamped(picture.convert("RGB"), clock(tile.position), font) if options.timestamps else picture
             place = (options.gap + column * (width + options.gap), top + options.gap + row * (height + options.gap))
             sheet.paste(drawn, place)

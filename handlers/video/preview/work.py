@@ -1,4 +1,4 @@
-"""The course of `video_preview`: choose moments (0-10 %), one PNG for each frame (10-85 %), compose (85-100 %)."""
+"""The course of `video_preview`: choose moments (0-10 %), a file for each frame (10-85 %), compose (85-100 %)."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import av
 import msgspec
 import PIL.Image
-from PIL.PngImagePlugin import PngInfo
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
@@ -22,14 +21,12 @@ from ..stills import Camera, seen_size
 from ..telling import cut_notes, told_of
 from .animation import write_animation
 from .costs import estimate_for
+from .frame_file import SUFFIX, moment_of, write_frame
 from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
 from .plan import plan
 from .sheet import Tile, compose
 
 _PLANNED, _TAKEN = 10.0, 85.0
-_MOMENT = "moment"
-"""Text in each finished frame: its own moment. The plan has those that were wanted, and an attempt that goes on has not
-seen the frames of the one before."""
 
 
 def look(job: Job[VideoPreviewOptions]) -> Estimate:
@@ -68,16 +65,16 @@ class _Preview:
         if tile * self._options.frames_of(self._kind) > MAX_PIXELS:
             raise Unusable(f"the preview would have more than {MAX_PIXELS} pixels: lower width or the number of frames")
         self._mark = fingerprint(
-            source.path, self._kind, msgspec.to_builtins(self._options), av.library_versions, PIL.__version__, _MOMENT
+            source.path, self._kind, msgspec.to_builtins(self._options), av.library_versions, PIL.__version__
         )
-        self._pieces = Pieces(context, self._mark, stem="frame")
+        self._pieces = Pieces(context, self._mark, stem="frame", suffix=SUFFIX)
 
     def run(self) -> Outcome:
         """Do what is left to do."""
         moments = plan(self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan)
         self._take(moments)
         paths = [self._pieces.path(number) for number in range(len(moments))]
-        taken = [_moment_of(path) for path in paths]
+        taken = [moment_of(path) for path in paths]
         self._compose(paths, taken)
         return Finished(result=self._describe(taken), message=f"{len(taken)} frames")
 
@@ -98,9 +95,7 @@ class _Preview:
         missing = list(self._pieces.missing(count))
         found = pick(self._source, [moments[number] for number in missing], self._stop_if_asked)
         for number, (moment, frame) in zip(missing, found, strict=False):
-            told = PngInfo()
-            told.add_text(_MOMENT, str(moment))
-            self._camera.shoot(frame).save(self._pieces.part(number), "PNG", compress_level=1, pnginfo=told)
+            write_frame(self._camera.shoot(frame), moment, self._pieces.part(number))
             done = len(self._pieces) + 1
             self._pieces.keep(number, _PLANNED + (_TAKEN - _PLANNED) * done / count, f"frame {done} of {count}")
         self._pieces.save(_TAKEN, f"frame {count} of {count}")
@@ -136,11 +131,6 @@ class _Preview:
         notes = cut_notes(self._source)
         told = told_of(self._source) | {"kind": self._kind, "source_positions": positions}
         return result | told | ({"notes": notes} if notes else {})
-
-
-def _moment_of(path: Path) -> int:
-    with PIL.Image.open(path, formats=["PNG"]) as frame:
-        return int(frame.info[_MOMENT])
 
 
 def _size_of(path: Path, kind: str) -> tuple[int, int]:

@@ -229,7 +229,7 @@ def test_a_damaged_frame_is_made_again_and_no_other(harm: str, clips: Callable[.
     first = preview(clips())
     finished(first)
     expected = digest(first.output_file)
-    victim = first.work_dir / "frame-00002.png"
+    victim = first.work_dir / "frame-00002.tif"
     if harm == "gone":
         victim.unlink()
     else:
