@@ -7,6 +7,7 @@ from typing import Any
 import av
 import msgspec
 import pytest
+from PIL import Image
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.video.errors import DamagedInputError
@@ -97,7 +98,7 @@ def test_a_preview_of_it_is_spread_over_what_is_there(cut: Any, tmp_path: Path) 
     )
     outcome = run_handler(video_preview, context)
     assert isinstance(outcome, Finished)
-    assert len({path.read_bytes() for path in context.work_dir.glob("frame-*.png")}) == 16
+    assert len({Image.open(path).tobytes() for path in context.work_dir.glob("frame-*.tif")}) == 16
     assert outcome.result["source_positions"][-1] <= outcome.result["source_duration"]
     assert "of 4.0 s" in outcome.result["notes"][0]
 
