@@ -147,18 +147,16 @@ class Turn:
         state = self.state
         state.too_big.discard(task.id)
         parked = task.held or task.spec.type not in state.grace
-        due = task.not_before
-        if due is not None and due <= self.now:
-            due = None
-        if due is not None or limits_waiting(task.spec):
-            self.watch_waiting(task, due)
-        return not (parked or due is not None or task.id in state.running or state.blocked.get(task.id))
+        early = task.not_before is not None and task.not_before > self.now
+        if early or limits_waiting(task.spec):
+            self.watch_waiting(task)
+        return not (parked or early or task.id in state.running or state.blocked.get(task.id))
 
-    def watch_waiting(self, task: TaskState, due: datetime | None = None) -> None:
+    def watch_waiting(self, task: TaskState) -> None:
         """Look at a waiting task again when it is due, or when the first of its limits may be reached."""
         moments = [end.at for end in self.state.waiting_ends(task)]
-        if due is not None:
-            moments.append(due)
+        if task.not_before is not None and task.not_before > self.now:
+            moments.append(task.not_before)
         if moments:
             self.state.set_timer(min(moments), task.id)
 

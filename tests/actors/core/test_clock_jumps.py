@@ -46,6 +46,18 @@ def test_an_attempt_has_all_the_time_it_was_given_and_no_more(core: Core, limit:
     assert error(look(core, 0.1)) == limit
 
 
+def test_a_retry_is_not_forgotten_when_the_limit_that_came_before_it_moves_behind_it(core: Core) -> None:
+    task_id = core.create(max_retries=1, retry_delay=100.0, total_timeout=60.0)
+    core.end(task_id, "failed", error="timeout")
+    core.set_clock(50.0)
+    core.state._tidy_at = 0
+    core.create(type="other", deadline=core.now + timedelta(hours=1))  # one more timer, and those of no use are dropped
+    look(core, 49.9)
+    assert core.running() == []
+    look(core, 0.1)
+    assert core.running() == [task_id]
+
+
 def test_signs_of_life_before_and_after_a_jump_count_as_ever(core: Core) -> None:
     task_id = core.create(heartbeat_timeout=20.0)
     core.wait(15)
