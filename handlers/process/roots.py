@@ -33,5 +33,7 @@ def _check(path: str, roots: tuple[str, ...], field: str, key: str) -> None:
     real = os.path.realpath(path)
     if not any(os.path.commonpath((real, root)) == root for root in roots):
         raise InvalidPath(
-            f"{path!r} leads outside of {key} by now", field=field, remedy=f"Use a file below one of {key}."
+            f"{path!r} leads outside of {key} by now",
+            field=field,
+            remedy=f"Use a file below {' or '.join(roots)}, or have the operator add its folder to `{key}`.",
         )
