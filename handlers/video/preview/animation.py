@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ...image.animating import frame_times, with_palette
+from ...image.writing import save
 from ..film import even_size, write_film
 from .frame_file import open_frame
 from .options import VideoPreviewOptions
@@ -31,7 +32,7 @@ def write_animation(
     if kind == "GIF":
         first, pictures = with_palette(first), map(with_palette, pictures)
     times = frame_times(len(frames), options.fps, kind)
-    first.save(path, kind, save_all=True, append_images=pictures, duration=times, loop=0, **parameters)
+    save(first, path, kind, save_all=True, append_images=pictures, duration=times, loop=0, **parameters)
 
 
 def _pictures(frames: Sequence[Path], tick: Callable[[int], None]) -> Iterator[Image.Image]:

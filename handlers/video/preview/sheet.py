@@ -21,23 +21,25 @@ class Tile(NamedTuple):
     position: float
 
 
+def size_of(options: VideoPreviewOptions, tile: tuple[int, int], count: int) -> tuple[int, int]:
+    """Pixels of the sheet that `count` tiles make."""
+    width, height = tile
+    rows = -(-count // options.columns)
+    return (
+        options.columns * width + (options.columns + 1) * options.gap,
+        _header_height(_font(width)) * options.header + rows * height + (rows + 1) * options.gap,
+    )
+
+
 def compose(
     source: Source, options: VideoPreviewOptions, tiles: Sequence[Tile], tick: Callable[[int], None]
 ) -> Image.Image:
     """Lay the tiles out, row by row. `tick` is told how many are laid; it may raise."""
     with open_frame(tiles[0].path) as first:
         width, height = first.size
-    font = ImageFont.load_default(max(10, min(28, width // 20)))
-    rows = -(-len(tiles) // options.columns)
-    top = _header_height(font) if options.header else 0
-    sheet = Image.new(
-        "RGB",
-        (
-            options.columns * width + (options.columns + 1) * options.gap,
-            top + rows * height + (rows + 1) * options.gap,
-        ),
-        options.background,
-    )
+    font = _font(width)
+    top = _header_height(font) * options.header
+    sheet = Image.new("RGB", size_of(options, (width, height), len(tiles)), options.background)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, options.columns)
         with open_frame(tile.path) as picture:
@@ -58,6 +60,11 @@ def _stamped(picture: Image.Image, text: str, font: ImageFont.FreeTypeFont | Ima
     draw.rectangle((x - 3, y - 3, picture.width - 1, picture.height - 1), fill=_SHADE)
     draw.text((x - left, y - top), text, fill=_TEXT, font=font)
     return picture
+
+
+def _font(width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """For tiles so many pixels wide."""
+    return ImageFont.load_default(max(10, min(28, width // 20)))
 
 
 def _header_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:

@@ -10,6 +10,7 @@ import PIL.Image
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ...image.animating import frames_in
+from ...image.formats import check_sides
 from ...image.writing import write_picture
 from ...pieces import Pieces, fingerprint
 from ..errors import StopAskedError
@@ -24,7 +25,7 @@ from .costs import estimate_for
 from .frame_file import SUFFIX, moment_of, write_frame
 from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
 from .plan import plan
-from .sheet import Tile, compose
+from .sheet import Tile, compose, size_of
 
 _PLANNED, _TAKEN = 10.0, 85.0
 
@@ -72,6 +73,8 @@ class _Preview:
     def run(self) -> Outcome:
         """Do what is left to do."""
         moments = plan(self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan)
+        if self._kind == "sheet":
+            check_sides(size_of(self._options, self._camera.size, len(moments)), self._format)
         self._take(moments)
         paths = [self._pieces.path(number) for number in range(len(moments))]
         taken = [moment_of(path) for path in paths]

@@ -316,6 +316,16 @@ def test_a_preview_that_would_be_too_large_is_unusable(clips: Callable[..., Path
     assert "pixels" in outcome.reason
 
 
+def test_a_sheet_that_its_format_cannot_hold_is_refused_before_a_frame_is_taken(
+    clips: Callable[..., Path], preview: Any
+) -> None:
+    context = preview(clips(), output="wide.webp", columns=5, rows=1, width=4096)
+    outcome = run_handler(video_preview, context)
+    assert isinstance(outcome, Rejected)
+    assert "webp cannot hold a picture of 20492x3076 pixels" in outcome.reason
+    assert not any("frame" in message for _, message in context.reports)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00.0"), (59.94, "00:59.9"), (60, "01:00"), (3723.4, "1:02:03")])
 def test_clocks_read_as_on_a_player(seconds: float, text: str) -> None:
     assert clock(seconds) == text
