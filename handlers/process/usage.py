@@ -7,6 +7,8 @@ import threading
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import NamedTuple
 
+from ..abandoned import has_abandoned
+
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -76,7 +78,7 @@ class Meter:
 
 
 class Leftovers:
-    """Looks for what an attempt left behind: child processes, daemons, threads."""
+    """Looks for what an attempt left behind: child processes, daemons, threads, encoders."""
 
     def __init__(self, keeper: int) -> None:
         # The keeper adopts orphans, so whatever it has besides this worker was left by an attempt. The open file is
@@ -97,6 +99,8 @@ class Leftovers:
             return "it left a child process"
         if self._adopted is not None and os.pread(self._adopted, 64, 0) != self._only_us:
             return "it left a detached process"
+        if has_abandoned():
+            return "it gave up an encoder that cannot be freed"
         return ""
 
     def _new_thread(self) -> bool:

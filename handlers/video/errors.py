@@ -17,3 +17,7 @@ class StopAskedError(Exception):
 
 class ProgramFailedError(RuntimeError):
     """The ffmpeg program ended badly, or wrote something else than the frames it was given."""
+
+
+class EncoderFailedError(RuntimeError):
+    """The encoder gave back something else than the frames it was given."""

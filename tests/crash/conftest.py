@@ -16,6 +16,7 @@ from tasktrail.handlers.process.frames import AttemptProgressed, Run
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = (
+    "abandons",
     "noop",
     "echo",
     "die",

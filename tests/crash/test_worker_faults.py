@@ -87,6 +87,17 @@ def test_garbage_from_a_worker_costs_its_attempt_and_nothing_else(
     assert reports.end(2).outcome == "completed"
 
 
+def test_a_worker_that_holds_what_cannot_be_freed_is_replaced(
+    executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
+) -> None:
+    executor.do([run("abandons")])
+
+    assert reports.end(1).outcome == "completed"
+    exited = reports.until(lambda report: isinstance(report, WorkerExited))
+    assert isinstance(exited, WorkerExited)
+    assert exited.why == "replaced: it gave up an encoder that cannot be freed"
+
+
 def test_what_a_stray_thread_says_after_the_end_counts_for_nothing(
     executor: LocalExecutor, reports: Reports, run: Callable[..., Run]
 ) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
+from tasktrail.handlers.abandoned import abandon
 from tasktrail.handlers.process.frames import AttemptProgressed, encode
 
 Context: TypeAlias = TaskContext[Any]
@@ -163,6 +164,12 @@ def raise_(context: Context) -> None:
         "text": BrokenText(),
     }
     raise errors[context.options.shape]
+
+
+@handler("abandons", **pure)
+def abandons(_context: Context) -> None:
+    """Keep something that cannot be freed."""
+    abandon(object())
 
 
 @handler("late", **pure)

@@ -4,6 +4,7 @@ Each stage leaves a durable file and a checkpoint, so the next attempt begins wh
 """
 
 import time
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ...pieces import fingerprint
-from ..errors import DamagedInputError, StopAskedError
+from ..errors import DamagedInputError, EncoderFailedError, StopAskedError
 from ..frames import beyond_use
 from ..interlacing import has_fields
 from ..looking import picture_in
@@ -40,6 +41,8 @@ _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
 _TELL_EVERY = 0.1
 """Seconds. To find the words for each frame would cost more than to hand it on."""
+_FAULTS = 3
+"""So often in an attempt a segment is encoded anew because its encoder failed."""
 
 
 def look(job: Job[VideoConvertOptions]) -> Estimate:
@@ -53,6 +56,7 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     Raises:
         Unusable: the input is no video, or lacks what the options ask for, or the machine does.
         DamagedInputError: too much of the picture cannot be decoded, or is missing.
+        EncoderFailedError: the encoder failed again and again.
         OSError: a file cannot be read or written.
     """
     options = context.options
@@ -94,6 +98,7 @@ class _Conversion:
         self._began = time.monotonic()
         self._told = float("-inf")
         self._encoded = 0
+        self._faults: list[str] = []
 
     def _recall_or_plan(self) -> Saved:
         options = self._context.options
@@ -162,6 +167,27 @@ class _Conversion:
             before = segment.last
 
     def _encode(self, after: int | None, until: int | None) -> None:
+        """Encode what lies after `after`, up to and with `until`. A segment whose encoder fails is begun anew."""
+        while True:
+            try:
+                with closing(self._segments(after, until)) as steps:
+                    for step in steps:
+                        match step:
+                            case Segment():
+                                after = step.last
+                                self._save(self._saved.with_segment(step), self._percent(after), self._where(after))
+                            case moment:
+                                self._encoded += 1
+                                if self._is_time_to_tell():
+                                    self._context.progress(self._percent(moment), self._where(moment))
+            except EncoderFailedError as fault:
+                if len(self._faults) == _FAULTS:
+                    raise
+                self._faults.append(f"{fault}; it was encoded anew")
+            else:
+                return
+
+    def _segments(self, after: int | None, until: int | None) -> Generator[int | Segment, None, None]:
         encoding = Encoding(
             source=self._source,
             target=self._target,
@@ -171,15 +197,7 @@ class _Conversion:
             folder=self._context.work_dir,
             program=self._program,
         )
-        with closing(encode_segments(encoding, after, until, self._stop_if_asked)) as steps:
-            for step in steps:
-                match step:
-                    case Segment():
-                        self._save(self._saved.with_segment(step), self._percent(step.last), self._where(step.last))
-                    case moment:
-                        self._encoded += 1
-                        if self._is_time_to_tell():
-                            self._context.progress(self._percent(moment), self._where(moment))
+        return encode_segments(encoding, after, until, self._stop_if_asked)
 
     def _percent(self, moment: int) -> float:
         return _SOUND_SHARE + (_PICTURE_UNTIL - _SOUND_SHARE) * self._saved.plan.share(moment)
@@ -234,7 +252,7 @@ class _Conversion:
             sound = ["sound dropped: none of it can be decoded"]
         picture = picture_notes(self._source, self._look, self._context.options)
         picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
-        return [*cut_notes(self._source), *picture, *sound, *self._subtitles.notes, *self._left_out]
+        return [*cut_notes(self._source), *picture, *self._faults, *sound, *self._subtitles.notes, *self._left_out]
 
 
 def _plan(source: Source, segment_seconds: float) -> Plan:

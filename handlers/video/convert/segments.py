@@ -11,8 +11,10 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from ...abandoned import abandon
 from ...contract import Unusable
 from ...pieces import seal
+from ..errors import EncoderFailedError
 from ..frames import frames_after
 from .encoding import Encoding
 from .picture import Shaper, output_aspect, output_size
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard error, past every logger
 
+_HANGS = "libsvtav1"
+"""Freed before its end, this encoder drains itself, and waits for ever where it has lost its way."""
 _HELD = 16
 """Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
 
@@ -76,9 +80,8 @@ class _SegmentEncoder:
         self._container = av.open(str(self._part), "w", format="mp4", options={"fflags": "+bitexact"})
         self._stream = self._add_stream()
         self._held: list[Packet[VideoStream]] = []
-        self._first: int | None = None
-        self._last = 0
-        self._frames = 0
+        self._moments: list[int] = []
+        self._returned: list[int | None] = []
 
     def _add_stream(self) -> VideoStream:
         encoding = self._encoding
@@ -110,39 +113,54 @@ class _SegmentEncoder:
         return stream
 
     def encode(self, moment: int, frame: VideoFrame) -> None:
-        if self._first is None:
-            self._first = moment
-        frame.pts = moment - self._first
+        self._moments.append(moment)
+        frame.pts = moment - self._moments[0]
         frame.time_base = self._encoding.source.time_base
         frame.pict_type = PictureType.NONE  # else the encoder would copy the source's choice
-        self._mux(self._stream.encode(frame))
-        self._last = moment
-        self._frames += 1
+        self._take(self._stream.encode(frame))
 
     def finish(self) -> Segment:
-        """Flush, close and make durable."""
-        assert self._first is not None
-        self._mux(self._stream.encode(None))
+        """Flush, compare, close and make durable. Raises EncoderFailedError."""
+        self._take(self._stream.encode(None))
+        self._compare()
         self._release()
         self._container.close()
         size, digest = seal(self._part, self._final)
-        return Segment(self.number, self._first, self._last, self._frames, size, digest)
+        return Segment(self.number, self._moments[0], self._moments[-1], len(self._moments), size, digest)
 
-    def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
+    def _take(self, packets: list["Packet[VideoStream]"]) -> None:
+        self._returned += [packet.pts for packet in packets]
         self._held += packets
-        if self._frames > _HELD:
+        if len(self._moments) > _HELD:
+            self._mux()
+
+    def _mux(self) -> None:
+        try:
             self._container.mux(self._held)
-            self._held = []
+        except av.error.ArgumentError as error:
+            raise EncoderFailedError(f"{self._told()} packets in an impossible order") from error
+        self._held = []
+
+    def _compare(self) -> None:
+        """On a busy machine SVT-AV1 has been seen to return packets that cannot be written."""
+        given = [moment - self._moments[0] for moment in self._moments]
+        if sorted(moment for moment in self._returned if moment is not None) != given:
+            raise EncoderFailedError(f"{self._told()} other moments than those of the {len(given)} frames it got")
+
+    def _told(self) -> str:
+        return f"the encoder {self._encoding.target.video_encoder} gave, for segment {self.number + 1},"
 
     def _release(self) -> None:
         """Of a very short segment no packet has been written yet. x265 invents its decoding times: set them."""
         presented = [packet.pts for packet in self._held if packet.pts is not None]
-        if self._frames <= _HELD and len(presented) == len(self._held):
+        if len(self._moments) <= _HELD:
             for packet, decoded in zip(self._held, decoding_times(presented), strict=True):
                 packet.dts = decoded
-        self._container.mux(self._held)
+        self._mux()
 
     def discard(self) -> None:
+        if self._encoding.target.video_encoder == _HANGS:
+            abandon(self._stream)
         with suppress(av.error.FFmpegError):
             self._container.close()
         self._part.unlink(missing_ok=True)
