@@ -10,7 +10,11 @@ _FRAME_BYTES, _FRAME_HEADER = 3, 400
 _FILM_BYTES = 0.1
 """A pixel of an mp4."""
 _FILM_ENCODER = 6_000_000
+_SPARE = 1.1
+"""Frames are known to the byte; how the output packs is not."""
 _DECODED = 500e6
+_PACKED, _PACKED_AS_PNG = 8e6, 1e6
+"""Pixels a second."""
 
 
 def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
@@ -26,11 +30,13 @@ def estimate_for(job: Job[VideoPreviewOptions], picture: Picture) -> Estimate:
     pixels = frames * options.width * max(1, round(options.width * picture.height / max(1, picture.width)))
     film = form == "MP4"
     output = int(_FILM_BYTES * pixels) if film else written_bytes(form, pixels, quality=options.quality)
-    whole_scan = picture.frames * picture.pixels / _DECODED if options.positions == "scenes" else 0.0
-    reading = min(frames * reading_seconds(picture), picture.frames * picture.pixels / _DECODED + 0.05 * frames)
+    whole = picture.frames * picture.pixels / _DECODED
+    jumps = frames if kind == "sheet" else options.clips
+    scan = whole if options.positions == "scenes" else 0.0
+    packing = pixels / (_PACKED_AS_PNG if form == "PNG" else _PACKED)
     return Estimate(
         memory=reading_memory(picture) + 8 * pixels + (_FILM_ENCODER if film else 0),
-        temp=_FRAME_BYTES * pixels + _FRAME_HEADER * frames + output + 30_000,
-        seconds=0.3 + whole_scan + reading + pixels / 3e6,
+        temp=int(_SPARE * (_FRAME_BYTES * pixels + _FRAME_HEADER * frames + output)) + 30_000,
+        seconds=0.2 + scan + min(jumps * reading_seconds(picture), whole) + 0.005 * frames + packing,
         basis=picture.basis(),
     )
