@@ -43,6 +43,8 @@ class Running(msgspec.Struct):
     """Its last sign of life; none: nothing was heard yet."""
     moved_at: datetime | None = None
     """When its percentage last changed, or a checkpoint came."""
+    doubted: Signs | None = None
+    """The signs that were too old when it was looked at last."""
     percent: float = 0.0
     """What it reported last, recorded or not."""
 

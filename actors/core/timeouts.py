@@ -16,6 +16,12 @@ from .running import PUBLISH_PATIENCE, Running, beat_in
 from .turn import SCHEDULER, Origin, Turn
 
 
+_SILENCE = ("heartbeat_timeout", "no_progress_timeout")
+_HEAR_FIRST = timedelta(seconds=1)
+"""What the worker said while this process was stopped, or starved, is read after the timer: whoever is silent is looked
+at twice."""
+
+
 def tick(turn: Turn) -> None:
     """Act on the timers that have gone off."""
     for timer in turn.state.due_timers(turn.now):
@@ -62,6 +68,10 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
         end = _first(turn, turn.state.attempt_ends(running))
         if end is None:
             turn.watch_attempt(running)
+        elif end.name in _SILENCE and running.doubted != running.signs():
+            running.doubted = running.signs()
+            turn.state.set_timer(turn.now + _HEAR_FIRST, task.id, attempt)
+            return
     if end is not None:
         _end(turn, task, running, end)
 

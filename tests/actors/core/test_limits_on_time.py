@@ -22,6 +22,12 @@ def after(core: Core, seconds: float) -> list[Event]:
     return core.tell(Tick())
 
 
+def looked_at_twice(core: Core, seconds: float) -> list[Event]:
+    """The limit is reached, and a second later it is looked again: what was said may be read after the timer."""
+    assert after(core, seconds) == []
+    return after(core, 1)
+
+
 def beat(core: Core, task_id: int, attempt: int = 1) -> list[Event]:
     return core.tell(AttemptBeat(task_id, attempt))
 
@@ -160,7 +166,7 @@ def test_a_silent_worker_is_given_up_and_tried_again_by_the_rules(core: Core) ->
         assert after(core, 15) == []
         assert beat(core, task_id) == []
     assert after(core, 19.9) == []
-    failure(after(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout", final=False)
+    failure(looked_at_twice(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout", final=False)
     assert core.stops() == [(task_id, 1)]
 
 
@@ -170,14 +176,29 @@ def test_a_worker_is_not_silent_while_nobody_listens(core: Core) -> None:
     assert after(core, 20 + 5) == [], "later than a beat: the Scheduler was away itself"
     beat(core, task_id)
     assert after(core, 19.9) == []
-    failure(after(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout")
+    failure(looked_at_twice(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout")
+
+
+@pytest.mark.parametrize("limit", ["heartbeat_timeout", "no_progress_timeout"])
+@pytest.mark.parametrize("away", [31, 45, 46, 50, 60, 61, 70, 300])
+def test_however_long_the_service_was_stopped_a_worker_that_goes_on_is_heard(
+    core: Core, limit: str, away: float
+) -> None:
+    task_id = core.create(**{limit: 60.0})
+    core.wait(15)
+    core.progress(task_id, 1.0)
+    assert after(core, 14 + away) == []
+    core.wait(0.1)
+    core.progress(task_id, 2.0)
+    assert after(core, 1) == []
+    assert core.running() == [task_id]
 
 
 def test_a_worker_that_stays_silent_after_nobody_listened_is_given_up(core: Core) -> None:
     core.create(heartbeat_timeout=20.0)
     assert after(core, 3600) == []
     assert after(core, 19.9) == []
-    failure(after(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout")
+    failure(looked_at_twice(core, 0.1), "heartbeat_timeout", "HeartbeatTimeout")
 
 
 def test_anything_said_is_a_sign_of_life_and_a_beat_of_an_old_attempt_is_none(core: Core) -> None:
@@ -188,7 +209,7 @@ def test_anything_said_is_a_sign_of_life_and_a_beat_of_an_old_attempt_is_none(co
     core.checkpoint(task_id)
     assert after(core, 15) == []
     beat(core, task_id, attempt=7)
-    failure(after(core, 5), "heartbeat_timeout", "HeartbeatTimeout")
+    failure(looked_at_twice(core, 5), "heartbeat_timeout", "HeartbeatTimeout")
 
 
 def test_beats_are_not_asked_for_where_nobody_watches(core: Core) -> None:
@@ -204,7 +225,7 @@ def test_an_attempt_that_beats_but_stands_still_is_given_up(core: Core) -> None:
         beat(core, task_id)
         assert core.progress(task_id, 10.0) != []
     assert after(core, 9.9) == []
-    failure(after(core, 0.1), "no_progress_timeout", "NoProgressTimeout")
+    failure(looked_at_twice(core, 0.1), "no_progress_timeout", "NoProgressTimeout")
 
 
 def test_an_attempt_does_not_stand_still_while_nobody_listens(core: Core) -> None:
@@ -213,13 +234,13 @@ def test_an_attempt_does_not_stand_still_while_nobody_listens(core: Core) -> Non
     assert after(core, 60 + 15) == [], "later than a beat: the Scheduler was away itself"
     core.progress(task_id, 10.0)
     assert after(core, 59.9) == []
-    failure(after(core, 0.1), "no_progress_timeout", "NoProgressTimeout")
+    failure(looked_at_twice(core, 0.1), "no_progress_timeout", "NoProgressTimeout")
 
 
 def test_an_attempt_that_stands_still_after_nobody_listened_is_given_up(core: Core) -> None:
     core.create(no_progress_timeout=60.0)
     assert after(core, 3600) == []
-    failure(after(core, 60), "no_progress_timeout", "NoProgressTimeout")
+    failure(looked_at_twice(core, 60), "no_progress_timeout", "NoProgressTimeout")
 
 
 def test_another_percentage_or_a_checkpoint_is_progress_even_if_it_is_too_soon_to_be_recorded(core: Core) -> None:
@@ -231,7 +252,7 @@ def test_another_percentage_or_a_checkpoint_is_progress_even_if_it_is_too_soon_t
     core.wait(59)
     core.checkpoint(task_id)
     assert after(core, 59) == []
-    failure(after(core, 1), "no_progress_timeout", "NoProgressTimeout")
+    failure(looked_at_twice(core, 1), "no_progress_timeout", "NoProgressTimeout")
 
 
 def test_a_publishing_attempt_is_bounded_by_publishing_alone(core: Core) -> None:
