@@ -34,12 +34,15 @@ class Turns:
         self.last_starts: dict[int, int] = {}
         """User → position of the last `Started`; the user who has waited longest first."""
 
-    def take(self, user_id: int, position: int) -> None:
-        """An attempt of the user has started there."""
+    def take(self, user_id: int, position: int) -> int | None:
+        """An attempt of the user has started there. Returns the user who is forgotten for it, if one is."""
         self.last_starts.pop(user_id, None)
         self.last_starts[user_id] = position
-        if len(self.last_starts) > KNOWN_USERS:
-            del self.last_starts[next(iter(self.last_starts))]
+        if len(self.last_starts) <= KNOWN_USERS:
+            return None
+        forgotten = next(iter(self.last_starts))
+        del self.last_starts[forgotten]
+        return forgotten
 
     def of(self, user_id: int) -> int:
         """Position of the user's last `Started`, or 0."""

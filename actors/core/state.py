@@ -114,7 +114,9 @@ class SchedulerState:
         if self.adjusted_at and task.finished:
             self.adjusted_at.pop(task.id, None)
         if type(event) is Started:
-            self.turns.take(task.spec.user_id, self.position)
+            forgotten = self.turns.take(task.spec.user_id, self.position)
+            if forgotten is not None:
+                self.queue.share_changed(forgotten)
         elif type(event) is Completed:
             self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import pytest
 from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasktrail.actors.core import fair_share
 from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.why import Why, explain
 from tasktrail.events import Started
@@ -65,3 +67,21 @@ def test_the_order_is_that_of_the_starts_when_there_are_slots_for_all(
     for place, task_id in enumerate(shown, 1):
         assert places[task_id].place == place
         assert [one.task_id for one in places[task_id].ahead] == shown[: min(place - 1, 10)]
+
+
+def test_a_user_who_is_forgotten_is_not_kept_behind_those_who_are_new(
+    make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fair_share, "KNOWN_USERS", 3)
+    core = make_core(slots=1, fair_share=True)
+    core.end(core.create(user_id=1))
+    core.create(user_id=2)
+    mine = core.create(user_id=1, priority=10)
+    for user in range(3, 9):
+        core.create(user_id=user)
+    started = []
+    for _ in range(5):
+        core.end(core.running()[0])
+        started += core.running()
+    assert core.state.turns.of(1) > 0
+    assert started.index(mine) == 2  # users 2, 3 and 4 were remembered in its place
