@@ -20,8 +20,8 @@ _ASSUMED_RATE = 0.5
 _BASE = 54_000_000
 _OFFICE = 280_000_000
 """Resident bytes of LibreOffice; it was seen with 225 to 262 MB."""
-_OFFICE_TEMP = 5_000_000
-"""Its own files, and the PDF twice. That was seen with 30 kB to 3.6 MB; nothing in the document tells."""
+_OFFICE_TEMP = 7_000_000
+"""Its own files, and the PDF twice. That was seen with 30 kB to 6.6 MB; nothing in the document tells."""
 _ONE, _PIECE, _SHEET = 14, 8, 12
 """Bytes a pixel in memory: a page that is the output (webp needs most), a page that is a piece, a contact sheet."""
 _PIXELS_A_SECOND = 8e6
