@@ -83,12 +83,15 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reserved(msgspec.Struct):
-    """What running tasks have been promised, and how much of it the last sample cannot have seen yet."""
+    """What running tasks have been promised, and how the last sample differs: it has not seen starts and ends since."""
 
     memory: int = 0
     temp: int = 0
     unseen_memory: int = 0
     unseen_temp: int = 0
+    gone_memory: int = 0
+    gone_temp: int = 0
+    """Of tasks that have ended: the sample shows it as used."""
 
     def take(self, task: TaskState) -> None:
         """Promise a task what it is expected to need."""
@@ -101,13 +104,21 @@ class Reserved(msgspec.Struct):
         """The task needs nothing more. `seen`: a sample was taken since it started."""
         self.memory -= task.memory_needed
         self.temp -= task.temp_needed
-        if not seen:
+        if seen:
+            self.gone_memory += task.memory_needed
+            self.gone_temp += task.temp_needed
+        else:
             self.unseen_memory -= task.memory_needed
             self.unseen_temp -= task.temp_needed
 
     def sampled(self) -> None:
-        """What runs is part of the newest sample."""
-        self.unseen_memory = self.unseen_temp = 0
+        """What runs is part of the newest sample, and nothing else of ours is."""
+        self.unseen_memory = self.unseen_temp = self.gone_memory = self.gone_temp = 0
+
+    @property
+    def more_to_come(self) -> bool:
+        """Whether the next sample will show that something was given back."""
+        return self.gone_memory > 0 or self.gone_temp > 0
 
 
 Lifting: TypeAlias = AdjustTask | ResumeQueue | RetryTask | SetLimits | StartTask

@@ -68,6 +68,8 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that wait for room only."""
     blocked: int
     """Tasks that wait for another one."""
+    aside: int
+    """Tasks that need more than there would be if nothing of ours ran; they are not among the ready."""
     entries: tuple[Queued, ...]
     """The first of those that are ready, best first."""
     running: tuple[RunningNow, ...]
@@ -106,6 +108,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         live=live,
         ready=len(state.queue),
         blocked=len(state.blocked),
+        aside=len(state.too_big),
         entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=_resources(state),

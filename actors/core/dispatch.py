@@ -1,6 +1,5 @@
 """Fill free slots: the best ready task first, smaller ones past those that do not fit, but not for ever."""
 
-from itertools import islice
 from pathlib import PurePath
 from typing import TypeAlias
 
@@ -17,6 +16,8 @@ BACKFILL_BOUND = 32
 """So many tasks may start past one that does not fit; then resources are kept for it."""
 BACKFILL_DEPTH = 64
 """So far down the queue a fitting task is looked for."""
+_ONE_BY_ONE = 64
+"""So many tasks are put into the queue one at a time; more of them all at once."""
 
 Sight: TypeAlias = tuple[object, ...]
 
@@ -26,13 +27,13 @@ def dispatch(turn: Turn) -> None:
     state = turn.state
     if state.seen_in_vain == _sight(state):
         return
-    all_back = _take_back(turn)
+    _take_back(turn)
     while state.free_slots > 0 and len(state.queue) and not state.draining and state.pauses.everything is None:
         task = _next_fitting(state)
         if task is None:
             break
         start(turn, task)
-    state.seen_in_vain = _sight(state) if all_back else None
+    state.seen_in_vain = _sight(state)
 
 
 def _sight(state: SchedulerState) -> Sight:
@@ -49,17 +50,21 @@ def _sight(state: SchedulerState) -> Sight:
         reserved.temp,
         reserved.unseen_memory,
         reserved.unseen_temp,
+        reserved.gone_memory,
+        reserved.gone_temp,
     )
 
 
-def _take_back(turn: Turn) -> bool:
-    """Queue those that stood aside and may fit now, so many that a step stays short; whether that was all."""
+def _take_back(turn: Turn) -> None:
+    """Queue those that stood aside and may fit now: all, or the best of them could come behind the others."""
     state = turn.state
     best = at_best(state.limits, state.sample, state.reserved)
-    back = list(islice(state.too_big.borne(best), BACKFILL_DEPTH))
-    for task_id in back:
-        turn.place(state.tasks[task_id])
-    return len(back) < BACKFILL_DEPTH
+    back = [state.tasks[task_id] for task_id in state.too_big.borne(best)]
+    if len(back) > _ONE_BY_ONE:
+        turn.place_all(back)
+    else:
+        for task in back:
+            turn.place(task)
 
 
 def _next_fitting(state: SchedulerState) -> TaskState | None:
@@ -89,8 +94,9 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
 
 
 def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
-    """Keeping resources helps only while something runs that will give some back."""
-    return bool(state.running) and state.overtaken.get(task_id, 0) >= bound_of(state)
+    """Keeping resources helps only while something runs that will give some back, or has just done so."""
+    room_comes = bool(state.running) or state.reserved.more_to_come
+    return room_comes and state.overtaken.get(task_id, 0) >= bound_of(state)
 
 
 def bound_of(state: SchedulerState) -> int:

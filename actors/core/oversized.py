@@ -24,8 +24,8 @@ class Best(NamedTuple):
 
 def at_best(limits: Limits, sample: Sample, reserved: Reserved) -> Best:
     """What others on the machine leave. What runs may take less than was promised to it; then this is too much."""
-    memory = sample.memory_available + reserved.memory - reserved.unseen_memory
-    temp = sample.temp_free + reserved.temp - reserved.unseen_temp
+    memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
+    temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
     return Best(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
 
 

@@ -100,7 +100,8 @@ def _rehearsed(state: SchedulerState, task: TaskState, only: tuple[int, ...] | N
             return ()
         if not can_start:
             aside.append(other.id)
-            if (others or started) and state.overtaken.get(other.id, 0) + overtaken[other.id] >= bound_of(state):
+            waits_for_room = others or started or world.room.reserved.more_to_come
+            if waits_for_room and state.overtaken.get(other.id, 0) + overtaken[other.id] >= bound_of(state):
                 return (*started, other.id)
             continue
         started.append(other.id)

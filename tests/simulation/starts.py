@@ -98,7 +98,7 @@ def check_idle(state: SchedulerState) -> None:
     if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
     kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]
-    if state.running and kept:
+    if kept and (state.running or state.reserved.more_to_come):
         _check_kept(state, [state.tasks[task_id] for task_id in kept])
         return
     for task_id in state.queue:
@@ -107,10 +107,13 @@ def check_idle(state: SchedulerState) -> None:
 
 
 def _check_kept(state: SchedulerState, kept: list[TaskState]) -> None:
-    """Room is kept for somebody who will have it: what runs takes no more than was promised, and then it is gone."""
+    """Room is kept for somebody who will have it: what runs takes no more than was promised, and then it is gone.
+
+    So is what has ended since the sample.
+    """
     seen = [entry.reserved_for for entry in state.running.values() if entry.seen]
-    memory = state.sample.memory_available + sum(task.memory_needed for task in seen)
-    temp = state.sample.temp_free + sum(task.temp_needed for task in seen)
+    memory = state.sample.memory_available + sum(task.memory_needed for task in seen) + state.reserved.gone_memory
+    temp = state.sample.temp_free + sum(task.temp_needed for task in seen) + state.reserved.gone_temp
     if not any(task.memory_needed <= memory and task.temp_needed <= temp for task in kept):
         broken(f"I5: room is kept for {[task.id for task in kept]}, and would not do if nothing ran")
 

@@ -50,7 +50,8 @@ def command(session: Session, limit: int) -> None:
 def headline(board: "QueueBoard", stats: "Stats") -> str:
     """How many run and wait, and what is paused."""
     waiting = stats.counts["pending"] + stats.counts["retrying"]
-    later = max(0, waiting - board.ready - board.blocked)  # the numbers may be an event apart
+    later = max(0, waiting - board.ready - board.blocked - board.aside)  # the numbers may be an event apart
+    aside = f"{board.aside} need more than there is at best (see why), " if board.aside else ""
     paused = "".join(
         f"; {'draining' if pause.drain else 'paused'}: "
         + (
@@ -63,7 +64,7 @@ def headline(board: "QueueBoard", stats: "Stats") -> str:
         for pause in board.pauses
     )
     return (
-        f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task, "
+        f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task, {aside}"
         f"{later} for a time, a release or a handler{plain(paused)}"
     )
 

@@ -7,6 +7,7 @@ from core_harness import Core
 
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.state import SchedulerState
@@ -153,6 +154,49 @@ def test_no_room_is_kept_where_others_hold_what_is_missing(make_core: MakeCore) 
     core.end(1)
     core.tell(Sampled(Sample(memory_available=80, memory_total=100)))
     assert core.running() == [big]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("need", ["memory", "temp"])
+def test_what_an_attempt_held_is_not_taken_for_lost_until_the_next_sample(
+    make_core: MakeCore, slots: int, need: str
+) -> None:
+    """An attempt ends some time before the sample that shows what it gave back."""
+    core = make_core(slots=slots)
+
+    def sample() -> None:
+        left = 10 - sum(getattr(one.reserved_for, f"{need}_needed") for one in core.state.running.values())
+        core.tell(Sampled(Sample(memory_available=left) if need == "memory" else Sample(temp_free=left)))
+
+    sample()
+    core.create(**{need: 3})
+    big = core.create(**{need: 8}, priority=10)
+    small = [core.create(**{need: 3}) for _ in range(2 * BACKFILL_BOUND)]
+    for _ in small:
+        core.wait(1)
+        sample()
+        if big in core.running():
+            break
+        core.end(core.running()[0])
+    assert big in core.running()
+    assert sum(one not in core.state.tasks for one in small) <= BACKFILL_BOUND
+
+
+def test_the_queue_tells_how_many_stand_aside(make_core: MakeCore) -> None:
+    core = make_core(max_memory=10)
+    for _ in range(3):
+        core.create(memory=11)
+    board = queue_board(core.state, core.now, 10)
+    assert (board.ready, board.blocked, board.aside, board.entries) == (0, 0, 3, ())
+
+
+def test_of_many_that_stood_aside_the_best_comes_back_first(make_core: MakeCore) -> None:
+    core = make_core(slots=1, max_memory=10)
+    best = core.create(memory=12, priority=10)
+    for _ in range(BACKFILL_DEPTH):
+        core.create(memory=11)
+    core.tell(LimitsChanged(Limits(max_memory=12)))
+    assert core.running() == [best]
 
 
 def test_why_says_of_a_task_that_stands_aside_that_others_go_ahead(make_core: MakeCore) -> None:
