@@ -17,15 +17,13 @@ def read_stream(log: Records, task_id: int) -> list[Recorded]:
 
 
 def recall_from(log: Records) -> Recall:
-    """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept.
-
-    Adjustments stand under task 0, all of which would have to be read: they are not laid over.
-    """
+    """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept."""
 
     def recall(task_id: int, position: int) -> tuple[TaskState, Recorded] | None:
-        records = [record for record in log.read_task(task_id) if record.position <= position]
-        state = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # a task's records hold task events
-        return None if state is None else (state, records[-1])
+        records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]
+        state = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events and adjustments
+        own = [record for record in records if record.task_id == task_id]
+        return None if state is None else (state, own[-1])
 
     return recall
 

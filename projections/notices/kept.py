@@ -5,7 +5,6 @@ from datetime import datetime
 import msgspec
 
 from ...events import TaskState
-from ...events.system_events import Adjusted
 from .mail_pace import KeptPace
 from .rules import Channel
 
@@ -21,7 +20,6 @@ class KeptNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: int
     turn: int
     tries: int = 0
-    adjusted: Adjusted | None = None
 
 
 class KeptOutbox(msgspec.Struct, frozen=True, kw_only=True):

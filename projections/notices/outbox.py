@@ -115,7 +115,7 @@ class Outbox:
         if recalled is None:
             return None
         state, record = recalled
-        return record, state if pending.adjusted is None else overlay(state, pending.adjusted, state.updated_at)
+        return record, state
 
     def _fold(self, record: Recorded) -> None:
         event = record.event

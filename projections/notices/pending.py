@@ -8,7 +8,6 @@ from typing import cast
 import msgspec
 
 from ...events import Recorded, TaskState
-from ...events.system_events import Adjusted
 from .kept import KeptNotice
 from .rules import Channel
 
@@ -39,12 +38,6 @@ class Pending(msgspec.Struct, gc=False):
     """Which entry in the order of sending is the one that counts."""
     told: tuple[Recorded, TaskState] | None = None
     """The record and the task after it, where there was room to keep them."""
-    adjusted: Adjusted | None = None
-    """What the log must have laid over to give that state again."""
-
-    def adjustment(self) -> Adjusted | None:
-        """The same, whether the state is kept or not."""
-        return self.adjusted if self.told is None else _adjustment(self.told[1])
 
 
 class PendingNotices:
@@ -63,8 +56,6 @@ class PendingNotices:
         if self._room > 0:
             self._room -= 1
             pending.told = (record, state)
-        else:
-            pending.adjusted = _adjustment(state)
         self.by_id[notice_id] = pending
         return pending
 
@@ -119,23 +110,12 @@ class PendingNotices:
             position=due.position,
             turn=due.turn,
             tries=pending.tries,
-            adjusted=pending.adjustment(),
         )
 
     def restore(self, turns: int, notices: Iterable[KeptNotice]) -> None:
         """Bring a new one to where it was when `kept` was asked."""
         self._turns = turns
         for one in notices:
-            self.by_id[one.notice_id] = Pending(
-                one.task_id, one.position, one.target, one.tries, one.turn, adjusted=one.adjusted
-            )
+            self.by_id[one.notice_id] = Pending(one.task_id, one.position, one.target, one.tries, one.turn)
             self._times.append(Due(one.at, one.position, one.turn, one.notice_id, one.channel, one.target))
         heapify(self._times)
-
-
-def _adjustment(state: TaskState) -> Adjusted | None:
-    """What sets a state apart from what was asked for at creation."""
-    spec = state.spec
-    if (state.priority, state.scheduled_for) == (spec.priority, spec.scheduled_for):
-        return None
-    return Adjusted(task_id=state.id, held=state.held, priority=state.priority, scheduled_for=state.scheduled_for)

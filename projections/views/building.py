@@ -27,8 +27,8 @@ class Records(Protocol):
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on."""
 
-    def read_task(self, task_id: int) -> list[Recorded]:
-        """All records of one task, in order of version."""
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
 
 
 def catch_up(log: Records, views: TaskViews, progress: Progress | None = None) -> int:

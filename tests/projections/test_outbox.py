@@ -4,8 +4,10 @@ import tracemalloc
 from collections import Counter
 from copy import copy
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
@@ -20,6 +22,7 @@ from tasktrail.projections import ViewsGap
 from tasktrail.projections.history.stream import recall_from
 from tasktrail.projections.notices.outbox import Outbox
 from tasktrail.projections.notices.rules import Notice, log_id, redelivery
+from tasktrail.projections.queries.as_of import task_as_of
 
 HOOK = {"notify_webhook": "https://example.org/hook"}
 DONE = {"callback_url": "https://example.org/done"}
@@ -264,6 +267,52 @@ def test_a_notice_holds_the_task_as_it_was_right_then(journal: Journal) -> None:
     assert (started.task["status"], started.task["priority"], started.task["result"]) == ("running", 7, {})
     assert (ended.task["status"], ended.task["duration"], ended.task["result"]) == ("completed", 9, {"frames": 5})
     assert (started.recorded_at, started.position, started.task_id) == (started_at, 3, task_id)
+
+
+def adjusted_and_retried(journal: Journal) -> int:
+    """A task of two lives whose priority and time were changed before its first one."""
+    task_id = journal.create(priority=2, **HOOK)
+    journal.record(0, Adjusted(task_id=task_id, priority=9, scheduled_for=BEGIN))
+    journal.start(task_id)
+    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="no codec"))
+    journal.send(RetryTask(task_id=task_id, force=True))
+    return task_id
+
+
+def test_a_task_that_is_retried_by_hand_is_told_with_its_adjustments(journal: Journal) -> None:
+    journal.start(adjusted_and_retried(journal))
+    told = [(one.event, one.life, one.task["priority"]) for one in all_due(outbox_of(journal), journal)]
+    assert told == [("started", 1, 9), ("failed", 1, 9), ("started", 2, 9)]
+    assert {one.task["scheduled_for"] for one in all_due(outbox_of(journal), journal)} == {BEGIN}
+
+
+def test_a_notice_that_is_wanted_again_is_the_same_whatever_the_task_was_adjusted_to(journal: Journal) -> None:
+    """Before its event, which it shows, and after it, which it does not."""
+    task_id = adjusted_and_retried(journal)
+    first = all_due(outbox_of(journal), journal)
+    for notice in first:
+        tried(journal, notice, ok=True)
+    journal.record(0, Adjusted(task_id=task_id, priority=4))
+    for notice in first:
+        wanted_again(journal, notice)
+    assert all_due(outbox_of(journal), journal) == first
+
+
+@pytest.mark.parametrize("kept_states", [0, 100_000])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_notice_holds_what_the_log_says_of_the_task_at_that_position(
+    journal: Journal, seed: int, kept_states: int
+) -> None:
+    """Few tasks with many lives: otherwise one is seldom adjusted, ended and retried."""
+    chance = Random(seed)
+    for _task in range(3):
+        journal.create(**HOOK, **MAIL)
+    for _step in range(300):
+        operation = chance.choice(("start", "progress", "complete", "fail", "cancel", "retry", "adjust"))
+        journal.play(operation, chance.randrange(3), chance.randrange(101))
+    for notice in all_due(outbox_of(journal, kept_states=kept_states), journal):
+        then = task_as_of(journal.log, notice.task_id, notice.position)
+        assert notice.task == msgspec.to_builtins(then, builtin_types=(datetime,))
 
 
 def test_a_notice_is_due_from_the_moment_of_its_event(journal: Journal) -> None:
