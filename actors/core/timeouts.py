@@ -15,7 +15,6 @@ from .dependencies import ended
 from .running import PUBLISH_PATIENCE, Running, beat_in
 from .turn import SCHEDULER, Origin, Turn
 
-
 _SILENCE = ("heartbeat_timeout", "no_progress_timeout")
 _HEAR_FIRST = timedelta(seconds=1)
 """What the worker said while this process was stopped, or starved, is read after the timer: whoever is silent is looked
@@ -42,7 +41,9 @@ def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
         entry.set_clock(jump.shows - jump.shown)
         turn.watch_attempt(entry)
     for task in state.tasks.values():
-        if task.waiting and limits_waiting(task.spec):
+        if task.waiting and task.not_before is not None and task.not_before > turn.now:
+            turn.place(task)  # its time had come perhaps, and has not any more
+        elif task.waiting and limits_waiting(task.spec):
             turn.watch_waiting(task)
     tick(turn)
 

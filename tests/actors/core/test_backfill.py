@@ -1,6 +1,7 @@
 """Smaller tasks may start past one that does not fit, but not for ever, and one that can never fit stops nobody."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from core_harness import Core
@@ -168,10 +169,13 @@ def test_what_an_attempt_held_is_not_taken_for_lost_until_the_next_sample(
         left = 10 - sum(getattr(one.reserved_for, f"{need}_needed") for one in core.state.running.values())
         core.tell(Sampled(Sample(memory_available=left) if need == "memory" else Sample(temp_free=left)))
 
+    def create(amount: int, **fields: Any) -> int:
+        return core.create(**{need: amount, **fields})
+
     sample()
-    core.create(**{need: 3})
-    big = core.create(**{need: 8}, priority=10)
-    small = [core.create(**{need: 3}) for _ in range(2 * BACKFILL_BOUND)]
+    create(3)
+    big = create(8, priority=10)
+    small = [create(3) for _ in range(2 * BACKFILL_BOUND)]
     for _ in small:
         core.wait(1)
         sample()

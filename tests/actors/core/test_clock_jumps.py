@@ -59,6 +59,17 @@ def test_a_retry_is_not_forgotten_when_the_limit_that_came_before_it_moves_behin
     assert core.running() == [task_id]
 
 
+def test_a_task_whose_time_had_come_waits_again_when_the_clock_is_set_back(core: Core) -> None:
+    busy = core.create()
+    later = core.create(scheduled_for=core.now + timedelta(seconds=60))
+    assert look(core, 60) == []
+    core.set_clock(-HOUR)
+    core.end(busy)
+    assert core.running() == []
+    assert [type(event) for event in look(core, HOUR)] == [Started]
+    assert core.running() == [later]
+
+
 def test_signs_of_life_before_and_after_a_jump_count_as_ever(core: Core) -> None:
     task_id = core.create(heartbeat_timeout=20.0)
     core.wait(15)

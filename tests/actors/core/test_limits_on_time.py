@@ -1,6 +1,7 @@
 """Each limit on waiting and running ends in a failure that names it, and survives a restart."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from core_harness import Core
@@ -184,7 +185,8 @@ def test_a_worker_is_not_silent_while_nobody_listens(core: Core) -> None:
 def test_however_long_the_service_was_stopped_a_worker_that_goes_on_is_heard(
     core: Core, limit: str, away: float
 ) -> None:
-    task_id = core.create(**{limit: 60.0})
+    limits: dict[str, Any] = {limit: 60.0}
+    task_id = core.create(**limits)
     core.wait(15)
     core.progress(task_id, 1.0)
     assert after(core, 14 + away) == []

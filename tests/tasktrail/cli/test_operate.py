@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.as_line import as_line
+from tasktrail.cli.look.queue import headline
 from tasktrail.cli.look.top import again, look, picture
 from tasktrail.cli.session import Doors, Session
 from tasktrail.cli.words import rate
@@ -241,6 +242,16 @@ def test_no_waiting_task_is_left_out_of_the_first_line(cli: Cli, tasks: Any) -> 
     line = "0 run, 1 wait for room, 1 for another task, 1 for a time, a release or a handler"
     assert line in cli("queue").out
     assert line in cli("top").out
+
+
+def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) -> None:
+    for _ in range(3):
+        tasks.create_task(type="noop")
+    board = replace(tasks.queue(10), ready=1, aside=2, entries=())
+    assert headline(board, tasks.stats()) == (
+        "0 run, 1 wait for room, 0 for another task, 2 need more than there is at best (see why), "
+        "0 for a time, a release or a handler"
+    )
 
 
 def test_why_says_how_many_more_are_ahead(cli: Cli, tasks: Any) -> None:
