@@ -20,10 +20,10 @@ EVERY = timedelta(hours=1)
 class Janitor(Actor):
     """A completed task's temp folder goes at once.
 
-    That of a failed or cancelled one may serve a retry: it goes when it is old, or when all folders together have grown
-    beyond the quota.
+    That of a failed or cancelled one may serve a retry. It goes as a whole, when nothing has been written there for
+    long, or when all folders together have grown beyond the quota.
     `files.protected` must ask which tasks are not finished, whose folders are never touched, and `last_task_id` which
-    task was created last.
+    task was created last. Both are asked anew for each folder that is to go.
     """
 
     def __init__(self, *, feed: Feed, files: TempFiles, clock: Clock, last_task_id: Callable[[], int]) -> None:
@@ -50,7 +50,7 @@ class Janitor(Actor):
             case Wake():
                 self._clear_up()
             case Tick():
-                self._files.sweep_orphans(self._last_task_id())
+                self._files.sweep_orphans(self._last_task_id)
                 self._files.clean_up()
                 self._alarm.set(self._clock.now() + EVERY)
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -17,6 +18,17 @@ class TempFileInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
     created_at: float
     """When it was last written, seconds since 1970: no filesystem call tells the birth of a file everywhere."""
+    task_id: int
+
+
+class TempFolderInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's folder, as it was when it was looked at."""
+
+    path: Path
+    size: int
+    """Bytes of all files below it."""
+    written_at: float
+    """The newest write: the latest time of a file or folder below it, or of itself, seconds since 1970."""
     task_id: int
 
 
@@ -53,11 +65,15 @@ def space_taken(folder: Path, *others: Path) -> int:
 class TempFiles:
     """The temp files of all tasks.
 
+    What is removed is always the whole folder of a task: a checkpoint that lacks a file is worth nothing. Tasks are
+    created and retried while the disk is looked at. So removing begins with a list, asks afterwards whose folders may
+    go, asks again before each one, and touches nothing that is not on the list.
+
     Args:
         root: the folder; made when it is missing.
-        max_size: bytes for all tasks together; at more, what ended tasks have left goes before its time.
-        cleanup_after: seconds after its last write when an unprotected file may go.
-        protected: tells the tasks whose files are never touched: running ones, and those that may resume.
+        max_size: bytes for all tasks together; at more, folders of ended tasks go before their time.
+        cleanup_after: seconds after the newest write below it when an unprotected folder may go.
+        protected: tells the tasks whose folders are never touched: running ones, and those that may resume.
         clock: seconds since 1970.
     """
 
@@ -94,32 +110,42 @@ class TempFiles:
         """Bytes of all temp files."""
         return sum(info.size for info in self.files())
 
-    def clean_up(self) -> list[TempFileInfo]:
-        """Remove the old files of unprotected tasks, and at the quota younger ones, the oldest first; tells which."""
+    def clean_up(self) -> list[TempFolderInfo]:
+        """Remove old folders of unprotected tasks, at the quota younger ones, oldest first; tells which are gone."""
+        listed = [info for task_id in self.tasks() if (info := _look_at(self.folder(task_id), task_id))]
         protected = self._protected()
-        kept = list(self.files())
-        may_go = sorted((info for info in kept if info.task_id not in protected), key=lambda info: info.created_at)
-        oldest, too_much = self._clock() - self._cleanup_after, sum(info.size for info in kept) - self._max_size
+        may_go = sorted((info for info in listed if info.task_id not in protected), key=lambda info: info.written_at)
+        oldest, too_much = self._clock() - self._cleanup_after, sum(info.size for info in listed) - self._max_size
         removed = []
         for info in may_go:
-            if info.created_at >= oldest and too_much <= 0:
+            if info.written_at >= oldest and too_much <= 0:
                 break
-            info.path.unlink(missing_ok=True)
-            removed.append(info)
-            too_much -= info.size
-        for task_id in set(self.tasks()) - set(protected):
-            _remove_empty_folders(self.folder(task_id))
+            if info.task_id in self._protected():
+                continue  # it was retried meanwhile
+            if _look_at(info.path, info.task_id) != info:
+                continue  # it has even run and ended again: how old that is shows the next time
+            self.remove(info.task_id)
+            if not info.path.exists():
+                removed.append(info)
+                too_much -= info.size
         return removed
 
     def remove(self, task_id: int) -> None:
         """Remove all of a task's files: it has ended."""
         shutil.rmtree(self.folder(task_id), ignore_errors=True)
 
-    def sweep_orphans(self, last_task_id: int) -> list[int]:
-        """Remove the folders of tasks that were never created, whatever their age; tells which tasks."""
-        orphans = [task_id for task_id in self.tasks() if task_id > last_task_id]
-        for task_id in orphans:
-            self.remove(task_id)
+    def sweep_orphans(self, last_task_id: Callable[[], int]) -> list[int]:
+        """Remove the folders of tasks that were never created, whatever their age; tells which tasks.
+
+        `last_task_id` tells which task was created last.
+        """
+        listed = self.tasks()
+        last = last_task_id()
+        orphans = []
+        for task_id in listed:
+            if task_id > last and task_id > last_task_id():
+                self.remove(task_id)
+                orphans.append(task_id)
         return orphans
 
 
@@ -129,15 +155,27 @@ def _files(folder: Path, task_id: int) -> Iterator[TempFileInfo]:
         for name in names:
             path = Path(parent, name)
             try:
-                stat = path.lstat()
+                found = path.lstat()
             except FileNotFoundError:
                 continue
-            yield TempFileInfo(path=path, size=stat.st_size, created_at=stat.st_mtime, task_id=task_id)
+            yield TempFileInfo(path=path, size=found.st_size, created_at=found.st_mtime, task_id=task_id)
 
 
-def _remove_empty_folders(folder: Path) -> None:
-    for parent, _, _ in os.walk(folder, topdown=False):
-        try:
-            os.rmdir(parent)  # noqa: PTH106 - os.walk gives strings; nothing would be gained
-        except OSError:
-            continue
+def _look_at(folder: Path, task_id: int) -> TempFolderInfo | None:
+    """The folder with all that is below it; None when it is gone. Links are counted, never followed.
+
+    The times of folders count too: a file that is moved into place keeps its old one.
+    """
+    try:
+        size, written_at = 0, folder.lstat().st_mtime
+    except FileNotFoundError:
+        return None
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            try:
+                found = Path(parent, name).lstat()
+            except FileNotFoundError:
+                continue
+            size += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+            written_at = max(written_at, found.st_mtime)
+    return TempFolderInfo(path=folder, size=size, written_at=written_at, task_id=task_id)

@@ -140,7 +140,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
     ] = 100.0
-    max_temp_size: Annotated[int, _bytes("Temp space that running tasks may be promised in all; 0: no limit.")] = 0
+    max_temp_size: Annotated[
+        int,
+        _bytes(
+            "Temp space that running tasks may be promised in all; 0: no limit. It also bounds what ended tasks leave "
+            "behind: beyond it their whole folders go before `cleanup_after`, the one untouched longest first."
+        ),
+    ] = 0
     temp_low: Annotated[
         _Mark,
         _mark(
@@ -183,7 +189,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     cleanup_after: Annotated[
-        float, _seconds("Age at which temp files that belong to no open task are removed.", "`24h`")
+        float, _seconds("Time since its last write after which the temp folder of a task that has ended goes.", "`24h`")
     ] = 86400.0
     grace_period: Annotated[
         float, _seconds("Between the wish to stop an attempt and its kill, for types that name none.", "`0.5s`")

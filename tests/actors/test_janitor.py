@@ -1,5 +1,7 @@
 """Who clears up after which end, and who is left alone."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,6 +57,16 @@ def test_the_folder_of_a_completed_task_goes_at_once(told: Callable[..., None], 
 def test_what_a_failed_or_cancelled_task_left_may_serve_a_retry(told: Callable[..., None], files: TempFiles) -> None:
     told(task_1=Failed(outcome="failed", error="x", final=True), task_2=Cancelled())
     assert files.tasks() == [1, 2, 9]
+
+
+def test_a_task_that_ran_for_long_keeps_the_first_pieces_of_its_checkpoint(
+    told: Callable[..., None], files: TempFiles
+) -> None:
+    for task_id in (1, 2):
+        piece = create_temp_file(files.folder(task_id), "piece-")
+        os.utime(piece, (time.time() - 7200,) * 2)
+    told(task_1=Failed(outcome="failed", error="x", final=True), task_2=Cancelled())
+    assert [len(list(files.files(task_id))) for task_id in (1, 2)] == [2, 2]
 
 
 def test_at_the_quota_it_goes_for_the_next_end(told: Callable[..., None], files: TempFiles) -> None:
