@@ -20,8 +20,8 @@ EVERY = timedelta(hours=1)
 class Janitor(Actor):
     """A completed task's temp folder goes at once.
 
-    That of a failed or cancelled one may serve a retry. It goes as a whole, when nothing has been written there for
-    long, or when all folders together have grown beyond the quota.
+    That of a failed or cancelled one may serve a retry. It goes as a whole, when it has ended, and nothing has been
+    written there, for long, or when all folders together have grown beyond the quota.
     `files.protected` must ask which tasks are not finished, whose folders are never touched, and `last_task_id` which
     task was created last. Both are asked anew for each folder that is to go.
     """
@@ -63,6 +63,7 @@ class Janitor(Actor):
             if isinstance(event, Completed):
                 self._files.remove(record.task_id)
             else:
+                self._files.count_from_now(record.task_id)
                 left = True
         if left:
             self._files.clean_up()

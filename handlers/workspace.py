@@ -1,5 +1,6 @@
 """Temp files, by task, on disk: `ROOT/<task id>/…`. What is there is read from the disk, so a crash forgets nothing."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -133,6 +134,11 @@ class TempFiles:
     def remove(self, task_id: int) -> None:
         """Remove all of a task's files: it has ended."""
         shutil.rmtree(self.folder(task_id), ignore_errors=True)
+
+    def count_from_now(self, task_id: int) -> None:
+        """The task has just ended: the age of its folder begins now, however long nothing was written there."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder(task_id))
 
     def sweep_orphans(self, last_task_id: Callable[[], int]) -> list[int]:
         """Remove the folders of tasks that were never created, whatever their age; tells which tasks.

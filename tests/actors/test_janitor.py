@@ -69,6 +69,15 @@ def test_a_task_that_ran_for_long_keeps_the_first_pieces_of_its_checkpoint(
     assert [len(list(files.files(task_id))) for task_id in (1, 2)] == [2, 2]
 
 
+def test_a_task_that_stood_still_for_long_before_its_end_may_be_retried_as_well(
+    told: Callable[..., None], files: TempFiles
+) -> None:
+    for path in (*files.folder(1).iterdir(), files.folder(1)):
+        os.utime(path, (time.time() - 7200,) * 2)
+    told(task_1=Failed(outcome="timed_out", error="timeout", final=True))
+    assert 1 in files.tasks()
+
+
 def test_at_the_quota_it_goes_for_the_next_end(told: Callable[..., None], files: TempFiles) -> None:
     create_temp_file(files.folder(9), "y").write_bytes(b"y" * 2 * SIZE)
     told(task_2=Cancelled())
