@@ -107,6 +107,7 @@ def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> None:
         "TMPDIR": str(folder / "home"),
         "LANG": "C.UTF-8",
         "SAL_USE_VCLPLUGIN": "svp",  # no display, whatever is installed
+        "CUPS_SERVER": str(folder / "no-printer"),  # else it is asked for at port 631
     }
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(
