@@ -6,7 +6,7 @@ import msgspec
 
 from ...events import Created, TaskState
 from ...events.task_events import Estimated
-from ...events.timeouts import Signs
+from ...events.timeouts import End, Signs
 from .messages import Submit
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
@@ -43,8 +43,8 @@ class Running(msgspec.Struct):
     """Its last sign of life; none: nothing was heard yet."""
     moved_at: datetime | None = None
     """When its percentage last changed, or a checkpoint came."""
-    doubted: Signs | None = None
-    """The signs that were too old when it was looked at last."""
+    doubted: End | None = None
+    """The limit on silence that was reached when it was looked at last."""
     percent: float = 0.0
     """What it reported last, recorded or not."""
 

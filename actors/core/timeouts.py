@@ -15,12 +15,6 @@ from .dependencies import ended
 from .running import PUBLISH_PATIENCE, Running, beat_in
 from .turn import SCHEDULER, Origin, Turn
 
-_SILENCE = ("heartbeat_timeout", "no_progress_timeout")
-_HEAR_FIRST = timedelta(seconds=1)
-"""What the worker said while this process was stopped, or starved, is read after the timer: whoever is silent is looked
-at twice."""
-
-
 def tick(turn: Turn) -> None:
     """Act on the timers that have gone off."""
     for timer in turn.state.due_timers(turn.now):
@@ -69,9 +63,9 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
         end = _first(turn, turn.state.attempt_ends(running))
         if end is None:
             turn.watch_attempt(running)
-        elif end.name in _SILENCE and running.doubted != running.signs():
-            running.doubted = running.signs()
-            turn.state.set_timer(turn.now + _HEAR_FIRST, task.id, attempt)
+        elif running.doubted != end and (limit := _of_silence(task, end)):
+            running.doubted = end
+            turn.state.set_timer(turn.now + timedelta(seconds=_hear_first(limit)), task.id, attempt)
             return
     if end is not None:
         _end(turn, task, running, end)
@@ -87,6 +81,20 @@ def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
         running.heard_at = now
     if _was_away(now, signs.moved_at, spec.no_progress_timeout):
         running.moved_at = now
+
+
+def _of_silence(task: TaskState, end: End) -> float | None:
+    """The limit in seconds, if it is one on silence or on standing still."""
+    spec = task.spec
+    return {"heartbeat_timeout": spec.heartbeat_timeout, "no_progress_timeout": spec.no_progress_timeout}.get(end.name)
+
+
+def _hear_first(limit: float) -> float:
+    """Seconds until whoever is silent is looked at again: what was said meanwhile may be read after the first look.
+
+    Less than a beat, or the second look would be one that comes too late.
+    """
+    return min(1.0, beat_in(limit) / 2)
 
 
 def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
