@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pykka
 import pytest
 
 from tasktrail.actors.base import PING
@@ -42,7 +41,7 @@ def told(files: TempFiles) -> Iterator[Callable[..., None]]:
 
     yield tell
     feed.close()
-    pykka.ActorRegistry.stop_all()
+    janitor.stop()
 
 
 def _record(task_id: int, event: Event) -> Recorded:
