@@ -15,6 +15,7 @@ from .dependencies import ended
 from .running import PUBLISH_PATIENCE, Running, beat_in
 from .turn import SCHEDULER, Origin, Turn
 
+
 def tick(turn: Turn) -> None:
     """Act on the timers that have gone off."""
     for timer in turn.state.due_timers(turn.now):
