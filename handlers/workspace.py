@@ -73,7 +73,7 @@ class TempFiles:
     Args:
         root: the folder; made when it is missing.
         max_size: bytes for all tasks together; at more, folders of ended tasks go before their time.
-        cleanup_after: seconds after the newest write below it when an unprotected folder may go.
+        cleanup_after: seconds after its task's end, and the newest write below it, when an unprotected folder may go.
         protected: tells the tasks whose folders are never touched: running ones, and those that may resume.
         clock: seconds since 1970.
     """

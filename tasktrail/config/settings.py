@@ -189,7 +189,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     cleanup_after: Annotated[
-        float, _seconds("Time since its last write after which the temp folder of a task that has ended goes.", "`24h`")
+        float, _seconds("Time since a task's end, and the last write there, after which its temp folder goes.", "`24h`")
     ] = 86400.0
     grace_period: Annotated[
         float, _seconds("Between the wish to stop an attempt and its kill, for types that name none.", "`0.5s`")

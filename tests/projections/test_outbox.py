@@ -18,7 +18,7 @@ from tasktrail.events.task_events import Failed, Started, is_terminal
 from tasktrail.projections import ViewsGap
 from tasktrail.projections.history.stream import recall_from
 from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.rules import Notice, log_id, redelivery
+from tasktrail.projections.notices.rules import log_id, redelivery
 
 
 def test_a_webhook_hears_of_the_start_and_the_end(journal: Journal) -> None:
@@ -101,23 +101,10 @@ def test_a_failure_that_is_not_final_is_not_told_even_when_failures_are_named(jo
     assert all_due(outbox_of(journal), journal) == []
 
 
-def gone(journal: Journal, notice: Notice) -> None:
-    event = DeliveryAttempted(
-        notice_id=notice.notice_id,
-        task_id=notice.task_id,
-        channel=notice.channel,
-        target=notice.target,
-        ok=False,
-        final=True,
-        disabled=True,
-    )
-    journal.record(0, event)
-
-
 def test_an_endpoint_that_is_gone_gets_nothing_more_until_it_is_enabled(journal: Journal) -> None:
     completed(journal, **HOOK, **DONE)
     first, *_ = [notice for notice in all_due(outbox_of(journal), journal) if notice.channel == "webhook"]
-    gone(journal, first)
+    tried(journal, first, ok=False, final=True, disabled=True)
     completed(journal, **HOOK)
     assert [notice.channel for notice in all_due(outbox_of(journal), journal)] == ["callback"]
     journal.record(0, EndpointEnabled(target=first.target))

@@ -37,7 +37,15 @@ def all_due(outbox: Outbox, journal: Journal) -> list[Notice]:
     return due(outbox, journal.at + timedelta(days=1))
 
 
-def tried(journal: Journal, notice: Notice, *, ok: bool, final: bool = False, wait: float | None = None) -> None:
+def tried(
+    journal: Journal,
+    notice: Notice,
+    *,
+    ok: bool,
+    final: bool = False,
+    disabled: bool = False,
+    wait: float | None = None,
+) -> None:
     next_at = None if wait is None else journal.at + timedelta(seconds=wait)
     event = DeliveryAttempted(
         notice_id=notice.notice_id,
@@ -46,6 +54,7 @@ def tried(journal: Journal, notice: Notice, *, ok: bool, final: bool = False, wa
         target=notice.target,
         ok=ok,
         final=final,
+        disabled=disabled,
         next_at=next_at,
     )
     journal.record(0, event)

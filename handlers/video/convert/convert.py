@@ -170,16 +170,10 @@ class _Conversion:
         """Encode what lies after `after`, up to and with `until`. A segment whose encoder fails is begun anew."""
         while True:
             try:
-                with closing(self._segments(after, until)) as steps:
-                    for step in steps:
-                        match step:
-                            case Segment():
-                                after = step.last
-                                self._save(self._saved.with_segment(step), self._percent(after), self._where(after))
-                            case moment:
-                                self._encoded += 1
-                                if self._is_time_to_tell():
-                                    self._context.progress(self._percent(moment), self._where(moment))
+                with closing(self._segments(after, until)) as segments:
+                    for segment in segments:
+                        after = segment.last
+                        self._save(self._saved.with_segment(segment), self._percent(after), self._where(after))
             except EncoderFailedError as fault:
                 if len(self._faults) == _FAULTS:
                     raise
@@ -187,7 +181,8 @@ class _Conversion:
             else:
                 return
 
-    def _segments(self, after: int | None, until: int | None) -> Generator[int | Segment, None, None]:
+    def _segments(self, after: int | None, until: int | None) -> Generator[Segment, None, None]:
+        """The segments as they are finished; how far the one in work is, is told meanwhile."""
         encoding = Encoding(
             source=self._source,
             target=self._target,
@@ -197,7 +192,15 @@ class _Conversion:
             folder=self._context.work_dir,
             program=self._program,
         )
-        return encode_segments(encoding, after, until, self._stop_if_asked)
+        with closing(encode_segments(encoding, after, until, self._stop_if_asked)) as steps:
+            for step in steps:
+                match step:
+                    case Segment():
+                        yield step
+                    case moment:
+                        self._encoded += 1
+                        if self._is_time_to_tell():
+                            self._context.progress(self._percent(moment), self._where(moment))
 
     def _percent(self, moment: int) -> float:
         return _SOUND_SHARE + (_PICTURE_UNTIL - _SOUND_SHARE) * self._saved.plan.share(moment)

@@ -144,7 +144,8 @@ class _SegmentEncoder:
     def _compare(self) -> None:
         """On a busy machine SVT-AV1 has been seen to return packets that cannot be written."""
         given = [moment - self._moments[0] for moment in self._moments]
-        if sorted(moment for moment in self._returned if moment is not None) != given:
+        returned = [moment for moment in self._returned if moment is not None]
+        if len(self._returned) != len(given) or sorted(returned) != given:
             raise EncoderFailedError(f"{self._told()} other moments than those of the {len(given)} frames it got")
 
     def _told(self) -> str:
