@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types sim fuzz ci long pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types attack sim fuzz ci long pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and chec
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
 
+attack: $(READY) ## Attack a service and its files from outside (ARGS="--short --only NAME --seed N")
+	PYTHONPATH=tests/support $(BIN)/python tests/attack/attack.py $(ARGS)
+
 sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=100000)
 	$(BIN)/python tests/simulation/simulate.py --seed $(or $(SEED),1) --steps $(or $(STEPS),100000)
 
@@ -75,10 +78,11 @@ fuzz: $(READY) ## Put damaged real files through every type (SECONDS=60 SEED=)
 ci: ## Do all that CI does
 	.ci/run
 
-long: ## What CI has no time for: a million simulated steps, the kill campaigns, fuzzing, gallery, estimates
+long: ## What CI has no time for: a million simulated steps, the kill campaigns, the attacks, fuzzing, gallery, estimates
 	$(MAKE) sim STEPS=1000000
 	$(MAKE) crash
 	$(MAKE) crash-types
+	$(MAKE) attack
 	$(MAKE) fuzz SECONDS=600
 	$(MAKE) gallery
 	$(MAKE) estimates
