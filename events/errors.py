@@ -6,6 +6,10 @@ argument at fault, when there is one.
 
 from typing import ClassVar
 
+_LONGEST_MESSAGE = 1000
+_LONGEST_FIELD = 200
+"""Characters. Messages name what was given, and that may be a whole book."""
+
 
 class TasktrailError(Exception):
     """The root of the tree. Catch it to catch whatever tasktrail refuses."""
@@ -16,9 +20,10 @@ class TasktrailError(Exception):
     remedy: ClassVar[str] = "Look at the service's log for the cause."
 
     def __init__(self, message: str, *, field: str = "", remedy: str = "") -> None:
+        message = _shortened(message, _LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
-        self.field = field
+        self.field = _shortened(field, _LONGEST_FIELD)
         self.advice = remedy or self.remedy
 
     def __str__(self) -> str:
@@ -28,6 +33,14 @@ class TasktrailError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling and copying although the arguments are keyword-only."""
         return (_rebuild, (type(self), self.message, self.field, self.advice))
+
+
+def _shortened(text: str, longest: int) -> str:
+    """The text, or its beginning and end with the number of characters that were left out between them."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2 - 20
+    return f"{text[:half]}… ({len(text) - 2 * half:,} more) …{text[-half:]}"
 
 
 def _rebuild(cls: type[TasktrailError], message: str, field: str, advice: str) -> TasktrailError:

@@ -19,6 +19,9 @@ def one_address(text: str) -> Address:
     stripped = text.strip(" ")
     if not stripped.isprintable() or len(stripped) > _LONGEST:
         raise ValueError("A mail address is one short line")
+    if "=?" in stripped:
+        # Mail programs, and the library that writes our headers, read `=?utf-8?q?=61?=` as another text than it shows.
+        raise ValueError("A mail address must not hold an encoded word (=?…?=)")
     if match := re.fullmatch(_PLAIN, stripped):
         return Address(username=match[1], domain=match[2])
     if match := re.fullmatch(_NAMED, stripped):

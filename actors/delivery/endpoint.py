@@ -44,6 +44,7 @@ def parse_endpoint(url: str) -> httpx.URL:
     """The address of a web receiver. Raises EndpointRefused for anything but plain http and https."""
     try:
         parsed = httpx.URL(url)
+        _ = parsed.host  # a name in Punycode is read only now, and may be none
     except (httpx.InvalidURL, UnicodeError) as error:
         raise EndpointRefused("The address cannot be read") from error
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:

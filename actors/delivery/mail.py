@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import smtplib
 import socket
 import ssl
@@ -21,6 +22,7 @@ CONNECT_WITHIN = 5.0
 WITHIN = 20.0
 _PERMANENT = 500
 _READY = 220
+_FULL_NAME = r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
 
 
 class MailServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,8 @@ class _Watched(smtplib.SMTP):
     """Under the lifeline from its first byte on: a server could already drip its greeting."""
 
     def __init__(self, lifeline: Lifeline, timeout: float) -> None:
-        super().__init__(timeout=timeout)
+        # Without a name smtplib looks up this machine's own, which hangs under no time limit when no resolver answers.
+        super().__init__(local_hostname=_own_name(), timeout=timeout)
         self._lifeline = lifeline
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -79,6 +82,12 @@ class _Watched(smtplib.SMTP):
         connection = socket.create_connection((host, port), timeout, self.source_address)
         self._lifeline.watch(connection)
         return connection
+
+
+def _own_name() -> str:
+    """How this machine greets a mail server: its name if that is a full one, else an address literal (RFC 5321)."""
+    name = socket.gethostname()
+    return name if re.fullmatch(_FULL_NAME, name) else "[127.0.0.1]"
 
 
 class MailSender:

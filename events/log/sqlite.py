@@ -28,6 +28,7 @@ _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
+_LAST_EPOCH = 2**63 - 1
 
 
 class SqliteEventLog:
@@ -89,6 +90,8 @@ class SqliteEventLog:
         with self._db.atomic():
             row = self._conn.execute("SELECT coalesce(max(epoch), 0) + 1 FROM epochs").fetchone()
             epoch = int(row[0])
+            if epoch > _LAST_EPOCH:
+                raise LogCorrupt(f"{self._path} says that it has had {epoch - 1} services: its epochs were altered")
             self._conn.execute(
                 "INSERT INTO epochs VALUES (?, ?, ?, ?)", (epoch, os.getpid(), socket.gethostname(), timestamp(now))
             )

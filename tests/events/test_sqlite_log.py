@@ -63,6 +63,13 @@ def test_what_was_appended_is_there_after_opening_again(path: Path, log: SqliteE
     again.close()
 
 
+def test_an_epoch_that_nothing_can_follow_is_a_damaged_log(path: Path) -> None:
+    SqliteEventLog(path, now=NOW).close()
+    by_hand(path, "INSERT INTO epochs VALUES (9223372036854775807, 1, 'here', '2026-01-01T00:00:00Z')")
+    with pytest.raises(LogCorrupt, match="its epochs were altered"):
+        SqliteEventLog(path, now=NOW)
+
+
 def test_each_owner_has_an_epoch_of_its_own(path: Path, log: SqliteEventLog) -> None:
     assert log.epoch == 1
     second = SqliteEventLog(path, now=NOW)

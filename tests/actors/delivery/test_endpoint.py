@@ -148,6 +148,8 @@ def test_everything_else_needs_one(url: str) -> None:
         "http://example.org/\x00",
         "javascript:alert(1)",
         "http://[::1/",
+        "https://xn--/",
+        "https://xn--a/",
         "unix:///run/docker.sock",
         "http://" + "a" * 70 + ".org:x",
         "http://example.org/#part",

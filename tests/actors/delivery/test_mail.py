@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.delivery.address import one_address
 from tasktrail.actors.delivery.lifeline import Lifeline
-from tasktrail.actors.delivery.mail import MailSender, MailServer, compose, judge
+from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, compose, judge
 from tasktrail.actors.delivery.mail import text as mail_text
 from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.secret import Secret
@@ -161,6 +161,9 @@ def test_a_name_beyond_ascii_survives_the_way(server: MailServer, mailbox: Mailb
         "a@-b.org",
         "a..b@c.org",
         "a@b.org" + "g" * 300,
+        "=?utf-8?q?=76ictim?=@b.org",
+        "=?utf-8?b?dmljdGlt?= <a@b.org>",
+        "Ann <=?utf-8?q?=76ictim?=@b.org>",
     ],
 )
 def test_what_is_not_one_address_gets_no_mail_and_no_second_try(
@@ -253,6 +256,17 @@ def test_what_lies_with_the_operator_is_tried_again() -> None:
         ConnectionRefusedError("nobody"),
     ):
         assert judge(error).retryable
+
+
+def test_no_resolver_is_asked_who_this_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(*_: Any) -> str:
+        raise AssertionError("this look-up knows no time limit")
+
+    for name in ("getfqdn", "gethostbyname", "gethostbyaddr"):
+        monkeypatch.setattr(socket, name, hangs)
+    for own, greeting in (("box.example.org", "box.example.org"), ("box", "[127.0.0.1]"), ("a b.c", "[127.0.0.1]")):
+        monkeypatch.setattr(socket, "gethostname", lambda own=own: own)
+        assert _Watched(Lifeline(1.0), 1.0).local_hostname == greeting
 
 
 def test_a_mail_server_that_says_nothing_is_cut_off(mail_notice: Notice) -> None:

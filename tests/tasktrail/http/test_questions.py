@@ -100,6 +100,8 @@ def test_unknown_routes_and_methods_are_problems(web: httpx.Client) -> None:
     answer = web.delete("/v1/tasks")
     assert code(answer) == (405, "wrong_method", "")
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
+    assert web.options("/v1/tasks").headers["allow"] == "GET, OPTIONS, POST"
+    assert web.options("/v1/tasks/1/events").headers["allow"] == "GET, OPTIONS"
 
 
 def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.Client) -> None:

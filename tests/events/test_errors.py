@@ -1,0 +1,21 @@
+"""What all errors have in common."""
+
+import copy
+import pickle
+
+from tasktrail.events.errors import InvalidValue, LogFull
+
+
+def test_an_error_does_not_echo_a_whole_book() -> None:
+    error = InvalidValue("options: " + "x" * 2_000_000 + " is no colour", field="options." + "y" * 100_000)
+    assert len(str(error)) < 1500
+    assert error.message.startswith("options: xxx")
+    assert error.message.endswith("xxx is no colour")
+    assert "(1,999,0" in error.message, "it says how much is left out"
+    assert len(error.field) <= 200
+
+
+def test_an_error_survives_pickling_and_copying() -> None:
+    error = LogFull("log.db cannot grow", field="data", remedy="Free some space.")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), str(again), again.field) == (LogFull, str(error), "data")
