@@ -15,7 +15,7 @@ import msgspec
 
 from ..events import Accepted, Answer, Command, CreateGraph, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
-from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogTooNew, OutcomeUnknown
+from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogGone, LogTooNew, OutcomeUnknown
 from ..events.graphs import ids_by_name
 from ..events.state import fold
 from ..events.system_events import ClockJumped
@@ -242,7 +242,7 @@ class Scheduler(Actor):
         self._alarm.set(self._state.next_wake())
 
     def _append_failed(self, error: BaseException) -> None:
-        if isinstance(error, Fenced | LogCorrupt | LogTooNew):
+        if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew):
             self._answer_all(error)
             self._on_fatal(error)
             return

@@ -195,7 +195,56 @@ class LogFull(OutcomeUnknown):
 
     code = "log_full"
     title = "The disk is full"
-    remedy = "Free disk space; then send the same command with the same command id again."
+    remedy = (
+        "Free disk space: the service then goes on by itself. Whoever has sent a command repeats it with the same "
+        "command id."
+    )
+
+
+class DiskFailed(OutcomeUnknown):
+    """Reading or writing the log failed below us: disk, file system or quota. It says nothing about damage."""
+
+    code = "disk_failed"
+    title = "The disk reports an error"
+    remedy = (
+        "Look at the kernel's messages (`dmesg`), the file system and its limits: once the disk works, the service "
+        "goes on by itself, and `tasktrail verify` tells whether anything is damaged. Whoever has sent a command "
+        "repeats it with the same command id."
+    )
+
+
+class LogLocked(OutcomeUnknown):
+    """Another program has locked the log, and did not let go of it in time."""
+
+    code = "log_locked"
+    title = "Another program has locked the log"
+    remedy = (
+        "End the program that has log.db open for writing (`fuser -v DATA/log.db` names it): the service then goes on "
+        "by itself. Whoever has sent a command repeats it with the same command id."
+    )
+
+
+class LogNotWritable(OutcomeUnknown):
+    """The log may not be opened or written: permissions, owner, or a file system that is mounted read-only."""
+
+    code = "log_not_writable"
+    title = "The log may not be written"
+    remedy = (
+        "See that DATA and the files in it belong to the user of the service, are writable, and are not on a read-only "
+        "file system. Whoever has sent a command repeats it with the same command id."
+    )
+
+
+class LogGone(TasktrailError):
+    """The log's file was deleted or replaced, or was never there. What is written to a ghost would be lost."""
+
+    code = "log_gone"
+    status = 503
+    title = "The log's file is not there"
+    remedy = (
+        "Put the file back where it was, with its -wal file, and start the service again; look at `tasktrail verify` "
+        "first."
+    )
 
 
 class ConcurrencyError(TasktrailError):

@@ -1,6 +1,8 @@
 """The log on disk: one SQLite file, one writing connection, every commit fsynced before anybody is told."""
 
+import errno
 import os
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -12,7 +14,18 @@ from typing import Any
 from msgspec.structs import astuple
 from sqlite_utils import Database
 
-from ..errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, OutcomeUnknown, TasktrailError
+from ..errors import (
+    ConcurrencyError,
+    DiskFailed,
+    Fenced,
+    LogCorrupt,
+    LogFull,
+    LogGone,
+    LogLocked,
+    LogNotWritable,
+    OutcomeUnknown,
+    TasktrailError,
+)
 from ..recorded import Fact, Recorded, record_at, timestamp
 from .answers import first_of, line_of, read_answered
 from .chain import GENESIS, link
@@ -29,6 +42,12 @@ _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
 _LAST_EPOCH = 2**63 - 1
+_LOCK_PATIENCE = 1.0
+"""Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
+_LOCK_IMPATIENCE = 0.05
+"""The same while the lock is known to be held."""
+_NO_ROOM = 1 << 16
+"""With fewer bytes free SQLite's complaint, whatever it is, is that of a full disk: it cannot make its index file."""
 
 
 class SqliteEventLog:
@@ -46,13 +65,14 @@ class SqliteEventLog:
             self._epoch = self._take_epoch(now)
         except sqlite3.Error as error:
             self._db.close()
-            raise _cannot_open(error, path) from error
+            raise explained(error, path, "cannot be opened") from error
         except BaseException:  # Ctrl-C too: an open connection would keep the file locked
             self._db.close()
             raise
         self._identity = self._file_identity()
         self._head: Head | None = None
         self._grow_write_ahead_log()
+        self._wait_for_locks(_LOCK_PATIENCE)
 
     def _prepare(self) -> None:
         self._conn.execute("PRAGMA journal_mode = WAL")
@@ -85,6 +105,10 @@ class SqliteEventLog:
             pass  # no room on the disk: it goes on growing as it is written, or the first append says so
         finally:
             self._roll_back()
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        self._lock_patience = seconds
+        self._conn.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def _take_epoch(self, now: datetime) -> int:
         with self._db.atomic():
@@ -135,7 +159,7 @@ class SqliteEventLog:
         conn = self._conn
         try:
             if self._file_identity() != self._identity:
-                raise OutcomeUnknown(f"{self._path} was replaced while the service ran", remedy="Restart the service.")
+                raise LogGone(f"{self._path} was replaced while the service ran")
             conn.execute("BEGIN IMMEDIATE")
             if conn.execute("SELECT max(epoch) FROM epochs").fetchone()[0] != self._epoch:
                 raise Fenced(f"A newer service has taken {self._path}")
@@ -145,7 +169,12 @@ class SqliteEventLog:
         except BaseException as error:
             self._head = None
             self._roll_back()
-            raise _as_ours(error, self._path) from error
+            ours = _as_ours(error, self._path)
+            if isinstance(ours, LogLocked):
+                self._wait_for_locks(_LOCK_IMPATIENCE)
+            raise ours from error
+        if self._lock_patience != _LOCK_PATIENCE:
+            self._wait_for_locks(_LOCK_PATIENCE)
 
     def _roll_back(self) -> None:
         # A full disk makes SQLite roll back by itself; what would follow then commits one by one. So: ask, then act.
@@ -183,17 +212,22 @@ class LogReader:
     """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
 
     def __init__(self, path: Path) -> None:
-        conn = None
+        self._path = path
+        self._retired: list[sqlite3.Connection] = []
+        self._open()
+
+    def _open(self) -> None:
         try:
-            # Used by one thread at a time, but perhaps closed by another, when the first is gone.
-            address = f"{path.absolute().as_uri()}?mode=ro"
-            conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
-            conn.execute("SELECT 1 FROM events LIMIT 1").fetchall()
+            self._connected, self._frozen = connect_read_only(self._path, "SELECT 1 FROM events LIMIT 1")
         except sqlite3.Error as error:
-            if conn is not None:
-                conn.close()
-            raise LogCorrupt(f"{path} cannot be read: {error}", remedy="Is this a data folder of tasktrail?") from error
-        self._conn = conn
+            raise explained(error, self._path, "cannot be read") from error
+
+    @property
+    def _conn(self) -> sqlite3.Connection:
+        if self._frozen and is_written(self._path):
+            self._retired.append(self._connected)
+            self._open()
+        return self._connected
 
     def head(self) -> Head:
         """Where the log ends now."""
@@ -230,22 +264,97 @@ class LogReader:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._conn.close()
+        for conn in (*self._retired, self._connected):
+            conn.close()
+
+
+def connect_read_only(path: Path, probe: str) -> tuple[sqlite3.Connection, bool]:
+    """A connection that cannot write, on which `probe` went well; and whether it is frozen.
+
+    A disk without any room, or a folder that is read-only, has no place for the index file that SQLite makes beside a
+    database in WAL mode. When no write-ahead log is there, nobody writes and the file alone is the whole truth: it is
+    then read as it stands, frozen, until `is_written`. Raises `sqlite3.Error`.
+    """
+    try:
+        return _connect_read_only(path, "mode=ro", probe), False
+    except sqlite3.OperationalError:
+        if not path.exists() or is_written(path):
+            raise
+        return _connect_read_only(path, "mode=ro&immutable=1", probe), True
+
+
+def is_written(path: Path) -> bool:
+    """Whether somebody has a database in WAL mode open, or has left a write-ahead log behind."""
+    return os.path.exists(f"{path}-wal")  # noqa: PTH110 - asked before every look at a frozen file
+
+
+def _connect_read_only(path: Path, how: str, probe: str) -> sqlite3.Connection:
+    # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+    address = f"{path.absolute().as_uri()}?{how}"
+    conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        conn.execute(probe).fetchall()
+    except BaseException:
+        conn.close()
+        raise
+    return conn
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         return sqlite3.connect(path, isolation_level=None, cached_statements=64)
     except sqlite3.Error as error:
-        raise LogCorrupt(
-            f"{path} cannot be opened: {error}", remedy="Check that the folder exists and is yours."
-        ) from error
+        raise explained(error, path, "cannot be opened") from error
 
 
-def _cannot_open(error: sqlite3.Error, path: Path) -> TasktrailError:
-    if error.sqlite_errorname.startswith("SQLITE_FULL"):
-        return LogFull(f"{path} cannot grow: {error}")
-    return LogCorrupt(f"{path} cannot be opened: {error}")
+def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> TasktrailError:
+    """What an error of SQLite or of the system means for the log in `path`, as an error with a remedy of its own.
+
+    Only what says that the content is wrong is called damage: a full disk, a broken one, a lock or a missing permission
+    tell nothing about the log, and to restore a backup because of them would throw good history away.
+    """
+    text = f"{path} {what}: {error}"
+    # Text that is no UTF-8 is the one operational error without a name.
+    unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
+    name = getattr(error, "sqlite_errorname", unnamed)
+    kind = "_".join(name.split("_")[:2])
+    if kind in ("SQLITE_IOERR", "SQLITE_CANTOPEN") and _is_full(path):
+        return LogFull(text)
+    if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
+        return LogGone(text)
+    return _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)(text)
+
+
+_MEANINGS: dict[str | int | None, type[TasktrailError]] = {
+    "SQLITE_FULL": LogFull,
+    errno.ENOSPC: LogFull,
+    errno.EDQUOT: LogFull,
+    "SQLITE_CORRUPT": LogCorrupt,
+    "SQLITE_NOTADB": LogCorrupt,
+    "SQLITE_ERROR": LogCorrupt,
+    "SQLITE_FORMAT": LogCorrupt,
+    "SQLITE_BUSY": LogLocked,
+    "SQLITE_LOCKED": LogLocked,
+    "SQLITE_PROTOCOL": LogLocked,
+    "SQLITE_READONLY": LogNotWritable,
+    "SQLITE_CANTOPEN": LogNotWritable,
+    "SQLITE_PERM": LogNotWritable,
+    "SQLITE_AUTH": LogNotWritable,
+    errno.EACCES: LogNotWritable,
+    errno.EPERM: LogNotWritable,
+    errno.EROFS: LogNotWritable,
+    "SQLITE_IOERR": DiskFailed,
+    errno.EIO: DiskFailed,
+    errno.ENOENT: LogGone,
+}
+"""First two words of SQLite's name of an error, or the system's number → what it means."""
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def _fetch(
@@ -253,12 +362,16 @@ def _fetch(
 ) -> list[tuple[Any, ...]]:
     try:
         return conn.execute(statement, parameters).fetchall()
-    except sqlite3.Error as error:
-        # Text that is no UTF-8 is the one operational error without a name.
-        name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else "")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    except sqlite3.OperationalError as error:
+        raise explained(error, _file_of(conn), "cannot be read") from error
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise LogCorrupt(f"The log's file cannot be read: {error}") from error
         raise
+
+
+def _file_of(conn: sqlite3.Connection) -> Path:
+    return Path(conn.execute("PRAGMA database_list").fetchone()[2])
 
 
 def read_head(conn: sqlite3.Connection) -> Head:
@@ -295,9 +408,9 @@ def _as_ours(error: BaseException, path: Path) -> BaseException:
     match error:
         case sqlite3.IntegrityError():
             return ConcurrencyError(f"Somebody else wrote to {path}: {error}")
-        case sqlite3.Error() if error.sqlite_errorname.startswith("SQLITE_FULL"):
-            return LogFull(f"{path} cannot grow: {error}")
+        case sqlite3.ProgrammingError() | sqlite3.DataError() | sqlite3.InterfaceError():
+            return error  # a fault of ours, which trying again would not cure
         case sqlite3.Error() | OSError():
-            return OutcomeUnknown(f"The commit to {path} failed: {error}")
+            return explained(error, path, "could not be written")
         case _:
             return error

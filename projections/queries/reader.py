@@ -11,6 +11,7 @@ import msgspec
 
 from ...events import Task, TaskState
 from ...events.errors import UnknownTask
+from ...events.log.sqlite import connect_read_only, is_written
 from ...events.task import Children, view
 from ..errors import ViewsFailed
 from ..notices.view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
@@ -35,16 +36,18 @@ Page: TypeAlias = tuple[list[Task], int]
 class TaskQueries:
     """Answers about tasks as of the views' position. Belongs to the thread that makes it."""
 
-    def __init__(self, conn: sqlite3.Connection, path: Path | None = None) -> None:
+    def __init__(self, conn: sqlite3.Connection, path: Path | None = None, *, frozen: bool = False) -> None:
         """On the connection of a `TaskViews` in the same thread; for a file see `open`."""
         self._conn = conn
+        self._frozen = frozen
         self._path = path
         self._identity = identity(path) if path else (0, 0)
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read-only, on the file that a `TaskViews` writes, in whichever process."""
-        return cls(connect(path), path)
+        conn, frozen = connect(path)
+        return cls(conn, path, frozen=frozen)
 
     @property
     def position(self) -> int:
@@ -128,10 +131,12 @@ class TaskQueries:
             raise ViewsFailed(f"{self._path or 'The views'} cannot be read: {error}") from error
 
     def _follow(self) -> None:
-        """Open the file anew when another has taken its name: the old one would stand still for ever."""
-        if self._path is not None and identity(self._path) != self._identity:
+        """Open the file anew when another has taken its name, or when it is written again: the old one stands still."""
+        if self._path is None:
+            return
+        if identity(self._path) != self._identity or (self._frozen and is_written(self._path)):
             self._conn.close()
-            self._conn = connect(self._path)
+            self._conn, self._frozen = connect(self._path)
             self._identity = identity(self._path)
 
     def close(self) -> None:
@@ -139,17 +144,9 @@ class TaskQueries:
         self._conn.close()
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A read-only connection to views.db. Raises `ViewsFailed`."""
+def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """A read-only connection to views.db, and whether it is frozen. Raises `ViewsFailed`."""
     try:
-        # Used by one thread at a time, but perhaps closed by another, when the first is gone.
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+        return connect_read_only(path, "SELECT position FROM progress")
     except sqlite3.Error as error:
-        raise ViewsFailed(f"{path} cannot be opened: {error}") from error
-    try:
-        conn.execute("SELECT position FROM progress").fetchone()
-    except sqlite3.Error as error:
-        conn.close()
         raise ViewsFailed(f"{path} cannot be read: {error}") from error
-    return conn

@@ -32,7 +32,7 @@ _WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"
 def compare(log: Records, path: Path, findings: Findings, progress: Progress | None) -> int | None:
     """Add what differs; answers with the views' position, or none when they could not be compared."""
     try:
-        conn = connect(path)
+        conn = connect(path)[0]
     except TasktrailError as error:
         findings.add(0, "views", error.message)
         return None

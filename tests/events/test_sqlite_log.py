@@ -1,5 +1,6 @@
 """What only the log on disk can go wrong with: owners, disks, hands on the file, versions."""
 
+import errno
 import shutil
 import sqlite3
 import threading
@@ -7,13 +8,27 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Created, Event, Fact, Progressed, Started
-from tasktrail.events.errors import ConcurrencyError, Fenced, LogCorrupt, LogFull, LogTooNew, OutcomeUnknown
+from tasktrail.events.errors import (
+    ConcurrencyError,
+    DiskFailed,
+    Fenced,
+    LogCorrupt,
+    LogFull,
+    LogGone,
+    LogLocked,
+    LogNotWritable,
+    LogTooNew,
+    OutcomeUnknown,
+    TasktrailError,
+)
 from tasktrail.events.log.schema import WITH_ADJUSTMENTS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog, explained
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -140,13 +155,13 @@ def test_a_file_that_was_replaced_is_noticed_before_anything_is_written(path: Pa
     log.append([created(1)], expected=0)
     shutil.copy(path, path.with_name("copy"))
     path.with_name("copy").replace(path)
-    with pytest.raises(OutcomeUnknown, match="replaced"):
+    with pytest.raises(LogGone, match="replaced"):
         log.append([created(2)], expected=1)
 
 
 def test_a_file_that_was_deleted_is_noticed(path: Path, log: SqliteEventLog) -> None:
     path.unlink()
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(LogGone):
         log.append([created(1)], expected=0)
 
 
@@ -215,7 +230,7 @@ def test_a_disk_that_is_full_when_the_log_is_opened_is_a_typed_error(
 
 
 def test_a_reader_of_nothing_is_a_typed_error_and_makes_no_file(path: Path) -> None:
-    with pytest.raises(LogCorrupt):
+    with pytest.raises(LogGone):
         LogReader(path)
     assert not path.exists()
 
@@ -289,3 +304,87 @@ def test_the_log_belongs_to_one_thread(log: SqliteEventLog) -> None:
     thread.join()
     assert isinstance(caught[0], OutcomeUnknown | sqlite3.ProgrammingError)
     assert log.head().position == 0
+
+
+class _Complaint(sqlite3.OperationalError):
+    """What SQLite would say."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("something is the matter")
+        self.sqlite_errorname = name
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (_Complaint("SQLITE_FULL"), LogFull),
+        (OSError(errno.ENOSPC, "No space left on device"), LogFull),
+        (_Complaint("SQLITE_IOERR_FSYNC"), DiskFailed),
+        (_Complaint("SQLITE_IOERR_READ"), DiskFailed),
+        (OSError(errno.EIO, "Input/output error"), DiskFailed),
+        (_Complaint("SQLITE_BUSY"), LogLocked),
+        (_Complaint("SQLITE_BUSY_RECOVERY"), LogLocked),
+        (_Complaint("SQLITE_READONLY"), LogNotWritable),
+        (_Complaint("SQLITE_READONLY_DIRECTORY"), LogNotWritable),
+        (_Complaint("SQLITE_CANTOPEN"), LogNotWritable),
+        (PermissionError(errno.EACCES, "Permission denied"), LogNotWritable),
+        (FileNotFoundError(errno.ENOENT, "No such file"), LogGone),
+        (_Complaint("SQLITE_READONLY_DBMOVED"), LogGone),
+        (_Complaint("SQLITE_CORRUPT_INDEX"), LogCorrupt),
+        (_Complaint("SQLITE_NOTADB"), LogCorrupt),
+        (_Complaint("SQLITE_NOMEM"), OutcomeUnknown),
+    ],
+    ids=str,
+)
+def test_only_what_says_that_the_content_is_wrong_is_called_damage(
+    path: Path, log: SqliteEventLog, error: sqlite3.Error | OSError, meaning: type[TasktrailError]
+) -> None:
+    assert path.exists()
+    assert log.epoch
+    told = explained(error, path, "failed")
+    assert type(told) is meaning
+    assert ("backup" in told.advice) is (meaning is LogCorrupt)
+
+
+def test_sqlites_word_for_a_disk_without_room_for_its_index_file_is_told_as_a_full_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.touch()
+    monkeypatch.setattr("tasktrail.events.log.sqlite.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    assert type(explained(_Complaint("SQLITE_IOERR_SHMSIZE"), path, "failed")) is LogFull
+
+
+def test_a_foreign_lock_is_told_as_one_and_waited_for_less_while_it_lasts(path: Path, log: SqliteEventLog) -> None:
+    log.append([created(1)], expected=0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with pytest.raises(LogLocked):
+                log.append([created(2)], expected=1)
+            assert log._conn.execute("PRAGMA busy_timeout").fetchone()[0] == 50
+        other.execute("ROLLBACK")
+    log.append([created(2)], expected=1)
+    assert log._conn.execute("PRAGMA busy_timeout").fetchone()[0] == 1000
+
+
+def test_a_log_is_read_as_it_stands_where_sqlite_can_make_no_index_file_and_followed_when_it_can(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SqliteEventLog(path, now=NOW)) as log:
+        log.append([created(1)], expected=0)
+    connect = sqlite3.connect
+
+    def without_room(address: str, **how: Any) -> sqlite3.Connection:
+        if "immutable" not in address:
+            raise _Complaint("SQLITE_IOERR_SHMSIZE")
+        frozen: sqlite3.Connection = connect(address, **how)
+        return frozen
+
+    monkeypatch.setattr("tasktrail.events.log.sqlite.sqlite3.connect", without_room)
+    with closing(LogReader(path)) as reader:
+        assert [record.position for record in reader.read()] == [1]
+        monkeypatch.undo()
+        with closing(SqliteEventLog(path, now=NOW)) as log:
+            log.append([created(2)], expected=1)
+            assert [record.position for record in reader.read()] == [1, 2]
+            assert reader.head() == log.head()
