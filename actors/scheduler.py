@@ -6,14 +6,14 @@ everybody waiting is told that the outcome is unknown, memory is thrown away and
 executor's reports, which have no other home, are stepped once more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..events import Accepted, Answer, Command, CreateGraph, EventLog, Fact, Recorded, TasktrailError
+from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogGone, LogTooNew, OutcomeUnknown
 from ..events.graphs import ids_by_name
@@ -81,6 +81,7 @@ class Scheduler(Actor):
             self._state = folded(self._log, self._new_state, self._snapshot)
             self._begin_batch_of(self._state.running)
             self._stage(self._boot(self._log))
+            _warn_of_jumps(fact.event for fact in self._facts)
             self._commit()
         except BaseException as error:
             self._on_fatal(error)
@@ -149,6 +150,7 @@ class Scheduler(Actor):
         now, jump = self._jump_watch.look()
         if jump is not None:
             self._jumps.append(jump)
+            _warn_of_jumps((jump,))
             for entry in self._running_before.values():
                 entry.set_clock(jump.shows - jump.shown)
         return now, jump
@@ -276,6 +278,12 @@ class Scheduler(Actor):
             self._alarm.set(self._clock.now() + timedelta(seconds=RETRY_COMMIT_AFTER))
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read: nothing is left to stand on
             self._on_fatal(fatal)
+
+
+def _warn_of_jumps(events: Iterable[Event]) -> None:
+    for event in events:
+        if isinstance(event, ClockJumped):
+            log.warning("the wall clock was set", shown=event.shown.isoformat(), shows=event.shows.isoformat())
 
 
 def _known_answer(known: Answer, command: Command) -> Accepted:

@@ -31,10 +31,13 @@ class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):
 
 
 class ClockJumped(_SystemEvent, frozen=True, kw_only=True):
-    """The wall clock was set while a service ran. What has lasted since before goes by the time that really passed."""
+    """The wall clock was set. What has lasted since before goes by the time that really passed.
+
+    Recorded when a service notices it; at its start when the log's last time is hours ahead of the clock.
+    """
 
     shown: datetime
-    """What the clock would have shown when this was noticed."""
+    """What the clock would have shown when this was noticed; at a start, the latest that it is known to have shown."""
     shows: datetime
     """What it shows instead."""
 
@@ -103,6 +106,8 @@ class ScheduleAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False
     starting_at: datetime
     missed: MissedRuns = "once"
     max_missed: int = 10
+    added_at: datetime | None = None
+    """What the clock showed, where the log's time stood still because the clock had been ahead; none elsewhere."""
 
 
 class ScheduleRemoved(_SystemEvent, frozen=True, kw_only=True):

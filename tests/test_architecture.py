@@ -27,6 +27,7 @@ MAY_IMPORT = {
 PURE = (
     "tasktrail.events.task_events",
     "tasktrail.events.system_events",
+    "tasktrail.events.clock_jumps",
     "tasktrail.events.commands",
     "tasktrail.events.operator_commands",
     "tasktrail.events.state",

@@ -21,6 +21,8 @@ def boot(turn: Turn, message: Boot) -> None:
     """Say that the service is here, close the attempts that were open when the last one went, queue what waits."""
     event = ServiceStarted(version=message.version, epoch=message.epoch, pid=message.pid, host=message.host)
     turn.record(0, event, SCHEDULER)
+    if (jump := turn.state.jumps.unseen(turn.state.last_at, turn.now)) is not None:
+        turn.record(0, jump, SCHEDULER)
     resume(turn, {})
 
 

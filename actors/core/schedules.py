@@ -7,7 +7,8 @@ from heapq import heappop, heappush
 import msgspec
 
 from ...events import Created, Fact
-from ...events.system_events import ScheduleAdded, ScheduleRemoved
+from ...events.clock_jumps import corrects
+from ...events.system_events import ClockJumped, ScheduleAdded, ScheduleRemoved
 from .fire_times import next_after
 
 
@@ -36,19 +37,25 @@ class Schedules:
         """Fold one record."""
         event = fact.event
         if isinstance(event, ScheduleAdded):
+            added_at = event.added_at or fact.recorded_at
             self.by_name[event.schedule] = Schedule(
-                spec=event,
-                added_at=fact.recorded_at,
-                actor=fact.actor,
-                position=position,
-                done_until=fact.recorded_at,
+                spec=event, added_at=added_at, actor=fact.actor, position=position, done_until=added_at
             )
             self._stale[event.schedule] = None
         elif isinstance(event, ScheduleRemoved):
             self.by_name.pop(event.schedule, None)
+        elif isinstance(event, ClockJumped) and corrects(event):
+            self._come_back(event.shows)
         elif isinstance(event, Created) and event.fire_time is not None and event.schedule in self.by_name:
             self.by_name[event.schedule].runs += 1
             self.done(event.schedule, event.fire_time)
+
+    def _come_back(self, now: datetime) -> None:
+        """Runs made ahead of time by a clock that was wrong count no longer: the right times are still to come."""
+        for name, schedule in self.by_name.items():
+            if schedule.done_until > now:
+                schedule.done_until = now
+                self._stale[name] = None
 
     def restore(self, schedules: Iterable[Schedule]) -> None:
         """The schedules as they were folded before."""

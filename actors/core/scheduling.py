@@ -47,6 +47,7 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
         starting_at=(command.starting_at or turn.now).astimezone(UTC),
         missed=command.missed,
         max_missed=command.max_missed,
+        added_at=turn.now if turn.stands_still else None,
     )
     check(event)
     return event

@@ -5,6 +5,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 
 from ...events import Completed, Created, Event, Fact, Recorded, Started, TaskState
+from ...events.clock_jumps import Jumps
 from ...events.dependencies import is_met
 from ...events.experience import Correction, Experience
 from ...events.retry import RetryRule
@@ -15,7 +16,6 @@ from .admission import Limits, Reserved, Sample
 from .fair_share import EQUAL, Share, Turns
 from .families import Families
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
-from .jumps import Jumps
 from .limits import LimitBook
 from .oversized import Oversized
 from .pauses import Pauses
@@ -142,6 +142,7 @@ class SchedulerState:
                 self.disabled.discard(event.target)
             case ClockJumped():
                 self.jumps.apply(event)
+                self.schedules.apply(fact, position)
             case _:
                 self.pauses.apply(fact, position)
                 self.schedules.apply(fact, position)
@@ -247,6 +248,15 @@ class SchedulerState:
             return None
         return self.jumps.moved(max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since)))
 
+    def not_before(self, task: TaskState) -> datetime | None:
+        """The moment that the next attempt waits for; a retry's delay that a clock far ahead has set is over."""
+        at = task.not_before
+        if at is None or task.due_at is None or not self.jumps.kept:
+            return at
+        if task.due_at < task.updated_at or self.jumps.reached(task.updated_at) == task.updated_at:
+            return at
+        return task.scheduled_for if task.started_at is None else None
+
     def waiting_ends(self, task: TaskState) -> Iterator[End]:
         """The limits of a waiting task."""
         began = task.life_started_at and self.jumps.moved(task.life_started_at)
@@ -278,7 +288,7 @@ class SchedulerState:
         task = self.tasks.get(timer.task_id)
         if task is None or not task.waiting:
             return False
-        return task.not_before == timer.at or any(end.at == timer.at for end in self.waiting_ends(task))
+        return self.not_before(task) == timer.at or any(end.at == timer.at for end in self.waiting_ends(task))
 
     def due_timers(self, now: datetime) -> list[Timer]:
         """Take the timers that have gone off, earliest first."""

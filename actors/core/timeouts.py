@@ -37,7 +37,7 @@ def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
         turn.watch_attempt(entry)
     for task in state.tasks.values():
         if task.waiting and task.not_before is not None and task.not_before > turn.now:
-            turn.place(task)  # its time had come perhaps, and has not any more
+            turn.place(task)  # its time had come perhaps, and has not any more; or it was set by a clock far ahead
         elif task.waiting and limits_waiting(task.spec):
             turn.watch_waiting(task)
     tick(turn)

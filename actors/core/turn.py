@@ -43,6 +43,11 @@ class Turn:
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether the log's time is ahead of the clock, so that its records all say the same."""
+        return self._recorded_at > self.now
+
     def later(self, seconds: float) -> datetime:
         """The moment so many seconds from now."""
         return self.now + timedelta(seconds=seconds)
@@ -147,7 +152,8 @@ class Turn:
         state = self.state
         state.too_big.discard(task.id)
         parked = task.held or task.spec.type not in state.grace
-        early = task.not_before is not None and task.not_before > self.now
+        not_before = state.not_before(task)
+        early = not_before is not None and not_before > self.now
         if early or limits_waiting(task.spec):
             self.watch_waiting(task)
         return not (parked or early or task.id in state.running or state.blocked.get(task.id))
@@ -155,8 +161,9 @@ class Turn:
     def watch_waiting(self, task: TaskState) -> None:
         """Look at a waiting task again when it is due, or when the first of its limits may be reached."""
         moments = [end.at for end in self.state.waiting_ends(task)]
-        if task.not_before is not None and task.not_before > self.now:
-            moments.append(task.not_before)
+        not_before = self.state.not_before(task)
+        if not_before is not None and not_before > self.now:
+            moments.append(not_before)
         if moments:
             self.state.set_timer(min(moments), task.id)
 

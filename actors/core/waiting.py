@@ -62,7 +62,8 @@ def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[O
     if scheduled is not None and scheduled > now:
         sooner = AdjustTask(task_id=task.id, scheduled_for=now)
         found.append(replace(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence), commands=(sooner,)))
-    if task.due_at is not None and task.due_at > now:
+    not_before = state.not_before(task)
+    if task.due_at is not None and not_before is not None and task.due_at > now:
         by_hand = StartTask(task_id=task.id)
         found.append(replace(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()), commands=(by_hand,)))
     return tuple(found)

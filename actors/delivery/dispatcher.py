@@ -10,7 +10,14 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ...events import Recorded
-from ...events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
+from ...events.clock_jumps import corrects
+from ...events.system_events import (
+    ClockJumped,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    EndpointEnabled,
+    RedeliveryRequested,
+)
 from ...projections.notices.kept import KeptOutbox
 from ...projections.notices.mail_pace import bare
 from ...projections.notices.outbox import Due, Notice, Outbox
@@ -71,6 +78,11 @@ class Dispatcher:
                     self._mailed.pop(attempt.notice_id, None)
                     if attempt.rest_until is not None:
                         self._lanes.rest_until(attempt.target, attempt.rest_until)
+                    changed = True
+                case ClockJumped() as jump if corrects(jump):
+                    self._lanes.come_back(jump.shows)
+                    for told in self._told.values():
+                        told.at = min(told.at, jump.shows)
                     changed = True
                 case EndpointEnabled(target=target):
                     self._lanes.forgive("webhook", target)

@@ -146,6 +146,14 @@ class Lanes:
         lane[:] = [(due.at if due.target == target else at, due) for at, due in lane]
         heapify(lane)
 
+    def come_back(self, now: datetime) -> None:
+        """The clock was far ahead until now: nobody rests longer than that, nothing waits for longer."""
+        for rest in self._rests.values():
+            rest.until = min(rest.until, now)
+        for lane in self._lanes.values():
+            lane[:] = [(min(at, now), due) for at, due in lane]
+            heapify(lane)
+
     def next_at(self, now: datetime) -> datetime | None:
         """When to look again; none when only the end of a delivery can change anything."""
         moments = (

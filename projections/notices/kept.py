@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from ...events import TaskState
+from ...events.system_events import ClockJumped
 from .mail_pace import KeptPace
 from .rules import Channel
 
@@ -33,3 +34,4 @@ class KeptOutbox(msgspec.Struct, frozen=True, kw_only=True):
     """Open tasks that notify somebody."""
     notices: list[KeptNotice]
     mail: KeptPace
+    jumps: list[ClockJumped] = []

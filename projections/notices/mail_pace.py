@@ -40,6 +40,14 @@ class MailPace:
         while self._had[first := next(iter(self._had))][-1] <= at - WINDOW:
             del self._had[first]
 
+    def come_back(self, now: datetime) -> None:
+        """The clock was far ahead until now: no mail was delivered later, and none has to wait for longer."""
+        self._had = {address: deque(min(at, now) for at in times) for address, times in self._had.items()}
+        self._promised = {
+            address: {name: min(until, now) for name, until in promised.items()}
+            for address, promised in self._promised.items()
+        }
+
     def promise(self, target: str, notice_id: str, until: datetime) -> None:
         """The notice waits until then."""
         promised = self._promised.setdefault(bare(target), {})

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import msgspec
 
 from ...events import Created, Recorded, Retried, TaskState
+from ...events.clock_jumps import Jumps, corrects
 from ...events.recorded import EVENT_TAGS
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
+from ...events.system_events import (
+    Adjusted,
+    ClockJumped,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    EndpointEnabled,
+    RedeliveryRequested,
+)
 from ...events.task import view
 from ..errors import ViewsGap
 from .kept import KeptOutbox
@@ -43,6 +51,7 @@ class Outbox:
         self._disabled: set[str] = set()
         self.mail = MailPace()
         """What mail each address has had of late."""
+        self._jumps = Jumps()
         self._log_id = ""
         self._position = 0
 
@@ -78,6 +87,7 @@ class Outbox:
             tasks=[self._tasks[task_id] for task_id in sorted(self._tasks)],
             notices=notices,
             mail=self.mail.kept(),
+            jumps=self._jumps.kept,
         )
 
     def restore(self, kept: KeptOutbox) -> None:
@@ -85,6 +95,7 @@ class Outbox:
         self._position, self._log_id = kept.position, kept.log_id
         self._disabled = set(kept.disabled)
         self.mail.restore(kept.mail)
+        self._jumps.kept = list(kept.jumps)
         self._tasks = {task.id: task for task in kept.tasks}
         self._pending.restore(kept.turns, kept.notices)
 
@@ -128,6 +139,11 @@ class Outbox:
                 self._wanted_again(event, record)
             case EndpointEnabled():
                 self._disabled.discard(event.target)
+            case ClockJumped():
+                self._jumps.apply(event)
+                if corrects(event):
+                    self._pending.come_back(event.shows)
+                    self.mail.come_back(event.shows)
             case Adjusted():
                 if event.task_id in self._tasks:
                     self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
@@ -158,7 +174,7 @@ class Outbox:
 
     def _post(self, name: str, channel: Channel, target: str, record: Recorded, state: TaskState) -> None:
         self._pending.post(name, target, record, state)
-        self._pending.schedule(name, channel, record.recorded_at)
+        self._pending.schedule(name, channel, self._jumps.reached(record.recorded_at))
 
     def _forget(self, name: str, target: str) -> None:
         self._pending.forget(name)
@@ -171,13 +187,13 @@ class Outbox:
         if pending is None:
             return
         if event.ok and event.channel == "email":
-            self.mail.had(event.target, record.recorded_at)
+            self.mail.had(event.target, self._jumps.reached(record.recorded_at))
         if event.ok or event.final:
             self._forget(event.notice_id, pending.target)
             return
         self.mail.settle(event.target, event.notice_id)
         pending.tries += 1
-        self._pending.schedule(event.notice_id, event.channel, event.next_at or record.recorded_at)
+        self._pending.schedule(event.notice_id, event.channel, event.next_at or self._jumps.reached(record.recorded_at))
 
     def _postponed(self, event: DeliveryPostponed) -> None:
         if event.notice_id in self._pending.by_id:
@@ -193,7 +209,7 @@ class Outbox:
     def _wanted_again(self, event: RedeliveryRequested, record: Recorded) -> None:
         pending = self._pending.by_id.setdefault(event.notice_id, Pending(event.task_id, event.told, event.target))
         pending.tries = 0
-        self._pending.schedule(event.notice_id, event.channel, record.recorded_at)
+        self._pending.schedule(event.notice_id, event.channel, self._jumps.reached(record.recorded_at))
 
 
 def _notice(due: Due, tries: int, record: Recorded, state: TaskState) -> Notice:

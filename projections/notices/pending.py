@@ -6,6 +6,7 @@ from heapq import heapify, heappop, heappush
 from typing import cast
 
 import msgspec
+from msgspec.structs import replace
 
 from ...events import Recorded, TaskState
 from .kept import KeptNotice
@@ -69,6 +70,11 @@ class PendingNotices:
         if len(self._times) > 2 * len(self.by_id) + 64:
             self._times = [due for due in self._times if self.counts(due)]
             heapify(self._times)
+
+    def come_back(self, now: datetime) -> None:
+        """The clock was far ahead until now: what was to be sent at one of its times is due."""
+        self._times = [replace(due, at=min(due.at, now)) for due in self._times]
+        heapify(self._times)
 
     def forget(self, notice_id: str) -> None:
         """It is delivered, or given up."""

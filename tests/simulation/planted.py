@@ -8,13 +8,13 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import commands, dispatch, lifecycle, reports, timeouts
 from tasktrail.actors.core.admission import UNLIMITED, Limits, Reserved, Sample
-from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.oversized import Best
 from tasktrail.actors.core.running import Running
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
 from tasktrail.actors.jump_watch import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState, attempts
+from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.state import _EVOLVE
 from tasktrail.events.system_events import ClockJumped
 from tasktrail.handlers.process.frames import Grant

@@ -51,6 +51,7 @@ class Core:
         log: MemoryEventLog | None = None,
         grace: Mapping[str, float] = GRACE,
         after: float = 0.0,
+        at: datetime | None = None,
         **limits: Any,
     ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,7 +66,7 @@ class Core:
         for record in self.log.read():
             self.state.apply(record)
         if self.log.head().position:
-            self.now = max(self.now, self.state.last_at or self.now) + timedelta(seconds=after)
+            self.now = at or max(self.now, self.state.last_at or self.now) + timedelta(seconds=after)
         self.tell(Boot(version="1", epoch=1, pid=1, host="here"))
         self.tell(CapacityChanged(slots))
 
@@ -157,7 +158,7 @@ class Core:
         return [(order.task_id, order.attempt) for order in self.orders if isinstance(order, Stop)]
 
     def again(self, **settings: Any) -> "Core":
-        """The service was killed; the next one has the same log, and starts `after` so many seconds."""
+        """The service was killed; the next one has the same log, and starts `after` so many seconds, or `at` a time."""
         return Core(log=self.log, **settings)
 
 

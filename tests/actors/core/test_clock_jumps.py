@@ -8,9 +8,9 @@ from core_harness import Core
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.core.jumps import KEPT, Jumps
 from tasktrail.actors.core.messages import Tick
-from tasktrail.events import Event, Failed, Started
+from tasktrail.events import Created, Event, Failed, Started
+from tasktrail.events.clock_jumps import KEPT, Jumps
 from tasktrail.events.commands import CreateTask
 from tasktrail.events.operator_commands import AddSchedule
 from tasktrail.events.system_events import ClockJumped
@@ -24,6 +24,10 @@ ATTEMPT_LIMITS = ("timeout", "heartbeat_timeout", "no_progress_timeout", "total_
 def look(core: Core, seconds: float = 0.0) -> list[Event]:
     core.wait(seconds)
     return core.tell(Tick())
+
+
+def created(events: list[Event]) -> list[Created]:
+    return [event for event in events if isinstance(event, Created)]
 
 
 def error(events: list[Event]) -> str:
@@ -201,3 +205,72 @@ def test_only_so_many_jumps_are_remembered() -> None:
     made = jumps(*((10 * number, 1) for number in range(KEPT + 9)))
     assert len(made.kept) == KEPT
     assert made.kept[-1].shows > made.kept[0].shows
+
+
+# --- a clock that was far ahead ---------------------------------------------------------------------------------
+
+AHEAD = timedelta(days=400).total_seconds()
+
+
+def set_right(core: Core, *, while_running: bool) -> Core:
+    """The clock of a service that believes to be 400 days ahead is set right; or that of the next service is."""
+    if while_running:
+        core.set_clock(-AHEAD)
+        return core
+    right = core.now - timedelta(seconds=AHEAD)
+    return core.again(at=right)
+
+
+@pytest.mark.parametrize("while_running", [True, False])
+def test_schedules_run_at_the_right_times_again(core: Core, *, while_running: bool) -> None:
+    core.send(AddSchedule(schedule="daily", task=CreateTask(type="work"), cron="0 15 * * *", actor="ops"))
+    core.set_clock(AHEAD)
+    assert len(created(look(core, 24 * HOUR))) == 1
+    core = set_right(core, while_running=while_running)
+    assert created(look(core)) == []
+    assert [len(created(look(core, 24 * HOUR))) for _ in range(3)] == [1, 1, 1]
+    assert [len(created(look(core.again(at=core.now), hours * HOUR))) for hours in (0, 24)] == [0, 1]
+
+
+@pytest.mark.parametrize("while_running", [True, False])
+def test_a_schedule_that_is_added_while_the_logs_time_stands_still_runs(core: Core, *, while_running: bool) -> None:
+    core.set_clock(AHEAD)
+    core = set_right(core, while_running=while_running)
+    core.send(AddSchedule(schedule="often", task=CreateTask(type="work"), every=60.0, actor="ops"))
+    assert [len(created(look(core, 30.0))) for _ in range(4)] == [0, 1, 0, 1]
+    again = core.again(at=core.now)
+    assert [len(created(look(again, 30.0))) for _ in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("while_running", [True, False])
+def test_a_retry_does_not_wait_for_a_time_that_only_a_wrong_clock_was_near(core: Core, *, while_running: bool) -> None:
+    core.set_clock(AHEAD)
+    task_id = core.create(max_retries=2, retry_delay=60.0)
+    core.end(task_id, "failed", error="timeout")
+    core = set_right(core, while_running=while_running)
+    assert core.running() == [task_id]
+    core.end(task_id, "failed", error="timeout")
+    assert core.running() == [], "this delay was set by the right clock"
+    look(core, 125.0)
+    assert core.running() == [task_id]
+
+
+def test_a_start_records_once_that_the_clock_was_ahead(core: Core) -> None:
+    core.set_clock(AHEAD)
+    core.create()
+    right = core.now - timedelta(seconds=AHEAD)
+    for seconds in (0.0, 60.0, 3600.0):
+        core = core.again(at=right + timedelta(seconds=seconds))
+        core.set_clock(-2.0)
+    jumps = [record.event for record in core.log.read() if isinstance(record.event, ClockJumped)]
+    assert [jump.shows for jump in jumps if jump.shown - jump.shows > timedelta(hours=3)] == [right]
+    core = core.again(at=right - timedelta(days=1))
+    last = [record.event for record in core.log.read() if isinstance(record.event, ClockJumped)][-1]
+    assert last.shows == right - timedelta(days=1), "it was ahead even then"
+
+
+def test_a_clock_that_was_a_little_ahead_makes_no_run_twice(core: Core) -> None:
+    core.send(AddSchedule(schedule="daily", task=CreateTask(type="work"), cron="0 13 * * *", actor="ops"))
+    assert len(created(look(core, 13 * HOUR))) == 1
+    core.set_clock(-HOUR)
+    assert created(look(core, HOUR)) == []

@@ -12,7 +12,6 @@ from random_life import GRACE, live
 
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.fair_share import Turns
-from tasktrail.actors.core.jumps import Jumps
 from tasktrail.actors.core.limits import LimitBook
 from tasktrail.actors.core.messages import Boot
 from tasktrail.actors.core.pauses import Pauses
@@ -25,6 +24,7 @@ from tasktrail.actors.delivery.lanes import Lanes
 from tasktrail.actors.snapshots import outbox, scheduler
 from tasktrail.actors.snapshots.common import loader
 from tasktrail.events import AdjustTask
+from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.experience import Experience
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
@@ -149,10 +149,11 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
 
 def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
     log = MemoryEventLog()
-    ours = {"_recall", "_tasks", "_pending", "_disabled", "_log_id", "_position", "mail"}
+    ours = {"_recall", "_tasks", "_pending", "_disabled", "_log_id", "_position", "_jumps", "mail"}
     assert vars(Outbox(recall_from(log))).keys() == ours
     assert vars(PendingNotices()).keys() == {"by_id", "_room", "_times", "_turns"}
-    assert set(KeptOutbox.__struct_fields__) == {"position", "log_id", "turns", "disabled", "tasks", "notices", "mail"}
+    kept = {"position", "log_id", "turns", "disabled", "tasks", "notices", "mail", "jumps"}
+    assert set(KeptOutbox.__struct_fields__) == kept
     assert vars(MailPace()).keys() == {"_had", "_promised"}
     assert vars(Lanes(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_lanes", "_busy", "_rests"}
     theirs = {"_outbox", "_lanes", "_sending", "_told", "_unsent", "_mailed", "mail_limit"}

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from tasktrail.actors.delivery.dispatcher import CONFIRM_WITHIN, Dispatcher
 from tasktrail.actors.delivery.result import Result
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
+from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed
 from tasktrail.projections.history.stream import recall_from
 from tasktrail.projections.notices.mail_pace import MailPace, bare
 from tasktrail.projections.notices.outbox import Outbox
@@ -56,8 +57,9 @@ class Post:
 
     def record(self, task_id: int, *events: Event) -> None:
         version = len(self.log.read_task(task_id))
+        last = next((record.recorded_at for record in self.log.read(self.log.head().position - 1)), self.now)
         facts = [
-            Fact(task_id, version + number, event, self.now, life=min(1, task_id))
+            Fact(task_id, version + number, event, max(last, self.now), life=min(1, task_id))
             for number, event in enumerate(events, 1)
         ]
         self.dispatcher.apply(self.log.append(facts, expected=self.log.head().position))
@@ -277,3 +279,27 @@ def test_the_fact_says_who_waits_for_what() -> None:
     assert not any(
         isinstance(record.event, DeliveryAttempted) and record.event.task_id == 2 for record in post.log.read()
     )
+
+
+@pytest.mark.parametrize("start", ["start", "start_from_snapshot"])
+def test_notices_go_out_although_the_clock_was_far_ahead(start: str) -> None:
+    """The log's time then stands still at a moment that is more than a year away."""
+    post = Post(limit=2)
+    post.now += timedelta(days=400)
+    for address in ("a@example.org", "a@example.org", "a@example.org", "b@example.org"):
+        post.end(address)
+    assert post.send(BUSY) == 2, "each address is tried, and left alone for a while"
+    assert post.send() == 0
+    shown, post.now = post.now, START + HOUR
+    post.record(0, ClockJumped(shown=shown, shows=post.now))
+    getattr(post, start)()
+    assert post.send() == 3, "the third mail for one address has to wait for its hour"
+    post.end("c@example.org")
+    assert post.send() == 1
+    post.now += HOUR
+    assert post.send() == 1
+    assert Counter(target for _, target, _ in post.sent) == {
+        "a@example.org": 3,
+        "b@example.org": 1,
+        "c@example.org": 1,
+    }
