@@ -1,6 +1,7 @@
 """How each kind of work is done: the handler contract, the registry of task types, and the built-in types."""
 
 from .contract import (
+    Bounds,
     Estimate,
     Finished,
     Job,
@@ -15,6 +16,7 @@ from .contract import (
 )
 
 __all__ = [
+    "Bounds",
     "Estimate",
     "Finished",
     "Job",

@@ -42,6 +42,25 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What it was made from, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain JSON."""
 
 
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt may use at most, over its whole process tree. It is watched from outside and ends by name.
+
+    CPU seconds: the largest of `cpu_seconds` + `cpu_per_megabyte` for each MB of input, `cpu_per_expected` times the
+    seconds that the sender expects or `estimate` does by size and options, and `cpu_per_probed` times those that a look
+    into the input has shown. A configured `cpu_limits` goes before all of that.
+
+    Memory: the larger of `memory_floor` and `memory_factor` times what was reserved, on top of what the worker has.
+    """
+
+    cpu_seconds: float = 20.0
+    cpu_per_megabyte: float = 5.0
+    cpu_per_expected: float = 2.0
+    cpu_per_probed: float = 0.0
+    """For inputs whose header tells how much work they are; where a crafted one can lie, leave it 0."""
+    memory_floor: int = 512 * 1024 * 1024
+    memory_factor: float = 2.0
+
+
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """The goal is reached. `result` is recorded in `Completed` (size, duration, codec, …)."""
 
@@ -146,6 +165,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     limits: bool = True
     """Whether an attempt is bound by the kernel to a generous multiple of its estimate. False: it takes what it takes.
     A 0 in the estimate is unknown, and sets no limit."""
+    bounds: Bounds | None = None
+    """Tighter limits, which are watched from outside; none: those of the kernel alone."""
     programs: Callable[[], tuple[str, ...]] | None = None
     """Lines for people: which programs of this machine the type can use, and whether they are there."""
 
@@ -169,6 +190,7 @@ def handler(
     needs_output: bool = True,
     grace: float | None = None,
     limits: bool = True,
+    bounds: Bounds | None = None,
     programs: Callable[[], tuple[str, ...]] | None = None,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`.
@@ -193,6 +215,7 @@ def handler(
             needs_output=needs_output,
             grace=grace,
             limits=limits,
+            bounds=bounds,
             programs=programs,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]
@@ -202,6 +225,7 @@ def handler(
 
 
 __all__ = [
+    "Bounds",
     "Estimate",
     "Estimator",
     "Finished",

@@ -52,11 +52,11 @@ class MemoryLimitReached(HandlerFault):
 
 
 class CpuLimitReached(HandlerFault):
-    """The attempt used many times the CPU time that was estimated. Its worker was ended by the kernel."""
+    """The attempt, its child processes included, used more CPU time than its input may cost. It was ended."""
 
     code = "cpu_limit_reached"
     title = "The attempt reached its CPU limit"
-    remedy = "Look at the input; if it is in order, raise the type's estimate of seconds."
+    remedy = "Look at the input; if it is in order, set estimated_time of the task, or cpu_limits in the configuration."
 
 
 class FileSizeLimitReached(HandlerFault):

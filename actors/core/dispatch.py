@@ -135,6 +135,7 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
             task.seconds_needed,
             task.estimate is not None,
             beat_every(spec),
+            spec.estimated_time,
         )
     )
     return position

@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ...events.errors import TasktrailError
 from ...handlers.errors import CpuLimitReached, MemoryLimitReached
 from ...handlers.process.frames import (
     AttemptBeat,
+    AttemptBounded,
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProbed,
@@ -29,9 +31,24 @@ from ...handlers.process.frames import (
     encode,
 )
 from ...handlers.process.limits import cpu_allowance
+from . import watch
 from .launch import Launched
 from .reactor import Reactor
+from .watch import Watch
 from .worker_process import Exit, WorkerProcess
+
+_GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS})
+"""How libraries end a process that was refused memory, each in its own way."""
+_OUT_OF_MEMORY = (
+    "std::bad_alloc",
+    "std::length_error",
+    "annot allocate memory",
+    "ut of memory",
+    "failed to allocate",
+    "MemoryError",
+    "memory allocation of",
+)
+"""What they say before."""
 
 
 class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +109,7 @@ class Slot:
         self._process: WorkerProcess | None = None
         self._run: Run | None = None
         self._deaths = 0
+        self._looking = False
         self._forget_worker()
 
     def _forget_worker(self) -> None:
@@ -101,6 +119,8 @@ class Slot:
         self._faulty = False
         self._stop_wanted = False
         self._held: AttemptEnded | None = None
+        self._watch: Watch | None = None
+        self._reached: TasktrailError | None = None
         self._attempts = 0
         self._cpu_known = 0.0
         self._born = time.monotonic()
@@ -164,6 +184,28 @@ class Slot:
             if self._run is run:
                 self.kill("stopped: its grace was over")
 
+    def _bind(self, bounded: AttemptBounded) -> None:
+        """Watch what the attempt uses. One timer looks at whatever attempt runs then, however short they are."""
+        assert self._process is not None
+        self._watch = Watch(self._process.keeper, bounded)
+        if not self._looking:
+            self._looking = True
+            self._hub.reactor.at(watch.INTERVAL, self._look)
+
+    def _look(self) -> None:
+        """From the reactor's thread; without the lock while `/proc` is read."""
+        with self._hub.lock:
+            looking_at = self._watch if self.state == "busy" and self._held is None else None
+            self._looking = looking_at is not None
+        if looking_at is None:
+            return
+        reached = looking_at.reached()
+        with self._hub.lock:
+            if reached is not None and self._watch is looking_at and self.state == "busy" and self._held is None:
+                self._reached = reached
+                self.kill(f"a limit was reached: {type(reached).__name__}")
+        self._hub.reactor.at(watch.INTERVAL, self._look)
+
     def _check_started(self, process: WorkerProcess) -> None:
         with self._hub.lock:
             if self._process is process and self.state == "starting":
@@ -186,7 +228,13 @@ class Slot:
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
-            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | AttemptProbed() | PublishWanted():
+            case AttemptBounded():
+                self._bind(frame)
+            case AttemptProbed():
+                if self._watch is not None:
+                    self._watch.expect(frame.estimate.seconds)
+                self._hub.tell(frame)
+            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
                 self._held = ended
@@ -239,16 +287,18 @@ class Slot:
             ended = msgspec.structs.replace(ended, outcome="stopped")
         self._run = None
         self._held = None
+        self._watch = None
         self._hub.tell(ended)
 
     def _end_of(self, run: Run, ending: Exit) -> AttemptEnded:
         """The end of an attempt that could not tell it itself."""
+        seen = self._watch.used if self._watch is not None else watch.Usage()
         if self._garbage:
             outcome, error, kind = "lost", f"PROTOCOL: the worker sent garbage ({self._garbage}).", "ProtocolError"
+        elif limit := self._reached or (None if self._why else self._limit_that_killed(run, ending)):
+            outcome, error, kind = "failed", str(limit), type(limit).__name__
         elif self._why:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
-        elif limit := _limit_reached(run, ending):
-            outcome, error, kind = "failed", str(limit), type(limit).__name__
         else:
             outcome, error, kind = "lost", _cause_of_death(ending), "WorkerLost"
         return AttemptEnded(
@@ -257,24 +307,26 @@ class Slot:
             outcome,  # type: ignore[arg-type] # a literal each time
             error=error,
             error_type=kind,
-            memory_used=ending.peak,
-            cpu_used=max(0.0, ending.cpu - self._cpu_known),
+            memory_used=max(ending.peak, seen.resident),
+            cpu_used=max(0.0, ending.cpu - self._cpu_known, seen.cpu),
             exit_code=None if self._why else ending.code,
         )
+
+    def _limit_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
+        """The limit that a worker died of, if of any: the attempt has failed, and another one would end the same."""
+        if ending.code == -signal.SIGXCPU:
+            allowed = self._watch.cpu if self._watch is not None else cpu_allowance(run.seconds)
+            return CpuLimitReached(f"The attempt used more than {allowed:,.0f} s of CPU time")
+        refused = any(words in ending.tail for words in _OUT_OF_MEMORY)
+        near = self._watch is not None and self._watch.near_memory(ending.peak)
+        if -ending.code in _GIVES_UP and (refused or near):
+            return MemoryLimitReached("A library of the handler was refused memory and gave up")
+        return None
 
     def _delay(self) -> float:
         if self._deaths <= 1:
             return 0.0
         return float(min(self._rules.backoff_max, self._rules.backoff * 2.0 ** min(self._deaths - 2, 30)))
-
-
-def _limit_reached(run: Run, ending: Exit) -> CpuLimitReached | MemoryLimitReached | None:
-    """The limit that a worker died of, if of any: that is the attempt's failure, and another one would end the same."""
-    if ending.code == -signal.SIGXCPU:
-        return CpuLimitReached(f"The attempt used more than {cpu_allowance(run.seconds):,.0f} s of CPU time")
-    if ending.code == -signal.SIGABRT and "std::bad_alloc" in ending.tail:
-        return MemoryLimitReached("A library of the handler was refused memory and gave up")
-    return None
 
 
 def _cause_of_death(ending: Exit) -> str:

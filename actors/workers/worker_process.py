@@ -60,6 +60,11 @@ class WorkerProcess:
         reactor.on_readable(launched.report, self._on_report)
         reactor.on_readable(launched.status, self._on_status)
 
+    @property
+    def keeper(self) -> int:
+        """Its process id."""
+        return self._launched.keeper.pid
+
     def send(self, data: bytes) -> bool:
         """Send a frame to the main thread of the worker. False when the worker has died."""
         return _write(self._job, data)

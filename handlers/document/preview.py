@@ -3,7 +3,7 @@
 The service imports this file; the work, and the libraries with it, stands in `course.py`.
 """
 
-from ..contract import Estimate, Job, Outcome, TaskContext, handler
+from ..contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
 from .estimate import estimate
 from .options import DocumentPreviewOptions, check
 
@@ -22,6 +22,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     check=check,
     probe=probe,
     resumable=True,
+    bounds=Bounds(),
 )
 def document_preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
     """Draw pages of a PDF, an office document or a text as a picture, a contact sheet, a tiff or a zip of pictures."""

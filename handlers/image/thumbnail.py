@@ -3,7 +3,7 @@
 The service imports this file; the work, and Pillow with it, stands in `thumbnails.py`.
 """
 
-from ..contract import Estimate, Finished, Job, Stopped, TaskContext, handler
+from ..contract import Bounds, Estimate, Finished, Job, Stopped, TaskContext, handler
 from .thumbnail_options import ImageThumbnailOptions, check, estimate
 
 
@@ -13,7 +13,9 @@ def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
     return probe_picture(job)
 
 
-@handler("image_thumbnail", options=ImageThumbnailOptions, estimate=estimate, check=check, probe=_probe)
+@handler(
+    "image_thumbnail", options=ImageThumbnailOptions, estimate=estimate, check=check, probe=_probe, bounds=Bounds()
+)
 def image_thumbnail(context: TaskContext[ImageThumbnailOptions]) -> Finished | Stopped:
     """Make a small jpeg, png, webp, avif or gif of an image."""
     from .thumbnails import make_thumbnail  # noqa: PLC0415 - Pillow is loaded where the work is done, not in the service

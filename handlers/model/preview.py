@@ -1,6 +1,6 @@
 """Draw a 3-D model. The service imports this file; the work, with trimesh and Embree, is loaded in the worker."""
 
-from ..contract import Estimate, Job, Outcome, TaskContext, handler
+from ..contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
 from .options import ModelPreviewOptions, check
 from .sizing import estimate, estimate_for
 
@@ -19,6 +19,7 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
     check=check,
     probe=probe,
     resumable=True,
+    bounds=Bounds(),
 )
 def model_preview(context: TaskContext[ModelPreviewOptions]) -> Outcome:
     """Draw a 3-D model: one picture, a sheet of several views, or a turntable animation."""

@@ -51,6 +51,8 @@ class Run(_Frame, frozen=True, tag="run"):
     """Whether these figures come from a look into the input; then no other is taken."""
     beat: float = 0.0
     """Seconds between two `AttemptBeat`; 0: none are wanted."""
+    expected: float = 0.0
+    """Seconds that the sender of the task expects it to take."""
 
 
 class Stop(_Frame, frozen=True, tag="stop"):
@@ -112,6 +114,23 @@ class AttemptProbed(_Frame, frozen=True, tag="probed"):
     task_id: int
     attempt: int
     estimate: Estimated
+
+
+class AttemptBounded(_Frame, frozen=True, tag="bounded"):
+    """What the attempt's process tree may use from now on. Said before anything of the input is read."""
+
+    task_id: int
+    attempt: int
+    cpu: float
+    """CPU seconds; 0: any."""
+    cpu_per_probed: float
+    """Times the seconds of `AttemptProbed`, where that is more."""
+    cpu_before: float
+    """CPU seconds that the worker had used by then, waited-for children included."""
+    memory: int
+    """Resident bytes; 0: any."""
+    rule: str
+    """Where the CPU seconds come from, in words."""
 
 
 class PublishWanted(_Frame, frozen=True, tag="publish"):
@@ -207,6 +226,7 @@ WorkerReport: TypeAlias = (
     | AttemptBeat
     | AttemptCheckpointed
     | AttemptProbed
+    | AttemptBounded
     | PublishWanted
     | AttemptEnded
     | WorkerReady

@@ -9,9 +9,10 @@ import errno
 import os
 import resource
 import sys
+from typing import NamedTuple
 
 from ..errors import FileSizeLimitReached, MemoryLimitReached
-from .frames import Run
+from .frames import AttemptBounded, Run
 
 GIB = 1024**3
 MEMORY_FLOOR = 2 * GIB
@@ -23,6 +24,11 @@ CPU_FACTOR = 20.0
 FILE_FLOOR = GIB // 2
 FILE_FACTOR = 2
 OPEN_FILES = 1024
+BELT = 1.25
+"""Where an attempt is watched from outside, the kernel's limit stands so far behind, for a watcher that is late."""
+BELT_SECONDS = 10.0
+BELT_BYTES = GIB // 2
+"""Threads and their stacks are counted although they are hardly touched."""
 
 
 def cpu_allowance(seconds: float) -> float:
@@ -30,25 +36,50 @@ def cpu_allowance(seconds: float) -> float:
     return max(CPU_FLOOR, CPU_FACTOR * seconds) if seconds > 0 else 0.0
 
 
-def bounds(run: Run, memory_limit: int, size: int, cpu: float) -> dict[int, int]:
+class Size(NamedTuple):
+    """Bytes of this process; 0 where they cannot be told, or cannot be limited."""
+
+    all: int
+    """Address space."""
+    data: int
+    """What of it is its own to write: no code, no files, nothing that is only kept free."""
+
+
+def bounds(
+    run: Run, memory_limit: int, size: Size, cpu: float, watched: AttemptBounded | None = None
+) -> dict[int, int]:
     """The soft limit of each resource, from what was reserved. A 0 there is unknown and sets no limit.
 
     Args:
         run: the attempt.
         memory_limit: the operator's own, in bytes; 0: none.
-        size: bytes of address space that the process has now.
+        size: bytes that the process has now.
         cpu: CPU seconds that it has used by now.
+        watched: what it is watched for from outside.
     """
     wanted = {resource.RLIMIT_NOFILE: OPEN_FILES}
-    if size and run.memory:
-        wanted[resource.RLIMIT_AS] = size + max(MEMORY_FLOOR, MEMORY_FACTOR * run.memory)
-    if size and memory_limit:
+    if size.all and run.memory:
+        wanted[resource.RLIMIT_AS] = size.all + max(MEMORY_FLOOR, MEMORY_FACTOR * run.memory)
+    if size.all and memory_limit:
         wanted[resource.RLIMIT_AS] = min(memory_limit, wanted.get(resource.RLIMIT_AS, memory_limit))
-    if run.seconds > 0:
-        wanted[resource.RLIMIT_CPU] = int(cpu + cpu_allowance(run.seconds)) + 1
+    if size.data and watched is not None and watched.memory:
+        wanted[resource.RLIMIT_DATA] = size.data + watched.memory + BELT_BYTES
+    allowed = _cpu(run, watched)
+    if allowed > 0:
+        wanted[resource.RLIMIT_CPU] = int(cpu + allowed) + 1
     if run.temp:
         wanted[resource.RLIMIT_FSIZE] = max(FILE_FLOOR, FILE_FACTOR * run.temp)
     return wanted
+
+
+def _cpu(run: Run, watched: AttemptBounded | None) -> float:
+    """CPU seconds for this process; 0: any."""
+    if watched is None:
+        return cpu_allowance(run.seconds)
+    if not watched.cpu:
+        return 0.0
+    later = cpu_allowance(run.seconds) if watched.cpu_per_probed else 0.0  # a look may still raise it
+    return max(BELT * watched.cpu + BELT_SECONDS, later)
 
 
 class Limits:
@@ -58,10 +89,10 @@ class Limits:
         self._memory_limit = memory_limit
         self._before: dict[int, tuple[int, int]] = {}
 
-    def set(self, run: Run) -> None:
+    def set(self, run: Run, watched: AttemptBounded | None = None) -> None:
         """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        for kind, soft in bounds(run, self._memory_limit, _size(), used.ru_utime + used.ru_stime).items():
+        for kind, soft in bounds(run, self._memory_limit, _size(), used.ru_utime + used.ru_stime, watched).items():
             before = resource.getrlimit(kind)
             self._before[kind] = before
             _set_soft(kind, soft, before)
@@ -74,13 +105,18 @@ class Limits:
 
     def explain(self, error: BaseException) -> BaseException:
         """The error, or the one that names the limit it came from."""
-        if isinstance(error, MemoryError) and resource.RLIMIT_AS in self._before:
-            room = resource.getrlimit(resource.RLIMIT_AS)[0]
-            return MemoryLimitReached(f"The attempt wanted more than {room:,} bytes of address space")
+        if isinstance(error, MemoryError) and self._before.keys() & {resource.RLIMIT_AS, resource.RLIMIT_DATA}:
+            return MemoryLimitReached(f"The attempt wanted more than the {self._room()} that it may have")
         if isinstance(error, OSError) and error.errno == errno.EFBIG and resource.RLIMIT_FSIZE in self._before:
             room = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
             return FileSizeLimitReached(f"The attempt wrote a file of more than {room:,} bytes")
         return error
+
+    def _room(self) -> str:
+        """The tightest limit on memory, in words."""
+        names = {resource.RLIMIT_DATA: "bytes of memory", resource.RLIMIT_AS: "bytes of address space"}
+        soft, name = min((resource.getrlimit(kind)[0], name) for kind, name in names.items() if kind in self._before)
+        return f"{soft:,} {name}"
 
 
 def _set_soft(kind: int, soft: int, before: tuple[int, int]) -> None:
@@ -91,9 +127,10 @@ def _set_soft(kind: int, soft: int, before: tuple[int, int]) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _size() -> int:
-    """Bytes of address space of this process; 0 where they cannot be told, or cannot be limited."""
+def _size() -> Size:
     if sys.platform != "linux":
-        return 0
+        return Size(0, 0)
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - before every attempt
-        return int(file.read().split(maxsplit=1)[0]) * os.sysconf("SC_PAGE_SIZE")
+        numbers = file.read().split()
+    page = os.sysconf("SC_PAGE_SIZE")
+    return Size(int(numbers[0]) * page, int(numbers[5]) * page)

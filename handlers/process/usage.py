@@ -50,9 +50,8 @@ class Meter:
         self._type, self._before = task_type, self.resident()
         if self._reset is not None:
             os.pwrite(self._reset, b"5", 0)
-        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
-        self._cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-        self._faults = children.ru_minflt
+        self._cpu = cpu_seconds()
+        self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 
     def stop(self) -> Cost:
         """What it has been. The largest child process counts when the attempt had any."""
@@ -60,7 +59,7 @@ class Meter:
         peak = own.ru_maxrss
         if children.ru_minflt != self._faults:
             peak += children.ru_maxrss
-        cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime - self._cpu
+        cpu = cpu_seconds() - self._cpu
         peak *= _UNIT
         of_others = max(0, self._before - self._bare - self._loaded.get(self._type, 0))
         return Cost(peak, max(0, peak - of_others), max(cpu, 0.0))
@@ -106,6 +105,12 @@ class Leftovers:
     def _new_thread(self) -> bool:
         """Whether Python code still runs. Native threads that once called into Python stay listed as `Dummy-…`."""
         return any(not thread.name.startswith("Dummy-") for thread in set(threading.enumerate()) - self._threads)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those children that it has waited for."""
+    own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def trim() -> None:

@@ -17,10 +17,11 @@ from ...events.errors import UnknownType
 from ..contract import TaskType
 from ..homes import resolve
 from .attempt import Ending, failure, perform
+from .bounding import bound
 from .channel import Channel, ServiceGone
 from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
 from .limits import Limits
-from .usage import Leftovers, Meter, trim
+from .usage import Leftovers, Meter, cpu_seconds, trim
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -120,9 +121,12 @@ class Worker:
             task_type = self._types.get(run.type) or self._load(run.type)
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             return failure(error)
+        watched = bound(run, task_type, self._setup.sandbox, cpu_before=cpu_seconds(), resident=self._meter.resident())
+        if watched is not None:
+            self._channel.send(watched)
         if not task_type.limits:
             return perform(run, task_type, self._channel, sandbox=self._setup.sandbox)
-        self._limits.set(run)
+        self._limits.set(run, watched)
         try:
             return perform(run, task_type, self._channel, sandbox=self._setup.sandbox, explain=self._limits.explain)
         finally:

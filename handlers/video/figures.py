@@ -4,6 +4,10 @@ from typing import Any
 
 import msgspec
 
+from ..contract import Bounds
+
+FILM_BOUNDS = Bounds(cpu_seconds=60.0, cpu_per_expected=0.0, cpu_per_probed=20.0)
+"""The estimate is of run time on a few processors; a busy machine with many of them uses far more CPU time."""
 BASE = 82_000_000
 """Resident bytes of a worker with FFmpeg, numpy and Pillow loaded, that has worked before and has nothing open.
 

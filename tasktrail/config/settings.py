@@ -164,6 +164,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     type_limits: Annotated[tuple[str, ...], _limits("Types that a number of their own holds for.")] = ()
     user_limits: Annotated[tuple[str, ...], _limits("Users, by number, that a number of their own holds for.")] = ()
     label_limits: Annotated[tuple[str, ...], _limits("Labels that a number of their own holds for.")] = ()
+    cpu_limits: Annotated[
+        tuple[str, ...],
+        _key(
+            "CPU seconds that an attempt of a type may use, its child processes included, in place of what the type "
+            "itself says; a type that says nothing has no limit but the kernel's for its worker.",
+            "a list of `type=seconds`, seconds from 1",
+            check=check_limit,
+        ),
+    ] = ()
     fair_share: Annotated[
         bool,
         _key(
@@ -263,6 +272,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
         return Sandbox(
             memory_limit=self.worker_memory_limit,
+            cpu_limits={name: float(number) for name, number in parse_limits(self.cpu_limits).items()},
             input_roots=tuple(os.path.realpath(root) for root in self.input_roots),
             output_roots=tuple(os.path.realpath(root) for root in self.output_roots),
         )

@@ -123,3 +123,52 @@ def test_a_library_that_aborts_for_want_of_memory_is_a_failure_by_name(attempt: 
     ended = attempt("abort")
 
     assert (ended.outcome, ended.error_type) == ("failed", "MemoryLimitReached")
+
+
+@pytest.mark.parametrize("task_type", ["burner", "parent", "succession"])
+def test_the_whole_tree_of_an_attempt_uses_no_more_cpu_time_than_its_budget(
+    open_executor: Open, tmp_path: Path, task_type: str
+) -> None:
+    opened = open_executor()
+    attempt = attempts(opened, tmp_path)
+
+    ended = attempt(task_type)
+
+    assert (ended.outcome, ended.error_type) == ("failed", "CpuLimitReached")
+    assert "s of CPU time; the limit is 0 s: 0.5 s + 5 s per MB of input, which has 0 bytes" in ended.error
+    assert "cpu_limits" in ended.error
+    assert 0.5 < ended.cpu_used < 10
+    assert attempt("bound").outcome == "completed"
+
+
+def test_the_operator_can_give_a_type_more_cpu_time_or_bound_one_that_says_nothing(
+    open_executor: Open, tmp_path: Path
+) -> None:
+    attempt = attempts(open_executor(cpu_limits={"free_burner": 1.0, "burner": 2.0}), tmp_path)
+
+    for task_type, least in (("free_burner", 1.0), ("burner", 2.0)):
+        ended = attempt(task_type)
+        assert ended.error_type == "CpuLimitReached"
+        assert "set by cpu_limits" in ended.error
+        assert ended.cpu_used > least
+
+
+def test_memory_of_child_processes_counts(attempt: Attempt) -> None:
+    ended = attempt("hungry")
+
+    assert (ended.outcome, ended.error_type) == ("failed", "MemoryLimitReached")
+    assert "MB in memory; the limit is" in ended.error
+    assert ended.memory_used > 150_000_000
+
+
+def test_a_trap_with_much_memory_taken_is_told_as_the_memory_limit(attempt: Attempt) -> None:
+    ended = attempt("trapped", bytes=75_000_000)
+
+    assert (ended.outcome, ended.error_type) == ("failed", "MemoryLimitReached")
+    assert "Fatal Python error" not in ended.error
+
+
+def test_a_trap_without_is_a_crash(attempt: Attempt) -> None:
+    ended = attempt("trapped", bytes=1000)
+
+    assert (ended.outcome, ended.error_type) == ("lost", "WorkerLost")

@@ -3,12 +3,14 @@
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
 import msgspec
 
-from tasktrail.handlers import Estimate, Job, Stopped, TaskContext, Unusable, handler
+from tasktrail.handlers import Bounds, Estimate, Job, Stopped, TaskContext, Unusable, handler
 
 BOUND: dict[str, int] = {
     "memory": resource.RLIMIT_AS,
@@ -112,3 +114,52 @@ def turner(context: TaskContext[Any]) -> None:
     folder.symlink_to(folder.parent.parent / "elsewhere")
     part = folder / context.output_part.name
     part.write_text("secret")
+
+
+TIGHT = Bounds(cpu_seconds=0.5, cpu_per_expected=0.0, memory_floor=80_000_000, memory_factor=1.0)
+_BURN = "while True: sum(range(100_000))"
+
+
+def _burn() -> None:
+    exec(_BURN)
+
+
+@handler("burner", needs_input=False, needs_output=False, bounds=TIGHT)
+def burner(_context: TaskContext[Any]) -> None:
+    """Use CPU time."""
+    _burn()
+
+
+@handler("parent", needs_input=False, needs_output=False, bounds=TIGHT)
+def parent(_context: TaskContext[Any]) -> None:
+    """Let a child process use CPU time."""
+    subprocess.run([sys.executable, "-S", "-c", _BURN], check=True)
+
+
+@handler("succession", needs_input=False, needs_output=False, bounds=TIGHT)
+def succession(_context: TaskContext[Any]) -> None:
+    """Let one child process after another use a little CPU time, of which each by itself would be nothing."""
+    while True:
+        subprocess.run([sys.executable, "-S", "-c", "sum(range(1_000_000))"], check=True)
+
+
+@handler("hungry", needs_input=False, needs_output=False, bounds=TIGHT)
+def hungry(_context: TaskContext[Any]) -> None:
+    """Let a child process hold memory."""
+    hold = "held = bytearray(b'x') * 150_000_000; print(len(held), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-S", "-c", hold], stdin=subprocess.PIPE) as process:
+        process.wait()
+
+
+@handler("free_burner", needs_input=False, needs_output=False)
+def free_burner(_context: TaskContext[Any]) -> None:
+    """Use CPU time, of a type that says nothing about it."""
+    _burn()
+
+
+@handler("trapped", options=Size, needs_input=False, needs_output=False, bounds=TIGHT)
+def trapped(context: TaskContext[Size]) -> None:
+    """End as PDFium does that was refused memory: without a word, by a trap."""
+    held = bytearray(b"x") * context.options.bytes
+    os.kill(os.getpid(), signal.SIGTRAP)
+    del held

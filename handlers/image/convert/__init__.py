@@ -1,6 +1,6 @@
 """Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
 
-from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ...contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
 from .costs import estimate
 from .options import ImageConvertOptions, check
 
@@ -11,7 +11,15 @@ def _probe(job: Job[ImageConvertOptions]) -> Estimate:
     return probe(job)
 
 
-@handler("image_convert", options=ImageConvertOptions, estimate=estimate, check=check, probe=_probe, resumable=True)
+@handler(
+    "image_convert",
+    options=ImageConvertOptions,
+    estimate=estimate,
+    check=check,
+    probe=_probe,
+    resumable=True,
+    bounds=Bounds(),
+)
 def image_convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
     """Convert an image to jpeg, png, webp, avif, tiff, gif or heic; resizes, crops, keeps animations."""
     from .convert import convert  # noqa: PLC0415 - libvips and Pillow are loaded where the work is done

@@ -1,6 +1,7 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ..figures import FILM_BOUNDS
 from ..program import state
 from .costs import estimate
 from .options import VideoConvertOptions
@@ -21,6 +22,7 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     check=check,
     probe=probe,
     resumable=True,
+    bounds=FILM_BOUNDS,
     programs=state,
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:

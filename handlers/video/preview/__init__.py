@@ -1,6 +1,7 @@
 """A look into a video: a sheet of frames, or a short animation."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ..figures import FILM_BOUNDS
 from .costs import estimate
 from .options import VideoPreviewOptions, check
 
@@ -12,7 +13,15 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     return look(job)
 
 
-@handler("video_preview", options=VideoPreviewOptions, estimate=estimate, check=check, probe=probe, resumable=True)
+@handler(
+    "video_preview",
+    options=VideoPreviewOptions,
+    estimate=estimate,
+    check=check,
+    probe=probe,
+    resumable=True,
+    bounds=FILM_BOUNDS,
+)
 def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """Make a contact sheet or a short animation of a video; resumes after the last finished frame."""
     from .work import make_preview  # noqa: PLC0415 - as above

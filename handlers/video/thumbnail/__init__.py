@@ -1,6 +1,7 @@
 """One picture of a video: at a position, or the best of several."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ..figures import FILM_BOUNDS
 from .options import VideoThumbnailOptions, check, estimate
 
 
@@ -11,7 +12,14 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     return look(job)
 
 
-@handler("video_thumbnail", options=VideoThumbnailOptions, estimate=estimate, check=check, probe=probe)
+@handler(
+    "video_thumbnail",
+    options=VideoThumbnailOptions,
+    estimate=estimate,
+    check=check,
+    probe=probe,
+    bounds=FILM_BOUNDS,
+)
 def video_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     """Make a picture of a video: the frame at a position, or the best of several."""
     from .work import make_thumbnail  # noqa: PLC0415 - as above

@@ -1,0 +1,145 @@
+"""What the process tree of an attempt uses, by `/proc`, and whether that is more than it may.
+
+Watched from the service: what runs in a worker may hold every lock there is, or be in a child process.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ...events.errors import TasktrailError
+from ...handlers.errors import CpuLimitReached, MemoryLimitReached
+from ...handlers.process.frames import AttemptBounded
+
+INTERVAL = 0.5
+"""Seconds between two looks at a running attempt."""
+_MOST_PROCESSES = 4096
+"""Of a tree that are looked at; one that has more is ended by other limits."""
+_PROC = Path("/proc")
+_SYS = getattr(os, "sysconf", lambda _name: 1)
+_TICKS = float(_SYS("SC_CLK_TCK"))
+_PAGE = int(_SYS("SC_PAGE_SIZE"))
+_MEGABYTE = 1_000_000
+
+
+class Usage(NamedTuple):
+    """Of a process tree."""
+
+    cpu: float = 0.0
+    """Seconds, ended and waited-for processes included."""
+    resident: int = 0
+    """Bytes. What several processes share is counted for each."""
+
+
+class _Stat(NamedTuple):
+    own: float
+    waited_for: float
+    resident: int
+
+
+def usage_below(root: int) -> Usage:
+    """What everything below a process uses, and what those have used whom it has buried; nothing without `/proc`."""
+    cpu, resident = 0.0, 0
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting and len(seen) < _MOST_PROCESSES:
+        pid = waiting.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        found = _stat(pid)
+        if found is None:
+            continue
+        cpu += found.waited_for + (found.own if pid != root else 0.0)
+        resident += found.resident if pid != root else 0
+        waiting += _children(pid)
+    return Usage(cpu, resident)
+
+
+def buried_by(root: int) -> float:
+    """CPU seconds of processes that have ended and whom `root` has waited for."""
+    found = _stat(root)
+    return 0.0 if found is None else found.waited_for
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib takes longer than the reading
+            text = file.read()
+    except OSError:
+        return None
+    # The command stands in brackets and may hold anything; the fields after it are plain.
+    fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] == b"Z":  # its memory is gone
+        return _Stat((int(fields[11]) + int(fields[12])) / _TICKS, (int(fields[13]) + int(fields[14])) / _TICKS, 0)
+    return _Stat(
+        (int(fields[11]) + int(fields[12])) / _TICKS,
+        (int(fields[13]) + int(fields[14])) / _TICKS,
+        int(fields[21]) * _PAGE,
+    )
+
+
+def _children(pid: int) -> list[int]:
+    """Each thread has those that it has started itself."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - as above
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 - as above
+                found += map(int, file.read().split())
+    except OSError:
+        return found  # it has ended meanwhile
+    return found
+
+
+class Watch:
+    """One attempt: what it may use, and what it has used.
+
+    Args:
+        keeper: process id; the attempt's tree is what lies below.
+        bounded: what it may use.
+        look: what lies below a process uses.
+    """
+
+    def __init__(
+        self,
+        keeper: int,
+        bounded: AttemptBounded,
+        look: Callable[[int], Usage] = usage_below,
+    ) -> None:
+        self._keeper = keeper
+        self._bounded = bounded
+        self._look = look
+        self._before = bounded.cpu_before + buried_by(keeper)
+        self.cpu = bounded.cpu
+        """CPU seconds that it may use; 0: any."""
+        self._rule = bounded.rule
+        self.used = Usage()
+        """The last look; `resident` is the most that was seen."""
+
+    def expect(self, seconds: float) -> None:
+        """A look into the input has shown that it will take so long."""
+        probed = self._bounded.cpu_per_probed * seconds
+        if self.cpu and probed > self.cpu:
+            self.cpu, self._rule = probed, "it follows from a look into the input"
+
+    def reached(self) -> TasktrailError | None:
+        """Look; the limit that is reached, if any is."""
+        found = self._look(self._keeper)
+        cpu = max(0.0, found.cpu - self._before)
+        self.used = Usage(cpu, max(self.used.resident, found.resident))
+        if self.cpu and cpu > self.cpu:
+            return CpuLimitReached(
+                f"The attempt used {cpu:,.0f} s of CPU time; the limit is {self.cpu:,.0f} s: {self._rule}"
+            )
+        memory = self._bounded.memory
+        if memory and found.resident > memory:
+            return MemoryLimitReached(
+                f"The attempt had {found.resident // _MEGABYTE:,} MB in memory; the limit is "
+                f"{memory // _MEGABYTE:,} MB, which follows from its estimate"
+            )
+        return None
+
+    def near_memory(self, peak: int) -> bool:
+        """Whether it had more than half of what it may have, when it was seen or by the kernel's own account."""
+        return bool(self._bounded.memory) and 2 * max(peak, self.used.resident) > self._bounded.memory
