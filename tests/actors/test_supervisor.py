@@ -1,0 +1,141 @@
+"""Actors that break, die or hang: what survives, what is started anew, and when the service gives up."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tasktrail.actors.base import PING, PONG, Actor
+from tasktrail.actors.supervisor import Child, Supervisor
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import NotReady
+
+SOON = 10.0
+
+
+class Breaking(Actor):
+    """Raises what it is told, answers anything else, and can be made to hang or to refuse to start."""
+
+    def __init__(self, *, stillborn: bool = False) -> None:
+        super().__init__()
+        self.stillborn = stillborn
+        self.faults: list[BaseException] = []
+
+    def on_start(self) -> None:
+        if self.stillborn:
+            raise RuntimeError("it cannot start")
+
+    def receive(self, message: Any) -> Any:
+        if isinstance(message, threading.Event):
+            message.wait(SOON)
+            return None
+        if isinstance(message, BaseException):
+            raise message
+        return (message, len(self.faults))
+
+    def on_fault(self, message: Any, error: BaseException) -> None:
+        assert message is error
+        self.faults.append(error)
+
+
+class House:
+    """A supervisor and what it has given up for."""
+
+    def __init__(self, patience: float = SOON) -> None:
+        self.fatal: list[BaseException] = []
+        self.supervisor = Supervisor(SystemClock(), self.fatal.append, patience=patience)
+        self.started = 0
+
+    def child(self, *, restart: bool = True, stillborn_from: int | None = None) -> Child:
+        def start() -> Any:
+            self.started += 1
+            return Breaking.start(stillborn=stillborn_from is not None and self.started >= stillborn_from)
+
+        child = Child("breaking", start, restart=restart)
+        self.supervisor.start(child, within=SOON)
+        return child
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    house.supervisor.stop(SOON)
+
+
+def die(child: Child) -> None:
+    assert child.ref is not None
+    child.ref.stop()
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), SystemExit(3), KeyboardInterrupt()])
+def test_whatever_a_message_raises_the_actor_lives_on(house: House, error: BaseException) -> None:
+    child, other = house.child(), house.child()
+    child.tell(error)
+    assert child.ask("still there?", SOON) == ("still there?", 1)
+    assert other.ask(PING, SOON) == PONG, "an exit in one actor stops no other"
+    house.supervisor.examine(child)
+    assert (house.started, house.fatal) == (2, [])
+
+
+def test_an_actor_that_has_died_is_started_anew_behind_the_same_name(house: House) -> None:
+    child = house.child()
+    die(child)
+    child.tell("lost")  # what counts is in the log
+    with pytest.raises(NotReady, match="is not running"):
+        child.ask("anybody?", SOON)
+    house.supervisor.examine(child)
+    assert child.ask("again", SOON) == ("again", 0)
+    assert (house.started, house.fatal) == (2, [])
+
+
+def test_an_actor_that_dies_too_often_is_given_up(house: House) -> None:
+    child = house.child()
+    for _ in range(4):
+        die(child)
+        house.supervisor.examine(child)
+    assert [str(error) for error in house.fatal] == [str(NotReady("breaking has died"))]
+
+
+def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> None:
+    child = house.child(restart=False)
+    die(child)
+    house.supervisor.examine(child)
+    assert (house.started, len(house.fatal)) == (1, 1)
+
+
+def test_an_actor_that_hangs_is_given_up_and_told_of_when_all_stops() -> None:
+    house = House(patience=0.05)
+    child, hanging = house.child(), threading.Event()
+    child.tell(hanging)
+    house.supervisor.examine(child)
+    assert ["did not answer" in str(error) for error in house.fatal] == [True]
+    assert house.supervisor.stop(0.2) == ["breaking"]
+    hanging.set()
+
+
+def test_an_actor_that_cannot_start_is_told_to_whoever_starts_it() -> None:
+    house = House()
+    with pytest.raises(NotReady, match="is not running"):
+        house.child(stillborn_from=1)
+    house.supervisor.stop(SOON)
+
+
+def test_the_watch_finds_a_death_by_itself(house: House) -> None:
+    child = house.child()
+    before = child.ref
+    house.supervisor.watch(0.01)
+    die(child)
+    pause = threading.Event()
+    while child.ref is before or child.ref is None or not child.ref.is_alive():
+        pause.wait(0.01)
+    assert child.ask("again", SOON) == ("again", 0)
+
+
+def test_all_are_stopped_in_order_the_last_started_first(house: House) -> None:
+    children = [house.child() for _ in range(3)]
+    assert house.supervisor.stop(SOON) == []
+    assert [child.ref is not None and child.ref.is_alive() for child in children] == [False] * 3
+    with pytest.raises(NotReady):
+        children[0].ask(PING, SOON)
