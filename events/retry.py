@@ -43,6 +43,7 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:ConnectionRefusedError", retryable=True, error_type="ConnectionRefusedError"),
     RetryRule("type:ConnectionResetError", retryable=True, error_type="ConnectionResetError"),
     RetryRule("type:TimeoutError", retryable=True, error_type="TimeoutError"),
+    RetryRule("type:InputChanged", retryable=True, error_type="InputChanged"),  # what was being copied will be whole
     RetryRule("type:FileNotFoundError", retryable=False, error_type="FileNotFoundError"),
     RetryRule("type:MemoryError", retryable=False, error_type="MemoryError"),
     RetryRule("type:MemoryLimitReached", retryable=False, error_type="MemoryLimitReached"),

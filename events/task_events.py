@@ -29,6 +29,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     temp_files: tuple[str, ...] = ()
     """Files the resume needs, relative to the task's work folder; never swept while the task may resume."""
     data: dict[str, Any] = {}
+    input_state: str = ""
+    """What the input was when this was made: inode, size, times. Set by the worker; it is not used with another one."""
 
 
 class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

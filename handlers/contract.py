@@ -167,6 +167,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     A 0 in the estimate is unknown, and sets no limit."""
     bounds: Bounds | None = None
     """Tighter limits, which are watched from outside; none: those of the kernel alone."""
+    steady_input: bool = True
+    """Whether the input has to stay the same until the attempt has ended; it fails with InputChanged otherwise. False:
+    for types that write to their input, move or remove it."""
     programs: Callable[[], tuple[str, ...]] | None = None
     """Lines for people: which programs of this machine the type can use, and whether they are there."""
 
@@ -191,6 +194,7 @@ def handler(
     grace: float | None = None,
     limits: bool = True,
     bounds: Bounds | None = None,
+    steady_input: bool = True,
     programs: Callable[[], tuple[str, ...]] | None = None,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`.
@@ -216,6 +220,7 @@ def handler(
             grace=grace,
             limits=limits,
             bounds=bounds,
+            steady_input=steady_input,
             programs=programs,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]

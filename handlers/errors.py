@@ -35,6 +35,14 @@ class BadAnswer(HandlerFault):
     remedy = "Return None, a dict of plain JSON values, Finished, Stopped or Rejected; keep large data in files."
 
 
+class InputChanged(HandlerFault):
+    """The input is not what it was when the attempt opened it: cut, written to, replaced or removed meanwhile."""
+
+    code = "input_changed"
+    title = "The input changed while it was read"
+    remedy = "Wait until the file is whole and nobody writes to it, then retry the task: it begins from zero."
+
+
 class CheckpointRefused(TasktrailError):
     """The checkpoint was not recorded, because the attempt is to end."""
 

@@ -1,11 +1,145 @@
-"""What is found out about any input before a library is asked."""
+"""What holds for any input: it is not empty, and it is the same file from the first byte that is read to the last.
 
+A file that is cut, written to or replaced while it is read gives a result of half of one content and half of another,
+and nothing in it says so. So what the file was when the attempt opened it is compared with what it is at the end.
+"""
+
+import os
+import stat
+import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
+from ..events.errors import InvalidPath
 from .contract import Unusable
+from .errors import InputChanged
+
+_LOOKS = 5
+_TICK = 0.012
+"""Seconds between two looks at a file that has just been written: a little more than the longest tick of a kernel."""
+
+_REALTIME_COARSE = 5
+"""CLOCK_REALTIME_COARSE of Linux, for which Python has no name."""
+_CLOCK_SET_BACK = 10**9
+"""Nanoseconds. A file that is so much younger than now was stamped before the clock was set back."""
 
 
 def refuse_empty(path: Path) -> None:
     """Raise `Unusable` for a file of no bytes, which each library calls by another name; OSError for none at all."""
     if path.stat().st_size == 0:
         raise Unusable(f"{path.name} is empty")
+
+
+class InputState(NamedTuple):
+    """What tells one content of a file from another without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds since 1970, here and below. Programs can set it to anything."""
+    changed: int
+    """Set by the system alone, at each write, and also when permissions, names or attributes change."""
+
+    @classmethod
+    def of(cls, fd: int) -> "InputState":
+        """Of an open file."""
+        found = os.fstat(fd)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    @property
+    def stamp(self) -> str:
+        """For a checkpoint. Without the device, which may have another number after each start of the machine."""
+        return ":".join(map(str, self[1:]))
+
+    def told(self, now: "InputState") -> str:
+        """What has become of it, in words; empty when nothing has."""
+        if (self.device, self.inode) != (now.device, now.inode):
+            return f"it was replaced by another file, of {now.size:,} bytes instead of {self.size:,}"
+        if now.size < self.size:
+            return f"it was cut from {self.size:,} to {now.size:,} bytes"
+        if now.size > self.size:
+            return f"it grew from {self.size:,} to {now.size:,} bytes"
+        if now.modified != self.modified:
+            return "it was written to"
+        if now.changed != self.changed:
+            return "it was written to and its time set back, or its permissions, names or attributes were changed"
+        return ""
+
+
+class Input:
+    """The input of an attempt, from before anything is read of it until its output is published.
+
+    The file is kept open, so that its number cannot pass to another file. Whoever reads opens it by its path, as often
+    as it likes: a path that names another file by the end is a change, too, and so is one that names none.
+
+    Raises:
+        InvalidPath: it is no regular file.
+        InputChanged: it is being written at this moment.
+        OSError: it is not there, or may not be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = _open(path)
+        try:
+            self.state = _settled(self._fd, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._fd)
+
+    def change(self) -> str:
+        """What has become of it since, in words; empty when it is the same file with the same content.
+
+        It is opened anew, because only that makes a network filesystem ask its server.
+        """
+        try:
+            fd = _open(self._path)
+        except FileNotFoundError:
+            return "it was removed or renamed"
+        except (OSError, InvalidPath) as error:
+            return f"it can no longer be opened ({error})"
+        try:
+            return self.state.told(InputState.of(fd))
+        finally:
+            os.close(fd)
+
+    def compare(self) -> None:
+        """Raise `InputChanged` if it is not what it was."""
+        if told := self.change():
+            raise InputChanged(f"{self._path} changed while it was read: {told}")
+
+
+def _open(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe that took its place must not hold us up
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidPath(f"{path!r} is no longer a regular file", field="input_file")
+    return fd
+
+
+def _settled(fd: int, path: str) -> InputState:
+    """The state, once a later write is sure to show in it: the clock that stamps files stands still within a tick."""
+    for _ in range(_LOOKS):
+        before = _stamping_clock()
+        state = InputState.of(fd)
+        if not before <= state.changed <= before + _CLOCK_SET_BACK:
+            return state
+        time.sleep(_TICK)
+    raise InputChanged(f"{path} is being written at this moment")
+
+
+def _stamping_clock() -> int:
+    """Nanoseconds since 1970 by the clock that files are stamped with, or by one that is not ahead of it."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(_REALTIME_COARSE)
+    return time.time_ns() - int(_TICK * 1e9)
+
+
+__all__ = ["Input", "InputState", "refuse_empty"]

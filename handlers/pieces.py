@@ -149,13 +149,14 @@ def _line(piece: Piece) -> bytes:
 
 
 def fingerprint(path: Path, *decisions: Any) -> str:
-    """What finished pieces depend on: the input (size, time, both ends) and everything that was decided."""
+    """What finished pieces depend on: the input (inode, size, times, both ends) and everything that was decided."""
     status = path.stat()
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
         file.seek(max(0, status.st_size - _SAMPLE))
         ends = hashlib.sha256(head + file.read(_SAMPLE)).hexdigest()
-    facts = msgspec.json.encode([status.st_size, status.st_mtime_ns, ends, *decisions], order="deterministic")
+    state = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    facts = msgspec.json.encode([*state, ends, *decisions], order="deterministic")
     return hashlib.sha256(facts).hexdigest()
 
 

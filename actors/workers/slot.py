@@ -3,13 +3,14 @@
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol
 
 import msgspec
 
 from ...events.errors import TasktrailError
-from ...handlers.errors import CpuLimitReached, MemoryLimitReached
+from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.process.frames import (
     AttemptBeat,
     AttemptBounded,
@@ -49,6 +50,8 @@ _OUT_OF_MEMORY = (
     "memory allocation of",
 )
 """What they say before."""
+_CLOCK_STEP = 0.02
+"""Seconds that the clock which stamps files may be behind."""
 
 
 class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +111,7 @@ class Slot:
         self.usable = False
         self._process: WorkerProcess | None = None
         self._run: Run | None = None
+        self._given_at = 0.0
         self._deaths = 0
         self._looking = False
         self._forget_worker()
@@ -148,6 +152,7 @@ class Slot:
             self.state = "dying"
             return False
         self._run = run
+        self._given_at = time.time()
         self._stop_wanted = False
         self.state = "busy"
         return True
@@ -295,8 +300,8 @@ class Slot:
         seen = self._watch.used if self._watch is not None else watch.Usage()
         if self._garbage:
             outcome, error, kind = "lost", f"PROTOCOL: the worker sent garbage ({self._garbage}).", "ProtocolError"
-        elif limit := self._reached or (None if self._why else self._limit_that_killed(run, ending)):
-            outcome, error, kind = "failed", str(limit), type(limit).__name__
+        elif fault := self._reached or (None if self._why else self._fault_that_killed(run, ending)):
+            outcome, error, kind = "failed", str(fault), type(fault).__name__
         elif self._why:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
         else:
@@ -311,6 +316,10 @@ class Slot:
             cpu_used=max(0.0, ending.cpu - self._cpu_known, seen.cpu),
             exit_code=None if self._why else ending.code,
         )
+
+    def _fault_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
+        """What the worker died of, if it can be named: its input, or a limit."""
+        return _input_cut(run, ending, self._given_at) or self._limit_that_killed(run, ending)
 
     def _limit_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
         """The limit that a worker died of, if of any: the attempt has failed, and another one would end the same."""
@@ -327,6 +336,17 @@ class Slot:
         if self._deaths <= 1:
             return 0.0
         return float(min(self._rules.backoff_max, self._rules.backoff * 2.0 ** min(self._deaths - 2, 30)))
+
+
+def _input_cut(run: Run, ending: Exit, since: float) -> InputChanged | None:
+    """Whether the worker died because its input was cut: what was mapped into memory is gone then, and so is it."""
+    if ending.code != -signal.SIGBUS or not run.input_file:
+        return None
+    try:
+        changed = Path(run.input_file).stat().st_ctime > since - _CLOCK_STEP
+    except OSError:
+        changed = True
+    return InputChanged(f"{run.input_file} was cut while it was read") if changed else None
 
 
 def _cause_of_death(ending: Exit) -> str:

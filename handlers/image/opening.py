@@ -46,10 +46,11 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
         OSError: the disk's fault.
     """
     refuse_empty(path)
-    with warnings.catch_warnings(), blame_picture(path.name):
+    # A file, not a name: Pillow would map an uncompressed picture, and the worker would die if that file were cut.
+    with path.open("rb") as file, warnings.catch_warnings(), blame_picture(path.name):
         warnings.simplefilter("ignore")  # what is odd in a picture that can still be read; its size is checked below
         with pixel_limit(None):
-            opened = Image.open(path, formats=READ_FORMATS)
+            opened = Image.open(file, formats=READ_FORMATS)
         with opened as image, pixel_limit(max_pixels):
             check_pixels(path.name, image.size, max_pixels)
             if image.mode in _NUMBERS:

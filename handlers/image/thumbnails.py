@@ -1,7 +1,5 @@
 """The work of `image_thumbnail`: decode no more than needed, scale, set upright, convert to sRGB, write."""
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageOps
@@ -27,6 +25,8 @@ from .weight import fitted_pixels
 from .writing import write_picture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .thumbnail_options import ImageThumbnailOptions
 
 _DRAFT_MARGIN = 2
@@ -44,7 +44,7 @@ def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | 
     kind = format_of(context.output_file)
     context.progress(0, f"reading {context.input_file.name}")
     with open_picture(context.input_file, MAX_PIXELS) as image:
-        picture = _decode(image, options)
+        picture = _decode(image, options, context.input_file.name)
     if context.should_stop():
         return Stopped()
     context.progress(60, f"scaling {picture.width}x{picture.height}")
@@ -61,7 +61,7 @@ def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
         width, height = image.size
         packing = packing_in(image, job.input_size)
         box = _box(options, orientation_in_header(image))
-        _draft(image, box, options.fit)
+        _draft(image, box, options.fit, job.input_file.name)
         decoded = image.width * image.height
         pixel_bytes = _pixel_bytes(image)
     pixels = width * height
@@ -101,24 +101,24 @@ class _Picture(NamedTuple):
     animated: bool
 
 
-def _decode(image: ImageFile, options: "ImageThumbnailOptions") -> _Picture:
+def _decode(image: ImageFile, options: "ImageThumbnailOptions", name: str) -> _Picture:
     """Decode the first picture of the file, no larger than needed."""
     width, height = image.size
     orientation = orientation_of(image)
     animated = bool(getattr(image, "is_animated", False))
-    _draft(image, _box(options, orientation), options.fit)
+    _draft(image, _box(options, orientation), options.fit, name)
     image.load()
     if lies_sideways(orientation):
         width, height = height, width
     return _Picture(image, width, height, orientation, image.info.get("icc_profile"), str(image.format), animated)
 
 
-def _draft(image: ImageFile, box: Size, fit: str) -> None:
+def _draft(image: ImageFile, box: Size, fit: str, name: str) -> None:
     """Have a JPEG decoded no larger than needed. Raises Unusable when there is too much to decode all the same."""
     if fit != "crop":
         over_box = scaled(image.size, box, fit)
         image.draft(None, (over_box[0] * _DRAFT_MARGIN, over_box[1] * _DRAFT_MARGIN))
-    check_pixels(Path(os.fsdecode(image.filename)).name, image.size, MAX_PILLOW_PIXELS)
+    check_pixels(name, image.size, MAX_PILLOW_PIXELS)
 
 
 def _box(options: "ImageThumbnailOptions", orientation: int) -> Size:

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
-from ..errors import BadAnswer
+from ..errors import BadAnswer, InputChanged
+from ..inputs import Input
 from ..publish import part_path, publish, remove_part, settle
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
-from .frames import AttemptEnd, PublishWanted, Run
+from .frames import AttemptEnd, AttemptProgressed, PublishWanted, Run
 from .line import Line
 from .look import has_room
 from .roots import check_input, check_output
@@ -58,26 +59,39 @@ def perform(
     """
     began = time.monotonic()
     temp = 0
+    source: Input | None = None
     try:
         check_input(run, sandbox)
         check_output(run, sandbox)
-        ending = _handle(run, task_type, line)
+        source = Input(run.input_file) if run.input_file and task_type.steady_input else None
+        ending = _handle(_believing(run, source, line), task_type, line, source)
         temp = _space_taken(run)
-        if ending.outcome == "completed" and task_type.needs_output:
-            check_output(run, sandbox)
-            if not _publish(run, line):
-                ending = _STOPPED
+        if ending.outcome == "completed":
+            ending = _complete(run, task_type, line, sandbox, source, ending)
     except Unusable as error:
         ending = _rejected(str(error))
+    except InputChanged as error:
+        ending = _changed(error)
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
         ending = failure(explain(error), error.__traceback__)
+    if source is not None:
+        ending = _named(ending, source, run)
+        source.close()
     if ending.outcome != "completed" and task_type.needs_output:
         temp = temp or _space_taken(run)
         _discard(run)
     return msgspec.structs.replace(ending, temp_used=temp, time_used=round(time.monotonic() - began, 3))
 
 
-def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
+def _believing(run: Run, source: Input | None, line: Line) -> Run:
+    """The run, without a checkpoint that was made from another content of the input than it has now."""
+    if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.state.stamp):
+        return run
+    line.send(AttemptProgressed(run.task_id, run.attempt, 0.0, "the input has changed since the checkpoint: from zero"))
+    return msgspec.structs.replace(run, checkpoint=None)
+
+
+def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None) -> Ending:
     try:
         options = msgspec.convert(run.options, task_type.options)
     except msgspec.ValidationError as error:
@@ -90,11 +104,39 @@ def _handle(run: Run, task_type: TaskType, line: Line) -> Ending:
         remove_part(Path(run.output_file), run.task_id)
     if not has_room(run, task_type, options, line):
         return _OUTGROWN
-    context = AttemptContext(run, options, line)
+    context = AttemptContext(run, options, line, source)
     try:
         return judge(task_type.handle(context), stop_wanted=line.stop_wanted())
     finally:
         context.flush()
+
+
+def _complete(
+    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, ending: Ending
+) -> Ending:
+    """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
+    if source is not None:
+        source.compare()
+    if task_type.needs_output:
+        check_output(run, sandbox)
+        if not _publish(run, line, source):
+            return _STOPPED
+    return ending
+
+
+def _named(ending: Ending, source: Input, run: Run) -> Ending:
+    """A failure, or the one that names its cause: a library that read a file being written calls it damaged."""
+    if ending.outcome not in ("failed", "rejected") or ending.error_type == InputChanged.__name__:
+        return ending
+    told = source.change()
+    if not told:
+        return ending
+    said = f" The handler said: {ending.error}" if ending.error else ""
+    return _changed(InputChanged(f"{run.input_file} changed while it was read: {told}"), said)
+
+
+def _changed(error: InputChanged, said: str = "") -> Ending:
+    return Ending("failed", error=plain_text(f"{error}{said}", ERROR_LIMIT), error_type=InputChanged.__name__)
 
 
 def judge(answer: object, *, stop_wanted: bool) -> Ending:
@@ -147,14 +189,19 @@ def _plain_result(result: object) -> dict[str, Any]:
     return plain
 
 
-def _publish(run: Run, line: Line) -> bool:
-    """Publish under a grant. False when the attempt is no longer wanted; then nothing appears."""
+def _publish(run: Run, line: Line, source: Input | None) -> bool:
+    """Publish under a grant. False when the attempt is no longer wanted; then nothing appears.
+
+    Raises InputChanged, and OutputExists where the name is taken.
+    """
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
     line.send(PublishWanted(run.task_id, run.attempt))
     if not line.granted():
         return False
+    if source is not None:
+        source.compare()
     publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
     return True
 

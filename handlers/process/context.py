@@ -11,6 +11,7 @@ import msgspec
 
 from ...events import Checkpoint
 from ..errors import BadAnswer, CheckpointRefused
+from ..inputs import Input
 from ..publish import part_path
 from ..workspace import create_temp_file, make_private_folder
 from .frames import AttemptCheckpointed, AttemptProgressed, Run
@@ -64,10 +65,11 @@ class Progress:
 class AttemptContext:
     """See `TaskContext`."""
 
-    def __init__(self, run: Run, options: Any, line: Line) -> None:
+    def __init__(self, run: Run, options: Any, line: Line, source: Input | None = None) -> None:
         self._run = run
         self._options = options
         self._line = line
+        self._source = source
         self._progress = Progress(run, line)
         self._saving = Lock()
 
@@ -118,8 +120,15 @@ class AttemptContext:
         self._progress.say(percent, message)
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
-        """Record resume data; raises CheckpointRefused when the attempt is to end before it is durable."""
+        """Record resume data, unless the input has changed.
+
+        Raises CheckpointRefused when the attempt is to end before it is durable, and InputChanged.
+        """
         plain = plain_checkpoint(checkpoint)
+        if self._source is not None:
+            self._source.compare()
+        stamp = self._source.state.stamp if self._source else ""
+        plain = msgspec.structs.replace(plain, input_state=stamp)
         percent = None if progress is None else clamped(progress, 0.0)
         with self._saving:
             self._progress.flush()

@@ -50,14 +50,32 @@ def attempts(opened: Pair, folder: Path) -> Attempt:
     executor, reports = opened
     numbers = iter(range(1, 100))
 
-    def end(task_type: str, *, memory: int = 1_000_000, temp: int = 0, seconds: float = 0.0, **options: Any) -> Any:
+    def end(
+        task_type: str,
+        *,
+        source: str = "",
+        memory: int = 1_000_000,
+        temp: int = 0,
+        seconds: float = 0.0,
+        **options: Any,
+    ) -> Any:
         number = next(numbers)
         output, work = str(folder / f"{number}.out"), str(folder / f"work-{number}")
-        order = Run(number, 1, task_type, "", output, options, None, work, memory=memory, temp=temp, seconds=seconds)
+        reserved = {"memory": memory, "temp": temp, "seconds": seconds}
+        order = Run(number, 1, task_type, source, output, options, None, work, **reserved)  # type: ignore[arg-type]
         executor.do([order])
         return reports.end(number)
 
     return end
+
+
+def begin_long_after(path: Path) -> None:
+    """Wait until the clock that stamps files is well beyond the file's last change."""
+    probe = path.with_name("clock")
+    while True:
+        probe.touch()
+        if probe.stat().st_ctime > path.stat().st_ctime + 0.1:
+            return
 
 
 def workers_that_ended(reports: Reports) -> list[WorkerExited]:
@@ -172,3 +190,25 @@ def test_a_trap_without_is_a_crash(attempt: Attempt) -> None:
     ended = attempt("trapped", bytes=1000)
 
     assert (ended.outcome, ended.error_type) == ("lost", "WorkerLost")
+
+
+def test_a_worker_that_dies_because_its_input_was_cut_is_no_crash(attempt: Attempt, tmp_path: Path) -> None:
+    """A worker lost is tried again, and again: of a file that was cut, the message is the same each time."""
+    source = tmp_path / "in.bin"
+    source.write_bytes(bytes(100_000))
+
+    ended = attempt("mapper", source=str(source))
+
+    assert (ended.outcome, ended.error_type) == ("failed", "InputChanged")
+    assert "in.bin was cut while it was read" in ended.error
+
+
+def test_a_worker_that_dies_of_another_file_is_lost_as_ever(attempt: Attempt, tmp_path: Path) -> None:
+    source = tmp_path / "in.bin"
+    source.write_bytes(bytes(100_000))
+    begin_long_after(source)
+
+    ended = attempt("mapper", source=str(source), bytes=100_000)
+
+    assert (ended.outcome, ended.error_type) == ("lost", "WorkerLost")
+    assert "SIGBUS" in ended.error

@@ -1,5 +1,6 @@
 """Task types for tests of limits: each reaches one. Imported by workers, never by the product."""
 
+import mmap
 import os
 import resource
 import signal
@@ -73,6 +74,18 @@ def abort(_context: TaskContext[Any]) -> None:
     """End as a C++ library does that was refused memory."""
     os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
     os.kill(os.getpid(), signal.SIGABRT)
+
+
+@handler("mapper", options=Size, needs_output=False)
+def mapper(context: TaskContext[Size]) -> int:
+    """Map the input, or with `bytes` a file of its own, which is then cut: what was mapped is gone."""
+    path = context.input_file
+    if context.options.bytes:
+        path = context.temp_file("mapped-")
+        path.write_bytes(bytes(context.options.bytes))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        os.truncate(path, 0)
+        return mapped[0]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

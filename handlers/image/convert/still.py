@@ -23,6 +23,9 @@ pyvips.cache_set_max(0)  # each task has another picture, and an open file is a 
 _HUGE = 10_000_000
 """Stands for no limit on one side of the box."""
 _EXIF = "exif-data"
+_MAPPED = (b"\xff\xd8\xff", b"GIF8", b"RIFF")
+"""How files begin that libvips maps: JPEG, GIF, WebP."""
+_HEAD = 8
 
 
 class CannotDecodeError(Unusable):
@@ -52,12 +55,11 @@ def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image
 
 
 def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
-    # A source, not a name: libvips would read options out of a name that ends in brackets.
-    source = pyvips.Source.new_from_file(os.fspath(path))
     resized = options.fit != "crop" and (options.width is not None or options.height is not None)
     profile = {"output_profile": "srgb"} if options.colour == "srgb" else {}
     if resized:
-        return pyvips.Image.thumbnail_source(
+        thumbnail, source = _source(path, "thumbnail")
+        return thumbnail(
             source,
             options.width or _HUGE,
             height=options.height or _HUGE,
@@ -66,12 +68,26 @@ def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
             option_string="fail_on=error",  # for the loader, which is not given the parameter of that name
             **profile,
         )
-    picture = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error").autorot()
+    load, source = _source(path, "new_from")
+    picture = load(source, "", access="sequential", fail_on="error").autorot()
     if profile:
         picture = _to_srgb(picture)
     if options.fit == "crop":
         picture = _middle(picture, options)
     return picture
+
+
+def _source(path: Path, operation: str) -> tuple[Any, Any]:
+    """The way that an operation begins with a file, and what it is given.
+
+    Never its name: libvips would read options out of one that ends in brackets. Where it would map the file into memory
+    it is given the bytes, for it would die if the file were cut, and the worker with it.
+    """
+    with path.open("rb") as file:
+        mapped = file.read(_HEAD).startswith(_MAPPED)
+    if mapped:
+        return getattr(pyvips.Image, f"{operation}_buffer"), path.read_bytes()
+    return getattr(pyvips.Image, f"{operation}_source"), pyvips.Source.new_from_file(os.fspath(path))
 
 
 def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:

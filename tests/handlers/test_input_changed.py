@@ -1,0 +1,326 @@
+"""An input that changes while it is read ends the attempt by name, and nothing is published."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import pytest
+
+from tasktrail.events import Checkpoint
+from tasktrail.events.errors import InvalidPath
+from tasktrail.handlers import Rejected, TaskContext, Unusable, handler
+from tasktrail.handlers.errors import InputChanged
+from tasktrail.handlers.inputs import Input
+from tasktrail.handlers.process.attempt import Ending, perform
+from tasktrail.handlers.process.frames import AttemptCheckpointed, PublishWanted, Run
+from tasktrail.testing import task_type_of
+
+WHOLE = b"0123456789" * 1000
+Change: TypeAlias = Callable[[Path], None]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the clock that stamps files can be asked on Linux only")
+
+
+class Line:
+    """Says yes to everything, and may do something before it grants."""
+
+    def __init__(self, before_grant: Callable[[], None] = lambda: None) -> None:
+        self.sent: list[Any] = []
+        self._before_grant = before_grant
+
+    def send(self, report: Any) -> None:
+        self.sent.append(report)
+
+    def stop_wanted(self) -> bool:
+        return False
+
+    def saved(self) -> bool:
+        return True
+
+    def granted(self) -> bool:
+        self._before_grant()
+        return True
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        del seconds, call
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return [report.checkpoint for report in self.sent if isinstance(report, AttemptCheckpointed)]
+
+
+@contextmanager
+def times_kept(path: Path) -> Iterator[None]:
+    before = path.stat()
+    yield
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 5000)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def overwrite(path: Path) -> None:
+    """In place, as many bytes."""
+    with path.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"other")
+
+
+def overwrite_and_set_back(path: Path) -> None:
+    with times_kept(path):
+        overwrite(path)
+
+
+def cut_and_restore(path: Path) -> None:
+    """The same bytes again at the end, and the same times: what was read between is gone."""
+    with times_kept(path):
+        path.write_bytes(WHOLE)
+
+
+def replace(path: Path) -> None:
+    with times_kept(path):
+        other = path.with_name("other")
+        other.write_bytes(WHOLE[::-1])
+        other.replace(path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+CHANGES: dict[Change, str] = {
+    cut: "cut from 10,000 to 5,000 bytes",
+    empty: "cut from 10,000 to 0 bytes",
+    grow: "grew from 10,000 to 10,004 bytes",
+    overwrite: "written to",
+    overwrite_and_set_back: "its time set back",
+    cut_and_restore: "its time set back",
+    replace: "replaced by another file",
+    remove: "removed or renamed",
+    rename: "removed or renamed",
+    become_a_folder: "can no longer be opened",
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.txt"
+    path.write_bytes(WHOLE)
+    return path
+
+
+@pytest.fixture
+def run(source: Path, tmp_path: Path) -> Run:
+    return Run(1, 1, "copy", str(source), str(tmp_path / "out.txt"), {}, None, str(tmp_path / "tmp" / "1"))
+
+
+def copying(between: Callable[[TaskContext[Any]], object]) -> Any:
+    """A type that reads the first half, does something, and reads the second half."""
+
+    @handler("copy")
+    def copy(context: TaskContext[Any]) -> None:
+        with context.input_file.open("rb") as file:
+            first = file.read(5000)
+            between(context)
+            context.output_part.write_bytes(first + file.read())
+
+    return task_type_of(copy)
+
+
+def left(run: Run) -> list[str]:
+    """What stands in the folder of the output, beside the input."""
+    folder = Path(run.output_file).parent
+    return sorted(path.name for path in folder.iterdir() if "out" in path.name)
+
+
+def assert_told(ending: Ending, words: str) -> None:
+    assert (ending.outcome, ending.error_type) == ("failed", "InputChanged")
+    assert words in ending.error
+    assert "in.txt" in ending.error
+    assert "retry" in ending.error, "it says what to do"
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_while_it_is_read_is_told_and_nothing_appears(change: Change, source: Path, run: Run) -> None:
+    assert_told(perform(run, copying(lambda _: change(source)), Line()), CHANGES[change])
+    assert left(run) == []
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_up_to_the_grant_is_told(change: Change, source: Path, run: Run) -> None:
+    line = Line(before_grant=lambda: change(source))
+
+    assert_told(perform(run, copying(lambda _: None), line), CHANGES[change])
+    assert left(run) == []
+
+
+def test_an_input_that_is_only_read_is_published(run: Run, source: Path) -> None:
+    line = Line()
+
+    assert perform(run, copying(lambda context: context.input_file.read_bytes()), line).outcome == "completed"
+    assert Path(run.output_file).read_bytes() == WHOLE == source.read_bytes()
+    assert any(isinstance(report, PublishWanted) for report in line.sent)
+
+
+def test_what_a_library_calls_damaged_because_it_changed_is_told_as_changed(source: Path, run: Run) -> None:
+    """A rejection would be final: the file is whole a moment later."""
+
+    def damaged(context: TaskContext[Any]) -> NoReturn:
+        cut(source)
+        raise Unusable(f"{context.input_file.name} ends too early")
+
+    ending = perform(run, copying(damaged), Line())
+    assert_told(ending, "cut from")
+    assert "ends too early" in ending.error
+
+    @handler("copy")
+    def refuse(_context: TaskContext[Any]) -> Rejected:
+        grow(source)
+        return Rejected(reason="no picture")
+
+    assert_told(perform(run, task_type_of(refuse), Line()), "grew from 5,000")
+
+
+def test_what_is_really_damaged_is_still_refused(run: Run) -> None:
+    def damaged(_context: TaskContext[Any]) -> NoReturn:
+        raise Unusable("no picture")
+
+    assert perform(run, copying(damaged), Line()).outcome == "rejected"
+
+
+def test_a_change_ends_the_attempt_at_its_next_checkpoint(source: Path, run: Run) -> None:
+    reached = []
+
+    def save(context: TaskContext[Any]) -> None:
+        context.save_checkpoint(Checkpoint(processed_frames=1))
+        cut(source)
+        context.save_checkpoint(Checkpoint(processed_frames=2))
+        reached.append("the end")
+
+    line = Line()
+    assert_told(perform(run, copying(save), line), "cut from")
+    assert [checkpoint.processed_frames for checkpoint in line.checkpoints()] == [1]
+    assert reached == []
+
+
+def test_a_type_without_an_output_is_held_to_it_too(source: Path, run: Run) -> None:
+    @handler("count", needs_output=False)
+    def count(_context: TaskContext[Any]) -> dict[str, int]:
+        cut(source)
+        return {"bytes": 10_000}
+
+    assert_told(perform(run, task_type_of(count), Line()), "cut from")
+
+
+def test_a_type_may_work_on_its_input(source: Path, run: Run) -> None:
+    @handler("consume", needs_output=False, steady_input=False)
+    def consume(context: TaskContext[Any]) -> None:
+        context.input_file.unlink()
+
+    assert perform(run, task_type_of(consume), Line()).outcome == "completed"
+    assert not source.exists()
+
+
+def resumed(run: Run, checkpoint: Checkpoint) -> Run:
+    return Run(1, 2, run.type, run.input_file, run.output_file, {}, checkpoint, run.work_dir)
+
+
+def seen_by(run: Run) -> Checkpoint | None:
+    """The checkpoint that the handler is given."""
+    seen = []
+    assert perform(run, copying(lambda context: seen.append(context.checkpoint)), Line()).outcome == "completed"
+    Path(run.output_file).unlink()
+    return seen[0]
+
+
+@pytest.mark.parametrize("change", [cut, grow, overwrite, overwrite_and_set_back, replace], ids=lambda c: c.__name__)
+def test_a_checkpoint_made_from_another_content_is_not_used(change: Change, source: Path, run: Run) -> None:
+    line = Line()
+    perform(run, copying(lambda context: context.save_checkpoint(Checkpoint(processed_frames=7))), line)
+    Path(run.output_file).unlink()
+    (saved,) = line.checkpoints()
+    assert saved.input_state
+
+    assert seen_by(resumed(run, saved)) == saved, "nothing has changed"
+    change(source)
+    assert seen_by(resumed(run, saved)) is None
+
+
+def test_a_checkpoint_of_somebody_who_knows_no_input_is_used(run: Run) -> None:
+    by_command = Checkpoint(processed_frames=7)
+    assert seen_by(resumed(run, by_command)) == by_command
+
+
+def test_a_write_in_the_very_tick_of_the_opening_shows(tmp_path: Path) -> None:
+    """The clock that stamps files stands still for milliseconds; so what has just been written is looked at again."""
+    path = tmp_path / "fresh"
+    for number in range(50):
+        path.write_bytes(b"a%d" % (number % 10))
+        opened = Input(str(path))
+        path.write_bytes(b"b%d" % (number % 10))
+        assert opened.change(), number
+        opened.close()
+
+
+@linux
+def test_a_file_of_the_clocks_own_tick_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fresh"
+    path.write_bytes(b"first")
+    ticks, slept = iter([path.stat().st_ctime_ns, time.time_ns() + 10**9]), []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        grow(path)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: next(ticks))
+    opened = Input(str(path))
+
+    assert (len(slept), opened.state.size) == (1, len(b"firstmore"))
+    opened.close()
+
+
+@linux
+def test_a_file_that_is_written_all_the_time_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "growing"
+    path.touch()
+    monkeypatch.setattr(time, "sleep", lambda _: grow(path))
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: path.stat().st_ctime_ns)
+
+    with pytest.raises(InputChanged, match="being written at this moment"):
+        Input(str(path))
+
+
+def test_a_pipe_does_not_hold_the_opening_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InvalidPath, match="no longer a regular file"):
+        Input(str(pipe))
+
+
+def test_no_descriptor_is_left_behind(source: Path, run: Run) -> None:
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - of the names, only the number counts
+    perform(run, copying(lambda _: cut(source)), Line())
+    perform(run, copying(lambda _: None), Line())
+    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208 - the same
