@@ -288,6 +288,24 @@ class LogCorrupt(TasktrailError):
     remedy = "Run `tasktrail verify` for the first bad position and restore the folder from a backup."
 
 
+class BackupFailed(TasktrailError):
+    """A backup could not be written, or not be put in place. What was there before is unchanged."""
+
+    code = "backup_failed"
+    status = 503
+    title = "The backup could not be made or restored"
+    remedy = "See that the folder can be written to and has room, and try again."
+
+
+class DataNotEmpty(TasktrailError):
+    """A backup is to be restored into a data folder that has a log."""
+
+    code = "data_not_empty"
+    status = 409
+    title = "The data folder holds a log already"
+    remedy = "Restore into an empty folder (--data), or put this log aside with --force; it is kept."
+
+
 class LogTooNew(TasktrailError):
     """The log holds something that this version does not know."""
 

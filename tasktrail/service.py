@@ -13,6 +13,7 @@ from .actors.core.messages import Submit
 from .actors.core.state import SchedulerState
 from .actors.messages import Catch, Query, Ticket
 from .actors.watermark import Watermark
+from .backups.taking import Backup, back_up
 from .commands.commanding import Commanding
 from .commands.ids import new_command_id
 from .commands.intake import IntakeDesk
@@ -162,6 +163,10 @@ class TaskService(FileReading, Commanding):
                 raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")
         self._seen = max(self._seen, self._system.committed.position)
         return self.get_task(task_id)
+
+    def backup(self, destination: str | Path) -> Backup:
+        """Copy the log to a file, or into a folder, while the work goes on; see `backups.taking.back_up`."""
+        return back_up(self.paths.data, destination)
 
     def recover_tasks(self) -> RecoveryReport:
         """What `open` found unfinished and set going again. Recovery happens at every start; this only tells."""

@@ -10,13 +10,14 @@ from typing import TypeAlias
 
 GENESIS = sha256(b"tasktrail log 1").digest()
 
-Value: TypeAlias = str | int | None
+Value: TypeAlias = str | bytes | int | None
+"""Text may also come as the bytes that are stored: they are what is covered."""
 
 
 def _raw(value: Value) -> bytes:
     if value is None:
         return b"-"
-    raw = value.encode() if isinstance(value, str) else b"%d" % value
+    raw = value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else b"%d" % value
     return b"%d:%b" % (len(raw), raw)
 
 

@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "types": "look.types:command",
     },
     "Check": {"verify": "check.verify:command", "rebuild": "check.rebuild:command", "doctor": "check.doctor:command"},
+    "Keep": {"backup": "keep.backup:command", "restore": "keep.restore:command"},
     "Set up": {"completion": "completion:command"},
 }
 EXAMPLES = (

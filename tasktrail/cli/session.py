@@ -10,6 +10,8 @@ import msgspec
 
 if TYPE_CHECKING:
     from ..actors.whatif.answer import WhatIf
+    from ..backups.restoring import Restored
+    from ..backups.taking import Backup
     from ..config.settings import Config
     from ..events import TasktrailError
     from ..paths import DataPaths
@@ -154,6 +156,19 @@ class Doors:
         paths = _with_log(session)
         with DataLock(paths.lock), closing(LogReader(paths.log)) as log:
             return rebuild(log, paths.views, progress)
+
+    def back_up(self, session: Session, destination: Path, progress: Progress) -> "Backup":
+        """Copy the log. Reads the file, whether a service runs or not."""
+        from ..backups.taking import back_up
+
+        return back_up(session.data, destination, progress)
+
+    def restore(self, session: Session, source: Path, progress: Progress, **how: Any) -> "Restored":
+        """Put a backup in place. Raises `DataInUse` when a service runs."""
+        from ..backups.restoring import restore
+
+        temp = session.load_config().temp_dir
+        return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
     def embedded(self, session: Session) -> "Tasks":
         """A service inside this process, for this command only."""

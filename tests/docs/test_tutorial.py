@@ -78,7 +78,7 @@ class Shell:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["tutorial/first-task.md", "how-to/operate.md"])
+@pytest.mark.parametrize("page", ["tutorial/first-task.md", "how-to/operate.md", "how-to/back-up-and-restore.md"])
 def test_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     try:

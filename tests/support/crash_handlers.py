@@ -9,6 +9,7 @@ import msgspec
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Stopped, TaskContext, handler
+from tasktrail.handlers.pieces import Pieces
 
 
 class Steps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +36,20 @@ def steps(context: TaskContext[Steps]) -> dict[str, int] | Stopped:
         done, here = done + 1, here + 1
         context.save_checkpoint(Checkpoint(processed_frames=done), progress=100 * done / context.options.number)
     return {"done": done, "here": here}
+
+
+@handler("pieces", options=Steps, resumable=True, needs_input=False, needs_output=False)
+def pieces(context: TaskContext[Steps]) -> dict[str, int] | Stopped:
+    """Work in files, as a long film does; says how many were found and how many made here."""
+    files = Pieces(context, "these")
+    found, number = len(files), context.options.number
+    for missing in files.missing(number):
+        if context.should_stop():
+            return Stopped()
+        time.sleep(context.options.seconds)
+        files.part(missing).write_bytes(b"piece %d" % missing)
+        files.keep(missing, 100 * len(files) / number, "")
+    return {"found": found, "made": len(files) - found}
 
 
 @handler("timeout", needs_input=False, needs_output=False)

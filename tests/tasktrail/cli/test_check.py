@@ -1,6 +1,7 @@
 """verify, rebuild, types and doctor on real folders, with no service running."""
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -160,3 +161,38 @@ def test_doctor_can_be_asked_about_another_configuration(cli: Callable[..., Any]
     shown = cli("doctor", "--data", str(tmp_path / "data"), "--config", str(config))
     assert "no_such_module" in shown.out
     assert shown.code == 1
+
+
+def test_a_backup_is_taken_checked_and_restored(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    shown = cli("backup", "--data", str(data), str(tmp_path / "copy.db"))
+    assert shown.code == 0
+    first, head = shown.out.splitlines()
+    assert re.fullmatch(rf"{tmp_path}/copy\.db: [\d.]+ KiB, checked", first)
+    assert cli("verify", "--data", str(data)).out.splitlines()[-1] == head
+
+    checked = cli("restore", str(tmp_path / "copy.db"), "--dry-run", "--data", str(tmp_path / "new"))
+    assert (checked.code, checked.out.splitlines()[-1]) == (0, head)
+    assert not (tmp_path / "new").exists()
+
+    restored = cli("restore", str(tmp_path / "copy.db"), "--data", str(tmp_path / "new"))
+    assert (restored.code, restored.out.splitlines()[-1]) == (0, head)
+    assert cli("verify", "--data", str(tmp_path / "new")).out.splitlines()[-1] == head
+
+
+def test_backup_and_restore_answer_programs(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    taken = json.loads(cli("backup", "--data", str(data), str(tmp_path), "--json").out)
+    assert (taken["position"], len(taken["head"])) == (3, 64)
+    assert taken["size"] == Path(taken["path"]).stat().st_size
+    refused = cli("restore", taken["path"], "--data", str(data), "--json")
+    assert (refused.code, json.loads(refused.err)["code"]) == (1, "data_not_empty")
+    restored = json.loads(cli("restore", taken["path"], "--data", str(data), "--force", "--json").out)
+    assert (restored["position"], restored["replaced_position"], restored["head"]) == (3, 3, taken["head"])
+    assert (Path(restored["kept"]) / "log.db").exists()
+
+
+def test_a_backup_over_a_file_is_refused(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("text")
+    shown = cli("backup", "--data", str(data), str(tmp_path / "precious"))
+    assert shown.code == 1
+    assert "exists already" in shown.err
+    assert (tmp_path / "precious").read_text() == "text"

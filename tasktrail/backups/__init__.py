@@ -1,0 +1,1 @@
+"""Backups of a data folder: taken while the service runs, checked, and put back."""

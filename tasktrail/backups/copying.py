@@ -1,0 +1,194 @@
+"""A log copied as of one moment into one file, and the copy checked from its first record to its last.
+
+SQLite copies page by page inside one read transaction, so commits go on meanwhile and have no part in the copy. They
+stay in the write-ahead log until the copy is done; that is all the service notices.
+"""
+
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeAlias
+
+from ..events import Head
+from ..events.errors import BackupFailed, LogCorrupt
+from ..events.log.chain import GENESIS, link
+from ..events.log.rows import COLUMNS
+from ..events.log.sqlite import read_head
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told the number reached and the one to reach."""
+
+_PAGES = 4096
+"""Pages between two reports of progress: 16 MB."""
+_SHARE = 100_000
+"""Records that are worth a process of their own to check them."""
+_MOST_PROCESSES = 4
+_ROWS = f"SELECT {', '.join(COLUMNS)}, hash FROM events WHERE position > ? AND position <= ? ORDER BY position"  # noqa: S608 - our own names
+
+
+def silent(_reached: int, _goal: int) -> None:
+    """For whoever does not want to know how far it is."""
+
+
+@contextmanager
+def part_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which is gone afterwards unless it was given another name.
+
+    What a killed process has left under this name is overwritten. Raises `BackupFailed` when another one writes to it.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BackupFailed(f"{part} cannot be made: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BackupFailed(
+                f"{part} is being written by another process", remedy="Wait until it is done."
+            ) from error
+        try:
+            os.ftruncate(held, 0)
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+    finally:
+        os.close(held)
+
+
+def copy_log(source: Path, part: Path, progress: Progress = silent) -> Head:
+    """Copy the log into an empty file, as of now; where the copy ends. It is on the disk when this returns.
+
+    `progress` is told bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
+    copy cannot be written.
+    """
+    with closing(_open(source)) as log:
+        log.execute("BEGIN")
+        head = read_head(log)
+        size = log.execute("PRAGMA page_size").fetchone()[0]
+
+        def tell(_status: int, remaining: int, total: int) -> None:
+            progress((total - remaining) * size, total * size)
+
+        try:
+            with closing(sqlite3.connect(part, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous = OFF")  # one fsync at the end
+                copy.execute("PRAGMA journal_mode = OFF")
+                log.backup(copy, pages=_PAGES, progress=tell)
+                # A file that stands alone: without this it would ask for a write-ahead log beside it.
+                copy.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                raise LogCorrupt(f"{source} cannot be copied: {error}") from error
+            raise BackupFailed(f"{source} cannot be copied to {part.parent}: {error}") from error
+    sync(part)
+    return head
+
+
+def _open(source: Path) -> sqlite3.Connection:
+    log = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        log.close()
+        if _is_damage(error):
+            raise LogCorrupt(f"{source} cannot be read: {error}", remedy="Is this the log of a tasktrail?") from error
+        raise BackupFailed(f"{source} cannot be read: {error}") from error
+    return log
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is at fault, and not the moment: no room, no permission, a disk that fails."""
+    # Text that is no UTF-8 is an error without a name.
+    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"))
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder's names, on the disk. Raises `BackupFailed`."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise BackupFailed(f"{path} cannot be brought to the disk: {error.strerror}") from error
+
+
+def check_file(path: Path) -> None:
+    """Whether SQLite finds its tables and indexes whole. Raises `LogCorrupt`."""
+    with closing(_open(path)) as log:
+        try:
+            wrong = log.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            wrong = str(error)
+    if wrong != "ok":
+        raise LogCorrupt(f"{path} is damaged: {wrong}")
+
+
+def check_copy(path: Path, head: Head, progress: Progress = silent) -> None:
+    """Read a copy back: its tables and indexes, and the hash of every record up to `head`. Raises `LogCorrupt`.
+
+    Large ones are checked by several processes, as each record's hash needs only the one before it.
+    """
+    check_file(path)
+    with closing(_open(path)) as copy:
+        found = read_head(copy)
+    if found != head:
+        raise LogCorrupt(f"{path} ends at {found.position}, it should at {head.position}")
+    number = max(1, min(head.position // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
+    edges = [head.position * share // number for share in range(number + 1)]
+    command = [sys.executable, "-P", "-m", __name__, str(path)]
+    others = [
+        subprocess.Popen([*command, str(after), str(last)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for after, last in pairwise(edges[1:])
+    ]
+    try:
+        check_chain(path, 0, edges[1], lambda reached: progress(reached * number, head.position))
+        for other in others:
+            _said, complaint = other.communicate()
+            if other.returncode != 0:
+                raise LogCorrupt(complaint.strip().rpartition("\n")[2] or f"{path} could not be checked")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def check_chain(path: Path, after: int, last: int, progress: Callable[[int], None] | None = None) -> None:
+    """Whether each record behind `after`, up to `last`, is what its hash says. Raises `LogCorrupt` with the first."""
+    with closing(_open(path)) as copy:
+        copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
+        before, position = _hash_at(copy, after), after
+        try:
+            for row in copy.execute(_ROWS, (after, last)):
+                position += 1
+                before = link(before, row[:-1])
+                if row[0] != position or before != row[-1]:
+                    raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
+                if progress is not None and position % 5000 == 0:
+                    progress(position)
+        except sqlite3.Error as error:
+            raise LogCorrupt(f"{path} cannot be read behind position {position}: {error}") from error
+        if position != last:
+            raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
+
+
+def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:
+    row = copy.execute("SELECT hash FROM events WHERE position = ?", (position,)).fetchone() if position else None
+    return bytes(row[0]) if row else GENESIS
+
+
+if __name__ == "__main__":
+    try:
+        check_chain(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    except LogCorrupt as damage:
+        sys.exit(damage.message)

@@ -1,0 +1,170 @@
+"""Putting a backup back: checked wholly beside the place it goes to, and nothing that was there is deleted."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt
+from ..events.log.lock import DataLock
+from ..events.log.sqlite import LogReader
+from ..paths import DataPaths
+from ..projections.verify.log import verify
+from .copying import Progress, check_file, copy_log, part_file, silent, sync
+from .taking import position_of
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put in place, or would be."""
+
+    data: str
+    position: int
+    """The last record of the log that is restored."""
+    recorded_at: datetime | None
+    """When that was recorded: all later work is not in the log. None: it holds nothing."""
+    head: str
+    """Its hash, in hex."""
+    tasks: int
+    size: int
+    """Bytes."""
+    replaced_position: int
+    """Where the log ended that was there before; 0: there was none, or it cannot be read."""
+    kept: str
+    """The folder that what was there before was moved to; empty: nothing was."""
+
+
+def restore(
+    source: str | Path,
+    data: str | Path,
+    *,
+    force: bool = False,
+    only_check: bool = False,
+    temp_dir: Path | None = None,
+    progress: Progress = silent,
+) -> Restored:
+    """Put a backup in place as the log of a data folder that no service works on.
+
+    Args:
+        source: a file that `back_up` made, or another data folder, of which the log is taken.
+        data: the data folder; it is made when missing.
+        force: put a log that is there aside. Without it such a folder is refused.
+        only_check: check the backup as thoroughly, and change nothing.
+        temp_dir: where temp files of tasks are, if not in the data folder.
+        progress: is told how far it is; the first half is the copy, the second its check.
+
+    Raises:
+        InvalidPath: there is no backup at `source`.
+        DataNotEmpty: the data folder has a log, and `force` is not set.
+        DataInUse: a service works on the data folder.
+        LogCorrupt: the backup is damaged. Nothing was changed.
+        BackupFailed: there is no room, or something cannot be moved.
+    """
+    paths = DataPaths(Path(data), temp_dir)
+    origin = _origin(Path(source), paths)
+    if only_check:
+        return _checked(origin, paths, 0, progress)
+    paths.make()
+    with DataLock(paths.lock), part_file(paths.log) as part:
+        before = position_of(paths.log)[0] if paths.log.exists() else 0
+        if not force and (paths.log.exists() or _wal(paths.log).exists()):
+            raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
+        copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
+        restored = _checked(part, paths, before, progress)
+        try:
+            kept = _put_aside(paths)
+            part.replace(paths.log)
+        except OSError as error:
+            raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
+        sync(paths.data)
+    return msgspec.structs.replace(restored, kept=kept)
+
+
+def _origin(source: Path, paths: DataPaths) -> Path:
+    origin = source / "log.db" if source.is_dir() else source
+    if not origin.is_file():
+        raise InvalidPath(f"There is no backup at {source}", field="src", remedy="`tasktrail backup` makes one.")
+    if paths.log.exists() and origin.samefile(paths.log):
+        raise InvalidPath(f"{source} is the log of this very data folder", field="src", remedy="Name a backup.")
+    return origin
+
+
+def _checked(part: Path, paths: DataPaths, before: int, progress: Progress) -> Restored:
+    """Check the copy as `tasktrail verify` would. Raises `LogCorrupt`."""
+    size = part.stat().st_size
+    check_file(part)
+    with closing(LogReader(part)) as log:
+        found = verify(log, None, lambda reached, goal: progress(size + size * reached // max(goal, 1), 2 * size))
+        if not found.ok:
+            first = found.findings[0]
+            raise LogCorrupt(
+                f"The backup is damaged at position {first.position}: {first.message}",
+                remedy="Use another backup. Nothing was changed.",
+            )
+        last = next(log.read(found.position - 1, 1), None) if found.position else None
+    progress(2 * size, 2 * size)
+    return Restored(
+        data=str(paths.data),
+        position=found.position,
+        recorded_at=last.recorded_at if last else None,
+        head=found.head,
+        tasks=found.tasks,
+        size=size,
+        replaced_position=before,
+        kept="",
+    )
+
+
+def _put_aside(paths: DataPaths) -> str:
+    """Move what does not fit the restored log to a folder of its own; its name, or nothing when all fits.
+
+    A process killed in the middle leaves the old log in its place and whole; then this is done again.
+    """
+    moves = [path for path in _of_another_log(paths) if path.exists()]
+    if not moves and not paths.log.exists() and not _wal(paths.log).exists():
+        return ""
+    aside = paths.data / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    aside.mkdir(mode=0o700)
+    for path in moves:
+        target = aside / path.relative_to(paths.data) if path.is_relative_to(paths.data) else aside / "tmp" / path.name
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.move(path, target)
+    kept_wal = _wal(aside / paths.log.name)
+    if _wal(paths.log).exists():
+        shutil.copy2(_wal(paths.log), kept_wal)  # SQLite deletes it when the file it belongs to is damaged
+    if paths.log.exists():
+        if _fold_write_ahead_log(paths.log):
+            kept_wal.unlink(missing_ok=True)
+        try:
+            os.link(paths.log, aside / paths.log.name)
+        except OSError:  # a file system without hard links
+            shutil.copy2(paths.log, aside / paths.log.name)
+    # With the next log it would make a third one that never was.
+    _wal(paths.log).unlink(missing_ok=True)
+    Path(f"{paths.log}-shm").unlink(missing_ok=True)
+    sync(aside)
+    return str(aside)
+
+
+def _of_another_log(paths: DataPaths) -> Iterator[Path]:
+    """Views, snapshots and temp files that may not belong to the log that comes."""
+    yield from (Path(f"{paths.views}{end}") for end in ("", "-wal", "-shm"))
+    yield paths.snapshots
+    with suppress(OSError):
+        yield from [path for path in paths.temp.iterdir() if path.name.isdecimal()]
+
+
+def _fold_write_ahead_log(log: Path) -> bool:
+    """Bring all of the old log into its one file; whether that could be done."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(log, isolation_level=None)) as old:
+        busy = old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
+    return False
+
+
+def _wal(log: Path) -> Path:
+    return Path(f"{log}-wal")
