@@ -6,7 +6,7 @@ from typing import Any
 
 _ANSWERED = """
     SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
-        events.task_id, events.event, events.data, answers.digest, earlier.command_id
+        events.task_id, events.event, events.data, answers.digest, earlier.command_id, {sum}
     FROM answers
     LEFT JOIN events ON events.position = answers.position
     LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
@@ -26,15 +26,18 @@ _ABOVE = """
 """
 
 
-def read_answered(conn: sqlite3.Connection, page: int) -> Iterator[tuple[Any, ...]]:
+def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterator[tuple[Any, ...]]:
     """Each answer beside the record it points at, in order of command id; `page` at a time. Raises `sqlite3.Error`.
 
     (command id, task id, position, and of the record: command id, task id, event, data; the answer's digest; the
-    command id of the record before.)
+    command id of the record before; the answer's sum, null without `sums`.)
     """
+    statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
     after = ""
-    while rows := conn.execute(_ANSWERED, (after, page)).fetchall():
+    while rows := conn.execute(statement, (after, page)).fetchall():
         yield from rows
+        if rows[-1][0] <= after:
+            raise sqlite3.DatabaseError("the answers do not stand in the order of their command ids")
         after = rows[-1][0]
 
 

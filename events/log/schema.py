@@ -1,7 +1,13 @@
 """The schema of log.db and its migrations. A migration's function name is its identity: never rename one."""
 
+import sqlite3
+from functools import cache
+from typing import Any, TypeAlias
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from .chain import checksum
 
 _IS_ADJUSTMENT = "event = 'adjusted'"
 _ADJUSTED_TASK = "CASE WHEN json_valid(data) THEN json_extract(data, '$.task_id') END"
@@ -20,7 +26,21 @@ STATUS_SINCE = """
     ), 0)
 """
 
-migrations = Migrations("tasktrail.log")
+SET = "tasktrail.log"
+migrations = Migrations(SET)
+# As `sqlite_utils` makes them today; they must not look otherwise because a later version of it does so.
+_LIST = """CREATE TABLE IF NOT EXISTS "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+)"""
+_LIST_INDEX = """CREATE UNIQUE INDEX IF NOT EXISTS "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name")"""
+APPLIED = 'SELECT "id", "migration_set", "name", "applied_at" FROM "_sqlite_migrations" ORDER BY "id"'
+
+Objects: TypeAlias = dict[tuple[str, str], tuple[str, str | None]]
+"""(type, name) → (table, statement) of everything in a schema."""
 
 
 @migrations()
@@ -83,3 +103,78 @@ def create_log(db: Database) -> None:
 def find_adjustments(db: Database) -> None:
     """What adjusts a task stands among the service's records, and is found without reading them all."""
     db.execute(f"CREATE INDEX adjustments ON events ({_ADJUSTED_TASK}) WHERE {_IS_ADJUSTMENT}")
+
+
+@migrations()
+def sum_rows(db: Database) -> None:
+    """The hash chain covers the events. A sum in each other row shows that its values are those that were written."""
+    for statement in (
+        "CREATE TEMP TABLE old_answers AS SELECT * FROM answers",
+        "CREATE TEMP TABLE old_epochs AS SELECT * FROM epochs",
+        "DROP TABLE answers",
+        "DROP TABLE epochs",
+        """
+        CREATE TABLE answers (
+            command_id TEXT PRIMARY KEY,
+            digest BLOB NOT NULL,
+            task_id INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            sum BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE epochs (
+            epoch INTEGER PRIMARY KEY,
+            pid INTEGER NOT NULL,
+            host TEXT NOT NULL,
+            started_at TEXT NOT NULL,
+            sum BLOB NOT NULL
+        ) STRICT
+        """,
+    ):
+        db.execute(statement)
+    applied = db.execute(APPLIED).fetchall()
+    answers = db.execute("SELECT command_id, digest, task_id, position FROM temp.old_answers ORDER BY command_id")
+    db.conn.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", ((*row, checksum(row)) for row in answers))
+    epochs = db.execute("SELECT epoch, pid, host, started_at FROM temp.old_epochs")
+    db.conn.executemany(
+        "INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", ((*row, epoch_sum(row, applied)) for row in epochs)
+    )
+    db.execute("DROP TABLE temp.old_answers")
+    db.execute("DROP TABLE temp.old_epochs")
+
+
+NAMES = ("create_log", "find_adjustments", "sum_rows")
+"""The migrations there are, in order."""
+
+
+def epoch_sum(row: tuple[Any, ...], applied: list[tuple[Any, ...]]) -> bytes:
+    """The sum of an epoch's row. It covers the list of migrations as well, as it was when the epoch was taken."""
+    return checksum((*row, *(value for migration in applied for value in migration)))
+
+
+def migrate(db: Database) -> None:
+    """Bring the schema of a log, or of an empty file, up to date."""
+    with db.atomic():
+        db.execute(_LIST)
+        db.execute(_LIST_INDEX)
+    migrations.apply(db)
+
+
+@cache
+def expected(number: int) -> Objects:
+    """What a log has in its schema after the first `number` migrations."""
+    db = Database(memory=True, execute_plugins=False)
+    try:
+        db.execute(_LIST)
+        db.execute(_LIST_INDEX)
+        migrations.apply(db, stop_before=NAMES[number:])
+        return objects(db.conn)
+    finally:
+        db.close()
+
+
+def objects(conn: sqlite3.Connection) -> Objects:
+    """What a database has in its schema."""
+    rows = conn.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+    return {(kind, name): (table, statement) for kind, name, table, statement in rows}

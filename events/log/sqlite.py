@@ -28,13 +28,24 @@ from ..errors import (
 )
 from ..recorded import Fact, Recorded, record_at, timestamp
 from .answers import first_of, line_of, read_answered
-from .chain import GENESIS, link
+from .chain import GENESIS, checksum, link
 from .event_log import Answer, Head
+from .integrity import (
+    Damage,
+    Fault,
+    epoch_faults,
+    has_sums,
+    is_as_written,
+    raw_rows,
+    schema_faults,
+    structure_faults,
+    unanswered,
+)
 from .rows import COLUMNS, from_row, to_row
-from .schema import STATUS_SINCE, WITH_ADJUSTMENTS, migrations
+from .schema import APPLIED, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
-_INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position) VALUES (?, ?, ?, ?)"
+_INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position, sum) VALUES (?, ?, ?, ?, ?)"
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
@@ -79,7 +90,7 @@ class SqliteEventLog:
         self._conn.execute("PRAGMA synchronous = FULL")
         self._conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._conn.execute("PRAGMA recursive_triggers = ON")
-        migrations.apply(self._db)
+        migrate(self._db)
         mode = self._conn.execute("PRAGMA journal_mode").fetchone()[0]
         level = self._conn.execute("PRAGMA synchronous").fetchone()[0]
         if (mode, level) != ("wal", _FULL):
@@ -116,9 +127,9 @@ class SqliteEventLog:
             epoch = int(row[0])
             if epoch > _LAST_EPOCH:
                 raise LogCorrupt(f"{self._path} says that it has had {epoch - 1} services: its epochs were altered")
-            self._conn.execute(
-                "INSERT INTO epochs VALUES (?, ?, ?, ?)", (epoch, os.getpid(), socket.gethostname(), timestamp(now))
-            )
+            taken = (epoch, os.getpid(), socket.gethostname(), timestamp(now))
+            total = epoch_sum(taken, self._conn.execute(APPLIED).fetchall())
+            self._conn.execute("INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", (*taken, total))
         return epoch
 
     def _file_identity(self) -> tuple[int, int]:
@@ -164,7 +175,7 @@ class SqliteEventLog:
             if conn.execute("SELECT max(epoch) FROM epochs").fetchone()[0] != self._epoch:
                 raise Fenced(f"A newer service has taken {self._path}")
             conn.executemany(_INSERT_EVENT, rows)
-            conn.executemany(_INSERT_ANSWER, [astuple(answer) for answer in answers])
+            conn.executemany(_INSERT_ANSWER, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
         except BaseException as error:
             self._head = None
@@ -195,9 +206,13 @@ class SqliteEventLog:
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
         row = self._conn.execute(
-            "SELECT command_id, digest, task_id, position FROM answers WHERE command_id = ?", (command_id,)
+            "SELECT command_id, digest, task_id, position, sum FROM answers WHERE command_id = ?", (command_id,)
         ).fetchone()
-        return Answer(*row) if row else None
+        if row is None:
+            return None
+        if not is_as_written(row[:4], row[4]):
+            raise LogCorrupt(f"Position {row[3]}: the answer to {command_id} is not as it was written")
+        return Answer(*row[:4])
 
     def reader(self) -> "LogReader":
         """A read-only view of the same file for another thread."""
@@ -241,14 +256,27 @@ class LogReader:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, adjusted=adjusted)
 
-    def rows(self, after: int = 0) -> Iterator[tuple[tuple[str | int | None, ...], bytes]]:
-        """The raw stored values and hash of each record, undecoded: what a verifier works on."""
-        for row in _pages(self._conn, after, None):
-            yield row[:14], row[14]
+    def file_faults(self) -> Iterator[Fault]:
+        """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
+        yield from schema_faults(self._conn)
+        yield from structure_faults(self._conn)
+        yield from epoch_faults(self._conn)
 
-    def answered(self) -> Iterator[tuple[Any, ...]]:
+    def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
+        """The raw stored values of each record, undecoded, its hash last: what a verifier works on."""
+        return raw_rows(self._conn)
+
+    def has_sums(self) -> bool:
+        """Whether answers have sums: not those of an older version."""
+        return has_sums(self._conn)
+
+    def unanswered(self) -> Iterator[tuple[int, str]]:
+        """The last position and the id of each command that led to records and has no answer."""
+        return unanswered(self._conn)
+
+    def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
         """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
-        return read_answered(self._conn, _PAGE)
+        return read_answered(self._conn, _PAGE, sums=sums)
 
     def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
         """Task id, event and data of the first of a command's records, the last of which is at `position`."""
@@ -298,6 +326,10 @@ def _connect_read_only(path: Path, how: str, probe: str) -> sqlite3.Connection:
         conn.close()
         raise
     return conn
+
+
+def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*row, checksum(row))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

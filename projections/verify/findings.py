@@ -9,9 +9,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong."""
 
     position: int
-    """Where in the log; for the views, the position they stand at."""
+    """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
-    """chain, gap, version, time, unreadable, illegal, answer, file, views or snapshot."""
+    """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views or snapshot."""
     message: str
 
 

@@ -1,4 +1,4 @@
-"""Checks a log from its raw rows: the chain, the numbering, the rules; then the views against the fold.
+"""Checks a log: schema, structure and indexes; from its raw rows the chain, the numbering, the rules; then the views.
 
 It reads what is there and never raises on damage: each fault is a finding with its position. It can be run beside a
 live service, on a copy, or with no service at all.
@@ -14,6 +14,7 @@ from typing import Any
 from ...events import Cancelled, CancelTask, TasktrailError
 from ...events.digest import digest as digest_of
 from ...events.log.chain import GENESIS, link
+from ...events.log.integrity import Damage, is_as_written, is_well_typed
 from ...events.log.rows import from_row
 from ...events.log.sqlite import LogReader
 from ...events.recorded import EVENT_TAGS
@@ -29,23 +30,23 @@ __all__ = ["Verification", "verify"]
 _EVERY = 5000
 _ABOUT_A_TASK = (SYSTEM_TAGS[Adjusted], SYSTEM_TAGS[RedeliveryRequested])
 _CANCELLED = EVENT_TAGS[Cancelled]
-_TYPES = (int, int, int, *(str,) * 7, int, int, int, str)
 
 
 def verify(log: LogReader, views: Path | None = None, progress: Progress | None = None) -> Verification:
     """Check everything that can be checked without a key. `progress` is told the position and the head."""
     findings = Findings()
     walk = _Walk(findings)
+    for fault in log.file_faults():
+        findings.add(*fault)
     try:
         head = log.head().position
-        for row, digest in log.rows():
-            walk.check(row, digest)
-            if progress is not None and walk.records % _EVERY == 0:
-                progress(walk.position, head)
     except (sqlite3.Error, TasktrailError) as error:
-        findings.add(
-            walk.position + 1, "file", f"the file cannot be read from position {walk.position + 1} on: {error}"
-        )
+        findings.add(0, "file", f"the end of the log cannot be read: {error}")
+        head = 0
+    for row in log.raw_rows():
+        walk.check(row)
+        if progress is not None and walk.records % _EVERY == 0:
+            progress(walk.position, head)
     walk.finish()
     answers = _check_answers(log, findings)
     views_position = None
@@ -76,21 +77,26 @@ class _Walk:
         self._versions: defaultdict[int, int] = defaultdict(int)
         self._recorded_at = datetime.min.replace(tzinfo=UTC)
 
-    def check(self, row: tuple[Any, ...], digest: bytes) -> None:
-        """One row in order of position."""
-        position = row[0]
-        self.records += 1
-        if not _well_typed(row, digest):
-            self._findings.add(position, "unreadable", "a value is not of the type that a log stores")
-            self.position, self.hash = position, bytes(digest) if isinstance(digest, bytes) else b""
+    def check(self, row: tuple[Any, ...] | Damage) -> None:
+        """One row in order of position, its hash last."""
+        if isinstance(row, Damage):
+            self._findings.add(row.position, "unreadable", row.reason)
+            self.position, self.hash = row.position, b""
             return
-        if position == self.position + 1:
-            self._check_chain(row, digest)
-        else:
-            self._findings.add(position, "gap", f"position {position} follows on {self.position}")
+        position, digest = row[0], row[14]
+        self.records += 1
+        if not is_well_typed(row):
+            self._findings.add(position, "unreadable", "a value is not of the type that a log stores, or is no UTF-8")
+            self.position, self.hash = position, digest if isinstance(digest, bytes) else b""
+            self.law.lose(row[1])
+            return
+        if position != self.position + 1:
+            self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
+        elif self.hash:  # that of the record in front, if it could be read
+            self._check_chain(row[:14], digest)
         self.position, self.hash = position, digest
         self._check_version(position, row[1], row[2])
-        self._check_record(row, digest)
+        self._check_record(row[:14], digest)
 
     def _check_chain(self, row: tuple[Any, ...], digest: bytes) -> None:
         if link(self.hash, row) != digest:
@@ -128,30 +134,40 @@ class _Walk:
             self._findings.add(position, "illegal", fault)
 
 
-def _well_typed(row: tuple[Any, ...], digest: object) -> bool:
-    """STRICT tables promise it; but whoever changes a log may change its tables first."""
-    return isinstance(digest, bytes) and tuple(map(type, row)) == _TYPES
-
-
 def _check_answers(log: LogReader, findings: Findings) -> int:
-    """Every answer must point at the last event its command caused, and name its task; how many there are."""
+    """Every answer must point at the last event its command caused, name its task, and be as it was written.
+
+    Every command that caused something must have one. Says how many there are.
+    """
     number = 0
     try:
-        for command_id, task_id, position, caused_by, *record, digest, before in log.answered():
+        for position, command_id in log.unanswered():
+            findings.add(position, "answer", f"the answer to {command_id} is missing")
+        summed = log.has_sums()
+        for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
             number += 1
-            if caused_by is None:
-                findings.add(position, "answer", f"the answer to {command_id} points behind the end of the log")
-            elif caused_by != command_id:
-                findings.add(position, "answer", f"the answer to {command_id} points at an event of {caused_by!r}")
-            else:
-                first = tuple(record) if before != command_id else log.first_of(command_id, position)
-                if first is None or task_id != _meant(log, digest, first):
-                    findings.add(
-                        position, "answer", f"the answer to {command_id} names task {task_id}, not the event's"
-                    )
+            if fault := _fault_of(log, (command_id, digest, task_id, position), caused_by, tuple(record), before):
+                findings.add(position, "answer", f"the answer to {command_id} {fault}")
+            elif summed and not is_as_written((command_id, digest, task_id, position), found):
+                findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
     except (sqlite3.Error, TasktrailError) as error:
         findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
+
+
+def _fault_of(
+    log: LogReader, answer: tuple[Any, ...], caused_by: str | None, record: tuple[Any, ...], before: str | None
+) -> str:
+    """What is wrong with where an answer points, in words. `record` is there; `before` caused the one before that."""
+    command_id, digest, task_id, position = answer
+    if caused_by is None:
+        return "points behind the end of the log"
+    if caused_by != command_id:
+        return f"points at an event of {caused_by!r}"
+    first = record if before != command_id else log.first_of(command_id, position)
+    if first is None or task_id != _meant(log, digest, first):
+        return f"names task {task_id}, not the event's"
+    return ""
 
 
 def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:

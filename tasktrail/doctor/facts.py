@@ -191,11 +191,13 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str]:
         log = LogReader(path)
         try:
             last = list(log.read(after=log.head().position - 1, limit=1))
+            fault = next(log.file_faults(), None)
         finally:
             log.close()
     except (TasktrailError, sqlite3.Error) as error:
         return None, str(error)
-    return (last[0].recorded_at if last else None), ""
+    trouble = f"{path} is damaged: {fault.message}" if fault else ""
+    return (last[0].recorded_at if last else None), trouble
 
 
 def _media() -> Media:

@@ -24,6 +24,7 @@ from tasktrail.events import (
 from tasktrail.events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, SaveCheckpoint
 from tasktrail.events.decide import Facts, decide
 from tasktrail.events.log.event_log import Answer
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.priority import effective_priority
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, ServiceStarted
@@ -125,6 +126,8 @@ class Journal:
                 self.record(0, DeliveryAttempted(notice_id="x", task_id=state.id, channel="email", target="a", ok=True))
             case "restart":
                 self._epoch += 1
+                while isinstance(self.log, SqliteEventLog) and self.log.epoch < self._epoch:
+                    self.log._epoch = self.log._take_epoch(self.at)
                 self.record(0, ServiceStarted(version="0", epoch=self._epoch, pid=number, host="here"))
             case "start" | "adjust":
                 pass

@@ -344,8 +344,10 @@ def test_a_damaged_backup_changes_nothing(data: Path, tmp_path: Path, *, only_ch
     copy = tmp_path / "copy.db"
     back_up(data, copy)
     with closing(sqlite3.connect(copy)) as log:
+        [[trigger]] = log.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_are_not_changed'")
         log.execute("DROP TRIGGER events_are_not_changed")
         log.execute("UPDATE events SET actor = 'nobody' WHERE position = 7")
+        log.execute(trigger)
         log.commit()
     before = head_of(data / "log.db")
     with pytest.raises(LogCorrupt, match="position 7"):

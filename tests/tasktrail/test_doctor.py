@@ -1,6 +1,8 @@
 """The doctor's rules on made-up facts, and the doctor on this very machine."""
 
 import os
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,14 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
 def test_a_log_that_is_no_log_is_found(tmp_path: Path) -> None:
     (tmp_path / "log.db").write_bytes(b"this is no database" * 100)
     assert by_name(examine(tmp_path, Config()))["log"].level == "fail"
+
+
+def test_a_log_whose_schema_was_changed_is_found(tmp_path: Path) -> None:
+    SqliteEventLog(tmp_path / "log.db", now=NOW).close()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
+        conn.execute("DROP TRIGGER events_are_not_changed")
+    finding = by_name(examine(tmp_path, Config()))["log"]
+    assert (finding.level, "trigger events_are_not_changed is missing" in finding.message) == ("fail", True)
 
 
 def test_a_configuration_that_cannot_be_used_is_a_finding(tmp_path: Path) -> None:

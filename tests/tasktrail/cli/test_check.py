@@ -57,7 +57,12 @@ def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
     assert shown.code == 4
     assert "position 2: chain: " in shown.out
     assert "NOT sound" in shown.out
-    assert json.loads(cli("verify", "--data", str(data), "--json").out)["findings"][0]["position"] == 2
+    found = json.loads(cli("verify", "--data", str(data), "--json").out)["findings"]
+    assert [finding["code"] for finding in found if finding["position"] == 2] == ["chain"]
+    assert {finding["message"] for finding in found if finding["code"] == "schema"} == {
+        "trigger events_are_not_changed is missing",
+        "trigger events_are_not_deleted is missing",
+    }
 
 
 def test_a_file_that_is_no_log_fails_the_check(cli: Callable[..., Any], data: Path) -> None:

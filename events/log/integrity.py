@@ -1,0 +1,279 @@
+"""Whether log.db is what the log's writer made: its schema, its structure and indexes, and each row as it is stored.
+
+Nothing here raises on damage: a fault is told with the position it was found at, 0 where it has none.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+from ..errors import TasktrailError
+from .chain import GENESIS, checksum, link
+from .rows import COLUMNS, from_row
+from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects
+
+_MOST = 100
+"""Faults of one kind: a damaged file has easily one for each row."""
+_PAGE = 5000
+_TYPES = (int, int, int, *(str,) * 7, int, int, int, str, bytes)
+_SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
+_NEXT = "SELECT position FROM events WHERE position > ? ORDER BY position LIMIT 1"
+_MISSING_ROW = re.compile(r"row (\d+) missing from index (\S+)")
+_INDEX = re.compile(
+    r"(?:wrong # of entries in|non-unique entry in|rowid not at end-of-record for row \d+ of) index (\S+)"
+)
+_TREE = re.compile(r"Tree (\d+) ")
+_UNANSWERED = """
+    SELECT max(position), command_id FROM events
+    WHERE command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
+        AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.command_id = events.command_id)
+    GROUP BY command_id ORDER BY 1
+"""
+"""What a schedule causes nobody waits for."""
+_MISLED = """
+    SELECT answers.position, answers.command_id FROM answers
+    LEFT JOIN events ON events.position = answers.position
+    WHERE events.command_id IS NOT answers.command_id
+"""
+_SUMMED = "SELECT command_id, digest, task_id, position, sum FROM answers"
+_EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM epochs ORDER BY epoch"
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong."""
+
+    position: int
+    code: str
+    """schema, file, index, chain, gap, unreadable or answer."""
+    message: str
+
+
+class Damage(NamedTuple):
+    """Stands where a row should be."""
+
+    position: int
+    reason: str
+
+
+def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """What differs from the schema that the migrations make, to the letter."""
+    try:
+        found, applied = objects(conn), conn.execute(APPLIED).fetchall()
+        marks = [
+            conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("encoding", "user_version", "application_id")
+        ]
+    except sqlite3.Error as error:
+        yield Fault(0, "schema", f"the schema cannot be read: {error}")
+        return
+    if marks != ["UTF-8", 0, 0]:
+        yield Fault(0, "schema", f"encoding, user_version and application_id are {marks}, not UTF-8, 0 and 0")
+    names = [row[2] for row in applied]
+    if [(row[0], row[1]) for row in applied] != [(number, SET) for number in range(1, len(applied) + 1)] or (
+        (*names,) != NAMES[: len(names)]
+    ):
+        yield Fault(0, "schema", f"the migrations that were applied are {names}, not {list(NAMES)}")
+        return
+    due = expected(len(names))
+    for kind, name in due.keys() - found.keys():
+        yield Fault(0, "schema", f"{kind} {name} is missing")
+    for kind, name in found.keys() - due.keys():
+        yield Fault(0, "schema", f"{kind} {name} does not belong there")
+    for kind, name in found.keys() & due.keys():
+        if found[kind, name] != due[kind, name]:
+            yield Fault(0, "schema", f"{kind} {name} is not as it was made")
+
+
+def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """What SQLite finds in the pages of the file: every table and index, and whether they say the same."""
+    try:
+        roots = dict(conn.execute("SELECT rootpage, name FROM sqlite_schema WHERE type = 'index'").fetchall())
+        told = [line for (text,) in conn.execute(f"PRAGMA integrity_check({_MOST})") for line in text.splitlines()]
+    except sqlite3.Error as error:
+        yield Fault(0, "file", f"its structure cannot be read: {error}")
+        return
+    for line in told:
+        if line == "ok" or line.startswith("***"):
+            continue
+        row, index, tree = _MISSING_ROW.search(line), _INDEX.search(line), _TREE.search(line)
+        if row:
+            yield Fault(int(row[1]), "index", line)
+        elif index or (tree and int(tree[1]) in roots):
+            yield Fault(0, "index", line)
+        else:
+            yield Fault(0, "file", line)
+
+
+def can_be_rebuilt(faults: list[Fault]) -> bool:
+    """Whether the faults are such that an index only has to be made anew from its table.
+
+    Not so when pages are lost or stand in two places: giving back the pages of such an index may take a table's.
+    """
+    return all(fault.code == "index" and not _TREE.search(fault.message) for fault in faults)
+
+
+def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
+    """The stored values of each record, undecoded, its hash last; `Damage` where there is none to be had.
+
+    Text that is no UTF-8 comes with surrogates in it.
+    """
+    after: int | None = 0
+    while after is not None:
+        try:
+            page = conn.execute(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT {_PAGE}", (after,)).fetchall()
+        except sqlite3.Error:
+            after = yield from _one_by_one(conn, after)
+            continue
+        yield from page
+        # Larger each time, whatever a damaged file says.
+        after = max(after + 1, page[-1][0]) if len(page) == _PAGE else None
+
+
+def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
+    """A page of which something cannot be read; answers with the position it ends at, none at the end of the log."""
+    for _ in range(_PAGE):
+        try:
+            found = conn.execute(_NEXT, (after,)).fetchone()
+        except sqlite3.Error as error:
+            yield Damage(after + 1, f"the file cannot be read from here on: {error}")
+            return _behind(conn, after)
+        if found is None:
+            return None
+        after = found[0]
+        yield _row(conn, after)
+    return after
+
+
+def _row(conn: sqlite3.Connection, position: int) -> tuple[Any, ...] | Damage:
+    conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    try:
+        row = conn.execute(f"{_SELECT} WHERE position = ?", (position,)).fetchone()
+    except sqlite3.Error as error:
+        return Damage(position, f"the record cannot be read: {error}")
+    finally:
+        conn.text_factory = str
+    return row or Damage(position, "the record cannot be found by its position")
+
+
+def _behind(conn: sqlite3.Connection, after: int) -> int | None:
+    """From where on the file can be read again; None: nowhere. Looked for by doubling, then by halving."""
+
+    def can_read(position: int) -> bool:
+        try:
+            conn.execute(_NEXT, (position,)).fetchone()
+        except sqlite3.Error:
+            return False
+        return True
+
+    bad, good = after, after + 1
+    while not can_read(good):
+        bad, good = good, good + 2 * (good - after)
+        if good > 1 << 40:
+            return None
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        bad, good = (bad, middle) if can_read(middle) else (middle, good)
+    return good
+
+
+def is_well_typed(row: tuple[Any, ...]) -> bool:
+    """STRICT tables promise it; but whoever changes a log may change its tables first, and a disk may change bits."""
+    return tuple(map(type, row)) == _TYPES and not any(_is_broken(value) for value in row[3:14])
+
+
+def _is_broken(value: object) -> bool:
+    if not isinstance(value, str) or value.isascii():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | None = None) -> Iterator[Fault]:
+    """Gaps, broken links and rows that cannot be decoded; constant memory."""
+    last, digest = 0, GENESIS
+    for row in raw_rows(conn):
+        if isinstance(row, Damage):
+            yield Fault(row.position, "unreadable", row.reason)
+            last, digest = row.position, b""
+            continue
+        position = row[0]
+        if not is_well_typed(row):
+            yield Fault(position, "unreadable", "a value is not of the type that a log stores, or is no UTF-8")
+            last, digest = position, row[14] if isinstance(row[14], bytes) else b""
+            continue
+        if position != last + 1:
+            yield Fault(last + 1, "gap", f"position {position} follows on {last}")
+        elif digest and link(digest, row[:14]) != row[14]:
+            yield Fault(position, "chain", "the record or one before it was changed: its hash does not fit")
+        else:
+            yield from _decoding_faults(row)
+        last, digest = position, row[14]
+        if progress is not None and position % _PAGE == 0:
+            progress(position)
+
+
+def _decoding_faults(row: tuple[Any, ...]) -> Iterator[Fault]:
+    try:
+        from_row(row[:14], row[14])
+    except TasktrailError as error:
+        yield Fault(row[0], "unreadable", error.message)
+
+
+def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    """The last position and the id of each command that led to records and has no answer. Raises `sqlite3.Error`."""
+    yield from conn.execute(_UNANSWERED).fetchall()
+
+
+def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Answers that are not as they were written, point at what another command caused, or are missing."""
+    try:
+        for position, command_id in unanswered(conn):
+            yield Fault(position, "answer", f"the answer to {command_id} is missing")
+        for position, command_id in conn.execute(_MISLED):
+            yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+        if has_sums(conn):
+            for *row, found in conn.execute(_SUMMED):
+                if not is_as_written(tuple(row), found):
+                    yield Fault(row[3], "answer", f"the answer to {row[0]} is not as it was written")
+    except (sqlite3.Error, TypeError) as error:
+        yield Fault(0, "file", f"the answers cannot be read: {error}")
+
+
+def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
+    """Whether the values of an answer fit their sum."""
+    return tuple(map(type, row)) == (str, bytes, int, int) and checksum(row) == found
+
+
+def has_sums(conn: sqlite3.Connection) -> bool:
+    """Whether the log is of a version that sums the rows outside the chain. Raises `sqlite3.Error`."""
+    return len(conn.execute(APPLIED).fetchall()) == len(NAMES)
+
+
+def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Whether each service that took the log is there as it was written, from the first to the one that starts last."""
+    try:
+        applied = conn.execute(APPLIED).fetchall()
+        if len(applied) < len(NAMES):
+            return
+        rows = conn.execute(_EPOCHS).fetchall()
+        last = conn.execute(
+            "SELECT json_extract(data, '$.epoch') FROM events WHERE event = 'service_started' AND json_valid(data) "
+            "ORDER BY position DESC LIMIT 1"
+        ).fetchone()
+    except sqlite3.Error as error:
+        yield Fault(0, "epoch", f"the epochs cannot be read: {error}")
+        return
+    for number, (*row, found) in enumerate(rows, 1):
+        if row[0] != number:
+            yield Fault(0, "epoch", f"epoch {number} is missing: epoch {row[0]} stands in its place")
+            return
+        # The list of migrations grows: it was that long at some time.
+        if found not in {epoch_sum(tuple(row), applied[:known]) for known in range(len(applied) + 1)}:
+            yield Fault(0, "epoch", f"epoch {number}, or the list of migrations, is not as it was written")
+    if last is not None and isinstance(last[0], int) and last[0] > len(rows):
+        yield Fault(
+            0, "epoch", f"a service has started in epoch {last[0]}, and the last one that is known is {len(rows)}"
+        )
