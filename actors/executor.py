@@ -28,7 +28,8 @@ class Executor(Protocol):
     Rules that the contract suite checks for every implementation: each `Run` is answered by exactly one
     `AttemptEnded`, and nothing about an attempt follows it. No end is told while a process of the attempt is left.
     A repeated order changes nothing; an order for an attempt that is unknown or over is ignored. Executors never
-    retry, and never start what they were not told to.
+    retry, and never start what they were not told to. A `Run` that cannot be handed over ends as rejected, by name.
+    `TellHeld` is answered by one `AttemptsHeld`, behind the ends that were told before.
     """
 
     @property

@@ -19,9 +19,22 @@ from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogGone, LogToo
 from ..events.graphs import ids_by_name
 from ..events.state import fold
 from ..events.system_events import ClockJumped
+from ..handlers.process.frames import AttemptsHeld
 from .alarm import Alarm
 from .base import Actor, log
-from .core.messages import Answered, Boot, Commanded, Jumped, LimitsChanged, Message, Sampled, Staged, Submit, Tick
+from .core.messages import (
+    Answered,
+    Boot,
+    Commanded,
+    Jumped,
+    LimitsChanged,
+    Message,
+    Reconcile,
+    Sampled,
+    Staged,
+    Submit,
+    Tick,
+)
 from .core.running import Running
 from .core.state import SchedulerState
 from .core.step import needed, resume, step
@@ -132,7 +145,7 @@ class Scheduler(Actor):
                 return
             if self._answer_repetition(message):
                 return
-        elif not isinstance(message, Tick | Sampled | LimitsChanged):
+        elif not isinstance(message, Tick | Sampled | LimitsChanged | Reconcile | AttemptsHeld):
             self._reports.append(message)
         self._stage(message)
 
@@ -267,6 +280,7 @@ class Scheduler(Actor):
             self._state = folded(self._log, self._new_state, self._snapshot, also=running)
             self._state.slots, self._state.sample = old.slots, old.sample
             self._state.draining = old.draining
+            self._state.look.number = old.look.number  # an answer to an older question must not pass for a newer one
             self._state.limit_book.configure(old.limit_book.configured)
             self._begin_batch_of(running)
             self._jumps = jumps

@@ -1,14 +1,23 @@
 """The WorkerPool: passes the Scheduler's orders to the executor and the executor's reports to the Scheduler."""
 
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..handlers.process.frames import AttemptEnded, Report, Run
+import pykka
+
+from ..events.errors import NotReady
+from ..handlers.process.frames import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
 from .base import Actor, log
+from .core.messages import Reconcile
 from .executor import Executor
 from .messages import Orders
+
+RECONCILE_EVERY = 2.0
+"""Seconds between two comparisons of what the Scheduler believes to run with what does. Two in a row decide."""
 
 
 class WorkerPool(Actor):
@@ -18,20 +27,32 @@ class WorkerPool(Actor):
     end is told, when no process of the attempt can write there any more.
     """
 
-    def __init__(self, *, executor: Executor, report: Callable[[list[Report]], None], close_within: float) -> None:
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        report: Callable[[list[Report] | Reconcile], None],
+        close_within: float,
+        reconcile_every: float = RECONCILE_EVERY,
+    ) -> None:
         super().__init__()
         self._executor = executor
         self._report = report
         self._close_within = close_within
         self._outputs: dict[tuple[int, int], str] = {}
         """Output of each attempt that is running and has one."""
+        self._reconcile_every = reconcile_every
+        self._closed = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beat, name="reconcile-beat", daemon=True)
 
     def on_start(self) -> None:
         """Start the workers; the Scheduler learns the capacity by a report."""
         self._executor.open(self._pass_on)
+        self._beat.start()
 
     def on_stop(self) -> None:
         """Kill what still runs and wait until it is gone."""
+        self._closed.set()
         self._executor.close(self._close_within)
 
     def receive(self, message: Any) -> None:
@@ -40,7 +61,23 @@ class WorkerPool(Actor):
             for order in message.orders:
                 if isinstance(order, Run) and order.output_file:
                     self._outputs[order.task_id, order.attempt] = order.output_file
-            self._executor.do(message.orders)
+            self._do(message.orders)
+
+    def _do(self, orders: list[Order]) -> None:
+        """An executor that breaks at one order gets the others one by one: repeating one changes nothing."""
+        try:
+            self._executor.do(orders)
+        except Exception:  # noqa: BLE001 - foreign code behind the seam
+            log.exception("orders could not be given", orders=len(orders))
+            for order in orders:
+                with suppress(Exception):  # what it has lost is found when the Scheduler compares
+                    self._executor.do([order])
+
+    def _keep_beat(self) -> None:
+        """Monotonic: a wall clock may be set back."""
+        while not self._closed.wait(self._reconcile_every):
+            with suppress(pykka.ActorDeadError, NotReady):  # stopped just now
+                self._report(Reconcile())
 
     def _pass_on(self, reports: list[Report]) -> None:
         for report in reports:
@@ -53,5 +90,5 @@ class WorkerPool(Actor):
     def _discard(self, output: str, task_id: int) -> None:
         try:
             remove_part(Path(output), task_id)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.warning("a part file could not be removed", task_id=task_id, output=output, error=str(error))

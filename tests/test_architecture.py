@@ -46,6 +46,7 @@ PURE = (
     "tasktrail.events.digest",
     "tasktrail.events.recorded",
     "tasktrail.events.errors",
+    "tasktrail.events.values",
     "tasktrail.events.task",
     "tasktrail.events.codec",
     "tasktrail.events.log.rows",

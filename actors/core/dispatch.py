@@ -4,9 +4,12 @@ from pathlib import PurePath
 from typing import TypeAlias
 
 from ...events import Started, TaskState
+from ...events.commands import GiveUp
+from ...events.decide import decide
 from ...events.priority import terms
 from ...handlers.process.frames import Run
 from .admission import fits, stands_against_all
+from .dependencies import ended
 from .oversized import at_best
 from .running import Running, beat_every
 from .state import SchedulerState
@@ -18,6 +21,9 @@ BACKFILL_DEPTH = 64
 """So far down the queue a fitting task is looked for."""
 _ONE_BY_ONE = 64
 """So many tasks are put into the queue one at a time; more of them all at once."""
+
+UNSTARTABLE = "CannotStart"
+"""The error type of a task that cannot even be ordered to run."""
 
 Sight: TypeAlias = tuple[object, ...]
 
@@ -32,7 +38,7 @@ def dispatch(turn: Turn) -> None:
         task = _next_fitting(state)
         if task is None:
             break
-        start(turn, task)
+        _start_or_give_up(turn, task)
     state.seen_in_vain = _sight(state)
 
 
@@ -104,38 +110,58 @@ def bound_of(state: SchedulerState) -> int:
     return BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
 
 
+def _start_or_give_up(turn: Turn, task: TaskState) -> None:
+    """One task that cannot be started must not keep the others from it: it ends, and its end says why."""
+    try:
+        prepared = _prepare(turn, task)
+    except Exception as error:  # noqa: BLE001 - whatever an odd task from an old log leads to
+        told = f"The task cannot be started: {type(error).__name__}: {error}"
+        command = GiveUp(task_id=task.id, error=told, error_type=UNSTARTABLE, rule="cannot start")
+        turn.record_all(task.id, decide(task, command, turn.decision_facts()), SCHEDULER)
+        ended(turn, task.id)
+    else:
+        _start(turn, task, *prepared, SCHEDULER)
+
+
 def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
     """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
+    return _start(turn, task, *_prepare(turn, task), origin)
+
+
+def _prepare(turn: Turn, task: TaskState) -> tuple[Started, Run]:
+    """What is recorded and ordered when the task starts. Changes nothing, so that a fault in it leaves nothing half."""
+    state, spec, checkpoint = turn.state, task.spec, task.resume_from
+    parts = terms(task, turn.now)
+    event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
+    run = Run(
+        task.id,
+        task.attempt + 1,
+        spec.type,
+        spec.input_file,
+        spec.output_file,
+        spec.options,
+        checkpoint,
+        str(PurePath(state.work_root) / str(task.id)),
+        spec.overwrite,
+        state.grace[spec.type],
+        task.memory_needed,
+        task.temp_needed,
+        task.seconds_needed,
+        task.estimate is not None,
+        beat_every(spec),
+        spec.estimated_time,
+    )
+    return event, run
+
+
+def _start(turn: Turn, task: TaskState, event: Started, run: Run, origin: Origin) -> int:
     state = turn.state
     state.queue.remove(task.id)
     state.overtaken.pop(task.id, None)
-    checkpoint = task.resume_from
-    parts = terms(task, turn.now)
-    event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
     position = turn.record(task.id, event, origin)
     task = state.tasks[task.id]
     running = Running(task.id, task.attempt, position, task, turn.now)
     state.hold(running)
     turn.watch_attempt(running)
-    spec = task.spec
-    turn.order(
-        Run(
-            task.id,
-            task.attempt,
-            spec.type,
-            spec.input_file,
-            spec.output_file,
-            spec.options,
-            checkpoint,
-            str(PurePath(state.work_root) / str(task.id)),
-            spec.overwrite,
-            state.grace[spec.type],
-            task.memory_needed,
-            task.temp_needed,
-            task.seconds_needed,
-            task.estimate is not None,
-            beat_every(spec),
-            spec.estimated_time,
-        )
-    )
+    turn.order(run)
     return position

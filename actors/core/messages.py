@@ -11,6 +11,7 @@ import msgspec
 from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.experience import Correction
 from ...events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
+from ...events.values import MAX_INTEGER
 from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
 
@@ -32,8 +33,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
 
     def corrected(self, correction: Correction) -> "Intake":
         """The same with the type's history taken into account."""
-        memory = int(self.estimated_memory * correction.memory)
-        temp = int(self.estimated_temp * correction.temp)
+        memory = min(int(self.estimated_memory * correction.memory), MAX_INTEGER)
+        temp = min(int(self.estimated_temp * correction.temp), MAX_INTEGER)
         return msgspec.structs.replace(
             self,
             estimated_memory=memory,
@@ -73,6 +74,10 @@ class Sampled(msgspec.Struct, frozen=True):
     """Task that runs → bytes of its temp files and its unpublished output."""
 
 
+class Reconcile(msgspec.Struct, frozen=True):
+    """Compare with the executor which attempts there are. Comes again and again, from whoever passes orders on."""
+
+
 class LimitsChanged(msgspec.Struct, frozen=True):
     """Other limits are configured from now on; what operators have changed stays on top of them."""
 
@@ -103,7 +108,9 @@ class Close(msgspec.Struct, frozen=True):
     """The last message: what still runs is recorded as interrupted, the service as stopped."""
 
 
-Message: TypeAlias = Submit | Report | Boot | Sampled | LimitsChanged | Delivered | Tick | Jumped | Drain | Close
+Message: TypeAlias = (
+    Submit | Report | Boot | Sampled | LimitsChanged | Delivered | Reconcile | Tick | Jumped | Drain | Close
+)
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """An attempt that holds a slot: what the Scheduler knows of it beside the log."""
 
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,6 +13,9 @@ from .messages import Submit
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
 
+
+Key: TypeAlias = tuple[int, int]
+"""Task and attempt."""
 
 MAX_BEAT = 15.0
 """Seconds between two signs of life, at most."""
@@ -65,6 +69,21 @@ class Running(msgspec.Struct):
     def publishing(self) -> bool:
         """Whether its output may appear at any moment."""
         return self.granted_at is not None
+
+
+class Reconciliation(msgspec.Struct):
+    """How far the comparison of running attempts with those that the executor holds has come."""
+
+    number: int = 0
+    """Of the last question."""
+    asked: frozenset[Key] = frozenset()
+    """What ran when it was put."""
+    held: bool = False
+    """Whether the executor held anything when it answered last."""
+    missing: frozenset[Key] = frozenset()
+    """What the last answer did not hold."""
+    strange: frozenset[Key] = frozenset()
+    """What only the last answer held."""
 
 
 def beat_every(spec: Created) -> float:

@@ -20,7 +20,7 @@ from .limits import LimitBook
 from .oversized import Oversized
 from .pauses import Pauses
 from .ready_queue import ReadyQueue
-from .running import Running
+from .running import Reconciliation, Running
 from .schedules import Schedules
 from .timer import Timer
 
@@ -65,6 +65,7 @@ class SchedulerState:
         self.timers: list[Timer] = []
         self._tidy_at = 64
         self.running: dict[int, Running] = {}
+        self.look = Reconciliation()
         self.blocked: dict[int, set[int]] = {}
         """Task → the dependencies it still waits for."""
         self.dependents: dict[int, set[int]] = {}

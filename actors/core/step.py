@@ -19,9 +19,23 @@ from ...events import (
 )
 from ...events.errors import NotReady
 from ...events.system_events import ClockJumped
-from . import commands, lifecycle, operators, reports, scheduling, timeouts
+from ...handlers.process.frames import AttemptsHeld
+from . import commands, lifecycle, operators, reconcile, reports, scheduling, timeouts
 from .dispatch import dispatch
-from .messages import Boot, Close, Delivered, Drain, Jumped, LimitsChanged, Message, Sampled, Staged, Submit, Tick
+from .messages import (
+    Boot,
+    Close,
+    Delivered,
+    Drain,
+    Jumped,
+    LimitsChanged,
+    Message,
+    Reconcile,
+    Sampled,
+    Staged,
+    Submit,
+    Tick,
+)
 from .running import Running
 from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
@@ -79,7 +93,7 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     return Staged(turn.facts, turn.effects)
 
 
-def _handle(turn: Turn, message: Message) -> None:
+def _handle(turn: Turn, message: Message) -> None:  # noqa: C901 - an arm for each kind of message
     match message:
         case Submit():
             commands.handle(turn, message)
@@ -95,6 +109,10 @@ def _handle(turn: Turn, message: Message) -> None:
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():
             turn.record(0, message.fact, Origin(actor="notifier"))
+        case Reconcile():
+            reconcile.ask(turn)
+        case AttemptsHeld():
+            reconcile.heard(turn, message)
         case Boot():
             lifecycle.boot(turn, message)
         case Drain():

@@ -10,7 +10,22 @@ from pathlib import Path
 
 import structlog
 
-from ...handlers.process.frames import AttemptEnded, CapacityChanged, Grant, Order, Report, Run, Saved, Setup, Stop
+from ...handlers.process.frames import (
+    AttemptEnded,
+    AttemptsHeld,
+    CapacityChanged,
+    Grant,
+    Order,
+    Report,
+    Run,
+    Saved,
+    Setup,
+    Stop,
+    TellHeld,
+    Unencodable,
+    encode,
+    unencodable,
+)
 from ...handlers.process.sandbox import Sandbox
 from ..executor import Capabilities, Reporter
 from .launch import LaunchSettings, launch, worker_environment
@@ -66,9 +81,12 @@ class LocalExecutor:
         setup = Setup(dict(homes), rules.rss_limit, sandbox or Sandbox())
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         self._to_start: deque[Slot] = deque()
+        self._to_come: set[Slot] = set()
+        """Those of them, and those whose time has not come yet."""
         self._starting_at_once = max(1, os.cpu_count() or 1)
         self._idle: list[Slot] = []
-        self._waiting: dict[tuple[int, int], Run] = {}
+        self._waiting: dict[tuple[int, int], tuple[Run, bytes]] = {}
+        """Runs that no worker has yet, and how each travels."""
         self._attempts: dict[tuple[int, int], Slot] = {}
         self._ended: dict[tuple[int, int], None] = {}
         self._reports: list[Report] = []
@@ -107,6 +125,7 @@ class LocalExecutor:
                 nice=self._settings.nice,
             )
         self._to_start.extend(self._slots)
+        self._to_come.update(self._slots)
         self.reactor.post(self._start_some)
         self._thread.start()
 
@@ -119,14 +138,22 @@ class LocalExecutor:
         """See `Executor`."""
         with self.lock:
             for order in orders:
-                match order:
-                    case Run():
-                        self._run(order)
-                    case Stop():
-                        self._stop(order)
-                    case Grant() | Saved():
-                        if slot := self._attempts.get((order.task_id, order.attempt)):
-                            slot.answer(order)
+                try:
+                    self._do(order)
+                except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
+                    log.exception("order_failed", order=type(order).__name__)
+
+    def _do(self, order: Order) -> None:
+        match order:
+            case Run():
+                self._run(order)
+            case Stop():
+                self._stop(order)
+            case Grant() | Saved():
+                if slot := self._attempts.get((order.task_id, order.attempt)):
+                    slot.answer(order)
+            case TellHeld():
+                self._tell_held(order)
 
     def close(self, timeout: float) -> None:
         """See `Executor`."""
@@ -143,16 +170,21 @@ class LocalExecutor:
         if key in self._attempts or key in self._waiting or key in self._ended:
             return
         if self._closing:
-            self._end_unbegun(run)
+            self._end_unbegun(_unbegun(run))
             return
-        self._waiting[key] = run
+        try:
+            frame = encode(run)
+        except Unencodable as error:
+            self._end_unbegun(unencodable(run, error))
+            return
+        self._waiting[key] = (run, frame)
         while self._idle and key in self._waiting:
             self._assign(self._idle.pop())
 
     def _assign(self, slot: Slot) -> None:
         """Give the slot the run that has waited longest. When its worker has just died, the run goes on waiting."""
         key = next(iter(self._waiting))
-        if slot.give(self._waiting[key]):
+        if slot.give(*self._waiting[key]):
             self._attempts[key] = slot
             del self._waiting[key]
 
@@ -160,13 +192,29 @@ class LocalExecutor:
         key = (order.task_id, order.attempt)
         if slot := self._attempts.get(key):
             slot.stop()
-        elif run := self._waiting.pop(key, None):
-            self._end_unbegun(run)
+        elif waiting := self._waiting.pop(key, None):
+            self._end_unbegun(_unbegun(waiting[0]))
 
-    def _end_unbegun(self, run: Run) -> None:
-        self.tell(AttemptEnded(run.task_id, run.attempt, "stopped", message="it had not begun"))
+    def _end_unbegun(self, ended: AttemptEnded) -> None:
+        self.tell(ended)
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
         if not self.reactor.inside():
             self.reactor.post(lambda: None)
+
+    def _tell_held(self, order: TellHeld) -> None:
+        """What the slots and the waiting list say, not what this object remembers beside them; that is put right."""
+        self._attempts = {_key(slot.running): slot for slot in self._slots if slot.running is not None}
+        self._reports.append(AttemptsHeld(order.number, (*self._attempts, *self._waiting)))
+        self._tell_soon()
+        for slot in self._slots:
+            if slot.state == "idle" and slot not in self._idle:
+                log.warning("slot_found", state=slot.state)
+                self.idle(slot)
+            elif slot.state == "empty" and slot not in self._to_come and not self._closing:
+                log.warning("slot_found", state=slot.state)
+                self.empty(slot, 0.0)
 
     # --- from the slots, with the lock held ------------------------------------------------------------------------
 
@@ -199,6 +247,7 @@ class LocalExecutor:
         if slot in self._idle:
             self._idle.remove(slot)
         if not self._closing:
+            self._to_come.add(slot)
             self.reactor.at(delay, lambda: self._start_later(slot))
 
     # --- in the reactor's thread -----------------------------------------------------------------------------------
@@ -213,7 +262,9 @@ class LocalExecutor:
             starting = sum(slot.state == "starting" for slot in self._slots)
             while self._to_start and starting < self._starting_at_once and not self._closing:
                 starting += 1
-                self._to_start.popleft().start()
+                slot = self._to_start.popleft()
+                self._to_come.discard(slot)
+                slot.start()
 
     def _after_turn(self) -> None:
         if self._capacity_touched:
@@ -239,8 +290,8 @@ class LocalExecutor:
     def _kill_all(self) -> None:
         with self.lock:
             self._closing = True
-            for run in list(self._waiting.values()):
-                self._end_unbegun(run)
+            for run, _ in list(self._waiting.values()):
+                self._end_unbegun(_unbegun(run))
             self._waiting.clear()
             for slot in self._slots:
                 slot.kill("the executor was closed")
@@ -255,3 +306,11 @@ class LocalExecutor:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _unbegun(run: Run) -> AttemptEnded:
+    return AttemptEnded(run.task_id, run.attempt, "stopped", message="it had not begun")
+
+
+def _key(run: Run) -> tuple[int, int]:
+    return run.task_id, run.attempt

@@ -46,18 +46,15 @@ class Reactor:
         """Work until `finish`; then let go of everything."""
         self._thread = threading.get_ident()
         while not self._finished:
-            try:
-                self._turn()
-            except Exception:
-                log.exception("reactor_call_failed")  # one broken pipe must not silence all the others
+            _guarded(self._turn)
         self.dispose()
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._until_next()):
-            key.data()
+            _guarded(key.data)
         self._run_posted()
         self._run_due()
-        self._after_turn()
+        _guarded(self._after_turn)
 
     def finish(self) -> None:
         """Let `run` return after this turn. From the reactor's thread."""
@@ -110,11 +107,11 @@ class Reactor:
     def _run_posted(self) -> None:
         # Only what is there now: a call that posts itself again must not keep the pipes waiting.
         for _ in range(len(self._posted)):
-            self._posted.popleft()()
+            _guarded(self._posted.popleft())
 
     def _run_due(self) -> None:
         while self._moments and self._moments[0][0] <= self._clock():
-            heapq.heappop(self._moments)[2]()
+            _guarded(heapq.heappop(self._moments)[2])
 
     def _ring(self) -> None:
         with self._ringing:
@@ -124,6 +121,14 @@ class Reactor:
 
     def _rung(self) -> None:
         os.read(self._bell, 4096)
+
+
+def _guarded(call: Call) -> None:
+    """One call that breaks must not cost the others of its turn, nor what is told at its end."""
+    try:
+        call()
+    except Exception:
+        log.exception("reactor_call_failed")
 
 
 class PipeWriter:

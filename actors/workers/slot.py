@@ -8,8 +8,10 @@ from threading import RLock
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
-from ...events.errors import TasktrailError
+from ...events.errors import InvalidValue, TasktrailError
+from ...events.values import check_plain
 from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.process.frames import (
     AttemptBeat,
@@ -52,6 +54,8 @@ _OUT_OF_MEMORY = (
 """What they say before."""
 _CLOCK_STEP = 0.02
 """Seconds that the clock which stamps files may be behind."""
+
+log = structlog.get_logger(__name__)
 
 
 class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,20 +140,27 @@ class Slot:
         self._forget_worker()
         self.state = "starting"
         try:
-            launched = self._launch()
-        except OSError as error:
+            process = WorkerProcess(self._launch(), self._hub.reactor, self._hub.lock, self)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot tries again, later and later
+            log.warning("worker_not_started", error=str(error), kind=type(error).__name__)
             self.on_exit(Exit(code=127, tail=str(error)))
             return
-        process = WorkerProcess(launched, self._hub.reactor, self._hub.lock, self)
         self._process = process
         process.send(self._setup)
         self._hub.reactor.at(self._rules.start_timeout, lambda: self._check_started(process))
 
-    def give(self, run: Run) -> bool:
-        """Let the idle worker run it. False when the worker turns out to be dead: the run has not begun then."""
-        assert self._process is not None
-        if not self._process.send(encode(run)):
-            self.state = "dying"
+    @property
+    def running(self) -> Run | None:
+        """What has been given to the worker and has not ended."""
+        return self._run
+
+    def give(self, run: Run, frame: bytes) -> bool:
+        """Let the idle worker run it. False when the worker turns out to be dead: the run has not begun then.
+
+        `frame` is the run as it travels.
+        """
+        if self._process is None or not self._process.send(frame):
+            self.state = "dying" if self._process is not None else self.state
             return False
         self._run = run
         self._given_at = time.time()
@@ -230,6 +241,7 @@ class Slot:
         run = self._run
         if run is None or type(frame) is WorkerReady or (ended.task_id, ended.attempt) != (run.task_id, run.attempt):
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
+        _refuse_unkeepable(frame)
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
@@ -347,6 +359,14 @@ def _input_cut(run: Run, ending: Exit, since: float) -> InputChanged | None:
     except OSError:
         changed = True
     return InputChanged(f"{run.input_file} was cut while it was read") if changed else None
+
+
+def _refuse_unkeepable(frame: Any) -> None:
+    """Raise GarbageFrame for what could not be recorded, or not be read back: NaN, unsigned numbers, bytes."""
+    try:
+        check_plain(frame, type(frame).__name__)
+    except InvalidValue as error:
+        raise GarbageFrame(error.message) from error
 
 
 def _cause_of_death(ending: Exit) -> str:

@@ -5,6 +5,7 @@ from threading import RLock
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
 from ...handlers.process.frames import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
 from .launch import Launched
@@ -13,6 +14,8 @@ from .reactor import PipeWriter, Reactor
 
 _CHUNK = 65536
 _SWEEP_PAUSE = 0.02
+
+log = structlog.get_logger(__name__)
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +59,13 @@ class WorkerProcess:
         self._listening = True
         self._lifeline_cut = False
         self._status = b""
-        os.set_blocking(launched.report, False)
-        reactor.on_readable(launched.report, self._on_report)
-        reactor.on_readable(launched.status, self._on_status)
+        try:
+            os.set_blocking(launched.report, False)
+            reactor.on_readable(launched.report, self._on_report)
+            reactor.on_readable(launched.status, self._on_status)
+        except BaseException:
+            self.kill()  # nobody would ever hear of this worker
+            raise
 
     @property
     def keeper(self) -> int:
@@ -109,6 +116,10 @@ class WorkerProcess:
             except GarbageFrame as error:
                 self._deafen()
                 self._owner.on_garbage(str(error))
+            except Exception as error:  # a fault of ours in one report: this worker is replaced, nobody else is hurt
+                log.exception("report_not_understood")
+                self._deafen()
+                self._owner.on_garbage(f"{type(error).__name__}: {error}")
         return len(data)
 
     def _deafen(self) -> None:
@@ -122,8 +133,9 @@ class WorkerProcess:
             self._status += data
             return
         self._reactor.forget(self._launched.status)
-        if self._status:
-            self._finish(_parse(self._status))
+        ending = _parse(self._status)
+        if ending is not None:
+            self._finish(ending)
         else:
             self._sweep(0)
 
@@ -138,16 +150,18 @@ class WorkerProcess:
     def _finish(self, ending: Exit) -> None:
         """Hear the last words, close everything, tell."""
         with self._lock:
-            while self._listening and self._read_reports():
-                pass
-            self._deafen()
-            self.kill()
-            self._job.close()
-            self._control.close()
-            os.close(self._launched.report)
-            os.close(self._launched.status)
-            self._launched.keeper.wait()
-            self._owner.on_exit(ending)
+            try:
+                while self._listening and self._read_reports():
+                    pass
+                self._deafen()
+                self.kill()
+                self._job.close()
+                self._control.close()
+                os.close(self._launched.report)
+                os.close(self._launched.status)
+                self._launched.keeper.wait()
+            finally:
+                self._owner.on_exit(ending)  # whatever broke before: the slot must not be lost
 
 
 def _write(pipe: PipeWriter, data: bytes) -> bool:
@@ -158,9 +172,11 @@ def _write(pipe: PipeWriter, data: bytes) -> bool:
     return True
 
 
-def _parse(status: bytes) -> Exit:
+def _parse(status: bytes) -> Exit | None:
+    """What the keeper said last; none if it did not come to that."""
     line, _, tail = status.partition(b"\n")
-    _, code, microseconds, peak = line.split()
-    return Exit(
-        code=int(code), cpu=int(microseconds) / 1e6, peak=int(peak), tail=tail.decode("utf-8", "replace").strip()
-    )
+    try:
+        _, code, microseconds, peak = map(int, (b"0", *line.split()[1:]))
+    except ValueError:
+        return None
+    return Exit(code=code, cpu=microseconds / 1e6, peak=peak, tail=tail.decode("utf-8", "replace").strip())

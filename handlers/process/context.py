@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from ...events import Checkpoint
+from ...events.errors import InvalidValue
+from ...events.values import check_plain
 from ..errors import BadAnswer, CheckpointRefused
 from ..inputs import Input
 from ..publish import part_path
@@ -162,9 +164,13 @@ def plain_text(text: object, limit: int) -> str:
 
 
 def plain_json(value: Any, limit: int, what: str) -> bytes:
-    """The value as JSON. Raises BadAnswer when it cannot be written as JSON or has more than `limit` bytes."""
+    """The value as JSON. Raises BadAnswer when it cannot be kept as JSON or has more than `limit` bytes."""
     try:
-        data = msgspec.json.encode(value)
+        plain = msgspec.to_builtins(value, str_keys=True)
+        check_plain(plain, what)
+        data = msgspec.json.encode(plain)
+    except InvalidValue as error:
+        raise BadAnswer(error.message) from error
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise BadAnswer(f"{what} holds something that is not plain JSON ({error})") from error
     if len(data) > limit:

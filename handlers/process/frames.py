@@ -76,7 +76,14 @@ class Saved(_Frame, frozen=True, tag="saved"):
     attempt: int
 
 
-Order: TypeAlias = Run | Stop | Grant | Saved
+class TellHeld(_Frame, frozen=True, tag="tell_held"):
+    """Say which attempts are in hand. Answered by one `AttemptsHeld` with the same number, behind all told before."""
+
+    number: int
+
+
+WorkerBound: TypeAlias = Run | Stop | Grant | Saved
+Order: TypeAlias = WorkerBound | TellHeld
 
 
 # --- reports: worker to executor to Scheduler ----------------------------------------------------------------------
@@ -181,6 +188,14 @@ class CapacityChanged(_Frame, frozen=True, tag="capacity"):
     slots: int
 
 
+class AttemptsHeld(_Frame, frozen=True, tag="held"):
+    """The attempts in the executor's hands when it came to `TellHeld`: waiting, running, or being killed."""
+
+    number: int
+    attempts: tuple[tuple[int, int], ...]
+    """Task and attempt."""
+
+
 Report: TypeAlias = (
     AttemptProgressed
     | AttemptBeat
@@ -190,6 +205,7 @@ Report: TypeAlias = (
     | AttemptEnded
     | WorkerExited
     | CapacityChanged
+    | AttemptsHeld
 )
 
 
@@ -220,7 +236,7 @@ class Retiring(_Frame, frozen=True, tag="retiring"):
     """In words: "it left a thread"."""
 
 
-WorkerOrder: TypeAlias = Setup | Order
+WorkerOrder: TypeAlias = Setup | WorkerBound
 WorkerReport: TypeAlias = (
     AttemptProgressed
     | AttemptBeat
@@ -239,10 +255,23 @@ worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
 worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
 
 
+class Unencodable(Exception):
+    """A frame holds what cannot travel. Nothing of it was sent; the message says why."""
+
+
 def encode(frame: Any) -> bytes:
-    """The frame as it travels, length first."""
-    body = _encoder.encode(frame)
+    """The frame as it travels, length first. Raises Unencodable."""
+    try:
+        body = _encoder.encode(frame)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise Unencodable(str(error)) from error
     return len(body).to_bytes(_PREFIX, "little") + body
+
+
+def unencodable(run: Run, error: Unencodable) -> AttemptEnded:
+    """The end of an attempt that no worker can be told of. It is final: another one could not be told of, either."""
+    told = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
+    return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type=Unencodable.__name__)
 
 
 class GarbageFrame(Exception):

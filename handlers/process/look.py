@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ...events.task_events import Estimated
+from ...events.values import MAX_INTEGER
 from ..contract import Estimate, Job, TaskType
 from ..errors import BadAnswer
 from .context import plain_json
@@ -46,4 +47,5 @@ def _plain(found: object) -> Estimated:
     if not isinstance(found, Estimate) or not 0 <= found.seconds < inf or min(found.memory, found.temp) < 0:
         raise BadAnswer(f"The probe answered {found!r}, which is no estimate")
     basis = msgspec.json.decode(plain_json(found.basis, _BASIS_LIMIT, "The estimate's basis"))
-    return Estimated(memory=found.memory, temp=found.temp, seconds=found.seconds, basis=basis)
+    memory, temp = min(found.memory, MAX_INTEGER), min(found.temp, MAX_INTEGER)
+    return Estimated(memory=memory, temp=temp, seconds=found.seconds, basis=basis)

@@ -15,11 +15,13 @@ from typing import NoReturn
 
 from ...events.errors import UnknownType
 from ..contract import TaskType
+from ..errors import BadAnswer
 from ..homes import resolve
-from .attempt import Ending, failure, perform
+from .attempt import ERROR_LIMIT, Ending, failure, perform
 from .bounding import bound
 from .channel import Channel, ServiceGone
-from .frames import AttemptEnded, Retiring, Run, Setup, WorkerReady
+from .context import plain_text
+from .frames import AttemptEnded, Retiring, Run, Setup, Unencodable, WorkerReady
 from .limits import Limits
 from .usage import Leftovers, Meter, cpu_seconds, trim
 
@@ -114,7 +116,12 @@ class Worker:
                 ending.time_used,
                 ending.exit_code,
             )
-            self._channel.send(Retiring(ended, why) if why else ended)
+            try:
+                self._channel.send(Retiring(ended, why) if why else ended)
+            except Unencodable as error:
+                # The handler's answer was looked at before; whatever slipped through must not cost the worker its life.
+                ended = _unsayable(ended, error)
+                self._channel.send(Retiring(ended, why) if why else ended)
 
     def _attempt(self, run: Run) -> Ending:
         try:
@@ -143,6 +150,14 @@ class Worker:
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()
         return task_type
+
+
+def _unsayable(ended: AttemptEnded, error: Unencodable) -> AttemptEnded:
+    """The failed end of an attempt whose own end cannot be sent."""
+    told = BadAnswer(f"What the attempt ended with cannot be recorded: {error}")
+    return AttemptEnded(
+        ended.task_id, ended.attempt, "failed", error=plain_text(told, ERROR_LIMIT), error_type=type(told).__name__
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ for a command that is refused here.
 import os
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from ..actors.core.messages import Intake
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue, OutputExists
 from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
-from ..handlers.contract import Job, TaskType
+from ..events.values import MAX_INTEGER, check_plain
+from ..handlers.contract import Estimate, Job, TaskType
 from ..handlers.registry import Registry
 from .operating import command_from_fields
 from .options import convert_options
@@ -27,7 +27,8 @@ from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
-_MAX_DEPTH = 32
+LONGEST = 10 * 365 * 86400.0
+"""Seconds that an estimate may say: more than any task takes."""
 _NOTHING = Intake()
 _PATHS = frozenset({"input_file", "output_file"})
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
@@ -76,7 +77,7 @@ class IntakeDesk:
             case SetLimits(types=types):
                 self._check_types(types)
             case SaveCheckpoint():
-                _check_json(command.checkpoint.data, "checkpoint", MAX_CHECKPOINT)
+                _check_json(command.checkpoint, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
 
     def _check_types(self, types: Mapping[str, int | None]) -> None:
@@ -120,14 +121,7 @@ class IntakeDesk:
         )
         if task_type.check is not None:
             task_type.check(job)
-        estimate = task_type.estimate(job)
-        return Intake(
-            can_resume=task_type.resumable,
-            estimated_memory=estimate.memory,
-            estimated_temp=estimate.temp,
-            estimated_time=estimate.seconds,
-            estimate_basis=estimate.basis,
-        )
+        return _as_intake(task_type, task_type.estimate(job))
 
     def _check_level(self, level: int) -> None:
         """Who may give any level comes first for ever, so the bound on waiting would be none."""
@@ -182,6 +176,22 @@ class IntakeDesk:
         check_root(path, self._output_roots, "output_file", "output_roots")
 
 
+def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
+    """The type's estimate in numbers that can be recorded: options near their bounds may multiply to more."""
+    basis = estimate.basis
+    try:
+        check_plain(basis, "basis")
+    except InvalidValue as error:
+        basis = {"basis": error.message}
+    return Intake(
+        can_resume=task_type.resumable,
+        estimated_memory=min(estimate.memory, MAX_INTEGER),
+        estimated_temp=min(estimate.temp, MAX_INTEGER),
+        estimated_time=min(estimate.seconds, LONGEST) if estimate.seconds > 0 else 0.0,  # NaN is not, either
+        estimate_basis=basis,
+    )
+
+
 def validated(command: Command) -> Command:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
     fields = _fields(command)
@@ -201,7 +211,7 @@ def _refuse_odd_text(command: Command | GraphTask) -> None:
         value = getattr(command, name)
         if isinstance(value, str) and value and not value.isprintable():
             if not value.isascii():
-                _refuse_surrogates(value, name)
+                check_plain(value, name)
             if name in _PATHS:  # a file may have any name; whoever shows it makes it printable
                 if "\0" in value:
                     raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
@@ -209,41 +219,11 @@ def _refuse_odd_text(command: Command | GraphTask) -> None:
                 raise InvalidValue(f"{name} holds a control character", field=name)
 
 
-def _refuse_surrogates(value: str, name: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidValue(f"{name} is not valid text: {error.reason}", field=name) from error
-
-
 def _check_json(value: Any, field: str, limit: int) -> None:
-    """Plain JSON values only, finite numbers, not too deep, not too big."""
+    """Plain JSON that every store can hold, and not too big."""
     if not value:
         return
-    _check_value(value, field, 0)
-    try:
-        size = len(_encoder.encode(value))
-    except (TypeError, ValueError, UnicodeError, OverflowError) as error:
-        raise InvalidValue(f"{field} cannot be stored as JSON: {error}", field=field) from error
+    check_plain(value, field)
+    size = len(_encoder.encode(value))
     if size > limit:
         raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field)
-
-
-def _check_value(value: Any, field: str, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise InvalidValue(f"{field} is nested deeper than {_MAX_DEPTH} levels", field=field)
-    match value:
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise InvalidValue(f"{field} has a key that is not text: {key!r}", field=field)
-                _check_value(item, field, depth + 1)
-        case list() | tuple():
-            for item in value:
-                _check_value(item, field, depth + 1)
-        case float() if not isfinite(value):
-            raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
-        case None | bool() | int() | float() | str():
-            pass
-        case _:
-            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)

@@ -12,19 +12,21 @@ from inline_executor import Reports
 from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.actors.workers.slot import SlotRules
+from tasktrail.actors.workers.slot import Slot, SlotRules
 from tasktrail.handlers.process.frames import (
     AttemptEnded,
     AttemptProgressed,
+    AttemptsHeld,
     CapacityChanged,
     Report,
     Run,
     Stop,
+    TellHeld,
     WorkerExited,
 )
 
 SUPPORT = Path(__file__).parent.parent / "support"
-TYPES = ("noop", "echo", "hog", "library", "environment", "patient", "die", "temp")
+TYPES = ("noop", "echo", "hog", "library", "environment", "patient", "die", "temp", "bare", "garbage")
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
 
@@ -280,3 +282,80 @@ def test_descriptors_are_given_back(make: MakeExecutor) -> None:
     executor.close(5.0)
 
     assert open_descriptors() <= before
+
+
+# --- planted faults -------------------------------------------------------------------------------------------------
+
+
+def test_a_result_that_slips_past_the_check_fails_the_attempt_and_not_the_worker(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+    executor.do([run("bare"), run("noop", task_id=2)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type) == ("failed", "BadAnswer")
+    assert reports.end(2).outcome == "completed"
+    assert exits(reports) == []
+
+
+def test_an_order_that_breaks_costs_no_other_one(make: MakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = make()
+    reports = Reports(executor)
+    reports.capacity(1)
+    give = Slot.give
+
+    def broken(self: Slot, order: Run, frame: bytes) -> bool:
+        if order.task_id == 1:
+            executor._waiting.pop((1, 1))  # and it is forgotten, too
+            raise RuntimeError("planted")
+        return give(self, order, frame)
+
+    monkeypatch.setattr(Slot, "give", broken)
+    with capture_logs() as logs:
+        executor.do([run("noop"), run("noop", task_id=2), TellHeld(1)])
+        assert reports.end(2).outcome == "completed"
+    assert {entry["event"] for entry in logs} == {"order_failed", "slot_found"}
+    held = reports.until(lambda report: isinstance(report, AttemptsHeld))
+    assert isinstance(held, AttemptsHeld)
+    assert (1, 1) not in held.attempts
+
+
+def test_what_it_has_forgotten_beside_its_slots_is_put_right(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+    executor.do([run("patient")])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+    executor._attempts.clear()
+
+    executor.do([TellHeld(1), Stop(1, 1)])
+
+    assert reports.until(lambda report: report == AttemptsHeld(1, ((1, 1),)))
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_a_slot_that_was_not_started_again_is_found(make: MakeExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = make()
+    reports = Reports(executor)
+    reports.capacity(1)
+    monkeypatch.setattr(executor, "empty", lambda _slot, _delay: None)
+    executor.do([run("die", shape="exit")])
+    reports.end(1)
+    monkeypatch.undo()
+
+    with capture_logs():
+        executor.do([TellHeld(1), run("noop", task_id=2)])
+        assert reports.end(2).outcome == "completed"
+
+
+@pytest.mark.parametrize("shape", ["unsigned", "nan"])
+def test_a_report_that_cannot_be_recorded_replaces_the_worker_and_ends_the_attempt(
+    make: MakeExecutor, shape: str
+) -> None:
+    executor = make()
+    reports = Reports(executor)
+    executor.do([run("garbage", shape=shape)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
+    executor.do([run("noop", task_id=2)])
+    assert reports.end(2).outcome == "completed"

@@ -59,6 +59,23 @@ def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: Reactor) -
     assert [entry["event"] for entry in logs] == ["reactor_call_failed"]
 
 
+def test_a_call_that_fails_does_not_keep_its_turn_from_its_end() -> None:
+    """What was told in the same turn goes out now, not when something else happens to come."""
+    ends: list[str] = []
+    reactor = Reactor(lambda: ends.append("turn"))
+
+    def fail() -> None:
+        raise RuntimeError("ill")
+
+    with capture_logs():
+        for call in (fail, lambda: ends.append("second"), reactor.finish):
+            reactor.post(call)
+        reactor.at(0.0, fail)
+        reactor.run()
+
+    assert ends == ["second", "turn"]
+
+
 def test_what_does_not_fit_into_a_pipe_goes_out_when_there_is_room(reactor: Reactor) -> None:
     end, start = os.pipe()
     lock = threading.RLock()

@@ -3,6 +3,8 @@
 import threading
 from typing import NoReturn
 
+from structlog.testing import capture_logs
+
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Slot, SlotRules
 from tasktrail.handlers.process.frames import AttemptEnded, Report, Run, Setup, WorkerExited
@@ -44,6 +46,21 @@ def test_a_worker_that_cannot_start_is_tried_again_ever_later_up_to_a_limit() ->
 
     assert hub.delays == [0.0, 0.1, 0.2, 0.4, 0.5, 0.5]
     assert hub.told[0] == WorkerExited(0, 127, "it died: too many open files")
+
+
+def test_whatever_keeps_a_worker_from_starting_it_is_tried_again() -> None:
+    def broken() -> NoReturn:
+        raise ValueError("embedded null byte")
+
+    hub = FakeHub()
+    slot = Slot(hub, broken, Setup({}, 0), SlotRules(backoff=0.1))
+
+    with capture_logs() as logs:
+        slot.start()
+        slot.start()
+
+    assert (slot.state, hub.delays) == ("empty", [0.0, 0.1])
+    assert {entry["event"] for entry in logs} == {"worker_not_started"}
 
 
 def test_a_thousand_failures_in_a_row_are_counted_without_overflow() -> None:

@@ -16,11 +16,13 @@ from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,
+    AttemptsHeld,
     Grant,
     PublishWanted,
     Run,
     Saved,
     Stop,
+    TellHeld,
 )
 from tasktrail.handlers.registry import Registry
 
@@ -217,6 +219,10 @@ def test_a_run_beyond_the_capacity_waits_and_can_be_stopped_there(
         ("path", "failed", "BadAnswer"),
         ("huge", "failed", "BadAnswer"),
         ("surrogate", "failed", "BadAnswer"),
+        ("integer", "failed", "BadAnswer"),
+        ("unsigned", "failed", "BadAnswer"),
+        ("nan", "failed", "BadAnswer"),
+        ("deep", "failed", "BadAnswer"),
         ("list", "failed", "BadAnswer"),
         ("stopped", "failed", "BadAnswer"),
         ("rejected", "rejected", "Rejected"),
@@ -314,6 +320,36 @@ def test_a_part_left_by_an_earlier_attempt_is_not_written_into(
     assert published.read() == "first run"
     published.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt", "tmp"]
+
+
+UNSAYABLE = ({"value": 10**20}, {"value": "\udc80"}, {"value": object()})
+
+
+@pytest.mark.parametrize("options", UNSAYABLE, ids=["integer", "surrogate", "object"])
+def test_a_run_that_cannot_be_handed_over_ends_by_name_and_costs_no_slot(
+    executor: Executor, reports: Reports, run: MakeRun, options: dict[str, Any]
+) -> None:
+    reports.capacity(1)
+    executor.do([run("echo", **options), run("noop", task_id=2)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type) == ("rejected", "Unencodable")
+    assert "Create the task again" in ended.error
+    assert reports.end(2).outcome == "completed"
+    assert kinds(reports) == ["AttemptEnded"]
+    assert executor.capacity() == 1
+
+
+def test_it_is_told_which_attempts_are_held(executor: Executor, reports: Reports, run: MakeRun) -> None:
+    executor.do([run("patient"), run("noop", task_id=2), TellHeld(7)])
+    held = reports.until(lambda report: isinstance(report, AttemptsHeld))
+    assert isinstance(held, AttemptsHeld)
+    assert (held.number, set(held.attempts)) == (7, {(1, 1), (2, 1)})
+
+    executor.do([Stop(1, 1)])
+    reports.end(2)
+    executor.do([TellHeld(8)])
+    assert reports.until(lambda report: report == AttemptsHeld(8, ()))
 
 
 def test_beats_come_while_they_are_wanted_and_not_after_the_end(

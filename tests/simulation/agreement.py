@@ -129,7 +129,8 @@ def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
     if held != under_way:
         if not held >= live:
             broken(f"I7: attempts without a slot: {live - held}")
-        must(held <= under_way, f"I7: slots leak: {held - under_way}")
+        leaked = held - under_way - executor.forgotten
+        must(not leaked, f"I7: slots leak: {leaked}")
     for key in held & live:
         task = state.tasks[key[0]]
         current = task.status == "running" and task.attempt == key[1]

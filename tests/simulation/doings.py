@@ -10,7 +10,7 @@ from configuring import some_limits
 from world import World
 
 from tasktrail.actors.core.admission import Sample
-from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Submit, Tick
+from tasktrail.actors.core.messages import Drain, LimitsChanged, Reconcile, Sampled, Submit, Tick
 from tasktrail.events.errors import Fenced
 from tasktrail.handlers.process.frames import AttemptEnded
 
@@ -230,3 +230,15 @@ def jump(world: World) -> None:
     hours = world.rng.choice((1, 1, 1, 24))
     seconds = world.rng.randint(-3600, 3600) if hours == 1 else timedelta(hours=hours).total_seconds()
     world.set_clock(seconds)
+
+
+@doing(0.2)
+def forgotten_attempt(world: World) -> None:
+    """The executor loses an attempt and says nothing."""
+    world.executor.forget()
+
+
+@doing(1)
+def reconcile(world: World) -> None:
+    """What is believed to run is compared with what the executor holds."""
+    tell(world, Reconcile())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core import commands, dispatch, lifecycle, reports, timeouts
+from tasktrail.actors.core import commands, dispatch, lifecycle, reconcile, reports, timeouts
 from tasktrail.actors.core.admission import UNLIMITED, Limits, Reserved, Sample
 from tasktrail.actors.core.oversized import Best
 from tasktrail.actors.core.running import Running
@@ -285,3 +285,9 @@ def due_time_ignored(patch: pytest.MonkeyPatch) -> None:
         self.now = now
 
     patch.setattr(Turn, "place", hasty)
+
+
+@planted("I7: slots are held for nothing|I5: stuck for ever")
+def comparison_left_out(patch: pytest.MonkeyPatch) -> None:
+    """What the executor has forgotten is never found."""
+    patch.setattr(reconcile, "heard", lambda _turn, _report: None)

@@ -16,6 +16,7 @@ from tasktrail.handlers.process.frames import (
     AttemptEnded,
     AttemptProbed,
     AttemptProgressed,
+    AttemptsHeld,
     CapacityChanged,
     Grant,
     Order,
@@ -24,6 +25,7 @@ from tasktrail.handlers.process.frames import (
     Run,
     Saved,
     Stop,
+    TellHeld,
     WorkerExited,
 )
 
@@ -57,6 +59,8 @@ class SimulatedExecutor:
         self.closed = False
         self.seen: set[Key] = set()
         self.live: dict[Key, Attempt] = {}
+        self.forgotten: set[Key] = set()
+        """Attempts that it should hold and does not: only a comparison finds out."""
         self.orders: deque[Order] = deque()
         """Orders that it has not come to yet."""
         self.channel: deque[Report] = deque([CapacityChanged(slots)])
@@ -77,6 +81,9 @@ class SimulatedExecutor:
         if isinstance(order, Run):
             self._run(order)
             return
+        if isinstance(order, TellHeld):
+            self.channel.append(AttemptsHeld(order.number, tuple(self.live)))
+            return
         attempt = self.live.get((order.task_id, order.attempt))
         if attempt is None:
             return
@@ -93,6 +100,7 @@ class SimulatedExecutor:
         """Everything is killed and nothing is told any more."""
         self.closed = True
         self.live.clear()
+        self.forgotten.clear()
 
     def _run(self, run: Run) -> None:
         key = (run.task_id, run.attempt)
@@ -206,9 +214,18 @@ class SimulatedExecutor:
         if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerExited):
             return
         self.channel.popleft()
+        if isinstance(report, AttemptsHeld):
+            return
         attempt = self.live.get((report.task_id, report.attempt))
         if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):
             attempt.doomed = True
+
+    def forget(self) -> None:
+        """An attempt is gone and nobody is told: its end, or the order to begin, was lost."""
+        if self.live:
+            key = self._rng.choice(list(self.live))
+            del self.live[key]
+            self.forgotten.add(key)
 
     def change_capacity(self, slots: int) -> None:
         """Workers come or go."""

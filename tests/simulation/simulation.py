@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from world import World
 
 from tasktrail.actors.core.admission import Limits, Sample
-from tasktrail.actors.core.messages import LimitsChanged, Sampled
+from tasktrail.actors.core.messages import LimitsChanged, Reconcile, Sampled
 from tasktrail.events import Started
 
 WORLD_STEPS = 5000
@@ -74,6 +74,9 @@ def settle(world: World) -> None:
     world.commit()
     for submit in world.people.undo(world.failing):
         tell(world, submit)
+    for _ in range(2):  # two comparisons find what the executor has forgotten
+        tell(world, Reconcile())
+        _exchange(world)
     _play_out(world)
     _check_settled(world)
 

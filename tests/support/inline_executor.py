@@ -14,6 +14,7 @@ from tasktrail.handlers.process.frames import (
     AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptsHeld,
     CapacityChanged,
     Grant,
     Order,
@@ -22,6 +23,10 @@ from tasktrail.handlers.process.frames import (
     Run,
     Saved,
     Stop,
+    TellHeld,
+    Unencodable,
+    encode,
+    unencodable,
 )
 
 if TYPE_CHECKING:
@@ -73,16 +78,27 @@ class InlineExecutor:
         """See `Executor`."""
         with self._lock:
             for order in orders:
+                if isinstance(order, TellHeld):
+                    self._reports.put(AttemptsHeld(order.number, (*self._running, *self._waiting)))
+                    continue
                 key = (order.task_id, order.attempt)
                 match order:
                     case Run() if key not in self._seen:
                         self._seen.add(key)
-                        self._waiting[key] = order
+                        self._take(key, order)
                     case Stop() if key in self._waiting:
                         self._end(self._waiting.pop(key), Ending("stopped", message="it had not begun"))
                     case Stop() | Grant() | Saved() if key in self._running:
                         self._running[key].hear(order)
             self._start_waiting()
+
+    def _take(self, key: _Key, run: Run) -> None:
+        try:
+            encode(run)  # as if it had to travel
+        except Unencodable as error:
+            self._reports.put(unencodable(run, error))
+        else:
+            self._waiting[key] = run
 
     def close(self, timeout: float) -> None:
         """Ask every attempt to stop and wait for it."""

@@ -15,7 +15,7 @@ import msgspec
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
 from tasktrail.handlers.abandoned import abandon
-from tasktrail.handlers.process.frames import AttemptProgressed, encode
+from tasktrail.handlers.process.frames import AttemptEnded, AttemptProgressed, encode
 
 Context: TypeAlias = TaskContext[Any]
 pure: dict[str, Any] = {"needs_input": False, "needs_output": False}
@@ -139,11 +139,27 @@ def answer(context: Context) -> Any:
         "path": {"x": Path("/")},
         "huge": {"x": "x" * 100_000},
         "surrogate": {"x": "\udc80"},
+        "integer": {"x": 10**20},
+        "unsigned": {"x": 2**63},
+        "nan": {"x": float("nan")},
+        "deep": {"x": _nested(40)},
         "stopped": Stopped(),
         "rejected": Rejected(reason="not a picture"),
         "list": Finished(result=[1]),  # type: ignore[arg-type] # on purpose
     }
     return answers[context.options.shape]
+
+
+def _nested(depth: int) -> list[Any]:
+    return [_nested(depth - 1)] if depth else []
+
+
+@handler("bare", options=Wish, **pure)
+def bare(_context: Context) -> dict[str, int]:
+    """End by a result that nobody has looked at: what slips past the check must not cost the worker its life."""
+    attempt: Any = sys.modules["tasktrail.handlers.process.attempt"]
+    attempt._plain_result = lambda result: result
+    return {"x": 10**20}
 
 
 @handler("raise", options=Wish, **pure)
@@ -233,6 +249,8 @@ def garbage(context: Context) -> None:
         "noise": b"\x05\x00\x00\x00\xff\xff\xff\xff\xff",
         "huge": b"\xff\xff\xff\x7f" + b"x" * 100,
         "wrong": encode(AttemptProgressed(context.task_id, context.attempt + 1, 5.0)),
+        "unsigned": encode(AttemptEnded(context.task_id, context.attempt, "completed", {"x": 2**63})),
+        "nan": encode(AttemptProgressed(context.task_id, context.attempt, float("nan"))),
     }
     os.write(int(sys.argv[4]), nonsense[context.options.shape])
     while True:

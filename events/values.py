@@ -1,0 +1,83 @@
+"""What may stand in options, checkpoints and results: plain JSON that every store and every pipe can hold as it is.
+
+JSON itself has no bounds on whole numbers and Python none either, but msgpack, SQLite and whoever reads the log in
+another language have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
+"""
+
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from .errors import InvalidValue
+
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**63 - 1
+MAX_DEPTH = 32
+"""Lists and objects within each other."""
+
+_SHOWN = 40
+"""Characters of a key that an error repeats."""
+
+
+def check_plain(value: Any, field: str, depth: int = 0) -> None:
+    """Raise `InvalidValue`, naming the place, unless `value` is plain JSON.
+
+    Args:
+        value: None, booleans, whole numbers of 64 bits, finite numbers, text, lists, objects; or a Struct of these.
+        field: what an error calls it, such as `options`; a place within follows, as in `options.sizes[2]`.
+        depth: how many lists and objects are round it already.
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidValue(f"{field} is nested deeper than {MAX_DEPTH} levels", field=field)
+    match value:
+        case dict():
+            for key, item in value.items():
+                check_plain(item, _place(key, field), depth + 1)
+        case list() | tuple():
+            for place, item in enumerate(value):
+                check_plain(item, f"{field}[{place}]", depth + 1)
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                check_plain(getattr(value, name), f"{field}.{name}", depth)
+        case _:
+            _check_single(value, field)
+
+
+def _check_single(value: object, field: str) -> None:
+    match value:
+        case None | bool():
+            pass
+        case str():
+            _check_text(value, field)
+        case int():
+            if not MIN_INTEGER <= value <= MAX_INTEGER:
+                raise InvalidValue(
+                    f"{field} is a whole number that 64 bits cannot hold",
+                    field=field,
+                    remedy=f"Use a number from {MIN_INTEGER} to {MAX_INTEGER}, or write it as text.",
+                )
+        case float():
+            if not isfinite(value):
+                raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
+        case _:
+            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+
+
+def _place(key: object, field: str) -> str:
+    """What the value under a key is called. Raises `InvalidValue` for a key that is no text."""
+    if not isinstance(key, str):
+        raise InvalidValue(f"{field} has a key that is not text but a {type(key).__name__}", field=field)
+    short = key if len(key) <= _SHOWN else f"{key[:_SHOWN]}…"
+    place = f"{field}.{short.encode('utf-8', 'replace').decode()}"
+    _check_text(key, place)
+    return place
+
+
+def _check_text(text: str, field: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{field} is not valid text: {error.reason}", field=field) from error
