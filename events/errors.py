@@ -306,6 +306,18 @@ class DataNotEmpty(TasktrailError):
     remedy = "Restore into an empty folder (--data), or put this log aside with --force; it is kept."
 
 
+class HistoryMissing(TasktrailError):
+    """Views or snapshots have seen records that the log lacks: it is an older one, another one, or has lost its end."""
+
+    code = "history_missing"
+    status = 503
+    title = "The log lacks records that it once had"
+    remedy = (
+        "Put the right log back, with its -wal file, or restore a later backup (`tasktrail restore`). If the records "
+        "are gone for good, accept that: `tasktrail serve --accept-loss --reason TEXT`. It is recorded."
+    )
+
+
 class LogTooNew(TasktrailError):
     """The log holds something that this version does not know."""
 

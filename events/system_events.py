@@ -17,6 +17,17 @@ class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """Frozen, defaults left out of the stored form."""
 
 
+class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Records are missing, and somebody goes on without them. Who and why stand in the envelope."""
+
+    known_position: int
+    """The latest record of which views or snapshots knew, or which the log had that was replaced."""
+    known_hash: str = ""
+    """Its hash, in hex."""
+    log_position: int
+    """Where the log ended that is gone on with."""
+
+
 class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
     """A service took the log. Recorded before it accepts the first command."""
 
@@ -24,6 +35,7 @@ class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
     epoch: int
     pid: int
     host: str
+    accepted_loss: AcceptedLoss | None = None
 
 
 class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):

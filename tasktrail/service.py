@@ -13,6 +13,7 @@ from .actors.core.messages import Submit
 from .actors.core.state import SchedulerState
 from .actors.messages import Catch, Query, Ticket
 from .actors.watermark import Watermark
+from .backups.evidence import Acceptance
 from .backups.taking import Backup, back_up
 from .commands.commanding import Commanding
 from .commands.ids import new_command_id
@@ -66,14 +67,26 @@ class TaskService(FileReading, Commanding):
         self._closed = False
 
     @classmethod
-    def open(cls, data: str | Path, *, config: Config | None = None) -> Self:
-        """Start on a data folder, which is created when missing. Raises `DataInUse` when a service has it.
+    def open(
+        cls, data: str | Path, *, config: Config | None = None, accept_loss: str = "", actor: str = "python"
+    ) -> Self:
+        """Start on a data folder, which is created when missing.
 
-        The configuration is read from `data/tasktrail.toml` unless one is given.
+        Args:
+            data: the folder.
+            config: read from `data/tasktrail.toml` unless one is given.
+            accept_loss: why it is right to go on without records that are missing; recorded with `actor`.
+            actor: who accepts that.
+
+        Raises:
+            DataInUse: a service has the folder.
+            HistoryMissing: views or snapshots have seen records that the log lacks, and nobody accepts that.
         """
         folder = Path(data)
         config = config or load_config(folder)
-        system = System(DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None), config)
+        paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None)
+        acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
+        system = System(paths, config, acceptance=acceptance)
         system.start()
         return cls(system)
 

@@ -37,6 +37,7 @@ from .actors.watermark import Watermark
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.orphans import wait_for_orphans
+from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.settings import Config
 from .events import EventLog, Recorded, Retried
 from .events.clock import Clock, SystemClock
@@ -64,8 +65,16 @@ _WATCH_EVERY = 5.0
 class System:
     """One running service on one data folder."""
 
-    def __init__(self, paths: DataPaths, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        paths: DataPaths,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        acceptance: Acceptance | None = None,
+    ) -> None:
         self.paths = paths
+        self._accepted = acceptance
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = Registry.load(config.handlers)
@@ -99,6 +108,7 @@ class System:
         try:
             if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
+            self._accepted = accept_loss(self.paths, self._accepted)
             for child in self._children():
                 self._supervisor.start(child, within=START_WITHIN)
             self._supervisor.watch(_WATCH_EVERY)
@@ -178,9 +188,17 @@ class System:
 
     def _boot(self, log: EventLog) -> Boot:
         epoch = log.epoch if isinstance(log, SqliteEventLog) else 1
-        return Boot(version=__version__, epoch=epoch, pid=os.getpid(), host=socket.gethostname())
+        boot = Boot(version=__version__, epoch=epoch, pid=os.getpid(), host=socket.gethostname())
+        if self._accepted is None:
+            return boot
+        return replace(
+            boot, accepted_loss=self._accepted.loss, actor=self._accepted.actor, reason=self._accepted.reason
+        )
 
     def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
+        if self._accepted is not None:  # the Scheduler has recorded it by now, if it could
+            forget_recorded(self.paths, self._accepted)
+            self._accepted = None
         return Projector.start(
             feed=self._to_projector,
             open_views=lambda: TaskViews(self.paths.views),

@@ -19,8 +19,14 @@ from .turn import SCHEDULER, Origin, Turn
 
 def boot(turn: Turn, message: Boot) -> None:
     """Say that the service is here, close the attempts that were open when the last one went, queue what waits."""
-    event = ServiceStarted(version=message.version, epoch=message.epoch, pid=message.pid, host=message.host)
-    turn.record(0, event, SCHEDULER)
+    event = ServiceStarted(
+        version=message.version,
+        epoch=message.epoch,
+        pid=message.pid,
+        host=message.host,
+        accepted_loss=message.accepted_loss,
+    )
+    turn.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else SCHEDULER)
     if (jump := turn.state.jumps.unseen(turn.state.last_at, turn.now)) is not None:
         turn.record(0, jump, SCHEDULER)
     resume(turn, {})

@@ -10,7 +10,7 @@ import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.experience import Correction
-from ...events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
+from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...events.values import MAX_INTEGER
 from ...handlers.process.frames import Order, Report
 from .admission import Limits, Sample
@@ -64,6 +64,10 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     pid: int
     host: str
+    accepted_loss: AcceptedLoss | None = None
+    actor: str = ""
+    """Who has accepted it, and why."""
+    reason: str = ""
 
 
 class Sampled(msgspec.Struct, frozen=True):

@@ -85,6 +85,17 @@ def header_of(path: Path) -> Header:
         return _header(file.readline())
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the file is as it was written."""
+    try:
+        with _opened(path) as file:
+            for _line in _lines(file, file.readline()):
+                pass
+    except Unusable:
+        return False
+    return True
+
+
 @contextmanager
 def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tuple[Header, Iterator[bytes]]]:
     """The header and the lines of a snapshot of this log by this code.

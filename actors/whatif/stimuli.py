@@ -52,7 +52,15 @@ def stimulus(record: Recorded) -> Message | None:
         case Created():
             return _creation(event, record.position)
         case ServiceStarted():
-            return Boot(version=event.version, epoch=event.epoch, pid=event.pid, host=event.host)
+            return Boot(
+                version=event.version,
+                epoch=event.epoch,
+                pid=event.pid,
+                host=event.host,
+                accepted_loss=event.accepted_loss,
+                actor=record.actor,
+                reason=record.reason,
+            )
         case ServiceStopped():
             return Close()
     command = _command(record) if from_outside(record) else None

@@ -63,7 +63,9 @@ def describe(event: Event) -> str:
 def _system(event: SystemEvent) -> str:
     match event:
         case ServiceStarted():
-            return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
+            loss = event.accepted_loss
+            without = f", without what was recorded up to {loss.known_position}" if loss else ""
+            return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}{without}"
         case ServiceStopped():
             return "service stopped"
         case ClockJumped():

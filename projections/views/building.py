@@ -2,11 +2,13 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ...events import Head, Recorded
-from ...events.errors import LogCorrupt
+from ...events.errors import HistoryMissing, LogCorrupt
 from ..errors import ViewsFailed
 from . import schema
 from .writer import TaskViews
@@ -34,11 +36,14 @@ class Records(Protocol):
 def catch_up(log: Records, views: TaskViews, progress: Progress | None = None) -> int:
     """Fold in what the views are missing, page by page; answers with the position reached.
 
-    Views that do not belong to this log (it was restored from a backup, or is another) are built from nothing.
+    Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them.
     """
     views.refresh()
     if not _belongs(log, views):
-        views.reset()
+        raise HistoryMissing(
+            f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
+            "does not hold or holds otherwise"
+        )
     pull(log, views, log.head().position, _PAGE, progress)
     return views.position
 
@@ -48,6 +53,26 @@ def _belongs(log: Records, views: TaskViews) -> bool:
         return True
     latest = next(log.read(views.position - 1, 1), None)
     return latest is not None and latest.hash == views.hash
+
+
+class End(NamedTuple):
+    """The last record that views have seen."""
+
+    position: int
+    hash: bytes
+    recorded_at: datetime | None
+
+
+def known_end(path: Path) -> End | None:
+    """How far the views in a file have come, whatever version has built them; none when they cannot say."""
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as conn:
+            position, digest, at = conn.execute("SELECT position, hash, recorded_at FROM progress").fetchone()
+            return End(int(position), bytes(digest), datetime.fromisoformat(at) if at else None)
+    except (sqlite3.Error, TypeError, ValueError):
+        return None
 
 
 def pull(log: Records, views: TaskViews, until: int, size: int = _PAGE, progress: Progress | None = None) -> None:

@@ -13,9 +13,11 @@ import msgspec
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
+from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths
 from ..projections.verify.log import verify
 from .copying import Progress, check_file, copy_log, part_file, silent, sync
+from .evidence import Acceptance, note_loss
 from .taking import position_of
 
 
@@ -45,6 +47,8 @@ def restore(
     force: bool = False,
     only_check: bool = False,
     temp_dir: Path | None = None,
+    actor: str = "python",
+    reason: str = "",
     progress: Progress = silent,
 ) -> Restored:
     """Put a backup in place as the log of a data folder that no service works on.
@@ -55,6 +59,8 @@ def restore(
         force: put a log that is there aside. Without it such a folder is refused.
         only_check: check the backup as thoroughly, and change nothing.
         temp_dir: where temp files of tasks are, if not in the data folder.
+        actor: who restores, and
+        reason: why; the next start records both when the log that is replaced had records that the backup lacks.
         progress: is told how far it is; the first half is the copy, the second its check.
 
     Raises:
@@ -70,12 +76,13 @@ def restore(
         return _checked(origin, paths, 0, progress)
     paths.make()
     with DataLock(paths.lock), part_file(paths.log) as part:
-        before = position_of(paths.log)[0] if paths.log.exists() else 0
+        before, its_hash = position_of(paths.log) if paths.log.exists() else (0, b"")
         if not force and (paths.log.exists() or _wal(paths.log).exists()):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
         copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
         restored = _checked(part, paths, before, progress)
         try:
+            _note(paths, part, Acceptance(actor=actor, reason=reason or "restored from a backup"), before, its_hash)
             kept = _put_aside(paths)
             part.replace(paths.log)
         except OSError as error:
@@ -117,6 +124,17 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: Progress) -> R
         replaced_position=before,
         kept="",
     )
+
+
+def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its_hash: bytes) -> None:
+    """Have the next start record what is lost with the old log, if the restored one does not hold all of it."""
+    with closing(LogReader(part)) as log:
+        last = next(log.read(before - 1, 1), None) if before else None
+        if not before or (last is not None and last.position == before and last.hash == its_hash):
+            return
+        head = log.head().position
+    loss = AcceptedLoss(known_position=before, known_hash=its_hash.hex(), log_position=head)
+    note_loss(paths, msgspec.structs.replace(acceptance, loss=loss))
 
 
 def _put_aside(paths: DataPaths) -> str:

@@ -149,11 +149,13 @@ class Doors:
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""
+        from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
         from ..events.log.sqlite import LogReader
         from ..projections import rebuild
 
         paths = _with_log(session)
+        refuse_older_log(paths)  # the views may be all that knows of what it lacks
         with DataLock(paths.lock), closing(LogReader(paths.log)) as log:
             return rebuild(log, paths.views, progress)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events.commands import RecordProgress
-from tasktrail.events.errors import LogCorrupt
+from tasktrail.events.errors import HistoryMissing, LogCorrupt
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews, ViewsFailed, ViewsGap, catch_up, rebuild
 from tasktrail.projections.views import writer as module
@@ -214,25 +214,26 @@ def test_catching_up_reads_only_what_is_missing(history: Journal, monkeypatch: p
     assert catch_up(history.log, views) == end
 
 
-def test_views_of_another_log_are_built_from_nothing(history: Journal, tmp_path: Path) -> None:
+def test_views_of_another_log_are_not_folded_on(history: Journal, tmp_path: Path) -> None:
     other = Journal(MemoryEventLog(), BEGIN + timedelta(days=1))
     for _number in range(20):
         other.create()
     views = TaskViews(tmp_path / "views.db")
     views.apply(history.records)
-    assert catch_up(other.log, views) == 20
-    twin = TaskViews(":memory:")
-    twin.apply(other.records)
-    assert content(views) == content(twin)
+    with pytest.raises(HistoryMissing):
+        catch_up(other.log, views)
     views.close()
 
 
-def test_views_that_are_ahead_of_a_restored_log_are_built_from_nothing(history: Journal) -> None:
-    restored = MemoryEventLog()
-    restored.append(history.records[:50], expected=0)
+@pytest.mark.parametrize("kept", [50, 0])
+def test_views_that_are_ahead_of_the_log_are_not_taken_back_without_a_word(history: Journal, kept: int) -> None:
+    older = MemoryEventLog()
+    older.append(history.records[:kept], expected=0)
     views = TaskViews(":memory:")
     views.apply(history.records)
-    assert catch_up(restored, views) == 50
+    with pytest.raises(HistoryMissing, match=f"position {len(history.records)}.* ends at {kept}"):
+        catch_up(older, views)
+    assert views.position == len(history.records)
 
 
 def test_a_rebuild_equals_what_was_kept_up(history: Journal, tmp_path: Path) -> None:

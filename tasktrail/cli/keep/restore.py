@@ -6,6 +6,7 @@ import click
 
 from ..base import Command, pass_session
 from ..check.counting import counting
+from ..fields import me, who_and_why
 from ..output import print_json
 from ..session import Session
 from ..words import moment, plain, size
@@ -23,14 +24,18 @@ from ..words import moment, plain, size
 @click.argument("src", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace a log that is there; it is moved to a folder beside.")
 @click.option("--dry-run", is_flag=True, help="Check the backup only.")
+@who_and_why
 @pass_session
-def command(session: Session, src: Path, *, force: bool, dry_run: bool) -> None:
+def command(session: Session, src: Path, reason: str | None, actor: str | None, *, force: bool, dry_run: bool) -> None:
     """Put a backup in place as the log of the data folder. No service may run on it.
 
-    The backup is checked as `tasktrail verify` does before anything is changed. What was there is kept.
+    The backup is checked as `tasktrail verify` does before anything is changed. What was there is kept; if it had
+    records that the backup lacks, the next start records that with actor and reason.
     """
     with counting("checking" if dry_run else "restoring") as progress:
-        restored = session.doors.restore(session, src, progress, force=force, only_check=dry_run)
+        restored = session.doors.restore(
+            session, src, progress, force=force, only_check=dry_run, actor=actor or me(), reason=reason or ""
+        )
     if session.as_json:
         print_json(restored)
         return

@@ -8,6 +8,7 @@ import click
 
 from ..base import Command, pass_session
 from ..failing import DONE, INTERRUPTED, REFUSED, encode
+from ..fields import me, who_and_why
 from ..session import Session
 from ..signals import Signals
 from ..words import Whole
@@ -33,8 +34,16 @@ _LOOK_EVERY = 0.5
 @click.option(
     "--port", type=Whole(0, 65535), metavar="N", help="Its port; 0 takes any free one. Default: key `port`, 0"
 )
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
+)
+@who_and_why
 @pass_session
-def command(session: Session, host: str | None, port: int | None) -> int:
+def command(
+    session: Session, host: str | None, port: int | None, reason: str | None, actor: str | None, *, accept_loss: bool
+) -> int:
     """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
 
     It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
@@ -44,9 +53,12 @@ def command(session: Session, host: str | None, port: int | None) -> int:
     from ...log_setup import set_up_logging
     from ...service import TaskService
 
+    if accept_loss and not (reason or "").strip():
+        raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
     config = session.load_config()
     set_up_logging(config.log_level, config.log_format)
-    with TaskService.open(session.data, config=config) as service:
+    accepted = {"accept_loss": reason or "", "actor": actor or me()} if accept_loss else {}
+    with TaskService.open(session.data, config=config, **accepted) as service:
         server = HttpServer(
             service,
             socket_path=service.paths.socket,

@@ -201,3 +201,8 @@ def test_a_backup_over_a_file_is_refused(cli: Callable[..., Any], data: Path, tm
     assert shown.code == 1
     assert "exists already" in shown.err
     assert (tmp_path / "precious").read_text() == "text"
+
+
+def test_a_loss_is_accepted_with_a_reason_only(cli: Callable[..., Any], data: Path) -> None:
+    shown = cli("serve", "--data", str(data), "--accept-loss", "--reason", " ")
+    assert (shown.code, "--reason" in shown.err) == (2, True)

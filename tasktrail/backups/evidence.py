@@ -1,0 +1,184 @@
+"""What a data folder still knows of records that its log lacks: an older log was put in place, or its end was lost.
+
+Views and snapshots are folds of the log and never ahead of it, whatever is killed or loses power: the log is on the
+disk before anybody folds it. So a log that lacks what they have seen is not the one they were made from.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from ..actors.base import log as diary
+from ..actors.snapshots.file import Unusable, header_of, is_whole
+from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
+from ..events.log.sqlite import LogReader
+from ..events.recorded import timestamp
+from ..events.system_events import AcceptedLoss, ServiceStarted
+from ..paths import DataPaths
+from ..projections.views.building import known_end
+from ..projections.views.schema import delete_files
+from .copying import sync
+
+_SNAPSHOTS = ("scheduler", "outbox")
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that a file has seen."""
+
+    file: str
+    position: int
+    hash: str
+    """In hex."""
+    recorded_at: datetime | None = None
+
+
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody goes on without what is missing."""
+
+    actor: str
+    reason: str
+    loss: AcceptedLoss | None = None
+    """What it is, when it was accepted before the start, by a restore."""
+
+
+def what_is_missing(paths: DataPaths) -> tuple[Known, int, datetime | None] | None:
+    """The latest record that the log should have and does not; and where the log ends, and since when.
+
+    None: nothing is missing, or nothing knows of it. Of a log that cannot be read, whoever opens it tells.
+    """
+    known = [one for one in _known(paths) if one.position]
+    if not known:
+        return None
+    if not paths.log.exists():
+        return max(known, key=_position), 0, None
+    with suppress(TasktrailError), closing(LogReader(paths.log)) as log:
+        missing = [one for one in known if not _holds(log, one)]
+        if missing:
+            head = log.head().position
+            last = next(log.read(head - 1, 1), None) if head else None
+            return max(missing, key=_position), head, last.recorded_at if last else None
+    return None
+
+
+def _position(known: Known) -> int:
+    return known.position
+
+
+def _known(paths: DataPaths) -> Iterator[Known]:
+    end = known_end(paths.views)
+    if end is not None:
+        yield Known(file=str(paths.views), position=end.position, hash=end.hash.hex(), recorded_at=end.recorded_at)
+    for path in (paths.snapshots / kind for kind in _SNAPSHOTS):
+        with suppress(Unusable):
+            header = header_of(path)
+            if is_whole(path):
+                yield Known(file=str(path), position=header.position, hash=header.hash)
+
+
+def _holds(log: LogReader, known: Known) -> bool:
+    record = next(log.read(known.position - 1, 1), None)
+    return record is not None and record.position == known.position and record.hash.hex() == known.hash
+
+
+def refuse_older_log(paths: DataPaths) -> None:
+    """Raises `HistoryMissing` when views or snapshots know of records that the log lacks."""
+    found = what_is_missing(paths)
+    if found is not None:
+        raise _missing(paths, *found)
+
+
+def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance | None:
+    """What a start has to record of a loss, if there is one. Raises `HistoryMissing` when nobody has accepted it.
+
+    A loss that a restore has noted is accepted; so is one that the log has a record of already, because a start was
+    cut short after that.
+    """
+    noted = _note(paths)
+    if noted is not None and (noted.loss is None or _is_recorded(paths, noted.loss)):
+        _note_path(paths).unlink(missing_ok=True)
+        noted = None
+    found = what_is_missing(paths)
+    if found is None:
+        if acceptance is not None:
+            diary.warning("no loss was accepted: nothing is missing")
+        return noted
+    known, head, _since = found
+    loss = AcceptedLoss(known_position=known.position, known_hash=known.hash, log_position=head)
+    if acceptance is not None:
+        return msgspec.structs.replace(acceptance, loss=loss)
+    if noted is not None and noted.loss and known.position <= noted.loss.known_position:
+        return noted
+    if head and _is_recorded(paths, loss):
+        _forget_what_knew(paths)
+        return None
+    raise _missing(paths, *found)
+
+
+def _missing(paths: DataPaths, known: Known, head: int, since: datetime | None) -> HistoryMissing:
+    seen = f", recorded at {timestamp(known.recorded_at)}" if known.recorded_at else ""
+    ends = f"ends at position {head}, recorded at {timestamp(since)}" if since else "holds no record"
+    if known.position <= head:
+        said = f"{known.file} has seen another record at position {known.position}{seen} than {paths.log}, which {ends}"
+    else:
+        said = f"{paths.log} {ends}; {known.file} has seen position {known.position}{seen}"
+    return HistoryMissing(said)
+
+
+def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
+    """Whether the log has a record of the loss; or has no loss: the restore that noted it came to nothing."""
+    if not paths.log.exists():
+        return False
+    with closing(LogReader(paths.log)) as log:
+        if _holds(log, Known(file="", position=loss.known_position, hash=loss.known_hash)):
+            return True
+        return any(
+            isinstance(record.event, ServiceStarted)
+            and record.event.accepted_loss is not None
+            and (record.event.accepted_loss.known_position, record.event.accepted_loss.known_hash)
+            == (loss.known_position, loss.known_hash)
+            for record in log.read()
+        )
+
+
+def forget_recorded(paths: DataPaths, acceptance: Acceptance) -> None:
+    """Remove what knew of a loss, once that is in the log. Until then it is the only trace."""
+    if acceptance.loss is not None and _is_recorded(paths, acceptance.loss):
+        _forget_what_knew(paths)
+
+
+def _forget_what_knew(paths: DataPaths) -> None:
+    """Remove the views and snapshots of the other history, and the note of a restore."""
+    # What knows most goes last: a start that is cut short here finds in the log what the next one asks for.
+    for known in sorted(_known(paths), key=_position):
+        delete_files(Path(known.file))
+    _note_path(paths).unlink(missing_ok=True)
+
+
+# --- the note that a restore leaves for the next start --------------------------------------------------------------
+
+
+def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
+    """Have the next start record what was lost. Raises `BackupFailed`."""
+    note = _note_path(paths)
+    part = note.with_name(f"{note.name}.part")
+    try:
+        part.write_bytes(msgspec.json.encode(acceptance))
+        sync(part)
+        part.replace(note)
+    except OSError as error:
+        raise BackupFailed(f"{note} cannot be written: {error.strerror}") from error
+    sync(paths.data)
+
+
+def _note(paths: DataPaths) -> Acceptance | None:
+    try:
+        return msgspec.json.decode(_note_path(paths).read_bytes(), type=Acceptance)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _note_path(paths: DataPaths) -> Path:
+    return paths.data / "accepted-loss.json"

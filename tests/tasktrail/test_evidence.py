@@ -1,0 +1,218 @@
+"""An older log beside newer views or snapshots is refused; going on without the rest is accepted and recorded."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.backups.evidence import what_is_missing
+from tasktrail.backups.restoring import restore
+from tasktrail.cli.session import Doors, Session
+from tasktrail.config.settings import Config
+from tasktrail.events.errors import HistoryMissing
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
+from tasktrail.paths import DataPaths
+from tasktrail.reading.files import Reader
+from tasktrail.service import TaskService
+
+HANDLERS = ("sample_handlers", "crash_handlers")
+
+
+@pytest.fixture
+def older(open_service: Callable[..., TaskService], tmp_path: Path) -> Path:
+    """A data folder whose log was put back to what it was earlier; views and snapshots have seen more."""
+    service = open_service(snapshot_every=5)
+    service.wait(service.create_task(type="quick"), 30)
+    service.backup(tmp_path / "earlier.db")
+    for _ in range(10):
+        service.wait(service.create_task(type="quick"), 30)
+    while not (tmp_path / "data" / "snapshots" / "outbox").exists():
+        service.wait(service.create_task(type="quick"), 30)
+    service.close()
+    shutil.copyfile(tmp_path / "earlier.db", tmp_path / "data" / "log.db")
+    return tmp_path / "data"
+
+
+def head_of(log: Path) -> tuple[int, str]:
+    with closing(LogReader(log)) as reader:
+        head = reader.head()
+    return head.position, head.hash.hex()
+
+
+def seen_by_views(data: Path) -> tuple[int, str]:
+    with closing(sqlite3.connect(data / "views.db")) as views:
+        position, digest = views.execute("SELECT position, hash FROM progress").fetchone()
+    return position, digest.hex()
+
+
+def starts(service: TaskService) -> list[tuple[Any, str, str]]:
+    return [
+        (record.event.accepted_loss, record.actor, record.reason)
+        for record in service.log()
+        if isinstance(record.event, ServiceStarted)
+    ]
+
+
+def reopen(data: Path, **how: Any) -> TaskService:
+    return TaskService.open(data, config=Config(workers=1, handlers=HANDLERS), **how)
+
+
+def without(data: Path, *, views: bool = False, snapshots: bool = False) -> None:
+    """Delete some of what knows more than the log."""
+    if views:
+        (data / "views.db").unlink()
+    if snapshots:
+        shutil.rmtree(data / "snapshots")
+
+
+@pytest.mark.parametrize("gone", [{}, {"views": True}, {"snapshots": True}])
+def test_an_older_log_is_refused_and_both_positions_are_told(older: Path, gone: dict[str, bool]) -> None:
+    seen, ends = seen_by_views(older), head_of(older / "log.db")
+    without(older, **gone)
+    with pytest.raises(HistoryMissing) as refused:
+        reopen(older)
+    assert f"ends at position {ends[0]}, recorded at 20" in refused.value.message
+    if not gone.get("views"):
+        assert f"has seen position {seen[0]}, recorded at 20" in refused.value.message
+        assert seen_by_views(older) == seen, "the evidence is still there"
+    assert "--accept-loss" in refused.value.advice
+    assert head_of(older / "log.db") == ends, "nothing was recorded"
+
+
+def test_without_views_and_snapshots_nothing_knows_of_it_and_they_may_be_deleted(older: Path) -> None:
+    without(older, views=True, snapshots=True)
+    with reopen(older) as service:
+        assert starts(service)[-1][0] is None
+        assert service.verify().ok
+
+
+def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path) -> None:
+    (older / "log.db").unlink()
+    with pytest.raises(HistoryMissing, match="holds no record"):
+        reopen(older)
+    assert not (older / "log.db").exists()
+
+
+def test_another_history_of_the_same_length_is_refused(
+    open_service: Callable[..., TaskService], tmp_path: Path
+) -> None:
+    open_service().close()
+    with reopen(tmp_path / "other") as other:
+        for _ in range(3):
+            other.wait(other.create_task(type="quick"), 30)
+    for name in ("log.db", "log.db-wal", "log.db-shm"):
+        (tmp_path / "data" / name).unlink(missing_ok=True)
+    shutil.copyfile(tmp_path / "other" / "log.db", tmp_path / "data" / "log.db")
+    with pytest.raises(HistoryMissing, match="has seen another record at position"):
+        reopen(tmp_path / "data")
+
+
+def test_an_accepted_loss_is_recorded_with_who_and_why_and_the_views_are_made_anew(older: Path) -> None:
+    seen, ends = seen_by_views(older), head_of(older / "log.db")
+    with reopen(older, accept_loss="the disk died", actor="anna") as service:
+        loss = AcceptedLoss(known_position=seen[0], known_hash=seen[1], log_position=ends[0])
+        assert starts(service)[-1] == (loss, "anna", "the disk died")
+        assert service.list_tasks()[1] == 1
+        assert service.wait(service.create_task(type="quick"), 30).id == 2
+        assert service.verify().ok
+    with reopen(older) as service:
+        assert [one[0] for one in starts(service)] == [None, loss, None], "recorded once"
+
+
+def test_a_start_that_was_cut_short_after_recording_the_loss_does_not_ask_again(older: Path, tmp_path: Path) -> None:
+    shutil.copytree(older, tmp_path / "before", ignore=shutil.ignore_patterns("*.sock"))
+    reopen(older, accept_loss="the disk died").close()
+    # What was still there at that moment:
+    for path in (*older.glob("views.db*"), *older.glob("snapshots/*")):
+        path.unlink()
+    shutil.copytree(tmp_path / "before" / "snapshots", older / "snapshots", dirs_exist_ok=True)
+    for path in (tmp_path / "before").glob("views.db*"):
+        shutil.copyfile(path, older / path.name)
+    with reopen(older) as service:
+        assert len([one for one in starts(service) if one[0]]) == 1
+        assert service.verify().ok
+
+
+def test_who_accepts_a_loss_that_is_none_changes_nothing(
+    open_service: Callable[..., TaskService], tmp_path: Path
+) -> None:
+    open_service().close()
+    with reopen(tmp_path / "data", accept_loss="just in case") as service:
+        assert [one[0] for one in starts(service)] == [None, None]
+
+
+def test_reading_without_a_service_does_not_take_the_views_back(older: Path) -> None:
+    seen = seen_by_views(older)
+    with pytest.raises(HistoryMissing):
+        Reader(older)
+    assert seen_by_views(older) == seen
+
+
+def test_rebuilding_the_views_does_not_hide_it(older: Path) -> None:
+    seen = seen_by_views(older)
+    with pytest.raises(HistoryMissing):
+        Doors().rebuild(Session(doors=Doors(), data=older), lambda _reached, _goal: None)
+    assert seen_by_views(older) == seen
+
+
+@pytest.mark.parametrize("file", ["views.db", "snapshots/scheduler", "snapshots/outbox"])
+def test_what_is_damaged_knows_nothing(older: Path, file: str) -> None:
+    for name in ("views.db", "snapshots/scheduler", "snapshots/outbox"):
+        if name != file:
+            (older / name).unlink()
+    assert what_is_missing(DataPaths(older)) is not None
+    content = bytearray((older / file).read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4096] = bytes(4096)
+    (older / file).write_bytes(b"" if file == "views.db" else content)
+    assert what_is_missing(DataPaths(older)) is None
+
+
+def test_a_restore_has_the_loss_recorded_by_the_next_start(
+    open_service: Callable[..., TaskService], tmp_path: Path
+) -> None:
+    service = open_service()
+    service.backup(tmp_path / "earlier.db")
+    service.wait(service.create_task(type="quick"), 30)
+    service.close()
+    before = head_of(tmp_path / "data" / "log.db")
+    restored = restore(tmp_path / "earlier.db", tmp_path / "data", force=True, actor="ben", reason="wrong hands")
+    with reopen(tmp_path / "data") as again:
+        loss = AcceptedLoss(known_position=before[0], known_hash=before[1], log_position=restored.position)
+        assert starts(again)[-1] == (loss, "ben", "wrong hands")
+    with reopen(tmp_path / "data") as again:
+        assert [one[0] for one in starts(again)] == [None, loss, None], "recorded once"
+        assert again.verify().ok
+
+
+def test_a_restore_of_all_there_was_is_no_loss(open_service: Callable[..., TaskService], tmp_path: Path) -> None:
+    service = open_service()
+    service.wait(service.create_task(type="quick"), 30)
+    service.close()
+    restore(tmp_path / "data", tmp_path / "twin")
+    restore(tmp_path / "twin", tmp_path / "data", force=True)
+    with reopen(tmp_path / "data") as again:
+        assert [one[0] for one in starts(again)] == [None, None]
+
+
+def test_a_restore_that_was_cut_short_leaves_no_loss_to_record(
+    open_service: Callable[..., TaskService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    service.backup(tmp_path / "earlier.db")
+    service.wait(service.create_task(type="quick"), 30)
+    service.close()
+
+    def killed(_paths: DataPaths) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasktrail.backups.restoring._put_aside", killed)
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "earlier.db", tmp_path / "data", force=True)
+    with reopen(tmp_path / "data") as again:
+        assert [one[0] for one in starts(again)] == [None, None]
+        assert again.get_task(1).status == "completed"
