@@ -227,7 +227,7 @@ def redelivery_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Outbox, "_wanted_again", lambda *_: None)
 
 
-@planted("why has no reason")
+@planted("why has no reason|starts at .* although .* paused")
 def why_knows_no_pauses(patch: pytest.MonkeyPatch) -> None:
     """A paused task seems to wait for nothing."""
     patch.setattr(waiting, "pauses_of", lambda *_: ())
