@@ -1,12 +1,16 @@
 """The Scheduler: a thin shell round the pure step. Append first, tell second.
 
 Messages are stepped one by one and their facts staged. When the inbox runs dry, or the batch is full, they are
-appended in one commit; only then are commands answered, the executor ordered and consumers told. If the commit fails,
-everybody waiting is told that the outcome is unknown, memory is thrown away and folded from the log again, and the
-executor's reports, which have no other home, are stepped once more.
+appended in one commit; only then are commands answered, the executor ordered and consumers told.
+
+If the log cannot be written (no room, a broken disk, a foreign lock), everybody waiting is told that the outcome is
+unknown, and the batch stays staged, whole: it is tried again until it is in the log. Meanwhile new commands are refused
+and staged nowhere; the executor's reports, which have no other home, are kept and stepped afterwards. If a step breaks,
+or the log is not what memory says, memory is thrown away and folded from the log again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,17 +19,37 @@ import msgspec
 
 from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
-from ..events.errors import CommandIdReused, Fenced, LogCorrupt, LogGone, LogTooNew, OutcomeUnknown
+from ..events.errors import (
+    CommandIdReused,
+    Fenced,
+    LogCorrupt,
+    LogGone,
+    LogNotWritable,
+    LogTooNew,
+    NotReady,
+    OutcomeUnknown,
+)
 from ..events.graphs import ids_by_name
+from ..events.log.event_log import already_appended
+from ..events.log.sqlite import LogReader
 from ..events.state import fold
 from ..events.system_events import ClockJumped
-from ..handlers.process.frames import AttemptsHeld
+from ..handlers.process.frames import (
+    AttemptBeat,
+    AttemptProbed,
+    AttemptProgressed,
+    AttemptsHeld,
+    CapacityChanged,
+)
 from .alarm import Alarm
 from .base import Actor, log
 from .core.messages import (
     Answered,
     Boot,
+    Close,
     Commanded,
+    Delivered,
+    Drain,
     Jumped,
     LimitsChanged,
     Message,
@@ -45,16 +69,53 @@ from .snapshots.scheduler import folded
 MAX_BATCH = 2000
 """Facts after which a commit is made although more messages wait."""
 
-RETRY_COMMIT_AFTER = 1.0
+RETRY_COMMIT_AFTER = 0.25
 """Seconds until what could not be recorded is tried again. Not by the wall clock: it may be set back."""
+
+START_OVER_AFTER = 1.0
+"""The same after memory was folded anew, which takes much more."""
+
+
+class _Kept:
+    """What has to wait until the log can be written, in the order of arrival. Of what repeats itself only the latest.
+
+    It cannot grow without bound: nothing starts meanwhile, and whatever else an attempt says, it waits for the answer.
+    """
+
+    def __init__(self) -> None:
+        self._messages: dict[Any, Message] = {}
+
+    def add(self, message: Message) -> None:
+        """Put it behind all others."""
+        key = _what_is_repeated(message)
+        self._messages.pop(key, None)
+        self._messages[key] = message
+
+    def take(self) -> Iterator[Message]:
+        """All of them; none is left."""
+        messages, self._messages = self._messages, {}
+        return iter(messages.values())
+
+
+def _what_is_repeated(message: Message) -> Any:
+    match message:
+        case AttemptProgressed() | AttemptBeat() | AttemptProbed():
+            return type(message), message.task_id, message.attempt
+        case Delivered():
+            return type(message), message.fact.notice_id
+        case Sampled() | LimitsChanged() | CapacityChanged() | Drain() | Close():
+            return type(message)
+        case _:
+            return id(message)
 
 
 class Scheduler(Actor):
     """Decides, appends, tells. The only writer of the log.
 
-    `open_log` runs in the actor's own thread, to which the log's connection then belongs. `alarm` tells it when the
-    next moment has come; a simulator brings one without a thread. `snapshot` is the file that spares it a part of the
-    log, if it can be used.
+    `open_log` runs in the actor's own thread, to which the log's connection then belongs. While the log cannot be
+    written at the start, questions are answered from what `read_log` reads. `alarm` tells it when the next moment has
+    come; a simulator brings one without a thread. `snapshot` is the file that spares it a part of the log, if it can be
+    used. `on_trouble` hears why the log cannot be written, and when it is over; `on_fatal` why the service has to end.
     """
 
     def __init__(
@@ -67,62 +128,116 @@ class Scheduler(Actor):
         order: Callable[[Orders], None],
         publish: Callable[[Committed], None],
         on_fatal: Callable[[BaseException], None],
+        on_trouble: Callable[[TasktrailError | None], None] = lambda _: None,
+        read_log: Callable[[], LogReader] | None = None,
         alarm: type[Alarm] = Alarm,
         snapshot: Path | None = None,
     ) -> None:
         super().__init__()
         self._open_log = open_log
+        self._read_log = read_log
         self._new_state = new_state
         self._boot = boot
         self._clock = clock
         self._order = order
         self._publish = publish
         self._on_fatal = on_fatal
+        self._on_trouble = on_trouble
         self._snapshot = snapshot
         self._new_alarm = alarm
-        self._trouble: OutcomeUnknown | None = None
+        self._opened: EventLog | None = None
+        self._trouble: TasktrailError | None = None
         """Why the log cannot be written just now. Meanwhile commands are refused, reports kept."""
         self._retry_at: float | None = None
+        self._given_up = False
+        self._kept = _Kept()
         self._begin_batch_of({})
+
+    @property
+    def _log(self) -> EventLog:
+        if self._opened is None:
+            raise NotReady("The log is not open yet")
+        return self._opened
 
     def on_start(self) -> None:
         """Open the log, fold it, close what a crash left open. Runs before the first message."""
         self._alarm = self._new_alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "scheduler-alarm")
         self._jump_watch = JumpWatch(self._clock)
         try:
-            self._log = self._open_log()
-            self._state = folded(self._log, self._new_state, self._snapshot)
-            self._begin_batch_of(self._state.running)
-            self._stage(self._boot(self._log))
-            _warn_of_jumps(fact.event for fact in self._facts)
-            self._commit()
+            try:
+                self._begin()
+            except LogNotWritable:
+                raise  # nobody but a person can help, and he is told best by a start that fails
+            except OutcomeUnknown as error:
+                self._read_only(error)
+            else:
+                self._commit()
         except BaseException as error:
             self._on_fatal(error)
             raise
 
+    def _begin(self) -> None:
+        opened = self._open_log()
+        try:
+            self._state = folded(opened, self._new_state, self._snapshot)
+        except BaseException:
+            opened.close()
+            raise
+        self._opened = opened
+        self._begin_batch_of(self._state.running)
+        self._stage(self._boot(opened))
+        _warn_of_jumps(fact.event for fact in self._facts)
+
+    def _read_only(self, error: OutcomeUnknown) -> None:
+        """The log is there and cannot be written yet: know what it says, and go on trying."""
+        if self._read_log is None:
+            raise error
+        try:
+            reader = self._read_log()
+        except TasktrailError:
+            raise error from None
+        try:
+            self._state = folded(reader, self._new_state, self._snapshot)
+        finally:
+            reader.close()
+        resume(self._state, {}, self._time()[0])  # for the queue; what is staged by that is the real start's to record
+        self._wait(error)
+
     def on_stop(self) -> None:
         """Record what is staged, and let go of the log last."""
+        if self._retry_at is not None:
+            self._retry_at = self._clock.monotonic()
         self._commit()
+        if self._trouble is not None:
+            log.warning("the log could not be written until the end: what ran is recovered at the next start")
         self._alarm.close()
-        self._log.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def settle(self) -> None:
         """A ping is answered when everything told before is durable."""
         self._commit()
 
-    def receive(self, message: Any) -> Any:
-        """Step a message, or each of a list; commit when nothing more waits."""
+    def on_receive(self, message: Any) -> Any:
+        """A question is answered from memory. What it raises is the asker's, and no fault of memory."""
         if isinstance(message, Query):
             self._commit()
             return message.function(self._state)
+        return super().on_receive(message)
+
+    def receive(self, message: Any) -> Any:
+        """Step a message, or each of a list; commit when nothing more waits."""
         for one in message if isinstance(message, list) else (message,):
-            try:
-                self._take(one)
-            except BaseException as error:  # noqa: BLE001 - a fault of ours in one must not cost the others of its list
-                self._drop(one, error)
+            self._take_or_drop(one)
         if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
             self._commit()
         return None
+
+    def _take_or_drop(self, message: Message) -> None:
+        try:
+            self._take(message)
+        except BaseException as error:  # noqa: BLE001 - a fault of ours in one must not cost the others of its list
+            self._drop(message, error)
 
     def _drop(self, message: Message, error: BaseException) -> None:
         """A step broke half-way: memory may be wrong, so it is made anew. The message at fault is left out."""
@@ -139,20 +254,34 @@ class Scheduler(Actor):
     # --- stepping -----------------------------------------------------------------------------------------------
 
     def _take(self, message: Message) -> None:
+        if self._trouble is not None:
+            self._put_by(message, self._trouble)
+            return
         if isinstance(message, Submit):
-            if self._trouble is not None:
-                message.token.reply(self._trouble)
-                return
-            if self._answer_repetition(message):
+            try:
+                if self._answer_repetition(message):
+                    return
+                self._load_for(message)
+            except TasktrailError as error:  # the log could not be read; nothing was stepped
+                message.token.reply(error)
                 return
         elif not isinstance(message, Tick | Sampled | LimitsChanged | Reconcile | AttemptsHeld):
             self._reports.append(message)
         self._stage(message)
 
-    def _stage(self, message: Message) -> None:
+    def _put_by(self, message: Message, trouble: TasktrailError) -> None:
+        """The log cannot be written: nothing is staged on top of what waits for it."""
+        if isinstance(message, Submit):
+            message.token.reply(copy(trouble))  # each sender may raise it, and a raised error remembers where
+        elif not isinstance(message, Tick | Reconcile | AttemptsHeld):  # time, and what runs, are looked at afterwards
+            self._kept.add(message)
+
+    def _load_for(self, message: Submit) -> None:
         while missing := list(needed(self._state, message)):
             for task_id in missing:
                 self._load(task_id)
+
+    def _stage(self, message: Message) -> None:
         now, jump = self._time()
         if jump is not None:
             self._keep(step(self._state, Jumped(jump), now))
@@ -220,17 +349,34 @@ class Scheduler(Actor):
         self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
     def _commit(self) -> None:
-        if self._is_too_early():
+        """Record what is staged and tell; then what was kept while that could not be done."""
+        if self._given_up or self._is_too_early():
             return
-        records: list[Recorded] = []
-        if self._facts or self._answers or self._orders:  # orders alone, too: a service that was replaced gives none
-            expected = self._state.position - len(self._facts)
-            try:
-                records = self._log.append(self._facts, list(self._answers.values()), expected=expected)
-            except BaseException as error:  # noqa: BLE001 - sorted out by kind
-                self._append_failed(error)
-                return
+        try:
+            if self._opened is None:
+                self._begin()
+            records = self._append()
+        except BaseException as error:  # noqa: BLE001 - sorted out by kind
+            self._append_failed(error)
+            return
+        was_in_trouble = self._trouble is not None
         self._tell(records)
+        if was_in_trouble:
+            for message in (*self._kept.take(), Tick()):  # what was said goes before what time has brought
+                self._take_or_drop(message)
+            self._commit()
+
+    def _append(self) -> list[Recorded]:
+        if not (self._facts or self._answers or self._orders):
+            return []
+        expected = self._state.position - len(self._facts)
+        if self._trouble is not None:
+            records = already_appended(self._log, self._facts, expected)
+            if records is not None:
+                self._log.append([], expected=records[-1].position)  # whoever was replaced meanwhile gives no orders
+                return records
+        # Orders alone, too: a service that was replaced gives none.
+        return self._log.append(self._facts, list(self._answers.values()), expected=expected)
 
     def _is_too_early(self) -> bool:
         """After a failed commit the next try waits a little. The alarm goes by the wall clock, so it is set anew."""
@@ -244,7 +390,10 @@ class Scheduler(Actor):
 
         Answers come last: whoever has one may ask for its position at once.
         """
-        self._trouble = self._retry_at = None
+        if self._trouble is not None:
+            log.info("the log can be written again")
+            self._trouble = self._retry_at = None
+            self._on_trouble(None)
         answered, orders = self._answered, self._orders
         self._state.forget_finished({record.task_id for record in records})
         self._begin_batch_of(self._state.running)
@@ -258,24 +407,42 @@ class Scheduler(Actor):
 
     def _append_failed(self, error: BaseException) -> None:
         if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew):
-            self._answer_all(error)
+            self._trouble, self._given_up = error, True
             self._on_fatal(error)
-            return
-        log.error("the commit failed", error=str(error), waiting=len(self._answered))
-        unknown = error if isinstance(error, OutcomeUnknown) else OutcomeUnknown(f"The commit failed: {error}")
-        self._start_over(unknown)
+            self._answer_all(error)
+        elif self._opened is None and not isinstance(error, OutcomeUnknown):
+            self._on_fatal(error)
+        elif isinstance(error, OutcomeUnknown):
+            self._wait(error)  # first: whoever is refused may ask at once whether the service is ready
+            self._answer_all(error)
+            self._answered.clear()
+        else:
+            log.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
+            self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
+
+    def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
+        """The log cannot be written. What is staged stays so, and is tried again after a while."""
+        if type(error) is not type(self._trouble):
+            log.error("commands are refused until the log can be written again", error=str(error))
+        self._trouble = error
+        self._retry_at = self._clock.monotonic() + seconds
+        self._alarm.set(self._clock.now() + timedelta(seconds=seconds))
+        self._on_trouble(error)
 
     def _answer_all(self, error: TasktrailError) -> None:
         """Refusals, too: they may rest on what was staged and is not so."""
         for ticket, _ in self._answered:
-            ticket.reply(error)
+            ticket.reply(copy(error))
 
     def _start_over(self, error: OutcomeUnknown) -> None:
         """Fold the log again, keep the slots as they really are, and step the executor's reports once more."""
+        if self._given_up:
+            return
         self._answer_all(error)
         now, _ = self._time()
         reports, running, jumps = self._reports, self._running_before, self._jumps
         old = self._state
+        self._trouble = None
         try:
             self._state = folded(self._log, self._new_state, self._snapshot, also=running)
             self._state.slots, self._state.sample = old.slots, old.sample
@@ -287,9 +454,7 @@ class Scheduler(Actor):
             self._keep(resume(self._state, running, now, jumps))
             for report in reports:
                 self._take(report)
-            self._trouble = error
-            self._retry_at = self._clock.monotonic() + RETRY_COMMIT_AFTER
-            self._alarm.set(self._clock.now() + timedelta(seconds=RETRY_COMMIT_AFTER))
+            self._wait(error, START_OVER_AFTER)
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read: nothing is left to stand on
             self._on_fatal(fatal)
 

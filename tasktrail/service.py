@@ -200,7 +200,12 @@ class TaskService(FileReading, Commanding):
     @property
     def ready(self) -> bool:
         """Whether commands are accepted."""
-        return not self._closed and self._system.fatal is None
+        return self.obstacle is None
+
+    @property
+    def obstacle(self) -> TasktrailError | None:
+        """Why commands are not accepted now; none when they are."""
+        return NotReady("The service is stopped", remedy="Start it again.") if self._closed else self._system.obstacle()
 
     @property
     def failed(self) -> threading.Event:

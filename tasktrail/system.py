@@ -6,6 +6,7 @@ The start list reads from top to bottom; nobody is let in before every actor has
 import os
 import socket
 import threading
+from copy import copy
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -39,7 +40,7 @@ from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.orphans import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.settings import Config
-from .events import EventLog, Recorded, Retried
+from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
 from .events.log.lock import DataLock
@@ -84,6 +85,8 @@ class System:
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
         self.failed = threading.Event()
+        self.log_trouble: TasktrailError | None = None
+        """Why the log cannot be written just now; commands are refused meanwhile."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
@@ -135,7 +138,8 @@ class System:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
         self.scheduler.tell(Drain())
-        self._wait_until_idle(deadline - within / 2)
+        if self.log_trouble is None:  # else nobody can be told to stop, for that could not be recorded
+            self._wait_until_idle(deadline - within / 2)
         self.scheduler.tell(Close())
         self._settle_scheduler()
         for feed in (self._to_projector, self._to_notifier, self._to_janitor):
@@ -163,6 +167,16 @@ class System:
         self.fatal = self.fatal or error
         self.failed.set()
 
+    def _on_trouble(self, error: TasktrailError | None) -> None:
+        self.log_trouble = error
+
+    def obstacle(self) -> TasktrailError | None:
+        """Why commands are not accepted now; none when they are. A new object for each who may raise it."""
+        error = self.fatal or self.log_trouble
+        if error is None or isinstance(error, TasktrailError):
+            return copy(error)
+        return NotReady(f"The service cannot go on: {error}")
+
     # --- the actors ---------------------------------------------------------------------------------------------
 
     def _start_scheduler(self) -> "Scheduler.ref":  # type: ignore[name-defined]
@@ -174,6 +188,8 @@ class System:
             order=self.pool.tell,
             publish=self._publish,
             on_fatal=self._on_fatal,
+            on_trouble=self._on_trouble,
+            read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(scheduler_snapshot.KIND),
         )
 

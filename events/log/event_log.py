@@ -1,11 +1,14 @@
 """The seam `EventLog`: an append-only sequence of facts with one writer. One contract suite runs on every kind."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Protocol
 
 import msgspec
 
-from ..recorded import Fact, Recorded
+from ..recorded import Fact, Recorded, record_at
+from .chain import GENESIS, link
+from .rows import to_row
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -49,3 +52,19 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Let go of files. The log cannot be used afterwards."""
+
+
+def already_appended(log: EventLog, facts: Sequence[Fact], expected: int) -> list[Recorded] | None:
+    """The records of `facts`, when the log ends with just these behind position `expected`; none when it does not.
+
+    An append that was told as failed can have happened all the same: the hash of the log's end tells.
+    """
+    head = log.head()
+    if not facts or head.position != expected + len(facts):
+        return None
+    digest = next(iter(log.read(expected - 1, 1))).hash if expected else GENESIS
+    records = []
+    for position, fact in zip(count(expected + 1), facts, strict=False):
+        digest = link(digest, to_row(fact, position))
+        records.append(record_at(fact, position, digest))
+    return records if digest == head.hash else None

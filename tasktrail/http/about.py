@@ -13,6 +13,8 @@ from ..surface import TypeInfo
 from .desk import Desk
 from .parameters import MinPosition
 
+_UNAVAILABLE = 503
+
 
 class Health(msgspec.Struct, frozen=True):
     """The process answers."""
@@ -62,9 +64,10 @@ async def healthz() -> Health:
 
 @get("/readyz")
 async def readyz(desk: NamedDependency[Desk]) -> Readiness:
-    """Whether commands are accepted."""
-    if not desk.service.ready:
-        raise NotReady("The service does not accept commands now")
+    """Whether commands are accepted; if not, 503 and the reason."""
+    obstacle = desk.service.obstacle
+    if obstacle is not None:
+        raise obstacle if obstacle.status == _UNAVAILABLE else NotReady(obstacle.message, remedy=obstacle.advice)
     return Readiness(ready=True, position=desk.service.watermark.position)
 
 

@@ -20,8 +20,8 @@ class Served(Tasks, Protocol):
     """A service that can be put on a socket."""
 
     @property
-    def ready(self) -> bool:
-        """Whether commands are accepted."""
+    def obstacle(self) -> TasktrailError | None:
+        """Why commands are not accepted now; none when they are."""
 
     @property
     def watermark(self) -> Committed:

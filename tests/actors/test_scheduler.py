@@ -2,41 +2,57 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tasktrail.actors.base import PING, PONG
-from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Submit, Tick
+from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Committed, Orders, Query, Ticket
-from tasktrail.actors.scheduler import Scheduler
+from tasktrail.actors.scheduler import Scheduler, _Kept
 from tasktrail.events import (
     Accepted,
     Answer,
     CancelTask,
+    Checkpoint,
     Command,
+    Created,
     CreateTask,
     Fact,
     Failed,
+    Progressed,
     Recorded,
     RetryTask,
     TasktrailError,
 )
 from tasktrail.events.clock import Clock, SystemClock
 from tasktrail.events.digest import digest
-from tasktrail.events.errors import CommandIdReused, Fenced, LogFull, OutcomeUnknown, UnknownTask
+from tasktrail.events.errors import (
+    CommandIdReused,
+    DiskFailed,
+    Fenced,
+    LogCorrupt,
+    LogFull,
+    LogGone,
+    LogNotWritable,
+    OutcomeUnknown,
+    UnknownTask,
+)
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
 from tasktrail.handlers.process.frames import (
     AttemptBeat,
+    AttemptCheckpointed,
     AttemptEnded,
+    AttemptProgressed,
     CapacityChanged,
     Grant,
     PublishWanted,
     Run,
+    Saved,
     Stop,
 )
 
@@ -50,13 +66,30 @@ class TroubledLog(MemoryEventLog):
         super().__init__()
         self.trouble: list[tuple[BaseException, bool]] = []
         self.commits = 0
+        self.full: BaseException | None = None
+        self.unreadable: BaseException | None = None
+        self.reads = 0
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
 
+    def open(self) -> "TroubledLog":
+        return self
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        self.reads += 1
+        return super().read(after, limit)
+
+    def answer(self, command_id: str) -> Answer | None:
+        if self.unreadable is not None:
+            raise self.unreadable
+        return super().answer(command_id)
+
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         self.entered.set()
         assert self.gate.wait(WITHIN)
+        if self.full is not None:
+            raise self.full
         if self.trouble:
             error, happened = self.trouble.pop(0)
             if happened:
@@ -69,22 +102,33 @@ class TroubledLog(MemoryEventLog):
 class House:
     """A Scheduler with what it talks to."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.log = TroubledLog()
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        log: TroubledLog | None = None,
+        settle: bool = True,
+        fatal: list[BaseException] | None = None,
+    ) -> None:
+        self.log = log or TroubledLog()
+        self.troubles: list[TasktrailError | None] = []
         self.orders: list[Any] = []
         self.committed: list[Recorded] = []
-        self.fatal: list[BaseException] = []
+        self.fatal: list[BaseException] = [] if fatal is None else fatal
         self.ordered = threading.Condition()
         self.ref = Scheduler.start(
-            open_log=lambda: self.log,
+            open_log=self.log.open,
+            read_log=lambda: self.log,
             new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace={"noop": 0.5}),
             boot=lambda _log: Boot(version="1", epoch=1, pid=1, host="here"),
             clock=clock or SystemClock(),
             order=self._order,
             publish=self._publish,
             on_fatal=self.fatal.append,
+            on_trouble=self.troubles.append,
         )
-        self.settle()
+        if settle:
+            self.settle()
 
     def _order(self, message: Orders) -> None:
         with self.ordered:
@@ -107,6 +151,16 @@ class House:
             ]
         )
         return promises
+
+    def settled(self, condition: Callable[[], bool]) -> bool:
+        """Whether a condition comes true while the Scheduler goes on."""
+        pause = threading.Event()
+        for _ in range(1000):
+            self.settle()
+            if condition():
+                return True
+            pause.wait(0.01)
+        return False
 
     def state(self, look: Callable[[SchedulerState], Any]) -> Any:
         return self.ref.ask(Query(look), timeout=WITHIN)
@@ -368,16 +422,17 @@ def test_reports_of_the_executor_survive_a_full_disk(house: House) -> None:
     assert names == ["Created", "Started", "Completed"]
 
 
-def test_a_started_that_was_never_ordered_is_closed_when_it_turns_out_to_be_in_the_log(house: House) -> None:
+def test_a_start_is_ordered_once_although_its_commit_was_told_as_failed(house: House) -> None:
     house.ref.tell(CapacityChanged(1))
     house.settle()
     house.log.trouble.append((OutcomeUnknown("lost the answer"), True))
     house.send(create("c"))[0].get()
-    _repeat_until_accepted(house, create("c"))
+    assert house.orders == []
+    assert _repeat_until_accepted(house, create("c")).task_id == 1
     house.settle()
-    names = [type(record.event).__name__ for record in house.log.read_task(1)]
-    assert names == ["Created", "Started", "Failed", "Retried", "Started"]
-    assert [order.attempt for order in house.orders] == [2]
+    assert [type(record.event).__name__ for record in house.log.read_task(1)] == ["Created", "Started"]
+    assert [(type(order), order.attempt) for order in house.orders] == [(Run, 1)]
+    assert [record.position for record in house.committed] == list(range(1, house.log.head().position + 1))
 
 
 def test_a_refusal_that_rests_on_what_was_not_written_is_unknown_too(house: House) -> None:
@@ -385,7 +440,192 @@ def test_a_refusal_that_rests_on_what_was_not_written_is_unknown_too(house: Hous
     house.log.trouble.append((LogFull("no room"), False))
     cancels = (CancelTask(task_id=1, command_id="x"), CancelTask(task_id=1, command_id="y"))
     assert [type(promise.get()) for promise in house.send(*cancels)] == [LogFull, LogFull]
-    assert house.state(lambda state: state.tasks[1].status) == "pending"
+    assert [type(record.event).__name__ for record in house.log.read_task(1)] == ["Created"]
+
+
+# --- while the log cannot be written ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stuck(house: House) -> House:
+    """A task runs, another was just created, and that cannot be recorded until `room`."""
+    house.ref.tell(CapacityChanged(1))
+    house.send(create("runs"))[0].get()
+    house.log.full = LogFull("no room")
+    assert isinstance(house.send(create("held"))[0].get(), LogFull)
+    return house
+
+
+def room(house: House) -> None:
+    """There is room again, and the next try finds it."""
+    house.log.full = None
+    assert isinstance(_repeat_until_accepted(house, create("after")), Accepted)
+    house.settle()
+
+
+def test_a_batch_that_cannot_be_written_costs_no_fold(stuck: House) -> None:
+    """With a million waiting tasks a fold takes half a minute and a gigabyte."""
+    memory = stuck.state(id)
+    folds = stuck.log.reads
+    room(stuck)
+    assert stuck.state(id) == memory
+    assert stuck.log.reads == folds
+    assert [record.task_id for record in stuck.committed if isinstance(record.event, Created)] == [1, 2, 3]
+
+
+def test_new_commands_are_refused_at_once_and_take_no_memory(stuck: House) -> None:
+    answers = [promise.get() for promise in stuck.send(*(create(f"c{n}") for n in range(500)))]
+    assert {type(answer) for answer in answers} == {LogFull}
+    assert stuck.state(lambda state: state.last_task_id) == 2
+    room(stuck)
+    assert stuck.state(lambda state: state.last_task_id) == 3
+
+
+def test_a_command_of_the_batch_that_waits_is_not_staged_twice(stuck: House) -> None:
+    assert isinstance(stuck.send(create("held"))[0].get(), LogFull)
+    stuck.log.full = None
+    assert _repeat_until_accepted(stuck, create("held")).task_id == 2
+    assert [record.command_id for record in stuck.log.read() if isinstance(record.event, Created)] == ["runs", "held"]
+
+
+def test_questions_are_answered_meanwhile_and_their_faults_are_their_own(stuck: House) -> None:
+    memory = stuck.state(id)
+    with pytest.raises(KeyError):
+        stuck.state(lambda state: state.tasks[999])
+    assert stuck.state(lambda state: (id(state), len(state.running))) == (memory, 1)
+
+
+def test_nothing_that_a_running_attempt_says_is_lost_and_nothing_interrupts_it(stuck: House) -> None:
+    checkpoint = Checkpoint(processed_frames=7)
+    stuck.ref.tell([AttemptProgressed(1, 1, float(percent)) for percent in range(50)])
+    stuck.ref.tell([AttemptCheckpointed(1, 1, checkpoint, 50.0), PublishWanted(1, 1)])
+    stuck.settle()
+    assert not [order for order in stuck.orders if isinstance(order, Saved | Grant)]
+    room(stuck)
+    assert [type(order) for order in stuck.orders] == [Run, Saved, Grant]
+    stuck.ref.tell([AttemptEnded(1, 1, "completed")])
+    stuck.settle()
+    names = [type(record.event).__name__ for record in stuck.log.read_task(1)]
+    assert names == ["Created", "Started", "Progressed", "Checkpointed", "Completed"]
+
+
+def test_what_repeats_itself_is_kept_once(stuck: House) -> None:
+    for percent in range(1000):
+        stuck.ref.tell([AttemptProgressed(1, 1, percent / 10), AttemptBeat(1, 1), Sampled(Sample())])
+        stuck.ref.tell(Delivered(DELIVERY))
+    room(stuck)
+    progress = [record.event.progress for record in stuck.log.read_task(1) if isinstance(record.event, Progressed)]
+    assert progress == [99.9]
+    assert len([record for record in stuck.log.read() if isinstance(record.event, DeliveryAttempted)]) == 1
+
+
+def test_what_is_kept_does_not_grow_with_what_repeats_itself() -> None:
+    kept = _Kept()
+    for percent in range(1000):
+        for message in (
+            AttemptProgressed(1, 1, percent / 10),
+            AttemptBeat(1, 1),
+            Sampled(Sample()),
+            Delivered(DELIVERY),
+        ):
+            kept.add(message)
+    kept.add(AttemptEnded(1, 1, "completed"))
+    assert [type(message).__name__ for message in kept.take()] == [
+        *("AttemptProgressed", "AttemptBeat", "Sampled", "Delivered"),
+        "AttemptEnded",
+    ]
+    assert list(kept.take()) == []
+
+
+def test_trouble_and_its_end_are_told(stuck: House) -> None:
+    assert {type(trouble) for trouble in stuck.troubles} == {LogFull}
+    room(stuck)
+    assert stuck.troubles[-1] is None
+    assert stuck.fatal == []
+
+
+def test_a_fault_that_trying_again_would_not_cure_is_dropped_with_its_batch(house: House) -> None:
+    """What cannot be encoded, say. Held, it would keep everything else out for ever."""
+    house.log.trouble.append((OverflowError("too large an integer"), False))
+    assert isinstance(house.send(create("poison"))[0].get(), OutcomeUnknown)
+    assert _repeat_until_accepted(house, create("c")).task_id == 1
+    assert [record.command_id for record in house.log.read() if isinstance(record.event, Created)] == ["c"]
+
+
+def test_a_batch_that_is_there_although_it_failed_does_not_make_a_replaced_service_give_orders(house: House) -> None:
+    house.ref.tell(CapacityChanged(1))
+    house.settle()
+    house.log.trouble += [(OutcomeUnknown("lost the answer"), True), (Fenced("somebody newer"), False)]
+    house.send(create("c"))[0].get()
+    assert house.settled(lambda: bool(house.fatal))
+    assert isinstance(house.fatal[0], Fenced)
+    assert house.orders == []
+    assert isinstance(house.send(create("d"))[0].get(), Fenced)
+
+
+def test_a_deleted_log_ends_the_service(house: House) -> None:
+    house.log.trouble.append((LogGone("log.db was deleted"), False))
+    assert isinstance(house.send(create("c"))[0].get(), LogGone)
+    assert isinstance(house.fatal[0], LogGone)
+
+
+def test_a_log_that_cannot_be_read_for_a_moment_refuses_one_command_and_costs_no_fold(house: House) -> None:
+    memory = house.state(id)
+    house.log.unreadable = DiskFailed("log.db cannot be read")
+    assert isinstance(house.send(create("c"))[0].get(), DiskFailed)
+    house.log.unreadable = None
+    assert isinstance(house.send(create("c"))[0].get(), Accepted)
+    assert house.state(id) == memory
+
+
+def test_a_service_that_stops_while_the_log_cannot_be_written_stops(stuck: House) -> None:
+    stuck.ref.tell(Close())
+    assert stuck.ref.stop(timeout=WITHIN)
+    assert [type(record.event).__name__ for record in stuck.log.read_task(1)] == ["Created", "Started"]
+
+
+class ShutLog(TroubledLog):
+    """Cannot be opened for writing at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shut: BaseException | None = LogFull("no room")
+
+    def open(self) -> "ShutLog":
+        if self.shut is not None:
+            raise self.shut
+        return self
+
+
+def _log_of_one_task() -> ShutLog:
+    log = ShutLog()
+    log.append([Fact(1, 1, Created(type="noop"), datetime.now(UTC), life=1)], expected=0)
+    return log
+
+
+def test_a_start_without_room_answers_questions_and_goes_on_by_itself_when_there_is_room() -> None:
+    log = _log_of_one_task()
+    house = House(log=log)
+    assert house.state(lambda state: (list(state.tasks), len(state.queue))) == ([1], 1)
+    house.ref.tell(CapacityChanged(1))
+    assert isinstance(house.send(create("c"))[0].get(), LogFull)
+    assert log.head().position == 1
+    log.shut = None
+    assert _repeat_until_accepted(house, create("c")).task_id == 2
+    assert [type(record.event).__name__ for record in log.read()][:3] == ["Created", "ServiceStarted", "Started"]
+    assert [order.task_id for order in house.orders] == [1]
+    assert house.fatal == []
+    house.ref.stop(timeout=WITHIN)
+
+
+@pytest.mark.parametrize("error", [LogNotWritable("not yours"), LogCorrupt("damaged"), LogGone("not there")])
+def test_a_start_that_only_a_person_can_help_fails_with_its_reason(error: TasktrailError) -> None:
+    log = _log_of_one_task()
+    log.shut = error
+    fatal: list[BaseException] = []
+    house = House(log=log, settle=False, fatal=fatal)
+    assert house.ref.actor_stopped.wait(WITHIN)
+    assert fatal == [error]
 
 
 def test_an_attempt_is_stopped_when_its_cancel_turns_out_to_be_in_the_log(house: House) -> None:

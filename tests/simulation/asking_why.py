@@ -14,6 +14,8 @@ ASKED = 4
 def check_why(world: World) -> None:
     """Who still waits after the Scheduler has looked has a reason; who was started by that look alone had none."""
     world.pass_time(world.rng.choice((0, 1, 100)))
+    if world.house.in_trouble:
+        return  # nothing is looked at until the log can be written
     state = world.house.state
     waiting = [task_id for task_id, task in state.tasks.items() if task.waiting]
     due = [timer.task_id for timer in state.timers[:2] if timer.task_id in state.tasks]

@@ -9,7 +9,7 @@ from tasktrail.events import Answer, Fact, Recorded
 from tasktrail.events.errors import ConcurrencyError, LogFull, OutcomeUnknown
 from tasktrail.events.log.memory import MemoryEventLog
 
-Fate: TypeAlias = Literal["well", "not written", "written"]
+Fate: TypeAlias = Literal["well", "not written", "written", "refused"]
 
 
 class Disk:
@@ -18,7 +18,7 @@ class Disk:
     def __init__(self) -> None:
         self.full = False
         self.next_commit: Fate = "well"
-        """`written`: the records are there, and the service is told that nobody knows."""
+        """`written`: the records are there, and nobody knows. `refused`: it is in vain to try again."""
         self.failing = False
         """The last commit failed, and whoever waited for it is being told."""
 
@@ -47,6 +47,8 @@ class SimulatedLog(MemoryEventLog):
             raise LogFull("The disk is full")
         if fate == "not written":
             raise OutcomeUnknown("The commit failed")
+        if fate == "refused":
+            raise ConcurrencyError("Somebody else has written")
         try:
             records = super().append(facts, answers, expected=expected)
         except ConcurrencyError as error:  # one writer, who knows what it wrote: nothing may be refused

@@ -160,8 +160,8 @@ def worker_dies(world: World) -> None:
 
 @doing(0.4)
 def failed_commit(world: World) -> None:
-    """The next commit fails, and whether it was written nobody knows."""
-    world.disk.next_commit = world.rng.choice(("written", "not written"))
+    """The next commit fails: whether it was written nobody knows, or the log will not have it."""
+    world.disk.next_commit = world.rng.choice(("written", "not written", "refused", "refused"))
 
 
 @doing(0.15)

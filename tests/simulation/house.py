@@ -22,6 +22,9 @@ from tasktrail.handlers.process.frames import Order
 class Watcher(Protocol):
     """Who sees everything that the service does."""
 
+    def stepping(self, house: "House", message: Message, step: Callable[[], None]) -> None:
+        """A message is about to be stepped, by `step`."""
+
     def staged(self, house: "House", staged: Staged) -> None:
         """A message was stepped."""
 
@@ -65,8 +68,12 @@ class HandScheduler(Scheduler):
 
     house: "House"
 
+    def _take_or_drop(self, message: Message) -> None:
+        self.house.watcher.stepping(self.house, message, lambda: super(HandScheduler, self)._take_or_drop(message))
+
     def _keep(self, staged: Staged) -> None:
         super()._keep(staged)
+        self.house.quiet = False
         self.house.watcher.staged(self.house, staged)
 
     def _load(self, task_id: int) -> None:

@@ -7,9 +7,11 @@ import pytest
 from msgspec.structs import replace
 from planted import PLANTED, planted
 
+from tasktrail.actors import scheduler as module
+from tasktrail.actors.core.messages import LimitsChanged, Sampled, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
-from tasktrail.actors.scheduler import Scheduler
+from tasktrail.actors.scheduler import Scheduler, _Kept
 from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules
 from tasktrail.events.errors import NotReady
@@ -88,14 +90,40 @@ def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
 
 @planted("I5: stuck|I7: slots leak|I7: attempts without|I14")
 def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
-    """What the executor reported is not looked at again after a failed commit."""
-    start_over = Scheduler._start_over
+    """What the executor reported while the log could not be written is not looked at again."""
+    take = _Kept.take
+    patch.setattr(_Kept, "take", lambda self: (one for one in take(self) if isinstance(one, Sampled | LimitsChanged)))
 
-    def forgetful(self: Any, error: Any) -> None:
-        self._reports = []
-        start_over(self, error)
 
-    patch.setattr(Scheduler, "_start_over", forgetful)
+@planted("I1: |I3: the log refuses|I4")
+def batch_thrown_away_with_the_commit(patch: pytest.MonkeyPatch) -> None:
+    """A batch that could not be written is forgotten, and memory goes on as if it had been."""
+    wait = Scheduler._wait
+
+    def forgetful(self: Scheduler, error: Any, *seconds: float) -> None:
+        wait(self, error, *seconds)
+        self._facts, self._orders, self._answers = [], [], {}
+
+    patch.setattr(Scheduler, "_wait", forgetful)
+
+
+@planted("I3: the log refuses|I4|I14|I5")
+def batch_written_twice(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether a commit that was told as failed has happened."""
+    patch.setattr(module, "already_appended", lambda *_: None)
+
+
+@planted("I3: the log refuses|I4|I1|I6")
+def commands_staged_on_top_of_what_waits(patch: pytest.MonkeyPatch) -> None:
+    """Commands are stepped although the batch before them is not in the log, and forgotten with their answer."""
+
+    def careless(self: Scheduler, message: Any, trouble: Any) -> None:
+        if isinstance(message, Submit):
+            self._stage(message)
+            self._facts = []
+        message.token.reply(trouble) if isinstance(message, Submit) else self._kept.add(message)
+
+    patch.setattr(Scheduler, "_put_by", careless)
 
 
 @planted("I13|I3: the log refuses")

@@ -8,7 +8,7 @@ from broken import broken, must
 from eligible import is_eligible
 
 from tasktrail.actors.core import dispatch
-from tasktrail.actors.core.admission import Limits, Sample, obstacles
+from tasktrail.actors.core.admission import Limits, Sample, obstacles, stands_against_all
 from tasktrail.actors.core.messages import Staged
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, TaskState
@@ -98,7 +98,7 @@ def check_idle(state: SchedulerState) -> None:
     if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
     kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]
-    if kept and (state.running or state.reserved.more_to_come):
+    if kept and (state.running or state.reserved.more_to_come) and not stands_against_all(state.sample, state.limits):
         _check_kept(state, [state.tasks[task_id] for task_id in kept])
         return
     for task_id in state.queue:

@@ -32,7 +32,9 @@ SEEDS_THAT_FAILED = {
 """(seed, steps) → the fault of the core that it found once. Most are of an older simulator's worlds."""
 
 
-@pytest.mark.parametrize("seed", range(1, 41))
+@pytest.mark.parametrize(
+    "seed", [*range(1, 41), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(41, 101))]
+)
 def test_every_promise_holds_and_everything_settles(seed: int) -> None:
     play(seed, steps=1000)
 
@@ -93,7 +95,7 @@ def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch)
     """Within the steps in which the core as it is holds: see the first test."""
     plant(monkeypatch)
     with pytest.raises(BrokenInvariantError, match=PLANTED[plant]):
-        _play_all(range(1, 41), steps=1000)
+        _play_all(range(1, 101), steps=1000)
 
 
 def _play_all(seeds: range, steps: int) -> None:

@@ -5,7 +5,7 @@ stay what they were. That is how a failure is made short.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -85,7 +85,7 @@ class World:
         self.deliveries: list[Delivered] = []
         """What the notifier has told the Scheduler and has not reached it."""
         self.steps = 0
-        self.most_overtaken = 0
+        self._most_overtaken = 0
         self._looking_at: list[int] = []
         self._touched: set[int] = set()
         self.open()
@@ -119,16 +119,22 @@ class World:
 
     def _begin_memory(self) -> None:
         self._memory: object = None
-        self.overtakings = Overtakings()
+        if not hasattr(self, "overtakings"):
+            self.overtakings = Overtakings()
 
     def _memory_changed(self) -> bool:
         """Whether the Scheduler has folded its memory anew; then it counts overtakings anew, too."""
         if self.house.state is self._memory:
             return False
         self._memory = self.house.state
-        self.most_overtaken = max(self.most_overtaken, self.overtakings.most)
+        self._most_overtaken = self.most_overtaken
         self.overtakings = Overtakings()
         return True
+
+    @property
+    def most_overtaken(self) -> int:
+        """How often a task was overtaken at most, by the count of any of the services."""
+        return max(self._most_overtaken, self.overtakings.most)
 
     def failing(self) -> bool:
         """Whether a commit has failed just now, and those who waited for it are being told."""
@@ -139,17 +145,25 @@ class World:
         if self.clock_was_set:
             self.clock_was_set = False
             self.tell(Tick())  # it notices first, and acts on that; the checks below look at one step
-        before = {task_id: entry.attempt for task_id, entry in self.house.state.running.items()}
         self.disk.failing = False
+        self.house.tell(message, dry=self.rng.random() < self.dry)
+        if self._memory_changed():
+            check_reservations(self.house.state, [])
+
+    def stepping(self, house: House, message: Any, step: Callable[[], None]) -> None:
+        """The Scheduler takes one message: one that came just now, or one that it kept while the log was shut."""
+        if house is not self.house or house.in_trouble:
+            step()
+            return
+        state = house.state
+        before = {task_id: entry.attempt for task_id, entry in state.running.items()}
         self._staged, self._stepped = Staged([], []), False
         if isinstance(message, Sampled):
-            self.disk_mark.sampled(message.sample, self.house.state.limits)
+            self.disk_mark.sampled(message.sample, state.limits)
         self.stopwatch.hear(message, self.seconds)
-        self.house.tell(message, dry=self.rng.random() < self.dry)
-        state = self.house.state
-        if self._memory_changed():
-            check_reservations(state, [])
-            return
+        step()
+        if house.state is not state:
+            return  # it broke, and memory was made anew
         started = [task_id for task_id, entry in state.running.items() if before.get(task_id) != entry.attempt]
         check_reservations(state, started)
         if started:
@@ -253,6 +267,8 @@ class World:
             self._touched.clear()
 
     def _check_none_late(self) -> None:
+        if self.house.in_trouble:
+            return  # an end that cannot be recorded cannot be ordered
         wake = self.house.wake_at
         if wake is None or wake > self.time:
             self.stopwatch.check_none_late(self.house.state, self.seconds)
