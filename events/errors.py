@@ -106,6 +106,17 @@ class OutputExists(TasktrailError):
     remedy = "Choose another output, remove the file, or set `overwrite` (CLI: --overwrite)."
 
 
+class NeverFits(TasktrailError):
+    """The task needs more than this machine, or its limits, could give it with nothing else running."""
+
+    code = "never_fits"
+    status = 413
+    title = "The task needs more than there can ever be"
+    remedy = (
+        "Raise the limit (`tasktrail limits`), or take a larger machine, and send or retry it; or look at the input."
+    )
+
+
 class UnknownTask(TasktrailError):
     """No task has this id."""
 

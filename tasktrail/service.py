@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
+from .actors.core.admission import above_all
 from .actors.core.messages import Submit
 from .actors.core.state import SchedulerState
 from .actors.messages import Catch, Query, Ticket
@@ -61,7 +62,9 @@ class TaskService(FileReading, Commanding):
             output_roots=[Path(root) for root in config.output_roots],
             allow_endpoints=config.allow_endpoints,
             targets=config.apprise,
+            above_all=self._above_all,
         )
+        self._most = system.ceiling()
         self._seen = 0
         """The last position that this object knows to be committed."""
         self._closed = False
@@ -150,6 +153,12 @@ class TaskService(FileReading, Commanding):
         """Whether the log has tasks of a type; blank is the name of none, and as a filter would mean all."""
         self.catch_up(self._system.committed.position)
         return bool(name.strip()) and self.list_tasks(TaskFilters(type=(name,), limit=1))[1] > 0
+
+    def _above_all(self, memory: int, temp: int) -> str:
+        """In words, why a task of such needs could never start. The Scheduler knows; it is asked only of huge ones."""
+        if memory <= self._most.memory and temp <= self._most.temp:
+            return ""
+        return self.asked(lambda state, _: above_all(memory, temp, state.limits, state.sample))
 
     def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)

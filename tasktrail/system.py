@@ -15,6 +15,7 @@ from . import __version__
 from .actors.base import PING, log
 from .actors.core.admission import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
+from .actors.core.oversized import Best
 from .actors.core.state import SchedulerState
 from .actors.delivery.courier import Courier
 from .actors.delivery.mail import MailSender, MailServer
@@ -121,6 +122,12 @@ class System:
             self._supervisor.stop(STOP_WITHIN)
             self._lock.release()
             raise (self.fatal or error) from None
+
+    def ceiling(self) -> Best:
+        """What a task could get with nothing else running, as it was configured and the machine was at the start."""
+        limits, disk = self.config.limits(), disk_size(self.paths.temp)
+        memory = Machine(self.paths.temp).limits().memory
+        return Best(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
 
     def _children(self) -> tuple[Child, ...]:
         """The start list. The Scheduler opens the log; who runs tasks comes when everybody who follows is there."""

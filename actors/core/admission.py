@@ -73,6 +73,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     memory_available: int = UNLIMITED
     temp_free: int = UNLIMITED
     memory_total: int = UNLIMITED
+    temp_total: int = UNLIMITED
+    """Of the disk, others' files included."""
     disk_low: bool = False
     """Temp space fell below the low mark and has not reached the high one since. Found by the Scheduler."""
 
@@ -186,7 +188,23 @@ def temp_quota(task: TaskState, limits: Limits) -> int:
 
 def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
     """Whether the task could not start even on a machine that does nothing else."""
-    return task.memory_needed > min(limits.max_memory, sample.memory_total) or task.temp_needed > limits.max_temp_size
+    return bool(above_all(task.memory_needed, task.temp_needed, limits, sample))
+
+
+def above_all(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
+    """In words, which of these bytes are more than there could ever be; empty when none are."""
+    ceilings = (
+        ("memory", memory, limits.max_memory, "max_memory is"),
+        ("memory", memory, sample.memory_total, "the machine has"),
+        ("temp space", temp, limits.max_temp_size, "max_temp_size is"),
+        ("temp space", temp, sample.temp_total, "the disk has"),
+    )
+    over = (
+        f"it needs {needed:,} bytes of {what}, and {whose} {most:,}"
+        for what, needed, most, whose in ceilings
+        if needed > most
+    )
+    return next(over, "")
 
 
 def _over(reason: WaitReason, together: int, needed: int, limit: int, name: str) -> Obstacle:

@@ -14,10 +14,11 @@ from ...events import (
     TasktrailError,
 )
 from ...events.decide import decide
-from ...events.errors import CannotStartNow, NotReady
+from ...events.errors import CannotStartNow, NeverFits, NotReady
 from ...events.graphs import ids_by_name
 from ..errors import NothingToChange
 from . import notices, operators
+from .admission import above_all
 from .cancelling import cancel, held_up_by
 from .dependencies import enter, that_would_end
 from .dispatch import start
@@ -156,6 +157,8 @@ def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
 def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:
     state = turn.state
     task = state.tasks.get(command.task_id)
+    if task is not None and (above := above_all(task.memory_needed, task.temp_needed, state.limits, state.sample)):
+        raise NeverFits(f"Task {task.id}: {above}")
     in_the_way = that_would_end(state, task) if task is not None else ()
     events = decide(task, command, turn.decision_facts(ended_dependencies=in_the_way))
     turn.record_all(command.task_id, events, _origin(submit))

@@ -61,6 +61,7 @@ def lifted(state: SchedulerState, task: TaskState) -> World:
             memory_available=max(sample.memory_available, room.reserved.unseen_memory + memory),
             memory_total=max(sample.memory_total, memory),
             temp_free=max(sample.temp_free, room.reserved.unseen_temp + temp),
+            temp_total=max(sample.temp_total, temp),
             disk_low=False,
         ),
         room=msgspec.structs.replace(room, free_slots=max(room.free_slots, 1)),

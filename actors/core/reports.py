@@ -7,6 +7,7 @@ import msgspec
 from ...events import TaskState, TasktrailError
 from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
+from ...events.errors import NeverFits
 from ...events.system_events import WorkerExited as WorkerExitedEvent
 from ...events.task_events import AttemptOutcome, Estimated
 from ...handlers.process.frames import (
@@ -23,8 +24,10 @@ from ...handlers.process.frames import (
     WorkerExited,
 )
 from . import commands
+from .admission import above_all
 from .dependencies import ended
 from .running import Running
+from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
@@ -158,7 +161,7 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
 def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:
     task = turn.state.tasks[report.task_id]
     command = msgspec.structs.replace(
-        _as_command(report, task, running, draining=turn.state.draining),
+        _as_command(turn.state, report, task, running),
         temp_used=max(report.temp_used, running.temp_peak),
         time_used=report.time_used,
         estimate=running.estimate,
@@ -167,13 +170,13 @@ def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:
     turn.record_all(report.task_id, events, _origin(running))
 
 
-def _as_command(report: AttemptEnded, task: TaskState, running: Running, *, draining: bool) -> EndAttempt:
+def _as_command(state: SchedulerState, report: AttemptEnded, task: TaskState, running: Running) -> EndAttempt:
     match report.outcome:
         case "completed":
             return _end(report, "completed")
         case "lost":
             return _end(report, "lost")
-        case "stopped" if draining:
+        case "stopped" if state.draining:
             return _end(report, "interrupted", error="the service was stopped while the attempt ran")
         case "stopped":
             return _end(report, "failed", error=report.error or "the handler stopped without being asked to")
@@ -185,6 +188,11 @@ def _as_command(report: AttemptEnded, task: TaskState, running: Running, *, drai
             found = running.estimate
             if found is None or task.estimate is not None:
                 return _end(report, "failed", error="the worker asked for more room than any estimate speaks of")
+            if above := above_all(found.memory, found.temp, state.limits, state.sample):
+                error = str(NeverFits(f"A look into the input has shown: {above}"))
+                return msgspec.structs.replace(
+                    _end(report, "failed", error=error, retryable=False), error_type=NeverFits.__name__
+                )
             ending = _end(report, "interrupted", error=_shortfall(task, found))
             return msgspec.structs.replace(ending, outgrown=True)
 

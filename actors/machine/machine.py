@@ -56,11 +56,13 @@ class Machine:
     def sample(self) -> Sample:
         """What is free now. The first sample cannot know the CPU use and says 0."""
         memory, room = psutil.virtual_memory(), self._groups.memory_room()
+        disk = shutil.disk_usage(nearest_existing(self._temp))
         return Sample(
             cpu_percent=min(100.0, max(psutil.cpu_percent(interval=None), self._quota_percent())),
             memory_available=memory.available if room is None else min(memory.available, room.left),
             memory_total=memory.total if room is None else min(memory.total, room.limit),
-            temp_free=shutil.disk_usage(nearest_existing(self._temp)).free,
+            temp_free=disk.free,
+            temp_total=disk.total,
         )
 
     def _quota_percent(self) -> float:

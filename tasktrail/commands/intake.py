@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ..actors.core.messages import Intake
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
-from ..events.errors import InvalidPath, InvalidValue, OutputExists
+from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
 from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from ..events.values import MAX_INTEGER, check_plain
 from ..handlers.contract import Estimate, Job, TaskType
@@ -48,12 +48,14 @@ class IntakeDesk:
         output_roots: Sequence[Path] = (),
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
+        above_all: Callable[[int, int], str] = lambda _memory, _temp: "",
     ) -> None:
         self._registry = registry
         self._max_user_level = max_user_level
         self._has_tasks = has_tasks
         self._allow_endpoints = allow_endpoints
         self._targets = targets
+        self._above_all = above_all
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
 
@@ -121,7 +123,10 @@ class IntakeDesk:
         )
         if task_type.check is not None:
             task_type.check(job)
-        return _as_intake(task_type, task_type.estimate(job))
+        found = _as_intake(task_type, task_type.estimate(job))
+        if above := self._above_all(found.estimated_memory, found.estimated_temp):
+            raise NeverFits(above, field="input_file" if command.input_file else "")
+        return found
 
     def _check_level(self, level: int) -> None:
         """Who may give any level comes first for ever, so the bound on waiting would be none."""

@@ -16,6 +16,7 @@ import pytest
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.actors.core.admission import Obstacle
+from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
 from tasktrail.events.errors import (
     CannotStartNow,
@@ -25,6 +26,7 @@ from tasktrail.events.errors import (
     InvalidPath,
     InvalidValue,
     Malformed,
+    NeverFits,
     OutputExists,
     RetriesExhausted,
     UnknownDependency,
@@ -32,6 +34,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.events.operator_commands import SetLimits
 from tasktrail.reading.files import Reader
 
 WITHIN = 20.0
@@ -470,3 +473,29 @@ def test_the_log_is_readable_with_plain_sqlite(service: TaskService, tmp_path: P
         ).fetchall()
     plain.close()
     assert rows[0] == ("created", "为什么", "noop")
+
+
+def test_a_task_that_could_never_fit_is_refused_with_the_numbers_and_accepted_once_the_limit_is_raised(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "in.png"
+    source.write_bytes(b"no picture, which only a worker would find")
+    wanted = {"input_file": str(source), "output_file": str(tmp_path / "out.png"), "held": True}
+    with TaskService.open(tmp_path / "data", config=Config(workers=1, max_memory=10_000_000)) as service:
+        with pytest.raises(NeverFits) as caught:
+            service.create_task(type="image_thumbnail", **wanted)
+        service.send(SetLimits(max_memory=2**40))
+        task_id = service.create_task(type="image_thumbnail", **wanted)
+
+        assert service.get_task(task_id).estimated_memory > 10_000_000
+    assert "bytes of memory, and max_memory is 10,000,000" in str(caught.value)
+    assert caught.value.status == 413
+
+
+def test_the_holes_of_a_file_that_are_more_than_the_disk_has_room_for_are_refused_at_once(tmp_path: Path) -> None:
+    holes = tmp_path / "holes.mp4"
+    with holes.open("wb") as file:
+        file.truncate(2 * shutil.disk_usage(tmp_path).total)
+    with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service, pytest.raises(NeverFits) as caught:
+        service.create_task(type="video_convert", input_file=str(holes), output_file=str(tmp_path / "out.mp4"))
+    assert "bytes of temp space, and the disk has" in str(caught.value)

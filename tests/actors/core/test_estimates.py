@@ -4,9 +4,11 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.admission import QUOTA_FLOOR, Limits, Sample, temp_quota
-from tasktrail.actors.core.messages import Sampled
+from tasktrail.actors.core.messages import LimitsChanged, Sampled
+from tasktrail.events import Accepted
+from tasktrail.events.errors import NeverFits
 from tasktrail.events.task_events import Completed, Created, Estimated, Failed, Retried, Started
-from tasktrail.handlers.process.frames import AttemptProbed, Run
+from tasktrail.handlers.process.frames import AttemptProbed, CapacityChanged, Run
 
 FOUND = Estimated(memory=900, temp=50, seconds=7.5, basis={"pages": 3})
 
@@ -55,17 +57,54 @@ def test_going_back_for_more_room_counts_as_no_failure(core: Core) -> None:
     assert (task.retry_count, task.crash_count, task.last_error, task.status) == (0, 0, "", "running")
 
 
-def test_a_task_that_has_to_wait_for_the_room_says_so(core: Core) -> None:
+def test_a_task_that_has_to_wait_for_the_room_says_so() -> None:
     core = Core(max_memory=1000)
+    core.tell(CapacityChanged(2))
     small, big = core.create(memory=200), core.create(memory=5)
-    core.end(small)
 
-    outgrow(core, big, Estimated(memory=1001))
+    outgrow(core, big, Estimated(memory=900))
 
     task = core.state.tasks[big]
-    assert (task.status, task.memory_needed) == ("retrying", 1001)
+    assert (task.status, task.memory_needed) == ("retrying", 900)
     assert "room" in task.message
-    assert core.running() == []
+    assert core.running() == [small]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Estimated(memory=1001), "it needs 1,001 bytes of memory, and max_memory is 1,000"),
+        (Estimated(memory=901), "it needs 901 bytes of memory, and the machine has 900"),
+        (Estimated(temp=101), "it needs 101 bytes of temp space, and the disk has 100"),
+        (Estimated(temp=81), "it needs 81 bytes of temp space, and max_temp_size is 80"),
+    ],
+)
+def test_a_task_that_can_never_have_the_room_fails_by_name_and_is_not_tried_again(found: Estimated, told: str) -> None:
+    core = Core(max_memory=1000, max_temp_size=80 if found.temp == 81 else 1000)
+    if found.memory != 1001:
+        core.tell(Sampled(Sample(memory_available=10, memory_total=900, temp_free=10, temp_total=100)))
+    task_id = core.create(memory=5, max_retries=3)
+
+    (failed,) = outgrow(core, task_id, found)
+
+    assert isinstance(failed, Failed)
+    assert (failed.outcome, failed.final, failed.error_type) == ("failed", True, "NeverFits")
+    assert told in failed.error
+
+
+def test_what_never_fitted_is_refused_another_try_until_there_is_more() -> None:
+    core = Core(max_memory=1000)
+    task_id = core.create(memory=5, max_retries=3)
+    outgrow(core, task_id, Estimated(memory=1001))
+
+    refused = core.retry(task_id)
+    core.tell(LimitsChanged(Limits(max_memory=1001)))
+    accepted = core.retry(task_id)
+
+    assert isinstance(refused, NeverFits)
+    assert isinstance(accepted, Accepted)
+    assert isinstance(core.start(task_id), Accepted)
+    assert core.running() == [task_id]
 
 
 def test_nobody_goes_back_twice(core: Core) -> None:
