@@ -109,6 +109,11 @@ def _what_is_repeated(message: Message) -> Any:
             return id(message)
 
 
+MAINTAIN_EVERY = 1.0
+"""Seconds between two looks at the log's files, while messages come; until then what is new stands in the write-ahead
+log only."""
+
+
 class Scheduler(Actor):
     """Decides, appends, tells. The only writer of the log.
 
@@ -151,6 +156,8 @@ class Scheduler(Actor):
         self._retry_at: float | None = None
         self._given_up = False
         self._kept = _Kept()
+
+        self._maintain_at = 0.0
         self._begin_batch_of({})
 
     @property
@@ -231,6 +238,7 @@ class Scheduler(Actor):
             self._take_or_drop(one)
         if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
             self._commit()
+            self._maintain()
         return None
 
     def _take_or_drop(self, message: Message) -> None:
@@ -377,6 +385,19 @@ class Scheduler(Actor):
                 return records
         # Orders alone, too: a service that was replaced gives none.
         return self._log.append(self._facts, list(self._answers.values()), expected=expected)
+
+    def _maintain(self) -> None:
+        """Look after the log now and then, and right away when nothing has been recorded for a while."""
+        now = self._clock.monotonic()
+        if now < self._maintain_at or self._trouble is not None or self._opened is None:
+            return
+        self._maintain_at = now + MAINTAIN_EVERY
+        try:
+            self._opened.maintain()
+        except LogGone as error:
+            self._append_failed(error)
+        except TasktrailError as error:
+            log.warning("the log could not be looked after", error=str(error))
 
     def _is_too_early(self) -> bool:
         """After a failed commit the next try waits a little. The alarm goes by the wall clock, so it is set anew."""

@@ -44,6 +44,7 @@ from .config.settings import Config
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
+from .events.log.files import refuse_rescued
 from .events.log.lock import DataLock
 from .events.log.sqlite import LogReader, SqliteEventLog
 from .events.state import RESUMING
@@ -110,6 +111,7 @@ class System:
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
+            refuse_rescued(self.paths.log)
             if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
             self._accepted = accept_loss(self.paths, self._accepted)

@@ -50,6 +50,9 @@ class EventLog(Protocol):
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
 
+    def maintain(self) -> None:
+        """What has to be done now and then between appends. Raises `LogGone` when nothing more can be appended."""
+
     def close(self) -> None:
         """Let go of files. The log cannot be used afterwards."""
 

@@ -100,5 +100,8 @@ class MemoryEventLog:
         """What was answered to a command id, if it was accepted before."""
         return self._answers.get(command_id)
 
+    def maintain(self) -> None:
+        """Nothing to do."""
+
     def close(self) -> None:
         """Nothing to let go of."""

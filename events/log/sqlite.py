@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec.structs import astuple
 from sqlite_utils import Database
@@ -30,6 +30,7 @@ from ..recorded import Fact, Recorded, record_at, timestamp
 from .answers import first_of, line_of, read_answered
 from .chain import GENESIS, checksum, link
 from .event_log import Answer, Head
+from .files import HeadMark, LogFiles
 from .integrity import (
     Damage,
     Fault,
@@ -80,10 +81,18 @@ class SqliteEventLog:
         except BaseException:  # Ctrl-C too: an open connection would keep the file locked
             self._db.close()
             raise
-        self._identity = self._file_identity()
         self._head: Head | None = None
         self._grow_write_ahead_log()
         self._wait_for_locks(_LOCK_PATIENCE)
+        # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
+        # that name by then. While this one is open it does not.
+        self._guard, _ = connect_read_only(path, "SELECT 1 FROM events LIMIT 1")
+        self._files = LogFiles(path)
+        self._lost: LogGone | None = None
+        self._version = self._data_version()
+        self._mark = HeadMark(path)
+        self._mark.write(self.head())
+        self._folded_at = 0
 
     def _prepare(self) -> None:
         self._conn.execute("PRAGMA journal_mode = WAL")
@@ -132,10 +141,8 @@ class SqliteEventLog:
             self._conn.execute("INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", (*taken, total))
         return epoch
 
-    def _file_identity(self) -> tuple[int, int]:
-        # By stat alone: opening and closing the file here would drop SQLite's own locks.
-        status = os.stat(self._path)  # noqa: PTH116 - the hot path
-        return status.st_dev, status.st_ino
+    def _data_version(self) -> int:
+        return int(self._conn.execute("PRAGMA data_version").fetchone()[0])
 
     @property
     def epoch(self) -> int:
@@ -164,28 +171,75 @@ class SqliteEventLog:
         self._commit(rows, answers)
         if records:
             self._head = Head(records[-1].position, digest)
+            self._mark.write(self._head)
         return records
 
     def _commit(self, rows: list[tuple[object, ...]], answers: Sequence[Answer]) -> None:
         conn = self._conn
         try:
-            if self._file_identity() != self._identity:
-                raise LogGone(f"{self._path} was replaced while the service ran")
+            overwritten = self._look_at_files()
             conn.execute("BEGIN IMMEDIATE")
             if conn.execute("SELECT max(epoch) FROM epochs").fetchone()[0] != self._epoch:
                 raise Fenced(f"A newer service has taken {self._path}")
+            if overwritten:
+                self._bear_with(overwritten)
             conn.executemany(_INSERT_EVENT, rows)
             conn.executemany(_INSERT_ANSWER, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
+            self._look_at_files(written=True)  # once more: what was written to a ghost is not acknowledged
         except BaseException as error:
             self._head = None
             self._roll_back()
             ours = _as_ours(error, self._path)
+            if self._lost is None:
+                self._files.note()
             if isinstance(ours, LogLocked):
                 self._wait_for_locks(_LOCK_IMPATIENCE)
             raise ours from error
         if self._lock_patience != _LOCK_PATIENCE:
             self._wait_for_locks(_LOCK_PATIENCE)
+
+    def _look_at_files(self, *, written: bool = False) -> str:
+        """The file that somebody else has written to, in words; or nothing. Raises `LogGone` when one is not ours."""
+        if self._lost is not None:
+            raise self._lost
+        if fault := self._files.fault(written=written):
+            if written:
+                self._files.note()
+            self._lose(fault)
+        return self._files.overwritten()
+
+    def _bear_with(self, overwritten: str) -> None:
+        """Somebody wrote to a file: by way of SQLite, which the positions will show, or straight into it."""
+        version = self._data_version()
+        if version == self._version:
+            self._roll_back()
+            self._lose(overwritten)
+        self._version = version
+
+    def _lose(self, fault: str) -> NoReturn:
+        """The files are not ours any more: save what can be saved, and never write again."""
+        self._lost = LogGone(f"{fault}. {self._files.rescue(self._conn)}")
+        raise self._lost
+
+    def maintain(self) -> None:
+        """Between appends: see whether the files are ours, and fold the write-ahead log into the log's file.
+
+        So that what a moment ago was acknowledged does not live in one file only, which has a name that looks like
+        rubbish. Readers are not waited for. Raises `LogGone`.
+        """
+        if overwritten := self._look_at_files():
+            self._bear_with(overwritten)
+        if self.head().position == self._folded_at:
+            return
+        try:
+            busy, pages, folded = self._conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            raise _as_ours(error, self._path) from error
+        finally:
+            self._files.note()
+        if not busy and pages == folded:
+            self._folded_at = self.head().position
 
     def _roll_back(self) -> None:
         # A full disk makes SQLite roll back by itself; what would follow then commits one by one. So: ask, then act.
@@ -219,8 +273,16 @@ class SqliteEventLog:
         return LogReader(self._path)
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let go of it."""
-        self._db.close()
+        """Fold the write-ahead log into the file and let go of it. Files that are not ours are not touched."""
+        self._mark.close()
+        for conn in (self._conn, self._guard) if self._is_lost() else (self._guard, self._conn):
+            conn.close()
+
+    def _is_lost(self) -> bool:
+        try:
+            return bool(self._lost or self._files.fault())
+        except OSError:
+            return True
 
 
 class LogReader:

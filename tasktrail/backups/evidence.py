@@ -14,6 +14,7 @@ import msgspec
 from ..actors.base import log as diary
 from ..actors.snapshots.file import Unusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
+from ..events.log.files import mark_of, read_mark
 from ..events.log.sqlite import LogReader
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
@@ -76,6 +77,9 @@ def _known(paths: DataPaths) -> Iterator[Known]:
             header = header_of(path)
             if is_whole(path):
                 yield Known(file=str(path), position=header.position, hash=header.hash)
+    mark = read_mark(paths.log)
+    if mark is not None:
+        yield Known(file=str(mark_of(paths.log)), position=mark.position, hash=mark.hash.hex())
 
 
 def _holds(log: LogReader, known: Known) -> bool:
@@ -153,7 +157,8 @@ def _forget_what_knew(paths: DataPaths) -> None:
     """Remove the views and snapshots of the other history, and the note of a restore."""
     # What knows most goes last: a start that is cut short here finds in the log what the next one asks for.
     for known in sorted(_known(paths), key=_position):
-        delete_files(Path(known.file))
+        if Path(known.file) != mark_of(paths.log):  # the service that runs writes it anew
+            delete_files(Path(known.file))
     _note_path(paths).unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt
+from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
@@ -169,9 +170,10 @@ def _put_aside(paths: DataPaths) -> str:
 
 
 def _of_another_log(paths: DataPaths) -> Iterator[Path]:
-    """Views, snapshots and temp files that may not belong to the log that comes."""
+    """Views, snapshots, the mark of the log's end and temp files that may not belong to the log that comes."""
     yield from (Path(f"{paths.views}{end}") for end in ("", "-wal", "-shm"))
     yield paths.snapshots
+    yield mark_of(paths.log)
     with suppress(OSError):
         yield from [path for path in paths.temp.iterdir() if path.name.isdecimal()]
 

@@ -128,6 +128,7 @@ class Journal:
                 self._epoch += 1
                 while isinstance(self.log, SqliteEventLog) and self.log.epoch < self._epoch:
                     self.log._epoch = self.log._take_epoch(self.at)
+                    self.log._files.note()
                 self.record(0, ServiceStarted(version="0", epoch=self._epoch, pid=number, host="here"))
             case "start" | "adjust":
                 pass

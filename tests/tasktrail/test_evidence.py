@@ -14,6 +14,7 @@ from tasktrail.backups.restoring import restore
 from tasktrail.cli.session import Doors, Session
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import HistoryMissing
+from tasktrail.events.log.files import mark_of
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
@@ -35,6 +36,7 @@ def older(open_service: Callable[..., TaskService], tmp_path: Path) -> Path:
         service.wait(service.create_task(type="quick"), 30)
     service.close()
     shutil.copyfile(tmp_path / "earlier.db", tmp_path / "data" / "log.db")
+    mark_of(tmp_path / "data" / "log.db").unlink()  # it alone would tell
     return tmp_path / "data"
 
 

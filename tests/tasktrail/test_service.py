@@ -21,10 +21,12 @@ from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTa
 from tasktrail.events.errors import (
     CannotStartNow,
     DataInUse,
+    HistoryMissing,
     IllegalTransition,
     InvalidOptions,
     InvalidPath,
     InvalidValue,
+    LogGone,
     Malformed,
     NeverFits,
     OutputExists,
@@ -499,3 +501,56 @@ def test_the_holes_of_a_file_that_are_more_than_the_disk_has_room_for_are_refuse
     with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service, pytest.raises(NeverFits) as caught:
         service.create_task(type="video_convert", input_file=str(holes), output_file=str(tmp_path / "out.mp4"))
     assert "bytes of temp space, and the disk has" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["log.db-wal", "log.db-shm"])
+def test_a_write_ahead_log_deleted_under_a_service_stops_it_and_costs_nothing(
+    service: TaskService, open_service: Opener, tmp_path: Path, name: str
+) -> None:
+    ids = [service.create_task(type="echo", held=True) for _ in range(5)]
+    (tmp_path / "data" / name).unlink()
+    with pytest.raises(LogGone, match="saved into"):
+        service.create_task(type="echo", held=True)
+    assert service.failed.wait(WITHIN)
+    service.close()
+    _, total = open_service().list_tasks(TaskFilters())
+    assert total >= len(ids)
+
+
+def test_a_log_deleted_under_a_service_is_saved_and_the_next_start_says_so(
+    service: TaskService, open_service: Opener, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    ids = [service.create_task(type="echo", held=True) for _ in range(5)]
+    (data / "log.db").unlink()
+    assert service.failed.wait(WITHIN)  # although nobody asks for anything
+    assert isinstance(service.fatal, LogGone)
+    service.close()
+    with pytest.raises(LogGone, match=r"log\.db\.rescued holds what a service saved"):
+        open_service()
+    (data / "log.db-wal").unlink(missing_ok=True)
+    (data / "log.db-shm").unlink(missing_ok=True)
+    (data / "log.db.rescued").rename(data / "log.db")
+    tasks, _ = open_service().list_tasks(TaskFilters())
+    assert {task.id for task in tasks} == set(ids)
+
+
+def test_a_log_that_lost_its_end_is_refused_even_when_no_view_had_seen_it(
+    service: TaskService, open_service: Opener, tmp_path: Path
+) -> None:
+    service.create_task(type="echo", held=True)
+    service.close()
+    data = tmp_path / "data"
+    shutil.copytree(data, tmp_path / "older")
+    again = open_service()
+    again.create_task(type="echo", held=True)
+    again.close()
+    for name in ("log.db", "views.db"):
+        shutil.copy(tmp_path / "older" / name, data / name)
+    with pytest.raises(HistoryMissing, match=r"log\.db-head has seen position"):
+        open_service()
+    with TaskService.open(
+        data, config=Config(handlers=("sample_handlers",)), accept_loss="there is no other"
+    ) as accepting:
+        assert accepting.create_task(type="echo", held=True) == 2
+    open_service()

@@ -1,0 +1,207 @@
+"""The files of an open log: whether they are still the ones that were opened, and what to save when they are not.
+
+A file that was deleted or replaced lives on for whoever has it open. What is written to it then is fsynced and gone
+with the process, so this is looked at before each commit and once more before it is acknowledged. By `stat` alone: to
+open and close the log's file here would drop SQLite's locks on it.
+"""
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import LogGone
+from .event_log import Head
+
+_PARTS = ("", "-wal", "-shm")
+_SHARED = 2
+"""The index file is memory that readers write to as well."""
+_RESCUED = ".rescued"
+_MOST_RESCUED = 100
+_WAIT_FOR_READERS = 2000
+"""Milliseconds that saving what stands in the write-ahead log waits for those who read it."""
+
+
+class _Seen(NamedTuple):
+    device: int
+    inode: int
+    size: int
+    changed: int
+    """When it was written last, in ns."""
+
+
+class LogFiles:
+    """What the files of a log looked like last. While it is open, only its one writer changes them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names = [f"{path}{part}" for part in _PARTS]
+        self._seen = [_look(name) for name in self._names]
+        self._touched = ""
+
+    def fault(self, *, written: bool = False) -> str:
+        """What has happened to a file, in words; empty when all are there and none is shorter. Raises `OSError`.
+
+        `written`: the writer has just written to them, so how they look now is noted.
+        """
+        touched = ""
+        for number, name in enumerate(self._names):
+            seen = self._seen[number]
+            try:
+                found = _look(name)
+            except FileNotFoundError:
+                return f"{name} was deleted while the service ran"
+            if (found.device, found.inode) != (seen.device, seen.inode):
+                return f"{name} was replaced while the service ran"
+            if found.size < seen.size:
+                return f"{name} was cut while the service ran"
+            if written:
+                self._seen[number] = found
+            elif found.changed != seen.changed and number < _SHARED:
+                touched = touched or name
+        self._touched = touched
+        return ""
+
+    def overwritten(self) -> str:
+        """The file that somebody had written to at the last `fault`, in words; or nothing."""
+        return f"{self._touched} was written to by another program while the service ran" if self._touched else ""
+
+    def note(self) -> None:
+        """The writer may have written: how its own files look now."""
+        for number, name in enumerate(self._names):
+            with suppress(OSError):
+                found, seen = _look(name), self._seen[number]
+                if (found.device, found.inode) == (seen.device, seen.inode) and found.size >= seen.size:
+                    self._seen[number] = found
+
+    def rescue(self, conn: sqlite3.Connection) -> str:
+        """Save what only `conn` can still read; what was done, in words. Never raises.
+
+        The write-ahead log alone is gone: its records go into the log's file. The log's file is gone: a copy of it
+        takes another name in its place.
+        """
+        try:
+            state = [self._state(number) for number in range(2)]
+            if "overwritten" in state:
+                return "Nothing could be saved: what is in the file is not what was written there."
+            if state[0] == "there":
+                return self._fold(conn, str(self.path))
+            if moved := self._moved_to():
+                return f"It was moved. {self._fold(conn, moved)}"
+            return self._copy(conn)
+        except (sqlite3.Error, OSError) as error:
+            return f"Nothing could be saved: {error}."
+
+    def _state(self, number: int) -> str:
+        """there, gone (deleted, moved or replaced: whoever has it open has it whole) or overwritten."""
+        seen = self._seen[number]
+        try:
+            found = _look(self._names[number])
+        except OSError:
+            return "gone"
+        if (found.device, found.inode) != (seen.device, seen.inode):
+            return "gone"
+        return "there" if found.size >= seen.size and found.changed == seen.changed else "overwritten"
+
+    def _fold(self, conn: sqlite3.Connection, into: str) -> str:
+        conn.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS}")
+        busy, pages, folded = conn.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        for number, name in enumerate(self._names[1:], 1):
+            if self._state(number) == "gone" and os.path.lexists(name):  # it belongs to another log, or another time
+                os.replace(name, f"{name}.foreign")  # noqa: PTH105 - one call each
+        if busy or folded != pages:
+            return f"Of {pages} pages in the write-ahead log {folded} could be saved into {into}."
+        return f"All that stood in the write-ahead log was saved into {into}."
+
+    def _moved_to(self) -> str:
+        """The place of the log's file when it only has another name now; empty when it has none or nobody can tell."""
+        with suppress(OSError):
+            for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
+                with suppress(OSError):
+                    status = os.stat(f"/proc/self/fd/{number}")  # noqa: PTH116 - through the descriptor
+                    if (status.st_dev, status.st_ino) == (self._seen[0].device, self._seen[0].inode):
+                        return os.readlink(f"/proc/self/fd/{number}") if status.st_nlink else ""  # noqa: PTH115 - as above
+        return ""
+
+    def _copy(self, conn: sqlite3.Connection) -> str:
+        target = next(name for name in _rescued_names(self.path) if not name.exists())
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        copy = sqlite3.connect(target, isolation_level=None)
+        try:
+            conn.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        _sync(target)
+        _sync(target.parent)
+        return f"All of it was saved as {target}."
+
+
+def refuse_rescued(path: Path) -> None:
+    """Raises `LogGone` when a service has saved a log beside `path`: somebody has to choose between the two."""
+    for rescued in _rescued_names(path):
+        if rescued.exists():
+            raise LogGone(
+                f"{rescued} holds what a service saved when {path} was deleted or replaced under it",
+                remedy=f"To go on from it, put it in the place of {path.name} and remove {path.name}-wal and -shm; to "
+                "do without it, move it away.",
+            )
+
+
+def _rescued_names(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}{_RESCUED}{f'-{number}' if number else ''}") for number in range(_MOST_RESCUED)]
+
+
+class HeadMark:
+    """The end of the log in a file of its own, written after each commit: it shows when the log has lost its end.
+
+    It is not fsynced: after a power cut it may lag behind the log, never the other way round. It outlives a kill.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._descriptor = -1
+        with suppress(OSError):  # a full disk: then there is no mark
+            self._descriptor = os.open(mark_of(log), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def write(self, head: Head) -> None:
+        """The log ends here."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.pwrite(self._descriptor, b"%020d %s\n" % (head.position, head.hash.hex().encode()), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.fsync(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def mark_of(log: Path) -> Path:
+    """Where the mark of a log is."""
+    return log.with_name(f"{log.name}-head")
+
+
+def read_mark(log: Path) -> Head | None:
+    """The end that a log had; none when nothing tells."""
+    try:
+        position, digest = mark_of(log).read_bytes().split()
+        return Head(int(position), bytes.fromhex(digest.decode()))
+    except (OSError, ValueError):
+        return None
+
+
+def _look(name: str) -> _Seen:
+    status = os.stat(name)  # noqa: PTH116 - the hot path
+    return _Seen(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
