@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.admission import UNLIMITED, Limits
 from tasktrail.events import Created, Recorded, TaskState
+from tasktrail.events.clock_jumps import corrects
 from tasktrail.events.system_events import (
+    ClockJumped,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
@@ -76,9 +78,19 @@ class Standing:
                 self.drained = True
             case ScheduleAdded() as event:
                 must(event.schedule not in self.plans, f"schedule {event.schedule} is added twice")
-                self.plans[event.schedule] = Plan(event, record.recorded_at, record.position)
+                self.plans[event.schedule] = Plan(event, event.added_at or record.recorded_at, record.position)
             case ScheduleRemoved(schedule=name):
                 del self.plans[name]
+            case ClockJumped() as jump if corrects(jump):
+                self._come_back(jump.shows)
+
+    def _come_back(self, now: datetime) -> None:
+        """The clock was far ahead: what it had run ahead of time is to run again."""
+        self._made = {(name, at) for name, at in self._made if at <= now}
+        for plan in self.plans.values():
+            until = firing.latest(plan.spec, max(plan.added_at, plan.spec.starting_at), now)
+            if plan.latest is not None and (until is None or plan.latest > until):
+                plan.latest = until
 
     def _change(self, event: LimitsChanged) -> None:
         if event.reset:
