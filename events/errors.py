@@ -36,7 +36,9 @@ class TasktrailError(Exception):
 
 
 def _shortened(text: str, longest: int) -> str:
-    """The text, or its beginning and end with the number of characters that were left out between them."""
+    """The text in UTF-8, or its beginning and end with the number of characters that were left out between them."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair could be neither printed nor sent
     if len(text) <= longest:
         return text
     half = longest // 2 - 20

@@ -1,7 +1,7 @@
 """When waiting or running has lasted too long. Each limit has a name; the failure's text begins with it."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -84,4 +84,7 @@ def _total(task: TaskState, life_began_at: datetime | None) -> Iterator[End]:
 
 
 def _after(at: datetime, seconds: float) -> datetime:
-    return at + timedelta(seconds=seconds)
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError:  # older logs may hold moments that later ones refuse
+        return datetime.max.replace(tzinfo=UTC)

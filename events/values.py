@@ -4,6 +4,7 @@ JSON itself has no bounds on whole numbers and Python none either, but msgpack, 
 another language have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
 """
 
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
@@ -15,9 +16,13 @@ MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1
 MAX_DEPTH = 32
 """Lists and objects within each other."""
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9900, 1, 1, tzinfo=UTC)
+"""Python's calendar ends with the year 9999: room for ten years of time-out, and for cron expressions to look on."""
 
 _SHOWN = 40
 """Characters of a key that an error repeats."""
+_SHOWN_BITS = 256
 
 
 def check_plain(value: Any, field: str, depth: int = 0) -> None:
@@ -62,6 +67,27 @@ def _check_single(value: object, field: str) -> None:
                 raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
         case _:
             raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+
+
+def in_words(value: object) -> str:
+    """The value as an error shows it; Python does not write numbers of more than 4,300 digits."""
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"a number of {value.bit_length():,} bits"
+    return repr(value)
+
+
+def check_moment(value: datetime, field: str) -> None:
+    """Raise `InvalidValue` unless time-outs, zones and jumps of the clock can be reckoned with from this moment on."""
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        moment = None
+    if moment is None or not EARLIEST <= moment <= LATEST:
+        raise InvalidValue(
+            f"{field} is {value.isoformat()}, and has to lie between the years {EARLIEST.year} and {LATEST.year}",
+            field=field,
+            remedy="For what is never to start by itself, create the task with `held`.",
+        )
 
 
 def _place(key: object, field: str) -> str:

@@ -9,6 +9,7 @@ from typing import Self, TypeAlias
 from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.task import view
+from ...events.values import in_words
 from ..errors import BeyondTheLog
 from ..history.stream import read_stream
 from ..views.building import Records
@@ -31,8 +32,10 @@ def parse_point(text: str | Point) -> Point:
         text = _read(text.strip())
     if isinstance(text, int):
         if not 0 <= text < 2**63:
-            raise InvalidValue(f"{text} is no position of a log", field="as_of")
+            raise InvalidValue(f"{in_words(text)} is no position of a log", field="as_of")
         return text
+    if not isinstance(text, datetime):
+        raise InvalidValue(f"{text!r} is neither a position nor a time", field="as_of")
     if text.utcoffset() is None:
         raise InvalidValue(f"{text.isoformat()} has no time zone; write Z or an offset such as +01:00", field="as_of")
     try:

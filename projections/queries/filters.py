@@ -8,6 +8,7 @@ import msgspec
 
 from ...events.errors import InvalidValue
 from ...events.state import Status
+from ...events.values import in_words
 from ..views.search import match_expression
 
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -54,8 +55,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.sort.removeprefix("-") not in SORTS:
             raise _not_one_of("sort", self.sort, SORTS)
         for field in ("user_id", "document_id", "parent_task_id"):
-            for number in ids_of(getattr(self, field)):
-                _check_range(field, number, 0, _MAX_INT)
+            _check_ids(field, getattr(self, field))
         for field in ("status", "type", "user_id", "document_id", "parent_task_id"):
             value = getattr(self, field)
             if isinstance(value, tuple) and len(value) > _MAX_VALUES:
@@ -99,9 +99,14 @@ def _number(field: str, text: str) -> int:
         raise InvalidValue(f"{field} must be a whole number, not {text!r}", field=field) from None
 
 
-def _check_range(field: str, number: int, low: int, high: int) -> None:
+def _check_ids(field: str, ids: object) -> None:
+    for number in ids if isinstance(ids, tuple | list) else (ids,):
+        _check_range(field, number, 0, _MAX_INT)
+
+
+def _check_range(field: str, number: object, low: int, high: int) -> None:
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-        raise InvalidValue(f"{field} must be a whole number from {low} to {high}, not {number!r}", field=field)
+        raise InvalidValue(f"{field} must be a whole number from {low} to {high}, not {in_words(number)}", field=field)
 
 
 def _check_text(field: str, texts: Texts) -> None:

@@ -18,6 +18,7 @@ from ..events.state import FINISHED
 from ..events.task_events import is_terminal
 from ..paths import DataPaths
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.queries.as_of import parse_point
 from ..reading.asking import QUEUE_SHOWN
 from ..surface import Point, TypeInfo
 from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
@@ -102,7 +103,8 @@ class Client(Commanding):
 
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of a position or time. Raises `UnknownTask`."""
-        moment = {} if as_of is None else {"as_of": as_of if isinstance(as_of, int) else as_of.isoformat()}
+        point = None if as_of is None else parse_point(as_of)
+        moment = {} if point is None else {"as_of": point if isinstance(point, int) else point.isoformat()}
         return self._ask(Task, f"/v1/tasks/{task_id}", moment)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:

@@ -7,6 +7,7 @@ for a command that is refused here.
 import os
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..actors.core.messages import Intake
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
 from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
-from ..events.values import MAX_INTEGER, check_plain
+from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType
 from ..handlers.registry import Registry
 from .operating import command_from_fields
@@ -66,7 +67,7 @@ class IntakeDesk:
         """
         if not trusted:
             command = validated(command)
-        _refuse_odd_text(command)
+        _refuse_odd(command)
         match command:
             case CreateTask():
                 return command, self._examine_create(command)
@@ -99,7 +100,7 @@ class IntakeDesk:
             # What an earlier task of the graph will write is not there yet.
             made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
             try:
-                _refuse_odd_text(task)
+                _refuse_odd(task)
                 found[task.name] = self._examine_create(task, made)
             except TasktrailError as error:
                 error.field = f"tasks[{place}].{error.field}" if error.field else f"tasks[{place}]"
@@ -209,12 +210,16 @@ def _fields(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-def _refuse_odd_text(command: Command | GraphTask) -> None:
+def _refuse_odd(command: Command | GraphTask) -> None:
     if isinstance(command, AddSchedule):
-        _refuse_odd_text(command.task)
+        _refuse_odd(command.task)
     for name in command.__struct_fields__:
         value = getattr(command, name)
-        if isinstance(value, str) and value and not value.isprintable():
+        if isinstance(value, datetime):
+            check_moment(value, name)
+        elif isinstance(value, dict) and name != "options":  # those are looked at with their size
+            check_plain(value, name)
+        elif isinstance(value, str) and value and not value.isprintable():
             if not value.isascii():
                 check_plain(value, name)
             if name in _PATHS:  # a file may have any name; whoever shows it makes it printable

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..events import Accepted, AdjustTask, Command
+from ..events.errors import InvalidValue
 from ..events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from ..events.values import check_plain
 from .refusal import refusal
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -69,5 +71,17 @@ def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
     """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field."""
     try:
         return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
+    except UnicodeEncodeError as error:
+        raise _unwritable(fields) from error
     except (msgspec.ValidationError, RecursionError) as error:
         raise refusal(error, fields, kind) from error
+
+
+def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
+    """Which text holds half a character: the converter does not say."""
+    for name, value in fields.items():
+        try:
+            check_plain(value if isinstance(value, str | dict | list | tuple) else None, name)
+        except InvalidValue as error:
+            return error
+    return InvalidValue("A text holds what UTF-8 cannot write")

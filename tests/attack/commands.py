@@ -10,6 +10,7 @@ on the same log, and a log that does not verify.
 """
 
 import argparse
+import atexit
 import http.client
 import json
 import os
@@ -35,6 +36,7 @@ from tasktrail.client.client import Client
 from tasktrail.events import Accepted, Checkpoint, Command, CreateTask, SaveCheckpoint, TasktrailError
 
 SUPPORT = Path(__file__).parent.parent / "support"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SUPPORT), os.environ.get("PYTHONPATH", "")))}
 WORKERS = 4
 BATCH = 250
 SENDERS = 2
@@ -64,6 +66,8 @@ class Service:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.complaints: list[str] = []
+        """Each traceback, and what follows it."""
+        self._follow = 0
         self.ready = threading.Event()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tasktrail", "serve", "--data", str(data)],
@@ -71,10 +75,11 @@ class Service:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+            env=ENVIRONMENT,
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+        atexit.register(self._process.kill)
         if not self.ready.wait(120):
             raise SystemExit(f"the service did not get ready: {self.complaints}")
 
@@ -83,8 +88,12 @@ class Service:
         for line in self._process.stderr:
             if "ready" in line:
                 self.ready.set()
-            if "Traceback" in line or "exception" in line.lower():
-                self.complaints.append(line.strip()[:300])
+            if "Traceback" in line:
+                self._follow = 60
+                self.complaints.append("")
+            if self._follow:
+                self._follow -= 1
+                self.complaints[-1] += line[:300]
 
     @property
     def alive(self) -> bool:
@@ -382,7 +391,7 @@ def play(folder: Path, commands: int, seed: int) -> list[str]:
         [sys.executable, "-m", "tasktrail", "verify", "--data", str(data)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+        env=ENVIRONMENT,
         check=False,
     )
     if checked.returncode:
@@ -416,8 +425,8 @@ def main() -> int:
         broken = play(folder, commands, arguments.seed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for complaint in broken[:20]:
-        print(f"BROKEN {complaint}")
+    for complaint, times in Counter(broken).most_common(20):
+        print(f"BROKEN {times} times: {complaint}")
     print(f"{commands:,} commands, {len(broken)} broken promises; seed {arguments.seed}")
     return min(len(broken), 1)
 

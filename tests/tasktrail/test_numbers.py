@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tasktrail import TaskService
+from tasktrail import TaskFilters, TaskService
 from tasktrail.events import Checkpoint, Created, CreateTask, Fact, SaveCheckpoint
 from tasktrail.events.errors import InvalidValue
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.projections.errors import BeyondTheLog
 
 WITHIN = 20.0
 Opener = Callable[..., TaskService]
@@ -98,6 +99,69 @@ def test_an_old_log_that_holds_what_cannot_be_sent_stops_no_work(open_service: O
     assert service.wait(service.create_task(type="noop"), timeout=WITHIN).status == "completed"
     assert service.list_tasks()[1] == 5
     assert service.verify().ok
+
+
+MOMENTS = [
+    "9999-12-31T23:59:59.999999Z",
+    "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00+14:00",
+    "1969-12-31T00:00:00Z",
+]
+
+
+@pytest.mark.parametrize("text", MOMENTS)
+def test_no_moment_is_let_in_that_time_outs_cannot_be_reckoned_from(service: TaskService, text: str) -> None:
+    """One of them had the Scheduler break off and fold the whole log again, and others with it."""
+    moment = datetime.fromisoformat(text)
+    for field in ("scheduled_for", "deadline"):
+        with pytest.raises(InvalidValue) as refused:
+            service.create_task(type="noop", queue_timeout=60, **{field: moment})
+        assert refused.value.field == field
+    task_id = service.create_task(type="noop", held=True)
+    with pytest.raises(InvalidValue) as refused:
+        service.adjust_task(task_id, scheduled_for=moment)
+    assert refused.value.field == "scheduled_for"
+    with pytest.raises(InvalidValue) as refused:
+        service.add_schedule("often", {"type": "noop"}, every=60, starting_at=moment)
+    assert refused.value.field == "starting_at"
+
+
+def test_an_old_log_that_holds_the_last_moment_there_is_stops_nothing(open_service: Opener, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    now = datetime.now(UTC)
+    log = SqliteEventLog(tmp_path / "data" / "log.db", now=now)
+    event = Created(type="noop", scheduled_for=datetime.max.replace(tzinfo=UTC), queue_timeout=60.0)
+    log.append([Fact(1, 1, event, now, "test", life=1)], expected=0)
+    log.close()
+    service = open_service(workers=1)
+    assert service.wait(service.create_task(type="noop"), timeout=WITHIN).status == "completed"
+    assert service.get_task(1).status == "pending"
+
+
+ODD = {"huge": HUGE, "endless": 10**5000, "negative": -1, "nan": float("nan"), "half": 1.5, "text": "\udc80"}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_a_question_with_such_a_number_is_refused_by_name(service: TaskService, value: Any) -> None:
+    for field in ("limit", "offset", "user_id", "document_id", "parent_task_id"):
+        with pytest.raises(InvalidValue) as refused:
+            TaskFilters(**{field: value})
+        assert refused.value.field == field
+    with pytest.raises((InvalidValue, BeyondTheLog)) as asked:
+        service.list_tasks(TaskFilters(as_of=value))
+    assert asked.value.field == "as_of"
+    str(asked.value).encode()
+
+
+def test_a_text_that_utf8_cannot_write_is_refused_with_its_field(service: TaskService) -> None:
+    cancel: Any = service.cancel_task
+    with pytest.raises(InvalidValue) as refused:
+        cancel("\ud800")
+    assert refused.value.field == "task_id"
+    with pytest.raises(InvalidValue) as refused:
+        service.set_limits(labels={"\ud800": 1})
+    assert refused.value.field == "labels.?"
+    str(refused.value).encode()
 
 
 def test_extreme_numbers_that_can_go_on_come_through_whole(service: TaskService) -> None:
