@@ -18,7 +18,7 @@ _HEADINGS = (20.0, 16.0, 13.0, 11.5, 10.5, 10.0)
 _INDENT = 14.0
 _MOST_LEVELS = 6
 
-_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*")
+_HEADING = re.compile(r"(#{1,6})\s+(.*)")
 _ITEM = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])\s+(.*)")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _RULE = re.compile(r"\s*([-*_])(\s*\1){2,}\s*")
@@ -52,50 +52,63 @@ def plain_blocks(lines: list[str]) -> Iterator[Block]:
 
 def markdown_blocks(lines: list[str]) -> Iterator[Block]:
     """Headings, lists, quotes, code, rules and tables are shown by size, weight, slant, indent and columns."""
-    open_block: Block | None = None
+    open_block = _Open()
     """What the next line of running text belongs to."""
     fence = ""
     table: list[str] = []
     for line in lines:
         mark = _FENCE.match(line)
         if not fence and line.lstrip().startswith("|"):
-            yield from _closed(open_block)
-            open_block = None
+            yield from open_block.closed()
             table.append(line)
             continue
         yield from _table(table)
         table = []
+        block = open_block.block
         if fence or mark:
-            yield from _closed(open_block)
-            open_block = None
+            yield from open_block.closed()
             if mark and (not fence or mark[1] == fence):
                 fence = "" if fence else mark[1]
             else:
                 yield Block(line, "mono", BODY - 1, _INDENT)
-        elif open_block and not open_block.indent and _UNDERLINE.fullmatch(line):
-            yield from _closed(_heading(open_block.text, 1 if line[0] == "=" else 2))
-            open_block = None
-        elif open_block and line.startswith(" ") and line.strip() and not _ITEM.fullmatch(line):
-            open_block = _longer(open_block, line)
-        elif block := _single(line):
-            yield from _closed(open_block)
-            open_block = block
+        elif block and not block.indent and _UNDERLINE.fullmatch(line):
+            open_block.block = _heading("", 1 if line[0] == "=" else 2)
+            yield from open_block.closed()
+        elif block and line.startswith(" ") and line.strip() and not _ITEM.fullmatch(line):
+            open_block.add(line)
+        elif single := _single(line):
+            yield from open_block.closed()
+            open_block.begin(single)
         elif not line.strip():
-            yield from _closed(open_block)
-            open_block = None
-        elif open_block and open_block.face == "plain" and not open_block.rule:
-            open_block = _longer(open_block, line)
+            yield from open_block.closed()
+        elif block and block.face == "plain" and not block.rule:
+            open_block.add(line)
         else:
-            yield from _closed(open_block)
-            open_block = Block(line.strip(), "plain", before=6)
-    yield from _closed(open_block)
+            yield from open_block.closed()
+            open_block.begin(Block(line.strip(), "plain", before=6))
+    yield from open_block.closed()
     yield from _table(table)
 
 
-def _closed(block: Block | None) -> Iterator[Block]:
-    """The block, complete: marks may reach over the ends of its lines."""
-    if block is not None:
-        yield block if block.face == "mono" else _with_styles(block)
+class _Open:
+    """The block that is being read, and its lines: they are put together once, for there may be any number."""
+
+    def __init__(self) -> None:
+        self.block: Block | None = None
+        self._lines: list[str] = []
+
+    def begin(self, block: Block) -> None:
+        self.block, self._lines = block, [block.text]
+
+    def add(self, line: str) -> None:
+        self._lines.append(line.strip())
+
+    def closed(self) -> Iterator[Block]:
+        """The block, complete: marks may reach over the ends of its lines. None is open then."""
+        if self.block is not None:
+            whole = self.block._replace(text=" ".join(self._lines))
+            yield whole if whole.face == "mono" else _with_styles(whole)
+        self.block, self._lines = None, []
 
 
 def _with_styles(block: Block) -> Block:
@@ -111,14 +124,10 @@ def _table(lines: list[str]) -> Iterator[Block]:
         yield from (Block(row, "mono", size, _INDENT, before=0 if at else 6) for at, row in enumerate(rows))
 
 
-def _longer(block: Block, line: str) -> Block:
-    return block._replace(text=f"{block.text} {line.strip()}")
-
-
 def _single(line: str) -> Block | None:
     """The block that a line makes by itself."""
     if match := _HEADING.fullmatch(line):
-        return _heading(match[2], len(match[1]))
+        return _heading(match[2].rstrip("#").rstrip(), len(match[1]))
     if _RULE.fullmatch(line):
         return Block("", "plain", before=6, rule=True)
     if match := _ITEM.fullmatch(line):

@@ -12,8 +12,9 @@ from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
 from .counting import MAX_FACES
+from .fans import divided_evenly
 from .gltf import read_gltf
-from .paint import Paint, paint_of
+from .paint import ByFace, Paint, paint_of
 from .texts import open_model
 
 Y_UP = ("glb", "gltf", "obj")
@@ -133,9 +134,12 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
         placed, whole = _placed(mesh, np.asarray(matrix))
         if not len(whole):
             continue
-        parts.append(Part(corners, points, paint_of(mesh, kind, colour, whole)))
+        paint, drawn = paint_of(mesh, kind, colour, whole), np.asarray(mesh.faces)[whole]
+        if not isinstance(paint, ByFace):  # its colours go by the face's number
+            drawn = divided_evenly(placed, drawn)
+        parts.append(Part(corners, points, paint))
         vertices.append(placed)
-        faces.append((np.asarray(mesh.faces)[whole] + points).astype(np.int32))
+        faces.append((drawn + points).astype(np.int32))
         points += len(placed)
         corners += len(whole)
         if corners > MAX_FACES:

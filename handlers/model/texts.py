@@ -9,8 +9,10 @@ _PLAIN = bytes(range(128)).replace(b"\t", b" ") + b"?" * 128
 """Names and comments come in any encoding. None of them is drawn."""
 _HEAD = 65_536
 _OTHER_LINES = re.compile(rb"^(?![ \t]*[vf][ \t])[^\n]*\n?", re.MULTILINE)
-_OTHER_WORDS = re.compile(rb"/[^\s]*|[ \t]*#[^\n]*")
+_OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
 """Textures and normals of a corner, and comments."""
+_BLANKS = re.compile(rb"[ \t]{2,}")
+"""Of continued lines there may be any number, and each search would go through all that follow."""
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
 
 
@@ -31,6 +33,7 @@ def open_model(path: Path, kind: str) -> BinaryIO:
 def _plain_obj(text: bytes) -> bytes:
     """Only the lines of corners and faces, whose numbers count from the beginning."""
     text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
+    text = _BLANKS.sub(b" ", text)
     text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
     return _from_the_beginning(text) if _FROM_THE_END.search(text) else text
 

@@ -75,7 +75,7 @@ def _many_entries(path: Path, bait: Bait) -> None:
     _docx(_BODY % "x", **{f"word/media/{n}.png": b"" for n in range(20_000)})(path, bait)
 
 
-def _pdf(objects: list[bytes]) -> bytes:
+def pdf_of(objects: list[bytes]) -> bytes:
     out, places = b"%PDF-1.7\n", []
     for number, body in enumerate(objects, 1):
         places.append(len(out))
@@ -85,7 +85,7 @@ def _pdf(objects: list[bytes]) -> bytes:
     return out + head + table + b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(out))
 
 
-def _page(box: bytes, content: bytes = b"", more: bytes = b"", catalog: bytes = b"") -> list[bytes]:
+def page_of(box: bytes, content: bytes = b"", more: bytes = b"", catalog: bytes = b"") -> list[bytes]:
     packed = zlib.compress(content)
     return [
         b"<</Type/Catalog/Pages 2 0 R%s>>" % catalog,
@@ -104,40 +104,40 @@ def _pdf_that_points_out(path: Path, bait: Bait) -> None:
     outside = (
         b"<</Type/XObject/Subtype/Image/Width 9/Height 9/F<</FS/URL/F(%s/a)>>/Length 0>>stream\n\nendstream" % trap
     )
-    path.write_bytes(_pdf([*_page(b"0 0 99 99", b"/X Do", more, opening), outside]))
+    path.write_bytes(pdf_of([*page_of(b"0 0 99 99", b"/X Do", more, opening), outside]))
 
 
 def _stream_bomb(path: Path, _bait: Bait) -> None:
     """Compressed twice: some hundred bytes that become three hundred million."""
     body = zlib.compress(zlib.compress(bytes(300_000_000), 9), 9)
-    pages = _page(b"0 0 99 99")
+    pages = page_of(b"0 0 99 99")
     pages[3] = b"<</Length %d/Filter[/FlateDecode/FlateDecode]>>stream\n%s\nendstream" % (len(body), body)
-    path.write_bytes(_pdf(pages))
+    path.write_bytes(pdf_of(pages))
 
 
 def _circle(path: Path, _bait: Bait) -> None:
-    path.write_bytes(_pdf([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R 2 0 R]/Count 9999999>>"]))
+    path.write_bytes(pdf_of([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R 2 0 R]/Count 9999999>>"]))
 
 
 def _many_pages(path: Path, _bait: Bait) -> None:
     kids = b"3 0 R " * 100_000
-    pages = _page(b"0 0 99 99")
+    pages = page_of(b"0 0 99 99")
     pages[1] = b"<</Type/Pages/Kids[%s]/Count 100000>>" % kids
-    path.write_bytes(_pdf(pages))
+    path.write_bytes(pdf_of(pages))
 
 
 _STROKES = b"".join(b"%d %d m %d %d l S\n" % (n % 600, n % 700, n % 500, n % 400) for n in range(40_000))
 
 PAPERS = [
-    Crafted("huge-page.pdf", "paper", data(_pdf(_page(b"0 0 1000000 1000000", b"0 0 9 9 re f")))),
-    Crafted("ribbon.pdf", "paper", data(_pdf(_page(b"0 0 1 14400", b"0 0 9 9 re f")))),
-    Crafted("nan-page.pdf", "paper", data(_pdf(_page(b"0 0 -1 1e999", b"0 0 9 9 re f")))),
-    Crafted("strokes.pdf", "paper", data(_pdf(_page(b"0 0 600 700", _STROKES)))),
+    Crafted("huge-page.pdf", "paper", data(pdf_of(page_of(b"0 0 1000000 1000000", b"0 0 9 9 re f")))),
+    Crafted("ribbon.pdf", "paper", data(pdf_of(page_of(b"0 0 1 14400", b"0 0 9 9 re f")))),
+    Crafted("nan-page.pdf", "paper", data(pdf_of(page_of(b"0 0 -1 1e999", b"0 0 9 9 re f")))),
+    Crafted("strokes.pdf", "paper", data(pdf_of(page_of(b"0 0 600 700", _STROKES)))),
     Crafted("many-pages.pdf", "paper", _many_pages),
     Crafted("circle.pdf", "paper", _circle),
     Crafted("stream-bomb.pdf", "paper", _stream_bomb),
     Crafted("out.pdf", "paper", _pdf_that_points_out),
-    Crafted("cut.pdf", "paper", cut(data(_pdf(_page(b"0 0 99 99", b"0 0 9 9 re f"))), 0.5)),
+    Crafted("cut.pdf", "paper", cut(data(pdf_of(page_of(b"0 0 99 99", b"0 0 9 9 re f"))), 0.5)),
     Crafted("bomb.docx", "paper", _docx_bomb),
     Crafted("entries.docx", "paper", _many_entries),
     Crafted("xxe.docx", "paper", _docx(XXE + _BODY % "&x;&y;")),

@@ -11,6 +11,7 @@ from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, 
 from ...describing import describe
 from ..formats import MAX_PIXELS
 from ..opening import MAX_PILLOW_PIXELS, open_picture, packing_in, pixel_limit
+from ..pages import pages_in
 from ..shaping import Size, lies_sideways, orientation_in_header
 from .costs import Header, estimate_for
 from .errors import StopAskedError
@@ -45,7 +46,7 @@ def _header_of(image: ImageFile, path: Path) -> Header:
         format=str(image.format),
         width=image.width,
         height=image.height,
-        frames=int(getattr(image, "n_frames", 1)),
+        frames=pages_in(image, path),
         alpha=image.has_transparency_data,
         sideways=lies_sideways(orientation_in_header(image)),
         packing=packing_in(image, path.stat().st_size),

@@ -12,6 +12,7 @@ from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document import fonts, reading
 from tasktrail.handlers.document.blocks import MARGIN, PAGE, Block, markdown_blocks
 from tasktrail.handlers.document.fonts import Ruler
+from tasktrail.handlers.document.inline import styled
 from tasktrail.handlers.document.reading import read_text, text_lines
 from tasktrail.handlers.document.text import TextPages, wrap
 
@@ -251,3 +252,43 @@ def test_every_page_of_a_text_can_be_drawn(write: Callable[..., Path]) -> None:
     pages = TextPages(write("line\n" * 200), markdown=False)
     blank = Image.new("RGB", pages.draw(1, 0.2, "#ffffff").size, "#ffffff")
     assert all(pages.draw(number, 0.2, "#ffffff") != blank for number in range(1, pages.count + 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a]: <b>\n" * 300_000,
+        "__a " * 300_000,
+        "*a " * 300_000,
+        "[" * 300_000 + "](" * 300_000,
+        "# a" + " " * 300_000 + "a",
+        "| __a | `b |\n" * 50_000,
+    ],
+    ids=["one paragraph of lines", "underscores", "stars", "brackets", "heading", "table"],
+)
+def test_the_work_on_markdown_grows_with_its_length_and_not_faster(text: str) -> None:
+    """Quadratic work would last for many minutes on each of these."""
+    blocks = list(markdown_blocks(text.split("\n")))
+
+    assert sum(len(block.text) for block in blocks) > 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "styles"),
+    [
+        ("__a b__", "bbb"),
+        ("__a __ b__", "bbbbbb"),
+        ("__a *b* c__", None),
+        ("**a** *b*", "bpi"),
+        ("*a **b", None),
+        ("__a__b__", "bppp"),
+        ("`a*b` *c*", "mmmpi"),
+        ("![x](y) [*z*](u)", "upu"),
+    ],
+)
+def test_marks_end_at_the_first_place_that_closes_them(text: str, styles: str | None) -> None:
+    found = styled(text)
+
+    assert len(found.text) == len(found.styles)
+    if styles is not None:
+        assert found.styles == styles

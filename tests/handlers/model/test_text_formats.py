@@ -86,3 +86,15 @@ def test_a_gltf_of_the_first_version_is_refused_by_name(
     outcome = run_handler(model_preview, prepare(path))
     assert isinstance(outcome, Rejected)
     assert "glTF 1" in outcome.reason
+
+
+def test_a_face_that_goes_on_over_very_many_lines_is_read_in_one_go(
+    draw: Callable[..., tuple[Any, dict[str, Any]]], tmp_path: Path
+) -> None:
+    """Quadratic work on these blanks would last for hours."""
+    path = tmp_path / "continued.obj"
+    path.write_bytes(b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3" + b"\\\n" * 1_000_000 + b"\n")
+
+    _, result = draw(path)
+
+    assert result["source_faces"] == 1

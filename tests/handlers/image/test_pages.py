@@ -1,0 +1,77 @@
+"""How many pages a picture has."""
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tasktrail.handlers import Unusable
+from tasktrail.handlers.image.pages import _directories, pages_in
+
+
+def directories(count: int, *, order: str = "<", last: int = 0) -> bytes:
+    """A TIFF of so many pages of one pixel; the last one says where the next one is."""
+    tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
+    mark = b"II" if order == "<" else b"MM"
+    body = struct.pack(f"{order}H", len(tags))
+    for tag, value in tags.items():
+        body += struct.pack(f"{order}HHI", tag, 3, 1) + struct.pack(f"{order}HH", value, 0)
+    out = bytearray(mark + struct.pack(f"{order}HI", 42, 12) + b"\x80\0\0\0")
+    for number in range(count):
+        following = 12 + (len(body) + 4) * (number + 1) if number + 1 < count else last
+        out += body + struct.pack(f"{order}I", following)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_the_count_is_that_of_pillow(tmp_path: Path, count: int, order: str) -> None:
+    path = tmp_path / "a.tiff"
+    path.write_bytes(directories(count, order=order))
+
+    with Image.open(path) as image:
+        assert pages_in(image, path) == count == getattr(image, "n_frames")  # noqa: B009 - the class does not declare it
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_what_pillow_has_written_is_counted(tmp_path: Path, *, big: bool) -> None:
+    path = tmp_path / "a.tiff"
+    pages = [Image.new("RGB", (3, 2), (shade, 0, 0)) for shade in range(5)]
+    pages[0].save(path, save_all=True, append_images=pages[1:], big_tiff=big)
+
+    with Image.open(path) as image:
+        assert pages_in(image, path) == 5
+
+
+def test_very_many_pages_are_counted_in_one_go(tmp_path: Path) -> None:
+    """Pillow's own count of these would last for minutes."""
+    path = tmp_path / "a.tiff"
+    path.write_bytes(directories(200_000))
+
+    with Image.open(path) as image:
+        assert pages_in(image, path) == 200_000
+
+
+def test_pages_in_a_circle_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    path.write_bytes(directories(3, last=12))
+
+    with Image.open(path) as image, pytest.raises(Unusable, match="in a circle"):
+        pages_in(image, path)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0"]))
+def test_a_broken_chain_ends_where_it_breaks(
+    tmp_path_factory: pytest.TempPathFactory, rest: bytes, head: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "broken.tiff"
+    path.write_bytes(head + rest)
+
+    with path.open("rb") as file:
+        try:
+            assert 1 <= _directories(file, path.name, path.stat().st_size) <= len(rest) + 16
+        except Unusable:
+            return
