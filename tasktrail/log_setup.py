@@ -1,11 +1,16 @@
 """What the service says on standard error: lines for people, or one JSON object a line.
 
 structlog's loggers and those of the standard library (pykka, uvicorn, httpx) come out alike. Tracebacks never show
-local variables: they may hold secrets and personal data.
+local variables: they may hold secrets and personal data. The same line comes a few times a minute at most, so that a
+flood of requests or a fault in a loop does not fill a disk.
 """
 
 import logging
+import re
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -15,6 +20,57 @@ from structlog.typing import Processor
 
 QUIET = ("httpx", "httpcore", "asyncio")
 """Libraries whose info lines tell nothing and may hold addresses with tokens in them."""
+
+SAME_LINES = 20
+"""How often the same line may come in a minute; numbers in it, and the fields beside it, do not make it another."""
+ALL_LINES = 600
+"""How many lines may come in a minute, whatever they say."""
+_MINUTE = 60.0
+
+
+class Pace:
+    """Holds back lines that come too often, and counts them. Safe to use from many threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._begun = clock()
+        self._lines: dict[tuple[str, str], int] = {}
+        self._all = 0
+        self._left_out = 0
+
+    def take(self, level: str, event: object) -> tuple[bool, int]:
+        """Whether the line may come, and how many were left out before it in the minutes that are over."""
+        line = level, re.sub(r"\d+", "#", str(event)[:200].partition("\n")[0])
+        with self._lock:
+            told = 0
+            if self._clock() - self._begun >= _MINUTE:
+                told, self._left_out = self._left_out, 0
+                self._begun, self._all = self._clock(), 0
+                self._lines.clear()
+            if self._all >= ALL_LINES:
+                self._left_out += 1
+                return False, told
+            number = self._lines[line] = self._lines.get(line, 0) + 1
+            if number > SAME_LINES:
+                self._left_out += 1
+                return False, told
+            self._all += 1
+            return True, told
+
+    def __call__(self, _logger: Any, method: str, line: Any) -> Any:
+        """As a processor of structlog."""
+        passes, left_out = self.take(method, line.get("event"))
+        if not passes:
+            raise structlog.DropEvent
+        return {**line, "left_out": left_out} if left_out else line
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """As a filter of the standard library."""
+        passes, left_out = self.take(record.levelname, record.msg)
+        if passes and left_out:
+            record.msg, record.args = f"{record.getMessage()} (left_out={left_out})", ()
+        return passes
 
 
 def set_up_logging(
@@ -27,6 +83,7 @@ def set_up_logging(
     Call it before the actors start: loggers keep what they find at their first line.
     """
     stream = stream or sys.stderr
+    pace = Pace()
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -34,12 +91,12 @@ def set_up_logging(
     ]
     last = _for_programs() if form == "json" else _for_people(stream)
     structlog.configure(
-        processors=[*common, *last],
+        processors=[pace, *common, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    _join_standard_library(level, stream, common, last)
+    _join_standard_library(level, stream, common, last, pace)
 
 
 def _for_programs() -> list[Processor]:
@@ -57,8 +114,11 @@ def _to_json(line: dict[str, Any], **_: Any) -> str:
     return msgspec.json.encode(line, enc_hook=repr).decode()
 
 
-def _join_standard_library(level: str, stream: TextIO, common: list[Processor], last: list[Processor]) -> None:
+def _join_standard_library(
+    level: str, stream: TextIO, common: list[Processor], last: list[Processor], pace: Pace
+) -> None:
     handler = logging.StreamHandler(stream)
+    handler.addFilter(pace)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],

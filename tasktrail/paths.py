@@ -16,6 +16,7 @@ class DataPaths:
         self.lock = self.data / "lock"
         self.workers_lock = self.data / "workers.lock"
         self.socket = self.data / "tasktrail.sock"
+        self.http_token = self.data / "http-token"
         self.config = self.data / "tasktrail.toml"
         self.temp = (temp_dir or self.data / "tmp").absolute()
 

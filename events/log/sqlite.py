@@ -324,6 +324,17 @@ class LogReader:
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)
 
+    def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
+        """The next records of one task behind a version: a long life is read piece by piece."""
+        wanted = f"{_SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
+        return [from_row(row[:14], row[14]) for row in _fetch(self._conn, wanted, (task_id, version, limit))]
+
+    def version_at(self, task_id: int, position: int) -> int:
+        """The last version of a task up to a position; 0 when there was none."""
+        wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
+        rows = _fetch(self._conn, wanted, (task_id, position))
+        return int(rows[0][0]) if rows else 0
+
     def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
         """The raw stored values of each record, undecoded, its hash last: what a verifier works on."""
         return raw_rows(self._conn)

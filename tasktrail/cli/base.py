@@ -29,7 +29,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
     return [
         option("--data", "TASKTRAIL_DATA", "The data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
-        option("--token", "TASKTRAIL_TOKEN", "For a service that asks for one. None does yet: it is not sent."),
+        option("--token", "TASKTRAIL_TOKEN", "The secret of the service at --url, for others than its own user."),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
         option(
             "--config",

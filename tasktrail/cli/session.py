@@ -100,7 +100,7 @@ class Doors:
             raise ServiceUnreachable(f"No service runs on {session.data.absolute()}")
         from ..client import Client
 
-        return Client(session.url) if session.url else Client.connect(session.data)
+        return Client(session.url, token=session.token) if session.url else Client.connect(session.data)
 
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""

@@ -42,9 +42,14 @@ class Client(Commanding):
     ```
     """
 
-    def __init__(self, url: str, *, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
-        """To the service at `url`, or behind a Unix socket; answers must come within so many seconds."""
-        self._connection = Connection(url, socket, answer_within)
+    def __init__(
+        self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = ANSWER_WITHIN
+    ) -> None:
+        """To the service at `url`, or behind a Unix socket; answers must come within so many seconds.
+
+        `token`: the secret in the file `http-token` of the data folder, for a service of another user.
+        """
+        self._connection = Connection(url, socket, answer_within, token)
         self._seen = 0
         self._lock = threading.Lock()
 

@@ -38,14 +38,19 @@ class Connection:
     Raises `ServiceUnreachable` when nobody listens at the socket.
     """
 
-    def __init__(self, url: str, socket: Path | None = None, answer_within: float = ANSWER_WITHIN) -> None:
+    def __init__(
+        self, url: str, socket: Path | None = None, answer_within: float = ANSWER_WITHIN, token: str = ""
+    ) -> None:
         self.where = str(socket) if socket else url
         try:
             self._name = _name_of_living(socket) if socket else None
             transport = httpx.HTTPTransport(uds=self._name.text) if self._name else httpx.HTTPTransport()
             timeout = httpx.Timeout(answer_within, connect=CONNECT_WITHIN)
             # Proxies that the environment names are for the world outside, not for a service of one's own.
-            self._http = httpx.Client(base_url=url, transport=transport, timeout=timeout, trust_env=False)
+            headers = _bearer(token)
+            self._http = httpx.Client(
+                base_url=url, transport=transport, timeout=timeout, headers=headers, trust_env=False
+            )
         except OSError as error:
             raise self.unreachable() from error
         except httpx.InvalidURL as error:
@@ -126,6 +131,15 @@ class Connection:
                 yield _split(response.iter_bytes())
         except httpx.TransportError as error:
             raise StreamBroken(str(error)) from error
+
+
+def _bearer(token: str) -> dict[str, str]:
+    """The header that shows the token. Raises `InvalidValue` for one that no header can hold."""
+    if not token:
+        return {}
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidValue("The token has characters that no token has", field="token")
+    return {"authorization": f"Bearer {token}"}
 
 
 def _name_of_living(socket: Path) -> UnixName:

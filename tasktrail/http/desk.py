@@ -8,6 +8,7 @@ from typing import TypeVar, TypeVarTuple
 
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, NotReady, OutcomeUnknown
+from .connections import Held
 from .decode import Item
 from .feed import Feed
 from .served import Served
@@ -18,7 +19,8 @@ CATCH_UP_WITHIN = 10.0
 """Seconds the views may lag behind a position that a reader wants to see."""
 SETTLE_WITHIN = 2.0
 """Seconds they may lag behind our own answers before a reader who asked for nothing gets what there is."""
-_THREADS = 8
+_COMMANDING, _READING, _BULK = 4, 4, 2
+"""Threads for commands, for questions that are answered at once, and for long lists of records and commands."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -33,11 +35,18 @@ class Desk:
         self.verifying = threading.Lock()
         self._acknowledged = 0
         """The last position that was answered to a command here."""
-        self._threads = ThreadPoolExecutor(_THREADS, "http")
+        self.held = Held()
+        self._commanding = ThreadPoolExecutor(_COMMANDING, "http-command")
+        self._reading = ThreadPoolExecutor(_READING, "http-read")
+        self._bulk = ThreadPoolExecutor(_BULK, "http-bulk")
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call something that may block."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        """Call something that may block for a moment, but asks for little."""
+        return await asyncio.get_running_loop().run_in_executor(self._reading, function, *args)
+
+    async def bulk(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call something of which there may be much. Few do so at once: Python would share its time among them all."""
+        return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Ask the views, once they have reached `min_position` and, if they can, all that was acknowledged here."""
@@ -89,7 +98,7 @@ class Desk:
                 reply([])
             return items
 
-        items = await self.ask(hand_over)
+        items = await asyncio.get_running_loop().run_in_executor(self._commanding, hand_over)
         try:
             answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
         except TimeoutError:
@@ -106,7 +115,8 @@ class Desk:
     def close(self) -> None:
         """Let no more thread begin. Comes last: what is under way needs them to end well."""
         self.feed.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._commanding, self._reading, self._bulk):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _unanswered(items: Sequence[Item]) -> OutcomeUnknown:

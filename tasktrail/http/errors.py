@@ -39,6 +39,38 @@ class TooLarge(TasktrailError):
     remedy = "Send less at a time: several arrays of commands, smaller options."
 
 
+class Unauthorized(TasktrailError):
+    """The port does not know who asks: another user of this machine, without the secret or with a wrong one."""
+
+    code = "unauthorized"
+    status = 401
+    title = "The port does not know who asks"
+    remedy = (
+        "Ask as the service's own user, or send `Authorization: Bearer …` (--token, TASKTRAIL_TOKEN) with the secret "
+        "in the file http-token of the data folder."
+    )
+
+
+class Busy(TasktrailError):
+    """More is asked for at once than the service takes. Nothing was done."""
+
+    code = "busy"
+    status = 503
+    title = "The service is busy"
+    remedy = "Ask again later, and less at once; the header `Retry-After` says when."
+    retry_after = 2
+    """Seconds."""
+
+
+class RequestTimeout(TasktrailError):
+    """The rest of a request has not arrived in time."""
+
+    code = "request_timeout"
+    status = 408
+    title = "The request has not arrived in time"
+    remedy = "Send the whole request at once; a command may be repeated with its command id."
+
+
 class WrongHost(TasktrailError):
     """The request names another host than this one: a rebound name must not lead a browser here."""
 

@@ -8,8 +8,9 @@ import asyncio
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -19,9 +20,12 @@ from ..events import Recorded
 from .served import Served
 
 RING = 4096
-"""Records kept for streams that are nearly up to date."""
-BATCH = 500
+"""Records kept for streams that are nearly up to date, as long as they are small."""
+RING_BYTES = 8 * 1024 * 1024
+BATCH = 64
 """Records read at a time."""
+PIECE = 32 * 1024
+"""Bytes read at a time, unless one record has more: a checkpoint may take hundreds of kilobytes."""
 _LOOK = 0.25
 """Seconds after which the reading thread looks whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
@@ -36,6 +40,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     position: int
     task_id: int
+    version: int
     json: bytes
 
 
@@ -45,7 +50,32 @@ def line(record: Recorded) -> Line:
     if not json.isascii():
         for character in _LINE_ENDS:
             json = json.replace(character.encode(), b"\\u%04x" % ord(character))
-    return Line(record.position, record.task_id, json)
+    return Line(record.position, record.task_id, record.version, json)
+
+
+class Pieces:
+    """Reads records piece by piece, each bounded in number and in bytes. For one stream."""
+
+    def __init__(self) -> None:
+        self._number = max(1, BATCH // 4)
+
+    def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[Line]:
+        """The next lines, at least one if there is any; `read` gives up to so many records.
+
+        What was read in vain tells how much to ask for the next time.
+        """
+        lines: list[Line] = []
+        size = number = 0
+        for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts those in vain, too
+            one = line(record)
+            size += len(one.json)
+            if lines and size > PIECE:
+                self._number = len(lines)
+                return lines
+            lines.append(one)
+        if number == self._number and size <= PIECE // 2:
+            self._number = min(2 * self._number, BATCH)
+        return lines
 
 
 class Feed:
@@ -53,7 +83,9 @@ class Feed:
 
     def __init__(self, service: Served) -> None:
         self._service = service
-        self._ring: deque[Line] = deque(maxlen=RING)
+        self._ring: deque[Line] = deque()
+        self._size = 0
+        """Bytes in the ring."""
         self._end = 0
         self._changed = asyncio.Event()
         self._streams = 0
@@ -66,7 +98,7 @@ class Feed:
         """While it lasts, new records are read as soon as they are durable."""
         self._streams += 1
         if self._streams == 1:
-            self._ring.clear()
+            self._clear()
             self._end = self._service.watermark.position
             self._begin()
         try:
@@ -75,6 +107,11 @@ class Feed:
             self._streams -= 1
             if not self._streams:
                 self._wanted.clear()
+                self._clear()
+
+    def _clear(self) -> None:
+        self._ring.clear()
+        self._size = 0
 
     def _begin(self) -> None:
         """A thread of its own for each time of being wanted: one that is on its way out can do no harm."""
@@ -87,13 +124,20 @@ class Feed:
         self._thread.start()
 
     def after(self, position: int) -> list[Line] | None:
-        """Up to a batch of what follows `position`, as far as it has been read; none if the ring has lost it."""
+        """A piece of what follows `position`, as far as it has been read; none if the ring has lost it."""
         if position >= self._end:
             return []
         if not self._ring or self._ring[0].position > position + 1:
             return None
         start = bisect_right(self._ring, position, key=lambda one: one.position)
-        return list(islice(self._ring, start, start + BATCH))
+        lines: list[Line] = []
+        size = 0
+        for one in islice(self._ring, start, start + BATCH):
+            size += len(one.json)
+            if lines and size > PIECE:
+                break
+            lines.append(one)
+        return lines
 
     async def wait(self, position: int, patience: float) -> bool:
         """Wait for something beyond `position`, or for the end; whether either came within `patience` seconds."""
@@ -114,17 +158,22 @@ class Feed:
     def _publish(self, wanted: threading.Event, lines: Iterable[Line]) -> None:
         if wanted is not self._wanted or self.closed:
             return
-        self._ring.extend(lines)
-        self._end = self._ring[-1].position
+        for one in lines:
+            self._ring.append(one)
+            self._size += len(one.json)
+            self._end = one.position
+        while self._ring and (len(self._ring) > RING or self._size > RING_BYTES):
+            self._size -= len(self._ring.popleft().json)
         self._changed.set()
         self._changed = asyncio.Event()
 
     def _run(self, loop: asyncio.AbstractEventLoop, wanted: threading.Event, position: int) -> None:
+        pieces = Pieces()
         while wanted.is_set():
             try:
                 if not self._service.watermark.wait(position + 1, _LOOK):
                     continue
-                lines = [line(record) for record in self._service.log(position, BATCH)]
+                lines = pieces.next(partial(self._service.log, position))
                 if lines:
                     position = lines[-1].position
                     loop.call_soon_threadsafe(self._publish, wanted, lines)

@@ -1,27 +1,35 @@
-"""Who may talk to a loopback port: programs on this machine, but no web page that a browser was lured to.
+"""Who may talk to a loopback port: programs of our own users, but no web page that a browser was lured to.
 
-A page of somebody else can make a browser send requests here. It cannot set `Host` (a rebound name shows itself there)
-and cannot hide `Origin`. Requests through the Unix socket come from no browser and pass.
+First, who it is: another user of this machine needs the secret. Then, what made it ask: a page of somebody else can
+make a browser send requests here. It cannot set `Host` (a rebound name shows itself there) and cannot hide `Origin` or
+`Sec-Fetch-Site`. Requests through the Unix socket come from no browser and pass.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..events import TasktrailError
 from ..problem import problem
-from .errors import WrongHost, WrongOrigin
-from .problems import MEDIA_TYPE
+from .access import Access
+from .errors import Unauthorized, WrongHost, WrongOrigin
+from .problems import MEDIA_TYPE, headers_of
+
+if TYPE_CHECKING:
+    from .connections import Guarded
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_OURS = frozenset({b"none", b"same-origin"})
+"""What `Sec-Fetch-Site` says of an address that somebody typed, and of a page of our own."""
 
 
 class Gate:
     """An ASGI application in front of another."""
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] = LOOPBACK) -> None:
+    def __init__(self, app: ASGIApp, access: Access, hosts: frozenset[str] = LOOPBACK) -> None:
         self._app = app
+        self._access = access
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,16 +41,28 @@ class Gate:
             await _refuse(error, send)
 
     def _objection(self, scope: Any) -> TasktrailError | None:
-        server = scope.get("server")
-        if scope["type"] != "http" or server is None or server[1] is None:
+        if scope["type"] != "http":
             return None
-        headers = {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
+        connection: Guarded = scope["state"]["connection"]
+        if connection.private:
+            return None
+        headers = dict(scope["headers"])
+        # A secret that is shown has to be right, whoever shows it.
+        shown = headers.get(b"authorization")
+        if not (connection.own if shown is None else self._access.takes(shown)):
+            return Unauthorized(
+                "The connection is not from the service's user, and shows no secret"
+                if shown is None
+                else "The header `Authorization` does not hold the secret of this port"
+            )
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if _without_port(host) not in self._hosts:
             return WrongHost(f"The request is for {host!r}" if host else "The request names no host")
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and origin.partition("://")[2] != host:
             return WrongOrigin(f"A page of {origin!r} sends the request")
+        if headers.get(b"sec-fetch-site", b"none").lower() not in _OURS:
+            return WrongOrigin("A page of another site makes the browser ask")
         return None
 
 
@@ -53,6 +73,7 @@ def _without_port(host: str) -> str:
 
 async def _refuse(error: TasktrailError, send: Send) -> None:
     body = msgspec.json.encode(problem(error))
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    said = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
+    headers = [(name.encode(), value.encode()) for name, value in said.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -10,14 +10,25 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from ..events.errors import InvalidValue
+from ..events.errors import InvalidValue, UnknownTask
 from .desk import Desk
 from .parameters import MinPosition, Position, TaskId
-from .stream import EVENT_STREAM, JSON_LINES, Span, as_json_lines, as_server_sent, encoded
+from .stream import (
+    EVENT_STREAM,
+    JSON_LINES,
+    Span,
+    array,
+    as_json_array,
+    as_json_lines,
+    as_server_sent,
+    encoded,
+    refuse_too_many,
+)
 
 Limit = Annotated[int | None, QueryParameter(ge=1, description="At most so many records")]
 Follow = Annotated[bool, QueryParameter(description="Go on with what is yet to come")]
 Seconds = Annotated[float | None, QueryParameter(gt=0, le=86400, description="End a followed stream after so long")]
+_LAST = 2**63 - 1
 Asked = Request[Any, Any, Any]
 
 
@@ -45,10 +56,14 @@ async def get_events(
     min_position: MinPosition = 0,
 ) -> Response[Any]:
     """A task's events as an array; followed, or as server-sent events, like the log."""
-    records = await desk.read(min_position, desk.service.events, task_id)
+    if not await desk.read(min_position, desk.service.version_at, task_id, _LAST):
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    span = Span(after=after, task_id=task_id, follow=follow, seconds=seconds)
     if follow or _wants_events(request):
-        return await _stream(request, desk, Span(after=after, task_id=task_id, follow=follow, seconds=seconds))
-    return Response([record.flat() for record in records if record.position > after])
+        return await _stream(request, desk, span)
+    connection = request.scope["state"]["connection"]
+    refuse_too_many(connection)
+    return Stream(array(encoded(desk, span, as_json_array, connection)), media_type="application/json")
 
 
 @get("/v1/tasks/{task_id:int}/notes")
@@ -66,6 +81,8 @@ def _wants_events(request: Asked) -> bool:
 
 async def _stream(request: Asked, desk: Desk, span: Span) -> Stream:
     """Server-sent events always go on, and begin after the last one that a returning browser has seen."""
+    connection = request.scope["state"]["connection"]
+    refuse_too_many(connection)
     events = _wants_events(request)
     field = "after"
     if events:
@@ -81,7 +98,7 @@ async def _stream(request: Asked, desk: Desk, span: Span) -> Stream:
     await desk.reach(span.after, field)
     encode = as_server_sent if events else as_json_lines
     return Stream(
-        encoded(desk, span, encode),
+        encoded(desk, span, encode, connection),
         media_type=EVENT_STREAM if events else JSON_LINES,
         headers={"cache-control": "no-store"},
     )

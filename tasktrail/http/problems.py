@@ -10,7 +10,7 @@ from litestar.types import ExceptionHandlersMap
 from ..events import TasktrailError
 from ..events.errors import InvalidValue
 from ..problem import problem
-from .errors import BadRequest, TooLarge, UnknownRoute, WrongMethod
+from .errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod
 
 MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger("tasktrail.http")
@@ -25,8 +25,21 @@ def _answer(error: TasktrailError, headers: dict[str, str] | None = None) -> Res
     return Response(problem(error), status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
 
 
+def headers_of(error: TasktrailError) -> dict[str, str]:
+    """What the answer says beside the problem."""
+    match error:
+        case Unauthorized():
+            return {"www-authenticate": 'Bearer realm="tasktrail"', "connection": "close"}
+        case RequestTimeout():
+            return {"connection": "close"}
+        case Busy():
+            return {"retry-after": str(error.retry_after)}
+        case _:
+            return {}
+
+
 def _typed(_request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:
-    return _answer(error)
+    return _answer(error, headers_of(error))
 
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..events import Accepted, Command, TasktrailError
+from ..events import Accepted, Command, Recorded, TasktrailError
 from ..surface import Tasks
 
 
@@ -29,6 +29,12 @@ class Served(Tasks, Protocol):
 
     def catch_up(self, position: int, timeout: float) -> bool:
         """Wait until the views have reached `position`; whether they have."""
+
+    def events_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
+        """The next recorded events of one task behind a version."""
+
+    def version_at(self, task_id: int, position: int) -> int:
+        """The last version of a task up to a position; 0 when there was none."""
 
     def submit(
         self,

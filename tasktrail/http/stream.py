@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from math import inf
 
 import msgspec
 
+from .connections import Guarded
 from .desk import Desk
-from .feed import BATCH, Line, line
+from .errors import Busy
+from .feed import Line, Pieces
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a sign of life is sent."""
+
+SLICE = 16 * 1024
+"""Bytes handed to a connection at a time: it waits with the next until these have gone."""
 
 JSON_LINES = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
@@ -27,6 +33,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """A followed stream ends after this long; none: with the service."""
 
 
+_ANY = 2**62
+"""Beyond every position."""
+
+
 def as_json_lines(lines: Sequence[Line]) -> bytes:
     """A record a line. A sign of life is a space, which is allowed in front of any JSON."""
     return b"".join([one.json + b"\n" for one in lines]) or b" "
@@ -37,29 +47,65 @@ def as_server_sent(lines: Sequence[Line]) -> bytes:
     return b"".join([b"id: %d\ndata: %s\n\n" % (one.position, one.json) for one in lines]) or b": still here\n\n"
 
 
-async def encoded(desk: Desk, span: Span, encode: Callable[[Sequence[Line]], bytes]) -> AsyncIterator[bytes]:
-    """The answer's bytes, batch by batch. A reader that does not take them holds up nothing but this iterator."""
-    left = span.limit
-    async for lines in _batches(desk, span):
-        chosen = [one for one in lines if span.task_id in (None, one.task_id)][:left]
-        if chosen or not lines:
-            yield encode(chosen)
-        if left is not None:
-            left -= len(chosen)
-            if left <= 0:
+def as_json_array(lines: Sequence[Line]) -> bytes:
+    """The inside of an array of records, each with a comma behind it."""
+    return b"".join([one.json + b"," for one in lines])
+
+
+async def array(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The whole array around what `as_json_array` made. One byte is held back, since the last comma has to go."""
+    held = b"["
+    async for piece in pieces:
+        yield held + piece[:-1]
+        held = piece[-1:]
+    yield held.replace(b",", b"") + b"]"
+
+
+def refuse_too_many(connection: Guarded) -> None:
+    """Raises `Busy` when all the streams that there may be are open at this way in."""
+    if connection.room.streams >= connection.room.max_streams:
+        raise Busy(
+            f"{connection.room.streams} streams are open, as many as there may be",
+            remedy="End some of them, or ask again later.",
+        )
+
+
+async def encoded(
+    desk: Desk, span: Span, encode: Callable[[Sequence[Line]], bytes], connection: Guarded
+) -> AsyncIterator[bytes]:
+    """The answer's bytes, slice by slice. A reader that does not take them holds up nothing but this iterator."""
+    room = connection.room
+    if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
+        connection.drop()
+    room.streams += 1
+    try:
+        left = span.limit
+        async for lines in _batches(desk, span):
+            chosen = [one for one in lines if span.task_id in (None, one.task_id)][:left]
+            if left is not None:
+                left -= len(chosen)
+            if chosen or not lines:
+                piece = encode(chosen)
+                lines.clear()  # what waits for a slow reader is held once, not twice
+                chosen.clear()
+                with desk.held.holding(len(piece), connection):
+                    for start in range(0, len(piece), SLICE):
+                        yield piece[start : start + SLICE]
+            if left is not None and left <= 0:
                 return
+    finally:
+        room.streams -= 1
 
 
-async def _batches(desk: Desk, span: Span) -> AsyncIterator[Sequence[Line]]:
-    """What is there, and then what comes; an empty batch is a sign of life."""
-    position = span.after
+async def _batches(desk: Desk, span: Span) -> AsyncIterator[list[Line]]:
+    """What is there, and then what comes; an empty batch is a sign of life. The taker may empty the lists."""
+    position, reading = span.after, _Reading(desk, span)
     if not span.follow:
-        end = desk.service.watermark.position
-        while position < end:
-            lines = await _read(desk, span, position, min(BATCH, end - position))
-            position = max(end if span.task_id else position, lines[-1].position if lines else end)
-            if lines:
-                yield lines
+        # One task is read to the end of the log itself, which may be ahead of what has been announced.
+        end = desk.service.watermark.position if span.task_id is None else _ANY
+        while position < end and (lines := await reading.next(position, end)):
+            position = lines[-1].position
+            yield lines
         return
     loop = asyncio.get_running_loop()
     deadline = inf if span.seconds is None else loop.time() + span.seconds
@@ -67,22 +113,38 @@ async def _batches(desk: Desk, span: Span) -> AsyncIterator[Sequence[Line]]:
         while not desk.feed.closed and loop.time() < deadline:
             known = desk.service.watermark.position
             ready = desk.feed.after(position)
-            lines = await _read(desk, span, position, BATCH) if ready is None else ready
-            if ready is None:
-                position = max(position, known) if span.task_id else position
+            lines = await reading.next(position, known) if ready is None else ready
+            if ready is None and not lines:
+                position = max(position, known)
             if lines:
                 position = max(position, lines[-1].position)
                 yield lines
             elif not await desk.feed.wait(position, min(KEEP_ALIVE, deadline - loop.time())):
-                yield ()
+                yield []
 
 
-async def _read(desk: Desk, span: Span, position: int, limit: int) -> list[Line]:
-    """From the log: all of a task's records, which are few, or the next ones of everybody's."""
+class _Reading:
+    """Reads for one stream from the log: a task's records or everybody's, piece by piece."""
 
-    def reading() -> list[Line]:
-        if span.task_id is not None:
-            return [line(record) for record in desk.service.events(span.task_id) if record.position > position]
-        return [line(record) for record in desk.service.log(position, limit)]
+    def __init__(self, desk: Desk, span: Span) -> None:
+        self._desk = desk
+        self._task_id = span.task_id
+        self._pieces = Pieces()
+        self._known = (-1, 0)
+        """A position and the task's version there: where the last piece has ended."""
 
-    return await desk.ask(reading)
+    async def next(self, position: int, end: int) -> list[Line]:
+        """The next lines behind a position, up to another; none when there are none."""
+        return await self._desk.bulk(self._next, position, end)
+
+    def _next(self, position: int, end: int) -> list[Line]:
+        service = self._desk.service
+        if self._task_id is None:
+            return self._pieces.next(lambda number: service.log(position, min(number, end - position)))
+        at, version = self._known
+        if at != position:
+            version = service.version_at(self._task_id, position)
+        lines = self._pieces.next(partial(service.events_after, self._task_id, version))
+        if lines:
+            self._known = lines[-1].position, lines[-1].version
+        return [one for one in lines if one.position <= end]

@@ -143,6 +143,14 @@ class FileReading(Asking):
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
         return records
 
+    def events_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
+        """The next recorded events of one task behind a version; none when there are none, or no such task."""
+        return self._reader().read_task_after(task_id, version, limit) if 0 < task_id < 2**63 else []
+
+    def version_at(self, task_id: int, position: int) -> int:
+        """The last version of a task up to a position; 0 when there was none."""
+        return self._reader().version_at(task_id, position) if 0 < task_id < 2**63 else 0
+
     def status_since(self, task_id: int) -> int:
         """Where the status that a task has now is recorded."""
         return self._reader().status_since(task_id)

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from tasktrail.actors.secret import Secret
-from tasktrail.log_setup import QUIET, set_up_logging
+from tasktrail.log_setup import ALL_LINES, QUIET, SAME_LINES, Pace, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +97,49 @@ def test_console_lines_have_no_colours_unless_somebody_looks() -> None:
     assert "\x1b" not in stream.getvalue()
     assert "task_id=7" in stream.getvalue()
     assert "Started Scheduler" in stream.getvalue()
+
+
+def test_the_same_line_comes_a_few_times_a_minute_and_those_left_out_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(Pace.__init__, "__defaults__", (lambda: now,))
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream)
+    ours, theirs = structlog.get_logger(), logging.getLogger("uvicorn.error")
+    for number in range(1000):
+        ours.warning("a connection was refused", number=number)
+        theirs.warning("Invalid request %d", number)
+        theirs.warning(f"Unknown method {number}")
+    assert len(lines(stream)) == 3 * SAME_LINES
+    ours.warning("another line")
+    assert "left_out" not in lines(stream)[-1]
+    now = 61.0
+    ours.warning("a connection was refused")
+    assert lines(stream)[-1]["left_out"] == 3 * (1000 - SAME_LINES)
+    theirs.warning("Invalid request")
+    assert lines(stream)[-1]["event"] == "Invalid request"
+
+
+def test_those_left_out_are_told_by_a_line_of_the_standard_library_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(Pace.__init__, "__defaults__", (lambda: now,))
+    stream = io.StringIO()
+    set_up_logging("info", "console", stream)
+    for _ in range(SAME_LINES + 5):
+        logging.getLogger("asyncio").error("broke")
+    now = 61.0
+    logging.getLogger("asyncio").error("broke %s", "again")
+    assert "broke again (left_out=5)" in stream.getvalue()
+
+
+def test_there_are_so_many_lines_a_minute_whatever_they_say() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream)
+    texts = ["x" * (number % 180 + 1) + "y" * (number // 180) for number in range(5 * ALL_LINES)]
+    for text in texts:
+        logging.getLogger("tests").info(text)
+    assert len(lines(stream)) == ALL_LINES
 
 
 def test_setting_up_again_replaces_what_was_there() -> None:

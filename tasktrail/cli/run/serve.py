@@ -32,7 +32,13 @@ _LOOK_EVERY = 0.5
 )
 @click.option("--host", metavar="ADDRESS", help="Loopback address to listen on. Default: key `host`, 127.0.0.1")
 @click.option(
-    "--port", type=Whole(0, 65535), metavar="N", help="Its port; 0 takes any free one. Default: key `port`, 0"
+    "--port",
+    type=Whole(0, 65535),
+    metavar="N",
+    help=(
+        "Its port; 0 takes any free one. Only the service's own user and root get answers there, and whoever shows the "
+        "secret in DATA/http-token. Default: key `port`, 0"
+    ),
 )
 @click.option(
     "--accept-loss",
@@ -48,6 +54,9 @@ def command(
 
     It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
     error once commands are accepted. SIGTERM or Ctrl-C stops it in good order, a second one at once.
+
+    Everybody on this machine can reach the port. It answers the user that the service runs as, and root; others, and
+    all where the system does not tell who connects, have to show the secret in DATA/http-token (--token).
     """
     from ...http.server import HttpServer
     from ...log_setup import set_up_logging
@@ -64,6 +73,7 @@ def command(
             socket_path=service.paths.socket,
             host=config.host if host is None else host,
             port=config.port if port is None else port,
+            token_file=service.paths.http_token,
         )
         with Signals() as signals:
             server.start()

@@ -132,7 +132,6 @@ def test_a_stream_from_far_back_meets_the_present_without_a_gap(
     web: httpx.Client, service: TaskService, many: Many, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "BATCH", 7)
-    monkeypatch.setattr(stream, "BATCH", 7)
     service.send_many(many(200))
     with writing(service, many(1)), web.stream("GET", "/v1/events?after=0", headers=EVENTS) as answer:
         got = [int(name) for name, _ in itertools.islice(messages(answer), service.watermark.position + 60)]

@@ -1,0 +1,281 @@
+"""Connections: how many there may be, how long each may take, and what one of them may hold.
+
+Each way in has a room of its own, so that a flood at one leaves space at the others: the Unix socket, the port for our
+own users, the port for strangers. In a full room the connection that has been idle longest makes place.
+"""
+
+import asyncio
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import msgspec
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from ..events import TasktrailError
+from ..problem import problem
+from .errors import BadRequest, Busy, Unauthorized
+from .problems import MEDIA_TYPE, headers_of
+
+WANTED_DESCRIPTORS = 65_536
+KEPT_DESCRIPTORS = 384
+"""For the log, the views, the workers' pipes and the inputs that are looked at."""
+MAX_UNIX, MAX_OWN, MAX_STRANGE = 512, 2048, 128
+"""Connections in each room, where there are descriptors enough."""
+HEAD_WITHIN = 20.0
+"""Seconds from the first byte of a request, or from the connection, to the end of its headers."""
+BODY_WITHIN = 60.0
+"""Seconds from there to the end of its body."""
+TAKEN_WITHIN = 60.0
+"""Seconds in which somebody who is sent an answer has to take some of it."""
+KEEP_ALIVE = 75
+"""Seconds that a connection may wait for another request."""
+MAX_HEAD = 32 * 1024
+"""Bytes of a request's line and headers."""
+_READ = 32 * 1024
+_BODY_AHEAD = 16 * 1024
+"""Bytes of a body that are taken before somebody asks for them."""
+_BUFFER = 32 * 1024
+"""Bytes of an answer that wait here; the kernel holds as many again, and twice."""
+HELD = 64 * 1024 * 1024
+"""Bytes of records that all streams together hold while somebody takes them."""
+_AT_ONCE = 32
+"""Connections taken before others get their turn."""
+_REST = 0.25
+"""Seconds without taking connections when there are no means to."""
+
+log = structlog.get_logger("tasktrail.http")
+
+
+def raise_descriptor_limit() -> int:
+    """Take as many descriptors as the system grants, up to a sane number; how many there are now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return WANTED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # macOS says "infinity" and means less
+        return soft
+    return wanted
+
+
+class Room:
+    """Place for a number of connections, and of streams among them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.max_streams = size // 2
+        self.streams = 0
+        self.inside: set[Guarded] = set()
+        self.idle: dict[Guarded, None] = {}
+        """Those that ask nothing just now, the longest idle first."""
+
+    def enter(self, one: "Guarded") -> bool:
+        """Whether there is place, if need be that of the one that has been idle longest."""
+        if len(self.inside) >= self.size:
+            oldest = next(iter(self.idle), None)
+            if oldest is None:
+                return False
+            oldest.drop()
+        self.inside.add(one)
+        self.idle[one] = None
+        return True
+
+    def leave(self, one: "Guarded") -> None:
+        """Its place is free."""
+        self.inside.discard(one)
+        self.idle.pop(one, None)
+
+
+class Rooms:
+    """All of them, in proportion to the descriptors that there are."""
+
+    def __init__(self, descriptors: int) -> None:
+        free = max(descriptors - KEPT_DESCRIPTORS, descriptors // 4, 12)
+        self.unix = Room(min(MAX_UNIX, free // 4))
+        self.strange = Room(min(MAX_STRANGE, free // 8))
+        self.own = Room(min(MAX_OWN, free - self.unix.size - self.strange.size))
+
+
+class Guarded(H11Protocol):
+    """Uvicorn's protocol, in a room, with deadlines and small buffers."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, config: Config, state: ServerState, room: Room, *, private: bool, own: bool) -> None:
+        """`private`: through the Unix socket; `own`: from the service's own user or root."""
+        super().__init__(config, state, {"connection": self})
+        self.room = room
+        self.private = private
+        self.own = own
+        self._seen: tuple[Any, ...] = ()
+        self._since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Into the room, or an answer that it is full."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_BUFFER)
+        transport.max_size = _READ  # type: ignore[attr-defined]  # asyncio's own; another's ignores it
+        if not self.room.enter(self):
+            log.warning("a connection was refused: all are busy", room=self.room.size)
+            self._refuse(Busy("All connections are busy"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Its place is free."""
+        self.room.leave(self)
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """What has arrived; a body that nobody asks for yet waits in the kernel."""
+        super().handle_events()
+        if self.cycle is not None and len(self.cycle.body) > _BODY_AHEAD and not self.cycle.response_complete:
+            self.flow.pause_reading()
+        self._note()
+
+    def on_response_complete(self) -> None:
+        """From now on it is idle, unless the next request is there already."""
+        super().on_response_complete()
+        self._note()
+
+    def _note(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.room.idle.pop(self, None)
+        elif self in self.room.inside:
+            self.room.idle.setdefault(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP is told as a problem, like everything else."""
+        self._refuse(BadRequest(msg) if self.private or self.own else Unauthorized("The connection is a stranger's"))
+
+    def _refuse(self, error: TasktrailError) -> None:
+        body = msgspec.json.encode(problem(error))
+        headers = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
+        try:
+            head = h11.Response(
+                status_code=error.status, headers=list({**headers, "connection": "close"}.items()), reason=error.code
+            )
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        except h11.LocalProtocolError:  # in the middle of another answer
+            self.drop()
+        else:
+            self.transport.close()
+
+    def drop(self) -> None:
+        """Cut off at once; what it has not taken is lost to it."""
+        self.room.leave(self)
+        self.transport.abort()
+
+    def look(self, now: float) -> None:
+        """Cut off what takes too long; called about once a second."""
+        stage, limit, *more = self._stage()
+        seen = (stage, self.cycle, *more)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        elif limit is not None and now - self._since > limit:
+            self.drop()
+
+    def _stage(self) -> tuple[Any, ...]:
+        """What it is busy with, how long that may last, and what changes as long as it gets on."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent or self.transport.is_closing():
+            return "sending", TAKEN_WITHIN, unsent
+        match self.conn.their_state:
+            case h11.IDLE if self.cycle is None or self.conn.trailing_data[0]:
+                return "head", HEAD_WITHIN
+            case h11.SEND_BODY:
+                return "body", BODY_WITHIN
+            case _:
+                return "other", None  # at rest, for which uvicorn has a deadline, or being answered
+
+
+class Held:
+    """What streams hold for their readers. Beyond the bound, who has taken nothing for longest is cut off."""
+
+    def __init__(self, bound: int = HELD) -> None:
+        self._bound = bound
+        self._pieces: dict[object, tuple[int, Guarded]] = {}
+        self.total = 0
+
+    @contextmanager
+    def holding(self, size: int, connection: Guarded) -> Iterator[None]:
+        """While it lasts, a piece of so many bytes waits for the reader at the connection."""
+        piece = object()
+        while self.total + size > self._bound and self._pieces:
+            _size, slowest = self._take(next(iter(self._pieces)))
+            slowest.drop()
+        self._pieces[piece] = size, connection
+        self.total += size
+        try:
+            yield
+        finally:
+            if piece in self._pieces:
+                self._take(piece)
+
+    def _take(self, piece: object) -> tuple[int, Guarded]:
+        size, connection = self._pieces.pop(piece)
+        self.total -= size
+        return size, connection
+
+
+class Listener:
+    """Takes connections from one socket. Has what uvicorn asks of a server: `close` and `wait_closed`."""
+
+    def __init__(self, listening: socket.socket, serve: Callable[[socket.socket], Guarded], relief: Room) -> None:
+        """`serve` makes the protocol of a connection; the room `relief` gives places up when there are no means."""
+        self._listening = listening
+        self._serve = serve
+        self._relief = relief
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._resting: asyncio.TimerHandle | None = None
+        self._listening.settimeout(0)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._resting = None
+        self._loop.add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _address = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor or no memory: trying again at once would only burn time
+                self._rest(error)
+                return
+            task = self._loop.create_task(self._take(connection))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+
+    async def _take(self, connection: socket.socket) -> None:
+        try:
+            connection.settimeout(0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            await self._loop.connect_accepted_socket(lambda: self._serve(connection), connection)
+        except OSError:  # it has hung up meanwhile
+            connection.close()
+
+    def _rest(self, error: OSError) -> None:
+        log.warning("no connections can be taken for a moment", reason=error.strerror or str(error))
+        for oldest in list(self._relief.idle)[:_AT_ONCE]:
+            oldest.drop()
+        self._loop.remove_reader(self._listening)
+        self._resting = self._loop.call_later(_REST, self._begin)
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._resting is not None:
+            self._resting.cancel()
+        self._loop.remove_reader(self._listening)
+
+    async def wait_closed(self) -> None:
+        """Nothing is left to wait for."""

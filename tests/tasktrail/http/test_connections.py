@@ -1,0 +1,231 @@
+"""A flood of connections costs nobody else an answer, and none may last for ever."""
+
+import asyncio
+import errno
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail.client import Client
+from tasktrail.http import connections
+from tasktrail.http.connections import Held, Listener, Room, Rooms, raise_descriptor_limit
+from tasktrail.http.server import HttpServer
+
+Serve = Callable[..., HttpServer]
+Eventually = Callable[[Callable[[], bool]], bool]
+
+
+def connect(server: HttpServer) -> socket.socket:
+    url = httpx.URL(server.address)
+    return socket.create_connection((url.host, url.port or 0), timeout=20)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other end has hung up. Waits for it."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.fixture
+def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Place for four connections at each way in."""
+    for name in ("MAX_UNIX", "MAX_OWN", "MAX_STRANGE"):
+        monkeypatch.setattr(connections, name, 4)
+
+
+@pytest.mark.usefixtures("cramped")
+def test_the_longest_idle_connection_makes_place(serve: Serve) -> None:
+    server = serve()
+    with ExitStack() as stack:
+        first = stack.enter_context(connect(server))
+        for _ in range(8):
+            stack.enter_context(connect(server))
+        assert is_closed(first)
+        assert httpx.get(f"{server.address}/healthz", trust_env=False).status_code == 200
+
+
+@pytest.mark.usefixtures("cramped")
+def test_a_flood_at_the_port_leaves_the_unix_socket_alone(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    with Client("http://localhost", socket=tmp_path / "other.sock") as client:
+        assert client.types()
+        with ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(connect(server))
+            assert client.types()
+
+
+@pytest.mark.usefixtures("cramped")
+def test_streams_that_nobody_reads_are_bounded_and_the_rest_still_answers(serve: Serve) -> None:
+    server = serve()
+    asking = b"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as stack:
+        streams = [stack.enter_context(connect(server)) for _ in range(2)]
+        for one in streams:
+            one.sendall(asking)
+            assert one.recv(12) == b"HTTP/1.1 200"
+        answer = httpx.get(f"{server.address}/v1/events?follow=true", trust_env=False)
+        assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["remedy"].startswith("End some")
+        assert httpx.get(f"{server.address}/healthz", trust_env=False).status_code == 200
+
+
+def test_headers_that_do_not_come_end_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN", 0)
+    server = serve()
+    with connect(server) as silent, connect(server) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
+        assert is_closed(silent)
+        assert is_closed(slow)
+
+
+def test_a_connection_that_has_asked_may_wait_for_its_next_question(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN", 0)
+    server = serve()
+    asking = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(server) as one, connect(server) as silent:
+        one.sendall(asking)
+        assert one.recv(12) == b"HTTP/1.1 200"
+        assert is_closed(silent)
+        with connect(server) as another:
+            assert is_closed(another)
+        while one.recv(4096)[-1:] != b"}":
+            pass
+        one.sendall(asking)
+        assert one.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_body_that_does_not_come_ends_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "BODY_WITHIN", 0)
+    server = serve()
+    with connect(server) as half:
+        half.sendall(
+            b"POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        )
+        assert is_closed(half)
+
+
+def test_what_is_not_http_is_told_as_a_problem(serve: Serve) -> None:
+    with connect(serve()) as odd:
+        odd.sendall(b"\x00\x01\x02\r\n\r\n")
+        answer = odd.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
+        assert raise_descriptor_limit() == min(before[1], connections.WANTED_DESCRIPTORS)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == raise_descriptor_limit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("descriptors", [64, 256, 1024, 4096, 65_536])
+def test_the_rooms_fit_into_the_descriptors_there_are(descriptors: int) -> None:
+    rooms = Rooms(descriptors)
+    sizes = (rooms.unix.size, rooms.own.size, rooms.strange.size)
+    assert min(sizes) > 0
+    assert sum(sizes) <= max(descriptors - connections.KEPT_DESCRIPTORS, descriptors // 4)
+
+
+class Nothing:
+    """A socket without the means to accept."""
+
+    def __init__(self) -> None:
+        self.end, self._other = socket.socketpair()
+        self._other.send(b"x")  # readable, for as long as it is there
+        self.tried = 0
+
+    def fileno(self) -> int:
+        return self.end.fileno()
+
+    def settimeout(self, _seconds: float) -> None: ...
+
+    def accept(self) -> Any:
+        self.tried += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def close(self) -> None:
+        self.end.close()
+        self._other.close()
+
+
+@pytest.fixture
+def nothing() -> Iterator[Nothing]:
+    one = Nothing()
+    yield one
+    one.close()
+
+
+def test_without_descriptors_it_rests_instead_of_spinning(nothing: Nothing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_REST", 3600)
+    turns = 100
+
+    async def attempt() -> None:
+        listener = Listener(nothing, lambda _socket: None, Room(4))  # type: ignore[arg-type, return-value]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listener.close()
+
+    asyncio.run(attempt())
+    assert nothing.tried == 1
+
+
+def test_after_the_rest_it_tries_again(nothing: Nothing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_REST", 0)
+    again = asyncio.Event()
+    accept = nothing.accept
+
+    def counted() -> Any:
+        if nothing.tried == 2:
+            again.set()
+        return accept()
+
+    monkeypatch.setattr(nothing, "accept", counted)
+
+    async def attempt() -> None:
+        listener = Listener(nothing, lambda _socket: None, Room(4))  # type: ignore[arg-type, return-value]
+        await again.wait()
+        listener.close()
+
+    asyncio.run(asyncio.wait_for(attempt(), 20))
+
+
+class Reader:
+    """Stands for a connection."""
+
+    def __init__(self) -> None:
+        self.dropped = False
+
+    def drop(self) -> None:
+        self.dropped = True
+
+
+def test_beyond_the_bound_the_reader_that_has_taken_nothing_for_longest_is_cut_off() -> None:
+    held = Held(bound=100)
+    slow, quick, large = Reader(), Reader(), Reader()
+    with ExitStack() as stack:
+        stack.enter_context(held.holding(60, slow))  # type: ignore[arg-type]
+        with held.holding(30, quick):  # type: ignore[arg-type]
+            pass
+        stack.enter_context(held.holding(40, quick))  # type: ignore[arg-type]
+        assert not slow.dropped
+        stack.enter_context(held.holding(50, large))  # type: ignore[arg-type]
+        assert (slow.dropped, quick.dropped, large.dropped) == (True, False, False)
+        assert held.total == 90
+    assert held.total == 0
