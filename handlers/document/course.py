@@ -19,6 +19,7 @@ from .fonts import font_names
 from .kinds import kind_of
 from .options import DocumentPreviewOptions, format_name, layout_of
 from .page_list import choose_pages
+from .pdf import PdfPages
 from .sizes import Scale, choose_scale, default_box, most_side, pixels
 from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
 from .text import TextPages
@@ -40,6 +41,15 @@ def preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
+
+
+def _notes_on(pages: Pages, numbers: list[int]) -> list[str]:
+    match pages:
+        case TextPages():
+            return pages.notes(numbers)
+        case PdfPages():
+            return pages.notes()
+    return []
 
 
 class _Preview:
@@ -69,7 +79,7 @@ class _Preview:
             side = most_side(self._context.output_file, self._options)
             scales = [choose_scale(*pages.size(number), self._options, box, pages.most, side) for number in numbers]
             sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
-            self._notes = pages.notes(numbers) if isinstance(pages, TextPages) else []
+            self._notes = _notes_on(pages, numbers)
             self._reduced = sum(scale.reduced for scale in scales)
             if self._layout == "picture" and len(numbers) == 1:
                 return self._only_page(pages, numbers[0], scales[0])

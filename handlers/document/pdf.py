@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pypdfium2
 from PIL import Image, ImageColor
-from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
+from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_DocumentHasValidCrossReferenceTable
 
 from ..contract import Unusable
 
@@ -40,6 +40,12 @@ class PdfPages:
             self.close()
             raise Unusable(f"{self._name} has no pages")
         self._pdf.init_forms()
+
+    def notes(self) -> list[str]:
+        """What cannot be seen on the pages: that the file was cut or damaged, and PDFium has mended it by guessing."""
+        if FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
+            return []
+        return ["the document was cut or is damaged: what could be found of it is drawn, something may be missing"]
 
     def close(self) -> None:
         """Release the file."""

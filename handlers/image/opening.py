@@ -74,6 +74,10 @@ def packing_in(image: ImageFile, size: int) -> Packing | None:
     return packing_of(image.format, size, image.width * image.height, mode=image.mode, compression=compression)
 
 
+_CUT_SHORT = (TypeError, IndexError, KeyError)
+"""What Pillow ends with where a header stops in the middle."""
+
+
 @contextmanager
 def blame_picture(name: str) -> Iterator[None]:
     """Turn what Pillow raises about the content of `name` into `Unusable`; let the disk's faults pass."""
@@ -89,7 +93,7 @@ def blame_picture(name: str) -> Iterator[None]:
         if error.errno is not None:
             raise
         raise Unusable(f"{name} is damaged: {error}") from error
-    except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
+    except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error, *_CUT_SHORT) as error:
         raise Unusable(f"{name} is damaged: {error}") from error
 
 

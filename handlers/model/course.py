@@ -21,8 +21,9 @@ from .drawing import Painter
 from .loading import Model, load_model
 from .options import ModelPreviewOptions, format_for
 from .output import write_animation, write_still
+from .sizing import Counted
 from .tracing import tracer_for
-from .unread import unread_colours
+from .unread import missing_faces, unread_colours
 
 _STYLE = 1
 """To be raised when the same model would come out in other pixels."""
@@ -98,7 +99,7 @@ class _Course:
             self._draw(pieces, model, Painter(model, tracer, self._options))
         del tracer
         self._write(pieces)
-        return Finished(result=self._describe(model), message=f"{len(model.faces)} faces")
+        return Finished(result=self._describe(model, counted), message=f"{len(model.faces)} faces")
 
     def _stop_if_asked(self) -> None:
         if self._context.should_stop():
@@ -167,7 +168,7 @@ class _Course:
             write_still(next(pictures), self._context.output_part, self._format, self._options)
         self._stop_if_asked()
 
-    def _describe(self, model: Model) -> dict[str, Any]:
+    def _describe(self, model: Model, counted: Counted) -> dict[str, Any]:
         options, part, film = self._options, self._context.output_part, self._format == "MP4"
         result = describe(
             part,
@@ -183,5 +184,6 @@ class _Course:
             "source_vertices": len(model.vertices),
             "source_bounds": model.bounds,
         }
-        notes = [] if options.color else unread_colours(self._context.input_file)
+        notes = missing_faces(model.read, counted)
+        notes += [] if options.color else unread_colours(self._context.input_file)
         return result | ({"notes": notes} if notes else {})

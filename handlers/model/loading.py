@@ -44,6 +44,8 @@ class Model(NamedTuple):
     parts: list[Part]
     bounds: list[list[float]]
     """Smallest and largest x, y, z, as in the file."""
+    read: int
+    """Faces in the file, as triangles; those with corners that are no numbers included, which are left out."""
 
 
 class _NoFiles(Resolver):
@@ -125,12 +127,13 @@ def _tame_gltf(path: Path) -> tuple[io.BytesIO, str]:
 def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | None:
     """All that stands in the scene as one list of triangles."""
     vertices, faces, parts = [], [], []
-    points = corners = 0
+    points = corners = read = 0
     for node in scene.graph.nodes_geometry:
         matrix, name = scene.graph[node]
         mesh = scene.geometry[name]
         if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
             continue
+        read += len(mesh.faces)
         placed, whole = _placed(mesh, np.asarray(matrix))
         if not len(whole):
             continue
@@ -148,7 +151,7 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
     if not parts:
         return None
     every = vertices[0] if len(vertices) == 1 else np.concatenate(vertices)
-    return Model(every, faces[0] if len(faces) == 1 else np.concatenate(faces), parts, [])
+    return Model(every, faces[0] if len(faces) == 1 else np.concatenate(faces), parts, [], read)
 
 
 def _placed(mesh: trimesh.Trimesh, matrix: Any) -> tuple[Any, Any]:

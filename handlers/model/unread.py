@@ -1,8 +1,9 @@
-"""Colours that a model has and that are not drawn, in words, for the result."""
+"""What a model has, or says that it has, and that is not drawn, in words, for the result."""
 
 import re
 from pathlib import Path
 
+from .sizing import Counted
 from .threemf import has_colours
 
 _HEAD = 65_536
@@ -10,6 +11,15 @@ _HEAD = 65_536
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\s])", re.MULTILINE)
 _TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*[^\s])", re.MULTILINE | re.IGNORECASE)
 _LONGEST = 100
+_PROMISING = ("ply", "off")
+"""Formats of text whose header says how many faces there are, in polygons: as triangles they are as many, or more."""
+
+
+def missing_faces(read: int, counted: Counted) -> list[str]:
+    """What the header of a text promises and the rest of it does not hold. Of binary files such a one is refused."""
+    if counted.kind not in _PROMISING or read >= counted.faces:
+        return []
+    return [f"the model was cut or is damaged: it has {read:,} of the {counted.faces:,} faces that it promises"]
 
 
 def unread_colours(path: Path) -> list[str]:

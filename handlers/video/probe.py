@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
+from .claims import lacking_bytes
 from .ending import ending_of
 from .errors import UnusableInputError
 from .opening import exact, is_damage, open_input, packets_of, picture_of, seek
@@ -46,6 +47,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """How long the last frame is shown."""
     missing: float
     """Seconds behind the end that the file promises and does not hold."""
+    lacking: int
+    """Bytes at the end, at least, that the container speaks of and that are not there."""
     keyframes: tuple[int, ...]
     """As far as the container has an index; else empty."""
     pixel_aspect: Fraction
@@ -127,6 +130,7 @@ def _look(path: Path, *, brief: bool) -> Source | None:
             end=ending.end,
             last_shown=ending.last,
             missing=ending.missing,
+            lacking=lacking_bytes(path),
             keyframes=_shifted(_matroska_marks(path, start) if "matroska" in container.format.name else marks, start),
             pixel_aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),

@@ -20,6 +20,8 @@ def told_of(source: Source) -> dict[str, Any]:
 
 def cut_notes(source: Source) -> list[str]:
     """For `notes`: where the file ends before it says it does."""
-    if not source.missing:
-        return []
-    return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
+    if source.missing:
+        return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
+    if source.lacking:
+        return [f"the source was cut: at least {source.lacking:,} bytes are missing at the end of its file"]
+    return []

@@ -9,6 +9,7 @@ from PIL.ImageFile import ImageFile
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
+from ..animating import gif_is_whole
 from ..formats import MAX_PIXELS
 from ..opening import MAX_PILLOW_PIXELS, open_picture, packing_in, pixel_limit
 from ..pages import pages_in
@@ -52,6 +53,7 @@ def _header_of(image: ImageFile, path: Path) -> Header:
         packing=packing_in(image, path.stat().st_size),
         deep=any(";16" in str(tile.args) for tile in image.tile) or image.info.get("bit_depth", 8) > _BYTE,
         inks=image.mode == "CMYK",
+        cut=image.format == "GIF" and not gif_is_whole(path),
         tells=names_in(image),
     )
 

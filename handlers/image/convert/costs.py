@@ -45,6 +45,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has more than eight bits a channel."""
     inks: bool = False
     """Whether it is CMYK."""
+    cut: bool = False
+    """Whether its file ends before the picture says it does, at a place where a frame begins."""
     tells: frozenset[str] = frozenset()
     """What stands in the file beside the pixels."""
 

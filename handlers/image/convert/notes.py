@@ -7,6 +7,8 @@ from .options import ImageConvertOptions
 def notes_on(options: ImageConvertOptions, source: Header, written: Header, *, several: bool) -> list[str]:
     """For `notes` of the result. What the options ask for is no loss, and neither is a picture without its holes."""
     kind, notes = written.format.lower(), []
+    if source.cut:
+        notes.append("the source was cut: the end of the gif is missing")
     if source.frames > 1 and not several:
         notes.append(f"only the first of {source.frames} frames is kept")
     if source.deep and not written.deep:

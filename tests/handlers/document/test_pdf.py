@@ -238,3 +238,17 @@ def test_a_page_is_drawn_no_longer_than_its_format_can_hold(
 ) -> None:
     result = draw(prepare(document(size=(20, 2000)), output, dpi=720, **options)).result
     assert (result["height"], result["reduced_pages"]) == (16_383, 1)
+
+
+def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: Prepare, draw: Draw) -> None:
+    path = document(3)
+    whole = draw(prepare(path, "whole.zip", pages="all"))
+    assert isinstance(whole, Finished)
+    assert "notes" not in whole.result
+
+    path.write_bytes(path.read_bytes().rpartition(b"startxref")[0])
+    mended = draw(prepare(path, "mended.zip", pages="all"))
+
+    assert isinstance(mended, Finished)
+    assert mended.result["pages"] == 3
+    assert "was cut or is damaged" in mended.result["notes"][0]

@@ -490,3 +490,44 @@ def test_a_probe_sees_size_and_frames(halves: Path, film: Path) -> None:
     assert seen == {"format": "PNG", "width": 400, "height": 200, "frames": 1}
     assert probe(job_for(options, film, "/out.webp")).basis["frames"] == FRAMES
     assert features.check("avif")  # what the tests above rely on
+
+
+def test_a_gif_that_was_cut_between_two_frames_says_so(convert: Convert, film: Path, tmp_path: Path) -> None:
+    """It can be read, and only lacks the other frames."""
+    content = film.read_bytes()
+    cuts = [place for place in range(len(content)) if content.startswith(b"\0!\xf9\x04", place)]
+    path = tmp_path / "cut.gif"
+    path.write_bytes(content[: cuts[5] + 1])
+
+    outcome, _ = convert(path, "out.webp")
+
+    assert isinstance(outcome, Finished)
+    assert outcome.result["source_frames"] < FRAMES
+    assert outcome.result["notes"] == ["the source was cut: the end of the gif is missing"]
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0", b"some more"], ids=["nothing", "zero", "text"])
+def test_a_gif_that_is_whole_is_not_said_to_be_cut(convert: Convert, film: Path, tmp_path: Path, behind: bytes) -> None:
+    path = tmp_path / "more.gif"
+    path.write_bytes(film.read_bytes() + behind)
+
+    outcome, _ = convert(path, "out.webp")
+
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tiff", "png", "webp", "avif"])
+def test_an_animation_that_was_cut_anywhere_is_refused_or_says_so(
+    convert: Convert, tmp_path: Path, suffix: str
+) -> None:
+    """Never an error of the library's own, which says nothing to anybody, and never fewer frames without a word."""
+    frames = [Image.effect_noise((40, 30), 90).convert("RGB") for _ in range(4)]
+    path = tmp_path / f"in.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    content = path.read_bytes()
+    for part in range(1, 40):
+        path.write_bytes(content[: len(content) * part // 40])
+        outcome, _ = convert(path, f"{part}.webp")
+        assert isinstance(outcome, Rejected | Finished)
+        assert isinstance(outcome, Rejected) or "cut" in str(outcome.result.get("notes")), part

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trimesh
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 SPACE = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" unit="millimeter"'
@@ -54,3 +55,22 @@ def test_nothing_is_told_where_a_colour_was_asked_for(draw: Callable[..., Any], 
     path = tmp_path / "a.obj"
     path.write_text("mtllib col.mtl\n" + TRIANGLE)
     assert "notes" not in draw(path, color="#ff0000")[1]
+
+
+@pytest.mark.parametrize("kind", ["ply", "off"])
+def test_faces_that_a_text_promises_and_does_not_hold_are_told(
+    kind: str, draw: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A file that was cut; of a binary one the size tells it, and it is refused."""
+    ball = trimesh.creation.icosphere(2)
+    text = ball.export(file_type=kind, **({"encoding": "ascii"} if kind == "ply" else {}))
+    lines = (text if isinstance(text, bytes) else text.encode()).splitlines(keepends=True)
+    path = tmp_path / f"ball.{kind}"
+    path.write_bytes(b"".join(lines))
+    assert "notes" not in draw(path)[1]
+
+    path.write_bytes(b"".join(lines[:-40]))
+    result = draw(path)[1]
+
+    assert result["source_faces"] == 280
+    assert result["notes"] == ["the model was cut or is damaged: it has 280 of the 320 faces that it promises"]

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.video.claims import lacking_bytes
 from tasktrail.handlers.video.errors import DamagedInputError
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
 from tasktrail.handlers.video.probe import probe
+from tasktrail.handlers.video.telling import cut_notes
 from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
 from tasktrail.testing import RecordingContext, run_handler
 
@@ -47,6 +49,44 @@ def test_what_is_missing_is_measured(name: str, cut: Any, clips: Callable[..., P
     assert source.seconds == pytest.approx(source.seconds_at(last), abs=0.25)  # torn packets hold the last few
     assert source.seconds + source.missing == pytest.approx(4, abs=0.1)
     assert probe(clips(**WHOLE[name])).missing == 0
+
+
+@pytest.mark.parametrize("name", ["mkv", "mp4", "avi", "webm", "mov", "gif"])
+def test_what_is_cut_from_the_end_is_told_however_little(name: str, clips: Callable[..., Path], tmp_path: Path) -> None:
+    """The picture misses less than headers are exact to."""
+    more: dict[str, Any] = {
+        "gif": {"suffix": ".gif", "codec": "gif", "pixel_format": "rgb8", "audio": ""},
+        "mov": {"suffix": ".mov", "container": {"movflags": "faststart"}},
+    }
+    whole = clips(**(WHOLE | more)[name])
+    content = whole.read_bytes()
+    path = tmp_path / whole.name
+    path.write_bytes(content[:-200])
+
+    assert lacking_bytes(whole) == 0
+    assert cut_notes(probe(whole)) == []
+    assert lacking_bytes(path) == (1 if name == "gif" else 200)
+    assert "the source was cut" in cut_notes(probe(path))[0]
+
+
+@pytest.mark.parametrize("name", ["mkv", "mp4", "avi", "webm"])
+def test_what_was_added_behind_a_file_is_no_cut(name: str, clips: Callable[..., Path], tmp_path: Path) -> None:
+    whole = clips(**WHOLE[name])
+    path = tmp_path / whole.name
+    path.write_bytes(whole.read_bytes() + bytes(1000))
+
+    assert lacking_bytes(path) == 0
+
+
+@pytest.mark.parametrize("length", range(0, 64, 3))
+@pytest.mark.parametrize("name", ["mkv", "mp4", "avi"])
+def test_a_head_that_is_cut_itself_is_no_trouble(
+    name: str, length: int, clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "head"
+    path.write_bytes(clips(**WHOLE[name]).read_bytes()[:length])
+
+    assert lacking_bytes(path) >= 0
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".flv", ".mp4"])
