@@ -36,6 +36,8 @@ class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
     pid: int
     host: str
     accepted_loss: AcceptedLoss | None = None
+    rebuilt_indexes: tuple[str, ...] = ()
+    """Those of the log that were found damaged and were made anew from its table."""
 
 
 class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):

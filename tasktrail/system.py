@@ -23,6 +23,7 @@ from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
 from .actors.feed import Feed
+from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.machine.machine import Machine, disk_size
 from .actors.messages import WAKE, Committed, Query
@@ -46,7 +47,7 @@ from .events.clock import Clock, SystemClock
 from .events.errors import NotReady
 from .events.log.files import refuse_rescued
 from .events.log.lock import DataLock
-from .events.log.sqlite import LogReader, SqliteEventLog
+from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.state import RESUMING
 from .events.task_events import is_terminal
 from .handlers.publish import part_path
@@ -100,9 +101,11 @@ class System:
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
         self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
+        self.inspector = Child("inspector", self._start_inspector, restart=True)
         self._snapshot_pace = Pace(config.snapshot_every)
         self._lock: DataLock | None = None
         self._booted = False
+        self._is_long = False
         self._looked_at = 0
 
     def start(self) -> None:
@@ -141,6 +144,7 @@ class System:
             self.pool,
             self.monitor,
             self.snapshotter,
+            self.inspector,
         )
 
     def stop(self, within: float = STOP_WITHIN) -> list[str]:
@@ -211,14 +215,21 @@ class System:
         limits = config.limits(disk_size(self.paths.temp))
         return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules)
 
-    def _boot(self, log: EventLog) -> Boot:
-        epoch = log.epoch if isinstance(log, SqliteEventLog) else 1
-        boot = Boot(version=__version__, epoch=epoch, pid=os.getpid(), host=socket.gethostname())
+    def _boot(self, opened: EventLog) -> Boot:
+        epoch, rebuilt = (opened.epoch, opened.rebuilt) if isinstance(opened, SqliteEventLog) else (1, ())
+        if rebuilt:
+            log.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
+        self._is_long = opened.head().position > AT_ONCE
+        pid, host = os.getpid(), socket.gethostname()
+        boot = Boot(version=__version__, epoch=epoch, pid=pid, host=host, rebuilt_indexes=rebuilt)
         if self._accepted is None:
             return boot
         return replace(
             boot, accepted_loss=self._accepted.loss, actor=self._accepted.actor, reason=self._accepted.reason
         )
+
+    def _start_inspector(self) -> "Inspector.ref":  # type: ignore[name-defined]
+        return Inspector.start(log_path=self.paths.log, on_damage=self._on_fatal, wanted=lambda: self._is_long)
 
     def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
         if self._accepted is not None:  # the Scheduler has recorded it by now, if it could

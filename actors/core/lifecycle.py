@@ -25,6 +25,7 @@ def boot(turn: Turn, message: Boot) -> None:
         pid=message.pid,
         host=message.host,
         accepted_loss=message.accepted_loss,
+        rebuilt_indexes=message.rebuilt_indexes,
     )
     turn.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else SCHEDULER)
     if (jump := turn.state.jumps.unseen(turn.state.last_at, turn.now)) is not None:

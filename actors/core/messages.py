@@ -64,6 +64,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     pid: int
     host: str
+    rebuilt_indexes: tuple[str, ...] = ()
     accepted_loss: AcceptedLoss | None = None
     actor: str = ""
     """Who has accepted it, and why."""

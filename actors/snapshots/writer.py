@@ -38,13 +38,20 @@ def take(log: ReadableLog, folder: Path) -> tuple[int, int]:
     return head.position, tasks
 
 
-def main(path: str, folder: str, parent: str) -> None:
-    """Take snapshots, unless the process that wanted them dies first."""
+def stay_behind(parent: str) -> bool:
+    """Give way to others and die with the process that wanted this one; false when it is gone already."""
     with suppress(OSError, AttributeError):  # not every system can do it; then it just finishes its work
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
-        return
+        return False
     os.nice(_NICE)
+    return True
+
+
+def main(path: str, folder: str, parent: str) -> None:
+    """Take snapshots, unless the process that wanted them dies first."""
+    if not stay_behind(parent):
+        return
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
     gc.disable()  # it makes a million objects, no garbage, and ends
     log = LogReader(Path(path))

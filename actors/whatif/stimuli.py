@@ -58,6 +58,7 @@ def stimulus(record: Recorded) -> Message | None:
                 pid=event.pid,
                 host=event.host,
                 accepted_loss=event.accepted_loss,
+                rebuilt_indexes=event.rebuilt_indexes,
                 actor=record.actor,
                 reason=record.reason,
             )

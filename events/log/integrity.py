@@ -112,6 +112,12 @@ def can_be_rebuilt(faults: list[Fault]) -> bool:
     return all(fault.code == "index" and not _TREE.search(fault.message) for fault in faults)
 
 
+def damaged_indexes(faults: list[Fault]) -> tuple[str, ...]:
+    """The indexes that the faults speak of, by name."""
+    found = (_MISSING_ROW.search(fault.message) or _INDEX.search(fault.message) for fault in faults)
+    return tuple(sorted({match[match.lastindex or 0] for match in found if match}))
+
+
 def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
     """The stored values of each record, undecoded, its hash last; `Damage` where there is none to be had.
 
@@ -220,6 +226,15 @@ def _decoding_faults(row: tuple[Any, ...]) -> Iterator[Fault]:
         from_row(row[:14], row[14])
     except TasktrailError as error:
         yield Fault(row[0], "unreadable", error.message)
+
+
+def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """All of the above and below: everything but the rules of the state machine. Some microseconds for each record."""
+    yield from schema_faults(conn)
+    yield from structure_faults(conn)
+    yield from epoch_faults(conn)
+    yield from chain_faults(conn)
+    yield from answer_faults(conn)
 
 
 def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:

@@ -34,6 +34,10 @@ from .files import HeadMark, LogFiles
 from .integrity import (
     Damage,
     Fault,
+    answer_faults,
+    can_be_rebuilt,
+    chain_faults,
+    damaged_indexes,
     epoch_faults,
     has_sums,
     is_as_written,
@@ -41,6 +45,7 @@ from .integrity import (
     schema_faults,
     structure_faults,
     unanswered,
+    whole_faults,
 )
 from .rows import COLUMNS, from_row, to_row
 from .schema import APPLIED, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
@@ -62,6 +67,10 @@ _NO_ROOM = 1 << 16
 """With fewer bytes free SQLite's complaint, whatever it is, is that of a full disk: it cannot make its index file."""
 
 
+AT_ONCE = 20_000
+"""A log of at most so many records is checked whole when it is opened."""
+
+
 class SqliteEventLog:
     """The log in `path`. Opening it to write takes the epoch: an older service's next append is refused.
 
@@ -70,35 +79,46 @@ class SqliteEventLog:
 
     def __init__(self, path: Path, *, now: datetime) -> None:
         self._path = path
+        self._head: Head | None = None
+        self._lost: LogGone | None = None
+        self._folded_at = 0
+        self._guard: sqlite3.Connection | None = None
         self._db = Database(_connect(path), execute_plugins=False)
         self._conn = self._db.conn
+        self.rebuilt: tuple[str, ...] = ()
+        """The indexes that were found damaged and made anew."""
         try:
             self._prepare()
+            self._check()
             self._epoch = self._take_epoch(now)
-        except sqlite3.Error as error:
-            self._db.close()
+            self._grow_write_ahead_log()
+            self._wait_for_locks(_LOCK_PATIENCE)
+            # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
+            # that name by then. While this one is open it does not.
+            self._guard, _ = connect_read_only(path, "SELECT 1 FROM events LIMIT 1")
+            self._files = LogFiles(path)
+            self._version = self._data_version()
+            self._mark = HeadMark(path)
+            self._mark.write(self.head())
+        except (sqlite3.Error, OSError) as error:
+            self._let_go()
             raise explained(error, path, "cannot be opened") from error
         except BaseException:  # Ctrl-C too: an open connection would keep the file locked
-            self._db.close()
+            self._let_go()
             raise
-        self._head: Head | None = None
-        self._grow_write_ahead_log()
-        self._wait_for_locks(_LOCK_PATIENCE)
-        # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
-        # that name by then. While this one is open it does not.
-        self._guard, _ = connect_read_only(path, "SELECT 1 FROM events LIMIT 1")
-        self._files = LogFiles(path)
-        self._lost: LogGone | None = None
-        self._version = self._data_version()
-        self._mark = HeadMark(path)
-        self._mark.write(self.head())
-        self._folded_at = 0
+
+    def _let_go(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+        self._db.close()
 
     def _prepare(self) -> None:
         self._conn.execute("PRAGMA journal_mode = WAL")
         self._conn.execute("PRAGMA synchronous = FULL")
         self._conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._conn.execute("PRAGMA recursive_triggers = ON")
+        if self._conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():  # else it is made now
+            self._refuse(schema_faults(self._conn))
         migrate(self._db)
         mode = self._conn.execute("PRAGMA journal_mode").fetchone()[0]
         level = self._conn.execute("PRAGMA synchronous").fetchone()[0]
@@ -107,6 +127,32 @@ class SqliteEventLog:
                 f"{self._path} runs in journal mode {mode}, synchronous {level}; it must be wal and {_FULL}",
                 remedy="Put the data folder on a local file system that SQLite's WAL mode supports.",
             )
+
+    def _check(self) -> None:
+        """Refuse a damaged log, rebuild a damaged index: from its table, once that is known to be whole.
+
+        A long log is checked here but for its chain and its answers, which take longer than a start may.
+        """
+        found = list(structure_faults(self._conn))
+        if found and can_be_rebuilt(found):
+            self._refuse(chain_faults(self._conn))
+            try:
+                self._conn.execute("REINDEX")
+            except sqlite3.IntegrityError as error:
+                raise LogCorrupt(f"{self._path}: {found[0].message}, and it cannot be rebuilt: {error}") from error
+            self.rebuilt = damaged_indexes(found)
+            found = list(structure_faults(self._conn))
+        self._refuse(iter(found))
+        self._refuse(epoch_faults(self._conn))
+        if self.head().position <= AT_ONCE:
+            self._refuse(chain_faults(self._conn))
+            self._refuse(answer_faults(self._conn))
+
+    def _refuse(self, faults: Iterator[Fault]) -> None:
+        fault = next(faults, None)
+        if fault is not None:
+            where = f"position {fault.position}: " if fault.position else ""
+            raise LogCorrupt(f"{self._path}: {where}{fault.message}")
 
     def _grow_write_ahead_log(self) -> None:
         """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.
@@ -275,8 +321,9 @@ class SqliteEventLog:
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it. Files that are not ours are not touched."""
         self._mark.close()
-        for conn in (self._conn, self._guard) if self._is_lost() else (self._guard, self._conn):
-            conn.close()
+        if self._is_lost():
+            self._conn.close()
+        self._let_go()
 
     def _is_lost(self) -> bool:
         try:
@@ -327,13 +374,19 @@ class LogReader:
     def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next records of one task behind a version: a long life is read piece by piece."""
         wanted = f"{_SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
-        return [from_row(row[:14], row[14]) for row in _fetch(self._conn, wanted, (task_id, version, limit))]
+        rows = _fetch(self._conn, wanted, (task_id, version, limit))
+        _refuse_gap(task_id, version, rows)
+        return [from_row(row[:14], row[14]) for row in rows]
 
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
         wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
         rows = _fetch(self._conn, wanted, (task_id, position))
         return int(rows[0][0]) if rows else 0
+
+    def faults(self) -> Iterator[Fault]:
+        """Everything that is wrong with the file and its rows; `verify` looks at the rules and the views as well."""
+        return whole_faults(self._conn)
 
     def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
         """The raw stored values of each record, undecoded, its hash last: what a verifier works on."""
@@ -489,10 +542,13 @@ def _pages(conn: sqlite3.Connection, after: int, limit: int | None) -> Iterator[
     while limit is None or limit > 0:
         size = _PAGE if limit is None else min(_PAGE, limit)
         page = _fetch(conn, f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
-        yield from page
+        for row in page:
+            after += 1
+            if row[0] != after:  # never skip over what is not there
+                raise LogCorrupt(f"Position {after} of the log is missing: position {row[0]} stands in its place")
+            yield row
         if len(page) < size:
             return
-        after = page[-1][0]
         limit = None if limit is None else limit - size
 
 
@@ -506,7 +562,14 @@ def read_task(conn: sqlite3.Connection, task_id: int, *, adjusted: bool = False)
     """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
     where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
     rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
+    _refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
     return [from_row(row[:14], row[14]) for row in rows]
+
+
+def _refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:
+    for expected, row in enumerate(rows, after + 1):
+        if row[2] != expected:
+            raise LogCorrupt(f"The records of task {task_id} cannot all be found: version {expected} is missing")
 
 
 def _as_ours(error: BaseException, path: Path) -> BaseException:

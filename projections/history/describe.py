@@ -65,7 +65,10 @@ def _system(event: SystemEvent) -> str:
         case ServiceStarted():
             loss = event.accepted_loss
             without = f", without what was recorded up to {loss.known_position}" if loss else ""
-            return f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}{without}"
+            indexes = ", ".join(event.rebuilt_indexes)
+            rebuilt = f"; damaged indexes were rebuilt: {indexes}" if indexes else ""
+            who = f"service {event.version} started on {event.host}, pid {event.pid}, epoch {event.epoch}"
+            return f"{who}{without}{rebuilt}"
         case ServiceStopped():
             return "service stopped"
         case ClockJumped():

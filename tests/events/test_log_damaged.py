@@ -1,0 +1,168 @@
+"""A damaged log is refused when it is opened, with the position, or its index is rebuilt; never is it served."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from tasktrail.events import Answer, Created, Fact, Started
+from tasktrail.events.errors import LogCorrupt
+from tasktrail.events.log.integrity import Fault, can_be_rebuilt, damaged_indexes
+from tasktrail.events.log.schema import NAMES, SET, migrations
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+PAGE = 4096
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of some pages, closed."""
+    path = tmp_path_factory.mktemp("whole") / "log.db"
+    log = SqliteEventLog(path, now=NOW)
+    for number in range(200):
+        task_id, position = number + 1, 2 * number
+        facts = [
+            Fact(task_id, 1, Created(type="noop"), NOW, command_id=f"c{task_id}", life=1),
+            Fact(task_id, 2, Started(), NOW, attempt=1, life=1),
+        ]
+        log.append(facts, [Answer(f"c{task_id}", b"d", task_id, position + 1)], expected=position)
+    log.close()
+    return path
+
+
+@pytest.fixture
+def path(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(whole, tmp_path / "log.db"))
+
+
+def by_hand(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        triggers = conn.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            conn.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            conn.execute(statement)
+        for _, made_by in triggers:
+            conn.execute(made_by)
+
+
+def reopened(path: Path) -> SqliteEventLog:
+    return SqliteEventLog(path, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE events SET reason = 'another' WHERE position = 302", "position 302"),
+        ("UPDATE events SET hash = zeroblob(32) WHERE position = 302", "position 302"),
+        ("UPDATE events SET actor = CAST(X'ff80' AS TEXT) WHERE position = 302", "position 302"),
+        ("DELETE FROM events WHERE position = 302", "position 302"),
+        ("UPDATE events SET data = '{' WHERE position = 302", "position 302"),
+        ("UPDATE answers SET digest = x'00' WHERE command_id = 'c9'", "position 17: the answer to c9"),
+        ("UPDATE answers SET position = 18 WHERE command_id = 'c9'", "the answer to c9"),
+        ("DELETE FROM answers WHERE command_id = 'c9'", "position 17: the answer to c9 is missing"),
+        ("UPDATE epochs SET host = 'elsewhere'", "epoch 1"),
+        ("DROP INDEX one_end_a_life", "index one_end_a_life is missing"),
+        ("CREATE TRIGGER sly AFTER INSERT ON answers BEGIN DELETE FROM events; END", "trigger sly does not belong"),
+        ("DROP TABLE answers", "table answers is missing"),
+        ('DROP TABLE "_sqlite_migrations"', "the schema cannot be read"),
+        ('ALTER TABLE "_sqlite_migrations" RENAME COLUMN name TO title', "the migrations that were applied"),
+        ("""UPDATE "_sqlite_migrations" SET name = 'x' WHERE id = 2""", "the migrations that were applied"),
+    ],
+)
+def test_a_damaged_log_is_refused_with_the_position(path: Path, statement: str, told: str) -> None:
+    by_hand(path, statement)
+    before = path.read_bytes()
+    with pytest.raises(LogCorrupt, match=told):
+        reopened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_page_that_was_overwritten_is_refused(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[PAGE * 12 : PAGE * 13] = b"\xff" * PAGE
+    path.write_bytes(content)
+    with pytest.raises(LogCorrupt):
+        reopened(path)
+
+
+def flip_in_index(path: Path, name: str) -> None:
+    """The last bit of the smallest key's last byte: another position."""
+    with closing(sqlite3.connect(path)) as conn:
+        [[root]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,))
+    content = bytearray(path.read_bytes())
+    start = (root - 1) * PAGE
+    while content[start] == 2:  # an interior page of an index: down to its first child
+        cell = start + int.from_bytes(content[start + 12 : start + 14], "big")
+        start = (int.from_bytes(content[cell : cell + 4], "big") - 1) * PAGE
+    cell = start + int.from_bytes(content[start + 8 : start + 10], "big")
+    content[cell + content[cell]] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_index_is_rebuilt_from_its_table_and_that_is_told(path: Path) -> None:
+    flip_in_index(path, "one_version_once")
+    with closing(LogReader(path)) as reader:
+        assert {fault.code for fault in reader.faults()} == {"index"}
+    log = reopened(path)
+    assert log.rebuilt == ("one_version_once",)
+    assert [record.version for record in log.read_task(1)] == [1, 2]
+    log.close()
+    with closing(LogReader(path)) as reader:
+        assert list(reader.faults()) == []
+    again = reopened(path)
+    assert again.rebuilt == ()
+    again.close()
+
+
+def test_no_index_is_rebuilt_from_a_damaged_table(path: Path) -> None:
+    by_hand(path, "UPDATE events SET reason = 'another' WHERE position = 302")
+    flip_in_index(path, "one_version_once")
+    with pytest.raises(LogCorrupt, match="position 302"):
+        reopened(path)
+
+
+def test_an_index_whose_pages_are_not_its_own_is_not_rebuilt_in_place() -> None:
+    missing = Fault(7, "index", "row 7 missing from index one_version_once")
+    entries = Fault(0, "index", "wrong # of entries in index adjustments")
+    tree = Fault(0, "index", "Tree 5 page 9: btreeInitPage() returns error code 11")
+    assert can_be_rebuilt([missing, entries])
+    assert damaged_indexes([missing, entries]) == ("adjustments", "one_version_once")
+    assert not can_be_rebuilt([missing, tree])
+    assert not can_be_rebuilt([missing, Fault(0, "file", "Page 9: never used")])
+
+
+@pytest.fixture
+def long(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A log that is too long to be checked whole when it is opened."""
+    monkeypatch.setattr("tasktrail.events.log.sqlite.AT_ONCE", 10)
+    return path
+
+
+def test_of_a_long_log_the_chain_is_left_to_the_inspector(long: Path) -> None:
+    by_hand(long, "UPDATE events SET reason = 'another' WHERE position = 302")
+    reopened(long).close()
+    with closing(LogReader(long)) as reader:
+        assert [(fault.position, fault.code) for fault in reader.faults()] == [(302, "chain")]
+
+
+def test_a_long_log_with_a_gap_is_not_read_over_it(long: Path) -> None:
+    by_hand(long, "DELETE FROM events WHERE position = 301")
+    log = reopened(long)
+    with pytest.raises(LogCorrupt, match="Position 301 of the log is missing"):
+        list(log.read())
+    with pytest.raises(LogCorrupt, match="task 151 cannot all be found"):
+        log.read_task(151)
+    log.close()
+
+
+def test_the_names_of_the_migrations_are_all_there_is() -> None:
+    db = Database(memory=True)
+    assert [migration.name for migration in migrations.pending(db)] == list(NAMES)
+    assert migrations.name == SET
+    db.close()
