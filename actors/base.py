@@ -5,6 +5,7 @@ its inbox; `SystemExit` in one actor stops them all; one in `on_start` is only l
 and whoever starts an actor pings it before trusting it.
 """
 
+import time
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,6 +14,22 @@ import pykka
 import structlog
 
 log = structlog.get_logger("tasktrail")
+
+
+COMPLAIN_EVERY = 60.0
+"""Seconds until the same complaint is written once more. What happens again and again must not fill the disk."""
+_complained: dict[tuple[str, ...], tuple[float, int]] = {}
+
+
+def complain(event: str, error: BaseException, **about: str) -> None:
+    """Log an error with its traceback, unless one like it was logged a moment ago; then it is only counted."""
+    key, now = (event, type(error).__name__, *about.values()), time.monotonic()
+    at, left_out = _complained.get(key, (now - COMPLAIN_EVERY, 0))
+    if now - at < COMPLAIN_EVERY:
+        _complained[key] = at, left_out + 1
+        return
+    _complained[key] = now, 0
+    log.error(event, exc_info=error, **about, **({"like_it_before": left_out} if left_out else {}))
 
 
 class Ping(msgspec.Struct, frozen=True):
@@ -40,9 +57,13 @@ class Actor(pykka.ThreadingActor):
             return PONG
         try:
             return self.receive(message)
-        except BaseException as error:
-            log.exception("a message could not be handled", actor=type(self).__name__, message=type(message).__name__)
-            self.on_fault(message, error)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the actor lives on
+            name = type(self).__name__
+            complain("a message could not be handled", error, actor=name, message=type(message).__name__)
+            try:
+                self.on_fault(message, error)
+            except BaseException as another:  # noqa: BLE001
+                complain("an actor could not put itself right", another, actor=name)
             return None
 
     def receive(self, message: Any) -> Any:

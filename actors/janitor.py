@@ -15,6 +15,8 @@ from .feed import Feed
 from .messages import WAKE, Wake
 
 EVERY = timedelta(hours=1)
+AGAIN = timedelta(minutes=1)
+"""Until a sweep that has failed is tried again."""
 
 
 class Janitor(Actor):
@@ -50,9 +52,13 @@ class Janitor(Actor):
             case Wake():
                 self._clear_up()
             case Tick():
-                self._files.sweep_orphans(self._last_task_id)
-                self._files.clean_up()
-                self._alarm.set(self._clock.now() + EVERY)
+                pause = AGAIN
+                try:
+                    self._files.sweep_orphans(self._last_task_id)
+                    self._files.clean_up()
+                    pause = EVERY
+                finally:
+                    self._alarm.set(self._clock.now() + pause)
 
     def _clear_up(self) -> None:
         left = False

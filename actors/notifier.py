@@ -16,14 +16,15 @@ from typing import Any, TypeAlias
 import msgspec
 import pykka
 
-from ..events import EventLog, Recorded
+from ..events import EventLog
 from ..events.clock import Clock
 from ..events.log.sqlite import LogReader
 from ..projections.notices.outbox import Notice
 from .alarm import Alarm
 from .base import Actor, log
+from .consumer import Attempts
 from .core.messages import Delivered, Tick
-from .delivery.dispatcher import AT_ONCE
+from .delivery.dispatcher import AT_ONCE, Dispatcher
 from .delivery.lifeline import Lifeline
 from .delivery.result import Result
 from .feed import Feed
@@ -81,26 +82,34 @@ class Notifier(Actor):
         self._lifelines: set[Lifeline] = set()
         self._lifelines_lock = threading.Lock()
         self._stopping = False
+        self._log: EventLog | LogReader | None = None
+        self._folded: Dispatcher | None = None
+        self._behind = False
+        """Whether records may be missing, so that the log has to be read."""
+        self._news = False
+        """Whether the last look at the log has shown anything that matters here."""
+        self._unheard: list[Finished] = []
+        """Deliveries that came back while the log could not be read."""
 
     def on_start(self) -> None:
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
-        self._log = self._open_log()
-        self._feed.take()  # read from the log instead; a ring that a dead predecessor heard must not be the last
-        self._dispatcher = folded(self._log, self._snapshot)
-        self._dispatcher.mail_limit = self._mail_limit
-        self._send_due()
+        self._attempts = Attempts("notifier", lambda: self._tell_self(WAKE), self._clock, lambda _: None)
+        if self._attempts.run(self._catch_up):
+            self._send_due()
 
     def on_stop(self) -> None:
         """Cut what is under way: it is not recorded and will be sent again."""
         self._alarm.close()
+        self._attempts.close()
         with self._lifelines_lock:
             self._stopping = True
             under_way = list(self._lifelines)
         for lifeline in under_way:
             lifeline.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
 
     def settle(self) -> None:
         """A ping is answered when all that was committed is folded."""
@@ -108,9 +117,16 @@ class Notifier(Actor):
 
     def receive(self, message: Any) -> None:
         """Follow the log, take results back, and send what can be sent."""
+        self._news = False
+        if not self._attempts.run(self._catch_up):
+            if isinstance(message, Finished):
+                self._unheard.append(message)
+            return
+        for finished in self._take_unheard():
+            self._take_back(finished)
         match message:
             case Wake():
-                if not self._follow(self._feed.take()):
+                if not self._news:
                     return
             case Finished():
                 self._take_back(message)
@@ -119,11 +135,32 @@ class Notifier(Actor):
                     self._report(Delivered(fact))
         self._send_due()
 
-    def _follow(self, records: list[Recorded]) -> bool:
-        """Fold what was committed; whether any of it matters here."""
-        if records and records[0].position > self._dispatcher.position + 1:
-            return self._dispatcher.apply(self._log.read(after=self._dispatcher.position))
-        return self._dispatcher.apply(records)
+    def _catch_up(self) -> None:
+        """Fold what was committed."""
+        records = self._feed.take()
+        behind, self._behind = self._behind, True  # until it has gone well
+        if self._log is None:
+            self._log = self._open_log()
+        if self._folded is None:
+            self._folded = folded(self._log, self._snapshot)
+            self._folded.mail_limit = self._mail_limit
+            self._news = True
+        elif behind or (records and records[0].position > self._folded.position + 1):
+            self._news = self._folded.apply(self._log.read(after=self._folded.position))
+        else:
+            self._news = self._folded.apply(records)
+        self._behind = False
+
+    @property
+    def _dispatcher(self) -> Dispatcher:
+        assert self._folded is not None, "nothing is sent before the log was read"
+        return self._folded
+
+    def _take_unheard(self) -> list[Finished]:
+        unheard, self._unheard = self._unheard, []
+        if unheard:
+            self._news = True
+        return unheard
 
     def _take_back(self, finished: Finished) -> None:
         jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
@@ -141,7 +178,10 @@ class Notifier(Actor):
     def _send_due(self) -> None:
         now = self._clock.now()
         for notice in self._dispatcher.take(now):
-            self._threads.submit(self._send, notice)
+            try:
+                self._threads.submit(self._send, notice)
+            except RuntimeError as error:  # no thread can be started: the notice must come back all the same
+                self._tell_self(Finished(notice, Result(ok=False, detail=f"no thread to send it: {error}")))
         for fact in self._dispatcher.unsent():
             self._report(Delivered(fact))
         self._alarm.set(self._dispatcher.wake_at(now))

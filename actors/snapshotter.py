@@ -69,6 +69,13 @@ class Snapshotter(Actor):
                 self._end(message)
 
     def _start(self) -> None:
+        try:
+            self._launch()
+        except OSError as error:  # no process, no memory, no descriptor
+            log.warning("no snapshot can be taken now", error=str(error))
+            self._pace.failed(self._position())
+
+    def _launch(self) -> None:
         command = [sys.executable, "-P", "-m", "tasktrail.actors.snapshots.writer"]
         process = subprocess.Popen(
             [*command, str(self._log_path), str(self._folder), str(os.getpid())],

@@ -1,18 +1,29 @@
-"""Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines."""
+"""Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
+
+The watch never waits for an actor: it asks, and looks again a moment later whether the answer is there. So one that
+hangs is noticed in time, and keeps nobody from looking at the others.
+"""
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pykka
 
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from .base import PING, PONG, Actor, log
+from .base import PING, PONG, Actor, complain, log
 
+PING_EVERY = 2.0
+"""Seconds between an answer and the next question."""
+SILENT_AFTER = 5.0
+"""Seconds without an answer after which an actor counts as not well."""
 _RESTARTS = 3
 _RESTART_WINDOW = 60.0
+"""An actor that has died more than so often in so many seconds rests before it is started once more."""
+_REST = 10.0
 
 
 class Child:
@@ -24,6 +35,12 @@ class Child:
         self.restart = restart
         self.ref: pykka.ActorRef[Actor] | None = None
         self.deaths: deque[float] = deque(maxlen=_RESTARTS + 1)
+        self.asked: Any = None
+        """The answer to come to a ping."""
+        self.since = 0.0
+        """When that was sent, or else when the last one was answered."""
+        self.unwell = ""
+        """What is the matter with it, if something is."""
 
     def tell(self, message: Any) -> None:
         """Pass a message on. To a dead actor it is dropped: what counts is in the log."""
@@ -46,7 +63,12 @@ class Child:
 
 
 class Supervisor:
-    """Start in order, stop in reverse. `on_fatal` is called once when something died that cannot be started anew."""
+    """Start in order, stop in reverse.
+
+    An actor whose child says `restart` is a consumer: nothing depends on it that the log does not have. When it dies it
+    is started anew, however often, and when it hangs it is waited for. `on_fatal` is called once when another one has
+    died, or has not answered for `patience` seconds.
+    """
 
     def __init__(self, clock: Clock, on_fatal: Callable[[BaseException], None], *, patience: float = 30.0) -> None:
         self._clock = clock
@@ -56,6 +78,11 @@ class Supervisor:
         self._stopping = threading.Event()
         self._watch: threading.Thread | None = None
 
+    @property
+    def unwell(self) -> list[str]:
+        """What is the matter with whom."""
+        return [child.unwell for child in self._children if child.unwell]
+
     def start(self, child: Child, *, within: float) -> None:
         """Start an actor and wait until it answers a ping: only then has `on_start` gone well."""
         self._children.append(child)
@@ -63,36 +90,56 @@ class Supervisor:
         if child.ask(PING, within) != PONG:
             raise NotReady(f"{child.name} answered a ping with something else")
 
-    def watch(self, every: float) -> None:
-        """Look after the children from a thread of its own, every so many seconds."""
-        self._watch = threading.Thread(target=self._run, args=(every,), name="supervisor", daemon=True)
+    def watch(self, every: float, look: Callable[[], None] = lambda: None) -> None:
+        """Every so many seconds look after the children, and call `look`, from a thread of its own."""
+        self._watch = threading.Thread(target=self._run, args=(every, look), name="supervisor", daemon=True)
         self._watch.start()
 
-    def _run(self, every: float) -> None:
+    def _run(self, every: float, look: Callable[[], None]) -> None:
         while not self._stopping.wait(every):
-            for child in list(self._children):
-                if not self._stopping.is_set():
-                    self.examine(child)
+            checks: list[Callable[[], None]] = [look, *(partial(self.examine, child) for child in self._children)]
+            for check in checks:
+                try:
+                    if not self._stopping.is_set():
+                        check()
+                except Exception as error:  # noqa: BLE001 - whatever it was, the watch goes on
+                    complain("the supervisor's look has failed", error)
 
     def examine(self, child: Child) -> None:
-        """Ping one child; start it anew when it is dead, give up when it hangs or dies too often."""
-        alive = child.ref is not None and child.ref.is_alive()
-        try:
-            if alive:
-                child.ask(PING, self._patience)
-                return
-        except NotReady as error:
-            if child.ref is not None and child.ref.is_alive():
-                self._give_up(child, error)
-                return
-        self._start_anew(child)
+        """A look at one child, which waits for nothing: does it live, and has it answered?"""
+        now = self._clock.monotonic()
+        if child.ref is None or not child.ref.is_alive():
+            self._start_anew(child, now)
+        elif child.asked is not None:
+            self._hear(child, now)
+        elif now - child.since >= PING_EVERY:
+            child.asked, child.since = child.ref.ask(PING, block=False), now
 
-    def _start_anew(self, child: Child) -> None:
-        child.deaths.append(self._clock.monotonic())
-        often = len(child.deaths) > _RESTARTS and child.deaths[-1] - child.deaths[0] < _RESTART_WINDOW
-        if not child.restart or often:
+    def _hear(self, child: Child, now: float) -> None:
+        try:
+            child.asked.get(timeout=0)
+        except pykka.Timeout:
+            silent = now - child.since
+            if silent >= min(SILENT_AFTER, self._patience):
+                if not child.unwell:
+                    log.error("an actor does not answer", actor=child.name)
+                child.unwell = f"{child.name} has not answered for {silent:.0f} s"
+            if silent >= self._patience and not child.restart:
+                self._give_up(child, NotReady(f"{child.name} did not answer within {self._patience:g} s"))
+            return
+        except Exception as error:  # noqa: BLE001 - it could not finish what it had put off, or died just now: it was heard
+            complain("an actor could not answer a ping", error, actor=child.name)
+        child.asked, child.since, child.unwell = None, now, ""
+
+    def _start_anew(self, child: Child, now: float) -> None:
+        if not child.restart:
             self._give_up(child, NotReady(f"{child.name} has died"))
             return
+        if len(child.deaths) > _RESTARTS and now - child.deaths[0] < _RESTART_WINDOW and now < child.deaths[-1] + _REST:
+            child.unwell = f"{child.name} has died {len(child.deaths)} times, and rests before it is started once more"
+            return
+        child.deaths.append(now)
+        child.asked, child.since = None, now
         log.warning("an actor has died and is started anew", actor=child.name)
         child.ref = child.start()
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -73,6 +74,24 @@ class Pace:
         return passes
 
 
+class _Unfailing:
+    """A stream that swallows what cannot be written: a log on a full disk must not end whoever had something to say."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if it can be."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on, if it can be."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def set_up_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     form: Literal["console", "json"] = "console",
@@ -84,6 +103,7 @@ def set_up_logging(
     """
     stream = stream or sys.stderr
     pace = Pace()
+    unfailing: Any = _Unfailing(stream)
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -93,10 +113,10 @@ def set_up_logging(
     structlog.configure(
         processors=[pace, *common, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(unfailing),
         cache_logger_on_first_use=True,
     )
-    _join_standard_library(level, stream, common, last, pace)
+    _join_standard_library(level, unfailing, common, last, pace)
 
 
 def _for_programs() -> list[Processor]:

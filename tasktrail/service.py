@@ -26,7 +26,7 @@ from .events.digest import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .paths import DataPaths
-from .projections import TaskFilters
+from .projections import TaskFilters, ViewsFailed
 from .projections.notices.rules import log_id, redelivery
 from .reading.files import FileReading
 from .surface import RecoveryReport
@@ -38,6 +38,9 @@ ANSWER_WITHIN = 60.0
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
 VIEWS_WITHIN = 30.0
 """Seconds that the views may lag behind a command of our own."""
+VIEWS_TROUBLE_FOR = 1.0
+"""Seconds that somebody who needs them waits although they cannot be written just now."""
+_LOOK_EVERY = 0.2
 
 
 class TaskService(FileReading, Commanding):
@@ -231,12 +234,30 @@ class TaskService(FileReading, Commanding):
         """How far the log is committed."""
         return self._system.committed
 
+    @property
+    def degraded(self) -> list[str]:
+        """What does not stand against commands, and is not as it should be."""
+        return self._system.degraded()
+
     def catch_up(self, position: int, timeout: float = VIEWS_WITHIN) -> bool:
-        """Wait until the views have reached `position`; whether they did in time."""
-        if self._system.projected.position >= position:
+        """Wait until the views have reached `position`; whether they did in time.
+
+        Raises `ViewsFailed` when they cannot be written for longer than a moment: who needs them up to date is not
+        served with old ones, and need not wait in vain.
+        """
+        system = self._system
+        if system.projected.position >= position:
             return True
-        self._system.projector.tell(Catch(position))
-        return self._system.projected.wait(position, timeout)
+        system.projector.tell(Catch(position))
+        began = self._clock.monotonic()
+        while not system.projected.wait(position, min(timeout, _LOOK_EVERY)):
+            waited = self._clock.monotonic() - began
+            trouble = system.views_trouble
+            if trouble is not None and waited >= min(timeout, VIEWS_TROUBLE_FOR):
+                raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
+            if waited >= timeout:
+                return False
+        return True
 
     def settle(self) -> None:
         """Read your own writes: the views must have seen what this object has had accepted."""

@@ -44,7 +44,7 @@ from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.settings import Config
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import NotReady
+from .events.errors import LogGone, NotReady
 from .events.log.files import refuse_rescued
 from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
@@ -63,7 +63,7 @@ ORPHANS_WITHIN = 10.0
 START_WITHIN = 600.0
 """Seconds that folding the log may take."""
 STOP_WITHIN = 10.0
-_WATCH_EVERY = 5.0
+_WATCH_EVERY = 0.5
 
 
 class System:
@@ -90,6 +90,8 @@ class System:
         self.failed = threading.Event()
         self.log_trouble: TasktrailError | None = None
         """Why the log cannot be written just now; commands are refused meanwhile."""
+        self.views_trouble: Exception | None = None
+        """Why the views cannot be written just now."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
@@ -120,7 +122,8 @@ class System:
             self._accepted = accept_loss(self.paths, self._accepted)
             for child in self._children():
                 self._supervisor.start(child, within=START_WITHIN)
-            self._supervisor.watch(_WATCH_EVERY)
+            self._log_identity = _identity(self.paths.log)
+            self._supervisor.watch(_WATCH_EVERY, self._look_at_log)
             unfinished = self.scheduler.ask(Query(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
@@ -183,12 +186,35 @@ class System:
     def _on_trouble(self, error: TasktrailError | None) -> None:
         self.log_trouble = error
 
+    def _on_views_trouble(self, error: Exception | None) -> None:
+        self.views_trouble = error
+
+    def _look_at_log(self) -> None:
+        """A log that was deleted or replaced is told although no command comes. By stat alone: see the log itself."""
+        try:
+            is_there = _identity(self.paths.log) == self._log_identity
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        if not is_there and self.fatal is None:
+            error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
+            log.error("the service cannot go on", error=str(error))
+            self._on_fatal(error)
+
     def obstacle(self) -> TasktrailError | None:
         """Why commands are not accepted now; none when they are. A new object for each who may raise it."""
         error = self.fatal or self.log_trouble
-        if error is None or isinstance(error, TasktrailError):
+        if isinstance(error, TasktrailError):
             return copy(error)
-        return NotReady(f"The service cannot go on: {error}")
+        if error is not None:
+            return NotReady(f"The service cannot go on: {error}")
+        unwell = self._supervisor.unwell
+        return (
+            NotReady("; ".join(unwell), remedy="Look at the service's log; it goes on by itself.") if unwell else None
+        )
+
+    def degraded(self) -> list[str]:
+        """What does not stand against commands, and is not as it should be."""
+        return [] if self.views_trouble is None else [f"the views lag behind: {self.views_trouble}"]
 
     # --- the actors ---------------------------------------------------------------------------------------------
 
@@ -240,6 +266,8 @@ class System:
             open_views=lambda: TaskViews(self.paths.views),
             open_log=lambda: LogReader(self.paths.log),
             watermark=self.projected,
+            clock=self.clock,
+            on_trouble=self._on_views_trouble,
         )
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
@@ -321,7 +349,7 @@ class System:
         """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
         if not self._booted:
             self._booted = True
-            self.recovery = _recovery(message.records)
+            self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
         self.committed.rise(message.records[-1].position)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
@@ -330,6 +358,11 @@ class System:
         self.endings.note(message.records)
         if self._snapshot_pace.is_due(self.committed.position):
             self.snapshotter.tell(WAKE)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 - twice a second
+    return status.st_dev, status.st_ino
 
 
 def _recovery(records: list[Recorded]) -> RecoveryReport:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +26,9 @@ class DataLock:
             holder = os.read(self._fd, 200).decode(errors="replace").strip() or "an unknown process"
             os.close(self._fd)
             raise DataInUse(f"{path.parent} is held by {holder}") from error
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's
+            line = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
+            os.ftruncate(self._fd, os.pwrite(self._fd, line, 0))
 
     def release(self) -> None:
         """Let another service in."""

@@ -27,6 +27,8 @@ class Readiness(msgspec.Struct, frozen=True):
 
     ready: bool
     position: int
+    degraded: list[str] = []
+    """What does not stand against commands, and is not as it should be: views that cannot be written."""
 
 
 @get("/v1/stats")
@@ -68,7 +70,7 @@ async def readyz(desk: NamedDependency[Desk]) -> Readiness:
     obstacle = desk.service.obstacle
     if obstacle is not None:
         raise obstacle if obstacle.status == _UNAVAILABLE else NotReady(obstacle.message, remedy=obstacle.advice)
-    return Readiness(ready=True, position=desk.service.watermark.position)
+    return Readiness(ready=True, position=desk.service.watermark.position, degraded=desk.service.degraded)
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (get_stats, get_types, verify, healthz, readyz)

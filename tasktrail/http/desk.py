@@ -60,6 +60,16 @@ class Desk:
 
         return await self.ask(reading)
 
+    async def look(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Ask the log or the Scheduler's memory, once the log has `min_position`; views that lag do not matter."""
+
+        def looking() -> T:
+            if min_position:
+                self._find(min_position, "min_position")
+            return function(*args)
+
+        return await self.ask(looking)
+
     async def reach(self, position: int, field: str) -> None:
         """See to it that the log has `position`. Raises `InvalidValue` naming the field that asks for more."""
         if position > self.service.watermark.position:

@@ -24,6 +24,10 @@ class Served(Tasks, Protocol):
         """Why commands are not accepted now; none when they are."""
 
     @property
+    def degraded(self) -> list[str]:
+        """What does not stand against commands, and is not as it should be."""
+
+    @property
     def watermark(self) -> Committed:
         """The committed end of the log."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasktrail.actors.base import PING, PONG, Actor
-from tasktrail.actors.supervisor import Child, Supervisor
+from tasktrail.actors.supervisor import PING_EVERY, SILENT_AFTER, Child, Supervisor
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import NotReady
 
@@ -37,6 +37,17 @@ class Breaking(Actor):
     def on_fault(self, message: Any, error: BaseException) -> None:
         assert message is error
         self.faults.append(error)
+        if isinstance(error, MemoryError):
+            raise error  # it cannot even put itself right
+
+
+class PassingClock(SystemClock):
+    """Time that can be let pass."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed
 
 
 class House:
@@ -44,7 +55,8 @@ class House:
 
     def __init__(self, patience: float = SOON) -> None:
         self.fatal: list[BaseException] = []
-        self.supervisor = Supervisor(SystemClock(), self.fatal.append, patience=patience)
+        self.clock = PassingClock()
+        self.supervisor = Supervisor(self.clock, self.fatal.append, patience=patience)
         self.started = 0
 
     def child(self, *, restart: bool = True, stillborn_from: int | None = None) -> Child:
@@ -90,12 +102,19 @@ def test_an_actor_that_has_died_is_started_anew_behind_the_same_name(house: Hous
     assert (house.started, house.fatal) == (2, [])
 
 
-def test_an_actor_that_dies_too_often_is_given_up(house: House) -> None:
+def test_a_consumer_that_dies_again_and_again_rests_and_ends_nothing(house: House) -> None:
     child = house.child()
     for _ in range(4):
         die(child)
         house.supervisor.examine(child)
-    assert [str(error) for error in house.fatal] == [str(NotReady("breaking has died"))]
+    assert house.started == 5
+    die(child)
+    house.supervisor.examine(child)
+    assert (house.started, house.fatal) == (5, [])
+    assert house.supervisor.unwell == ["breaking has died 4 times, and rests before it is started once more"]
+    house.clock.passed = 11.0
+    house.supervisor.examine(child)
+    assert house.started == 6
 
 
 def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> None:
@@ -105,14 +124,52 @@ def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> 
     assert (house.started, len(house.fatal)) == (1, 1)
 
 
-def test_an_actor_that_hangs_is_given_up_and_told_of_when_all_stops() -> None:
-    house = House(patience=0.05)
-    child, hanging = house.child(), threading.Event()
+def ask_after(house: House, child: Child, seconds: float) -> None:
+    """Send the ping that is due, and look for its answer so many seconds later."""
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    house.clock.passed += seconds
+    house.supervisor.examine(child)
+
+
+def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops(house: House) -> None:
+    child, hanging = house.child(restart=False), threading.Event()
     child.tell(hanging)
+    ask_after(house, child, SILENT_AFTER)
+    assert house.supervisor.unwell == ["breaking has not answered for 5 s"]
+    assert house.fatal == []
+    house.clock.passed += SOON
     house.supervisor.examine(child)
     assert ["did not answer" in str(error) for error in house.fatal] == [True]
     assert house.supervisor.stop(0.2) == ["breaking"]
     hanging.set()
+
+
+def test_a_consumer_that_hangs_is_waited_for(house: House) -> None:
+    child, hanging = house.child(), threading.Event()
+    child.tell(hanging)
+    ask_after(house, child, 1000.0)
+    assert (house.supervisor.unwell, house.fatal) == (["breaking has not answered for 1000 s"], [])
+    hanging.set()
+    child.ask("over?", SOON)
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == []
+
+
+def test_the_watch_waits_for_nobody_and_survives_what_it_looks_at() -> None:
+    house, looked = House(), threading.Semaphore(0)
+
+    def look() -> None:
+        looked.release()
+        raise OSError("the disk is gone")
+
+    hanging = threading.Event()
+    house.child().tell(hanging)
+    house.supervisor.watch(0.01, look)
+    for _ in range(5):
+        assert looked.acquire(timeout=SOON)
+    hanging.set()
+    assert house.supervisor.stop(SOON) == []
 
 
 def test_an_actor_that_cannot_start_is_told_to_whoever_starts_it() -> None:

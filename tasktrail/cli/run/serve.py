@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -77,36 +78,45 @@ def command(
         )
         with Signals() as signals:
             server.start()
-            _announce(session, service, server)
+            announced = _announce(session, service, server)
             while signals.next(_LOOK_EVERY) is None and service.fatal is None:
-                pass
+                if not announced and service.ready:
+                    announced = _announce(session, service, server)
             _stop(service, server, signals)
     if service.fatal is not None:
-        click.echo(f"tasktrail: the service cannot go on: {service.fatal}", err=True)
+        _say(f"tasktrail: the service cannot go on: {service.fatal}")
         return REFUSED
     return DONE
 
 
-def _announce(session: Session, service: "TaskService", server: "HttpServer") -> None:
-    """Say that commands are accepted, and what was found at the start."""
+def _say(text: str | bytes) -> None:
+    """A line on standard error; one that cannot be written (it goes to a file on a full disk, say) ends nothing."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _announce(session: Session, service: "TaskService", server: "HttpServer") -> bool:
+    """Say that commands are accepted, and what was found at the start; or why they are not yet, and answer `False`."""
+    socket = str(service.paths.socket)
+    obstacle = service.obstacle
+    if obstacle is not None:
+        _say(f"tasktrail: commands are not accepted yet, questions are ({server.address} {socket}): {obstacle}")
+        return False
     for error in service.handler_errors():
-        click.echo(f"tasktrail: {error}", err=True)
+        _say(f"tasktrail: {error}")
     recovery = service.recover_tasks()
     if recovery.interrupted:
-        click.echo(
-            f"recovered {len(recovery.interrupted)} interrupted tasks, {len(recovery.resuming)} of them resume",
-            err=True,
-        )
-    socket = str(service.paths.socket)
+        _say(f"recovered {len(recovery.interrupted)} interrupted tasks, {len(recovery.resuming)} of them resume")
     if session.as_json:
-        click.echo(encode({"ready": True, "address": server.address, "socket": socket}), err=True)
+        _say(encode({"ready": True, "address": server.address, "socket": socket}))
     else:
-        click.echo(f"ready {server.address} {socket}", err=True)
+        _say(f"ready {server.address} {socket}")
+    return True
 
 
 def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
-    click.echo("stopping", err=True)
+    _say("stopping")
 
     failure: list[Exception] = []
 
@@ -122,13 +132,11 @@ def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> Non
     patience = STOP_WITHIN
     while stopping.is_alive() and patience > 0:
         if signals.next(0.05) is not None:
-            click.echo("stopping at once; what ran is recovered at the next start", err=True)
+            _say("stopping at once; what ran is recovered at the next start")
             os._exit(INTERRUPTED)
         patience -= 0.05
     if stopping.is_alive():
-        click.echo(
-            f"tasktrail: not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start", err=True
-        )
+        _say(f"tasktrail: not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start")
         os._exit(REFUSED)
     for error in failure:
         raise error

@@ -1,0 +1,118 @@
+"""Consumers whose own files fail them: they say so, go on, and are up to date when it is over."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tasktrail.actors.base import PING, PONG
+from tasktrail.actors.feed import Feed
+from tasktrail.actors.messages import WAKE, Catch
+from tasktrail.actors.projector import Projector
+from tasktrail.actors.watermark import Watermark
+from tasktrail.events import Created, Fact, Recorded
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.errors import DiskFailed
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections import TaskViews, ViewsFailed
+
+WITHIN = 10.0
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+class House:
+    """A Projector between a log and views that cannot be written, or opened, while `shut`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = SqliteEventLog(folder / "log.db", now=NOW)
+        self.shut: Exception | None = None
+        self.troubles: list[Exception | None] = []
+        self.over = threading.Event()
+        self.watermark = Watermark()
+        self.folder = folder
+        house = self
+
+        class Views(TaskViews):
+            def apply(self, records: "list[Recorded]") -> None:  # type: ignore[override]
+                if house.shut is not None:
+                    raise house.shut
+                super().apply(records)
+
+        def opened() -> TaskViews:
+            if self.shut is not None:
+                raise self.shut
+            return Views(folder / "views.db")
+
+        self._opened = opened
+        self.feed = Feed(lambda: self.ref.tell(WAKE), SystemClock(), "test")
+
+    def start(self) -> None:
+        self.ref = Projector.start(
+            feed=self.feed,
+            open_views=self._opened,
+            open_log=lambda: LogReader(self.folder / "log.db"),
+            watermark=self.watermark,
+            clock=SystemClock(),
+            on_trouble=self._hear,
+        )
+        assert self.ref.ask(PING, timeout=WITHIN) == PONG
+
+    def _hear(self, error: Exception | None) -> None:
+        self.troubles.append(error)
+        if error is None:
+            self.over.set()
+
+    def create(self, task_id: int) -> None:
+        fact = Fact(task_id, 1, Created(type="noop"), NOW, life=1)
+        self.feed.put(self.log.append([fact], expected=task_id - 1))
+
+    def close(self) -> None:
+        self.feed.close()
+        assert self.ref.stop(timeout=WITHIN)
+        self.log.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ViewsFailed("no room"), OSError(28, "No space left on device"), DiskFailed("broken")]
+)
+def test_views_that_cannot_be_written_are_caught_up_by_themselves_when_they_can(house: House, error: Exception) -> None:
+    house.start()
+    house.create(1)
+    house.shut = error
+    for task_id in range(2, 6):
+        house.create(task_id)
+        house.ref.tell(Catch(task_id))
+        assert house.ref.ask(PING, timeout=WITHIN) == PONG, "it lives"
+    assert house.watermark.position <= 1
+    assert house.troubles[-1] is error
+    house.shut = None
+    assert house.watermark.wait(5, WITHIN), "nobody has to ask for it"
+    assert house.over.wait(WITHIN)
+
+
+def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house: House) -> None:
+    house.shut = ViewsFailed("no room")
+    house.create(1)
+    house.start()
+    assert house.troubles[-1] is house.shut
+    house.shut = None
+    assert house.watermark.wait(1, WITHIN)
+
+
+def test_a_consumer_complains_once(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    house.shut = ViewsFailed("no room")
+    house.start()
+    tries = threading.Event()
+    while len(house.troubles) < 4:
+        tries.wait(0.01)
+    said = capsys.readouterr().out
+    assert said.count("a consumer has to wait") == 1

@@ -1,0 +1,189 @@
+"""A service whose disk, log or views fail: what it refuses, what it still answers, and that it goes on by itself."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail import system
+from tasktrail.actors.core.messages import Intake
+from tasktrail.config.settings import Config
+from tasktrail.events import CreateTask, Recorded
+from tasktrail.events.errors import LogFull, LogGone, LogLocked, NotReady
+from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.http.server import HttpServer
+from tasktrail.projections import TaskViews, ViewsFailed
+from tasktrail.service import TaskService
+
+WITHIN = 20.0
+ONCE = {"connection": "close"}
+
+
+def comes_true(condition: Callable[[], bool]) -> bool:
+    pause = threading.Event()
+    return any(condition() or pause.wait(0.02) for _ in range(int(WITHIN / 0.02)))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def service(data: Path) -> Iterator[TaskService]:
+    with TaskService.open(data, config=Config(workers=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def web(service: TaskService) -> Iterator[httpx.Client]:
+    server = HttpServer(service, socket_path=service.paths.socket)
+    server.start()
+    transport = httpx.HTTPTransport(uds=str(service.paths.socket))
+    with httpx.Client(base_url="http://localhost", transport=transport, timeout=WITHIN, headers=ONCE) as client:
+        yield client
+    assert server.stop()
+
+
+def held(command_id: str) -> CreateTask:
+    return CreateTask(type="noop_of_nobody", command_id=command_id, held=True)
+
+
+@pytest.fixture(autouse=True)
+def any_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are about a type that needs nothing."""
+    monkeypatch.setattr(
+        "tasktrail.commands.intake.IntakeDesk.examine",
+        lambda _self, command, **_: (command, Intake()),
+    )
+
+
+def test_a_foreign_lock_is_named_and_told_by_readyz_and_all_goes_on_when_it_is_gone(
+    service: TaskService, web: httpx.Client
+) -> None:
+    assert web.get("/readyz").status_code == 200
+    with closing(sqlite3.connect(service.paths.log, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogLocked):
+            service.send(held("c"))
+        answer = web.get("/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, "log_locked")
+        assert web.get("/v1/queue").status_code == 200
+        assert web.get("/healthz").status_code == 200
+        other.execute("ROLLBACK")
+    assert comes_true(lambda: service.ready)
+    assert service.send(held("c")).task_id == 1
+    assert web.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_log_that_is_gone_is_told_although_no_command_comes(
+    service: TaskService, web: httpx.Client, how: str
+) -> None:
+    service.send(held("c"))
+    if how == "deleted":
+        service.paths.log.unlink()
+    else:
+        service.paths.log.rename(service.paths.data / "aside")
+        service.paths.log.write_bytes(b"")
+    assert service.failed.wait(WITHIN)
+    assert isinstance(service.fatal, LogGone)
+    answer = web.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "log_gone")
+    with pytest.raises((NotReady, LogGone)):
+        service.send(held("d"))
+
+
+def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
+    service: TaskService, web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.send(held("first")).task_id == 1
+    assert service.get_task(1).id == 1
+
+    def no_room(_self: TaskViews, records: Sequence[Recorded]) -> None:
+        if records:
+            raise ViewsFailed("views.db failed: database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskViews, "apply", no_room)
+        assert service.send(held("second")).task_id == 2, "commands need no views"
+        with pytest.raises(ViewsFailed, match="have not reached"):
+            service.get_task(2)
+        assert len(service.events(2)) == 1
+        answer = web.get("/readyz")
+        assert answer.status_code == 200
+        assert "views lag behind" in answer.json()["degraded"][0]
+        refused = web.get(f"/v1/tasks/2?min_position={service.watermark.position}")
+        assert (refused.status_code, refused.json()["code"]) == (503, "views_failed")
+        assert web.get("/v1/tasks/2/events").status_code == 200
+    assert comes_true(lambda: not service.degraded)
+    assert service.get_task(2).id == 2
+
+
+def test_a_start_that_cannot_write_answers_reads_and_takes_commands_when_it_can(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TaskService.open(data, config=Config(workers=1)) as before:
+        before.send(held("before"))
+        before.get_task(1)
+
+    def no_room(*_: Any, **__: Any) -> SqliteEventLog:
+        raise LogFull("log.db cannot grow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "SqliteEventLog", no_room)
+        service = TaskService.open(data, config=Config(workers=1))
+        assert isinstance(service.obstacle, LogFull)
+        assert service.get_task(1).id == 1
+        assert len(service.events(1)) == 1
+        assert service.queue().running == ()
+        with pytest.raises(LogFull):
+            service.send(held("c"))
+    assert comes_true(lambda: service.ready)
+    assert service.send(held("c")).task_id == 2
+    service.close()
+
+
+def test_a_lock_file_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", no_room)
+    DataLock(tmp_path / "lock").release()
+
+
+def test_a_service_whose_standard_error_is_a_full_disk_takes_commands(data: Path) -> None:
+    """What it has to say is lost; what it does is not."""
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", "0"],
+            stdout=subprocess.DEVNULL,
+            stderr=full,
+        )
+    try:
+
+        def is_ready() -> bool:
+            """By hand: httpx leaves a socket open that finds nobody."""
+            assert process.poll() is None
+            with closing(socket.socket(socket.AF_UNIX)) as one, suppress(OSError):
+                one.settimeout(WITHIN)
+                one.connect(str(data / "tasktrail.sock"))
+                one.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return one.recv(100).startswith(b"HTTP/1.1 200")
+            return False
+
+        assert comes_true(is_ready)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WITHIN) == 0
