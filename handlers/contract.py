@@ -170,6 +170,14 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     steady_input: bool = True
     """Whether the input has to stay the same until the attempt has ended; it fails with InputChanged otherwise. False:
     for types that write to their input, move or remove it."""
+    network: bool = False
+    """Whether attempts may reach the network. This and the next two hold where the kernel has the means to refuse."""
+    reads: tuple[str, ...] = ()
+    """Absolute paths of files and folders, beside input and task folder, that attempts read or run programs from."""
+    writes: tuple[str, ...] = ()
+    """The same for what they also write to."""
+    needs_folder: bool = True
+    """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
     programs: Callable[[], tuple[str, ...]] | None = None
     """Lines for people: which programs of this machine the type can use, and whether they are there."""
 
@@ -195,6 +203,10 @@ def handler(
     limits: bool = True,
     bounds: Bounds | None = None,
     steady_input: bool = True,
+    network: bool = False,
+    reads: tuple[str, ...] = (),
+    writes: tuple[str, ...] = (),
+    needs_folder: bool = True,
     programs: Callable[[], tuple[str, ...]] | None = None,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`.
@@ -221,6 +233,10 @@ def handler(
             limits=limits,
             bounds=bounds,
             steady_input=steady_input,
+            network=network,
+            reads=reads,
+            writes=writes,
+            needs_folder=needs_folder,
             programs=programs,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]

@@ -8,6 +8,8 @@ knows by the note that the file is the task's own earlier output, so it may repl
 import errno
 import filecmp
 import os
+import shutil
+import stat
 from pathlib import Path
 from zlib import crc32
 
@@ -29,8 +31,40 @@ def part_path(output_file: Path, task_id: int) -> Path:
     return output_file.with_name(f".{stem}{tail}")
 
 
+def staging_folder(output_file: Path, task_id: int) -> Path:
+    """A hidden folder beside the output, for a handler that may write nowhere else there."""
+    return output_file.with_name(f".tasktrail-{task_id}.d")
+
+
+def staged_path(output_file: Path, task_id: int) -> Path:
+    """Where such a handler writes: in that folder, under the name of the part file."""
+    return staging_folder(output_file, task_id) / part_path(output_file, task_id).name
+
+
+def stage(output_file: Path, task_id: int) -> Path:
+    """Make the folder, empty; its path."""
+    folder = staging_folder(output_file, task_id)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def unstage(output_file: Path, task_id: int) -> None:
+    """Make the staged file the part file. Raises OutputMissing when there is none, or it is no file of its own."""
+    staged = staged_path(output_file, task_id)
+    try:
+        is_file = stat.S_ISREG(staged.lstat().st_mode)
+    except FileNotFoundError:
+        raise OutputMissing(f"The handler ended without writing its output {staged.name}") from None
+    if not is_file:
+        raise OutputMissing(f"The handler left {staged.name}, which is no regular file, for its output")
+    staged.replace(part_path(output_file, task_id))
+    shutil.rmtree(staged.parent, ignore_errors=True)
+
+
 def remove_part(output_file: Path, task_id: int) -> bool:
-    """Remove what an attempt left under the hidden name. False when there was nothing."""
+    """Remove what an attempt left under the hidden names. False when there was no part file."""
+    shutil.rmtree(staging_folder(output_file, task_id), ignore_errors=True)
     try:
         part_path(output_file, task_id).unlink()
     except (FileNotFoundError, NotADirectoryError):

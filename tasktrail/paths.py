@@ -20,6 +20,10 @@ class DataPaths:
         self.config = self.data / "tasktrail.toml"
         self.temp = (temp_dir or self.data / "tmp").absolute()
 
+    def protected(self) -> tuple[str, ...]:
+        """The folders that no attempt may reach, but for what it is granted there by name: real paths."""
+        return tuple(dict.fromkeys(str(folder.resolve()) for folder in (self.data, self.temp)))
+
     def make(self) -> None:
         """Create the folders, readable by the owner only. Raises `InvalidPath`."""
         for folder in (self.data, self.temp):

@@ -44,13 +44,14 @@ from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.settings import Config
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import LogGone, NotReady
+from .events.errors import ConfigurationError, LogGone, NotReady
 from .events.log.files import refuse_rescued
 from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.state import RESUMING
 from .events.task_events import is_terminal
-from .handlers.publish import part_path
+from .handlers.process.walls import walls
+from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths
@@ -113,6 +114,7 @@ class System:
     def start(self) -> None:
         """Take the folder, recover, and be ready. Raises the error that stands in the way; then nothing is left."""
         check_targets(self.config.apprise)
+        self._check_sandbox()
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
@@ -136,6 +138,13 @@ class System:
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
         memory = Machine(self.paths.temp).limits().memory
         return Best(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
+
+    def _check_sandbox(self) -> None:
+        if self.config.sandbox == "require" and not walls().whole:
+            raise ConfigurationError(
+                "`sandbox` is `require`, and this machine cannot wall attempts in wholly",
+                remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',
+            )
 
     def _children(self) -> tuple[Child, ...]:
         """The start list. The Scheduler opens the log; who runs tasks comes when everybody who follows is there."""
@@ -275,7 +284,7 @@ class System:
             slots=self.config.workers,
             homes=self.registry.homes(),
             lock_path=self.paths.workers_lock,
-            sandbox=self.config.sandbox(),
+            sandbox=self.config.for_workers(self.paths.protected()),
         )
         return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
 
@@ -323,7 +332,7 @@ class System:
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
 
     def _measure(self, task_id: int, output: Path) -> int:
-        part = [part_path(output, task_id)] if output.name else []
+        part = [part_path(output, task_id), staged_path(output, task_id)] if output.name else []
         return space_taken(self.paths.temp / str(task_id), *part)
 
     def _log_has_grown(self) -> bool:

@@ -26,6 +26,8 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     """The worker's whole environment but for its mark."""
     nice: int = 0
+    alone: bool = False
+    """Whether each worker is to have a PID namespace of its own, where the system allows it."""
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,7 @@ def launch(settings: LaunchSettings) -> Launched:
     theirs = (job_end, control_end, report_end, lifeline_end, status_end)
     try:
         process = subprocess.Popen(
-            _keeper_command(settings.nice, lifeline_end, status_end, (job_end, control_end, report_end), lock),
+            _keeper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -93,12 +95,13 @@ def launch(settings: LaunchSettings) -> Launched:
 
 
 def _keeper_command(
-    nice: int, lifeline: int, status: int, pipes: tuple[int, int, int], lock: tuple[int, ...]
+    settings: LaunchSettings, lifeline: int, status: int, pipes: tuple[int, int, int], lock: tuple[int, ...]
 ) -> list[str]:
     script = str(Path(keeper.__file__).resolve())
     numbers = [str(number) for number in pipes]
     return [
         *(sys.executable, "-I", "-S", script),
-        *(str(os.getpid()), str(lifeline), str(status), str(nice), ",".join(numbers), ",".join(map(str, lock))),
+        *(str(number) for number in (os.getpid(), lifeline, status, settings.nice, int(settings.alone))),
+        *(",".join(numbers), ",".join(map(str, lock))),
         *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", keeper.KEEPER_PID, *numbers),
     ]

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from ...handlers.process.frames import (
@@ -27,6 +28,7 @@ from ...handlers.process.frames import (
     unencodable,
 )
 from ...handlers.process.sandbox import Sandbox
+from ...handlers.process.walls import walls
 from ..executor import Capabilities, Reporter
 from .launch import LaunchSettings, launch, worker_environment
 from .orphans import family, open_shared_lock
@@ -68,6 +70,7 @@ class LocalExecutor:
         sandbox: Sandbox | None = None,
     ) -> None:
         rules = rules or SlotRules()
+        sandbox = _as_far_as_possible(sandbox or Sandbox())
         self.lock = threading.RLock()
         self.reactor = Reactor(self._after_turn)
         self._lock_path = lock_path
@@ -77,8 +80,9 @@ class LocalExecutor:
             family=f"{secrets.token_hex(8)}:",
             environment=worker_environment(pythonpath, pass_environment, os.environ),
             nice=nice,
+            alone=sandbox.mode != "off" and walls().pid_namespace,
         )
-        setup = Setup(dict(homes), rules.rss_limit, sandbox or Sandbox())
+        setup = Setup(dict(homes), rules.rss_limit, sandbox)
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         self._to_start: deque[Slot] = deque()
         self._to_come: set[Slot] = set()
@@ -99,6 +103,12 @@ class LocalExecutor:
     @property
     def capabilities(self) -> Capabilities:
         """See `Executor`."""
+        if self._settings.alone:
+            return Capabilities(
+                hard_kill_tree="a PID namespace per worker: the kernel kills all of it with its keeper",
+                kills_escaped=True,
+                finds_orphans=True,
+            )
         if sys.platform == "linux":
             return Capabilities(
                 hard_kill_tree="a keeper per worker: sub-reaper, kills every descendant",
@@ -118,12 +128,7 @@ class LocalExecutor:
         self._report = report
         if self._lock_path is not None:
             self._lock_fd = open_shared_lock(self._lock_path)
-            self._settings = LaunchSettings(
-                lock=self._lock_fd,
-                family=family(self._lock_path),
-                environment=self._settings.environment,
-                nice=self._settings.nice,
-            )
+            self._settings = msgspec.structs.replace(self._settings, lock=self._lock_fd, family=family(self._lock_path))
         self._to_start.extend(self._slots)
         self._to_come.update(self._slots)
         self.reactor.post(self._start_some)
@@ -314,3 +319,10 @@ def _unbegun(run: Run) -> AttemptEnded:
 
 def _key(run: Run) -> tuple[int, int]:
     return run.task_id, run.attempt
+
+
+def _as_far_as_possible(sandbox: Sandbox) -> Sandbox:
+    """The sandbox, with what this machine has to build it of."""
+    if sandbox.mode == "off":
+        return sandbox
+    return msgspec.structs.replace(sandbox, landlock=walls().landlock, seccomp=walls().seccomp)

@@ -58,9 +58,24 @@ def usage_below(root: int) -> Usage:
 
 
 def buried_by(root: int) -> float:
-    """CPU seconds of processes that have ended and whom `root` has waited for."""
+    """CPU seconds of processes that have ended and whom the keeper `root` has waited for.
+
+    Where the worker has a PID namespace, a copy of the keeper is the first process in there and waits for the others.
+    """
     found = _stat(root)
-    return 0.0 if found is None else found.waited_for
+    buried = 0.0 if found is None else found.waited_for
+    for child in _children(root):
+        first = _stat(child) if _command(child) == _command(root) else None
+        buried += first.own + first.waited_for if first else 0.0
+    return buried
+
+
+def _command(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as below
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _stat(pid: int) -> _Stat | None:

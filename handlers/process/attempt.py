@@ -12,7 +12,7 @@ import msgspec
 from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
 from ..errors import BadAnswer, InputChanged
 from ..inputs import Input
-from ..publish import part_path, publish, remove_part, settle
+from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
 from .frames import AttemptEnd, AttemptProgressed, PublishWanted, Run
@@ -52,10 +52,12 @@ def perform(
     *,
     sandbox: Sandbox = _NO_BOUNDS,
     explain: Callable[[BaseException], BaseException] = lambda error: error,
+    staged: Path | None = None,
 ) -> Ending:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
-    `explain` may put an error that names its cause in the place of one that was raised.
+    `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
+    writes there, and nothing is published: the caller does that, with `deliver`.
     """
     began = time.monotonic()
     temp = 0
@@ -64,9 +66,9 @@ def perform(
         check_input(run, sandbox)
         check_output(run, sandbox)
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None
-        ending = _handle(_believing(run, source, line), task_type, line, source)
+        ending = _handle(_believing(run, source, line), task_type, line, source, staged)
         temp = _space_taken(run)
-        if ending.outcome == "completed":
+        if ending.outcome == "completed" and staged is None:
             ending = _complete(run, task_type, line, sandbox, source, ending)
     except Unusable as error:
         ending = _rejected(str(error))
@@ -79,8 +81,30 @@ def perform(
         source.close()
     if ending.outcome != "completed" and task_type.needs_output:
         temp = temp or _space_taken(run)
-        _discard(run)
+        if staged is None:
+            discard(run)
     return msgspec.structs.replace(ending, temp_used=temp, time_used=round(time.monotonic() - began, 3))
+
+
+def deliver(
+    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, ending: Ending
+) -> Ending:
+    """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
+
+    Nothing of the attempt runs any more, so what is looked at now stays as it is.
+    """
+    try:
+        if ending.outcome == "completed":
+            if task_type.needs_output:
+                unstage(Path(run.output_file), run.task_id)
+            ending = _complete(run, task_type, line, sandbox, source, ending)
+    except InputChanged as error:
+        ending = _changed(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+        ending = failure(error)
+    if task_type.needs_output:
+        discard(run)
+    return ending
 
 
 def _believing(run: Run, source: Input | None, line: Line) -> Run:
@@ -91,20 +115,20 @@ def _believing(run: Run, source: Input | None, line: Line) -> Run:
     return msgspec.structs.replace(run, checkpoint=None)
 
 
-def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None) -> Ending:
+def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, staged: Path | None) -> Ending:
     try:
         options = msgspec.convert(run.options, task_type.options)
     except msgspec.ValidationError as error:
         return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
     if task_type.needs_output or task_type.needs_input:
         make_private_folder(Path(run.work_dir))
-    if task_type.needs_output:
+    if task_type.needs_output and staged is None:
         # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
         # into it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
     if not has_room(run, task_type, options, line):
         return _OUTGROWN
-    context = AttemptContext(run, options, line, source)
+    context = AttemptContext(run, options, line, source, staged)
     try:
         return judge(task_type.handle(context), stop_wanted=line.stop_wanted())
     finally:
@@ -208,13 +232,15 @@ def _publish(run: Run, line: Line, source: Input | None) -> bool:
 
 def _space_taken(run: Run) -> int:
     try:
-        part = [part_path(Path(run.output_file), run.task_id)] if run.output_file else []
+        output = Path(run.output_file)
+        part = [part_path(output, run.task_id), staged_path(output, run.task_id)] if run.output_file else []
         return space_taken(Path(run.work_dir), *part)
     except (OSError, ValueError):
         return 0  # a name that is no name: the attempt's own error tells more
 
 
-def _discard(run: Run) -> None:
+def discard(run: Run) -> None:
+    """Remove what the attempt wrote for its output and did not publish."""
     try:
         remove_part(Path(run.output_file), run.task_id)
     except (OSError, ValueError):

@@ -4,7 +4,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from threading import Lock, Thread
 from typing import Any
 
@@ -52,12 +52,47 @@ class Channel:
         self._beat = 0.0
         """Seconds between two signs of life of the current attempt; 0: none."""
         self._next_beat = 0.0
+        self._listening = False
 
     def start(self) -> Setup:
-        """Wait for the first frame and begin to listen for `Stop`."""
+        """Wait for the first frame."""
         setup: Setup = self._next_order()
-        Thread(target=self._listen, name="control", daemon=True).start()
         return setup
+
+    def listen(self) -> None:
+        """Begin to listen for `Stop`, in a thread."""
+        self._listening = True
+        Thread(target=self._listen, name="control", daemon=True).start()
+
+    def ends(self) -> tuple[int, int]:
+        """For those who do not `listen` but wait themselves: what to wait for before `orders`."""
+        return self._job, self._control
+
+    def waiting(self) -> bool:
+        """Whether orders have been read that nobody has asked for."""
+        return bool(self._orders)
+
+    def orders(self, ready: Container[int]) -> list[Any]:
+        """What has come. The control pipe repeats what the job pipe says. Raises ServiceGone."""
+        if self._control in ready and not os.read(self._control, _CHUNK):
+            raise ServiceGone
+        if self._job in ready:
+            self._read_orders()
+        orders = list(self._orders)
+        self._orders.clear()
+        for order in orders:
+            self._note_stop(order)
+        return orders
+
+    def send_raw(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        with self._sending:
+            self._write(data)
+
+    def close(self) -> None:
+        """Close our ends: for a copy of this process that has pipes of its own."""
+        for fd in (self._job, self._control, self._report, self._bell, self._bell_rope):
+            os.close(fd)
 
     def next_run(self) -> Run:
         """Wait for work. Raises ServiceGone."""
@@ -82,7 +117,7 @@ class Channel:
             data = data[os.write(self._report, data) :]
 
     def _begin_to_beat(self, every: float) -> None:
-        if every:
+        if every and self._listening:
             self._next_beat = time.monotonic() + every
             self._beat = every
             os.write(self._bell_rope, b"x")
@@ -129,11 +164,14 @@ class Channel:
 
     def _next_order(self) -> Any:
         while not self._orders:
-            data = os.read(self._job, _CHUNK)
-            if not data:
-                raise ServiceGone
-            self._orders.extend(self._buffer.feed(data))
+            self._read_orders()
         return self._orders.popleft()
+
+    def _read_orders(self) -> None:
+        data = os.read(self._job, _CHUNK)
+        if not data:
+            raise ServiceGone
+        self._orders.extend(self._buffer.feed(data))
 
     def _note_stop(self, order: Any) -> None:
         if type(order) is Stop:

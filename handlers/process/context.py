@@ -67,11 +67,14 @@ class Progress:
 class AttemptContext:
     """See `TaskContext`."""
 
-    def __init__(self, run: Run, options: Any, line: Line, source: Input | None = None) -> None:
+    def __init__(
+        self, run: Run, options: Any, line: Line, source: Input | None = None, part: Path | None = None
+    ) -> None:
         self._run = run
         self._options = options
         self._line = line
         self._source = source
+        self._part = part
         self._progress = Progress(run, line)
         self._saving = Lock()
 
@@ -98,7 +101,7 @@ class AttemptContext:
     @property
     def output_part(self) -> Path:
         """Where the handler writes."""
-        return part_path(self.output_file, self._run.task_id)
+        return self._part or part_path(self.output_file, self._run.task_id)
 
     @property
     def work_dir(self) -> Path:

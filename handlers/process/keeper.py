@@ -8,8 +8,13 @@ milliseconds and stays small. The service holds the other end of two pipes:
 * status (keeper → service): one line `exit CODE CPU_MICROSECONDS PEAK_BYTES` and the last output of the tree, written
   when nothing is left. The end of file without that line means that the keeper itself was killed.
 
-Processes that leave the worker's group or session, or lose their parent, become children of the keeper, because it is
-their sub-reaper (Linux). Elsewhere only the process group is killed.
+Where the kernel allows it and it is asked to, the keeper gives the worker a PID namespace of its own. The first process
+in there, a fork of the keeper, starts the worker and buries what is orphaned. It dies with the keeper, and the kernel
+kills with it whatever is in the namespace: a process can leave its group, its session and its environment behind, but
+not its namespace.
+
+Otherwise processes that leave the worker's group or session, or lose their parent, become children of the keeper,
+because it is their sub-reaper (Linux). Elsewhere only the process group is killed.
 """
 
 import ctypes
@@ -18,7 +23,15 @@ import select
 import signal
 import sys
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+MS_NOSUID_NODEV_NOEXEC = 0b1110
+MS_REC_SLAVE = 0x4000 | 0x80000
+SHM = b"tasktrail-shm"
+"""How the worker's own `/dev/shm` is called in its list of mounts."""
 KEEPER_PID = "{keeper}"
 """Stands for the keeper's process id in the worker's command."""
 TAIL = 2048
@@ -27,16 +40,20 @@ TAIL = 2048
 
 def main() -> None:
     """Start the worker, wait for its end or the end of the service, clear up, report."""
-    service, lifeline, status, nice = (int(argument) for argument in sys.argv[1:5])
-    inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[5:7])
-    command = [str(os.getpid()) if part == KEEPER_PID else part for part in sys.argv[7:]]
+    if sys.argv[1:] == ["probe"]:
+        sys.stdout.write(probe())
+        return
+    service, lifeline, status, nice, alone = (int(argument) for argument in sys.argv[1:6])
+    inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[6:8])
+    command = sys.argv[8:]
     for fd in (lifeline, status, *private):
         os.set_inheritable(fd, False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    Keeper(lifeline, status, service).keep(inherited, nice, command)
+    keeper = Keeper(lifeline, status, service)
+    keeper.keep(inherited, nice, command, alone=bool(alone) and enter_pid_namespace())
 
 
 class Keeper:
@@ -47,6 +64,9 @@ class Keeper:
         self._status = status
         self._service = _watch_process(service)
         self._worker = 0
+        """The worker's process id, or that of the first process in its namespace."""
+        self._news = -1
+        """Where that process writes how the worker ended; -1 without a namespace."""
         self._code = 0
         self._peak = 0
         self._seconds = 0.0
@@ -58,15 +78,21 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(bell_end, warn_on_full_buffer=False)
 
-    def keep(self, inherited: list[int], nice: int, command: list[str]) -> None:
-        """Run `command` until it ends or the lifeline breaks; return when no process of the tree is left."""
+    def keep(self, inherited: list[int], nice: int, command: list[str], *, alone: bool) -> None:
+        """Run `command` until it ends or the lifeline breaks; return when no process of the tree is left.
+
+        alone: the next child is the first process of a PID namespace.
+        """
         try:
-            self._spawn(inherited, command)
+            if alone:
+                self._fork_first(inherited, nice, command)
+            else:
+                self._worker = self._spawn(command, nice)
         except OSError as error:
             self._write_status(f"exit 127 0 0\n{error}".encode())
             return
-        if nice:
-            os.setpriority(os.PRIO_PROCESS, self._worker, min(os.getpriority(os.PRIO_PROCESS, 0) + nice, 19))
+        for fd in (self._output_end, *inherited):
+            os.close(fd)
         poll = select.poll()
         for fd in (self._lifeline, self._bell, self._output, self._service):
             poll.register(fd, select.POLLIN)
@@ -87,7 +113,9 @@ class Keeper:
         line = f"exit {self._code} {int(self._seconds * 1e6)} {self._peak}\n".encode()
         self._write_status(line + self._tail)
 
-    def _spawn(self, inherited: list[int], command: list[str]) -> None:
+    def _spawn(self, command: list[str], nice: int) -> int:
+        """Start the worker as our child; its process id."""
+        command = [str(os.getpid()) if part == KEEPER_PID else part for part in command]
         null = os.open(os.devnull, os.O_RDONLY)
         # The worker must start with plain signals: ignored ones would be passed on to everything it starts.
         defaults = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
@@ -96,11 +124,50 @@ class Keeper:
             (os.POSIX_SPAWN_DUP2, self._output_end, 1),
             (os.POSIX_SPAWN_DUP2, self._output_end, 2),
         ]
-        self._worker = os.posix_spawn(
-            command[0], command, os.environ, file_actions=redirect, setpgroup=0, setsigdef=defaults
-        )
-        for fd in (null, self._output_end, *inherited):
+        worker = os.posix_spawn(command[0], command, os.environ, file_actions=redirect, setpgroup=0, setsigdef=defaults)
+        os.close(null)
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, worker, min(os.getpriority(os.PRIO_PROCESS, 0) + nice, 19))
+        return worker
+
+    def _fork_first(self, inherited: list[int], nice: int, command: list[str]) -> None:
+        self._news, news_end = os.pipe()
+        life, life_end = os.pipe()
+        self._worker = os.fork()
+        if self._worker:
+            os.close(news_end)
+            os.close(life)  # its other end stays open as long as we live
+            return
+        try:
+            os.close(life_end)
+            self._be_first(life, news_end, inherited, nice, command)
+        finally:
+            os._exit(127)
+
+    def _be_first(self, life: int, news: int, inherited: list[int], nice: int, command: list[str]) -> None:
+        """Start the worker, bury everybody, and tell how the worker ended; our end is the end of all the others."""
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if select.select([life], [], [], 0)[0]:
+            return  # the keeper had died before
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _mount_own_proc()
+        try:
+            worker = self._spawn(command, nice)
+        except OSError as error:
+            os.write(news, b"127 0 0\n")
+            os.write(self._output_end, str(error).encode())
+            return
+        signal.signal(signal.SIGTERM, lambda *_: os.killpg(worker, signal.SIGTERM))
+        for fd in (self._output_end, *inherited):
             os.close(fd)
+        while True:
+            pid, code, usage = os.wait4(-1, 0)
+            if pid == worker:
+                seconds = usage.ru_utime + usage.ru_stime
+                text = f"{os.waitstatus_to_exitcode(code)} {seconds} {usage.ru_maxrss}\n"
+                os.write(news, text.encode())
+                return
 
     def _obey(self) -> bool:
         """Read the lifeline. False when it broke."""
@@ -152,9 +219,14 @@ class Keeper:
             if pid == 0:
                 return True
             if pid == self._worker:
-                self._code = os.waitstatus_to_exitcode(code)
-                self._peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-                self._seconds = usage.ru_utime + usage.ru_stime
+                ended = (os.waitstatus_to_exitcode(code), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+                self._note_end(*ended)
+
+    def _note_end(self, code: int, seconds: float, peak: int) -> None:
+        if self._news >= 0 and (told := os.read(self._news, 256).split()):
+            code, seconds, peak = int(told[0]), float(told[1]), int(told[2])
+        self._code, self._seconds = code, seconds
+        self._peak = peak * (1 if sys.platform == "darwin" else 1024)
 
     def _empty_bell(self) -> None:
         try:
@@ -164,7 +236,10 @@ class Keeper:
 
     def _signal_group(self, number: int) -> None:
         try:
-            os.killpg(self._worker, number)
+            if self._news >= 0:
+                os.kill(self._worker, number)  # it passes SIGTERM on
+            else:
+                os.killpg(self._worker, number)
         except (ProcessLookupError, PermissionError):
             return
 
@@ -186,6 +261,46 @@ def _watch_process(pid: int) -> int:
         os._exit(0)
     except (AttributeError, OSError):
         return os.pipe()[0]
+
+
+def enter_pid_namespace() -> bool:
+    """Let our next child be the first process of a PID namespace. False where the system does not allow that.
+
+    Without the right to do it at once, a user namespace gives it: in there our user is mapped to itself alone.
+    """
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    uid, gid = os.geteuid(), os.getegid()
+    if libc.unshare(CLONE_NEWPID) == 0:
+        return True
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0:
+        return False
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 - as below
+            file.write(text)
+    return True
+
+
+def _mount_own_proc() -> bool:
+    """Let `/proc` and `/dev/shm` be of our namespace alone, where that is allowed. Later mounts elsewhere are seen."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(
+        libc.unshare(CLONE_NEWNS) == 0
+        and libc.mount(b"none", b"/", None, MS_REC_SLAVE, None) == 0
+        and libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID_NODEV_NOEXEC, None) == 0
+        and libc.mount(SHM, b"/dev/shm", b"tmpfs", MS_NOSUID_NODEV_NOEXEC, b"mode=1777") == 0
+    )
+
+
+def probe() -> str:
+    """What this system allows: `namespace`, `namespace proc` (with a `/proc` of its own), or nothing."""
+    if not enter_pid_namespace():
+        return ""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if _mount_own_proc() and os.path.isdir("/proc/1") else 1)  # noqa: PTH112 - as above
+    return "namespace" if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) else "namespace proc"
 
 
 def descendants(root: int) -> list[int]:

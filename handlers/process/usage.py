@@ -53,6 +53,11 @@ class Meter:
         self._cpu = cpu_seconds()
         self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 
+    def begin_anew(self) -> None:
+        """In a forked process: what the parent has used is not its own."""
+        self._cpu = cpu_seconds()
+        self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
+
     def stop(self) -> Cost:
         """What it has been. The largest child process counts when the attempt had any."""
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)

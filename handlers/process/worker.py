@@ -11,24 +11,28 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from ...events.errors import UnknownType
 from ..contract import TaskType
-from ..errors import BadAnswer
 from ..homes import resolve
-from .attempt import ERROR_LIMIT, Ending, failure, perform
+from ..workspace import make_private_folder
+from .attempt import Ending, failure, perform
 from .bounding import bound
 from .channel import Channel, ServiceGone
-from .context import plain_text
-from .frames import AttemptEnded, Retiring, Run, Setup, Unencodable, WorkerReady
+from .clean import Baseline
+from .frames import AttemptBounded, AttemptEnded, Retiring, Run, Setup, WorkerReady
 from .limits import Limits
 from .usage import Leftovers, Meter, cpu_seconds, trim
+from .walled import WalledAttempts, send_end
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
+FIRST = 1
+"""Process id of a keeper's copy that is the first process of a namespace."""
 FORKED = 70
 ORPHANED = 71
 """Exit code of a worker whose keeper or service was gone before it could begin."""
@@ -43,6 +47,8 @@ def main() -> NoReturn:
     try:
         channel = Channel(job, control, report)
         setup = channel.start()
+        if not setup.sandbox.walled:
+            channel.listen()
         worker = Worker(channel, setup, keeper)
         channel.send(WorkerReady(os.getpid()))
         worker.work()
@@ -65,13 +71,6 @@ def _guard(keeper: int) -> None:
     faulthandler.enable()
 
 
-def _point_temp_files_to(folder: str) -> None:
-    """Libraries that make temp files by themselves make them where they are swept."""
-    os.environ["TMPDIR"] = folder
-    if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the folder it found first
-
-
 class Worker:
     """Takes runs from the channel until it is told to go."""
 
@@ -82,62 +81,96 @@ class Worker:
         self._types: dict[str, TaskType] = {}
         self._meter = Meter()
         self._limits = Limits(setup.sandbox.memory_limit)
-        self._leftovers = Leftovers(keeper)
+        self._leftovers = Leftovers(keeper if keeper != FIRST or _sees_own_namespace() else 0)
+        self._clean = Baseline()
+        self._walled: WalledAttempts | None = None
         gc.freeze()
+        if setup.sandbox.walled:
+            self._walled = WalledAttempts(channel, setup.sandbox, alone=keeper == FIRST, work=self._work_behind_walls)
 
     def work(self) -> NoReturn:
         """Run attempts until the service is gone."""
         while True:
             run = self._channel.next_run()
             self._meter.start(run.type)
-            _point_temp_files_to(run.work_dir)
-            ending = self._attempt(run)
-            if os.getpid() != self._pid:
-                os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
-            why = self._leftovers.found()
-            cost = self._meter.stop()
-            if cost.peak > TRIM_ABOVE:
-                trim()
-            self._meter.settle()
-            limit = self._setup.rss_limit
-            if not why and cost.peak > limit and self._meter.resident() > limit:
-                why = "its memory had grown"
-            ended = AttemptEnded(
-                run.task_id,
-                run.attempt,
-                ending.outcome,
-                ending.result,
-                ending.message,
-                ending.error,
-                ending.error_type,
-                cost.memory,
-                cost.cpu,
-                ending.temp_used,
-                ending.time_used,
-                ending.exit_code,
-            )
             try:
-                self._channel.send(Retiring(ended, why) if why else ended)
-            except Unencodable as error:
-                # The handler's answer was looked at before; whatever slipped through must not cost the worker its life.
-                ended = _unsayable(ended, error)
-                self._channel.send(Retiring(ended, why) if why else ended)
+                task_type = self._types.get(run.type) or self._load(run.type)
+            except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
+                send_end(self._channel, self._end(run, failure(error)))
+                continue
+            watched = self._bound(run, task_type)
+            if watched is not None:
+                self._channel.send(watched)
+            if self._walled is None:
+                send_end(self._channel, self._attempt(self._channel, run, task_type, watched))
+            else:
+                keep = watched is None and not _needs_files(task_type)
+                send_end(self._channel, self._walled.perform(run, task_type, keep=keep))
 
-    def _attempt(self, run: Run) -> Ending:
-        try:
-            task_type = self._types.get(run.type) or self._load(run.type)
-        except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
-            return failure(error)
-        watched = bound(run, task_type, self._setup.sandbox, cpu_before=cpu_seconds(), resident=self._meter.resident())
-        if watched is not None:
-            self._channel.send(watched)
+    def _work_behind_walls(self, channel: Channel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
+        """In a process that was forked from this one."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._leftovers = Leftovers(0)
+            self._leftovers.settle()
+            self._clean.settle()
+        self._meter.begin_anew()
+        task_type = self._types[run.type]
+        return self._attempt(channel, run, task_type, self._bound(run, task_type), staged)
+
+    def _bound(self, run: Run, task_type: TaskType) -> AttemptBounded | None:
+        return bound(run, task_type, self._setup.sandbox, cpu_before=cpu_seconds(), resident=self._meter.resident())
+
+    def _attempt(
+        self,
+        channel: Channel,
+        run: Run,
+        task_type: TaskType,
+        watched: AttemptBounded | None,
+        staged: Path | None = None,
+    ) -> AttemptEnded | Retiring:
+        self._clean.enter(_folder(run, task_type))
+        ending = self._perform(channel, run, task_type, watched, staged)
+        if os.getpid() != self._pid:
+            os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
+        why = self._leftovers.found() or self._clean.restore()
+        ended = self._end(run, ending)
+        limit = self._setup.rss_limit
+        if not why and ended.memory_used > limit and self._meter.resident() > limit:
+            why = "its memory had grown"
+        return Retiring(ended, why) if why else ended
+
+    def _perform(
+        self, channel: Channel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
+    ) -> Ending:
+        sandbox = self._setup.sandbox
         if not task_type.limits:
-            return perform(run, task_type, self._channel, sandbox=self._setup.sandbox)
+            return perform(run, task_type, channel, sandbox=sandbox, staged=staged)
         self._limits.set(run, watched)
         try:
-            return perform(run, task_type, self._channel, sandbox=self._setup.sandbox, explain=self._limits.explain)
+            return perform(run, task_type, channel, sandbox=sandbox, explain=self._limits.explain, staged=staged)
         finally:
             self._limits.lift()
+
+    def _end(self, run: Run, ending: Ending) -> AttemptEnded:
+        cost = self._meter.stop()
+        if cost.peak > TRIM_ABOVE:
+            trim()
+        self._meter.settle()
+        return AttemptEnded(
+            run.task_id,
+            run.attempt,
+            ending.outcome,
+            ending.result,
+            ending.message,
+            ending.error,
+            ending.error_type,
+            cost.memory,
+            cost.cpu,
+            ending.temp_used,
+            ending.time_used,
+            ending.exit_code,
+        )
 
     def _load(self, name: str) -> TaskType:
         home = self._setup.homes.get(name)
@@ -149,15 +182,30 @@ class Worker:
         self._types[name] = task_type
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()
+        self._clean.settle()
+        if self._setup.sandbox.walled:
+            self._meter.settle()  # the libraries; what the attempt itself loads goes with its process
+            gc.freeze()
         return task_type
 
 
-def _unsayable(ended: AttemptEnded, error: Unencodable) -> AttemptEnded:
-    """The failed end of an attempt whose own end cannot be sent."""
-    told = BadAnswer(f"What the attempt ended with cannot be recorded: {error}")
-    return AttemptEnded(
-        ended.task_id, ended.attempt, "failed", error=plain_text(told, ERROR_LIMIT), error_type=type(told).__name__
-    )
+def _sees_own_namespace() -> bool:
+    """Whether `/proc` speaks of the same process ids as we do."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - a text
+    except OSError:
+        return False
+
+
+def _needs_files(task_type: TaskType) -> bool:
+    return task_type.needs_folder or task_type.needs_input or task_type.needs_output
+
+
+def _folder(run: Run, task_type: TaskType) -> str:
+    """The task's own folder; there already for types that work on files."""
+    if task_type.needs_input or task_type.needs_output:
+        make_private_folder(Path(run.work_dir))
+    return run.work_dir
 
 
 if __name__ == "__main__":

@@ -235,6 +235,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     output_roots: Annotated[
         _Folders, _key("Outputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
     ] = ()
+    sandbox: Annotated[
+        Literal["auto", "off", "require"],
+        _key(
+            "Whether attempts are walled in, each in a process of its own that reaches its input, its folder, its "
+            "output and what its type asks for: as far as the kernel can (`tasktrail doctor` shows it), never, or "
+            "wholly, and else the service does not start.",
+            "auto, off or require",
+        ),
+    ] = "auto"
     smtp: Smtp = Smtp()
     webhook_secret: Annotated[
         Secret,
@@ -266,11 +275,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Lines for people, or one JSON object a line.", "console or json"),
     ] = "console"
 
-    def sandbox(self) -> "Sandbox":
-        """What workers are told about limits and roots."""
+    def for_workers(self, protected: tuple[str, ...] = ()) -> "Sandbox":
+        """What workers are told about limits and roots. `protected`: real paths that no attempt may reach."""
         from ..handlers.process.sandbox import Sandbox
 
         return Sandbox(
+            mode=self.sandbox,
+            protected=protected,
             memory_limit=self.worker_memory_limit,
             cpu_limits={name: float(number) for name, number in parse_limits(self.cpu_limits).items()},
             input_roots=tuple(os.path.realpath(root) for root in self.input_roots),

@@ -23,6 +23,8 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, TasktrailError
 from ..events.log.sqlite import LogReader
+from ..handlers.process.sandbox import Sandbox
+from ..handlers.process.walls import Walls, walls
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 
@@ -68,6 +70,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None
     """Who holds the data folder; none for nobody."""
     capabilities: Capabilities
+    walls: Walls
+    """What the kernel can put around attempts."""
     limits: MachineLimits
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
@@ -96,7 +100,8 @@ def collect(data_dir: Path, config: Config) -> Facts:
         temp=_folder(paths.temp),
         config_is_open=_secrets_are_open(paths.data / FILE_NAME),
         holder=_holder(paths.lock),
-        capabilities=_capabilities(),
+        capabilities=_capabilities(config),
+        walls=walls(),
         limits=Machine(paths.temp).limits(),
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),
@@ -176,8 +181,8 @@ def _holder(lock: Path) -> str | None:
     return None
 
 
-def _capabilities() -> Capabilities:
-    executor = LocalExecutor(slots=0, homes={})
+def _capabilities(config: Config) -> Capabilities:
+    executor = LocalExecutor(slots=0, homes={}, sandbox=Sandbox(mode=config.sandbox))
     try:
         return executor.capabilities
     finally:

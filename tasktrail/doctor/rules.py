@@ -169,6 +169,49 @@ def _killing(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("process_trees", "ok", can.hard_kill_tree)
 
 
+def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
+    if config.sandbox == "off":
+        message = "`sandbox` is off: a handler can do whatever the service can"
+        yield Finding("sandbox", "warn", message, 'Set `sandbox = "auto"`, unless only your own files are worked on.')
+        return
+    level: Level = "fail" if config.sandbox == "require" else "warn"
+    walls = facts.walls
+    yield _wall(
+        "sandbox_files",
+        level,
+        "an attempt reaches its input, its folder and its output, and of other files only programs and libraries "
+        f"(Landlock, version {walls.landlock})"
+        if walls.landlock
+        else "",
+        "an attempt can read and write whatever the service can: there is no Landlock, or it is too old",
+        "Use Linux 5.19 or later with Landlock switched on (`lsm=` of the kernel's command line).",
+    )
+    yield _wall(
+        "sandbox_calls",
+        level,
+        "an attempt has no network but where its type says so, and no call that changes the machine (seccomp)"
+        if walls.seccomp
+        else "",
+        "an attempt can reach the network: system calls cannot be filtered here",
+        "Use Linux on x86-64 or ARM64, in a container that allows seccomp.",
+    )
+    yield _wall(
+        "sandbox_processes",
+        level,
+        "an attempt sees no process but its own, and none of them outlives its keeper (PID namespace)"
+        if walls.own_proc
+        else "",
+        "a process that an attempt hides may outlive a kill of its keeper: there is no PID namespace"
+        if not walls.pid_namespace
+        else "an attempt sees that there are other processes: its namespace cannot have a /proc of its own",
+        "Allow user namespaces to the service's user, or CAP_SYS_ADMIN to its container.",
+    )
+
+
+def _wall(name: str, level: Level, there: str, missing: str, remedy: str) -> Finding:
+    return Finding(name, "ok", there) if there else Finding(name, level, missing, remedy)
+
+
 def _resources(facts: Facts, config: Config) -> Iterator[Finding]:
     limits = facts.limits
     where = "the container allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
@@ -264,6 +307,7 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _log,
     _clock,
     _killing,
+    _sandbox,
     _resources,
     _open_files,
     _handlers,

@@ -5,12 +5,12 @@ import time
 from tasktrail.handlers import Finished, TaskContext, handler
 
 
-@handler("noop", needs_input=False, needs_output=False)
+@handler("noop", needs_input=False, needs_output=False, needs_folder=False)
 def noop(_context: TaskContext[object]) -> None:
     """Do nothing."""
 
 
-@handler("stamp", needs_input=False, needs_output=False)
+@handler("stamp", needs_input=False, needs_output=False, needs_folder=False)
 def stamp(_context: TaskContext[object]) -> Finished:
     """Say when the handler's first line ran, on the clock that all processes of a machine share."""
     return Finished(result={"began": time.clock_gettime(time.CLOCK_MONOTONIC)})

@@ -37,6 +37,7 @@ class Service:
         self.channel = Channel(job, control, report)
         self.order(Setup({}, 0))
         self.channel.start()
+        self.channel.listen()
 
     def order(self, *orders: Any) -> None:
         os.write(self.job, b"".join(map(encode, orders)))

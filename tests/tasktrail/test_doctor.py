@@ -21,6 +21,7 @@ from tasktrail.doctor.rules import Finding, has_wal_reset_bug, judge
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.handlers.process.walls import Walls
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GB = 1_000_000_000
@@ -35,6 +36,8 @@ def folder(path: str, **changes: Any) -> Folder:
     return replace(Folder(path=path, exists=True, file_system="ext4", free=100 * GB), **changes)
 
 
+WALLS = Walls(landlock=7, seccomp=True, pid_namespace=True, own_proc=True)
+
 HEALTHY = Facts(
     platform="linux",
     python=(3, 13, 1),
@@ -44,6 +47,7 @@ HEALTHY = Facts(
     config_is_open=False,
     holder=None,
     capabilities=Capabilities(hard_kill_tree="a keeper per worker", kills_escaped=True, finds_orphans=True),
+    walls=WALLS,
     limits=MachineLimits(memory=8 * GB, cpus=4.0),
     types=("image_thumbnail", "video_convert"),
     handler_errors=(),
@@ -85,6 +89,10 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
             {"capabilities": Capabilities(hard_kill_tree="a group kill", kills_escaped=False, finds_orphans=False)},
             ("process_trees", "warn"),
         ),
+        ({"walls": replace(WALLS, landlock=0)}, ("sandbox_files", "warn")),
+        ({"walls": replace(WALLS, seccomp=False)}, ("sandbox_calls", "warn")),
+        ({"walls": replace(WALLS, own_proc=False)}, ("sandbox_processes", "warn")),
+        ({"walls": replace(WALLS, pid_namespace=False, own_proc=False)}, ("sandbox_processes", "warn")),
         ({"limits": MachineLimits(memory=8 * GB, cpus=1.5, cpu_is_limited=True)}, ("workers", "warn")),
         ({"limits": MachineLimits(memory=100_000_000, cpus=4.0)}, ("worker_memory", "warn")),
         ({"open_files": 200}, ("open_files", "warn")),

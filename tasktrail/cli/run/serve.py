@@ -59,12 +59,14 @@ def command(
     Everybody on this machine can reach the port. It answers the user that the service runs as, and root; others, and
     all where the system does not tell who connects, have to show the secret in DATA/http-token (--token).
     """
+    from ...handlers.process.walls import hide_process
     from ...http.server import HttpServer
     from ...log_setup import set_up_logging
     from ...service import TaskService
 
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
+    hide_process()
     config = session.load_config()
     set_up_logging(config.log_level, config.log_format)
     accepted = {"accept_loss": reason or "", "actor": actor or me()} if accept_loss else {}

@@ -1,0 +1,125 @@
+"""Landlock: the kernel's own list of what a process, and all it starts, may reach. It can only be made shorter.
+
+Plain system calls: their numbers are the same on every architecture. See landlock(7).
+"""
+
+import ctypes
+import os
+import stat
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
+
+CREATE, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+_VERSION = 1
+_OLDEST = 2
+"""The first that lets a process move its own files from folder to folder (Linux 5.19)."""
+_PATH_BENEATH = 1
+PR_SET_NO_NEW_PRIVS = 38
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
+MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = (1 << bit for bit in range(6, 13))
+REFER, TRUNCATE, IOCTL_DEV = (1 << bit for bit in range(13, 16))
+BIND_TCP, CONNECT_TCP = 1, 2
+SCOPE_ABSTRACT_SOCKETS, SCOPE_SIGNALS = 1, 2
+NETWORK = 4
+"""The first version that knows TCP."""
+SCOPES = 6
+"""The first that knows signals and abstract sockets."""
+
+_SINCE = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5}
+_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+READ = READ_FILE | READ_DIR
+RUN = READ | EXECUTE
+USE = READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
+"""Of a device."""
+WRITE = (
+    READ
+    | WRITE_FILE
+    | TRUNCATE
+    | REMOVE_DIR
+    | REMOVE_FILE
+    | MAKE_DIR
+    | MAKE_REG
+    | MAKE_SOCK
+    | MAKE_FIFO
+    | MAKE_SYM
+    | REFER
+)
+"""All that can be done in a folder of one's own, but to make devices and to run what was written there."""
+
+
+class Grant(NamedTuple):
+    """A path and what may be done with it, and with all below it."""
+
+    path: str
+    rights: int
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+
+
+class _Beneath(ctypes.Structure):
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def version() -> int:
+    """Of the kernel's interface; 0 where there is none, or it was not switched on."""
+    if sys.platform != "linux":
+        return 0
+    found = int(_LIBC.syscall(CREATE, None, ctypes.c_size_t(0), _VERSION))
+    return found if found >= _OLDEST else 0
+
+
+def handled(abi: int) -> int:
+    """All rights to files that this version knows."""
+    return sum(1 << bit for bit in range(16) if _SINCE.get(1 << bit, 1) <= abi)
+
+
+def restrict(grants: Iterable[Grant], abi: int, *, network: bool) -> None:
+    """Bind the calling thread, and what it starts from now on. Paths that are not there are passed over.
+
+    Raises OSError when the kernel refuses.
+    """
+    rights = handled(abi)
+    scoped = SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS if abi >= SCOPES else 0
+    tcp = BIND_TCP | CONNECT_TCP if abi >= NETWORK and not network else 0
+    ruleset = _Ruleset(rights, tcp, scoped)
+    size = 24 if abi >= SCOPES else 16 if abi >= NETWORK else 8
+    fd = _call(CREATE, ctypes.byref(ruleset), ctypes.c_size_t(size), 0)
+    try:
+        for grant in grants:
+            _add(fd, grant, rights)
+        if _LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "no_new_privs was refused")
+        _call(RESTRICT_SELF, fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _add(ruleset: int, grant: Grant, rights: int) -> None:
+    try:
+        fd = os.open(grant.path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        allowed = grant.rights & rights
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            allowed &= _OF_FILES
+        _call(ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(_Beneath(allowed, fd)), 0)
+    finally:
+        os.close(fd)
+
+
+def _call(number: int, *arguments: object) -> int:
+    answer = int(_LIBC.syscall(number, *arguments))
+    if answer < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"Landlock refused call {number}: {os.strerror(code)}")
+    return answer

@@ -1,0 +1,169 @@
+"""A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
+
+What it refuses fails with EACCES, as a missing right would. Three kinds are worth a word:
+
+* `chmod`, `chown` and `utime` do nothing and say that they succeeded. Landlock does not cover them, a filter cannot see
+  which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
+* Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
+* `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+from collections.abc import Iterable
+from functools import cache
+
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32 = 0x40000000
+_REFUSED = """
+ptrace 101 117; process_vm_readv 310 270; process_vm_writev 311 271; process_madvise 440 440; kcmp 312 272;
+pidfd_getfd 438 438; bpf 321 280; perf_event_open 298 241; mount 165 40; umount2 166 39; move_mount 429 429;
+open_tree 428 428; fsopen 430 430; fsconfig 431 431; fsmount 432 432; fspick 433 433; mount_setattr 442 442;
+pivot_root 155 41; chroot 161 51; unshare 272 97; setns 308 268; keyctl 250 219; add_key 248 217; request_key 249 218;
+userfaultfd 323 282; io_uring_setup 425 425; io_uring_enter 426 426; io_uring_register 427 427; kexec_load 246 104;
+kexec_file_load 320 294; init_module 175 105; finit_module 313 273; delete_module 176 106; reboot 169 142;
+swapon 167 224; swapoff 168 225; settimeofday 164 170; clock_settime 227 112; adjtimex 159 171; clock_adjtime 305 266;
+acct 163 89; quotactl 179 60; quotactl_fd 443 443; sethostname 170 161; setdomainname 171 162; iopl 172 -1;
+ioperm 173 -1; modify_ldt 154 -1; open_by_handle_at 304 265; syslog 103 116; fanotify_init 300 262;
+process_mrelease 448 448; vhangup 153 58
+"""
+_NOT_SUPPORTED = """
+setxattr 188 5; lsetxattr 189 6; fsetxattr 190 7; removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16
+"""
+_DO_NOTHING = """
+chmod 90 -1; fchmod 91 52; fchmodat 268 53; fchmodat2 452 452; chown 92 -1; fchown 93 55; lchown 94 -1;
+fchownat 260 54; utime 132 -1; utimes 235 -1; futimesat 261 -1; utimensat 280 88
+"""
+_LOOKED_AT = {
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "prlimit64": (302, 261),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "connect": (42, 203),
+    "sendto": (44, 206),
+}
+_NEW_NAMESPACES = 0x7E020000
+_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+_STREAM, _SEQPACKET = 1, 5
+_TYPE_BITS = 0xF
+"""The others of a socket's type are flags."""
+
+_LOAD, _EQUAL, _ANY_OF, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
+_ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
+_NR, _ARCH, _ARGUMENTS = 0, 4, 16
+_SECCOMP = (317, 277)
+_GET_ACTION_AVAIL = 2
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SECCOMP = 22
+_MODE_FILTER = 2
+
+Instruction = tuple[int, int, int, int]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def available(machine: str) -> bool:
+    """Whether a filter can be set, and is known, on this kind of machine."""
+    if sys.platform != "linux" or machine not in _ARCHITECTURES or sys.byteorder != "little":
+        return False
+    number = _SECCOMP[list(_ARCHITECTURES).index(machine)]
+    action = ctypes.c_uint32(_ERRNO)
+    return int(_LIBC.syscall(number, _GET_ACTION_AVAIL, 0, ctypes.byref(action))) == 0
+
+
+def program(machine: str, *, network: bool) -> list[Instruction]:
+    """The filter, as the kernel reads it: (code, jump when true, jump when false, value)."""
+    column = list(_ARCHITECTURES).index(machine)
+    found: list[Instruction] = [
+        (_LOAD, 0, 0, _ARCH),
+        (_EQUAL, 1, 0, _ARCHITECTURES[machine]),
+        _refuse(errno.EACCES),
+        (_LOAD, 0, 0, _NR),
+        (_AT_LEAST, 0, 1, _X32),
+        _refuse(errno.EACCES),
+    ]
+    for table, code in ((_REFUSED, errno.EACCES), (_NOT_SUPPORTED, errno.EOPNOTSUPP), (_DO_NOTHING, 0)):
+        for entry in table.split(";"):
+            number = int(entry.split()[1 + column])
+            if number >= 0:
+                found += _when(number, [_refuse(code)])
+    looked_at = {name: numbers[column] for name, numbers in _LOOKED_AT.items()}
+    found += _when(
+        looked_at["clone"], [*_argument(0), (_ANY_OF, 0, 1, _NEW_NAMESPACES), _refuse(errno.EACCES), _allow()]
+    )
+    found += _when(looked_at["clone3"], [_refuse(errno.ENOSYS)])
+    found += _when(looked_at["prlimit64"], [*_argument(0), (_EQUAL, 1, 0, 0), _refuse(errno.EACCES), _allow()])
+    found += _sockets(looked_at, network=network)
+    return [*found, _allow()]
+
+
+@cache
+def _packed(machine: str, *, network: bool) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program(machine, network=network))
+
+
+def restrict(machine: str, *, network: bool) -> None:
+    """Bind the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
+    code = _packed(machine, network=network)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filters = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    _LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if _LIBC.prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(filters), 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"the filter of system calls was refused: {os.strerror(number)}")
+
+
+def _sockets(numbers: dict[str, int], *, network: bool) -> list[Instruction]:
+    if network:
+        return _when(numbers["socket"], [*_argument(0), *_only((_INET, _INET6, _NETLINK)), _allow()])
+    stream = [*_argument(1), (_AND, 0, 0, _TYPE_BITS)]
+    return [
+        *_when(numbers["socket"], [*_argument(0), *_only((_UNIX,)), *stream, *_only((_STREAM,)), _allow()]),
+        *_when(numbers["socketpair"], [*stream, *_only((_STREAM, _SEQPACKET)), _allow()]),
+        *_when(numbers["connect"], [_refuse(errno.EACCES)]),
+        # Only with an address: on a socket of a pair `send` has none.
+        *_when(
+            numbers["sendto"],
+            [
+                *_argument(4),
+                (_EQUAL, 0, 2, 0),
+                *_argument(4, high=True),
+                (_EQUAL, 1, 0, 0),
+                _refuse(errno.EACCES),
+                _allow(),
+            ],
+        ),
+    ]
+
+
+def _when(number: int, block: list[Instruction]) -> list[Instruction]:
+    """The block for this system call; it must return. The number is loaded before and, when passed over, after."""
+    return [(_EQUAL, 0, len(block), number), *block]
+
+
+def _only(values: Iterable[int]) -> list[Instruction]:
+    """Refuse unless what is loaded is one of these."""
+    values = list(values)
+    jumps = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    return [*jumps, _refuse(errno.EACCES)]
+
+
+def _argument(place: int, *, high: bool = False) -> list[Instruction]:
+    """Load the lower, or higher, half of an argument."""
+    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * place + 4 * high)]
+
+
+def _refuse(code: int) -> Instruction:
+    return (_RETURN, 0, 0, _ERRNO | code)
+
+
+def _allow() -> Instruction:
+    return (_RETURN, 0, 0, _ALLOW)

@@ -1,0 +1,343 @@
+"""Attempts in processes of their own, walled in: forked from the worker, which has loaded the handler's libraries.
+
+The worker has one thread, so that a fork copies no lock that somebody holds. It runs no handler itself, and opens no
+input but to see that it stays the same. The process it forks gives up what the attempt has no use for, and talks to the
+worker as a worker talks to the service; the worker passes on what makes sense. When the attempt has ended, whatever it
+started is killed, and only then the worker publishes its output and tells its end. So nothing that an attempt does to
+its process, and nothing that it leaves behind, reaches the next one.
+
+A type that works on no files (`needs_folder=False`) may reach the same for every attempt; its process is kept for
+the next, for a fork costs more than a small attempt.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import msgspec
+
+from ..contract import TaskType
+from ..errors import BadAnswer
+from ..inputs import Input
+from ..publish import stage, staged_path
+from ..workspace import make_private_folder
+from .attempt import ERROR_LIMIT, Ending, deliver, discard, failure
+from .channel import Channel, ServiceGone
+from .confine import Reach, confine
+from .context import plain_text
+from .frames import (
+    MAX_REPORT,
+    AttemptBeat,
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProbed,
+    AttemptProgressed,
+    FrameBuffer,
+    GarbageFrame,
+    Retiring,
+    Run,
+    Saved,
+    Stop,
+    Unencodable,
+    encode,
+    worker_report_decoder,
+)
+from .keeper import descendants
+from .sandbox import Sandbox
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+_CHUNK = 65536
+_PAUSE = 0.001
+_PATIENCE = 5.0
+"""Seconds for what an attempt has started to be gone after its kill."""
+_PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
+
+Work: TypeAlias = Callable[[Channel, Run, Path | None], AttemptEnded | Retiring]
+
+
+class _Child:
+    """A forked process and our ends of its pipes."""
+
+    def __init__(self, pid: int, job: int, control: int, report: int, kind: str) -> None:
+        self.pid = pid
+        self.job = job
+        self.control = control
+        self.report = report
+        self.kind = kind
+        """The type whose next attempts it can run as well; empty for none."""
+        self.buffer = FrameBuffer(worker_report_decoder, MAX_REPORT)
+        os.set_blocking(job, False)
+        os.set_blocking(control, False)
+
+    def give(self, run: Run) -> None:
+        """Let it begin. It waits for nothing else, so this waits until it has read all."""
+        os.set_blocking(self.job, True)
+        data = encode(run)
+        with contextlib.suppress(BrokenPipeError):  # it has died; its report pipe tells
+            while data:
+                data = data[os.write(self.job, data) :]
+        os.set_blocking(self.job, False)
+
+    def tell(self, order: Any) -> None:
+        """Pass on an order. One that does not read what it is told goes without."""
+        data = encode(order)
+        for fd in (self.job, self.control) if type(order) is Stop else (self.job,):
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(fd, data)
+
+    def close(self) -> None:
+        """Give back the pipes."""
+        for fd in (self.job, self.control, self.report):
+            os.close(fd)
+
+
+class WalledAttempts:
+    """Runs one attempt after another for a worker.
+
+    Args:
+        channel: to the service.
+        sandbox: the operator's own bounds.
+        alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
+        work: runs the handler, in the forked process.
+    """
+
+    def __init__(self, channel: Channel, sandbox: Sandbox, *, alone: bool, work: Work) -> None:
+        self._channel = channel
+        self._sandbox = sandbox
+        self._alone = alone
+        self._work = work
+        self._reach = Reach(sandbox.protected)
+        self._kept: _Child | None = None
+        if not alone:
+            # What loses its parent comes to us then, so that we can tell it from the others of this user.
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def perform(self, run: Run, task_type: TaskType, *, keep: bool) -> AttemptEnded:
+        """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
+
+        keep: whether the process may run the next attempt of the type as well.
+        """
+        source: Input | None = None
+        staged: Path | None = None
+        try:
+            self._reach.see_modules()
+            if task_type.needs_folder:
+                make_private_folder(Path(run.work_dir))
+            if task_type.needs_output:
+                discard(run)
+                stage(Path(run.output_file), run.task_id)
+                staged = staged_path(Path(run.output_file), run.task_id)
+            if run.input_file and task_type.steady_input:
+                source = Input(run.input_file)
+            child = self._child(run, task_type, staged, keep=keep)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+            ended = _ended(run, failure(error))
+        else:
+            child.give(run)
+            said = self._relay(child, run)
+            self._dismiss(child, keep=type(said) is AttemptEnded)
+            ended = said.ended if isinstance(said, Retiring) else said
+        ended = self._deliver(run, task_type, source, ended)
+        if source is not None:
+            source.close()
+        return ended
+
+    def _deliver(self, run: Run, task_type: TaskType, source: Input | None, ended: AttemptEnded) -> AttemptEnded:
+        if not task_type.needs_output and source is None:
+            return ended
+        said = Ending(ended.outcome, ended.result, ended.message, ended.error, ended.error_type)
+        ending = deliver(run, task_type, self._channel, self._sandbox, source, said)
+        return msgspec.structs.replace(
+            ended,
+            outcome=ending.outcome,
+            result=ending.result,
+            message=ending.message,
+            error=ending.error,
+            error_type=ending.error_type,
+        )
+
+    # --- the process ------------------------------------------------------------------------------------------------
+
+    def _child(self, run: Run, task_type: TaskType, staged: Path | None, *, keep: bool) -> _Child:
+        """The process for this attempt: the one that is kept, if it is of the same kind, or a new one."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            if kept.kind == run.type and not select.select([kept.report], [], [], 0)[0]:
+                return kept
+            self._end(kept)
+        kind = run.type if keep else ""
+        job_end, job = os.pipe()
+        control_end, control = os.pipe()
+        report, report_end = os.pipe()
+        ours, theirs = (job, control, report), (job_end, control_end, report_end)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(parent, ours, theirs, run, task_type, staged, keep=keep)
+        for fd in theirs:
+            os.close(fd)
+        return _Child(pid, *ours, kind)
+
+    def _be_child(
+        self,
+        parent: int,
+        ours: tuple[int, ...],
+        theirs: tuple[int, int, int],
+        run: Run,
+        task_type: TaskType,
+        staged: Path | None,
+        *,
+        keep: bool,
+    ) -> NoReturn:
+        """In the forked process: wall in, work, end. Nothing that is raised may reach the worker's own frames."""
+        try:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+            for fd in ours:
+                os.close(fd)
+            self._channel.close()
+            _seed_again()
+            channel = Channel(*theirs)
+            grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
+            confine(self._sandbox, grants, network=task_type.network)
+            channel.listen()
+            while True:
+                ended = self._work(channel, channel.next_run(), staged)
+                send_end(channel, ended)
+                if not keep:
+                    break
+        except (ServiceGone, BrokenPipeError):
+            pass
+        except BaseException as error:  # noqa: BLE001 - see above
+            os.write(2, f"the attempt's process could not work: {error!r}\n".encode(errors="replace"))
+            os._exit(1)
+        os._exit(0)
+
+    def _dismiss(self, child: _Child, *, keep: bool) -> None:
+        """The attempt is over: keep its process for the next, or end it and all that it has started."""
+        if keep and child.kind:
+            self._kept = child
+        else:
+            self._end(child)
+
+    def _end(self, child: _Child) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child.pid, 0)
+        child.close()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Kill whatever is left. When that takes too long, the worker ends, and its keeper goes on with it."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._kill_others():
+            if time.monotonic() > deadline:
+                os._exit(1)
+            time.sleep(_PAUSE)
+
+    def _kill_others(self) -> bool:
+        """False when there is nobody."""
+        if self._alone:
+            try:
+                os.kill(-1, signal.SIGKILL)  # all that we see but ourselves and the first process
+            except ProcessLookupError:
+                return False
+            return True
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return False
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return True
+
+    # --- what is said -------------------------------------------------------------------------------------------------
+
+    def _relay(self, child: _Child, run: Run) -> AttemptEnded | Retiring:
+        """Pass on orders and reports until the attempt has ended."""
+        service = self._channel
+        while True:
+            ready = select.select([*service.ends(), child.report], [], [], 0 if service.waiting() else None)[0]
+            if child.report in ready:
+                data = os.read(child.report, _CHUNK)
+                if not data:
+                    self._die_like(child)
+                ended = self._pass_on(child, run, data)
+                if ended is not None:
+                    return ended
+            else:
+                for order in service.orders(ready):
+                    if type(order) in (Stop, Saved):
+                        child.tell(order)
+
+    def _pass_on(self, child: _Child, run: Run, data: bytes) -> AttemptEnded | Retiring | None:
+        try:
+            frames = child.buffer.feed(data)
+        except GarbageFrame:
+            self._channel.send_raw(data)  # the service makes the same of it, and ends us
+            return None
+        for frame in frames:
+            ended = frame.ended if type(frame) is Retiring else frame
+            mine = (getattr(ended, "task_id", 0), getattr(ended, "attempt", 0)) == (run.task_id, run.attempt)
+            if mine and isinstance(frame, AttemptEnded | Retiring):
+                return frame
+            if mine and type(frame) not in _PASSED_ON:
+                self._channel.send_raw(b"\xff" * 8)  # it plays the worker: that is no frame of an attempt
+                return None
+            self._channel.send(frame)  # one about another attempt is garbage as well, and the service says so
+        return None
+
+    def _die_like(self, child: _Child) -> NoReturn:
+        """The attempt's process is dead, without a word. So that the service learns how, we end the same way."""
+        _, status = os.waitpid(child.pid, 0)
+        self._clear()
+        code = os.waitstatus_to_exitcode(status)
+        if code >= 0:
+            os._exit(code)
+        number = -code
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+        os._exit(1)
+
+
+def _ended(run: Run, ending: Ending) -> AttemptEnded:
+    return AttemptEnded(run.task_id, run.attempt, ending.outcome, error=ending.error, error_type=ending.error_type)
+
+
+def _seed_again() -> None:
+    """Random numbers of numpy would be the same in each process; Python itself sees to its own."""
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+
+
+def send_end(channel: Channel, said: AttemptEnded | Retiring) -> None:
+    """Tell the end. The answer was looked at before; what slipped through must not cost a process its life."""
+    try:
+        channel.send(said)
+    except Unencodable as error:
+        ended = said.ended if isinstance(said, Retiring) else said
+        ended = _unsayable(ended, error)
+        channel.send(Retiring(ended, said.why) if isinstance(said, Retiring) else ended)
+
+
+def _unsayable(ended: AttemptEnded, error: Unencodable) -> AttemptEnded:
+    """The failed end of an attempt whose own end cannot be sent."""
+    told = BadAnswer(f"What the attempt ended with cannot be recorded: {error}")
+    return AttemptEnded(
+        ended.task_id, ended.attempt, "failed", error=plain_text(told, ERROR_LIMIT), error_type=type(told).__name__
+    )

@@ -1,0 +1,156 @@
+"""Attempts in processes of their own, behind what the kernel offers. tests/attack/hostile_handler.py tries far more."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from inline_executor import Reports
+
+from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.handlers.process.frames import AttemptEnded, Run, WorkerExited
+from tasktrail.handlers.process.sandbox import Sandbox
+from tasktrail.handlers.process.seccomp import available, program
+from tasktrail.handlers.process.walls import walls
+
+pytestmark = pytest.mark.skipif(not walls().whole, reason="this kernel has not all the means")
+
+SUPPORT = Path(__file__).parent.parent / "support"
+HOMES = {
+    **{
+        name: f"sample_handlers:{name}"
+        for name in ("echo", "write", "no_output", "leave", "die", "garbage", "late", "fork")
+    },
+    **{name: f"hostile_handlers:{name}" for name in ("hostile", "honest", "polluter", "kept_polluter", "witness")},
+}
+Attempt: TypeAlias = Callable[..., AttemptEnded]
+
+
+@pytest.fixture
+def protected(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "log.db").write_text("secret")
+    return folder
+
+
+@pytest.fixture
+def reports(protected: Path) -> Iterator[Reports]:
+    executor = LocalExecutor(
+        slots=1,
+        homes=HOMES,
+        lock_path=protected / "workers.lock",
+        pythonpath=[str(SUPPORT)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+    )
+    yield Reports(executor)
+    executor.close(5.0)
+
+
+@pytest.fixture
+def attempt(reports: Reports, protected: Path) -> Attempt:
+    """Run an attempt to its end."""
+    numbers = iter(range(1, 100))
+
+    def run(kind: str, source: Path | str = "", output: Path | str = "", **options: Any) -> AttemptEnded:
+        number = next(numbers)
+        folder = str(protected / "tmp" / str(number))
+        reports._executor.do([Run(number, 1, kind, str(source), str(output), options, None, folder)])
+        return reports.end(number)
+
+    return run
+
+
+def replaced(reports: Reports) -> list[str]:
+    return [report.why for report in reports.all if isinstance(report, WorkerExited)]
+
+
+def test_a_handler_reaches_its_input_its_folder_and_its_output(
+    attempt: Attempt, tmp_path: Path, protected: Path
+) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("harmless")
+
+    ended = attempt("honest", source, output)
+
+    assert (ended.error, ended.outcome) == ("", "completed")
+    assert ended.result == {"folder": str(protected / "tmp" / "1"), "temp": True}
+    assert output.read_text() == "harmless"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in.txt", "out.txt"]
+
+
+def test_and_nothing_else(attempt: Attempt, tmp_path: Path, protected: Path) -> None:
+    source, output, other = tmp_path / "in.txt", tmp_path / "out.txt", tmp_path / "other.txt"
+    source.write_text("harmless")
+    other.write_text("secret")
+    paths = [str(other), str(protected / "log.db")]
+
+    ended = attempt(
+        "hostile", source, output, read=paths, write=paths, folders=[str(tmp_path), str(protected)], service=1
+    )
+
+    assert (ended.error, ended.outcome) == ("", "completed")
+    assert ended.result["tries"] > 100
+    assert ended.result["got"] == {}
+    assert (other.read_text(), (protected / "log.db").read_text()) == ("secret", "secret")
+
+
+def test_an_attempt_finds_nothing_of_the_one_before(attempt: Attempt) -> None:
+    clean = attempt("witness").result
+
+    attempt("polluter")
+    kept = attempt("kept_polluter").result
+
+    assert attempt("witness").result == clean
+    assert attempt("kept_polluter").result == kept
+
+
+def test_what_is_left_is_killed_before_the_end_is_told_and_the_worker_stays(attempt: Attempt, reports: Reports) -> None:
+    for shape in ("plain", "daemon", "bare"):
+        assert attempt("leave", shape=shape).outcome == "completed"
+    assert attempt("late").outcome == "completed"
+    assert attempt("fork").outcome == "completed"
+
+    seen = attempt("witness").result["processes"]
+    assert (seen, replaced(reports)) == (3, []), "the first process, the worker and the attempt's own"
+
+
+@pytest.mark.parametrize(
+    ("shape", "code", "told"), [("exit", 7, "exit code 7"), ("abort", -6, "SIGABRT"), ("kill", -9, "SIGKILL")]
+)
+def test_the_death_of_an_attempts_process_is_told_as_it_was(attempt: Attempt, shape: str, code: int, told: str) -> None:
+    ended = attempt("die", shape=shape)
+
+    assert (ended.outcome, ended.exit_code) == ("lost", code)
+    assert told in ended.error
+    assert attempt("echo", value=3).result["value"] == 3
+
+
+@pytest.mark.parametrize("shape", ["noise", "huge", "wrong"])
+def test_an_attempt_cannot_play_the_worker(attempt: Attempt, shape: str) -> None:
+    """Its `sys.argv` names the pipes of the worker, and those are closed in its process."""
+    ended = attempt("garbage", shape=shape)
+
+    assert (ended.outcome, "Bad file descriptor" in ended.error) == ("failed", True)
+
+
+def test_a_missing_output_is_named(attempt: Attempt, tmp_path: Path) -> None:
+    ended = attempt("no_output", "", tmp_path / "out.txt")
+
+    assert (ended.outcome, ended.error_type) == ("failed", "OutputMissing")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_cost_is_that_of_the_attempt(attempt: Attempt) -> None:
+    first, second = attempt("echo", value=1), attempt("echo", value=2)
+
+    assert 0 < second.memory_used <= 2 * first.memory_used
+    assert second.cpu_used < 1
+
+
+def test_the_filter_knows_both_architectures() -> None:
+    for machine in ("x86_64", "aarch64"):
+        for network in (False, True):
+            code = program(machine, network=network)
+            assert all(0 <= place + 1 + max(yes, no) < len(code) for place, (_, yes, no, _v) in enumerate(code[:-1]))
+    assert not available("pdp11")

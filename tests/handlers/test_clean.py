@@ -1,0 +1,117 @@
+"""Each attempt finds its worker as the first one did."""
+
+import gc
+import locale
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasktrail.handlers.process.clean import Baseline
+
+
+@pytest.fixture
+def baseline() -> Iterator[Baseline]:
+    """Of this very process, which is put back by the test's own hand where the baseline fails to."""
+    folder, mask, path = Path.cwd(), os.umask(0o022), list(sys.path)
+    os.umask(mask)
+    environment, recursion = dict(os.environ), sys.getrecursionlimit()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGALRM)}
+    limit, place = resource.getrlimit(resource.RLIMIT_NOFILE), locale.setlocale(locale.LC_ALL)
+    yield Baseline()
+    os.chdir(folder)
+    os.umask(mask)
+    sys.path[:] = path
+    sys.setrecursionlimit(recursion)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    locale.setlocale(locale.LC_ALL, place)
+    gc.enable()
+
+
+def current_mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def signals_blocked() -> set[int]:
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+
+CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    "umask": (lambda: os.umask(0o777), current_mask),
+    "path": (lambda: sys.path.insert(0, "/planted"), lambda: list(sys.path)),
+    "recursion limit": (lambda: sys.setrecursionlimit(400), sys.getrecursionlimit),
+    "new variable": (lambda: os.environ.update(PLANTED="1"), lambda: os.environ.get("PLANTED")),
+    "removed variable": (lambda: os.environ.pop("PATH"), lambda: os.environ.get("PATH")),
+    "signal handler": (lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN), lambda: signal.getsignal(signal.SIGUSR1)),
+    "signal mask": (lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}), signals_blocked),
+    "soft limit": (
+        lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+        lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+    ),
+    "locale": (
+        lambda: locale.setlocale(locale.LC_ALL, "C" if locale.setlocale(locale.LC_ALL) != "C" else "C.UTF-8"),
+        lambda: locale.setlocale(locale.LC_ALL),
+    ),
+    "collector": (gc.disable, gc.isenabled),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_an_attempt_changes_is_put_back(baseline: Baseline, name: str) -> None:
+    change, look = CHANGES[name]
+    before = look()
+    baseline.enter("/")
+
+    change()
+    assert look() != before, "or this shows nothing"
+    why = baseline.restore()
+
+    assert (look(), why) == (before, "")
+
+
+def test_an_attempt_begins_in_its_own_folder_and_the_next_does_not(baseline: Baseline, tmp_path: Path) -> None:
+    baseline.enter(str(tmp_path))
+    assert (Path.cwd(), os.environ["TMPDIR"]) == (tmp_path, str(tmp_path))
+
+    baseline.restore()
+    assert Path.cwd() == Path("/")
+
+    baseline.enter(str(tmp_path / "not there"))
+    assert Path.cwd() == Path("/")
+
+
+def test_a_file_that_stays_open_costs_the_worker_its_place(baseline: Baseline, tmp_path: Path) -> None:
+    baseline.enter(str(tmp_path))
+    with (tmp_path / "kept").open("w"):
+        assert baseline.restore() == "it left a file open"
+    assert baseline.restore() == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "look", "told"),
+    [
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))", "''", "a hard limit was changed "),
+        ("signal.setitimer(signal.ITIMER_REAL, 1000)", "signal.getitimer(signal.ITIMER_REAL)[0]", " 0.0"),
+    ],
+)
+def test_what_would_hurt_this_process_is_tried_in_another(change: str, look: str, told: str) -> None:
+    script = (
+        "import resource, signal; from tasktrail.handlers.process.clean import Baseline\n"
+        f"clean = Baseline(); clean.enter('/'); {change}\n"
+        f"print(clean.restore(), {look})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"{told}\n"
