@@ -75,6 +75,10 @@ class Moment(click.ParamType[datetime]):
         return at
 
 
+_LONGEST = 20
+"""Digits of a position that a log could have; Python reads no number of more than 4,300."""
+
+
 class Point(click.ParamType[int | datetime]):
     """A position of the log, or a time."""
 
@@ -84,7 +88,9 @@ class Point(click.ParamType[int | datetime]):
         self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | datetime:
         """Digits are a position."""
-        if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
+        if isinstance(value, int):
+            return value
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST:
             return int(value)
         return Moment().convert(value, param, ctx)
 

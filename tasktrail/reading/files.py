@@ -16,9 +16,10 @@ from ..actors.core.state import SchedulerState
 from ..config.load import load_config
 from ..events import Checkpoint, Recorded, Task, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, UnknownTask
+from ..events.errors import DataInUse, InvalidPath, InvalidValue, UnknownTask
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
+from ..events.values import MAX_INTEGER, in_words
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import (
@@ -162,10 +163,11 @@ class FileReading(Asking):
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
-        return self._reader().read(after, limit)
+        return self._reader().read(_position(after), limit)
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, without gaps."""
+        after = _position(after)
         while True:
             for record in self._reader().read(after):
                 after = record.position
@@ -253,3 +255,10 @@ class Reader(FileReading):
 
     def _queries(self) -> TaskQueries:
         return self._in_memory or super()._queries()
+
+
+def _position(after: int) -> int:
+    """Raise `InvalidValue` for what is no position, before SQLite does it in its own way."""
+    if not isinstance(after, int) or not 0 <= after <= MAX_INTEGER:
+        raise InvalidValue(f"after must be a position of the log or 0, not {in_words(after)}", field="after")
+    return after

@@ -167,6 +167,7 @@ class Watcher(threading.Thread):
     def end(self) -> None:
         self._over.set()
         self.join(30)
+        self._look()
 
 
 class Sender(threading.Thread):
@@ -385,6 +386,8 @@ def play(folder: Path, commands: int, seed: int) -> list[str]:
     watcher.end()
     print(f"recorded: {dict(watcher.recorded.most_common())}", flush=True)
     broken += [f"running without a process for more than {RUNS_FOR:.0f} s: {what}" for what in watcher.stuck]
+    if not watcher.recorded["completed"] or not counts["invalid_value"]:
+        broken.append("nothing ran, or nothing was refused: this campaign could not fail")
     broken += [f"the watcher broke: {watcher.fault}"] * bool(watcher.fault)
     print(f"longest time without a process: {watcher.longest:.1f} s", flush=True)
     checked = subprocess.run(

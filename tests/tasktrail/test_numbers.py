@@ -151,6 +151,10 @@ def test_a_question_with_such_a_number_is_refused_by_name(service: TaskService, 
         service.list_tasks(TaskFilters(as_of=value))
     assert asked.value.field == "as_of"
     str(asked.value).encode()
+    for read in (service.log, service.follow):
+        with pytest.raises(InvalidValue) as refused:
+            next(iter(read(after=value)))
+        assert refused.value.field == "after"
 
 
 def test_a_text_that_utf8_cannot_write_is_refused_with_its_field(service: TaskService) -> None:
