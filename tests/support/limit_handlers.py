@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tasktrail.events import Checkpoint
 from tasktrail.handlers import Bounds, Estimate, Job, Stopped, TaskContext, Unusable, handler
 
 BOUND: dict[str, int] = {
@@ -86,6 +87,17 @@ def mapper(context: TaskContext[Size]) -> int:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         os.truncate(path, 0)
         return mapped[0]
+
+
+@handler("cutter", resumable=True)
+def cutter(context: TaskContext[Any]) -> dict[str, bool]:
+    """Copy the input, which somebody cuts in the middle of the first attempt, behind a checkpoint."""
+    text = context.input_file.read_bytes()
+    if context.attempt == 1:
+        context.save_checkpoint(Checkpoint(processed_bytes=len(text)))
+        os.truncate(context.input_file, len(text) // 2)
+    context.output_part.write_bytes(text)
+    return {"resumed": context.checkpoint is not None}
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

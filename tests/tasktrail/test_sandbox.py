@@ -235,3 +235,23 @@ def test_control_characters_in_anything_but_a_path_are_refused(start: Opener, tm
 
     with pytest.raises(InvalidValue, match="label holds a control character"):
         service.create_task(type="looker", output_file=str(tmp_path / "out"), label="line\nbreak")
+
+
+def test_an_input_that_was_cut_is_read_again_from_zero_and_never_published_in_part(
+    start: Opener, text: Path, tmp_path: Path
+) -> None:
+    service, output = start(), tmp_path / "out.txt"
+
+    once = service.wait(service.create_task(type="cutter", input_file=text, output_file=output), WITHIN)
+    assert (once.status, once.error_type) == ("failed", "InputChanged")
+    assert "it was cut from 5 to 2 bytes" in once.error
+    assert not output.exists()
+
+    text.write_text("hello again")
+    task_id = service.create_task(type="cutter", input_file=text, output_file=output, max_retries=1, retry_delay=0)
+    again = service.wait(task_id, WITHIN)
+
+    failed = next(record.event for record in service.events(task_id) if isinstance(record.event, Failed))
+    assert (failed.error_type, failed.rule, failed.final) == ("InputChanged", "type:InputChanged", False)
+    assert (again.status, again.attempt, again.result) == ("completed", 2, {"resumed": False})
+    assert output.read_text() == "hello"
