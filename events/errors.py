@@ -349,6 +349,15 @@ class ServiceUnreachable(TasktrailError):
     remedy = "Start one with `tasktrail serve`, or name its address with --url."
 
 
+class TooCostly(TasktrailError):
+    """A question whose answer takes more time or memory than one question may have."""
+
+    code = "too_costly"
+    status = 503
+    title = "The answer takes too much"
+    remedy = "Ask for less: one task, or an earlier position; or ask a copy of the data folder on a larger machine."
+
+
 class NotReady(TasktrailError):
     """The service is starting, stopping or has lost its log; or it did not answer in time."""
 

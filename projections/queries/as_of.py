@@ -96,11 +96,14 @@ class Past:
         self.close()
 
 
-def as_of(log: Records, point: str | Point) -> Past:
-    """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet."""
+def as_of(log: Records, point: str | Point, scratch: str = ":memory:") -> Past:
+    """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet.
+
+    `scratch`: where the views of then are built, as SQLite names it; an empty name is a file that goes with them.
+    """
     point = parse_point(point)
     moment = _moment(log, point)
-    views = TaskViews(":memory:", bulk=True)
+    views = TaskViews(scratch, bulk=True)
     records = _until(log, point)
     try:
         while page := list(islice(records, _PAGE)):

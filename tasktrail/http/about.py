@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from ..events.errors import NotReady
 from ..projections import Stats, Verification
+from ..reading.apart import VerifyQuestion
 from ..surface import TypeInfo
 from .desk import Desk
 from .parameters import MinPosition
@@ -46,16 +47,13 @@ async def get_types(desk: NamedDependency[Desk]) -> list[TypeInfo]:
 @get("/v1/verify")
 async def verify(desk: NamedDependency[Desk]) -> Verification:
     """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
-
-    def verifying() -> Verification:
-        if not desk.verifying.acquire(blocking=False):
-            raise NotReady("Another check is running", remedy="Wait until it is done.")
-        try:
-            return desk.service.verify()
-        finally:
-            desk.verifying.release()
-
-    return await desk.ask(verifying)
+    if not desk.verifying.acquire(blocking=False):
+        raise NotReady("Another check is running", remedy="Wait until it is done.")
+    try:
+        await desk.settled(0)
+        return msgspec.json.decode(await desk.apart(VerifyQuestion()), type=Verification)
+    finally:
+        desk.verifying.release()
 
 
 @get("/healthz")

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from ..events import TasktrailError
 from ..problem import problem
+from .bodies import Bodies
 from .errors import BadRequest, Busy, Unauthorized
 from .problems import MEDIA_TYPE, headers_of
 
@@ -43,6 +44,8 @@ _BODY_AHEAD = 16 * 1024
 """Bytes of a body that are taken before somebody asks for them."""
 _BUFFER = 32 * 1024
 """Bytes of an answer that wait here; the kernel holds as many again, and twice."""
+BODY_ROOM = 32 * 1024 * 1024
+"""Bytes of bodies in memory at once, in each room."""
 HELD = 64 * 1024 * 1024
 """Bytes of records that all streams together hold while somebody takes them."""
 _AT_ONCE = 32
@@ -67,12 +70,13 @@ def raise_descriptor_limit() -> int:
 
 
 class Room:
-    """Place for a number of connections, and of streams among them."""
+    """Place for a number of connections, for streams among them, and for what they send."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.max_streams = size // 2
         self.streams = 0
+        self.bodies = Bodies(BODY_ROOM)
         self.inside: set[Guarded] = set()
         self.idle: dict[Guarded, None] = {}
         """Those that ask nothing just now, the longest idle first."""
@@ -279,3 +283,7 @@ class Listener:
 
     async def wait_closed(self) -> None:
         """Nothing is left to wait for."""
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it runs in."""
+        return self._loop

@@ -1,15 +1,24 @@
-"""Between the event loop and the service: everything that may block runs in threads of its own."""
+"""Between the event loop and the service: everything that may block runs in threads of its own.
+
+Commands have theirs, so that no question keeps them waiting. What takes long is answered by processes
+(`reading/apart.py`), two at once, and few may wait for one.
+"""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
+from ..actors.workers.launch import worker_environment
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, NotReady, OutcomeUnknown
+from ..reading.apart import Apart, Question
 from .connections import Held
 from .decode import Item
+from .errors import Busy
 from .feed import Feed
 from .served import Served
 
@@ -21,6 +30,9 @@ SETTLE_WITHIN = 2.0
 """Seconds they may lag behind our own answers before a reader who asked for nothing gets what there is."""
 _COMMANDING, _READING, _BULK = 4, 4, 2
 """Threads for commands, for questions that are answered at once, and for long lists of records and commands."""
+
+_APART, _WAITING = 2, 8
+"""Long questions that are answered at once, and those that may wait."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -36,6 +48,14 @@ class Desk:
         self._acknowledged = 0
         """The last position that was answered to a command here."""
         self.held = Held()
+        environment = worker_environment((), (), os.environ)
+        self._lanes = [Apart(service.paths, environment) for _ in range(_APART)]
+        self._free: SimpleQueue[Apart] = SimpleQueue()
+        for lane in self._lanes:
+            self._free.put(lane)
+        self._asked = 0
+        """Long questions that are being answered, or wait for that."""
+        self._apart = ThreadPoolExecutor(_APART, "http-apart")
         self._commanding = ThreadPoolExecutor(_COMMANDING, "http-command")
         self._reading = ThreadPoolExecutor(_READING, "http-read")
         self._bulk = ThreadPoolExecutor(_BULK, "http-bulk")
@@ -47,6 +67,35 @@ class Desk:
     async def bulk(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call something of which there may be much. Few do so at once: Python would share its time among them all."""
         return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
+
+    async def apart(self, question: Question, within: float | None = None) -> bytes:
+        """Ask something that takes long; JSON of the answer, within so many seconds. Raises `Busy`, `TooCostly`."""
+        if self._asked >= _APART + _WAITING:
+            raise Busy(
+                f"{self._asked} questions that take long are asked already, as many as there may be",
+                remedy="Ask again in a few seconds, and not so many at once.",
+            )
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._apart, self._ask_apart, question, within)
+        finally:
+            self._asked -= 1
+
+    def _ask_apart(self, question: Question, within: float | None) -> bytes:
+        lane = self._free.get()
+        try:
+            return lane.ask(question, within)
+        finally:
+            self._free.put(lane)
+
+    def tidy(self) -> None:
+        """Called now and then."""
+        for lane in self._lanes:
+            lane.tidy()
+
+    async def settled(self, min_position: int) -> None:
+        """See to it that the views have come as far as `read` would want."""
+        await self.read(min_position, lambda: None)
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Ask the views, once they have reached `min_position` and, if they can, all that was acknowledged here."""
@@ -125,7 +174,9 @@ class Desk:
     def close(self) -> None:
         """Let no more thread begin. Comes last: what is under way needs them to end well."""
         self.feed.close()
-        for threads in (self._commanding, self._reading, self._bulk):
+        for lane in self._lanes:
+            lane.close()
+        for threads in (self._commanding, self._reading, self._bulk, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
 
 

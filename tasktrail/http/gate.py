@@ -34,11 +34,16 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through or answer it with a problem."""
+        kind: str = scope["type"]
         error = self._objection(scope)
-        if error is None:
+        if error is not None:
+            await _refuse(error, send)
+        elif kind != "http":  # the server's own: it starts, it stops
             await self._app(scope, receive, send)
         else:
-            await _refuse(error, send)
+            bodies = scope["state"]["connection"].room.bodies
+            async with bodies.reading(dict(scope["headers"]), receive) as reading:
+                await self._app(scope, reading, send)
 
     def _objection(self, scope: Any) -> TasktrailError | None:
         if scope["type"] != "http":

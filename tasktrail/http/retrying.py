@@ -50,7 +50,8 @@ async def retry_tasks(request: Request[Any, Any, Any], desk: NamedDependency[Des
         desk.acknowledge(result.position)
         return as_json(result)
 
-    return await desk.read(0, retry)
+    await desk.settled(0)
+    return await desk.bulk(retry)
 
 
 ROUTES = (retry_tasks,)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..events import Accepted, Command, Recorded, TasktrailError
+from ..paths import DataPaths
 from ..surface import Tasks
 
 
@@ -18,6 +19,8 @@ class Committed(Protocol):
 
 class Served(Tasks, Protocol):
     """A service that can be put on a socket."""
+
+    paths: DataPaths
 
     @property
     def obstacle(self) -> TasktrailError | None:

@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 
 from ..events import Task
 from ..projections import TaskFilters
+from ..reading.apart import LIST_WITHIN, ListQuestion
 from .desk import Desk
 from .parameters import AsOf, MinPosition, TaskId, point, unescaped
 
@@ -66,6 +67,9 @@ async def list_tasks(
             "as_of": unescaped(as_of or ""),
         }
     )
+    if filters.as_of != "":
+        await desk.settled(min_position)
+        return msgspec.json.decode(await desk.apart(ListQuestion(filters), LIST_WITHIN), type=TaskPage)
     tasks, total = await desk.read(min_position, desk.service.list_tasks, filters)
     return TaskPage(tasks, total)
 

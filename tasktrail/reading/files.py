@@ -60,6 +60,9 @@ class _Held:
 class FileReading(Asking):
     """Implements `surface.Reading` on a data folder. Each thread gets connections of its own, all read-only."""
 
+    scratch = ":memory:"
+    """Where lists as of an earlier moment are built; an empty name is a file that goes with them."""
+
     def __init__(self, paths: DataPaths, registry: Registry, clock: Clock) -> None:
         self.paths = paths
         self._registry = registry
@@ -108,7 +111,7 @@ class FileReading(Asking):
         filters = filters or TaskFilters()
         if filters.as_of == "":
             return self._queries().list(filters, self._clock.now())
-        with replayed_to(self._reader(), parse_point(filters.as_of)) as past:
+        with replayed_to(self._reader(), parse_point(filters.as_of), self.scratch) as past:
             return past.list(filters)
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:

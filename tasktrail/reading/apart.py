@@ -1,0 +1,195 @@
+"""Questions that take long, answered in a process of their own: `python -m tasktrail.reading.apart`.
+
+A fold of the whole log takes seconds of Python and much memory. In a thread of the service it would share the
+interpreter with every command; in a process it can be bounded, gives way to others, and takes its memory with it.
+The process reads the files only, answers one question at a time, and ends when it is asked nothing for a while.
+"""
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import psutil
+
+from ..events import TasktrailError
+from ..events.clock import SystemClock
+from ..events.errors import NotReady, TooCostly
+from ..handlers.registry import Registry
+from ..paths import DataPaths
+from ..projections import TaskFilters
+from .files import FileReading
+
+IDLE = 30.0
+"""Seconds without a question after which the process ends and gives its memory back."""
+LIST_MEMORY = 512 * 1024 * 1024
+"""Bytes that a list as of an earlier moment may take. It is built in a file, so this is for the unforeseen."""
+LIST_WITHIN = 120.0
+_NICE = 10
+_PR_SET_PDEATHSIG = 1
+
+
+class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
+    """A page of tasks."""
+
+    filters: TaskFilters
+
+
+class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
+    """The check of everything."""
+
+
+Question: TypeAlias = ListQuestion | VerifyQuestion
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """JSON of what the method of `Reading` gives, or the error that it raised, pickled."""
+
+    json: bytes = b""
+    error: bytes = b""
+
+
+class Apart:
+    """Asks such a process, which is started when it is needed. For one thread at a time, except `close`."""
+
+    def __init__(self, paths: DataPaths, environment: Mapping[str, str]) -> None:
+        self._paths = paths
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._closed = False
+
+    def ask(self, question: Question, within: float | None = None) -> bytes:
+        """The answer's JSON. Raises the question's own errors, `TooCostly`, and `NotReady` once closed."""
+        asked = msgspec.json.encode(question)
+        for again in (True, False):
+            try:
+                pipe = self._ready()
+                pipe.send_bytes(asked)
+                if not pipe.poll(within):
+                    self._end()
+                    raise TooCostly(f"The answer would take more than {within:g} s")
+                return self._told(pipe.recv_bytes())
+            except (EOFError, OSError) as error:  # it had just ended, or was killed
+                died = self._end()
+                if self._closed:
+                    raise NotReady("The service stops") from error
+                if not again or died == -signal.SIGKILL:
+                    raise TooCostly("The process that reads for it was killed, for want of memory perhaps") from error
+        raise AssertionError
+
+    def close(self) -> None:
+        """End the process, also in the middle of an answer. From any thread."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def tidy(self) -> None:
+        """See to it that a process that has ended by itself is gone. From any thread."""
+        process = self._process
+        if process is not None:
+            process.poll()
+
+    def _ready(self) -> Connection:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._pipe is None:
+            if self._closed:
+                raise EOFError
+            self._pipe, theirs = Pipe()
+            command = [sys.executable, "-P", "-m", "tasktrail.reading.apart", str(theirs.fileno())]
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*command, str(self._paths.data), str(self._paths.temp), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    cwd="/",
+                    env={**self._environment, "SQLITE_TMPDIR": str(self._paths.temp)},
+                    start_new_session=True,
+                )
+            if self._closed:
+                self._process.kill()
+        return self._pipe
+
+    def _told(self, said: bytes) -> bytes:
+        answer = msgspec.msgpack.decode(said, type=Answer)
+        if answer.error:
+            raise pickle.loads(answer.error)  # noqa: S301 - our own process wrote it
+        return answer.json
+
+    def _end(self) -> int | None:
+        """Its exit code, if it had ended by itself."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(0.2)
+        process.kill()
+        process.wait()
+        return None
+
+
+def answer(reading: FileReading, question: Question) -> bytes:
+    """JSON of the answer. Raises what the reading raises."""
+    match question:
+        case ListQuestion(filters):
+            tasks, total = reading.list_tasks(filters)
+            return msgspec.json.encode({"tasks": tasks, "total": total})
+        case VerifyQuestion():
+            return msgspec.json.encode(reading.verify())
+
+
+def answered(reading: FileReading, asked: bytes) -> tuple[Answer, bool]:
+    """What to send back, and whether the process is fit for another question."""
+    try:
+        question = msgspec.json.decode(asked, type=Question)
+        _allow(LIST_MEMORY if isinstance(question, ListQuestion) else psutil.virtual_memory().available // 2)
+        return Answer(json=answer(reading, question)), True
+    except MemoryError:
+        error = TooCostly("The answer takes more memory than one question may have")
+        return Answer(error=pickle.dumps(error)), False
+    except TasktrailError as error:
+        return Answer(error=pickle.dumps(error)), True
+
+
+def _allow(memory: int) -> None:
+    """So many bytes of our own, beyond which an allocation fails. Where the system cannot count them, no bound."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+
+
+def main(descriptor: str, data: str, temp: str, parent: str) -> None:
+    """Answer until nobody asks any more."""
+    with suppress(OSError, AttributeError):  # not every system can do it; then it ends with the pipe
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        return
+    os.nice(_NICE)
+    reading = FileReading(DataPaths(Path(data), Path(temp)), Registry(), SystemClock())
+    reading.scratch = ""
+    fit = True
+    with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
+        while fit and pipe.poll(IDLE):
+            told, fit = answered(reading, pipe.recv_bytes())
+            pipe.send_bytes(msgspec.msgpack.encode(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

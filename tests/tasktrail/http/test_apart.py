@@ -1,0 +1,184 @@
+"""What takes long is answered by processes, few at once, and costs commands nothing."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psutil
+import pytest
+
+from tasktrail.events.errors import NotReady, TooCostly
+from tasktrail.http import desk as desk_module
+from tasktrail.http.server import HttpServer
+from tasktrail.projections import TaskFilters
+from tasktrail.projections.errors import BeyondTheLog
+from tasktrail.reading import apart as apart_module
+from tasktrail.reading.apart import Apart, ListQuestion, VerifyQuestion, answered
+from tasktrail.reading.files import FileReading
+from tasktrail.service import TaskService
+
+Serve = Callable[..., HttpServer]
+Wish = Callable[..., dict[str, Any]]
+NOW = ListQuestion(TaskFilters(as_of=1))
+
+
+@pytest.fixture
+def apart(service: TaskService) -> Iterator[Apart]:
+    one = Apart(service.paths, os.environ)
+    yield one
+    one.close()
+    one._end()
+
+
+def helpers() -> set[int]:
+    """Process ids, those of zombies included."""
+    found = set()
+    for child in psutil.Process().children():
+        try:
+            if any("reading.apart" in word for word in child.cmdline()):
+                found.add(child.pid)
+        except psutil.ZombieProcess:
+            found.add(child.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_the_answer_is_that_of_the_service(apart: Apart, service: TaskService, wish: Wish) -> None:
+    service.create_task(**wish())
+    filters = TaskFilters(as_of=service.watermark.position, limit=3)
+    answer = msgspec.json.decode(apart.ask(ListQuestion(filters)))
+    tasks, total = service.list_tasks(filters)
+    assert (answer["total"], [one["id"] for one in answer["tasks"]]) == (total, [task.id for task in tasks])
+    assert msgspec.json.decode(apart.ask(VerifyQuestion()))["position"] > 0
+    assert apart._process is not None
+    assert apart._process.pid in helpers()
+
+
+def test_its_errors_are_those_of_the_service(apart: Apart) -> None:
+    with pytest.raises(BeyondTheLog) as refused:
+        apart.ask(ListQuestion(TaskFilters(as_of=10**9)))
+    assert refused.value.field == "as_of"
+
+
+def test_a_process_that_has_ended_is_followed_by_another(apart: Apart) -> None:
+    apart.ask(NOW)
+    first = apart._process
+    assert first is not None
+    first.terminate()
+    first.wait()
+    assert apart.ask(NOW)
+    assert apart._process is not first
+
+
+def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(apart: Apart) -> None:
+    apart.ask(NOW)
+    process = apart._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(apart.ask, NOW)
+        process.kill()
+        with pytest.raises(TooCostly, match="killed"):
+            asked.result(30)
+
+
+def test_what_takes_too_long_is_ended(apart: Apart) -> None:
+    apart.ask(NOW)
+    process = apart._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(TooCostly, match=r"more than 0\.1 s"):
+        apart.ask(NOW, within=0.1)
+    assert process.poll() is not None
+    assert apart.ask(NOW)
+
+
+def test_once_closed_nothing_is_asked_and_nothing_runs(apart: Apart) -> None:
+    apart.ask(NOW)
+    process = apart._process
+    assert process is not None
+    apart.close()
+    with pytest.raises(NotReady):
+        apart.ask(NOW)
+    assert process.wait(30) == -signal.SIGKILL
+
+
+def test_memory_that_runs_out_is_a_typed_error_and_the_end_of_the_process(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(_reading: FileReading, _question: Any) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(apart_module, "answer", greedy)
+    monkeypatch.setattr(apart_module, "_allow", lambda _bytes: None)
+    told, fit = answered(service, msgspec.json.encode(NOW))
+    assert told.error
+    assert not fit
+
+
+def test_lists_of_the_past_are_not_built_in_memory(tmp_path: Path) -> None:
+    with TaskService.open(tmp_path) as service:
+        service.scratch = str(tmp_path / "scratch.db")
+        service.list_tasks(TaskFilters(as_of=1))
+        assert (tmp_path / "scratch.db").stat().st_size > 0
+
+
+def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, wish: Wish
+) -> None:
+    hold, asked = threading.Event(), threading.Semaphore(0)
+
+    def slow(_self: Apart, _question: Any, _within: float | None = None) -> bytes:
+        asked.release()
+        assert hold.wait(60)
+        return b'{"tasks": [], "total": 0}'
+
+    monkeypatch.setattr(Apart, "ask", slow)
+    monkeypatch.setattr(desk_module, "_WAITING", 1)
+    server = serve()
+
+    def ask(_number: int) -> httpx.Response:
+        return httpx.get(f"{server.address}/v1/tasks?as_of=1", trust_env=False, timeout=60)
+
+    with ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(ask, number) for number in range(12)]
+        assert asked.acquire(timeout=30)
+        assert asked.acquire(timeout=30)
+        for path in ("/healthz", "/v1/stats", "/v1/tasks", "/v1/queue"):
+            assert httpx.get(f"{server.address}{path}", trust_env=False).status_code == 200
+        assert httpx.post(f"{server.address}/v1/tasks", json=wish(), trust_env=False).status_code == 202
+        refusals = [one.result() for one in islice(as_completed(waiting, timeout=60), 9)]
+        assert {answer.status_code for answer in refusals} == {503}
+        hold.set()
+        answers = [one.result(60) for one in waiting]
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 9
+    assert {(answer.json()["code"], int(answer.headers["retry-after"]) > 0) for answer in refusals} == {("busy", True)}
+
+
+def test_a_process_that_has_ended_by_itself_leaves_no_zombie(
+    serve: Serve, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    server = serve()
+    before = helpers()
+    assert httpx.get(f"{server.address}/v1/tasks?as_of=1", trust_env=False, timeout=60).status_code == 200
+    (made,) = helpers() - before
+    psutil.Process(made).terminate()
+    assert eventually(lambda: made not in helpers())
+
+
+def test_the_processes_end_with_the_server(serve: Serve, eventually: Callable[[Callable[[], bool]], bool]) -> None:
+    server = serve()
+    before = helpers()
+    assert httpx.get(f"{server.address}/v1/tasks?as_of=1", trust_env=False, timeout=60).status_code == 200
+    made = helpers() - before
+    assert made
+    assert server.stop()
+    assert eventually(lambda: not made & helpers())

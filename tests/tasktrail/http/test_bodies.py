@@ -1,0 +1,149 @@
+"""Bodies that do not end hold little, not for long, and keep nobody else from sending."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail.http import bodies, connections
+from tasktrail.http.bodies import Bodies
+from tasktrail.http.errors import Busy, RequestTimeout
+from tasktrail.http.server import HttpServer
+
+Serve = Callable[..., HttpServer]
+Wish = Callable[..., dict[str, Any]]
+MIB = 1024 * 1024
+
+
+def begin(server: HttpServer, size: int, sent: int) -> socket.socket:
+    """A request that announces a body and sends only its beginning."""
+    url = httpx.URL(server.address)
+    one = socket.create_connection((url.host, url.port or 0), timeout=30)
+    one.sendall(
+        b"POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % size
+    )
+    one.sendall(b" " * sent)
+    return one
+
+
+def answer_of(one: socket.socket) -> tuple[int, dict[str, Any]]:
+    whole = b""
+    try:
+        while part := one.recv(65536):
+            whole += part
+            head, _, body = whole.partition(b"\r\n\r\n")
+            if body.endswith(b"}"):
+                break
+    except ConnectionResetError:
+        pass
+    head, _, body = whole.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def test_a_body_that_stops_arriving_is_told_so(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "STALL", 0.1)
+    monkeypatch.setattr(bodies, "PRESSED", 0.1)
+    for size in (100, MIB):
+        with begin(serve(), size, 10) as half:
+            status, problem = answer_of(half)
+        assert (status, problem["code"]) == (408, "request_timeout")
+
+
+def test_unfinished_bodies_leave_room_for_those_that_are_sent(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, wish: Wish
+) -> None:
+    monkeypatch.setattr(connections, "BODY_ROOM", 20 * MIB)
+    monkeypatch.setattr(bodies, "PRESSED", 0.1)
+    server = serve()
+    large = [{"command": "create_task", **wish(reason="x" * 2000)} for _ in range(500)]
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(begin(server, 14 * MIB, MIB // 8))
+        small = httpx.post(f"{server.address}/v1/tasks", json=wish(), trust_env=False, timeout=30)
+        assert small.status_code == 202
+        accepted = httpx.post(f"{server.address}/v1/commands", json=large, trust_env=False, timeout=30)
+    assert accepted.status_code == 202
+    assert all("position" in one for one in accepted.json())
+
+
+def test_a_body_without_an_announced_size_is_taken(serve: Serve, wish: Wish) -> None:
+    def pieces() -> Any:
+        text = json.dumps(wish()).encode()
+        yield text[:10]
+        yield text[10:]
+
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{serve().address}/v1/tasks", content=pieces(), headers=headers, trust_env=False)
+    assert answer.status_code == 202
+
+
+def headers(size: int) -> dict[bytes, bytes]:
+    return {b"content-length": b"%d" % size}
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+async def whole() -> Any:
+    return {"type": "http.request", "body": b"x", "more_body": False}
+
+
+def test_without_room_in_time_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "WAIT", 0.01)
+
+    async def attempt() -> int:
+        room = Bodies(100_000)
+        async with room.reading(headers(90_000), whole) as first:
+            await first()
+            assert room.free == 10_000
+            async with room.reading(headers(20_000), whole) as second:
+                with pytest.raises(Busy):
+                    await second()
+            async with room.reading(headers(bodies.SMALL), whole) as small:
+                await small()
+        return room.free
+
+    assert asyncio.run(attempt()) == 100_000
+
+
+def test_who_stalls_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PRESSED", 0.01)
+    monkeypatch.setattr(bodies, "STALL", 3600)
+
+    async def stalling(room: Bodies) -> None:
+        async with room.reading(headers(90_000), never) as receive:
+            await receive()
+
+    async def attempt() -> None:
+        room = Bodies(100_000)
+        stalled = asyncio.create_task(stalling(room))
+        await asyncio.sleep(0)
+        async with room.reading(headers(50_000), whole) as receive:
+            assert await receive() == await whole()
+        with pytest.raises(RequestTimeout):
+            await stalled
+
+    asyncio.run(asyncio.wait_for(attempt(), 30))
+
+
+def test_a_request_without_a_body_may_wait_for_its_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "STALL", 0)
+    monkeypatch.setattr(bodies, "PRESSED", 0)
+
+    async def attempt() -> bool:
+        async with Bodies(10).reading({}, never) as receive:
+            waiting: asyncio.Future[Any] = asyncio.ensure_future(receive())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            alive = not waiting.done()
+            waiting.cancel()
+        return alive
+
+    assert asyncio.run(attempt())
