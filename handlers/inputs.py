@@ -46,7 +46,11 @@ class InputState(NamedTuple):
     @classmethod
     def of(cls, fd: int) -> "InputState":
         """Of an open file."""
-        found = os.fstat(fd)
+        return cls.told_by(os.fstat(fd))
+
+    @classmethod
+    def told_by(cls, found: os.stat_result) -> "InputState":
+        """As the system tells it."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     @property
@@ -103,12 +107,21 @@ class Input:
             fd = _open(self._path)
         except FileNotFoundError:
             return "it was removed or renamed"
-        except (OSError, InvalidPath) as error:
-            return f"it can no longer be opened ({error})"
+        except InvalidPath:
+            return "it was replaced by something that is no file"
+        except OSError as error:
+            return self._seen_from_outside() or f"it can no longer be opened ({error})"
         try:
             return self.state.told(InputState.of(fd))
         finally:
             os.close(fd)
+
+    def _seen_from_outside(self) -> str:
+        """The same of what may not be opened: walls that let the file be read do not let another one be read."""
+        try:
+            return self.state.told(InputState.told_by(Path(self._path).stat()))
+        except OSError:
+            return ""
 
     def compare(self) -> None:
         """Raise `InputChanged` if it is not what it was."""

@@ -12,7 +12,7 @@ import pytest
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.errors import InvalidPath
-from tasktrail.handlers import Rejected, TaskContext, Unusable, handler
+from tasktrail.handlers import Rejected, TaskContext, Unusable, handler, inputs
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.process.attempt import Ending, perform
@@ -119,7 +119,7 @@ CHANGES: dict[Change, str] = {
     replace: "replaced by another file",
     remove: "removed or renamed",
     rename: "removed or renamed",
-    become_a_folder: "can no longer be opened",
+    become_a_folder: "replaced by something that is no file",
 }
 
 
@@ -317,6 +317,21 @@ def test_a_pipe_does_not_hold_the_opening_up(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(InvalidPath, match="no longer a regular file"):
         Input(str(pipe))
+
+
+def test_what_may_not_be_opened_any_more_is_told_from_outside(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind walls, the file that has taken the input's name may not be read."""
+    opened = Input(str(source))
+    replace(source)
+
+    def refuse(path: str) -> NoReturn:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(inputs, "_open", refuse)
+    assert "replaced by another file" in opened.change()
+    source.unlink()
+    assert "can no longer be opened" in opened.change()
+    opened.close()
 
 
 def test_no_descriptor_is_left_behind(source: Path, run: Run) -> None:

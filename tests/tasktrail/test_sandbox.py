@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskService
+from tasktrail.events import Task
 from tasktrail.events.errors import InvalidPath, InvalidValue
-from tasktrail.events.task_events import Completed, Created, Failed, Retried, Started
+from tasktrail.events.task_events import Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.handlers.process.limits import MEMORY_FLOOR
 
 WITHIN = 20.0
@@ -237,19 +238,29 @@ def test_control_characters_in_anything_but_a_path_are_refused(start: Opener, tm
         service.create_task(type="looker", output_file=str(tmp_path / "out"), label="line\nbreak")
 
 
+def cut_behind_a_checkpoint(service: TaskService, source: Path, task_id: int) -> Task:
+    """Cut the task's input when it has saved its first checkpoint; the task at its end."""
+    next(r for r in service.follow() if r.task_id == task_id and isinstance(r.event, Checkpointed | Failed))
+    os.truncate(source, 5)
+    return service.wait(task_id, WITHIN)
+
+
 def test_an_input_that_was_cut_is_read_again_from_zero_and_never_published_in_part(
     start: Opener, text: Path, tmp_path: Path
 ) -> None:
     service, output = start(), tmp_path / "out.txt"
+    text.write_text("hello again")
 
-    once = service.wait(service.create_task(type="cutter", input_file=text, output_file=output), WITHIN)
+    task_id = service.create_task(type="cutter", input_file=text, output_file=output)
+    once = cut_behind_a_checkpoint(service, text, task_id)
+
     assert (once.status, once.error_type) == ("failed", "InputChanged")
-    assert "it was cut from 5 to 2 bytes" in once.error
+    assert "it was cut from 11 to 5 bytes" in once.error
     assert not output.exists()
 
     text.write_text("hello again")
     task_id = service.create_task(type="cutter", input_file=text, output_file=output, max_retries=1, retry_delay=0)
-    again = service.wait(task_id, WITHIN)
+    again = cut_behind_a_checkpoint(service, text, task_id)
 
     failed = next(record.event for record in service.events(task_id) if isinstance(record.event, Failed))
     assert (failed.error_type, failed.rule, failed.final) == ("InputChanged", "type:InputChanged", False)
