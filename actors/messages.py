@@ -50,6 +50,18 @@ class Catch(msgspec.Struct, frozen=True):
     position: int
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """For the Projector: the views were looked through, and this is wrong with them; empty: nothing."""
+
+    damage: str
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """For the Projector: somebody who asked the views has found this."""
+
+    damage: str
+
+
 class Query(msgspec.Struct, frozen=True):
     """Run `function` on the actor's state in its own thread and answer with the result; sent with `ask`."""
 

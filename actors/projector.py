@@ -1,22 +1,61 @@
 """The Projector: folds committed events into the views, a moment behind the log.
 
 Commits are gathered, so that a task that changed several times costs one row; when somebody waits, it folds at once.
+After its start it has the whole file looked through in a thread of its own, and builds damaged views anew from the log.
 """
 
-import contextlib
+import sqlite3
+import threading
 from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pykka
 
+from ..events import Recorded
 from ..events.clock import Clock
+from ..events.errors import LogCorrupt
 from ..events.log.sqlite import LogReader
-from ..projections import TaskViews, catch_up
-from .base import Actor
+from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild
+from ..projections.queries.reader import connect
+from ..projections.sums import find_damage
+from .base import Actor, log
 from .consumer import Attempts, OnTrouble
 from .feed import Feed
-from .messages import WAKE, Catch, Wake
+from .messages import WAKE, Catch, Checked, Damaged, Wake
 from .watermark import Watermark
+
+REBUILD_AGAIN = 10.0
+"""Seconds until a rebuild that failed, for want of room say, is tried again."""
+
+
+class Health:
+    """Whether the views can be trusted, and threads that wait until they can."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        """Counts how often they were found or made sound."""
+        self._sound = threading.Event()
+        self._lock = threading.Lock()
+
+    def doubt(self, generation: int) -> bool:
+        """Damage was found in views of this generation; whether nobody else has said so."""
+        with self._lock:
+            if generation != self.generation or not self._sound.is_set():
+                return False
+            self._sound.clear()
+            return True
+
+    def vouch(self) -> None:
+        """They are sound."""
+        with self._lock:
+            self.generation += 1
+            self._sound.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until they are sound; whether they were in time."""
+        return self._sound.is_set() or self._sound.wait(timeout)
 
 
 class Projector(Actor):
@@ -30,14 +69,17 @@ class Projector(Actor):
         *,
         feed: Feed,
         open_views: Callable[[], TaskViews],
+        path: Path,
         open_log: Callable[[], LogReader],
         watermark: Watermark,
         clock: Clock,
+        health: Health,
         on_trouble: OnTrouble = lambda _: None,
     ) -> None:
         super().__init__()
         self._feed = feed
         self._open_views = open_views
+        self._path = path
         self._open_log = open_log
         self._watermark = watermark
         self._clock = clock
@@ -46,14 +88,24 @@ class Projector(Actor):
         self._view: TaskViews | None = None
         self._behind = True
         """Whether records may be missing, so that the log has to be read."""
+        self._health = health
+        self._damage = ""
+        """Known, and not mended yet."""
+        self._rebuild_at = 0.0
+        self._checking: sqlite3.Connection | None = None
 
     def on_start(self) -> None:
         """Open the view and bring it up to the log."""
         self._attempts = Attempts("projector", self._ring, self._clock, self._on_trouble)
         self._fold()
+        threading.Thread(target=self._check, name="views-check", daemon=True).start()
 
     def on_stop(self) -> None:
         """Fold the rest."""
+        checking = self._checking
+        if checking is not None:
+            with suppress(sqlite3.Error):
+                checking.interrupt()
         self._fold()
         self._attempts.close()
         for one in (self._view, self._log):
@@ -65,15 +117,21 @@ class Projector(Actor):
         self._fold()
 
     def receive(self, message: Any) -> None:
-        """Fold what has gathered."""
+        """Fold what has gathered, or mend what is damaged."""
         match message:
             case Wake():
                 self._fold()
             case Catch() if message.position > self._watermark.position:
                 self._fold()
+            case Checked(damage=""):
+                if not self._damage:
+                    self._health.vouch()
+            case Checked() | Damaged():
+                self._damage = message.damage
+                self._fold()
 
     def _ring(self) -> None:
-        with contextlib.suppress(pykka.ActorDeadError):
+        with suppress(pykka.ActorDeadError):
             self.actor_ref.tell(WAKE)
 
     def _fold(self) -> None:
@@ -84,11 +142,52 @@ class Projector(Actor):
         behind, self._behind = self._behind, True  # until it has gone well: the position is that of the last good fold
         if self._log is None:
             self._log = self._open_log()
+        try:
+            if not self._damage:
+                self._apply(self._log, records, behind=behind)
+        except (ViewsDamaged, LogCorrupt) as error:  # a row that is missing looks like an event of an unknown task
+            self._damage = error.message
+        if self._damage:
+            self._rebuild(self._log)
+        assert self._view is not None
+        self._behind = False
+        self._watermark.rise(self._view.position)
+
+    def _apply(self, log_file: LogReader, records: list[Recorded], *, behind: bool) -> None:
         if self._view is None:
             self._view = self._open_views()
         if behind or (records and records[0].position > self._view.position + 1):
-            catch_up(self._log, self._view)
+            catch_up(log_file, self._view)
         if records:
             self._view.apply(records)
-        self._behind = False
-        self._watermark.rise(self._view.position)
+
+    def _rebuild(self, log_file: LogReader) -> None:
+        """Build damaged views anew. Raises `ViewsFailed` when that is not possible now."""
+        if self._clock.monotonic() < self._rebuild_at:
+            raise ViewsFailed(f"{self._path} is damaged and could not be built anew: {self._damage}")
+        log.warning("the views are damaged and are built anew", path=str(self._path), damage=self._damage)
+        self._rebuild_at = self._clock.monotonic() + REBUILD_AGAIN
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+        rebuild(log_file, self._path)
+        self._view = self._open_views()
+        catch_up(log_file, self._view)
+        self._damage, self._rebuild_at = "", 0.0
+        self._health.vouch()
+
+    def _check(self) -> None:
+        """Look the whole file through, beside the work. Runs in a thread of its own."""
+        damage = ""
+        try:
+            with closing(connect(self._path)[0]) as conn:
+                self._checking = conn
+                damage = find_damage(conn)
+        except ViewsDamaged as error:
+            damage = error.message
+        except (sqlite3.Error, ViewsFailed) as error:
+            log.warning("the views could not be checked", error=str(error))
+        finally:
+            self._checking = None
+            with suppress(pykka.ActorDeadError):
+                self.actor_ref.tell(Checked(damage))

@@ -1,6 +1,6 @@
 """Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
 
-from .errors import BeyondTheLog, UnknownNotice, ViewsFailed, ViewsGap
+from .errors import BeyondTheLog, UnknownNotice, ViewsDamaged, ViewsFailed, ViewsGap
 from .notices.view import DisabledEndpoint, NoticeStatus
 from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
@@ -21,6 +21,7 @@ __all__ = [
     "TaskViews",
     "UnknownNotice",
     "Verification",
+    "ViewsDamaged",
     "ViewsFailed",
     "ViewsGap",
     "catch_up",

@@ -21,6 +21,14 @@ class ViewsFailed(TasktrailError):
     remedy = "Free disk space if there is none; views.db may be deleted, it is built again from the log."
 
 
+class ViewsDamaged(ViewsFailed):
+    """What stands in views.db is not what was written there."""
+
+    code = "views_damaged"
+    title = "The views are damaged"
+    remedy = "The service builds them anew from the log by itself; ask again. Without a service: `tasktrail rebuild`."
+
+
 class BeyondTheLog(TasktrailError):
     """An earlier state was asked for at a position that the log has not reached."""
 

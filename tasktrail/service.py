@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from .actors.core.admission import above_all
 from .actors.core.messages import Submit
 from .actors.core.state import SchedulerState
-from .actors.messages import Catch, Query, Ticket
+from .actors.messages import Catch, Damaged, Query, Ticket
 from .actors.watermark import Watermark
 from .backups.evidence import Acceptance
 from .backups.taking import Backup, back_up
@@ -26,7 +26,7 @@ from .events.digest import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .paths import DataPaths
-from .projections import TaskFilters, ViewsFailed
+from .projections import TaskFilters, ViewsDamaged, ViewsFailed
 from .projections.notices.rules import log_id, redelivery
 from .reading.files import FileReading
 from .surface import RecoveryReport
@@ -265,6 +265,18 @@ class TaskService(FileReading, Commanding):
             raise NotReady("The service is closed", remedy="Open it again.")
         if not self.catch_up(self._seen):
             raise NotReady(f"The views have not reached position {self._seen} in time")
+        if not self._system.views.wait(VIEWS_WITHIN):
+            raise NotReady("The views are still being checked, or built anew because they were damaged")
+
+    def generation(self) -> int:
+        """Tells views that were found damaged from those that were built since."""
+        return self._system.views.generation
+
+    def mend(self, generation: int, error: ViewsDamaged) -> bool:
+        """Have the Projector build the views anew, once whoever else has found it damaged."""
+        if self._system.views.doubt(generation):
+            self._system.projector.tell(Damaged(error.message))
+        return self._system.views.wait(VIEWS_WITHIN)
 
     def grown(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""

@@ -28,7 +28,7 @@ from .actors.janitor import Janitor
 from .actors.machine.machine import Machine, disk_size
 from .actors.messages import WAKE, Committed, Query
 from .actors.notifier import Notifier
-from .actors.projector import Projector
+from .actors.projector import Health, Projector
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
 from .actors.snapshots import outbox as outbox_snapshot
@@ -85,6 +85,7 @@ class System:
         self.registry = Registry.load(config.handlers)
         self.committed = Watermark()
         self.projected = Watermark()
+        self.views = Health()
         self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
@@ -273,10 +274,12 @@ class System:
         return Projector.start(
             feed=self._to_projector,
             open_views=lambda: TaskViews(self.paths.views),
+            path=self.paths.views,
             open_log=lambda: LogReader(self.paths.log),
             watermark=self.projected,
             clock=self.clock,
             on_trouble=self._on_views_trouble,
+            health=self.views,
         )
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]

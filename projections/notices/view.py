@@ -10,6 +10,7 @@ import msgspec
 from ...events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ...events.recorded import EVENT_TAGS, timestamp
 from ...events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
+from ..sums import sound
 from .rules import Channel, notice_id, receivers, tells_somebody
 
 NoticeState: TypeAlias = Literal["pending", "delivered", "given_up", "disabled"]
@@ -20,7 +21,8 @@ _TOLD = frozenset({Created, Started, Retried, Completed, Failed, Cancelled})
 
 _INSERT = """
 INSERT INTO notices VALUES (?, ?, ?, ?, ?, ?, ?, ?,
-    CASE WHEN EXISTS (SELECT 1 FROM disabled WHERE target = ?) THEN 'disabled' ELSE 'pending' END, 0, '', NULL, NULL)
+    CASE WHEN EXISTS (SELECT 1 FROM disabled WHERE target = ?) THEN 'disabled' ELSE 'pending' END,
+    0, '', NULL, NULL, NULL)
 """
 _TRIED = """
 UPDATE notices SET tries = tries + 1, detail = ?, tried_at = ?,
@@ -31,10 +33,9 @@ WHERE task_id = ? AND notice_id = ? AND state IN ('pending', 'disabled')
 _WAITS = "UPDATE notices SET detail = ?, next_at = ? WHERE task_id = ? AND notice_id = ? AND state = 'pending'"
 _AGAIN = "UPDATE notices SET state = 'pending', next_at = NULL WHERE task_id = ? AND notice_id = ?"
 _HELD_BACK = "UPDATE notices SET state = 'disabled', next_at = NULL WHERE target = ? AND state = 'pending'"
-_DISABLE = "INSERT INTO disabled VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_DISABLE = "INSERT INTO disabled VALUES (?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING"
 _OF_TASK = """
-SELECT notice_id, task_id, channel, target, event, position, recorded_at, state, tries, detail, tried_at, next_at
-FROM notices WHERE task_id = ? ORDER BY version, channel, target
+SELECT * FROM notices WHERE task_id = ? ORDER BY version, channel, target
 """
 
 
@@ -115,14 +116,15 @@ def _state(tried: DeliveryAttempted) -> NoticeState:
 
 def read_notices(conn: sqlite3.Connection, task_id: int) -> list[NoticeStatus]:
     """The notices of a task in the order of its events."""
-    rows = conn.execute(_OF_TASK, (task_id,))
-    return [_made(NoticeStatus, row) for row in rows]
+    rows = sound(conn.execute(_OF_TASK, (task_id,)))
+    # The table has them in the order of its key.
+    return [_made(NoticeStatus, (row[3], row[0], row[2], *row[4:])) for row in rows]
 
 
 def read_disabled(conn: sqlite3.Connection) -> list[DisabledEndpoint]:
     """The endpoints that are disabled, the longest first."""
-    rows = conn.execute("SELECT target, position, since, detail FROM disabled ORDER BY position, target")
-    return [_made(DisabledEndpoint, row) for row in rows]
+    rows = conn.execute("SELECT * FROM disabled ORDER BY position, target")
+    return [_made(DisabledEndpoint, row) for row in sound(rows)]
 
 
 def _made(kind: type[T], row: Sequence[object]) -> T:

@@ -13,21 +13,22 @@ from ...events import Task, TaskState
 from ...events.errors import UnknownTask
 from ...events.log.sqlite import connect_read_only, is_written
 from ...events.task import Children, view
-from ..errors import ViewsFailed
+from ..errors import ViewsDamaged, ViewsFailed
 from ..notices.view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
+from ..sums import OF_TASKS, is_damage, sound, teach
 from ..views.notes import read_notes
-from ..views.row import decode_state
+from ..views.row import COLUMNS, state_of
 from ..views.schema import identity
 from .filters import TaskFilters
 from .selection import count, kept_total, page
 from .stats import Stats, read_counts, read_stats
 
-_ONE = "SELECT id, spec, state FROM tasks WHERE id = ?"
-_MANY = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
-_CHILDREN = """
-SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0))
+_ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
+_MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+_CHILDREN = f"""
+SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), max({OF_TASKS})
 FROM tasks WHERE parent_task_id = ? GROUP BY status ORDER BY status
-"""
+"""  # noqa: S608 - our own names
 _MAX_ID = 2**63 - 1
 
 Page: TypeAlias = tuple[list[Task], int]
@@ -53,15 +54,18 @@ class TaskQueries:
     def position(self) -> int:
         """How far the views have read the log: whoever must see his own write waits for this."""
         with self._moment() as conn:
-            return int(conn.execute("SELECT position FROM progress").fetchone()[0])
+            ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
+            return int(position)
 
     def state(self, task_id: int) -> TaskState:
         """The folded state of one task. Raises `UnknownTask`."""
         with self._moment() as conn:
             row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
             if row is None:
+                if 0 < task_id <= sum(read_counts(conn).values()):  # they are numbered without gaps
+                    raise ViewsDamaged(f"Task {task_id} is missing in the views")
                 raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-            return decode_state(*row)
+            return _asked_for(state_of(row), task_id)
 
     def get(self, task_id: int, now: datetime) -> Task:
         """One task as readers see it. Raises `UnknownTask`."""
@@ -71,10 +75,12 @@ class TaskQueries:
         """How far the children of a task are; none when it has none."""
         with self._moment() as conn:
             rows = conn.execute(_CHILDREN, (task_id,)).fetchall()
-        total = sum(number for _status, number, _progress in rows)
+        total = sum(row[1] for row in rows)
         if not total:
             return None
-        progress = sum(progress for _status, _number, progress in rows) / total
+        if any(row[3] for row in rows):
+            raise ViewsDamaged(f"A child of task {task_id} has changed in the views since it was written there")
+        progress = sum(row[2] for row in rows) / total
         return Children(total=total, progress=round(progress, 3), by_status={row[0]: row[1] for row in rows})
 
     def progress(self, task_id: int) -> tuple[float, str]:
@@ -108,7 +114,9 @@ class TaskQueries:
                 total = conn.execute(*count(filters)).fetchone()[0]
             ids = [row[0] for row in conn.execute(*page(filters, counts))] if total > filters.offset else []
             rows = conn.execute(_MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
-            states = {row[0]: decode_state(*row) for row in rows}
+            states = {row[0]: state_of(row) for row in rows}
+            if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
+                raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(states)} were found")
         return [view(states[task_id], now) for task_id in ids], total
 
     def stats(self, now: datetime) -> Stats:
@@ -127,8 +135,9 @@ class TaskQueries:
                 yield conn
             finally:
                 conn.execute("COMMIT")
-        except (sqlite3.Error, msgspec.DecodeError) as error:
-            raise ViewsFailed(f"{self._path or 'The views'} cannot be read: {error}") from error
+        except (sqlite3.Error, msgspec.DecodeError, UnicodeError) as error:
+            kind = ViewsFailed if isinstance(error, sqlite3.Error) and not is_damage(error) else ViewsDamaged
+            raise kind(f"{self._path or 'The views'} cannot be read: {error}") from error
 
     def _follow(self) -> None:
         """Open the file anew when another has taken its name, or when it is written again: the old one stands still."""
@@ -147,6 +156,14 @@ class TaskQueries:
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """A read-only connection to views.db, and whether it is frozen. Raises `ViewsFailed`."""
     try:
-        return connect_read_only(path, "SELECT position FROM progress")
-    except sqlite3.Error as error:
-        raise ViewsFailed(f"{path} cannot be read: {error}") from error
+        conn, frozen = connect_read_only(path, "SELECT position FROM progress")
+    except (sqlite3.Error, UnicodeError) as error:
+        kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
+        raise kind(f"{path} cannot be read: {error}") from error
+    return teach(conn), frozen
+
+
+def _asked_for(state: TaskState, task_id: int) -> TaskState:
+    if state.id != task_id:
+        raise ViewsDamaged(f"The views have task {state.id} in the place of task {task_id}")
+    return state

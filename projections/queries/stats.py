@@ -1,12 +1,13 @@
 """Numbers over all tasks, from what is kept beside the rows: nothing is counted when asked."""
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from itertools import accumulate
 
 import msgspec
 
+from ..sums import sound
 from ..views.tally import upper_bound
 from .filters import STATUSES
 
@@ -59,15 +60,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
     """(type, status) → number of tasks."""
-    return {(kind, status): number for kind, status, number in conn.execute("SELECT * FROM counts WHERE number > 0")}
+    rows = sound(conn.execute("SELECT * FROM counts WHERE number > 0"))
+    return {(kind, status): number for kind, status, number in rows}
 
 
 def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
     """All numbers, within the transaction that is open."""
     counts = read_counts(conn)
-    totals = {kind: (attempts, retries) for kind, attempts, retries in conn.execute("SELECT * FROM totals")}
+    totals = {kind: (attempts, retries) for kind, attempts, retries in sound(conn.execute("SELECT * FROM totals"))}
     classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    for kind, bucket, number in conn.execute("SELECT * FROM durations ORDER BY type, bucket"):
+    for kind, bucket, number in sound(conn.execute("SELECT * FROM durations ORDER BY type, bucket")):
         classes[kind].append((bucket, number))
     by_type = {
         kind: TypeStats(
@@ -111,9 +113,8 @@ def _percentile(classes: list[tuple[int, int]], rank: float) -> float:
 
 def _ended(conn: sqlite3.Connection, now: datetime, minutes: int) -> Ended:
     this_minute = int(now.timestamp() // 60)
-    rows = conn.execute(
-        "SELECT status, sum(number) FROM ends WHERE minute >= ? AND minute < ? GROUP BY status",
-        (this_minute - minutes, this_minute),
-    )
-    numbers = dict(rows.fetchall())
+    rows = conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (this_minute - minutes, this_minute))
+    numbers: Counter[str] = Counter()
+    for _minute, status, number in sound(rows):
+        numbers[status] += number
     return Ended(**numbers, per_minute=sum(numbers.values()) / minutes)

@@ -10,12 +10,15 @@ import msgspec
 
 from ...events import TasktrailError
 from ..queries.reader import connect
+from ..sums import find_damage
 from ..views.building import BULK_PAGE, Progress, Records, pull
 from ..views.row import COLUMNS, decode_state
 from ..views.writer import TaskViews
 from .findings import Findings
 
-_ROWS = f"SELECT {', '.join(COLUMNS)} FROM tasks ORDER BY id"  # noqa: S608 - our own names
+_VALUES = COLUMNS[:-2]
+"""Without the checksums, which go by how a value is written."""
+_ROWS = f"SELECT {', '.join(_VALUES)} FROM tasks ORDER BY id"  # noqa: S608 - our own names
 _NUMBERS = {
     "counts": "SELECT * FROM counts WHERE number != 0 ORDER BY type, status",
     "totals": "SELECT * FROM totals ORDER BY type",
@@ -47,6 +50,8 @@ def compare(log: Records, path: Path, findings: Findings, progress: Progress | N
             pull(log, fold, position, BULK_PAGE, progress)
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
+            if not findings and (damage := find_damage(conn)):
+                findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
         finally:
             fold.close()
     except (sqlite3.Error, TasktrailError, TypeError) as error:
@@ -99,7 +104,7 @@ def _side_by_side(found: Iterator[Any], due: Iterator[Any]) -> Iterator[tuple[An
 
 
 def _differences(found: tuple[Any, ...], due: tuple[Any, ...]) -> Iterator[str]:
-    for column, value, right in zip(COLUMNS[:-2], found, due, strict=False):
+    for column, value, right in zip(_VALUES[:-2], found, due, strict=False):
         if value != right:
             yield f"{column} is {value!r}, the fold says {right!r}"
     # The same number may be written in two ways (1 and 1.0): what is read counts.

@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from ...events import Head, Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
-from ..errors import ViewsFailed
+from ..errors import ViewsDamaged, ViewsFailed
+from ..sums import sound
 from . import schema
 from .writer import TaskViews
 
@@ -69,9 +70,13 @@ def known_end(path: Path) -> End | None:
         return None
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as conn:
-            position, digest, at = conn.execute("SELECT position, hash, recorded_at FROM progress").fetchone()
+            columns = [row[1] for row in conn.execute("PRAGMA table_info(progress)")]
+            row = conn.execute("SELECT * FROM progress").fetchone()
+            if columns[-1:] == ["checksum"]:  # older versions had none
+                (row,) = sound([row])
+            _one, position, digest, at, *_rest = row
             return End(int(position), bytes(digest), datetime.fromisoformat(at) if at else None)
-    except (sqlite3.Error, TypeError, ValueError):
+    except (sqlite3.Error, ViewsDamaged, TypeError, ValueError):
         return None
 
 
@@ -110,8 +115,8 @@ def _copy(source: sqlite3.Connection, path: Path) -> None:
     try:
         try:
             _copy_over(source, path)
-        except sqlite3.Error as error:
-            if not schema.is_useless(error):
+        except (sqlite3.Error, UnicodeError) as error:
+            if isinstance(error, sqlite3.Error) and not schema.is_useless(error):
                 raise
             schema.delete_files(path)
             _copy_over(source, path)

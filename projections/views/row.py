@@ -7,6 +7,8 @@ from msgspec.structs import astuple, fields
 
 from ...events import Created, TaskState
 from ...events.priority import queue_key
+from ..errors import ViewsDamaged
+from ..sums import row_sum
 
 # What changes over a task's life, under the field names of TaskState; the rest, its `spec`, is written once.
 _Changing = msgspec.defstruct(
@@ -36,12 +38,14 @@ COLUMNS = (
     "updated_at",
     "spec",
     "state",
+    "spec_sum",
+    "state_sum",
 )
 
 INSERT = f"INSERT INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
 # Two kinds of update, because SQLite rewrites the index of every column that a statement names.
-MOVE = "UPDATE tasks SET status = ?, priority = ?, queue_key = ?, updated_at = ?, state = ? WHERE id = ?"
-TOUCH = "UPDATE tasks SET updated_at = ?, state = ? WHERE id = ?"
+MOVE = "UPDATE tasks SET status = ?, priority = ?, queue_key = ?, updated_at = ?, state = ?, state_sum = ? WHERE id = ?"
+TOUCH = "UPDATE tasks SET updated_at = ?, state = ?, state_sum = ? WHERE id = ?"
 
 
 def encode_state(state: TaskState) -> str:
@@ -54,9 +58,20 @@ def decode_state(task_id: int, spec: str | bytes, state: str | bytes) -> TaskSta
     return TaskState(task_id, _SPEC.decode(spec), *astuple(_CHANGING.decode(state)))
 
 
+def state_of(row: Row) -> TaskState:
+    """The state that a whole row holds. Raises `ViewsDamaged` when the row is not as it was written."""
+    number, status, kind, user, document, parent, priority, key, updated, spec, state, spec_sum, state_sum = row
+    if (
+        row_sum(number, kind, user, document, parent, spec) != spec_sum
+        or row_sum(number, status, priority, key, updated, state) != state_sum
+    ):
+        raise ViewsDamaged(f"Task {number} has changed in the views since it was written there")
+    return decode_state(number, spec, state)
+
+
 def rank(state: TaskState) -> float | None:
     """Where a waiting task stands in the queue, smaller runs first; none for the others."""
-    return queue_key(state)[0] if state.waiting else None
+    return float(queue_key(state)[0]) if state.waiting else None
 
 
 def same_place(one: TaskState, other: TaskState) -> bool:
@@ -64,36 +79,39 @@ def same_place(one: TaskState, other: TaskState) -> bool:
     return one.status == other.status and one.priority == other.priority and one.scheduled_for == other.scheduled_for
 
 
+def _changing(state: TaskState) -> Row:
+    """What the second checksum covers."""
+    return (state.id, state.status, state.priority, rank(state), state.updated_at.timestamp(), encode_state(state))
+
+
 def to_insert(state: TaskState) -> Row:
     """The parameters of `INSERT`. No parent is stored as 0, as the seed does for user and document."""
     spec = state.spec
+    text = _ENCODER.encode(spec).decode()
+    owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0)
+    changing = _changing(state)
+    _id, status, priority, key, updated_at, encoded = changing
     return (
         state.id,
-        state.status,
-        spec.type,
-        spec.user_id,
-        spec.document_id,
-        spec.parent_task_id or 0,
-        state.priority,
-        rank(state),
-        state.updated_at.timestamp(),
-        _ENCODER.encode(spec).decode(),
-        encode_state(state),
+        status,
+        *owners,
+        priority,
+        key,
+        updated_at,
+        text,
+        encoded,
+        row_sum(state.id, *owners, text),
+        row_sum(*changing),
     )
 
 
 def to_move(state: TaskState) -> Row:
     """The parameters of `MOVE`."""
-    return (
-        state.status,
-        state.priority,
-        rank(state),
-        state.updated_at.timestamp(),
-        encode_state(state),
-        state.id,
-    )
+    changing = _changing(state)
+    return (*changing[1:], row_sum(*changing), state.id)
 
 
 def to_touch(state: TaskState) -> Row:
     """The parameters of `TOUCH`."""
-    return (state.updated_at.timestamp(), encode_state(state), state.id)
+    changing = _changing(state)
+    return (*changing[-2:], row_sum(*changing), state.id)

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import fields
 
 from ...events import Created, TaskState
+from ..sums import create_triggers, teach
 
 FOLD = 2
 """Raise it when the fold makes something else of old events: views built before are built again, snapshots not used."""
@@ -18,7 +19,8 @@ CREATE TABLE progress (
     position INTEGER NOT NULL,
     hash BLOB NOT NULL,
     recorded_at TEXT NOT NULL,
-    log TEXT NOT NULL DEFAULT ''
+    log TEXT NOT NULL DEFAULT '',
+    checksum INTEGER
 ) STRICT;
 CREATE TABLE tasks (
     id INTEGER PRIMARY KEY,
@@ -31,19 +33,22 @@ CREATE TABLE tasks (
     queue_key REAL,
     updated_at REAL NOT NULL,
     spec TEXT NOT NULL,
-    state TEXT NOT NULL
+    state TEXT NOT NULL,
+    spec_sum INTEGER NOT NULL,
+    state_sum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE counts (
-    type TEXT NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (type, status)
+    type TEXT NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER, PRIMARY KEY (type, status)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE totals (
-    type TEXT PRIMARY KEY, attempts INTEGER NOT NULL, retries INTEGER NOT NULL
+    type TEXT PRIMARY KEY, attempts INTEGER NOT NULL, retries INTEGER NOT NULL, checksum INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE durations (
-    type TEXT NOT NULL, bucket INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (type, bucket)
+    type TEXT NOT NULL, bucket INTEGER NOT NULL, number INTEGER NOT NULL, checksum INTEGER, PRIMARY KEY (type, bucket)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE ends (
-    minute INTEGER NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (minute, status)
+    minute INTEGER NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER,
+    PRIMARY KEY (minute, status)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE notices (
     task_id INTEGER NOT NULL,
@@ -59,13 +64,14 @@ CREATE TABLE notices (
     detail TEXT NOT NULL,
     tried_at TEXT,
     next_at TEXT,
+    checksum INTEGER,
     PRIMARY KEY (task_id, version, channel, target)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE notes (
-    task_id INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (task_id, position)
+    task_id INTEGER NOT NULL, position INTEGER NOT NULL, checksum INTEGER, PRIMARY KEY (task_id, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE disabled (
-    target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL
+    target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL, checksum INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
@@ -100,6 +106,8 @@ def is_current(conn: sqlite3.Connection) -> bool:
     try:
         stamp = conn.execute("PRAGMA user_version").fetchone()[0]
         return bool(stamp == STAMP and conn.execute("SELECT count(*) FROM progress").fetchone()[0] == 1)
+    except UnicodeError:  # not even the message of the error could be read
+        return False
     except sqlite3.Error as error:
         if is_useless(error):
             return False
@@ -116,9 +124,10 @@ def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
     conn.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";\n")[:-1]:
         conn.execute(statement)
+    create_triggers(teach(conn))
     if indexes:
         create_indexes(conn)
-    conn.execute("INSERT INTO progress VALUES (1, 0, x'', '', '')")
+    conn.execute("INSERT INTO progress VALUES (1, 0, x'', '', '', NULL)")
     conn.execute(f"PRAGMA user_version = {STAMP}")
     conn.execute("COMMIT")
 

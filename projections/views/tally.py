@@ -51,17 +51,18 @@ class Tally:
     def write(self, conn: sqlite3.Connection) -> None:
         """Add the batch to the tables, within the transaction that is open."""
         conn.executemany(
-            "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
+            "INSERT INTO counts VALUES (?, ?, ?, NULL) ON CONFLICT DO UPDATE SET number = number + excluded.number",
             [(*key, number) for key, number in self._counts.items() if number],
         )
         conn.executemany(
-            "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            "INSERT INTO totals VALUES (?, ?, ?, NULL) ON CONFLICT DO UPDATE"
             " SET attempts = attempts + excluded.attempts, retries = retries + excluded.retries",
             [(kind, *numbers) for kind, numbers in self._totals.items()],
         )
         for table, numbers in (("durations", self._durations), ("ends", self._ends)):
             conn.executemany(
-                f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",  # noqa: S608 - our own names
+                f"INSERT INTO {table} VALUES (?, ?, ?, NULL)"  # noqa: S608 - our own names
+                " ON CONFLICT DO UPDATE SET number = number + excluded.number",
                 [(*key, number) for key, number in numbers.items()],
             )
         if self._ends:

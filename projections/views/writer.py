@@ -9,18 +9,19 @@ import msgspec
 
 from ...events import Recorded, TaskState
 from ...events.recorded import timestamp
-from ..errors import ViewsFailed, ViewsGap
+from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices.rules import log_id
 from ..notices.view import write_notices
+from ..sums import is_damage, sound, teach
 from . import schema
 from .notes import write_notes
-from .row import INSERT, MOVE, TOUCH, decode_state, same_place, to_insert, to_move, to_touch
+from .row import COLUMNS, INSERT, MOVE, TOUCH, same_place, state_of, to_insert, to_move, to_touch
 from .search import Text, text_of, write_text
 from .tally import Tally
 from .task_view import fold_batch, touched
 
 _HOT = 8192
-_SELECT = "SELECT id, spec, state FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
 
 
 class TaskViews:
@@ -35,7 +36,12 @@ class TaskViews:
         self._path: Path | str = path
         self._bulk = bulk
         self._hot: dict[int, TaskState] = {}
-        self._begin(self._open())
+        conn = self._open()
+        try:
+            self._begin(conn)
+        except BaseException:
+            conn.close()
+            raise
 
     def _begin(self, conn: sqlite3.Connection) -> None:
         # Losing the last commits in a power cut is harmless: they are pulled from the log again.
@@ -51,7 +57,7 @@ class TaskViews:
     def _open(self) -> sqlite3.Connection:
         conn: sqlite3.Connection | None = None
         try:
-            conn = sqlite3.connect(self._path, isolation_level=None)
+            conn = teach(sqlite3.connect(self._path, isolation_level=None))
             return conn if schema.is_current(conn) else self._start_over(conn)
         except (sqlite3.Error, OSError) as error:
             if conn is not None:
@@ -62,7 +68,7 @@ class TaskViews:
         conn.close()
         if isinstance(self._path, Path):
             schema.delete_files(self._path)
-        conn = sqlite3.connect(self._path, isolation_level=None)
+        conn = teach(sqlite3.connect(self._path, isolation_level=None))
         try:
             conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
             schema.create(conn, indexes=not self._bulk)
@@ -72,7 +78,7 @@ class TaskViews:
         return conn
 
     def _where(self) -> tuple[int, bytes]:
-        position, digest = self._conn.execute("SELECT position, hash FROM progress").fetchone()
+        ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
         return int(position), bytes(digest)
 
     @property
@@ -113,7 +119,10 @@ class TaskViews:
             self._begin(self._conn)
             raise
         except (sqlite3.Error, msgspec.DecodeError, UnicodeError, OverflowError) as error:
-            raise ViewsFailed(f"{self._path} failed at position {fresh[0].position}: {error}") from error
+            damaged = isinstance(error, msgspec.DecodeError) or (isinstance(error, sqlite3.Error) and is_damage(error))
+            raise (ViewsDamaged if damaged else ViewsFailed)(
+                f"{self._path} failed at position {fresh[0].position}: {error}"
+            ) from error
         finally:
             self._roll_back()
         self._position, self._hash = fresh[-1].position, fresh[-1].hash
@@ -126,7 +135,7 @@ class TaskViews:
         missing = tasks - known.keys() - created
         if missing:
             rows = self._conn.execute(_SELECT, (msgspec.json.encode(sorted(missing)).decode(),))
-            known.update((row[0], decode_state(*row)) for row in rows)
+            known.update((row[0], state_of(row)) for row in rows)
         return known
 
     def _commit(

@@ -5,6 +5,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -16,7 +17,7 @@ from ..actors.core.state import SchedulerState
 from ..config.load import load_config
 from ..events import Checkpoint, Recorded, Task, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, InvalidValue, UnknownTask
+from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, UnknownTask
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.values import MAX_INTEGER, in_words
@@ -30,7 +31,9 @@ from ..projections import (
     TaskQueries,
     TaskViews,
     Verification,
+    ViewsDamaged,
     catch_up,
+    rebuild,
 )
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.as_of import parse_point, task_as_of
@@ -78,6 +81,24 @@ class FileReading(Asking):
             threading.Event().wait(_FOLLOW_PAUSE)
         return True
 
+    def generation(self) -> int:
+        """Tells views that were found damaged from those that were built since."""
+        return 0
+
+    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - for those who can
+        """Have damaged views built anew; whether that was done."""
+        return False
+
+    def _ask(self, question: Callable[[TaskQueries], T]) -> T:
+        """Ask the views; when they turn out to be damaged, once more when they are mended."""
+        generation = self.generation()
+        try:
+            return question(self._queries())
+        except ViewsDamaged as error:
+            if not self.mend(generation, error):
+                raise
+        return question(self._queries())
+
     def _queries(self) -> TaskQueries:
         self.settle()
         queries: TaskQueries = self._own("queries", lambda: TaskQueries.open(self.paths.views))
@@ -99,28 +120,28 @@ class FileReading(Asking):
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         if as_of is not None:
             return task_as_of(self._reader(), task_id, parse_point(as_of))
-        queries = self._queries()
-        return replace(queries.get(task_id, self._clock.now()), children=queries.children(task_id))
+        now = self._clock.now()
+        return self._ask(lambda views: replace(views.get(task_id, now), children=views.children(task_id)))
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message. Raises `UnknownTask`."""
-        return self._queries().progress(task_id)
+        return self._ask(lambda views: views.progress(task_id))
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, newest first unless sorted otherwise, and how many there are in all."""
         filters = filters or TaskFilters()
         if filters.as_of == "":
-            return self._queries().list(filters, self._clock.now())
+            return self._ask(lambda views: views.list(filters, self._clock.now()))
         with replayed_to(self._reader(), parse_point(filters.as_of), self.scratch) as past:
             return past.list(filters)
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""
-        return self._queries().state(task_id).checkpoint
+        return self._ask(lambda views: views.state(task_id).checkpoint)
 
     def stats(self) -> Stats:
         """Numbers over all tasks."""
-        return self._queries().stats(self._clock.now())
+        return self._ask(lambda views: views.stats(self._clock.now()))
 
     def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Folds the log, and asks what comes of it."""
@@ -132,11 +153,11 @@ class FileReading(Asking):
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
-        return self._queries().notices(task_id)
+        return self._ask(lambda views: views.notices(task_id))
 
     def endpoints(self) -> list[DisabledEndpoint]:
         """The receivers that have said that they are gone, to which nothing is sent."""
-        return self._queries().endpoints()
+        return self._ask(lambda views: views.endpoints())
 
     # --- the log ------------------------------------------------------------------------------------------------
 
@@ -162,7 +183,11 @@ class FileReading(Asking):
     def notes(self, task_id: int) -> list[Recorded]:
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
         reader = self._reader()
-        return [record for position in self._queries().notes(task_id) for record in reader.read(position - 1, 1)]
+        return [
+            record
+            for position in self._ask(lambda views: views.notes(task_id))
+            for record in reader.read(position - 1, 1)
+        ]
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
@@ -244,17 +269,27 @@ class Reader(FileReading):
     def _bring_up(self) -> None:
         try:
             with DataLock(self.paths.lock):
-                views = TaskViews(self.paths.views)
                 try:
-                    catch_up(self._reader(), views)
-                finally:
-                    views.close()
+                    with closing(TaskViews(self.paths.views)) as views:
+                        catch_up(self._reader(), views)
+                except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
+                    rebuild(self._reader(), self.paths.views)
         except DataInUse:
             return  # a service has just started: it keeps the views
         except (InvalidPath, OSError):
             views = TaskViews(":memory:")
             catch_up(self._reader(), views)
             self._in_memory = TaskQueries(views.connection)
+
+    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - one thread's views
+        """Build the views anew, unless a service has just started, which does it."""
+        try:
+            with DataLock(self.paths.lock):
+                rebuild(self._reader(), self.paths.views)
+        except DataInUse:
+            return False
+        self._mine = threading.local()
+        return True
 
     def _queries(self) -> TaskQueries:
         return self._in_memory or super()._queries()

@@ -10,7 +10,7 @@ import pytest
 from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.feed import Feed
 from tasktrail.actors.messages import WAKE, Catch
-from tasktrail.actors.projector import Projector
+from tasktrail.actors.projector import Health, Projector
 from tasktrail.actors.watermark import Watermark
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
@@ -52,6 +52,8 @@ class House:
         self.ref = Projector.start(
             feed=self.feed,
             open_views=self._opened,
+            path=self.folder / "views.db",
+            health=Health(),
             open_log=lambda: LogReader(self.folder / "log.db"),
             watermark=self.watermark,
             clock=SystemClock(),

@@ -428,15 +428,15 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("UPDATE counts SET number = number + 1", ["table counts"]),
         ("DELETE FROM ends", ["table ends"]),
         ("DELETE FROM durations", ["table durations"]),
-        ("INSERT INTO totals VALUES ('zzz', 1, 1)", ["table totals"]),
+        ("INSERT INTO totals VALUES ('zzz', 1, 1, NULL)", ["table totals"]),
         ("INSERT INTO search (rowid, type) VALUES (9999, 'zebra')", ["table search"]),
         ("UPDATE progress SET hash = zeroblob(32)", ["another log"]),
         ("UPDATE progress SET position = 99999", ["does not hold"]),
         ("DROP TABLE tasks", ["cannot be compared"]),
         ("DROP TABLE progress", ["cannot be read"]),
         ("UPDATE notices SET state = 'delivered' WHERE state != 'delivered'", ["notices"]),
-        ("INSERT INTO notes VALUES (1, 1)", ["notes"]),
-        ("INSERT INTO disabled VALUES ('https://x.test/', 1, '', '')", ["disabled"]),
+        ("INSERT INTO notes VALUES (1, 1, NULL)", ["notes"]),
+        ("INSERT INTO disabled VALUES ('https://x.test/', 1, '', '', NULL)", ["disabled"]),
     ],
 )
 def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str, words: list[str]) -> None:

@@ -1,0 +1,208 @@
+"""A damaged views.db is never believed: it is noticed, built anew, and what is answered is what the log says."""
+
+import re
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.actors import projector
+from tasktrail.actors.projector import Health
+from tasktrail.events.errors import NotReady
+from tasktrail.projections import TaskFilters, ViewsFailed, rebuild
+from tasktrail.projections.queries.reader import connect
+from tasktrail.projections.sums import find_damage, teach
+from tasktrail.reading.files import Reader
+from tasktrail.service import TaskService
+
+Open = Callable[..., TaskService]
+HELD = TaskFilters(status=("pending",))
+
+
+@pytest.fixture
+def data(open_service: Open, tmp_path: Path) -> Path:
+    """A folder with nine tasks, three of them held, and no service."""
+    service = open_service()
+    for number in range(9):
+        task_id = service.create_task(type="quick", held=number % 3 == 0, priority=number)
+        if number % 3:
+            service.wait(task_id, 30)
+    service.close()
+    return tmp_path / "data"
+
+
+def by_hand(views: Path, *statements: str) -> None:
+    """Change rows without their checksums, as a failing disk would."""
+    with closing(sqlite3.connect(views, isolation_level=None)) as conn:
+        names = conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        made = [conn.execute("SELECT sql FROM sqlite_master WHERE name = ?", name).fetchone()[0] for name in names]
+        for (name,) in names:
+            conn.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            conn.execute(statement)
+        for sql in made:
+            teach(conn).execute(sql)
+
+
+def an_index_loses_a_row(views: Path) -> None:
+    """Takes a row's entry out of an index by making the index anew over other rows."""
+    with closing(sqlite3.connect(views, isolation_level=None)) as conn:
+        conn.execute("PRAGMA writable_schema = ON")
+        sql = "CREATE INDEX tasks_by_status ON tasks (status)"
+        conn.execute("DROP INDEX tasks_by_status")
+        conn.execute(f"{sql} WHERE id != 4")
+        conn.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'tasks_by_status'", (sql,))
+
+
+CHANGES = [
+    "UPDATE tasks SET status = 'completed' WHERE id = 4",
+    "UPDATE tasks SET state = replace(state, 'held', 'hel_') WHERE id = 4",
+    "UPDATE tasks SET spec = replace(spec, 'quick', 'quack') WHERE id = 4",
+    "UPDATE tasks SET spec = CAST(x'ff' AS TEXT) || substr(spec, 2) WHERE id = 4",
+    "UPDATE tasks SET priority = 10 WHERE id = 4",
+    "UPDATE tasks SET id = 40 WHERE id = 4",
+    "DELETE FROM tasks WHERE id = 4",
+    "UPDATE counts SET number = number + 1 WHERE status = 'completed'",
+    "UPDATE totals SET attempts = 1000",
+    "UPDATE durations SET number = 1000",
+    "UPDATE ends SET number = 1000",
+    "UPDATE progress SET recorded_at = ''",
+]
+
+
+def seen(reading: Any) -> Any:
+    """What tells all of the changes apart."""
+    tasks, total = reading.list_tasks(TaskFilters(limit=50))
+    held = [task.id for task in reading.list_tasks(HELD)[0]]
+    numbers = reading.stats()
+    kept = (numbers.counts, numbers.attempts, numbers.by_type)
+    return [(task.id, task.type, task.status, task.priority, task.held) for task in tasks], total, held, kept
+
+
+@pytest.fixture
+def due(data: Path) -> Any:
+    with Reader(data) as reader:
+        return seen(reader)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_damage_is_found_after_a_start_and_mended_before_anybody_is_answered(
+    data: Path, due: Any, open_service: Open, change: str
+) -> None:
+    by_hand(data / "views.db", change)
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
+def test_an_index_that_misses_a_row_is_found_after_a_start(data: Path, due: Any, open_service: Open) -> None:
+    an_index_loses_a_row(data / "views.db")
+    service = open_service()
+    assert seen(service) == due
+    assert service.verify().ok
+
+
+@pytest.mark.parametrize("change", CHANGES[:7])
+def test_a_damaged_row_is_not_served_by_a_running_service(
+    data: Path, due: Any, open_service: Open, change: str
+) -> None:
+    service = open_service()
+    assert seen(service) == due
+    by_hand(data / "views.db", change)
+    answers: list[Any] = []
+    for ask in (lambda: service.get_task(4).status, lambda: seen(service)):
+        thread = threading.Thread(target=lambda ask=ask: answers.append(ask()))
+        thread.start()
+        thread.join()
+    assert answers == ["pending", due]
+    assert service.verify().ok
+
+
+def test_a_fold_that_meets_damage_builds_the_views_anew(data: Path, open_service: Open) -> None:
+    service = open_service()
+    service.settle()
+    by_hand(data / "views.db", "DELETE FROM tasks WHERE id = 4")
+    service.start_task(4)
+    assert service.wait(4, 30).status == "completed"
+    assert service.verify().ok
+
+
+@pytest.mark.parametrize("change", CHANGES[:4])
+def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: Any, change: str) -> None:
+    by_hand(data / "views.db", change)
+    with Reader(data) as reader:
+        assert reader.get_task(4).status == "pending"
+        assert seen(reader) == due
+
+
+def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
+    by_hand(data / "views.db", "UPDATE tasks SET state_sum = state_sum + 1 WHERE id = 4")
+    with closing(connect(data / "views.db")[0]) as conn:
+        assert "task 4" in find_damage(conn)
+    with Reader(data) as reader:
+        (finding,) = reader.verify().findings
+    assert (finding.code, "task 4" in finding.message) == ("views", True)
+
+
+def test_sound_views_have_no_damage(data: Path) -> None:
+    with closing(connect(data / "views.db")[0]) as conn:
+        assert find_damage(conn) == ""
+
+
+def test_every_table_of_the_views_has_checksums(data: Path) -> None:
+    with closing(sqlite3.connect(data / "views.db")) as conn:
+        tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        without = [
+            table
+            for table in tables
+            if not re.match("search", table)
+            and conn.execute(f"PRAGMA table_info({table})").fetchall()[-1][1] not in ("checksum", "state_sum")
+        ]
+    assert without == []
+
+
+def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.settle()
+    monkeypatch.setattr("tasktrail.service.VIEWS_WITHIN", 0.01)
+    health = service._system.views
+    assert health.doubt(health.generation)
+    with pytest.raises(NotReady, match="checked, or built anew"):
+        service.list_tasks()
+    assert service.create_task(type="quick") == 1, "commands do not wait"
+    health.vouch()
+    assert service.wait(1, 30).status == "completed"
+
+
+def test_damage_is_reported_once_for_each_generation() -> None:
+    health = Health()
+    assert not health.doubt(0), "not sound yet: somebody looks already"
+    health.vouch()
+    assert [health.doubt(1), health.doubt(1)] == [True, False]
+    health.vouch()
+    assert not health.doubt(1), "built anew since"
+    assert health.wait(0)
+
+
+def test_a_rebuild_that_fails_is_tried_again(
+    data: Path, due: Any, open_service: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def full_at_first(*args: Any) -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ViewsFailed("no room")
+        return rebuild(*args)
+
+    monkeypatch.setattr(projector, "rebuild", full_at_first)
+    monkeypatch.setattr(projector, "REBUILD_AGAIN", 0.0)
+    by_hand(data / "views.db", CHANGES[0])
+    service = open_service()
+    service.create_task(type="quick", held=True)
+    assert service.get_task(4).status == "pending"
+    assert len(tries) == 2
+    assert seen(service)[0][1:] == due[0]
