@@ -60,8 +60,9 @@ estimates: $(READY) ## Hold the estimates of every type against what it takes on
 gallery: $(READY) ## Run every task type on real files, check the results, make a page to look at
 	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py
 
-crash: $(READY) ## Kill the service with -9 at N random moments (N=200) and check what is left
+crash: $(READY) ## Kill the service with -9 at N random moments, cut the power at N others (N=200), check what is left
 	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200)
+	$(BIN)/python tests/crash/power_loss.py --images $(or $(N),200)
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)

@@ -1,0 +1,277 @@
+"""Back up a service under load, restore every copy, kill both half-way: nothing acknowledged is missing anywhere.
+
+    PYTHONPATH=tests/support python tests/attack/backup.py --backups 100 --megabytes 1000 --rate 1000 --seed 7
+
+A log of some size is written first. A service is started on it, and commands are sent at a rate, over and over. Each
+backup has to hold every command that was acknowledged before it was asked for, and to verify when it is restored. Some
+backups and restores are killed with -9 at a random moment: a killed backup leaves no file with a backup's name, a
+killed restore the old log or the new one, whole, and either starts. The time a backup takes is told for each GB; more
+than 10 s is a broken promise once the log has 100 MB.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tasktrail.events import Created, Fact
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.log.event_log import Answer
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections.verify.log import verify
+
+SUPPORT = Path(__file__).parent.parent / "support"
+GB = 1_000_000_000
+SECONDS_A_GB = 10.0
+WORTH_TIMING = 100_000_000
+
+
+def write_log(data: Path, size: int) -> None:
+    """A log of about so many bytes: tasks that are held, with paths and options as people have them."""
+    data.mkdir(parents=True)
+    log = SqliteEventLog(data / "log.db", now=SystemClock().now())
+    task_id = 0
+    while (data / "log.db").stat().st_size < size or not task_id:
+        facts, answers = [], []
+        for _ in range(2000):
+            task_id += 1
+            name = f"{task_id % 97}/film-{task_id}"
+            event = Created(
+                type="quick",
+                input_file=f"/srv/media/incoming/{name}.mov",
+                output_file=f"/srv/media/outgoing/{name}.mp4",
+                options={"height": 720, "codec": "h264", "quality": task_id % 50},
+                held=True,
+            )
+            command_id = f"before-{task_id:032d}"
+            at = SystemClock().now()
+            facts.append(Fact(task_id, 1, event, at, "attack", "", command_id, command_id, "", 0, 1))
+            answers.append(Answer(command_id, command_id.encode(), task_id, task_id))
+        log.append(facts, answers, expected=task_id - 2000)
+    log.close()
+
+
+class Load:
+    """A service in a process of its own, and a stream of commands at a rate."""
+
+    def __init__(self, data: Path, rate: int) -> None:
+        self.acknowledged: dict[str, int] = {}
+        self.sent = 0
+        self._rate = rate
+        self._stop = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, str(SUPPORT / "service_process.py"), str(data), "1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+        )
+        assert self._process.stdout
+        if json.loads(self._process.stdout.readline()) != "ready":
+            raise SystemExit("the service did not come up")
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._send, self._listen)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self) -> None:
+        assert self._process.stdin
+        begun = time.monotonic()
+        while not self._stop.is_set():
+            due = int((time.monotonic() - begun) * self._rate)
+            lines = []
+            while self.sent < due:
+                self.sent += 1
+                command = {
+                    "command": "create_task",
+                    "command_id": f"now-{self.sent:08d}",
+                    "type": "quick",
+                    "held": True,
+                }
+                lines.append(json.dumps(command).encode() + b"\n")
+            self._process.stdin.write(b"".join(lines))
+            self._process.stdin.flush()
+            self._stop.wait(0.02)
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if not line.startswith(b"["):
+                print(f"  the service says: {line.decode().strip()}", flush=True)
+                continue
+            said = json.loads(line)
+            if not said[1]:
+                self.acknowledged[said[0]] = said[3]
+
+    def reached(self, number: int) -> None:
+        """Wait until so many are acknowledged."""
+        until = time.monotonic() + 120
+        while len(self.acknowledged) < number:
+            if time.monotonic() > until:
+                raise SystemExit("the service acknowledges nothing any more")
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        """In good order."""
+        self._stop.set()
+        self._threads[0].join()
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(timeout=120)
+        self._threads[1].join()
+
+
+def tasktrail(*words: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tasktrail", *map(str, words), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told(process: "subprocess.Popen[str]") -> dict[str, Any] | None:
+    """What a command says; none when it failed or was killed."""
+    out, _err = process.communicate()
+    answer: dict[str, Any] | None = json.loads(out) if process.returncode == 0 else None
+    return answer
+
+
+def missing_in(log: Path, acknowledged: dict[str, int]) -> list[str]:
+    """Commands that a log does not have where they were acknowledged."""
+    with closing(LogReader(log)) as reader:
+        have = {record.command_id: record.position for record in reader.read() if record.command_id.startswith("now-")}
+    return [one for one, position in acknowledged.items() if have.get(one) != position]
+
+
+class Attack:
+    """One run. `found` is what was wrong."""
+
+    def __init__(self, work: Path, rng: random.Random) -> None:
+        self.work = work
+        self.rng = rng
+        self.found: list[str] = []
+        self.slowest = 0.0
+        self.verified = self.killed = 0
+
+    def back_up(self, load: Load, number: int) -> None:
+        """One backup under load, restored and verified."""
+        data, copy, new = self.work / "data", self.work / f"{number}.db", self.work / "restored"
+        load.reached(len(load.acknowledged) + 10)
+        before = dict(load.acknowledged)
+        begun = time.monotonic()
+        taken = told(tasktrail("--data", data, "backup", copy))
+        seconds = time.monotonic() - begun
+        if taken is None:
+            self.found.append(f"backup {number} failed")
+            return
+        a_gb = seconds / taken["size"] * GB
+        if taken["size"] >= WORTH_TIMING:
+            self.slowest = max(self.slowest, a_gb)
+        restored = told(tasktrail("--data", new, "restore", copy))
+        if restored is None or restored["head"] != taken["head"]:
+            self.found.append(f"backup {number} was not restored as it was taken")
+        else:
+            self.verified += 1
+            if lost := missing_in(new / "log.db", before):
+                self.found.append(f"backup {number} lacks {len(lost)} of {len(before)} that were acknowledged before")
+        size = taken["size"] / 1e6
+        print(f"  backup {number}: {size:.0f} MB in {seconds:.2f} s, {len(before)} acknowledged before", flush=True)
+        shutil.rmtree(new, ignore_errors=True)
+        copy.unlink()
+
+    def kill_a_backup(self, number: int) -> None:
+        """Half a backup has no name."""
+        copy = self.work / f"killed-{number}.db"
+        process = tasktrail("--data", self.work / "data", "backup", copy)
+        time.sleep(self.rng.uniform(0.1, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.killed += 1
+        if copy.exists():
+            with closing(LogReader(copy)) as log:
+                if not verify(log).ok:
+                    self.found.append(f"a killed backup has a name and is not sound: {copy.name}")
+            copy.unlink()
+        (self.work / f".{copy.name}.part").unlink(missing_ok=True)
+
+    def kill_a_restore(self, old: Path, copy: Path) -> None:
+        """The old log or the new one is in its place, whole."""
+        data = self.work / "half"
+        shutil.copytree(old, data)
+        due = {_head(data / "log.db"), _head(copy)}
+        process = tasktrail("--data", data, "restore", copy, "--force")
+        time.sleep(self.rng.uniform(0.1, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.killed += 1
+        with closing(LogReader(data / "log.db")) as log:
+            if _head(data / "log.db") not in due or not verify(log).ok:
+                self.found.append("a killed restore has left a log that was never there")
+        again = told(tasktrail("--data", data, "restore", copy, "--force"))
+        if again is None:
+            self.found.append("a killed restore could not be repeated")
+        shutil.rmtree(data)
+
+
+def _head(log: Path) -> tuple[int, str]:
+    with closing(LogReader(log)) as reader:
+        head = reader.head()
+    return head.position, head.hash.hex()
+
+
+def run(options: argparse.Namespace, work: Path) -> Attack:
+    attack = Attack(work, random.Random(options.seed))
+    write_log(work / "data", options.megabytes * 1_000_000)
+    load = Load(work / "data", options.rate)
+    begun = time.monotonic()
+    for number in range(1, options.backups + 1):
+        attack.back_up(load, number)
+        if number % 5 == 0:
+            attack.kill_a_backup(number)
+    seconds = time.monotonic() - begun
+    load.end()
+    print(f"  {len(load.acknowledged)} of {load.sent} acknowledged, {len(load.acknowledged) / seconds:.0f} a second")
+    if lost := missing_in(work / "data" / "log.db", load.acknowledged):
+        attack.found.append(f"the log itself lacks {len(lost)}")
+    write_log(work / "small", 1_000_000)
+    small = told(tasktrail("--data", work / "small", "backup", work / "small.db"))
+    assert small is not None
+    with closing(SqliteEventLog(work / "small" / "log.db", now=SystemClock().now())) as log:
+        fact = Fact(small["position"] + 1, 1, Created(type="quick", held=True), SystemClock().now(), life=1)
+        log.append([fact], expected=small["position"])
+    for _ in range(options.kills):
+        attack.kill_a_restore(work / "small", work / "small.db")
+    return attack
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backups", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=20, help="of restores")
+    parser.add_argument("--megabytes", type=int, default=200, help="size of the log at the begin")
+    parser.add_argument("--rate", type=int, default=1000, help="commands a second")
+    parser.add_argument("--short", action="store_true", help="3 backups of 5 MB, 2 kills")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    if options.short:
+        options.backups, options.kills, options.megabytes = 3, 2, 5
+    with tempfile.TemporaryDirectory(prefix="tasktrail-backup-") as folder:
+        attack = run(options, Path(folder))
+    if attack.slowest > SECONDS_A_GB:
+        attack.found.append(f"a backup took {attack.slowest:.1f} s a GB")
+    print(*attack.found[:20], sep="\n")
+    print(
+        f"{attack.verified} of {options.backups} backups restored and verified, at most {attack.slowest:.1f} s a GB, "
+        f"{attack.killed} killed, {len(attack.found)} findings, seed {options.seed}"
+    )
+    return 1 if attack.found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
