@@ -419,12 +419,19 @@ class Scheduler(Actor):
         self._state.forget_finished({record.task_id for record in records})
         self._begin_batch_of(self._state.running)
         if records:
-            self._publish(Committed(records))
+            self._pass_on(self._publish, Committed(records))
         if orders:
-            self._order(Orders(orders))
+            self._pass_on(self._order, Orders(orders))
         for ticket, answer in answered:
-            ticket.reply(answer)
+            self._pass_on(ticket.reply, answer)
         self._alarm.set(self._state.next_wake())
+
+    def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
+        """One listener that breaks costs the others nothing; lost orders are found when slots are compared."""
+        try:
+            tell(what)
+        except Exception:  # noqa: BLE001 - whoever it is
+            log.exception("somebody could not be told", what=type(what).__name__)
 
     def _append_failed(self, error: BaseException) -> None:
         if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew):
@@ -439,6 +446,7 @@ class Scheduler(Actor):
             self._answered.clear()
         else:
             log.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
+            self._reports[:] = filter(_can_be_written, self._reports)  # or the next batch would break on it, too
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
@@ -490,3 +498,13 @@ def _known_answer(known: Answer, command: Command) -> Accepted:
     """The answer that a command got the first time. The ids of a graph follow from its first one."""
     ids = ids_by_name(command, known.task_id) if isinstance(command, CreateGraph) else {}
     return Accepted(known.task_id, known.position, known.command_id, ids)
+
+
+def _can_be_written(report: Message) -> bool:
+    """An end that cannot be is found missing when slots are compared with processes, and recorded as lost."""
+    try:
+        msgspec.json.encode(report)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log would stumble over it
+        log.error("a report cannot be recorded", report=type(report).__name__, error=str(error))
+        return False
+    return True

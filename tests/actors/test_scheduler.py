@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.core.admission import Limits, Sample
@@ -19,6 +20,7 @@ from tasktrail.events import (
     CancelTask,
     Checkpoint,
     Command,
+    Completed,
     Created,
     CreateTask,
     Fact,
@@ -123,7 +125,7 @@ class House:
             boot=lambda _log: Boot(version="1", epoch=1, pid=1, host="here"),
             clock=clock or SystemClock(),
             order=self._order,
-            publish=self._publish,
+            publish=lambda message: self.publish(message),  # noqa: PLW0108 - tests put another in its place
             on_fatal=self.fatal.append,
             on_trouble=self.troubles.append,
         )
@@ -135,7 +137,7 @@ class House:
             self.orders += message.orders
             self.ordered.notify_all()
 
-    def _publish(self, message: Committed) -> None:
+    def publish(self, message: Committed) -> None:
         self.committed += message.records
 
     def settle(self) -> None:
@@ -697,3 +699,43 @@ def test_after_close_nothing_is_recorded(house: House) -> None:
     house.ref.tell(Close())
     assert isinstance(house.send(create("c"))[0].get(), TasktrailError)
     assert type(list(house.log.read())[-1].event).__name__ == "ServiceStopped"
+
+
+def test_a_report_that_cannot_be_written_costs_no_other_one() -> None:
+    """It is left out; the attempt that it ended is found missing when slots are compared with processes."""
+    clock = ShiftedClock()
+    house = House(clock)
+    house.ref.tell(CapacityChanged(2))
+    for number, promise in enumerate(house.send(create("1"), create("2")), 1):
+        assert promise.get().task_id == number
+    with capture_logs() as logs:
+        poison = AttemptEnded(1, 1, "failed", error="half a character: \udc80")
+        house.ref.tell([poison, AttemptEnded(2, 1, "completed")])
+        house.settle()
+        clock.passed = 2.0  # the next try to record
+        house.settle()
+    assert "a report cannot be recorded" in {entry["event"] for entry in logs}
+    assert isinstance(house.log.read_task(2)[-1].event, Completed)
+    assert house.state(lambda state: set(state.running)) == {1}
+    house.ref.stop(timeout=WITHIN)
+
+
+def test_a_listener_that_breaks_costs_no_other_what_it_waits_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records, orders and answers of one commit reach everybody else."""
+    house.ref.tell(CapacityChanged(2))
+    monkeypatch.setattr(house, "publish", lambda _: 1 / 0)
+    broken = Promise()
+    monkeypatch.setattr(broken, "set", lambda _: 1 / 0)
+    command = create("broken")
+    fine = Promise()
+    other = create("fine")
+    with capture_logs() as logs:
+        house.ref.tell(
+            [
+                Submit(command, Intake(), Ticket(broken.set, "broken", digest(command))),
+                Submit(other, Intake(), Ticket(fine.set, "fine", digest(other))),
+            ]
+        )
+        assert fine.get().task_id == 2
+    assert "somebody could not be told" in {entry["event"] for entry in logs}
+    assert [order.task_id for order in house.orders if isinstance(order, Run)] == [1, 2]

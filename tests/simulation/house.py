@@ -84,6 +84,9 @@ class HandScheduler(Scheduler):
         super()._tell(records)
         self.house.quiet = True
 
+    def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
+        tell(what)  # the watchers' complaints have to come out
+
     def _drop(self, message: Message, error: BaseException) -> None:  # noqa: ARG002 - the same shape
         _let_out(error)
 
