@@ -39,6 +39,9 @@ class Ping(msgspec.Struct, frozen=True):
 PING = Ping()
 PONG = "pong"
 
+handled: dict[str, int] = {}
+"""Actor's URN → how many messages it has begun to handle. Whoever has many waiting is busy, and does not hang."""
+
 
 class Actor(pykka.ThreadingActor):
     """Handles one message at a time in a thread of its own. Subclasses write `receive`, never `on_receive`."""
@@ -52,6 +55,7 @@ class Actor(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message; what goes wrong is logged and handed to `on_fault`, and the actor lives on."""
+        handled[self.actor_urn] = handled.get(self.actor_urn, 0) + 1
         if isinstance(message, Ping):
             self.settle()
             return PONG

@@ -14,12 +14,12 @@ import pykka
 
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from .base import PING, PONG, Actor, complain, log
+from .base import PING, PONG, Actor, complain, handled, log
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
 SILENT_AFTER = 5.0
-"""Seconds without an answer after which an actor counts as not well."""
+"""Seconds in which an actor that was asked handles no message, after which it counts as not well."""
 _RESTARTS = 3
 _RESTART_WINDOW = 60.0
 """An actor that has died more than so often in so many seconds rests before it is started once more."""
@@ -39,6 +39,8 @@ class Child:
         """The answer to come to a ping."""
         self.since = 0.0
         """When that was sent, or else when the last one was answered."""
+        self.handled = 0
+        """Messages that it had begun to handle at the last look."""
         self.unwell = ""
         """What is the matter with it, if something is."""
 
@@ -60,6 +62,11 @@ class Child:
             raise NotReady(f"{self.name} did not answer within {timeout:g} s") from error
         except pykka.ActorDeadError as error:
             raise NotReady(f"{self.name} is not running") from error
+
+    def goes_on(self) -> bool:
+        """Whether it has begun to handle another message since this was asked last."""
+        before, self.handled = self.handled, handled.get(self.ref.actor_urn, 0) if self.ref is not None else 0
+        return self.handled != before
 
 
 class Supervisor:
@@ -113,17 +120,20 @@ class Supervisor:
         elif child.asked is not None:
             self._hear(child, now)
         elif now - child.since >= PING_EVERY:
+            child.goes_on()
             child.asked, child.since = child.ref.ask(PING, block=False), now
 
     def _hear(self, child: Child, now: float) -> None:
         try:
             child.asked.get(timeout=0)
         except pykka.Timeout:
+            if child.goes_on():
+                child.since, child.unwell = now, ""
             silent = now - child.since
             if silent >= min(SILENT_AFTER, self._patience):
                 if not child.unwell:
-                    log.error("an actor does not answer", actor=child.name)
-                child.unwell = f"{child.name} has not answered for {silent:.0f} s"
+                    log.error("an actor hangs", actor=child.name)
+                child.unwell = f"{child.name} has done nothing for {silent:.0f} s"
             if silent >= self._patience and not child.restart:
                 self._give_up(child, NotReady(f"{child.name} did not answer within {self._patience:g} s"))
             return

@@ -14,6 +14,14 @@ from tasktrail.events.errors import NotReady
 SOON = 10.0
 
 
+class Hold(threading.Event):
+    """A message that keeps whoever handles it until it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
+
 class Breaking(Actor):
     """Raises what it is told, answers anything else, and can be made to hang or to refuse to start."""
 
@@ -27,7 +35,8 @@ class Breaking(Actor):
             raise RuntimeError("it cannot start")
 
     def receive(self, message: Any) -> Any:
-        if isinstance(message, threading.Event):
+        if isinstance(message, Hold):
+            message.begun.set()
             message.wait(SOON)
             return None
         if isinstance(message, BaseException):
@@ -124,6 +133,19 @@ def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> 
     assert (house.started, len(house.fatal)) == (1, 1)
 
 
+def test_an_actor_with_much_to_do_does_not_hang(house: House) -> None:
+    """Its answer waits behind what came before; a ping that is late says nothing while messages are handled."""
+    child = house.child(restart=False)
+    for _ in range(4):
+        busy = Hold()
+        child.tell(busy)
+        assert busy.begun.wait(SOON)
+        ask_after(house, child, SILENT_AFTER - 1)
+        busy.set()
+        child.ask("next", SOON)
+    assert (house.supervisor.unwell, house.fatal) == ([], [])
+
+
 def ask_after(house: House, child: Child, seconds: float) -> None:
     """Send the ping that is due, and look for its answer so many seconds later."""
     house.clock.passed += PING_EVERY
@@ -133,10 +155,11 @@ def ask_after(house: House, child: Child, seconds: float) -> None:
 
 
 def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops(house: House) -> None:
-    child, hanging = house.child(restart=False), threading.Event()
+    child, hanging = house.child(restart=False), Hold()
     child.tell(hanging)
+    assert hanging.begun.wait(SOON)
     ask_after(house, child, SILENT_AFTER)
-    assert house.supervisor.unwell == ["breaking has not answered for 5 s"]
+    assert house.supervisor.unwell == ["breaking has done nothing for 5 s"]
     assert house.fatal == []
     house.clock.passed += SOON
     house.supervisor.examine(child)
@@ -146,10 +169,11 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
 
 
 def test_a_consumer_that_hangs_is_waited_for(house: House) -> None:
-    child, hanging = house.child(), threading.Event()
+    child, hanging = house.child(), Hold()
     child.tell(hanging)
+    assert hanging.begun.wait(SOON)
     ask_after(house, child, 1000.0)
-    assert (house.supervisor.unwell, house.fatal) == (["breaking has not answered for 1000 s"], [])
+    assert (house.supervisor.unwell, house.fatal) == (["breaking has done nothing for 1000 s"], [])
     hanging.set()
     child.ask("over?", SOON)
     house.supervisor.examine(child)
@@ -163,7 +187,7 @@ def test_the_watch_waits_for_nobody_and_survives_what_it_looks_at() -> None:
         looked.release()
         raise OSError("the disk is gone")
 
-    hanging = threading.Event()
+    hanging = Hold()
     house.child().tell(hanging)
     house.supervisor.watch(0.01, look)
     for _ in range(5):

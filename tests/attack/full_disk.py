@@ -29,8 +29,8 @@ from typing import Any
 import httpx
 
 HERE = Path(__file__).parent
-SIZE = 192
-"""MiB of the disk."""
+SIZE, MORE = 64, 4
+"""MiB of the disk, and for each cycle: its history stays."""
 LONG = 3
 """Attempts that run all the time."""
 SENDERS = 3
@@ -196,7 +196,7 @@ class Campaign:
         rng = random.Random(self.rng.random() + number)
         with self.service.web() as web:
             count = 0
-            while not self._over.wait(rng.random() * 0.05):
+            while not self._over.wait(rng.random() * 0.1):
                 count += 1
                 more: dict[str, Any] = {"notify_webhook": self.receiver.url} if count % 10 == 0 else {}
                 self._create(web, f"{number}-{count}", type="quick", label="x" * rng.randrange(60), **more)
@@ -402,7 +402,7 @@ def main() -> int:
     arguments = parser.parse_args()
     cycles = 3 if arguments.short else arguments.cycles
     try:
-        with mounted(SIZE) as disk:
+        with mounted(SIZE + MORE * cycles) as disk:
             return attack(disk, cycles, arguments.seed or random.SystemRandom().randrange(1 << 30))
     except OSError as error:
         print(f"full_disk: not run: no tmpfs can be mounted ({error})")
