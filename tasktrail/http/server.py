@@ -156,8 +156,8 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Every tenth of a second; once a second the deadlines are looked at."""
         if not counter % _TICKS:
-            self._desk.tidy()
             now = asyncio.get_running_loop().time()
+            self._desk.tidy(now)
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Guarded):
                     connection.look(now)

@@ -182,3 +182,18 @@ def test_the_processes_end_with_the_server(serve: Serve, eventually: Callable[[C
     assert made
     assert server.stop()
     assert eventually(lambda: not made & helpers())
+
+
+def test_what_was_freed_is_given_back_now_and_then(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed = threading.Semaphore(0)
+    monkeypatch.setattr(desk_module, "malloc_trim", lambda _kept: trimmed.release())
+    desk = desk_module.Desk(service)
+    try:
+        for now in (100.0, 101.0, 129.0, 130.0):
+            desk.tidy(now)
+        assert trimmed.acquire(timeout=30)
+        assert trimmed.acquire(timeout=30)
+    finally:
+        desk._bulk.shutdown()
+        desk.close()
+    assert not trimmed.acquire(blocking=False)
