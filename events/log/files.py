@@ -87,9 +87,10 @@ class LogFiles:
                 return "Nothing could be saved: what is in the file is not what was written there."
             if state[0] == "there":
                 return self._fold(conn, str(self.path))
-            if moved := self._moved_to():
+            moved = self._moved_to()
+            if moved and not self.path.exists():
                 return f"It was moved. {self._fold(conn, moved)}"
-            return self._copy(conn)
+            return self._copy(conn)  # beside the one that has taken its place, so that the next start cannot miss it
         except (sqlite3.Error, OSError) as error:
             return f"Nothing could be saved: {error}."
 

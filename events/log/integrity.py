@@ -184,11 +184,11 @@ def _behind(conn: sqlite3.Connection, after: int) -> int | None:
 
 def is_well_typed(row: tuple[Any, ...]) -> bool:
     """STRICT tables promise it; but whoever changes a log may change its tables first, and a disk may change bits."""
-    return tuple(map(type, row)) == _TYPES and not any(_is_broken(value) for value in row[3:14])
+    return tuple(map(type, row)) == _TYPES and not any(map(_is_broken, (*row[3:10], row[13])))
 
 
-def _is_broken(value: object) -> bool:
-    if not isinstance(value, str) or value.isascii():
+def _is_broken(value: str) -> bool:
+    if value.isascii():
         return False
     try:
         value.encode()
@@ -286,7 +286,7 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(0, "epoch", f"epoch {number} is missing: epoch {row[0]} stands in its place")
             return
         # The list of migrations grows: it was that long at some time.
-        if found not in {epoch_sum(tuple(row), applied[:known]) for known in range(len(applied) + 1)}:
+        if not any(found == epoch_sum(tuple(row), applied[:known]) for known in range(len(applied), -1, -1)):
             yield Fault(0, "epoch", f"epoch {number}, or the list of migrations, is not as it was written")
     if last is not None and isinstance(last[0], int) and last[0] > len(rows):
         yield Fault(

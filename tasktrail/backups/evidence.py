@@ -53,7 +53,7 @@ def what_is_missing(paths: DataPaths) -> tuple[Known, int, datetime | None] | No
     known = [one for one in _known(paths) if one.position]
     if not known:
         return None
-    if not paths.log.exists():
+    if not paths.log.exists() or not paths.log.stat().st_size:  # an empty file would be begun anew
         return max(known, key=_position), 0, None
     with suppress(TasktrailError), closing(LogReader(paths.log)) as log:
         missing = [one for one in known if not _holds(log, one)]

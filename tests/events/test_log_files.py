@@ -180,7 +180,7 @@ def no_folder(path: Path) -> None:
 
 
 def another_folder(path: Path) -> None:
-    shutil.rmtree(path.parent)
+    path.parent.rename(path.parent.with_name("elsewhere"))
     path.parent.mkdir()
     SqliteEventLog(path, now=NOW).close()
 

@@ -93,11 +93,14 @@ def test_without_views_and_snapshots_nothing_knows_of_it_and_they_may_be_deleted
         assert service.verify().ok
 
 
-def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path) -> None:
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path, *, empty: bool) -> None:
     (older / "log.db").unlink()
+    if empty:
+        (older / "log.db").touch()
     with pytest.raises(HistoryMissing, match="holds no record"):
         reopen(older)
-    assert not (older / "log.db").exists()
+    assert (older / "log.db").exists() == empty
 
 
 def test_another_history_of_the_same_length_is_refused(
