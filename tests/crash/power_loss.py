@@ -69,6 +69,7 @@ def read_trace(trace: Path, data: Path) -> list[Step]:
     """The steps of a recorded run, as far as they concern log, views and acknowledgements."""
     steps: list[Step] = []
     waiting: dict[str, tuple[str, int]] = {}
+    voice = ""
     with trace.open(errors="replace") as lines:
         for line in lines:
             if resumed := _RESUMED.match(line):
@@ -81,6 +82,13 @@ def read_trace(trace: Path, data: Path) -> list[Step]:
                 continue
             if call["call"] in ("fdatasync", "fsync") and "<unfinished" in line:
                 waiting[call["pid"]] = (_place(call["rest"], data), len(steps))
+                continue
+            if call["call"] == "write":
+                said = _TEXT.search(call["rest"])
+                if said and _bytes(said[1]) == b'"ready"\n':
+                    voice = call["rest"].partition(">")[0]  # children write to other pipes
+                elif said and voice and call["rest"].startswith(voice):
+                    steps += _acknowledged(_bytes(said[1]))
                 continue
             steps += _steps(call["call"], call["rest"], data, len(steps))
     return steps
@@ -115,8 +123,6 @@ def _steps(call: str, rest: str, data: Path, now: int) -> Iterator[Step]:
             size = re.search(r">, (\d+)", rest)
             assert size, rest[:80]
             yield Step("cut", file, at=int(size[1]))
-        case "write" if rest.startswith("1<") and (text := _TEXT.search(rest)):
-            yield from _acknowledged(_bytes(text[1]))
         case "unlink" | "openat" if text := _TEXT.search(rest):
             path = Path(os.fsdecode(_bytes(text[1])))
             if path.parent == data and FILES.fullmatch(path.name):
