@@ -33,7 +33,7 @@ from ...handlers.process.frames import (
     WorkerReady,
     encode,
 )
-from ...handlers.process.limits import cpu_allowance
+from ...handlers.process.limits import cpu_allowance, speaks_of_memory
 from . import watch
 from .launch import Launched
 from .reactor import Reactor
@@ -42,16 +42,12 @@ from .worker_process import Exit, WorkerProcess
 
 _GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS})
 """How libraries end a process that was refused memory, each in its own way."""
-_OUT_OF_MEMORY = (
-    "std::bad_alloc",
-    "std::length_error",
-    "annot allocate memory",
-    "ut of memory",
-    "failed to allocate",
-    "MemoryError",
-    "memory allocation of",
-)
-"""What they say before."""
+_WITHOUT_A_WORD = frozenset({signal.SIGABRT, signal.SIGTRAP})
+"""PDFium and its kind. Whoever finds something else wrong (an assertion, a broken heap) says so first."""
+_SHOWN = 2048
+"""Characters of a dead worker's last output."""
+_DUMP = "Fatal Python error"
+"""What the worker itself prints of any such signal begins so."""
 _CLOCK_STEP = 0.02
 """Seconds that the clock which stamps files may be behind."""
 
@@ -269,7 +265,9 @@ class Slot:
         self.state = "empty"
         died = self._faulty or not self._why
         why = self._why or ("its keeper was killed" if ending.keeper_killed else "it died")
-        self._hub.tell(WorkerExited(self._pid, ending.code, f"{why}: {ending.tail}" if died and ending.tail else why))
+        self._hub.tell(
+            WorkerExited(self._pid, ending.code, f"{why}: {ending.tail[-_SHOWN:]}" if died and ending.tail else why)
+        )
         if self._run is not None:
             self._tell_end(self._held or self._end_of(self._run, ending))
         self._deaths = self._deaths + 1 if died else self._deaths
@@ -338,9 +336,10 @@ class Slot:
         if ending.code == -signal.SIGXCPU:
             allowed = self._watch.cpu if self._watch is not None else cpu_allowance(run.seconds)
             return CpuLimitReached(f"The attempt used more than {allowed:,.0f} s of CPU time")
-        refused = any(words in ending.tail for words in _OUT_OF_MEMORY)
+        said = ending.tail.partition(_DUMP)[0].strip()
         near = self._watch is not None and self._watch.near_memory(ending.peak)
-        if -ending.code in _GIVES_UP and (refused or near):
+        silent = self._watch is not None and not said and -ending.code in _WITHOUT_A_WORD
+        if -ending.code in _GIVES_UP and (speaks_of_memory(said) or near or silent):
             return MemoryLimitReached("A library of the handler was refused memory and gave up")
         return None
 
@@ -378,4 +377,4 @@ def _cause_of_death(ending: Exit) -> str:
         cause = f"The worker was killed by signal {number} ({name})."
     else:
         cause = f"The worker ended with exit code {ending.code}."
-    return f"{cause} Its last output: {ending.tail}" if ending.tail else cause
+    return f"{cause} Its last output: {ending.tail[-_SHOWN:]}" if ending.tail else cause

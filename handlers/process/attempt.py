@@ -71,7 +71,8 @@ def perform(
         if ending.outcome == "completed" and staged is None:
             ending = _complete(run, task_type, line, sandbox, source, ending)
     except Unusable as error:
-        ending = _rejected(str(error))
+        cause = explain(error)  # a library that was refused memory may have called the input damaged
+        ending = _rejected(str(error)) if cause is error else failure(cause, error.__traceback__)
     except InputChanged as error:
         ending = _changed(error)
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on

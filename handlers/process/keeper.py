@@ -34,8 +34,8 @@ SHM = b"tasktrail-shm"
 """How the worker's own `/dev/shm` is called in its list of mounts."""
 KEEPER_PID = "{keeper}"
 """Stands for the keeper's process id in the worker's command."""
-TAIL = 2048
-"""Bytes of the tree's last output that are kept to explain a crash."""
+TAIL = 8192
+"""Bytes of the tree's last output that are kept to explain a crash: Python's own account of one takes some thousand."""
 
 
 def main() -> None:

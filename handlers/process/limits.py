@@ -31,6 +31,21 @@ BELT_BYTES = GIB // 2
 """Threads and their stacks are counted although they are hardly touched."""
 
 
+_REFUSED = (
+    "std::bad_alloc",
+    "std::length_error",
+    "annot allocate memory",
+    "ut of memory",
+    "failed to allocate",
+    "memory allocation of",
+)
+
+
+def speaks_of_memory(text: str) -> bool:
+    """Whether a library says there that it was refused memory."""
+    return any(words in text for words in _REFUSED)
+
+
 def cpu_allowance(seconds: float) -> float:
     """CPU seconds that an attempt of so many expected seconds may use; 0 when nothing is known, which means any."""
     return max(CPU_FLOOR, CPU_FACTOR * seconds) if seconds > 0 else 0.0
@@ -105,7 +120,7 @@ class Limits:
 
     def explain(self, error: BaseException) -> BaseException:
         """The error, or the one that names the limit it came from."""
-        if isinstance(error, MemoryError) and self._before.keys() & {resource.RLIMIT_AS, resource.RLIMIT_DATA}:
+        if _is_of_memory(error) and self._before.keys() & {resource.RLIMIT_AS, resource.RLIMIT_DATA}:
             return MemoryLimitReached(f"The attempt wanted more than the {self._room()} that it may have")
         if isinstance(error, OSError) and error.errno == errno.EFBIG and resource.RLIMIT_FSIZE in self._before:
             room = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -117,6 +132,16 @@ class Limits:
         names = {resource.RLIMIT_DATA: "bytes of memory", resource.RLIMIT_AS: "bytes of address space"}
         soft, name = min((resource.getrlimit(kind)[0], name) for kind, name in names.items() if kind in self._before)
         return f"{soft:,} {name}"
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Whether it, or what it came from, is a refusal of memory. libvips and child processes only have words for it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or speaks_of_memory(str(seen)):
+            return True
+        seen = seen.__cause__
+    return False
 
 
 def _set_soft(kind: int, soft: int, before: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """A file opened as a video: what is read at all, and which of its faults are the file's own."""
 
 import errno
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,8 @@ _READ = "mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif"
 MAX_SIDE = 16384
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
+_PIXELS_AT_ONCE = 16 * 3840 * 2160
+"""Of all frames that are decoded beside each other; FFmpeg goes by the processors alone."""
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
 
@@ -81,6 +84,9 @@ def picture_of(container: InputContainer, name: str) -> VideoStream:
         )
     context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream may grow behind its header
     stream.thread_type = "AUTO"
+    at_once = max(1, _PIXELS_AT_ONCE // (context.width * context.height))
+    if at_once < (os.cpu_count() or 1):  # each thread has a frame of its own in work
+        context.thread_count = at_once
     return stream
 
 

@@ -183,6 +183,22 @@ def free_burner(_context: TaskContext[Any]) -> None:
     _burn()
 
 
+@handler("worded", needs_input=False, needs_output=False, bounds=TIGHT)
+def worded(_context: TaskContext[Any]) -> None:
+    """Say that the input is damaged, because a library said that it was out of memory."""
+    try:
+        raise RuntimeError("unable to copy to memory\n  vips_tracked: out of memory -- size == 1144MB")
+    except RuntimeError as error:
+        raise Unusable("in.png is damaged") from error
+
+
+@handler("cursing", needs_input=False, needs_output=False, bounds=TIGHT)
+def cursing(_context: TaskContext[Any]) -> None:
+    """End as the C library does that finds the heap broken."""
+    os.write(2, b"free(): invalid pointer\n")
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
 @handler("trapped", options=Size, needs_input=False, needs_output=False, bounds=TIGHT)
 def trapped(context: TaskContext[Size]) -> None:
     """End as PDFium does that was refused memory: without a word, by a trap."""
