@@ -26,6 +26,9 @@ from .outgoing import chunks, encode_command, with_id
 from .wire import answer_of, recorded, recorded_all
 
 _LONGEST_STREAM = 3600.0
+_NOT_NOW = 503
+_LOOK_AGAIN = 0.5
+"""Seconds until a service that could not answer is asked once more."""
 
 T = TypeVar("T")
 
@@ -183,11 +186,19 @@ class Client(Commanding):
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            position = int(self._decoded(dict[str, Any], self._connection.get("/readyz"))["position"])
-            task = self.get_task(task_id)
+            left = _LONGEST_STREAM if deadline is None else deadline - time.monotonic()
+            try:
+                position = int(self._decoded(dict[str, Any], self._connection.get("/readyz"))["position"])
+                task = self.get_task(task_id)
+            except TasktrailError as error:
+                if error.status != _NOT_NOW or isinstance(error, ServiceUnreachable):
+                    raise
+                if left <= 0:
+                    raise WaitTimeout(f"Task {task_id} has not ended in {timeout:g} s: {error.message}") from error
+                time.sleep(min(left, _LOOK_AGAIN))  # nothing can end while the log cannot be written
+                continue
             if task.status in FINISHED:
                 return task
-            left = _LONGEST_STREAM if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s")
             span: Params = {"follow": True, "seconds": min(left, _LONGEST_STREAM)}
@@ -195,6 +206,10 @@ class Client(Commanding):
                 if is_terminal(record.event):
                     self._saw(record.position)
                     break
+
+    def check_ready(self) -> None:
+        """Raises what stands in the way when the service takes no commands now."""
+        self._connection.get("/readyz")
 
     # --- below --------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from ..actors.delivery.targets import check_targets
 from ..actors.executor import Capabilities
 from ..actors.machine.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
+from ..client.client import Client
 from ..config.load import FILE_NAME
 from ..config.settings import Config
-from ..events.errors import ConfigurationError, TasktrailError
+from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.process.walls import Walls, walls
@@ -83,8 +84,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     last_recorded: datetime | None
     """When the log's last record was written; none for no log or an empty one."""
-    log_trouble: str = ""
-    """Why the log cannot be read."""
+    log_trouble: tuple[str, str] = ("", "")
+    """Why the log cannot be read, and what to do."""
+    service_trouble: tuple[str, str] = ("", "")
+    """Why the service that runs takes no commands, and what to do."""
 
 
 def collect(data_dir: Path, config: Config) -> Facts:
@@ -92,6 +95,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
     paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
     registry = Registry.load(config.handlers)
     last, trouble = _last_recorded(paths.log)
+    holder = _holder(paths.lock)
     return Facts(
         platform=sys.platform,
         python=sys.version_info[:3],
@@ -99,7 +103,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         data=_folder(paths.data),
         temp=_folder(paths.temp),
         config_is_open=_secrets_are_open(paths.data / FILE_NAME),
-        holder=_holder(paths.lock),
+        holder=holder,
         capabilities=_capabilities(config),
         walls=walls(),
         limits=Machine(paths.temp).limits(),
@@ -111,6 +115,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         now=datetime.now(UTC),
         last_recorded=last,
         log_trouble=trouble,
+        service_trouble=("", "") if holder is None else _service_trouble(paths.data),
     )
 
 
@@ -189,9 +194,18 @@ def _capabilities(config: Config) -> Capabilities:
         executor.close(0)
 
 
-def _last_recorded(path: Path) -> tuple[datetime | None, str]:
+def _service_trouble(data: Path) -> tuple[str, str]:
+    try:
+        with Client.connect(data) as client:
+            client.check_ready()
+    except TasktrailError as error:
+        return error.message, error.advice
+    return "", ""
+
+
+def _last_recorded(path: Path) -> tuple[datetime | None, tuple[str, str]]:
     if not path.exists():
-        return None, ""
+        return None, ("", "")
     try:
         log = LogReader(path)
         try:
@@ -199,9 +213,11 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str]:
             fault = next(log.file_faults(), None)
         finally:
             log.close()
-    except (TasktrailError, sqlite3.Error) as error:
-        return None, str(error)
-    trouble = f"{path} is damaged: {fault.message}" if fault else ""
+    except TasktrailError as error:
+        return None, (error.message, error.advice)
+    except sqlite3.Error as error:
+        return None, (f"{path} cannot be read: {error}", LogCorrupt.remedy)
+    trouble = (f"{path} is damaged: {fault.message}", LogCorrupt.remedy) if fault else ("", "")
     return (last[0].recorded_at if last else None), trouble
 
 

@@ -129,11 +129,15 @@ def _space(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 def _lock(facts: Facts, _config: Config) -> Iterator[Finding]:
     yield Finding("lock", "ok", "no service runs" if facts.holder is None else f"a service runs: {facts.holder}")
+    message, remedy = facts.service_trouble
+    if message:
+        yield Finding("service", "fail", f"it takes no commands now: {message}", remedy)
 
 
 def _log(facts: Facts, _config: Config) -> Iterator[Finding]:
-    if facts.log_trouble:
-        yield Finding("log", "fail", facts.log_trouble, "Run `tasktrail verify`, and restore a backup if it fails.")
+    message, remedy = facts.log_trouble
+    if message:
+        yield Finding("log", "fail", message, remedy)
     else:
         yield Finding("log", "ok", "empty, or none yet" if facts.last_recorded is None else "can be read")
 

@@ -17,9 +17,11 @@ import pytest
 
 from tasktrail import system
 from tasktrail.actors.core.messages import Intake
+from tasktrail.client.client import Client
 from tasktrail.config.settings import Config
-from tasktrail.events import CreateTask, Recorded
-from tasktrail.events.errors import LogFull, LogGone, LogLocked, NotReady
+from tasktrail.doctor.examine import examine
+from tasktrail.events import CancelTask, CreateTask, Recorded
+from tasktrail.events.errors import LogFull, LogGone, LogLocked, NotReady, WaitTimeout
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.http.server import HttpServer
@@ -81,10 +83,29 @@ def test_a_foreign_lock_is_named_and_told_by_readyz_and_all_goes_on_when_it_is_g
         assert (answer.status_code, answer.json()["code"]) == (503, "log_locked")
         assert web.get("/v1/queue").status_code == 200
         assert web.get("/healthz").status_code == 200
+        found = {finding.name: finding for finding in examine(service.paths.data)}
+        assert "locked" in found["service"].message
+        assert "backup" not in found["service"].remedy
         other.execute("ROLLBACK")
     assert comes_true(lambda: service.ready)
     assert service.send(held("c")).task_id == 1
     assert web.get("/readyz").status_code == 200
+
+
+def test_whoever_waits_for_a_task_goes_on_waiting_while_commands_are_refused(
+    service: TaskService, web: httpx.Client
+) -> None:
+    service.send(held("c"))
+    with closing(sqlite3.connect(service.paths.log, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogLocked):
+            service.send(CancelTask(task_id=1, command_id="x"))
+        assert web.get("/readyz").status_code == 503
+        with Client.connect(service.paths.data) as client:
+            with pytest.raises(WaitTimeout, match="locked"):
+                client.wait(1, timeout=0.1)
+            other.execute("ROLLBACK")
+            assert client.wait(1, timeout=WITHIN).status == "cancelled"
 
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])

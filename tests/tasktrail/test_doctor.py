@@ -83,7 +83,8 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"data": folder("/data", free=50_000_000)}, ("data_space", "fail")),
         ({"data": folder("/data", free=500_000_000)}, ("data_space", "warn")),
         ({"temp": folder("/data/tmp", free=0)}, ("temp_space", "fail")),
-        ({"log_trouble": "position 7 cannot be read"}, ("log", "fail")),
+        ({"log_trouble": ("position 7 cannot be read", "Restore a backup.")}, ("log", "fail")),
+        ({"holder": "pid 1", "service_trouble": ("the disk is full", "Free space.")}, ("service", "fail")),
         ({"last_recorded": NOW + timedelta(minutes=1)}, ("clock", "warn")),
         (
             {"capabilities": Capabilities(hard_kill_tree="a group kill", kills_escaped=False, finds_orphans=False)},
