@@ -19,8 +19,6 @@ pure: dict[str, Any] = {"needs_input": False, "needs_output": False, "grace": 0.
 class Anything(msgspec.Struct, frozen=True, kw_only=True):
     """Whatever is given."""
 
-    alive: str = ""
-    """Folder in which an attempt that runs leaves its process id."""
     value: Any = None
     text: str = ""
     number: float = 0.0
@@ -29,19 +27,16 @@ class Anything(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Alive:
-    """A file with the process id while the attempt runs."""
+    """A file in the work folder while the attempt runs: the process id, and the space in which that is one."""
 
     def __init__(self, context: Context) -> None:
-        folder = context.options.alive
-        self._path = Path(folder) / f"{context.task_id}-{context.attempt}" if folder else None
+        self._path = context.work_dir / f"alive-{context.attempt}"
 
     def __enter__(self) -> None:
-        if self._path:
-            self._path.write_text(str(os.getpid()))
+        self._path.write_text(f"{os.getpid()} {Path('/proc/self/ns/pid').readlink()}")
 
     def __exit__(self, *_: object) -> None:
-        if self._path:
-            self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
 
 
 @handler("absorb", options=Anything, resumable=True, **pure)
