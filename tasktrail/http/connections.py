@@ -46,7 +46,7 @@ _BUFFER = 32 * 1024
 """Bytes of an answer that wait here; the kernel holds as many again, and twice."""
 BODY_ROOM = 32 * 1024 * 1024
 """Bytes of bodies in memory at once, in each room."""
-HELD = 64 * 1024 * 1024
+HELD = 32 * 1024 * 1024
 """Bytes of records that all streams together hold while somebody takes them."""
 _AT_ONCE = 32
 """Connections taken before others get their turn."""
@@ -72,9 +72,9 @@ def raise_descriptor_limit() -> int:
 class Room:
     """Place for a number of connections, for streams among them, and for what they send."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, streams: int = 1) -> None:
         self.size = size
-        self.max_streams = size // 2
+        self.max_streams = max(1, streams)
         self.streams = 0
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[Guarded] = set()
@@ -103,9 +103,9 @@ class Rooms:
 
     def __init__(self, descriptors: int) -> None:
         free = max(descriptors - KEPT_DESCRIPTORS, descriptors // 4, 12)
-        self.unix = Room(min(MAX_UNIX, free // 4))
-        self.strange = Room(min(MAX_STRANGE, free // 8))
-        self.own = Room(min(MAX_OWN, free - self.unix.size - self.strange.size))
+        unix, strange = min(MAX_UNIX, free // 4), min(MAX_STRANGE, free // 8)
+        own = min(MAX_OWN, free - unix - strange)
+        self.unix, self.own, self.strange = Room(unix, unix // 2), Room(own, own // 4), Room(strange, strange // 4)
 
 
 class Guarded(H11Protocol):

@@ -57,7 +57,7 @@ class Pieces:
     """Reads records piece by piece, each bounded in number and in bytes. For one stream."""
 
     def __init__(self) -> None:
-        self._number = max(1, BATCH // 4)
+        self._number = max(1, BATCH // 16)
 
     def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[Line]:
         """The next lines, at least one if there is any; `read` gives up to so many records.

@@ -13,7 +13,7 @@ from .errors import ListenFailed
 MAX_UNIX_PATH = 107 if os.uname().sysname == "Linux" else 103
 """Bytes that the operating system takes as the name of a Unix socket."""
 _DESCRIPTORS = Path("/proc/self/fd")
-_BACKLOG = 1024
+_BACKLOG = 4096
 
 
 class UnixName:
