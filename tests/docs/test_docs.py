@@ -141,6 +141,27 @@ def is_a_test(name: str) -> bool:
     return path.is_file() and f"def {function}(" in path.read_text(encoding="utf-8")
 
 
+def fault_rows() -> list[list[str]]:
+    """Number, fault, promise and proof of each row of the fault matrix."""
+    text = (ROOT / "docs/explanation/faults.md").read_text(encoding="utf-8")
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| F")
+    ]
+
+
+def test_the_fault_matrix_is_whole_and_each_row_names_its_proof_or_is_open() -> None:
+    assert [row[0] for row in fault_rows()] == [f"F{number}" for number in range(1, 81)]
+    assert [row[0] for row in fault_rows() if "`" not in row[3] and "*open*" not in " ".join(row[2:])] == []
+
+
+def test_the_tests_and_campaigns_that_the_fault_matrix_names_are_there() -> None:
+    named = {name for row in fault_rows() for name in re.findall(r"`tests/([^`]+)`", row[3])}
+    assert len(named) > 80
+    assert [
+        name for name in named if not (is_a_test(name) if "::" in name else (ROOT / "tests" / name).is_file())
+    ] == []
+
+
 def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Some title\n[a](no.md) [b](page.md#some-title) [c](#nowhere) [d](https://example.org)\n")
