@@ -13,6 +13,8 @@ from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects
 
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
 _MOST = 100
 """Faults of one kind: a damaged file has easily one for each row."""
 _PAGE = 5000
@@ -63,7 +65,7 @@ def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         marks = [
             conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("encoding", "user_version", "application_id")
         ]
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         yield Fault(0, "schema", f"the schema cannot be read: {error}")
         return
     if marks != ["UTF-8", 0, 0]:
@@ -89,7 +91,7 @@ def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     try:
         roots = dict(conn.execute("SELECT rootpage, name FROM sqlite_schema WHERE type = 'index'").fetchall())
         told = [line for (text,) in conn.execute(f"PRAGMA integrity_check({_MOST})") for line in text.splitlines()]
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         yield Fault(0, "file", f"its structure cannot be read: {error}")
         return
     for line in told:
@@ -127,7 +129,7 @@ def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
     while after is not None:
         try:
             page = conn.execute(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT {_PAGE}", (after,)).fetchall()
-        except sqlite3.Error:
+        except UNREADABLE:
             after = yield from _one_by_one(conn, after)
             continue
         yield from page
@@ -140,7 +142,7 @@ def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ..
     for _ in range(_PAGE):
         try:
             found = conn.execute(_NEXT, (after,)).fetchone()
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             yield Damage(after + 1, f"the file cannot be read from here on: {error}")
             return _behind(conn, after)
         if found is None:
@@ -154,7 +156,7 @@ def _row(conn: sqlite3.Connection, position: int) -> tuple[Any, ...] | Damage:
     conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     try:
         row = conn.execute(f"{_SELECT} WHERE position = ?", (position,)).fetchone()
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         return Damage(position, f"the record cannot be read: {error}")
     finally:
         conn.text_factory = str
@@ -167,7 +169,7 @@ def _behind(conn: sqlite3.Connection, after: int) -> int | None:
     def can_read(position: int) -> bool:
         try:
             conn.execute(_NEXT, (position,)).fetchone()
-        except sqlite3.Error:
+        except UNREADABLE:
             return False
         return True
 
@@ -253,7 +255,7 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             for *row, found in conn.execute(_SUMMED):
                 if not is_as_written(tuple(row), found):
                     yield Fault(row[3], "answer", f"the answer to {row[0]} is not as it was written")
-    except (sqlite3.Error, TypeError) as error:
+    except (*UNREADABLE, TypeError) as error:
         yield Fault(0, "file", f"the answers cannot be read: {error}")
 
 
@@ -278,7 +280,7 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             "SELECT json_extract(data, '$.epoch') FROM events WHERE event = 'service_started' AND json_valid(data) "
             "ORDER BY position DESC LIMIT 1"
         ).fetchone()
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         yield Fault(0, "epoch", f"the epochs cannot be read: {error}")
         return
     for number, (*row, found) in enumerate(rows, 1):

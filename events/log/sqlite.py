@@ -103,6 +103,9 @@ class SqliteEventLog:
         except (sqlite3.Error, OSError) as error:
             self._let_go()
             raise explained(error, path, "cannot be opened") from error
+        except UnicodeDecodeError as error:
+            self._let_go()
+            raise _illegible(path) from error
         except BaseException:  # Ctrl-C too: an open connection would keep the file locked
             self._let_go()
             raise
@@ -345,6 +348,8 @@ class LogReader:
             self._connected, self._frozen = connect_read_only(self._path, "SELECT 1 FROM events LIMIT 1")
         except sqlite3.Error as error:
             raise explained(error, self._path, "cannot be read") from error
+        except UnicodeDecodeError as error:
+            raise _illegible(self._path) from error
 
     @property
     def _conn(self) -> sqlite3.Connection:
@@ -506,6 +511,11 @@ _MEANINGS: dict[str | int | None, type[TasktrailError]] = {
     errno.ENOENT: LogGone,
 }
 """First two words of SQLite's name of an error, or the system's number → what it means."""
+
+
+def _illegible(path: Path) -> LogCorrupt:
+    """SQLite's complaint repeats what it found in a damaged schema, and Python cannot read that."""
+    return LogCorrupt(f"{path} cannot be read: its schema holds text that is no UTF-8")
 
 
 def _is_full(path: Path) -> bool:

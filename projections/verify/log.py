@@ -5,7 +5,6 @@ live service, on a copy, or with no service at all.
 """
 
 import json
-import sqlite3
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from ...events import Cancelled, CancelTask, TasktrailError
 from ...events.digest import digest as digest_of
 from ...events.log.chain import GENESIS, link
-from ...events.log.integrity import Damage, is_as_written, is_well_typed
+from ...events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
 from ...events.log.rows import from_row
 from ...events.log.sqlite import LogReader
 from ...events.recorded import EVENT_TAGS
@@ -40,7 +39,7 @@ def verify(log: LogReader, views: Path | None = None, progress: Progress | None 
         findings.add(*fault)
     try:
         head = log.head().position
-    except (sqlite3.Error, TasktrailError) as error:
+    except (*UNREADABLE, TasktrailError) as error:
         findings.add(0, "file", f"the end of the log cannot be read: {error}")
         head = 0
     for row in log.raw_rows():
@@ -150,7 +149,7 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
                 findings.add(position, "answer", f"the answer to {command_id} {fault}")
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
-    except (sqlite3.Error, TasktrailError) as error:
+    except (*UNREADABLE, TasktrailError) as error:
         findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 

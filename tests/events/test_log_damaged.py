@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,6 +89,26 @@ def test_a_page_that_was_overwritten_is_refused(path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(LogCorrupt):
         reopened(path)
+
+
+def test_a_schema_with_illegible_names_is_a_typed_error(whole: Path, path: Path) -> None:
+    content = whole.read_bytes()
+    first = int.from_bytes(content[105:107], "big")  # of the first page's cells, which are the schema
+    refused = 0
+    for at in range(first, PAGE, 5):
+        changed = bytearray(content)
+        changed[at] ^= 0x80
+        path.write_bytes(changed)
+        try:
+            reopened(path).close()
+        except LogCorrupt:
+            refused += 1
+            with suppress(LogCorrupt), closing(LogReader(path)) as reader:
+                assert list(reader.faults())
+        else:  # between the cells
+            with closing(LogReader(path)) as reader:
+                assert list(reader.faults()) == []
+    assert refused > 100
 
 
 def flip_in_index(path: Path, name: str) -> None:
