@@ -147,6 +147,11 @@ def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ..
             return _behind(conn, after)
         if found is None:
             return None
+        if found[0] <= after:  # asked for a larger one: a damaged page may lead back, for ever
+            yield Damage(
+                after + 1, f"position {found[0]} stands where a later one is due: the rest cannot be read in order"
+            )
+            return None
         after = found[0]
         yield _row(conn, after)
     return after

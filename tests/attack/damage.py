@@ -45,7 +45,7 @@ RECORDS = 150
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PATIENCE = 20.0
 """Seconds that a writer gets to notice, on a machine that does much else."""
-EVERY = 2000
+EVERY = 1000
 LATE = 50
 """Records after which a writer that has not noticed is killed."""
 
