@@ -103,6 +103,9 @@ def deliver(
         ending = _changed(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
         ending = failure(error)
+    if source is not None:
+        # Walls let the attempt read the file that was opened here, and not the one that has taken its name since.
+        ending = _named(ending, source, run)
     if task_type.needs_output:
         discard(run)
     return ending

@@ -15,8 +15,9 @@ from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Rejected, TaskContext, Unusable, handler, inputs
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
-from tasktrail.handlers.process.attempt import Ending, perform
+from tasktrail.handlers.process.attempt import Ending, deliver, perform
 from tasktrail.handlers.process.frames import AttemptCheckpointed, PublishWanted, Run
+from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.testing import task_type_of
 
 WHOLE = b"0123456789" * 1000
@@ -331,6 +332,19 @@ def test_what_may_not_be_opened_any_more_is_told_from_outside(source: Path, monk
     assert "replaced by another file" in opened.change()
     source.unlink()
     assert "can no longer be opened" in opened.change()
+    opened.close()
+
+
+def test_a_failure_behind_walls_is_told_as_the_change_that_it_came_from(source: Path, run: Run) -> None:
+    """They were put up for the file that was there before."""
+    opened = Input(str(source))
+    replace(source)
+    failed = Ending("failed", error="Permission denied", error_type="PermissionError")
+
+    ending = deliver(run, copying(lambda _: None), Line(), Sandbox(), opened, failed)
+
+    assert_told(ending, "replaced by another file")
+    assert "Permission denied" in ending.error
     opened.close()
 
 
