@@ -44,16 +44,27 @@ def make_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """
     context.progress(0, f"reading {context.input_file.name}")
     try:
-        return _Preview(context, probe(context.input_file)).run()
+        mark = _mark(context)
+        return _Preview(context, probe(context.input_file), mark).run()
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
 
 
+def _mark(context: TaskContext[VideoPreviewOptions]) -> str:
+    """Of all that the plan and the frames depend on.
+
+    Made before anything is read: what is found in a file that changes must not bear the mark of what it became.
+    """
+    kind, _ = kind_of(context.options, context.output_file)
+    versions = (av.library_versions, PIL.__version__)
+    return fingerprint(context.input_file, kind, msgspec.to_builtins(context.options), *versions)
+
+
 class _Preview:
     """One attempt."""
 
-    def __init__(self, context: TaskContext[VideoPreviewOptions], source: Source) -> None:
+    def __init__(self, context: TaskContext[VideoPreviewOptions], source: Source, mark: str) -> None:
         self._context = context
         self._source = source
         self._options = context.options
@@ -65,9 +76,7 @@ class _Preview:
         tile = self._camera.size[0] * self._camera.size[1]
         if tile * self._options.frames_of(self._kind) > MAX_PIXELS:
             raise Unusable(f"the preview would have more than {MAX_PIXELS} pixels: lower width or the number of frames")
-        self._mark = fingerprint(
-            source.path, self._kind, msgspec.to_builtins(self._options), av.library_versions, PIL.__version__
-        )
+        self._mark = mark
         self._pieces = Pieces(context, self._mark, stem="frame", suffix=SUFFIX)
 
     def run(self) -> Outcome:

@@ -13,8 +13,8 @@ from tasktrail.handlers import Finished
 from tasktrail.handlers.video.claims import lacking_bytes
 from tasktrail.handlers.video.errors import DamagedInputError
 from tasktrail.handlers.video.frames import frames_after
-from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
-from tasktrail.handlers.video.probe import probe
+from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview, work
+from tasktrail.handlers.video.probe import Source, probe
 from tasktrail.handlers.video.telling import cut_notes
 from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
 from tasktrail.testing import RecordingContext, run_handler
@@ -153,3 +153,32 @@ def test_a_thumbnail_of_it_says_so(cut: Any, tmp_path: Path) -> None:
     outcome = run_handler(video_thumbnail, context)
     assert isinstance(outcome, Finished)
     assert "of 4.0 s" in outcome.result["notes"][0]
+
+
+def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
+    cut: Any, clips: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan stands in the work folder without any checkpoint. Somebody copies the rest while it is made."""
+    path, whole = cut(suffix=".mkv"), clips(suffix=".mkv").read_bytes()
+
+    def context(folder: str) -> RecordingContext[VideoPreviewOptions]:
+        return RecordingContext(
+            VideoPreviewOptions(width=32),
+            work_dir=tmp_path / folder,
+            input_file=path,
+            output_file=tmp_path / f"{folder}.png",
+        )
+
+    def probe_and_copy(source: Path) -> Source:
+        found = probe(source)
+        source.write_bytes(whole)
+        return found
+
+    monkeypatch.setattr(work, "probe", probe_and_copy)
+    run_handler(video_preview, context("moving"))
+    monkeypatch.undo()
+    again, quiet = (run_handler(video_preview, context(folder)) for folder in ("moving", "quiet"))
+
+    assert isinstance(again, Finished)
+    assert isinstance(quiet, Finished)
+    assert again.result == quiet.result
