@@ -20,6 +20,7 @@ from ...handlers.process.frames import (
     AttemptEnded,
     AttemptProbed,
     AttemptProgressed,
+    AttemptUsed,
     GarbageFrame,
     Grant,
     PublishWanted,
@@ -123,6 +124,7 @@ class Slot:
         self._faulty = False
         self._stop_wanted = False
         self._held: AttemptEnded | None = None
+        self._used: AttemptUsed | None = None
         self._watch: Watch | None = None
         self._reached: TasktrailError | None = None
         self._attempts = 0
@@ -196,6 +198,12 @@ class Slot:
             if self._run is run:
                 self.kill("stopped: its grace was over")
 
+    def _note_use(self, frame: AttemptBounded | AttemptUsed) -> None:
+        if isinstance(frame, AttemptUsed):
+            self._used = frame
+        else:
+            self._bind(frame)
+
     def _bind(self, bounded: AttemptBounded) -> None:
         """Watch what the attempt uses. One timer looks at whatever attempt runs then, however short they are."""
         assert self._process is not None
@@ -231,7 +239,8 @@ class Slot:
         if self._held is not None:
             return  # the attempt has said its last word; what a stray thread adds counts for nothing
         if type(frame) is WorkerReady and not self._pid:
-            self._on_ready(frame.pid)
+            assert self._process is not None
+            self._on_ready(watch.outer_pid(self._process.keeper, frame.pid))
             return
         ended = frame.ended if type(frame) is Retiring else frame
         run = self._run
@@ -241,8 +250,8 @@ class Slot:
         match frame:
             case AttemptEnded():
                 self._on_ended(frame)
-            case AttemptBounded():
-                self._bind(frame)
+            case AttemptBounded() | AttemptUsed():
+                self._note_use(frame)
             case AttemptProbed():
                 if self._watch is not None:
                     self._watch.expect(frame.estimate.seconds)
@@ -322,8 +331,8 @@ class Slot:
             outcome,  # type: ignore[arg-type] # a literal each time
             error=error,
             error_type=kind,
-            memory_used=max(ending.peak, seen.resident),
-            cpu_used=max(0.0, ending.cpu - self._cpu_known, seen.cpu),
+            memory_used=max(self._used.memory if self._used else ending.peak, seen.resident),
+            cpu_used=max(self._used.cpu if self._used else ending.cpu - self._cpu_known, seen.cpu, 0.0),
             exit_code=None if self._why else ending.code,
         )
 

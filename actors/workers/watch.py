@@ -70,6 +70,14 @@ def buried_by(root: int) -> float:
     return buried
 
 
+def outer_pid(keeper: int, inner: int) -> int:
+    """The worker's process id for us; it knows only the one in its own namespace, if it has one."""
+    for first in _children(keeper):
+        if _command(first) == _command(keeper):
+            return next(iter(_children(first)), inner)
+    return inner
+
+
 def _command(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as below

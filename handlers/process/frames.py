@@ -140,6 +140,17 @@ class AttemptBounded(_Frame, frozen=True, tag="bounded"):
     """Where the CPU seconds come from, in words."""
 
 
+class AttemptUsed(_Frame, frozen=True, tag="used"):
+    """What the attempt's own process had used when it died without a word; its worker now ends the same way."""
+
+    task_id: int
+    attempt: int
+    memory: int
+    """Peak resident bytes."""
+    cpu: float
+    """Seconds."""
+
+
 class PublishWanted(_Frame, frozen=True, tag="publish"):
     """The output is complete under its hidden name; the attempt waits for `Grant`."""
 
@@ -243,6 +254,7 @@ WorkerReport: TypeAlias = (
     | AttemptCheckpointed
     | AttemptProbed
     | AttemptBounded
+    | AttemptUsed
     | PublishWanted
     | AttemptEnded
     | WorkerReady

@@ -39,6 +39,7 @@ from .frames import (
     AttemptEnded,
     AttemptProbed,
     AttemptProgressed,
+    AttemptUsed,
     FrameBuffer,
     GarbageFrame,
     Retiring,
@@ -273,7 +274,7 @@ class WalledAttempts:
             if child.report in ready:
                 data = os.read(child.report, _CHUNK)
                 if not data:
-                    self._die_like(child)
+                    self._die_like(child, run)
                 ended = self._pass_on(child, run, data)
                 if ended is not None:
                     return ended
@@ -299,9 +300,12 @@ class WalledAttempts:
             self._channel.send(frame)  # one about another attempt is garbage as well, and the service says so
         return None
 
-    def _die_like(self, child: _Child) -> NoReturn:
+    def _die_like(self, child: _Child, run: Run) -> NoReturn:
         """The attempt's process is dead, without a word. So that the service learns how, we end the same way."""
-        _, status = os.waitpid(child.pid, 0)
+        _, status, usage = os.wait4(child.pid, 0)
+        self._channel.send(
+            AttemptUsed(run.task_id, run.attempt, 1024 * usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
+        )
         self._clear()
         code = os.waitstatus_to_exitcode(status)
         if code >= 0:

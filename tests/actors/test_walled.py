@@ -19,9 +19,12 @@ SUPPORT = Path(__file__).parent.parent / "support"
 HOMES = {
     **{
         name: f"sample_handlers:{name}"
-        for name in ("echo", "write", "no_output", "leave", "die", "garbage", "late", "fork")
+        for name in ("echo", "write", "no_output", "leave", "die", "garbage", "late", "fork", "hog")
     },
-    **{name: f"hostile_handlers:{name}" for name in ("hostile", "honest", "polluter", "kept_polluter", "witness")},
+    **{
+        name: f"hostile_handlers:{name}"
+        for name in ("hostile", "honest", "polluter", "kept_polluter", "witness", "forger")
+    },
 }
 Attempt: TypeAlias = Callable[..., AttemptEnded]
 
@@ -126,12 +129,32 @@ def test_the_death_of_an_attempts_process_is_told_as_it_was(attempt: Attempt, sh
     assert attempt("echo", value=3).result["value"] == 3
 
 
+def test_the_use_of_an_attempt_that_died_is_its_own_and_the_worker_is_known_by_its_outer_number(
+    attempt: Attempt, reports: Reports
+) -> None:
+    large = attempt("hog", count=100_000_000)
+
+    dead = attempt("die", shape="kill")
+
+    assert large.memory_used > 100_000_000 > dead.memory_used > 0
+    told = reports.until(lambda report: isinstance(report, WorkerExited))
+    assert isinstance(told, WorkerExited)
+    assert told.pid > 2
+
+
 @pytest.mark.parametrize("shape", ["noise", "huge", "wrong"])
 def test_an_attempt_cannot_play_the_worker(attempt: Attempt, shape: str) -> None:
     """Its `sys.argv` names the pipes of the worker, and those are closed in its process."""
     ended = attempt("garbage", shape=shape)
 
     assert (ended.outcome, "Bad file descriptor" in ended.error) == ("failed", True)
+
+
+def test_nonsense_in_its_own_pipe_ends_the_attempt_by_name(attempt: Attempt) -> None:
+    ended = attempt("forger")
+
+    assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
+    assert attempt("echo", value=3).result["value"] == 3
 
 
 def test_a_missing_output_is_named(attempt: Attempt, tmp_path: Path) -> None:

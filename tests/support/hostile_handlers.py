@@ -421,6 +421,16 @@ def _pollute(*, keep_modules: bool = False) -> None:
         threading.Thread(target=time.sleep, args=(600,), daemon=True, name="left").start()
 
 
+@handler("forger", options=Targets, needs_input=False, needs_output=False)
+def forger(_context: TaskContext[Targets]) -> None:
+    """Write nonsense into every pipe there is."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith("pipe:") and int(name) > 2:
+                os.write(int(name), b"\xff" * 100)
+    time.sleep(600)
+
+
 @handler("daemons", options=Targets, needs_input=False, needs_output=False)
 def daemons(context: TaskContext[Targets]) -> None:
     """Start processes that do everything to survive, until stopped."""
