@@ -176,6 +176,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """Absolute paths of files and folders, beside input and task folder, that attempts read or run programs from."""
     writes: tuple[str, ...] = ()
     """The same for what they also write to."""
+    preload: tuple[str, ...] = ()
+    """Modules that the handler imports late: a worker loads them once, before its first attempt of the type."""
     needs_folder: bool = True
     """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
     programs: Callable[[], tuple[str, ...]] | None = None
@@ -206,6 +208,7 @@ def handler(
     network: bool = False,
     reads: tuple[str, ...] = (),
     writes: tuple[str, ...] = (),
+    preload: tuple[str, ...] = (),
     needs_folder: bool = True,
     programs: Callable[[], tuple[str, ...]] | None = None,
 ) -> Callable[[H], H]:
@@ -236,6 +239,7 @@ def handler(
             network=network,
             reads=reads,
             writes=writes,
+            preload=preload,
             needs_folder=needs_folder,
             programs=programs,
         )

@@ -23,6 +23,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     probe=probe,
     resumable=True,
     bounds=Bounds(),
+    preload=("tasktrail.handlers.document.look", "tasktrail.handlers.document.course"),
 )
 def document_preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
     """Draw pages of a PDF, an office document or a text as a picture, a contact sheet, a tiff or a zip of pictures."""

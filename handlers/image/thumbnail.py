@@ -14,7 +14,13 @@ def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
 
 
 @handler(
-    "image_thumbnail", options=ImageThumbnailOptions, estimate=estimate, check=check, probe=_probe, bounds=Bounds()
+    "image_thumbnail",
+    options=ImageThumbnailOptions,
+    estimate=estimate,
+    check=check,
+    probe=_probe,
+    bounds=Bounds(),
+    preload=("tasktrail.handlers.image.thumbnails",),
 )
 def image_thumbnail(context: TaskContext[ImageThumbnailOptions]) -> Finished | Stopped:
     """Make a small jpeg, png, webp, avif or gif of an image."""

@@ -20,6 +20,7 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
     probe=probe,
     resumable=True,
     bounds=Bounds(),
+    preload=("tasktrail.handlers.model.counting", "tasktrail.handlers.model.course"),
 )
 def model_preview(context: TaskContext[ModelPreviewOptions]) -> Outcome:
     """Draw a 3-D model: one picture, a sheet of several views, or a turntable animation."""

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -179,6 +180,8 @@ class Worker:
         task_type = resolve(home).__tasktrail__
         if not isinstance(task_type, TaskType) or task_type.name != name:
             raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
+        for module in task_type.preload if self._setup.sandbox.walled else ():
+            import_module(module)
         self._types[name] = task_type
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()

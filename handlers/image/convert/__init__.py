@@ -19,6 +19,7 @@ def _probe(job: Job[ImageConvertOptions]) -> Estimate:
     probe=_probe,
     resumable=True,
     bounds=Bounds(),
+    preload=("tasktrail.handlers.image.convert.convert",),
 )
 def image_convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
     """Convert an image to jpeg, png, webp, avif, tiff, gif or heic; resizes, crops, keeps animations."""

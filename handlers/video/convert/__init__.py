@@ -24,6 +24,7 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     resumable=True,
     bounds=FILM_BOUNDS,
     programs=state,
+    preload=("tasktrail.handlers.video.convert.convert",),
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""

@@ -21,6 +21,7 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     probe=probe,
     resumable=True,
     bounds=FILM_BOUNDS,
+    preload=("tasktrail.handlers.video.preview.work",),
 )
 def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """Make a contact sheet or a short animation of a video; resumes after the last finished frame."""

@@ -19,6 +19,7 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     check=check,
     probe=probe,
     bounds=FILM_BOUNDS,
+    preload=("tasktrail.handlers.video.thumbnail.work", "tasktrail.handlers.video.judging"),
 )
 def video_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     """Make a picture of a video: the frame at a position, or the best of several."""
