@@ -308,7 +308,7 @@ class Campaign:
             thread.join(PATIENCE)
         last = max(self.acknowledged.values())
         self.until(lambda: self._views_have(last), "the views to catch up")
-        self.until(lambda: self.with_notice <= self.receiver.tasks, "all notices to arrive")
+        self._await_notices()
         with contextlib.closing(sqlite3.connect(f"file:{self.data / 'log.db'}?mode=ro", uri=True)) as log:
             ended = log.execute("SELECT task_id, data FROM events WHERE event = 'failed'").fetchall()
             running = log.execute("SELECT count(*) FROM events WHERE event = 'started' AND task_id <= ?", (LONG,))
@@ -334,6 +334,21 @@ class Campaign:
         )
         if verified.returncode:
             self.fault(f"verify: {verified.stdout[-500:]} {verified.stderr[-500:]}")
+
+    def _await_notices(self) -> None:
+        """One receiver gets one at a time, so many may be under way; they have to go on arriving until none is left."""
+        while missing := self._missing():
+            with contextlib.suppress(AssertionError):
+                self.until(partial(self._fewer_than, missing), "another notice")
+            if not self._fewer_than(missing):
+                self.fault(f"{missing} of {len(self.with_notice)} notices never arrived")
+                return
+
+    def _missing(self) -> int:
+        return len(self.with_notice - self.receiver.tasks)
+
+    def _fewer_than(self, missing: int) -> bool:
+        return self._missing() < missing
 
     def _views_have(self, task_id: int) -> bool:
         with self.service.web() as web:
