@@ -1,4 +1,4 @@
-"""Whose fault it is when something cannot be written: the disk's, and then where and why, or the content's."""
+"""What an error says, and whose fault it is when something cannot be written: the disk's or the content's."""
 
 import errno
 import os
@@ -12,6 +12,14 @@ from .contract import Unusable
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What only writing can end with; in the text of a library that read at the same time, any other may be the input's."""
 _TRIED = bytes(64 * 1024)
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; nothing if it cannot even do that: its text is foreign code as well."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - see above
+        return ""
 
 
 @contextmanager
@@ -36,7 +44,7 @@ def disk_fault(error: Exception, path: Path) -> OSError | None:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error if error.filename else _fault(error.errno, path)
-    told = next((number for number in _NO_ROOM if os.strerror(number) in str(error)), None)
+    told = next((number for number in _NO_ROOM if os.strerror(number) in text_of(error)), None)
     if told is not None:
         return _fault(told, path)
     try:

@@ -15,7 +15,7 @@ _CLASSIC, _BIG = 42, 43
 
 
 def pages_in(image: ImageFile, path: Path) -> int:
-    """Pages or frames. Raises `Unusable` for a TIFF whose directories run in a circle or never end."""
+    """Pages or frames. Raises `Unusable` for a TIFF whose directories run in a circle, never end, or are cut off."""
     if image.format == "TIFF":
         with path.open("rb") as file:
             return _directories(file, path.name, path.stat().st_size)
@@ -23,7 +23,7 @@ def pages_in(image: ImageFile, path: Path) -> int:
 
 
 def _directories(file: BinaryIO, name: str, size: int) -> int:
-    """The chain of directories, each of which tells where the next one is. A broken one is the last, as for Pillow."""
+    """The chain of directories, each of which tells where the next one is."""
     head = file.read(16)
     order = _ORDERS.get(head[:2], "<")
     big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG  # noqa: PLR2004 - its mark
@@ -40,13 +40,13 @@ def _directories(file: BinaryIO, name: str, size: int) -> int:
             raise Unusable(f"{name} has pages that follow each other in a circle")
         if len(seen) >= MAX_PAGES:
             raise Unusable(f"{name} has more than {MAX_PAGES:,} pages")
-        if place + counts.size > size:
-            break
-        file.seek(place)
+        end = place
+        if place + counts.size <= size:
+            file.seek(place)
+            end += counts.size + entry * counts.unpack(file.read(counts.size))[0]
+        if end + places.size > size or end == place:
+            raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies behind the end of the file")
         seen.add(place)
-        end = place + counts.size + entry * counts.unpack(file.read(counts.size))[0]
-        if end + places.size > size:
-            break
         file.seek(end)
         place = places.unpack(file.read(places.size))[0]
     return max(1, len(seen))

@@ -11,6 +11,7 @@ import msgspec
 
 from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
 from ..errors import BadAnswer, InputChanged
+from ..faults import text_of
 from ..inputs import Input
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
@@ -191,10 +192,7 @@ def _rejected(reason: str) -> Ending:
 
 def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
     """The failed end that an exception makes: its text, and the line it came from."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an exception's text is foreign code as well
-        text = ""
+    text = text_of(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     name = type(error).__name__

@@ -12,6 +12,7 @@ import sys
 from typing import NamedTuple
 
 from ..errors import FileSizeLimitReached, MemoryLimitReached
+from ..faults import text_of
 from .frames import AttemptBounded, Run
 
 GIB = 1024**3
@@ -138,7 +139,7 @@ def _is_of_memory(error: BaseException) -> bool:
     """Whether it, or what it came from, is a refusal of memory. libvips and child processes only have words for it."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError) or speaks_of_memory(str(seen)):
+        if isinstance(seen, MemoryError) or speaks_of_memory(text_of(seen)):
             return True
         seen = seen.__cause__
     return False

@@ -55,6 +55,15 @@ def test_very_many_pages_are_counted_in_one_go(tmp_path: Path) -> None:
         assert pages_in(image, path) == 200_000
 
 
+@pytest.mark.parametrize("last", [10_000, 400])
+def test_a_file_that_was_cut_between_two_pages_is_refused(tmp_path: Path, last: int) -> None:
+    path = tmp_path / "a.tiff"
+    path.write_bytes(directories(3, last=last)[:401])
+
+    with Image.open(path) as image, pytest.raises(Unusable, match="was cut: its page 4 lies behind"):
+        pages_in(image, path)
+
+
 def test_pages_in_a_circle_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tiff"
     path.write_bytes(directories(3, last=12))
@@ -64,7 +73,7 @@ def test_pages_in_a_circle_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0"]))
-def test_a_broken_chain_ends_where_it_breaks(
+def test_a_broken_chain_is_counted_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, rest: bytes, head: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "broken.tiff"
