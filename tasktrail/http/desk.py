@@ -37,7 +37,7 @@ _APART, _WAITING = 2, 8
 
 _TRIM_EVERY = 30.0
 malloc_trim: Callable[[int], object] | None = getattr(CDLL(None), "malloc_trim", None)
-"""Gives the system what Python has freed, which glibc keeps otherwise: after a flood 100 MiB, for less than 50 ms."""
+"""Gives the system what Python has freed after a flood, which glibc keeps otherwise."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
