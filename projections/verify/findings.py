@@ -40,10 +40,11 @@ class Findings:
         self.listed: list[Finding] = []
         self.more = 0
 
-    def add(self, position: int, code: str, message: str) -> None:
-        """Note one thing that is wrong."""
+    def add(self, position: object, code: str, message: str) -> None:
+        """Note one thing that is wrong. A damaged row may give no number as its position."""
         if len(self.listed) < LIMIT:
-            self.listed.append(Finding(position=position, code=code, message=message))
+            at = position if isinstance(position, int) else 0
+            self.listed.append(Finding(position=at, code=code, message=message))
         else:
             self.more += 1
 

@@ -149,7 +149,7 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
                 findings.add(position, "answer", f"the answer to {command_id} {fault}")
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
-    except (*UNREADABLE, TasktrailError) as error:
+    except (*UNREADABLE, TypeError, TasktrailError) as error:
         findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 

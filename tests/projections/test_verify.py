@@ -484,6 +484,21 @@ def test_a_flipped_byte_anywhere_is_a_finding_or_of_no_effect_but_never_an_excep
         assert not found.ok or (found.head, found.records) == (whole.head, whole.records)
 
 
+def test_wherever_the_answers_page_points_verify_tells_and_does_not_break(folder: Path) -> None:
+    """A row that begins in the middle of others may have no value at all, a position neither."""
+    path = folder / "log.db"
+    with closing(opened(path)) as conn:
+        [[root]] = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'answers'")
+    content = path.read_bytes()
+    base = (root - 1) * 4096
+    for number in range(int.from_bytes(content[base + 3 : base + 5], "big")):
+        for bit in range(12):
+            changed = bytearray(content)
+            changed[base + 8 + 2 * number + (bit < 8)] ^= 1 << bit % 8
+            path.write_bytes(changed)
+            assert not checked(folder, views=False).ok
+
+
 def test_a_table_of_another_shape_is_found(folder: Path) -> None:
     """STRICT keeps wrong types out; who swaps the table is not kept by it."""
     by_hand(
