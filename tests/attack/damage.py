@@ -321,13 +321,19 @@ def swap_once(folder: Path, name: str, deed: Callable[[Hands], None], *, kill: b
         if kill:
             os.kill(pid, signal.SIGKILL)
         noticed = not kill and (in_place or _read(said, acknowledged, None))
+        last_words = said.read(4000).decode(errors="replace") if noticed else ""
     _, status = os.waitpid(pid, 0)
     late = [position for position, begun in acknowledged if begun > done]
     if late and not in_place:
         raise Broken(f"{len(late)} acknowledged after the deed: {late[:5]}")
     if not kill and not noticed and os.WIFEXITED(status):
         raise Broken("the writer ended without a word")
-    return "unseen, " * bool(late) + _start_again(hands, acknowledged[-1][0], killed=kill)
+    last = acknowledged[-1][0]
+    if "It was moved" in last_words and hands.moved.exists() and hands.data.exists():  # noticed between the two moves
+        if _ends(hands.moved / "log.db") < last:
+            raise Broken("what was moved is not whole")
+        return "noticed: said where it was moved, and whole there"
+    return "unseen, " * bool(late) + _start_again(hands, last, killed=kill)
 
 
 def _read(said: Any, acknowledged: list[tuple[int, int]], until: int | None) -> bool:
