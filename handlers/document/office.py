@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from ..contract import Unusable
+from ..process import seccomp
 from .archive import inspect_archive
 from .errors import OfficeFailedError, StopAskedError
 from .kinds import PACKED
@@ -18,6 +20,9 @@ from .libreoffice import HOW_TO_INSTALL, find_libreoffice
 POLL = 0.1
 """Seconds between two looks at whether somebody wants it to stop."""
 _TAIL = 500
+_START_AGAIN = 81
+"""What LibreOffice ends with when it has made its profile and wants to be started once more."""
+_STARTS = 3
 
 # Not DisableActiveContent: with it the charts of every document stay blank.
 _SETTINGS = (
@@ -74,7 +79,9 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, stop: Callable[[], boo
     )
     document = folder / "in" / f"document.{kind}"
     shutil.copyfile(source, document)
-    _run(_command(program, folder, document), folder, stop)
+    for _ in range(_STARTS):
+        if _run(_command(program, folder, document), folder, stop) != _START_AGAIN:
+            break
     pdf = folder / "out" / "document.pdf"
     if not pdf.is_file() or not pdf.stat().st_size:
         said = (folder / "said").read_bytes()[-_TAIL:].decode(errors="replace").strip()
@@ -85,8 +92,20 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, stop: Callable[[], boo
 def _command(program: Path, folder: Path, document: Path) -> list[str]:
     switches = ("--headless", "--norestore", "--nolockcheck", "--nodefault", "--nologo", "--nofirststartwizard")
     profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    meeting = "-env:OSL_SOCKET_PATH=."  # a socket's name is short, that of the folder it starts in may be long
     task = ("--convert-to", "pdf", "--outdir", str(folder / "out"), str(document))
-    return [*without_network(), str(program), profile, *switches, *task]
+    return [*without_network(), *_kept_from_tmp(program), profile, meeting, *switches, *task]
+
+
+def _kept_from_tmp(program: Path) -> tuple[str, ...]:
+    """The program, so that its processes meet in a folder of the task, and not in /tmp, which is out of reach.
+
+    It goes there only when it may not write to /tmp; and only its binary does, not the script that starts it.
+    """
+    binary = program.resolve().with_name("soffice.bin")
+    if not binary.is_file():
+        return (str(program),)
+    return (sys.executable, "-I", "-S", seccomp.__file__, str(binary))
 
 
 @cache
@@ -100,7 +119,7 @@ def without_network() -> tuple[str, ...]:
     return ()
 
 
-def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> None:
+def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> int:
     environment = {
         "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
         "HOME": str(folder / "home"),
@@ -129,6 +148,7 @@ def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> None:
                 continue
     finally:
         _kill_group(process)
+    return process.returncode
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

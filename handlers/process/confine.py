@@ -26,6 +26,7 @@ _SETTINGS = (
         "alternatives",
         "localtime",
         "timezone",
+        "locale.alias",
         "locale.conf",
     ),
     *("passwd", "group", "nsswitch.conf", "fonts", "libreoffice", "mime.types", "magic", "protocols", "services"),
@@ -33,6 +34,8 @@ _SETTINGS = (
     *("OpenCL", "vulkan", "glvnd", "drirc", "libva.conf", "vdpau_wrapper.cfg", "ImageMagick-6", "ImageMagick-7"),
 )
 _NETWORK_SETTINGS = ("resolv.conf", "hosts", "host.conf", "gai.conf")
+_OFFICE = ("/var/lib/libreoffice", "/var/spool/libreoffice")
+"""Where Debian has the extensions of LibreOffice, which does not start without that folder."""
 _SYSTEM = ("/proc", "/sys/devices", "/sys/dev", "/sys/class", "/sys/bus", "/sys/fs/cgroup")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "kfd", "shm")
 _GPUS = "nvidia"
@@ -58,7 +61,7 @@ class Reach:
         """Rights → folders that have them, and all below them has."""
         self._general = list(self._carved(RUN, self._programs()))
         self._general += self._carved(READ, (f"/etc/{name}" for name in _SETTINGS))
-        self._general += self._carved(READ, _SYSTEM)
+        self._general += self._carved(READ, (*_SYSTEM, *_OFFICE))
         self._general += self._carved(READ, (str(Path.home() / name) for name in _FONTS))
         self._general += self._devices()
         self._modules = 0

@@ -6,11 +6,15 @@ What it refuses fails with EACCES, as a missing right would. Three kinds are wor
   which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
 * `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
+
+Run as a script, `python seccomp.py PROGRAM ARGUMENT…`, it starts a program that hears, when it asks (`access`), that it
+may write nowhere; writing itself is as free as before. LibreOffice asks that of /tmp, and its socket is elsewhere then.
 """
 
 import ctypes
 import errno
 import os
+import platform
 import struct
 import sys
 from collections.abc import Iterable
@@ -46,6 +50,8 @@ _LOOKED_AT = {
     "connect": (42, 203),
     "sendto": (44, 206),
 }
+_MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
+"""`access`, `faccessat` and `faccessat2`, and which of their arguments says what is asked."""
 _NEW_NAMESPACES = 0x7E020000
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAM, _SEQPACKET = 1, 5
@@ -107,12 +113,31 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
 
 @cache
 def _packed(machine: str, *, network: bool) -> bytes:
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program(machine, network=network))
+    return _bytes_of(program(machine, network=network))
+
+
+def _bytes_of(instructions: Iterable[Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
 def restrict(machine: str, *, network: bool) -> None:
     """Bind the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
-    code = _packed(machine, network=network)
+    _set(_packed(machine, network=network))
+
+
+def told_it_cannot_write(machine: str) -> list[Instruction]:
+    """A filter that answers whether something may be written with no."""
+    column = list(_ARCHITECTURES).index(machine)
+    found: list[Instruction] = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), _allow()]
+    found.append((_LOAD, 0, 0, _NR))
+    for numbers, place in _MAY_I:
+        if numbers[column] >= 0:
+            asks = [*_argument(place), (_EQUAL, 0, 1, os.W_OK), _refuse(errno.EACCES), _allow()]
+            found += _when(numbers[column], asks)
+    return [*found, _allow()]
+
+
+def _set(code: bytes) -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     filters = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     _LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -167,3 +192,9 @@ def _refuse(code: int) -> Instruction:
 
 def _allow() -> Instruction:
     return (_RETURN, 0, 0, _ALLOW)
+
+
+if __name__ == "__main__":
+    if available(platform.machine()):
+        _set(_bytes_of(told_it_cannot_write(platform.machine())))
+    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell is wanted

@@ -1,5 +1,7 @@
 """Attempts in processes of their own, behind what the kernel offers. tests/attack/hostile_handler.py tries far more."""
 
+import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,6 +10,7 @@ import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreoffice
 from tasktrail.handlers.process.frames import AttemptEnded, Run, WorkerExited
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.handlers.process.seccomp import available, program
@@ -25,7 +28,22 @@ HOMES = {
         name: f"hostile_handlers:{name}"
         for name in ("hostile", "honest", "polluter", "kept_polluter", "witness", "forger")
     },
+    "document_preview": "tasktrail.handlers.document.preview:document_preview",
 }
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
+_WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_MAIN = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+WORD = {
+    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="rels" '
+    'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    f'<Override PartName="/word/document.xml" ContentType="{_MAIN}"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
+    f'<Relationship Id="r1" Type="{_OFFICE}" Target="word/document.xml"/></Relationships>',
+    "word/document.xml": f'<w:document xmlns:w="{_WORD}"><w:body><w:p><w:r><w:t>Hello</w:t></w:r></w:p></w:body>'
+    "</w:document>",
+}
+"""The smallest document of Word."""
 Attempt: TypeAlias = Callable[..., AttemptEnded]
 
 
@@ -58,10 +76,28 @@ def attempt(reports: Reports, protected: Path) -> Attempt:
     def run(kind: str, source: Path | str = "", output: Path | str = "", **options: Any) -> AttemptEnded:
         number = next(numbers)
         folder = str(protected / "tmp" / str(number))
-        reports._executor.do([Run(number, 1, kind, str(source), str(output), options, None, folder)])
+        run = Run(number, 1, kind, str(source), str(output), options, None, folder, probed=True)
+        reports._executor.do([run])
         return reports.end(number)
 
     return run
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_libreoffice() is None, reason=HOW_TO_INSTALL)
+def test_libreoffice_works_behind_the_walls_and_leaves_nothing_in_tmp(attempt: Attempt, tmp_path: Path) -> None:
+    source = tmp_path / "in.docx"
+    with zipfile.ZipFile(source, "w") as package:
+        for name, text in WORD.items():
+            package.writestr(name, text)
+    before = set(Path(tempfile.gettempdir()).glob("OSL_PIPE_*"))
+
+    ended = attempt("document_preview", source, tmp_path / "out.png")
+
+    assert (ended.error, ended.outcome) == ("", "completed")
+    assert ended.result is not None
+    assert ended.result["renderer"] == "libreoffice"
+    assert set(Path(tempfile.gettempdir()).glob("OSL_PIPE_*")) == before
 
 
 def replaced(reports: Reports) -> list[str]:

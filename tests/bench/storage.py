@@ -12,7 +12,7 @@ from harness import SUPPORT, Goal, Table, scratch, seconds
 
 from tasktrail.actors.core.admission import Limits
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.events import Completed, Created, Fact, Started
+from tasktrail.events import Answer, Completed, Created, Fact, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,11 +71,14 @@ def fill(path: Path, tasks: int, *, ended: bool) -> int:
     position = 0
     for start in range(0, tasks, 1000):
         facts = [_created(task_id) for task_id in range(start + 1, min(start + 1000, tasks) + 1)]
+        answers = [
+            Answer(fact.command_id, b"", fact.task_id, position) for position, fact in enumerate(facts, position + 1)
+        ]
         if ended:
             ids = [fact.task_id for fact in facts]
             facts += [Fact(task_id, 2, Started(effective_priority=5.0), _NOW, attempt=1, life=1) for task_id in ids]
             facts += [Fact(task_id, 3, Completed(result={"n": 1}), _NOW, attempt=1, life=1) for task_id in ids]
-        log.append(facts, expected=position)
+        log.append(facts, answers, expected=position)
         position += len(facts)
     log.close()
     return position
