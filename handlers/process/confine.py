@@ -34,8 +34,8 @@ _SETTINGS = (
     *("OpenCL", "vulkan", "glvnd", "drirc", "libva.conf", "vdpau_wrapper.cfg", "ImageMagick-6", "ImageMagick-7"),
 )
 _NETWORK_SETTINGS = ("resolv.conf", "hosts", "host.conf", "gai.conf")
-_OFFICE = ("/var/lib/libreoffice", "/var/spool/libreoffice")
-"""Where Debian has the extensions of LibreOffice, which does not start without that folder."""
+_OFFICE = ("/var/lib/libreoffice", "/var/spool/libreoffice", "/var/cache/fontconfig")
+"""Where Debian has the extensions of LibreOffice, which does not start without them, and what is known of the fonts."""
 _SYSTEM = ("/proc", "/sys/devices", "/sys/dev", "/sys/class", "/sys/bus", "/sys/fs/cgroup")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "kfd", "shm")
 _GPUS = "nvidia"
