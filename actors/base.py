@@ -5,6 +5,7 @@ its inbox; `SystemExit` in one actor stops them all; one in `on_start` is only l
 and whoever starts an actor pings it before trusting it.
 """
 
+import logging
 import time
 from queue import SimpleQueue
 from typing import Any
@@ -13,8 +14,17 @@ import msgspec
 import pykka
 import structlog
 
+from ..events.errors import TasktrailError
+
 log = structlog.get_logger("tasktrail")
 
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Pykka logs what an actor's start raises with its traceback; our own errors are told by whoever started it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], TasktrailError))
+
+
+logging.getLogger("pykka").addFilter(_is_news)
 
 COMPLAIN_EVERY = 60.0
 """Seconds until the same complaint is written once more. What happens again and again must not fill the disk."""

@@ -255,8 +255,8 @@ class LogGone(TasktrailError):
     status = 503
     title = "The log's file is not there"
     remedy = (
-        "Put the file back where it was, with its -wal file, and start the service again; look at `tasktrail verify` "
-        "first."
+        "The message says what could be saved, and where. Look at it with `tasktrail verify`, put the right log in its "
+        "place, and start the service again."
     )
 
 

@@ -183,6 +183,11 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     programs: Callable[[], tuple[str, ...]] | None = None
     """Lines for people: which programs of this machine the type can use, and whether they are there."""
 
+    @property
+    def works_on_files(self) -> bool:
+        """Whether an attempt has a folder of its own to work in."""
+        return self.needs_folder or self.needs_input or self.needs_output
+
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -215,8 +220,13 @@ def handler(
     """Make a function or class the handler of task type `name`.
 
     A class is instantiated without arguments for each attempt and called with the context. The first line of the
-    docstring is the summary that `tasktrail types` shows.
+    docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for `reads`, `writes` and
+    `programs` that cannot be meant.
     """
+    for field, paths in (("reads", reads), ("writes", writes)):
+        _check_paths(name, field, paths)
+    if programs is not None and not callable(programs):
+        raise TypeError(f"{name}: programs has to be a function that returns lines of text, not {programs!r}")
 
     def mark(target: H) -> H:
         handle: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
@@ -247,6 +257,15 @@ def handler(
         return target
 
     return mark
+
+
+def _check_paths(name: str, field: str, paths: tuple[str, ...]) -> None:
+    """A text is also a sequence of texts, and one of its letters may be the root of everything."""
+    if not isinstance(paths, tuple) or not all(isinstance(path, str) for path in paths):
+        raise TypeError(f'{name}: {field} has to be a tuple of paths, such as ("/srv/models",), not {paths!r}')
+    for path in paths:
+        if not path.startswith("/"):
+            raise ValueError(f"{name}: {field} has to hold absolute paths, and {path!r} is none")
 
 
 __all__ = [

@@ -268,7 +268,7 @@ class SqliteEventLog:
 
     def _lose(self, fault: str) -> NoReturn:
         """The files are not ours any more: save what can be saved, and never write again."""
-        self._lost = LogGone(f"{fault}. {self._files.rescue(self._conn)}")
+        self._lost = LogGone(f"{fault}. {self._files.rescue(self._conn)}".rstrip("."))
         raise self._lost
 
     def maintain(self) -> None:

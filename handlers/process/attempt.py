@@ -15,6 +15,7 @@ from ..faults import text_of
 from ..inputs import Input
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
+from .confine import is_confined
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
 from .frames import AttemptEnd, AttemptProgressed, PublishWanted, Run
 from .line import Line
@@ -25,6 +26,7 @@ from .sandbox import Sandbox
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
 _HUGE = 2**31
+_BY_WALLS = "; attempts are sandboxed: what a type needs beside its input, its type says (reads=, writes=, network=)"
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -195,9 +197,21 @@ def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
     text = text_of(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    where += _BY_WALLS if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
     return Ending("failed", error=told, error_type=name, exit_code=_exit_code(error))
+
+
+def _lacks_a_right(error: BaseException | None) -> bool:
+    """Whether it, or what it came from, is a refusal. `urllib` keeps what it came from as its reason."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, PermissionError) or isinstance(getattr(error, "reason", None), PermissionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _exit_code(error: BaseException) -> int | None:

@@ -126,8 +126,18 @@ class Reach:
                 yield Grant(real, rights)
 
 
+_confined = False
+
+
+def is_confined() -> bool:
+    """Whether this process has given up what its attempt has no use for."""
+    return _confined
+
+
 def confine(sandbox: Sandbox, grants: Iterable[Grant], *, network: bool) -> None:
     """Bind this thread, and all that it starts from now on. It must be the only one. Raises OSError."""
+    global _confined  # noqa: PLW0603 - it is a fact about the process
+    _confined = True
     if sandbox.landlock:
         landlock.restrict(grants, sandbox.landlock, network=network)
     drop_rights()

@@ -130,7 +130,7 @@ class WalledAttempts:
         staged: Path | None = None
         try:
             self._reach.see_modules()
-            if task_type.needs_folder:
+            if task_type.works_on_files:
                 make_private_folder(Path(run.work_dir))
             if task_type.needs_output:
                 discard(run)

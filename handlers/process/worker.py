@@ -105,7 +105,7 @@ class Worker:
             if self._walled is None:
                 send_end(self._channel, self._attempt(self._channel, run, task_type, watched))
             else:
-                keep = watched is None and not _needs_files(task_type)
+                keep = watched is None and not task_type.works_on_files
                 send_end(self._channel, self._walled.perform(run, task_type, keep=keep))
 
     def _work_behind_walls(self, channel: Channel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
@@ -198,10 +198,6 @@ def _sees_own_namespace() -> bool:
         return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - a text
     except OSError:
         return False
-
-
-def _needs_files(task_type: TaskType) -> bool:
-    return task_type.needs_folder or task_type.needs_input or task_type.needs_output
 
 
 def _folder(run: Run, task_type: TaskType) -> str:

@@ -26,7 +26,7 @@ HOMES = {
     },
     **{
         name: f"hostile_handlers:{name}"
-        for name in ("hostile", "honest", "polluter", "kept_polluter", "witness", "forger")
+        for name in ("hostile", "honest", "polluter", "kept_polluter", "witness", "forger", "reader", "folderless")
     },
     "document_preview": "tasktrail.handlers.document.preview:document_preview",
 }
@@ -81,6 +81,23 @@ def attempt(reports: Reports, protected: Path) -> Attempt:
         return reports.end(number)
 
     return run
+
+
+def test_a_refusal_names_the_switches_that_lift_it(attempt: Attempt, protected: Path) -> None:
+    ended = attempt("reader", "", "", path=str(protected / "log.db"))
+
+    assert (ended.outcome, ended.error_type) == ("failed", "PermissionError")
+    assert "attempts are sandboxed" in ended.error
+    assert "reads=" in ended.error
+
+
+def test_a_type_without_temp_files_still_has_its_input(attempt: Attempt, tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("harmless")
+
+    ended = attempt("folderless", source)
+
+    assert (ended.error, ended.outcome, ended.result) == ("", "completed", {"read": "harmless"})
 
 
 @pytest.mark.slow

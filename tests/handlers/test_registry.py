@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,21 @@ def test_no_built_in_type_takes_more_time_to_stop_than_the_configuration_gives()
     registry = Registry.load()
     assert len(registry.homes()) >= 7
     assert [name for name in registry.homes() if registry.get(name).grace is not None] == []
+
+
+@pytest.mark.parametrize("paths", ["/srv/models", ["/srv/models"], (1,)])
+def test_paths_of_a_type_that_are_no_tuple_of_texts_are_refused(paths: Any) -> None:
+    """A text is a sequence of texts too, and its first letter would open everything."""
+    for field in ("reads", "writes"):
+        with pytest.raises(TypeError, match=rf"mine: {field} has to be a tuple of paths"):
+            handler("mine", **{field: paths})
+
+
+def test_relative_paths_of_a_type_are_refused() -> None:
+    with pytest.raises(ValueError, match="'models' is none"):
+        handler("mine", reads=("/srv", "models"))
+
+
+def test_programs_of_a_type_are_told_by_a_function() -> None:
+    with pytest.raises(TypeError, match="has to be a function"):
+        handler("mine", programs=("/usr/bin/tool",))  # type: ignore[arg-type]  # a likely slip

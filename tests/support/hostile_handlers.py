@@ -445,3 +445,19 @@ def daemons(context: TaskContext[Targets]) -> None:
         count += 1
         context.progress(0, str(count))
         time.sleep(0.02 if count < 5 else 1.0)
+
+
+class PathOptions(msgspec.Struct, frozen=True):
+    path: str
+
+
+@handler("reader", options=PathOptions, needs_input=False, needs_output=False)
+def reader(context: TaskContext[PathOptions]) -> dict[str, str]:
+    """Read a file that no switch of this type opens."""
+    return {"read": Path(context.options.path).read_text()}
+
+
+@handler("folderless", needs_output=False, needs_folder=False)
+def folderless(context: TaskContext[Any]) -> dict[str, str]:
+    """Read the input, and make no temp file."""
+    return {"read": Path(context.input_file).read_text()}
