@@ -223,8 +223,7 @@ def handler(
     docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for `reads`, `writes` and
     `programs` that cannot be meant.
     """
-    for field, paths in (("reads", reads), ("writes", writes)):
-        _check_paths(name, field, paths)
+    _check_paths(name, reads=reads, writes=writes)
     if programs is not None and not callable(programs):
         raise TypeError(f"{name}: programs has to be a function that returns lines of text, not {programs!r}")
 
@@ -259,13 +258,14 @@ def handler(
     return mark
 
 
-def _check_paths(name: str, field: str, paths: tuple[str, ...]) -> None:
+def _check_paths(name: str, **declared: tuple[str, ...]) -> None:
     """A text is also a sequence of texts, and one of its letters may be the root of everything."""
-    if not isinstance(paths, tuple) or not all(isinstance(path, str) for path in paths):
-        raise TypeError(f'{name}: {field} has to be a tuple of paths, such as ("/srv/models",), not {paths!r}')
-    for path in paths:
-        if not path.startswith("/"):
-            raise ValueError(f"{name}: {field} has to hold absolute paths, and {path!r} is none")
+    for field, paths in declared.items():
+        if not isinstance(paths, tuple) or not all(isinstance(path, str) for path in paths):
+            raise TypeError(f'{name}: {field} has to be a tuple of paths, such as ("/srv/models",), not {paths!r}')
+        for path in paths:
+            if not path.startswith("/"):
+                raise ValueError(f"{name}: {field} has to hold absolute paths, and {path!r} is none")
 
 
 __all__ = [

@@ -11,7 +11,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
-    """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views or snapshot."""
+    """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views,
+    snapshot, or missing: another file knows of a record that the log lacks."""
     message: str
 
 

@@ -19,6 +19,8 @@ from ..events.log.sqlite import LogReader
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
+from ..projections import Verification
+from ..projections.verify.findings import Finding
 from ..projections.views.building import known_end
 from ..projections.views.schema import delete_files
 from .copying import sync
@@ -92,6 +94,15 @@ def refuse_older_log(paths: DataPaths) -> None:
     found = what_is_missing(paths)
     if found is not None:
         raise _missing(paths, *found)
+
+
+def with_missing(found: Verification, paths: DataPaths) -> Verification:
+    """The result of a check of the log, and what other files know of records that it lacks."""
+    missing = what_is_missing(paths)
+    if missing is None:
+        return found
+    finding = Finding(position=missing[0].position, code="missing", message=_missing(paths, *missing).message)
+    return msgspec.structs.replace(found, ok=False, findings=(*found.findings, finding))
 
 
 def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance | None:

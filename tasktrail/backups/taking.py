@@ -11,6 +11,7 @@ import msgspec
 from ..events.errors import BackupFailed, InvalidPath
 from ..paths import DataPaths
 from .copying import Progress, check_copy, copy_log, part_file, silent, sync
+from .evidence import refuse_older_log
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +37,13 @@ def back_up(data: str | Path, destination: str | Path, progress: Progress = sile
     Raises:
         InvalidPath: there is no log, or the destination exists already or cannot be written to.
         LogCorrupt: the log is damaged. A backup of it would be no backup, so there is none.
+        HistoryMissing: views, snapshots or the mark beside the log have seen records that it lacks.
         BackupFailed: it could not be written; then nothing is left of it.
     """
     paths = DataPaths(Path(data))
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
+    refuse_older_log(paths)  # night after night it would replace good backups
     target, named = _target(Path(destination).absolute())
     with part_file(target) as part:
         head = copy_log(paths.log, part, lambda reached, goal: progress(reached, 2 * goal))

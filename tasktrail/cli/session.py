@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import click
 import msgspec
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         service = self.service_or_none()
         with closing(service or self.doors.embedded(self)) as tasks:
             yield tasks, service is None
+
+    def files_only(self, command: str) -> None:
+        """Refuse `--url`: the command works on the files of a data folder, and would take another one than is meant."""
+        if self.url:
+            raise click.UsageError(f"{command} works on a data folder (--data), not through --url or TASKTRAIL_URL.")
 
     def service_or_none(self) -> "Tasks | None":
         """The running service, if there is one; one named by `--url` must be there."""
@@ -129,13 +135,15 @@ class Doors:
         if session.url:
             with session.tasks() as tasks:
                 return tasks.verify()
+        from ..backups.evidence import with_missing
         from ..events.log.sqlite import LogReader
         from ..projections.verify.log import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
-            return verify(log, paths.views if paths.views.exists() else None, progress)
+            found = verify(log, paths.views if paths.views.exists() else None, progress)
+        return with_missing(found, paths)
 
     def whatif(self, session: Session, question: dict[str, Any], progress: Progress) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""

@@ -11,6 +11,7 @@ import pytest
 
 from tasktrail.backups.evidence import what_is_missing
 from tasktrail.backups.restoring import restore
+from tasktrail.backups.taking import back_up
 from tasktrail.cli.session import Doors, Session
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import HistoryMissing
@@ -149,6 +150,17 @@ def test_who_accepts_a_loss_that_is_none_changes_nothing(
     open_service().close()
     with reopen(tmp_path / "data", accept_loss="just in case") as service:
         assert [one[0] for one in starts(service)] == [None, None]
+
+
+def test_a_check_finds_it_and_no_backup_is_made_of_it(older: Path, tmp_path: Path) -> None:
+    without(older, views=True)
+    found = Doors().verify(Session(data=older, doors=Doors()), lambda *_: None)
+    assert [finding.code for finding in found.findings] == ["missing"]
+    assert not found.ok
+    (tmp_path / "backups").mkdir()
+    with pytest.raises(HistoryMissing):
+        back_up(older, tmp_path / "backups")
+    assert list((tmp_path / "backups").iterdir()) == []
 
 
 def test_reading_without_a_service_does_not_take_the_views_back(older: Path) -> None:

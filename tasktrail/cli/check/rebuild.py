@@ -16,6 +16,7 @@ from .counting import counting
 @pass_session
 def command(session: Session) -> None:
     """Build the views again from the log. Nothing is lost by it: the log is the truth."""
+    session.files_only("rebuild")
     with counting("building") as progress:
         position = session.doors.rebuild(session, progress)
     if session.as_json:

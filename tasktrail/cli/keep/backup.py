@@ -27,6 +27,7 @@ def command(session: Session, dest: Path) -> None:
     All that was acknowledged before the call is in it. Nothing is ever overwritten. The configuration and the temp
     files of tasks are not in it.
     """
+    session.files_only("backup")
     with counting("backing up") as progress:
         taken = session.doors.back_up(session, dest, progress)
     if session.as_json:

@@ -32,6 +32,7 @@ def command(session: Session, src: Path, reason: str | None, actor: str | None, 
     The backup is checked as `tasktrail verify` does before anything is changed. What was there is kept; if it had
     records that the backup lacks, the next start records that with actor and reason.
     """
+    session.files_only("restore")
     with counting("checking" if dry_run else "restoring") as progress:
         restored = session.doors.restore(
             session, src, progress, force=force, only_check=dry_run, actor=actor or me(), reason=reason or ""

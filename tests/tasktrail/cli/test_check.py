@@ -206,3 +206,12 @@ def test_a_backup_over_a_file_is_refused(cli: Callable[..., Any], data: Path, tm
 def test_a_loss_is_accepted_with_a_reason_only(cli: Callable[..., Any], data: Path) -> None:
     shown = cli("serve", "--data", str(data), "--accept-loss", "--reason", " ")
     assert (shown.code, "--reason" in shown.err) == (2, True)
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["rebuild"], ["backup", "b.db"], ["restore", "b.db"]])
+def test_what_works_on_files_is_not_led_to_another_folder_by_an_address(
+    cli: Callable[..., Any], data: Path, command: list[str]
+) -> None:
+    shown = cli(*command, "--data", str(data), "--url", "http://127.0.0.1:1")
+    assert shown.code == 2
+    assert f"{command[0]} works on a data folder (--data)" in shown.err
