@@ -150,7 +150,8 @@ def fault_rows() -> list[list[str]]:
 
 
 def test_the_fault_matrix_is_whole_and_each_row_names_its_proof_or_is_open() -> None:
-    assert [row[0] for row in fault_rows()] == [f"F{number}" for number in range(1, 81)]
+    assert [row[0] for row in fault_rows()] == [f"F{number}" for number in range(1, len(fault_rows()) + 1)]
+    assert len(fault_rows()) > 80
     assert [row[0] for row in fault_rows() if "`" not in row[3] and "*open*" not in " ".join(row[2:])] == []
 
 
