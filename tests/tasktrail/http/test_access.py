@@ -25,7 +25,7 @@ from tasktrail.service import TaskService
 Serve = Callable[..., HttpServer]
 NOBODY = 65534
 AS_NOBODY = """
-import json, os, socket, sys
+import encodings.idna, json, os, socket, sys
 host, port, requests = sys.argv[1], int(sys.argv[2]), json.load(sys.stdin)
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 answers = []
