@@ -158,8 +158,9 @@ def _seconds(retry_after: str | None, now: datetime) -> float | None:
     """`Retry-After` is a number of seconds or a date."""
     if retry_after is None:
         return None
-    if retry_after.strip().isascii() and retry_after.strip().isdigit():
-        return float(retry_after[:20])
+    number = retry_after.strip()
+    if number.isascii() and number.isdigit():
+        return float(number[:20])
     try:
         at = parsedate_to_datetime(retry_after)
     except ValueError:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasktrail.actors.delivery.result import MAX_DETAIL, Result
@@ -161,6 +161,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
 
 
 @given(st.text(max_size=60))
+@example("0\x1f")
 def test_no_retry_after_can_break_anything(header: str) -> None:
     seconds = judge(503, b"", header, NOW).retry_after
     assert seconds is None or seconds >= 0
