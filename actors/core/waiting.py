@@ -63,7 +63,7 @@ def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[O
         sooner = AdjustTask(task_id=task.id, scheduled_for=now)
         found.append(replace(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence), commands=(sooner,)))
     not_before = state.not_before(task)
-    if task.due_at is not None and not_before is not None and task.due_at > now:
+    if task.due_at is not None and task.due_at > now and not_before is not None and not_before >= task.due_at:
         by_hand = StartTask(task_id=task.id)
         found.append(replace(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()), commands=(by_hand,)))
     return tuple(found)
