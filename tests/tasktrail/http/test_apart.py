@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,33 @@ def test_a_process_that_has_ended_is_followed_by_another(apart: Apart) -> None:
     assert apart._process is not first
 
 
-def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(apart: Apart) -> None:
+class Announcing:
+    """A pipe that says when a question has gone out."""
+
+    def __init__(self, pipe: Connection, sent: threading.Event) -> None:
+        self._pipe, self._sent = pipe, sent
+
+    def send_bytes(self, asked: bytes) -> None:
+        self._pipe.send_bytes(asked)
+        self._sent.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+
+def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apart.ask(NOW)
-    process = apart._process
+    process, pipe = apart._process, apart._pipe
     assert process is not None
+    assert pipe is not None
+    sent = threading.Event()
+    monkeypatch.setattr(apart, "_pipe", Announcing(pipe, sent))
     process.send_signal(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(apart.ask, NOW)
+        assert sent.wait(30)
         process.kill()
         with pytest.raises(TooCostly, match="killed"):
             asked.result(30)
