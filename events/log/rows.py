@@ -25,6 +25,16 @@ COLUMNS = (
     "data",
 )
 
+_COUNTED = {"position", "task_id", "version", "attempt", "life", "terminal"}
+
+
+def _length(column: str) -> str:
+    return f"length({column if column in _COUNTED else f'CAST({column} AS BLOB)'})"
+
+
+COVERED = f"printf('{'%d:%s' * len(COLUMNS)}', {', '.join(f'{_length(column)}, {column}' for column in COLUMNS)})"
+"""In SQL, what the chain covers of a record, up to a NUL in a text. It saves most of the work of `chain.link`."""
+
 Row: TypeAlias = tuple[int, int, int, str, str, str, str, str, str, str, int, int, int, str]
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +19,7 @@ from typing import TypeAlias
 from ..events import Head
 from ..events.errors import BackupFailed, LogCorrupt
 from ..events.log.chain import GENESIS, link
-from ..events.log.rows import COLUMNS
+from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.sqlite import read_head
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -29,7 +30,9 @@ _PAGES = 4096
 _SHARE = 100_000
 """Records that are worth a process of their own to check them."""
 _MOST_PROCESSES = 4
-_ROWS = f"SELECT {', '.join(COLUMNS)}, hash FROM events WHERE position > ? AND position <= ? ORDER BY position"  # noqa: S608 - our own names
+# ruff: noqa: S608 - our own names
+_ROWS = f"SELECT position, {COVERED}, hash FROM events WHERE position > ? AND position <= ? ORDER BY position"
+_VALUES = f"SELECT {', '.join(COLUMNS)} FROM events WHERE position = ?"
 
 
 def silent(_reached: int, _goal: int) -> None:
@@ -139,17 +142,19 @@ def check_copy(path: Path, head: Head, progress: Progress = silent) -> None:
 
     Large ones are checked by several processes, as each record's hash needs only the one before it.
     """
-    check_file(path)
+    number = max(1, min(head.position // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
+    if number == 1:
+        check_file(path)
     with closing(_open(path)) as copy:
         found = read_head(copy)
     if found != head:
         raise LogCorrupt(f"{path} ends at {found.position}, it should at {head.position}")
-    number = max(1, min(head.position // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
     edges = [head.position * share // number for share in range(number + 1)]
+    shares = [(str(after), str(last)) for after, last in pairwise(edges[1:])]
     command = [sys.executable, "-P", "-m", __name__, str(path)]
     others = [
-        subprocess.Popen([*command, str(after), str(last)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for after, last in pairwise(edges[1:])
+        subprocess.Popen([*command, *share], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for share in ([(), *shares] if number > 1 else [])
     ]
     try:
         check_chain(path, 0, edges[1], lambda reached: progress(reached * number, head.position))
@@ -159,8 +164,16 @@ def check_copy(path: Path, head: Head, progress: Progress = silent) -> None:
                 raise LogCorrupt(complaint.strip().rpartition("\n")[2] or f"{path} could not be checked")
     finally:
         for other in others:
-            other.kill()
-            other.wait()
+            with other:
+                other.kill()
+
+
+def _check(path: str, after: str = "", last: str = "") -> None:
+    """What one of the processes does: the file as such, or the chain in its share of the records."""
+    if last:
+        check_chain(Path(path), int(after), int(last))
+    else:
+        check_file(Path(path))
 
 
 def check_chain(path: Path, after: int, last: int, progress: Callable[[int], None] | None = None) -> None:
@@ -169,17 +182,22 @@ def check_chain(path: Path, after: int, last: int, progress: Callable[[int], Non
         copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         before, position = _hash_at(copy, after), after
         try:
-            for row in copy.execute(_ROWS, (after, last)):
+            for found, covered, stored in copy.execute(_ROWS, (after, last)):
                 position += 1
-                before = link(before, row[:-1])
-                if row[0] != position or before != row[-1]:
+                if found != position or not _fits(copy, found, sha256(before + covered).digest(), before, stored):
                     raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
+                before = stored
                 if progress is not None and position % 5000 == 0:
                     progress(position)
         except sqlite3.Error as error:
             raise LogCorrupt(f"{path} cannot be read behind position {position}: {error}") from error
         if position != last:
             raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
+
+
+def _fits(copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes) -> bool:
+    """Whether a record's hash is the one stored; one that the quick way does not give is made from the values."""
+    return quick == stored or link(before, copy.execute(_VALUES, (position,)).fetchone()) == stored
 
 
 def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:
@@ -189,6 +207,6 @@ def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:
 
 if __name__ == "__main__":
     try:
-        check_chain(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        _check(*sys.argv[1:])
     except LogCorrupt as damage:
         sys.exit(damage.message)

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from histories import BEGIN, Journal, random_history
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tasktrail.backups import copying
 from tasktrail.backups.copying import check_chain, check_copy, copy_log
 from tasktrail.backups.restoring import restore
 from tasktrail.backups.taking import back_up
-from tasktrail.events import Checkpointed, Fact, Started
+from tasktrail.events import Checkpointed, Created, Fact, Started
 from tasktrail.events.errors import BackupFailed, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
@@ -182,6 +184,42 @@ def test_several_processes_check_a_large_copy_and_each_part_is_looked_at(
         log.commit()
     with pytest.raises(LogCorrupt, match=f"position {head.position - 3}"):
         check_copy(copy, head)
+
+
+def test_the_structure_of_a_large_copy_is_checked_too(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_SHARE", 10)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    copy = tmp_path / "copy.db"
+    copy.touch()
+    head = copy_log(data / "log.db", copy)
+    with closing(sqlite3.connect(copy)) as log:
+        root, size = log.execute(
+            "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema "
+            "WHERE name = 'one_version_once'"
+        ).fetchone()
+    with copy.open("r+b") as file:
+        file.seek((root - 1) * size + size - 40)
+        file.write(b"\x07")
+    with pytest.raises(LogCorrupt, match="one_version_once"):
+        check_copy(copy, head)
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=9)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(texts=st.lists(TEXTS, min_size=3, max_size=3))
+def test_the_quick_way_over_the_chain_takes_every_text(
+    texts: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("texts") / "log.db"
+    with closing(SqliteEventLog(path, now=BEGIN)) as log:
+        held = Created(type="quick", held=True, input_file=texts[0])
+        facts = [Fact(number, 1, held, BEGIN, texts[1], texts[2], life=1) for number in (1, 2)]
+        log.append(facts, expected=0)
+    check_chain(path, 0, 2)
 
 
 def test_a_chain_that_ends_too_soon_or_has_a_gap_is_found(data: Path) -> None:
