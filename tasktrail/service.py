@@ -36,8 +36,10 @@ T = TypeVar("T")
 
 ANSWER_WITHIN = 60.0
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
-VIEWS_WITHIN = 30.0
-"""Seconds that the views may lag behind a command of our own."""
+VIEWS_WITHIN = 10.0
+"""Seconds that the views may lag behind the log when somebody asks them."""
+MENDED_WITHIN = 30.0
+"""Seconds that a check of the views, or their building anew, may take then."""
 VIEWS_TROUBLE_FOR = 1.0
 """Seconds that somebody who needs them waits although they cannot be written just now."""
 _LOOK_EVERY = 0.2
@@ -68,8 +70,6 @@ class TaskService(FileReading, Commanding):
             above_all=self._above_all,
         )
         self._most = system.ceiling()
-        self._seen = 0
-        """The last position that this object knows to be committed."""
         self._closed = False
 
     @classmethod
@@ -122,11 +122,7 @@ class TaskService(FileReading, Commanding):
         """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
         waiter = _Waiter()
         self.submit(commands, waiter.set)
-        answers = waiter.get(ANSWER_WITHIN)
-        accepted = [answer.position for answer in answers if isinstance(answer, Accepted)]
-        if accepted:
-            self._seen = max(self._seen, *accepted)
-        return answers
+        return waiter.get(ANSWER_WITHIN)
 
     def submit(
         self,
@@ -154,7 +150,6 @@ class TaskService(FileReading, Commanding):
 
     def _has_tasks(self, name: str) -> bool:
         """Whether the log has tasks of a type; blank is the name of none, and as a filter would mean all."""
-        self.catch_up(self._system.committed.position)
         return bool(name.strip()) and self.list_tasks(TaskFilters(type=(name,), limit=1))[1] > 0
 
     def _above_all(self, memory: int, temp: int) -> str:
@@ -179,14 +174,11 @@ class TaskService(FileReading, Commanding):
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         with self._system.endings.expecting(task_id) as ended:
-            # An end that was told before we listened is in the log by now; the views must have come as far.
-            self._seen = max(self._seen, self._system.committed.position)
-            task = self.get_task(task_id)
+            task = self.get_task(task_id)  # an end that was told before we listened is in the log by now
             if task.status in FINISHED:
                 return task
             if not ended.wait(timeout):
                 raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")
-        self._seen = max(self._seen, self._system.committed.position)
         return self.get_task(task_id)
 
     def backup(self, destination: str | Path) -> Backup:
@@ -260,13 +252,25 @@ class TaskService(FileReading, Commanding):
         return True
 
     def settle(self) -> None:
-        """Read your own writes: the views must have seen what this object has had accepted."""
+        """Wait until the views have all that is durable: whoever asks may have heard of it, from wherever.
+
+        A service that could not write since its start has told nobody anything, and waits for nothing.
+        """
         if self._closed:
             raise NotReady("The service is closed", remedy="Open it again.")
-        if not self.catch_up(self._seen):
-            raise NotReady(f"The views have not reached position {self._seen} in time")
-        if not self._system.views.wait(VIEWS_WITHIN):
+        if self._system.committed.position:
+            end = self._end()
+            if not self.catch_up(end, VIEWS_WITHIN):
+                raise NotReady(f"The views have not reached position {end} within {VIEWS_WITHIN:g} s")
+        if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
+
+    def _end(self) -> int:
+        """Where the log ends. Records can be read in it a moment before they are announced."""
+        try:
+            return self._reader().head().position
+        except TasktrailError:  # locked by another program, say: then nobody could read more than was announced
+            return self._system.committed.position
 
     def generation(self) -> int:
         """Tells views that were found damaged from those that were built since."""
@@ -276,7 +280,7 @@ class TaskService(FileReading, Commanding):
         """Have the Projector build the views anew, once whoever else has found it damaged."""
         if self._system.views.doubt(generation):
             self._system.projector.tell(Damaged(error.message))
-        return self._system.views.wait(VIEWS_WITHIN)
+        return self._system.views.wait(MENDED_WITHIN)
 
     def grown(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""

@@ -15,7 +15,7 @@ from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.launch import worker_environment
 from ..events import Accepted, TasktrailError
-from ..events.errors import InvalidValue, NotReady, OutcomeUnknown
+from ..events.errors import InvalidValue, OutcomeUnknown
 from ..reading.apart import Apart, Question
 from .connections import Held
 from .decode import Item
@@ -25,10 +25,6 @@ from .served import Served
 
 ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
-CATCH_UP_WITHIN = 10.0
-"""Seconds the views may lag behind a position that a reader wants to see."""
-SETTLE_WITHIN = 2.0
-"""Seconds they may lag behind our own answers before a reader who asked for nothing gets what there is."""
 _COMMANDING, _READING, _BULK = 4, 4, 2
 """Threads for commands, for questions that are answered at once, and for long lists of records and commands."""
 
@@ -50,8 +46,6 @@ class Desk:
         self.service = service
         self.feed = Feed(service)
         self.verifying = threading.Lock()
-        self._acknowledged = 0
-        """The last position that was answered to a command here."""
         self.held = Held()
         environment = worker_environment((), (), os.environ)
         self._lanes = [Apart(service.paths, environment) for _ in range(_APART)]
@@ -102,31 +96,15 @@ class Desk:
             self._trim_at = now + _TRIM_EVERY
             self._bulk.submit(malloc_trim, 0)
 
-    async def settled(self, min_position: int) -> None:
-        """See to it that the views have come as far as `read` would want."""
-        await self.read(min_position, lambda: None)
-
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Ask the views, once they have reached `min_position` and, if they can, all that was acknowledged here."""
+        """Ask the service, which answers with all that is durable, once the log has `min_position`."""
 
         def reading() -> T:
-            if min_position:
-                self._reach(min_position)
-            elif self._acknowledged:
-                self.service.catch_up(self._acknowledged, SETTLE_WITHIN)
-            return function(*args)
-
-        return await self.ask(reading)
-
-    async def look(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Ask the log or the Scheduler's memory, once the log has `min_position`; views that lag do not matter."""
-
-        def looking() -> T:
             if min_position:
                 self._find(min_position, "min_position")
             return function(*args)
 
-        return await self.ask(looking)
+        return await self.ask(reading)
 
     async def reach(self, position: int, field: str) -> None:
         """See to it that the log has `position`. Raises `InvalidValue` naming the field that asks for more."""
@@ -138,11 +116,6 @@ class Desk:
         known = self.service.watermark.position
         if position > known and next(iter(self.service.log(position - 1, 1)), None) is None:
             raise InvalidValue(f"{field}: the log ends at position {known}", field=field)
-
-    def _reach(self, position: int) -> None:
-        self._find(position, "min_position")
-        if not self.service.catch_up(position, CATCH_UP_WITHIN):
-            raise NotReady(f"The views have not reached position {position} within {CATCH_UP_WITHIN:g} s")
 
     async def send(self, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
         """Decode and hand over in a thread; an answer for each item, once all are durable or refused."""
@@ -171,14 +144,8 @@ class Desk:
             answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
         except TimeoutError:
             raise _unanswered(items) from None
-        positions = [answer.position for answer in answers if isinstance(answer, Accepted)]
-        self.acknowledge(max(positions, default=0))
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
-
-    def acknowledge(self, position: int) -> None:
-        """A position was answered to somebody: whoever reads from now on should see it."""
-        self._acknowledged = max(self._acknowledged, position)
 
     def close(self) -> None:
         """Let no more thread begin. Comes last: what is under way needs them to end well."""

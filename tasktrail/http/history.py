@@ -56,7 +56,7 @@ async def get_events(
     min_position: MinPosition = 0,
 ) -> Response[Any]:
     """A task's events as an array; followed, or as server-sent events, like the log."""
-    if not await desk.look(min_position, desk.service.version_at, task_id, _LAST):
+    if not await desk.read(min_position, desk.service.version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
     span = Span(after=after, task_id=task_id, follow=follow, seconds=seconds)
     if follow or _wants_events(request):

@@ -32,7 +32,7 @@ async def why(desk: NamedDependency[Desk], task_id: TaskId, min_position: MinPos
 @get("/v1/queue")
 async def queue(desk: NamedDependency[Desk], limit: Limit = QUEUE_SHOWN, min_position: MinPosition = 0) -> QueueBoard:
     """What waits for room, in the order in which it will run, and what runs."""
-    return await desk.look(min_position, desk.service.queue, limit)
+    return await desk.read(min_position, desk.service.queue, limit)
 
 
 @get("/v1/limits")

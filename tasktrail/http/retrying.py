@@ -47,10 +47,8 @@ async def retry_tasks(request: Request[Any, Any, Any], desk: NamedDependency[Des
             actor=wanted.actor,
             command_id=wanted.command_id,
         )
-        desk.acknowledge(result.position)
         return as_json(result)
 
-    await desk.settled(0)
     return await desk.bulk(retry)
 
 

@@ -34,8 +34,8 @@ class Served(Tasks, Protocol):
     def watermark(self) -> Committed:
         """The committed end of the log."""
 
-    def catch_up(self, position: int, timeout: float) -> bool:
-        """Wait until the views have reached `position`; whether they have."""
+    def settle(self) -> None:
+        """Wait until the views have all that is durable. Raises `NotReady` when that takes too long."""
 
     def events_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next recorded events of one task behind a version."""

@@ -68,7 +68,7 @@ async def list_tasks(
         }
     )
     if filters.as_of != "":
-        await desk.settled(min_position)
+        await desk.read(min_position, desk.service.settle)
         return msgspec.json.decode(await desk.apart(ListQuestion(filters), LIST_WITHIN), type=TaskPage)
     tasks, total = await desk.read(min_position, desk.service.list_tasks, filters)
     return TaskPage(tasks, total)

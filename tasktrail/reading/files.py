@@ -17,7 +17,7 @@ from ..actors.core.state import SchedulerState
 from ..config.load import load_config
 from ..events import Checkpoint, Recorded, Task, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, UnknownTask
+from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, NotReady, UnknownTask
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.values import MAX_INTEGER, in_words
@@ -48,6 +48,9 @@ T = TypeVar("T")
 
 _FOLLOW_PAUSE = 0.2
 """Seconds between two looks at the log when there is no service in this process to say that it has grown."""
+_VIEWS_WITHIN = 10.0
+"""Seconds that views which another process keeps may lag behind the log."""
+_VIEWS_PAUSE = 0.01
 
 
 class _Held:
@@ -252,6 +255,7 @@ class Reader(FileReading):
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
         super().__init__(paths, registry if registry is not None else Registry.load(), clock or SystemClock())
         self._in_memory: TaskQueries | None = None
+        self._kept_by_service = False
         self._bring_up()
 
     def __enter__(self) -> Self:
@@ -275,7 +279,7 @@ class Reader(FileReading):
                 except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
                     rebuild(self._reader(), self.paths.views)
         except DataInUse:
-            return  # a service has just started: it keeps the views
+            self._kept_by_service = True
         except (InvalidPath, OSError):
             views = TaskViews(":memory:")
             catch_up(self._reader(), views)
@@ -292,7 +296,20 @@ class Reader(FileReading):
         return True
 
     def _queries(self) -> TaskQueries:
-        return self._in_memory or super()._queries()
+        if self._in_memory is not None:
+            return self._in_memory
+        queries = super()._queries()
+        if self._kept_by_service:
+            self._wait_for(queries, self._reader().head().position)
+        return queries
+
+    def _wait_for(self, queries: TaskQueries, position: int) -> None:
+        """A service inside another process cannot be told to hurry; it is a moment behind its log."""
+        deadline = self._clock.monotonic() + _VIEWS_WITHIN
+        while queries.position < position:
+            if self._clock.monotonic() >= deadline:
+                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+            threading.Event().wait(_VIEWS_PAUSE)
 
 
 def _position(after: int) -> int:

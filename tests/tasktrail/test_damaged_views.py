@@ -167,7 +167,7 @@ def test_every_table_of_the_views_has_checksums(data: Path) -> None:
 
 def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     service.settle()
-    monkeypatch.setattr("tasktrail.service.VIEWS_WITHIN", 0.01)
+    monkeypatch.setattr("tasktrail.service.MENDED_WITHIN", 0.01)
     health = service._system.views
     assert health.doubt(health.generation)
     with pytest.raises(NotReady, match="checked, or built anew"):

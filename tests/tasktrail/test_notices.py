@@ -91,7 +91,6 @@ def first(tasks: TaskService, kinds: Any, count: int, after: int = 0) -> list[Ev
         if isinstance(record.event, kinds):
             found.append(record.event)
             if len(found) == count:
-                tasks._seen = record.position
                 break
     return found
 
