@@ -6,9 +6,13 @@ and whoever starts an actor pings it before trusting it.
 """
 
 import logging
+import sys
+import threading
 import time
+import traceback
+from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pykka
@@ -49,8 +53,26 @@ class Ping(msgspec.Struct, frozen=True):
 PING = Ping()
 PONG = "pong"
 
-handled: dict[str, int] = {}
-"""Actor's URN → how many messages it has begun to handle. Whoever has many waiting is busy, and does not hang."""
+
+class Doing(NamedTuple):
+    """What an actor was last seen to begin. Whoever goes on to another message is busy, and does not hang."""
+
+    number: int = 0
+    """Messages that it has begun to handle."""
+    message: str = ""
+    """The type of the latest."""
+    thread: int = 0
+
+    def where(self) -> str:
+        """The innermost calls of its thread at this moment, the deepest last."""
+        frame = sys._current_frames().get(self.thread)  # noqa: SLF001 - what the sys module offers for this
+        calls = traceback.extract_stack(frame)[-_CALLS:] if frame else []
+        return " > ".join(f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in calls)
+
+
+_CALLS = 6
+doing: dict[str, Doing] = {}
+"""By the actor's URN."""
 
 
 class Actor(pykka.ThreadingActor):
@@ -65,7 +87,8 @@ class Actor(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message; what goes wrong is logged and handed to `on_fault`, and the actor lives on."""
-        handled[self.actor_urn] = handled.get(self.actor_urn, 0) + 1
+        number = doing[self.actor_urn].number if self.actor_urn in doing else 0
+        doing[self.actor_urn] = Doing(number + 1, type(message).__name__, threading.get_ident())
         if isinstance(message, Ping):
             self.settle()
             return PONG

@@ -14,7 +14,7 @@ import pykka
 
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from .base import PING, PONG, Actor, complain, handled, log
+from .base import PING, PONG, Actor, Doing, complain, doing, log
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
@@ -39,8 +39,8 @@ class Child:
         """The answer to come to a ping."""
         self.since = 0.0
         """When that was sent, or else when the last one was answered."""
-        self.handled = 0
-        """Messages that it had begun to handle at the last look."""
+        self.doing = Doing()
+        """At the last look."""
         self.unwell = ""
         """What is the matter with it, if something is."""
 
@@ -65,8 +65,8 @@ class Child:
 
     def goes_on(self) -> bool:
         """Whether it has begun to handle another message since this was asked last."""
-        before, self.handled = self.handled, handled.get(self.ref.actor_urn, 0) if self.ref is not None else 0
-        return self.handled != before
+        before, self.doing = self.doing, doing.get(self.ref.actor_urn, Doing()) if self.ref is not None else Doing()
+        return self.doing.number != before.number
 
 
 class Supervisor:
@@ -132,7 +132,7 @@ class Supervisor:
             silent = now - child.since
             if silent >= min(SILENT_AFTER, self._patience):
                 if not child.unwell:
-                    log.error("an actor hangs", actor=child.name)
+                    log.error("an actor hangs", actor=child.name, at=child.doing.message, where=child.doing.where())
                 child.unwell = f"{child.name} has done nothing for {silent:.0f} s"
             if silent >= self._patience and not child.restart:
                 self._give_up(child, NotReady(f"{child.name} did not answer within {self._patience:g} s"))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Actor
 from tasktrail.actors.supervisor import PING_EVERY, SILENT_AFTER, Child, Supervisor
@@ -158,7 +159,12 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
     child, hanging = house.child(restart=False), Hold()
     child.tell(hanging)
     assert hanging.begun.wait(SOON)
-    ask_after(house, child, SILENT_AFTER)
+    with capture_logs() as told:
+        ask_after(house, child, SILENT_AFTER)
+    (line,) = told
+    assert (line["event"], line["actor"], line["at"]) == ("an actor hangs", "breaking", "Hold")
+    assert "test_supervisor.py" in line["where"]
+    assert "receive > threading.py" in line["where"]
     assert house.supervisor.unwell == ["breaking has done nothing for 5 s"]
     assert house.fatal == []
     house.clock.passed += SOON
