@@ -31,6 +31,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
         option("--token", "TASKTRAIL_TOKEN", "The secret of the service at --url, for others than its own user."),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
+        option("--wide", None, "Lines as long as they need to be, whole times. In a pipe it is so.", is_flag=True),
         option(
             "--config",
             "TASKTRAIL_CONFIG",
@@ -74,7 +75,7 @@ class Command(click.Command):
         """Examples, then a pointer to the options that all commands take."""
         write_examples(self.examples, formatter)
         formatter.write_paragraph()
-        formatter.write_text("Also: --data, --url, --token, --json, --config; see `tasktrail --help`.")
+        formatter.write_text("Also: --data, --url, --token, --json, --wide, --config; see `tasktrail --help`.")
         super().format_epilog(ctx, formatter)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from ..events.errors import NotReady, ServiceUnreachable, TasktrailError
 from ..problem import problem
+from .output import say
 from .words import plain
 
 DONE: Final = 0
@@ -32,7 +33,8 @@ def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
         unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
         about = "".join(f"{name} {value}: " for name, value in unsaid.items())
         where = f" (field: {error.field})" if error.field else ""
-        click.echo(f"tasktrail: {plain(about + error.message)}{where}\n  {plain(error.advice)}", err=True)
+        say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
+        say(f"  {plain(error.advice)}", err=True)
     return exit_code(error)
 
 
@@ -45,12 +47,15 @@ def encode(value: Any) -> bytes:
 
 
 def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
-    """A wrong option or argument: click's own words, which name the command's help."""
+    """A wrong option or argument: what click says, and which command's help to read."""
     if as_json:
         told = {"type": "urn:tasktrail:problem:usage", "title": "Wrong usage", "status": 400, "code": "usage"}
         click.echo(encode({**told, "detail": error.format_message()}), err=True)
     else:
-        error.show()
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        if context is not None:
+            click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
+        say(f"Error: {plain(error.format_message())}", err=True, hang="  ")
     return error.exit_code
 
 
@@ -58,7 +63,7 @@ def complain_unexpected(error: Exception) -> int:
     """An error nobody foresaw, in one line. Python's development mode shows where it came from."""
     if sys.flags.dev_mode:
         raise error
-    click.echo(f"tasktrail: {type(error).__name__}: {error}", err=True)
+    say(f"tasktrail: {plain(f'{type(error).__name__}: {error}')}", err=True, hang="  ")
     if not isinstance(error, OSError):
-        click.echo("  This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is.", err=True)
+        say("  This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is.", err=True)
     return REFUSED

@@ -1,12 +1,32 @@
 """What goes to standard output: JSON lines, aligned pairs, tables."""
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, TextIO
 
 import click
 import msgspec
 
-from .words import plain
+from .layout import Column, table, wrapped
+from .words import ago, moment, plain
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Columns of the terminal behind the stream, or `None` when none is."""
+    if not stream.isatty():
+        return None
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL
+    except OSError:
+        return _USUAL
+
+
+_USUAL = 80
 
 
 def print_json(value: Any) -> None:
@@ -14,40 +34,59 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
-    """Names and values, the values aligned."""
-    rows = list(pairs)
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, value in rows:
-        click.echo(f"{'':{indent}}{name:{width}}  {value}".rstrip())
+def say(text: str, *, err: bool = False, hang: str = "") -> None:
+    """Text for people: on a terminal its lines are wrapped between words, elsewhere they are as long as they are.
 
-
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
-    """A table that fits the terminal; in a pipe every line is as long as it needs to be.
-
-    Args:
-        headings: one for each column.
-        rows: the cells; texts are shown as they are, never as markup.
-        right: the columns aligned to the right.
+    `hang` stands before each line that goes on, behind the line's own indent.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    click.echo(fitted(text, width_of(sys.stderr if err else sys.stdout), hang), err=err)
 
-    sides = set(right)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number in sides else "left", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=10_000, soft_wrap=False)
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+
+def fitted(text: str, width: int | None, hang: str = "") -> str:
+    """The text with lines of at most `width` columns. `hang`: see `say`."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if width is None or 2 * len(line) <= width:  # no character takes more than two columns
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += wrapped(line, width, indent=indent, hang=indent + hang)
+    return "\n".join(lines)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
+    """Names and values, the values aligned; on a terminal long ones go on below their beginning."""
+    rows = list(pairs)
+    width = width_of(sys.stdout)
+    wide = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        before = f"{'':{indent}}{name:{wide}}  "
+        if width is None or len(before) + 2 * len(value) < width:  # no character takes more than two columns
+            click.echo(f"{before}{value}".rstrip())
+            continue
+        longest = max(map(len, value.split()))
+        hang = " " * (len(before) if len(before) + longest <= width else indent + 4)
+        click.echo("\n".join(wrapped(value, width, indent=before, hang=hang)))
+
+
+class Paper(msgspec.Struct, frozen=True):
+    """What tables are printed on."""
+
+    now: datetime
+    width: int | None
+    """Columns of the terminal; `None` in a pipe and with `--wide`: lines as long as they need to be, whole times."""
+
+    def when(self, at: datetime | None) -> str:
+        """A time: how long ago where columns count, else to the second."""
+        return moment(at) if self.width is None else ago(at, self.now)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """A table that fits the screen and cuts nothing; texts are shown as they are, never as markup."""
+        click.echo("\n".join(self.lines(columns, rows)))
+
+    def lines(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
+        """The lines of such a table."""
+        return list(table(columns, [[plain(cell) for cell in row] for row in rows], self.width))
 
 
 def as_text(value: Any) -> str:

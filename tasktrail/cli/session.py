@@ -1,5 +1,6 @@
 """Who answers a command: the running service, the files alone, or a service of the command's own."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..paths import DataPaths
     from ..projections import Verification
     from ..surface import Reading, Tasks, TypeInfo
+    from .output import Paper
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told the number reached and the one to reach."""
@@ -33,6 +35,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     token: str = ""
     as_json: bool = False
+    wide: bool = False
     config: Path | None = None
 
     @contextmanager
@@ -81,6 +84,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             if self.url:
                 raise
             return None
+
+    def paper(self) -> "Paper":
+        """What tables are printed on."""
+        from .output import Paper, width_of
+
+        return Paper(self.doors.now(), None if self.wide else width_of(sys.stdout))
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""

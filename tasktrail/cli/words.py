@@ -17,6 +17,18 @@ def moment(at: datetime | None) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
 
 
+def ago(at: datetime | None, now: datetime) -> str:
+    """A time as its distance, in one unit: 3 m ago, in 5 h, 12 d ago; with no unit that suits, the date."""
+    if at is None:
+        return ""
+    seconds = (now - at).total_seconds()
+    for unit, length, most in (("s", 1, 90), ("m", 60, 90), ("h", 3600, 48), ("d", 86400, 100)):
+        number = round(abs(seconds) / length)
+        if number < most:
+            return f"{number} {unit} ago" if seconds >= 0 else f"in {number} {unit}"
+    return f"{at.astimezone(UTC):%Y-%m-%d}"
+
+
 def duration(seconds: float) -> str:
     """As a person would say it: 0.42 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
     if seconds < 10:  # noqa: PLR2004 - the second digit says nothing beyond

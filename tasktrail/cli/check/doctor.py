@@ -4,7 +4,7 @@ import click
 
 from ..base import Command, pass_session
 from ..failing import DONE, REFUSED
-from ..output import print_json
+from ..output import fitted, print_json
 from ..session import Session
 from ..words import plain
 
@@ -26,12 +26,15 @@ def command(session: Session) -> int:
     from ...doctor.examine import examine, worst
 
     findings = examine(session.data, session.load_config() if session.config else None)
+    width = session.paper().width
     for finding in findings:
         if session.as_json:
             print_json(finding)
             continue
         mark, colour = _MARKS[finding.level]
-        click.echo(f"{click.style(mark, fg=colour)}  {finding.name}: {plain(finding.message)}")
-        if finding.remedy:
-            click.echo(f"      {plain(finding.remedy)}")
+        told = f"{mark}  {finding.name}: {plain(finding.message)}"
+        told += f"\n      {plain(finding.remedy)}" if finding.remedy else ""
+        first, *more = told.split("\n")
+        shown = "\n".join([fitted(first, width, "      "), *(fitted(line, width) for line in more)])
+        click.echo(shown.replace(mark, click.style(mark, fg=colour), 1))
     return REFUSED if worst(findings) == "fail" else DONE

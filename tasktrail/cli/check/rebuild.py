@@ -3,7 +3,7 @@
 import click
 
 from ..base import Command, pass_session
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from .counting import counting
 
@@ -22,4 +22,4 @@ def command(session: Session) -> None:
     if session.as_json:
         print_json({"position": position})
     else:
-        click.echo(f"views built from {position} records")
+        say(f"views built from {position} records")

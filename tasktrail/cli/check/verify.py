@@ -6,7 +6,7 @@ import click
 
 from ..base import Command, pass_session
 from ..failing import CHECK_FAILED, DONE, complain
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from ..words import plain
 from .counting import counting
@@ -49,10 +49,10 @@ def command(session: Session, seals: str | None) -> int:
 
 def _print(found: "Verification") -> None:
     for finding in found.findings:
-        click.echo(f"position {finding.position}: {finding.code}: {plain(finding.message)}")
+        say(f"position {finding.position}: {finding.code}: {plain(finding.message)}")
     if found.more:
-        click.echo(f"and {found.more} more")
+        say(f"and {found.more} more")
     views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"
     sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
-    click.echo(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
-    click.echo(f"head {found.position} {found.head}")
+    say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
+    say(f"head {found.position} {found.head}")

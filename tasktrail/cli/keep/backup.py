@@ -6,7 +6,7 @@ import click
 
 from ..base import Command, pass_session
 from ..check.counting import counting
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from ..words import plain, size
 
@@ -33,5 +33,5 @@ def command(session: Session, dest: Path) -> None:
     if session.as_json:
         print_json(taken)
     else:
-        click.echo(f"{plain(taken.path)}: {size(taken.size)}, checked")
-        click.echo(f"head {taken.position} {taken.head}")
+        say(f"{plain(taken.path)}: {size(taken.size)}, checked")
+        say(f"head {taken.position} {taken.head}")

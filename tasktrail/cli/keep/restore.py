@@ -7,7 +7,7 @@ import click
 from ..base import Command, pass_session
 from ..check.counting import counting
 from ..fields import me, who_and_why
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from ..words import moment, plain, size
 
@@ -42,9 +42,9 @@ def command(session: Session, src: Path, reason: str | None, actor: str | None, 
         return
     until = f", the last recorded at {moment(restored.recorded_at)}" if restored.recorded_at else ""
     told = "sound" if dry_run else "restored"
-    click.echo(f"{told}: {restored.position} records of {restored.tasks} tasks, {size(restored.size)}{until}")
+    say(f"{told}: {restored.position} records of {restored.tasks} tasks, {size(restored.size)}{until}")
     if restored.replaced_position:
-        click.echo(f"the log that was there ended at {restored.replaced_position}")
+        say(f"the log that was there ended at {restored.replaced_position}")
     if restored.kept:
-        click.echo(f"what was there is kept in {plain(restored.kept)}")
-    click.echo(f"head {restored.position} {restored.head}")
+        say(f"what was there is kept in {plain(restored.kept)}")
+    say(f"head {restored.position} {restored.head}")

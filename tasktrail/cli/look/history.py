@@ -7,15 +7,22 @@ import click
 
 from ..base import Command, pass_session
 from ..failing import encode
-from ..output import print_table
+from ..layout import Column, wrapped
+from ..output import Paper, say
 from ..session import Session
-from ..words import TASK_ID, duration, moment, percent, plain, size
+from ..words import TASK_ID, duration, percent, plain, size
 
 if TYPE_CHECKING:
     from ...projections.history.story import Attempt, Line, TaskHistory
 
 _OFTEN = {"progressed", "checkpointed"}
-_ATTEMPT_HEADINGS = ("ATTEMPT", "OUTCOME", "REACHED", "WAITED", "RAN", "CHECKPOINTS", "MEMORY", "CPU", "ERROR")
+_NUMBERS = ("REACHED", "RAN", "WAITED", "CHECKPOINTS", "MEMORY", "CPU")
+_ATTEMPTS = (
+    Column("ATTEMPT", right=True),
+    Column("OUTCOME"),
+    *(Column(name, right=True, leaves=place) for place, name in enumerate(_NUMBERS, 1)),
+    Column("ERROR", "text", leaves=9),
+)
 
 
 @click.command(
@@ -41,22 +48,29 @@ def command(session: Session, task_id: int, *, everything: bool) -> None:
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
     from ...projections.history.story import history
 
-    _print(history(task_id, records, session.doors.now()), everything=everything)
+    _print(history(task_id, records, session.doors.now()), session.paper(), everything=everything)
 
 
-def _print(story: "TaskHistory", *, everything: bool) -> None:
-    click.echo(f"Task {story.task_id}; times are UTC")
+def _print(story: "TaskHistory", paper: Paper, *, everything: bool) -> None:
+    click.echo(f"Task {story.task_id}" + ("; times are UTC" if paper.width is None else ""))
     for line in story.lines if everything else folded(story.lines):
-        who = f"  ({plain(line.actor)}{': ' + plain(line.reason) if line.reason else ''})" if line.actor else ""
-        click.echo(
-            f"{line.position:>7}  {moment(line.recorded_at)}  {'+' + duration(line.after):>9}  "
-            f"{line.event:<12}  {plain(line.text)}{who}"
-        )
+        _print_line(line, paper)
     if story.attempts:
         click.echo("")
-        print_table(_ATTEMPT_HEADINGS, map(_attempt, story.attempts), right=(0, 2, 3, 4, 5, 6, 7))
+        paper.table(_ATTEMPTS, map(_attempt, story.attempts))
     still = f"; it still {story.still}" if story.still else ""
-    click.echo(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
+    say(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
+
+
+def _print_line(line: "Line", paper: Paper) -> None:
+    who = f"  ({plain(line.actor)}{': ' + plain(line.reason) if line.reason else ''})" if line.actor else ""
+    when = paper.when(line.recorded_at)
+    before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "
+    if paper.width is None:
+        click.echo(f"{before}{plain(line.text)}{who}")
+        return
+    hang = " " * (len(before) if len(before) + 24 <= paper.width else 10)
+    click.echo("\n".join(wrapped(plain(line.text) + who, paper.width, indent=before, hang=hang)))
 
 
 def folded(lines: Iterable["Line"]) -> Iterator["Line"]:
@@ -82,8 +96,8 @@ def _attempt(attempt: "Attempt") -> tuple[str, ...]:
         str(attempt.number),
         (attempt.outcome or "running").replace("_", " "),
         percent(attempt.progress),
-        duration(attempt.waited),
         duration(attempt.duration) if attempt.duration is not None else "",
+        duration(attempt.waited),
         str(attempt.checkpoints),
         size(attempt.memory_used) if attempt.memory_used else "",
         duration(attempt.cpu_used) if attempt.cpu_used else "",

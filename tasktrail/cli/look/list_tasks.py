@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING
 import click
 
 from ..base import Command, pass_session
-from ..output import print_json, print_table
+from ..layout import Column
+from ..output import Paper, print_json, say
 from ..session import Session
-from ..words import moment, percent
+from ..words import percent
 
 if TYPE_CHECKING:
     from ...events import Task
 
-_HEADINGS = ("ID", "STATUS", "TYPE", "PROGRESS", "PRIORITY", "CREATED", "INPUT", "MESSAGE")
+_COLUMNS = (
+    Column("ID", right=True),
+    Column("STATUS"),
+    Column("TYPE"),
+    Column("DONE", right=True),
+    Column("INPUT", "name"),
+    Column("CREATED", leaves=1, extra=True),
+    Column("PRIORITY", right=True, leaves=2, extra=True),
+    Column("MESSAGE", "text", leaves=3),
+)
 
 
 @click.command(
@@ -56,19 +66,20 @@ def command(session: Session, /, **texts: str) -> None:
     if not tasks:
         click.echo("No task passes the filters." if total == 0 else f"None beyond {filters.offset} of {total}.")
         return
-    print_table(_HEADINGS, map(_row, tasks), right=(0, 3, 4))
+    paper = session.paper()
+    paper.table(_COLUMNS, (_row(task, paper) for task in tasks))
     if total > len(tasks):
-        click.echo(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
+        say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
 
 
-def _row(task: "Task") -> tuple[str, ...]:
+def _row(task: "Task", paper: Paper) -> tuple[str, ...]:
     return (
         str(task.id),
         "held" if task.held and task.status == "pending" else task.status,
         task.type,
         percent(task.progress),
-        str(task.priority),
-        moment(task.created_at),
         PurePath(task.input_file).name,
+        paper.when(task.created_at),
+        str(task.priority),
         task.error or (task.message if task.completed_at is None else ""),
     )

@@ -5,14 +5,26 @@ from typing import TYPE_CHECKING
 import click
 
 from ..base import Command, pass_session
-from ..output import print_json, print_table
+from ..layout import Column
+from ..output import Paper, print_json, say
 from ..session import Session
-from ..words import Whole, moment, plain
+from ..words import Whole, plain
 from .why import sum_of
 
 if TYPE_CHECKING:
     from ...actors.core.board import QueueBoard
     from ...projections import Stats
+
+WAITING = (
+    Column("PLACE", right=True),
+    Column("ID", right=True),
+    Column("TYPE"),
+    Column("PRIORITY", right=True),
+    Column("SINCE", leaves=1, extra=True),
+    Column("USER", right=True, leaves=2, extra=True),
+    Column("TERMS", "text", leaves=3),
+    Column("HELD BACK BY", "text", leaves=4),
+)
 
 
 @click.command(
@@ -33,18 +45,17 @@ def command(session: Session, limit: int) -> None:
     if session.as_json:
         print_json(board)
         return
-    click.echo(headline(board, stats))
+    say(headline(board, stats))
     if board.entries:
-        print_table(
-            ("PLACE", "ID", "TYPE", "USER", "SINCE", "PRIORITY", "TERMS", "HELD BACK BY"), rows(board), right=(0, 1, 5)
-        )
+        paper = session.paper()
+        paper.table(WAITING, rows(board, paper))
     if board.fair_share:
-        click.echo(
+        say(
             "Fair share: the user with the least running goes first, then the one whose last start is longest ago. So "
             "they would start if nothing that runs ended before; the priority decides among the tasks of one user."
         )
     if not board.live:
-        click.echo("No service runs: this is what would wait for room if one did.")
+        say("No service runs: this is what would wait for room if one did.")
 
 
 def headline(board: "QueueBoard", stats: "Stats") -> str:
@@ -69,16 +80,16 @@ def headline(board: "QueueBoard", stats: "Stats") -> str:
     )
 
 
-def rows(board: "QueueBoard") -> list[tuple[str, ...]]:
+def rows(board: "QueueBoard", paper: Paper) -> list[tuple[str, ...]]:
     """A row for each task of the queue."""
     return [
         (
             str(one.place),
             str(one.task_id),
             one.type,
-            str(one.user_id),
-            moment(one.waiting_since),
             f"{one.effective_priority:.1f}",
+            paper.when(one.waiting_since),
+            str(one.user_id),
             sum_of(one.terms),
             plain(", ".join(one.shut_by)),
         )

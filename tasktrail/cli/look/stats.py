@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..base import Command, pass_session
-from ..output import print_json, print_pairs, print_table
+from ..layout import Column
+from ..output import Paper, print_json, print_pairs
 from ..session import Session
 from ..words import duration, rate
 
@@ -43,20 +44,21 @@ def command(session: Session) -> None:
     )
     if stats.by_type:
         click.echo("")
-        _print_types(stats)
+        _print_types(stats, session.paper())
 
 
 def _ended(ended: "Ended") -> str:
     return f"{ended.completed} completed, {ended.failed} failed, {ended.cancelled} cancelled; {rate(ended.per_minute)}"
 
 
-def _print_types(stats: "Stats") -> None:
+def _print_types(stats: "Stats", paper: Paper) -> None:
     statuses = tuple(stats.counts)
-    headings = ("TYPE", *(status.upper() for status in statuses), "MEAN", "P50", "P95", "LONGEST")
+    numbers = (*(status.upper() for status in statuses), "MEAN", "P50", "P95", "LONGEST")
+    columns = (Column("TYPE"), *(Column(name, right=True, leaves=place) for place, name in enumerate(numbers)))
     rows = []
     for name, kind in stats.by_type.items():
         took = kind.durations
         times = (took.mean, took.p50, took.p95, took.longest) if took else ()
         counts = (str(kind.counts[status]) for status in statuses)
         rows.append((name, *counts, *(duration(seconds) for seconds in times), *("",) * (4 - len(times))))
-    print_table(headings, rows, right=range(1, len(headings)))
+    paper.table(columns, rows)

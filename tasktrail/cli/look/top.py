@@ -1,28 +1,36 @@
 """`tasktrail top`: running and waiting tasks, resources and rates, live."""
 
 import sys
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from ..base import Command, pass_session
 from ..failing import INTERRUPTED
-from ..output import print_json
+from ..layout import Column
+from ..output import Paper, fitted, print_json
 from ..session import Session
 from ..signals import Signals
 from ..words import Number, duration, percent, plain, rate, size
-from .queue import headline
-from .why import sum_of
+from .queue import WAITING, headline, rows
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from ...actors.core.board import QueueBoard, Resources
     from ...projections import Stats
     from ...surface import Reading
 
 _WAITING_SHOWN = 15
+_RUNNING = (
+    Column("RUNNING", right=True),
+    Column("TYPE"),
+    Column("DONE", right=True),
+    Column("FOR", right=True),
+    Column("ATTEMPT", right=True, leaves=1, extra=True),
+    Column("USER", right=True, leaves=2, extra=True),
+    Column("PROMISED", right=True, leaves=3, extra=True),
+    Column("MESSAGE", "text", leaves=4),
+)
 
 
 @click.command(
@@ -44,9 +52,9 @@ def command(session: Session, every: float, *, once: bool) -> int:
             board, stats = look(reading)
             print_json({"queue": board, "stats": stats})
         elif once or not sys.stdout.isatty():
-            _print(picture(*look(reading)))
+            click.echo(picture(*look(reading), session.paper()))
         else:
-            return _live(reading, every)
+            return _live(reading, session, every)
     return 0
 
 
@@ -55,54 +63,41 @@ def look(reading: "Reading") -> "tuple[QueueBoard, Stats]":
     return reading.queue(_WAITING_SHOWN), reading.stats()
 
 
-def _live(reading: "Reading", every: float) -> int:
+def _live(reading: "Reading", session: Session, every: float) -> int:
     from rich.live import Live
+    from rich.text import Text
 
-    shown = picture(*look(reading))
-    with Signals() as signals, Live(shown, auto_refresh=False, screen=True) as live:
+    shown = picture(*look(reading), session.paper())
+    with Signals() as signals, Live(Text(shown), auto_refresh=False, screen=True) as live:
         while signals.next(every) is None:
-            lost, shown = again(reading, shown)
-            live.update(lost or shown, refresh=True)
+            lost, shown = again(reading, shown, session.paper())
+            live.update(Text(lost or shown), refresh=True)
     return INTERRUPTED
 
 
-def again(reading: "Reading", before: "Group") -> "tuple[Group | None, Group]":
+def again(reading: "Reading", before: str, paper: Paper) -> tuple[str, str]:
     """Another look. While no service answers: the picture before under a line that says so, and that picture."""
-    from rich.console import Group
-    from rich.text import Text
-
     from ...events.errors import NotReady, ServiceUnreachable
 
     try:
-        return None, picture(*look(reading))
+        return "", picture(*look(reading), paper)
     except (ServiceUnreachable, NotReady) as error:
-        return Group(Text(f"{plain(error.message)}; it is asked again. So it was last:"), before), before
+        told = fitted(f"{plain(error.message)}; it is asked again. So it was last:", paper.width)
+        return f"{told}\n{before}", before
 
 
-def _print(group: "Group") -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    with console.capture() as captured:
-        console.print(group)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
-
-
-def picture(board: "QueueBoard", stats: "Stats") -> "Group":
-    """All of it as something that rich can show."""
-    from rich.console import Group
-    from rich.text import Text
-
-    lines = [
-        Text(headline(board, stats)),
-        Text(_promised(board.resources, len(board.running), live=board.live)),
-        Text(_rates(stats)),
-        Text(""),
-    ]
-    return Group(*lines, _running(board), Text(""), _waiting(board))
+def picture(board: "QueueBoard", stats: "Stats", paper: Paper) -> str:
+    """All of it as text."""
+    lines = (
+        headline(board, stats),
+        _promised(board.resources, len(board.running), live=board.live),
+        _rates(stats),
+        "",
+        *paper.lines(_RUNNING, _running(board, paper)),
+        "",
+        *paper.lines(WAITING, rows(board, paper)),
+    )
+    return fitted("\n".join(lines), paper.width)
 
 
 def _promised(resources: "Resources", running: int, *, live: bool) -> str:
@@ -129,44 +124,16 @@ def _rates(stats: "Stats") -> str:
     )
 
 
-def _table(*headings: str) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
-    return table
-
-
-def _running(board: "QueueBoard") -> Any:
-    from rich.text import Text
-
-    table = _table("RUNNING", "ATTEMPT", "TYPE", "USER", "PROGRESS", "FOR", "PROMISED", "MESSAGE")
-    now = datetime.now(UTC)
+def _running(board: "QueueBoard", paper: Paper) -> Iterator[tuple[str, ...]]:
     for one in board.running:
-        ran = duration(max(0.0, (now - one.started_at).total_seconds())) if one.started_at else ""
-        done = "stopping" if one.stopping else percent(one.progress)
-        cells = (
+        ran = duration(max(0.0, (paper.now - one.started_at).total_seconds())) if one.started_at else ""
+        yield (
             str(one.task_id),
-            str(one.attempt),
             one.type,
-            str(one.user_id),
-            done,
+            "stopping" if one.stopping else percent(one.progress),
             ran,
+            str(one.attempt),
+            str(one.user_id),
             size(one.memory),
             one.message,
         )
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    return table
-
-
-def _waiting(board: "QueueBoard") -> Any:
-    from rich.text import Text
-
-    table = _table("WAITING", "TYPE", "USER", "PRIORITY", "TERMS", "HELD BACK BY")
-    for one in board.entries:
-        priority, held = f"{one.effective_priority:.1f}", ", ".join(one.shut_by)
-        cells = (str(one.task_id), one.type, str(one.user_id), priority, sum_of(one.terms), held)
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    return table

@@ -8,7 +8,7 @@ import msgspec
 
 from ..base import Command, pass_session
 from ..failing import complain
-from ..output import print_json, print_pairs
+from ..output import print_json, print_pairs, say
 from ..session import Session
 from ..words import plain
 
@@ -51,11 +51,11 @@ def _print(infos: Sequence["TypeInfo"]) -> None:
             click.echo("")
         needs = [word for word, needed in (("INPUT", info.needs_input), ("OUTPUT", info.needs_output)) if needed]
         resumes = "resumes after a crash" if info.resumable else "begins anew after a crash"
-        click.echo(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
-        click.echo(f"  {plain(info.summary)}")
+        say(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
+        say(f"  {plain(info.summary)}")
         print_pairs(option_lines(info.options), indent=4)
         for line in info.programs:
-            click.echo(f"  {plain(line)}")
+            say(f"  {plain(line)}", hang="  ")
 
 
 def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from ..base import Command, pass_session
 from ..display import ENDED, Display, Lines, display_on
 from ..failing import DONE, INTERRUPTED, REFUSED
 from ..follow import LOOK_EVERY, Glance
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from ..signals import Signals
 from ..words import TASK_ID
@@ -49,7 +49,7 @@ def command(session: Session, ids: tuple[int, ...]) -> int:
             if signals.next(LOOK_EVERY) is not None:
                 return INTERRUPTED
     if not watch.tasks:
-        click.echo("nothing runs or waits", err=True)
+        say("nothing runs or waits", err=True)
     return DONE if all(task.status == "completed" for task in watch.tasks.values()) else REFUSED
 
 

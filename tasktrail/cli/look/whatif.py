@@ -7,14 +7,30 @@ import click
 
 from ..base import Command, pass_session
 from ..check.counting import counting
+from ..layout import Column
 from ..operate.limits import Bytes, Quota
-from ..output import print_json, print_pairs, print_table
+from ..output import Paper, print_json, print_pairs, say
 from ..session import Session
 from ..words import Point, Whole, duration, moment
 
 if TYPE_CHECKING:
     from ...actors.whatif.answer import Changed, Fidelity, Row, WhatIf
     from ...actors.whatif.measures import Measures
+
+_NUMBERS = ("TASKS", "STARTED", "WAIT P50", "WAIT P95", "WAIT MAX", "MAKESPAN", "USED", "OVERTAKEN")
+_MEASURES = (
+    Column("TYPE"),
+    Column("PLAYED"),
+    *(Column(name, right=True, leaves=place) for place, name in enumerate(_NUMBERS)),
+)
+_MOVES = (
+    Column("ID", right=True),
+    Column("LIFE", right=True, leaves=2, extra=True),
+    Column("TYPE"),
+    Column("STARTED", leaves=3),
+    Column("WOULD START", leaves=4),
+    Column("MOVES", right=True),
+)
 
 
 @click.command(
@@ -64,29 +80,27 @@ def command(session: Session, /, **given: Any) -> None:
     if session.as_json:
         print_json(found)
     else:
-        _print(found)
+        _print(found, session.paper())
 
 
-def _print(found: "WhatIf") -> None:
-    click.echo(
+def _print(found: "WhatIf", paper: Paper) -> None:
+    say(
         f"positions {found.first_position} to {found.last_position}, "
         f"{moment(found.began_at)} to {moment(found.ended_at)}, {found.records} records"
     )
-    click.echo(_fidelity(found.fidelity))
+    say(_fidelity(found.fidelity))
     click.echo("")
-    headings = ("TYPE", "", "TASKS", "STARTED", "WAIT P50", "WAIT P95", "WAIT MAX", "MAKESPAN", "USED", "OVERTAKEN")
-    print_table(headings, (line for row in found.rows for line in _lines(row)), right=range(2, len(headings)))
+    paper.table(_MEASURES, [line for row in found.rows for line in _lines(row)])
     if found.moved is not None:
         moved = found.moved
         click.echo("")
-        click.echo(
+        say(
             f"starts: {moved.earlier} earlier, {moved.later} later, {moved.same} at the same moment, "
             f"{moved.only_then} only then, {moved.no_more} no more"
         )
     if found.changed:
         click.echo("")
-        columns = ("ID", "LIFE", "TYPE", "STARTED", "WOULD START", "MOVES")
-        print_table(columns, (_move(one) for one in found.changed), right=(0, 1, 5))
+        paper.table(_MOVES, map(_move, found.changed))
     click.echo("")
     print_pairs(_notes(found))
 

@@ -6,13 +6,16 @@ import click
 
 from ..as_line import as_line
 from ..base import Command, pass_session
-from ..output import print_json, print_table
+from ..layout import Column
+from ..output import print_json, say
 from ..session import Session
 from ..words import TASK_ID, duration, plain
 
 if TYPE_CHECKING:
     from ...actors.core.why import Why
     from ...events.task_events import PriorityTerms
+
+_AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=True), Column("TERMS", "text", leaves=1))
 
 
 @click.command(
@@ -41,41 +44,41 @@ def command(session: Session, task_id: int) -> None:
 def show(why: "Why", session: Session) -> None:
     """The answer in words."""
     if not why.waiting:
-        click.echo(f"task {why.task_id} is {why.status}: it waits for nothing")
+        say(f"task {why.task_id} is {why.status}: it waits for nothing")
     else:
-        click.echo(
+        say(
             f"task {why.task_id} is {why.status}, effective priority {why.effective_priority:.1f} = {sum_of(why.terms)}"
         )
         _reasons(why, session)
-        _ahead(why)
+        _ahead(why, session)
     if why.remark:
-        click.echo(why.remark)
+        say(why.remark)
 
 
 def _reasons(why: "Why", session: Session) -> None:
     if not why.reasons:
-        click.echo("nothing in the log holds it" if not why.live else "nothing holds it: it is about to start")
+        say("nothing in the log holds it" if not why.live else "nothing holds it: it is about to start")
     for one in why.reasons:
         left = one.numbers.get("seconds", 0.0)
         in_words = f" ({duration(left)})" if left >= 60 else ""  # noqa: PLR2004 - a minute
-        click.echo(f"  {one.reason}: {plain(one.detail)}{in_words}")
+        say(f"  {one.reason}: {plain(one.detail)}{in_words}", hang="  ")
         if one.lifts:
-            click.echo(f"    lifted by: {plain(one.lifts)}")
+            say(f"    lifted by: {plain(one.lifts)}", hang="  ")
         for command in one.commands:
-            click.echo(f"      {plain(as_line(command, session))}")
+            click.echo(f"      {plain(as_line(command, session))}")  # one line, to be copied
         if one.evidence:
-            click.echo(f"    evidence: position {', '.join(map(str, one.evidence))}")
+            say(f"    evidence: position {', '.join(map(str, one.evidence))}")
 
 
-def _ahead(why: "Why") -> None:
+def _ahead(why: "Why", session: Session) -> None:
     if why.place is None:
         return
-    click.echo(f"place {why.place} in the queue" + (", behind:" if why.ahead else ""))
+    say(f"place {why.place} in the queue" + (", behind:" if why.ahead else ""))
     rows = [(str(one.task_id), one.type, f"{one.effective_priority:.1f}", sum_of(one.terms)) for one in why.ahead]
     if rows:
-        print_table(("ID", "TYPE", "PRIORITY", "TERMS"), rows, right=(0, 2))
+        session.paper().table(_AHEAD, rows)
     if more := why.place - 1 - len(rows):
-        click.echo(f"and {more:,} more; `tasktrail queue` shows the order")
+        say(f"and {more:,} more; `tasktrail queue` shows the order")
 
 
 def sum_of(terms: "PriorityTerms") -> str:

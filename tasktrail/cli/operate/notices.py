@@ -8,16 +8,32 @@ import click
 from ..base import Command, pass_session
 from ..failing import DONE, complain
 from ..fields import me, who_and_why
-from ..output import print_json, print_table
+from ..layout import Column
+from ..output import Paper, print_json, say
 from ..session import Session
-from ..words import TASK_ID, moment, plain
+from ..words import TASK_ID, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...projections import NoticeStatus
 
-_HEADINGS = ("EVENT", "CHANNEL", "TO", "STATE", "TRIES", "NEXT TRY", "DETAIL", "NOTICE")
+_NOTICES = (
+    Column("EVENT"),
+    Column("CHANNEL"),
+    Column("TO", leaves=3),
+    Column("STATE"),
+    Column("TRIES", right=True, leaves=2, extra=True),
+    Column("NEXT TRY", leaves=1),
+    Column("NOTICE", leaves=4),
+    Column("DETAIL", "text", leaves=5),
+)
+_ENDPOINTS = (
+    Column("ENDPOINT"),
+    Column("SINCE", leaves=1),
+    Column("POSITION", right=True, leaves=2, extra=True),
+    Column("DETAIL", "text", leaves=3),
+)
 _NOBODY = "nobody was to be told so far"
 _UNSENT = ("given_up", "disabled")
 
@@ -40,21 +56,22 @@ def notices(session: Session, task_id: int) -> None:
         for notice in found:
             print_json(notice)
     elif found:
-        print_table(_HEADINGS, map(_row, found), right=(4,))
+        paper = session.paper()
+        paper.table(_NOTICES, (_row(notice, paper) for notice in found))
     else:
-        click.echo(_NOBODY)
+        say(_NOBODY)
 
 
-def _row(notice: "NoticeStatus") -> tuple[str, ...]:
+def _row(notice: "NoticeStatus", paper: Paper) -> tuple[str, ...]:
     return (
         notice.event,
         notice.channel,
-        plain(notice.target),
+        notice.target,
         notice.state.replace("_", " "),
         str(notice.tries),
-        moment(notice.next_at) if notice.next_at else "-",
-        plain(notice.detail) or "-",
+        paper.when(notice.next_at) or "-",
         notice.notice_id,
+        notice.detail,
     )
 
 
@@ -95,9 +112,9 @@ def redeliver(
                 if session.as_json:
                     print_json(accepted)
                 else:
-                    click.echo(f"{notice_id}: accepted at position {accepted.position}")
+                    say(f"{notice_id}: accepted at position {accepted.position}")
     if not wanted and not session.as_json:
-        click.echo("every notice was delivered or is on its way" if known else _NOBODY)
+        say("every notice was delivered or is on its way" if known else _NOBODY)
     return code
 
 
@@ -115,10 +132,11 @@ def endpoints(session: Session) -> None:
         for endpoint in found:
             print_json(endpoint)
     elif found:
-        rows = ((plain(one.target), moment(one.since), str(one.position), plain(one.detail)) for one in found)
-        print_table(("ENDPOINT", "SINCE", "POSITION", "DETAIL"), rows, right=(2,))
+        paper = session.paper()
+        rows = [(one.target, paper.when(one.since), str(one.position), one.detail) for one in found]
+        paper.table(_ENDPOINTS, rows)
     else:
-        click.echo("no endpoint is disabled")
+        say("no endpoint is disabled")
 
 
 @click.command(
@@ -136,4 +154,4 @@ def enable(session: Session, target: str, reason: str | None, actor: str | None)
     if session.as_json:
         print_json(accepted)
     else:
-        click.echo(f"{plain(target)}: accepted at position {accepted.position}")
+        say(f"{plain(target)}: accepted at position {accepted.position}")

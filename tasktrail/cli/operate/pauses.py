@@ -7,7 +7,7 @@ import click
 
 from ..base import Command, pass_session
 from ..fields import me, who_and_why
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from ..words import TASK_ID, Moment, Whole
 
@@ -96,7 +96,7 @@ def _wait_until_drained(session: Session, after: int) -> None:
         for record in tasks.follow(after):
             match record.event:
                 case QueueDrained():
-                    click.echo(f"drained at position {record.position}", err=session.as_json)
+                    say(f"drained at position {record.position}", err=session.as_json)
                     return
                 case QueueResumed(type=None, user_id=None):
                     raise click.ClickException(f"The queue was resumed at position {record.position}.")
@@ -154,5 +154,5 @@ def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted
     if session.as_json:
         print_json(accepted)
     else:
-        click.echo(f"accepted at position {accepted.position}")
+        say(f"accepted at position {accepted.position}")
     return accepted

@@ -7,10 +7,21 @@ import click
 
 from ..base import Command, everywhere, pass_session
 from ..fields import absolute, me, repeated_fields
-from ..output import print_json, print_table
+from ..layout import Column
+from ..output import print_json
 from ..session import Session
-from ..words import Moment, Number, Whole, moment, plain
+from ..words import Moment, Number, Whole, plain
 from .pauses import send, who
+
+_COLUMNS = (
+    Column("NAME"),
+    Column("TYPE", leaves=1),
+    Column("NEXT", leaves=2),
+    Column("WHEN", "text", leaves=3),
+    Column("RUNS", right=True, leaves=4),
+    Column("MISSED", leaves=5, extra=True),
+    Column("ADDED BY", leaves=6, extra=True),
+)
 
 
 @click.group("schedule", params=everywhere(root=False))
@@ -91,19 +102,20 @@ def list_schedules(session: Session) -> None:
         for board in boards:
             print_json(board)
         return
+    paper = session.paper()
     rows = [
         (
             board.schedule,
             board.spec.task.type,
+            paper.when(board.next_at) or "never",
             f"{board.spec.cron} ({board.spec.timezone})" if board.spec.cron else f"every {board.spec.every:g} s",
-            moment(board.next_at) or "never",
             str(board.runs),
             board.spec.missed,
             plain(board.actor),
         )
         for board in boards
     ]
-    print_table(("NAME", "TYPE", "WHEN", "NEXT", "RUNS", "MISSED", "ADDED BY"), rows, right=(4,))
+    paper.table(_COLUMNS, rows)
 
 
 @command.command("remove", cls=Command, examples=[("tasktrail schedule remove nightly", "no more runs")])

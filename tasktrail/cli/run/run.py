@@ -12,7 +12,7 @@ from ..display import ENDED, Display, display_on
 from ..failing import DONE, INTERRUPTED, REFUSED
 from ..fields import build_command, me, task_fields
 from ..follow import until_ended
-from ..output import as_text, print_json, print_pairs
+from ..output import as_text, print_json, print_pairs, say
 from ..session import Session
 from ..signals import Signals
 from ..words import duration, percent, plain
@@ -55,7 +55,7 @@ def command(session: Session, /, task_type: str, input_file: str, output_file: s
         if ended is None:
             ended = _interrupted(tasks, task_id, display, signals, embedded=embedded)
     if ended is None:
-        click.echo(_how_to_go_on(task_id, embedded=embedded), err=True)
+        say(_how_to_go_on(task_id, embedded=embedded), err=True)
         return INTERRUPTED
     return report(session, ended)
 
@@ -114,13 +114,13 @@ def report(session: Session, task: "Task") -> int:
     if session.as_json:
         print_json(task)
     elif task.status == "completed":
-        click.echo(f"task {task.id} completed in {duration(task.duration)}")
+        say(f"task {task.id} completed in {duration(task.duration)}")
         output = [("output", plain(task.output_file))] if task.output_file else []
         print_pairs([*output, *((plain(name), as_text(value)) for name, value in task.result.items())], indent=2)
     if task.status == "completed":
         return DONE
     why = f": {plain(task.error)}" if task.status == "failed" and task.error else ""
     if not session.as_json:
-        click.echo(f"tasktrail: task {task.id} {task.status}{why}", err=True)
-        click.echo(f"  `tasktrail history {task.id}` tells its story; run it again for another try.", err=True)
+        say(f"tasktrail: task {task.id} {task.status}{why}", err=True)
+        say(f"  `tasktrail history {task.id}` tells its story; run it again for another try.", err=True)
     return REFUSED

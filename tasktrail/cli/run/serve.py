@@ -10,6 +10,7 @@ import click
 from ..base import Command, pass_session
 from ..failing import DONE, INTERRUPTED, REFUSED, encode
 from ..fields import me, who_and_why
+from ..output import say
 from ..session import Session
 from ..signals import Signals
 from ..words import Whole
@@ -94,7 +95,7 @@ def command(
 def _say(text: str | bytes) -> None:
     """A line on standard error; one that cannot be written (it goes to a file on a full disk, say) ends nothing."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        say(text, err=True) if isinstance(text, str) else click.echo(text, err=True)
 
 
 def _announce(session: Session, service: "TaskService", server: "HttpServer") -> bool:

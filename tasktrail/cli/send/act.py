@@ -9,7 +9,7 @@ import click
 from ..base import Command, pass_session
 from ..failing import DONE, NO_SERVICE, complain
 from ..fields import me, who_and_why
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 from ..words import TASK_ID, duration, moment
 from .retry_many import filter_options, retry_filtered
@@ -137,5 +137,5 @@ def _each(
                 if session.as_json:
                     print_json(accepted)
                 else:
-                    click.echo(f"task {task_id}: accepted at position {accepted.position}{more(tasks, task_id)}")
+                    say(f"task {task_id}: accepted at position {accepted.position}{more(tasks, task_id)}")
     return code

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from ..failing import DONE, complain
-from ..output import print_json
+from ..output import print_json, say
 from ..session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,5 +42,5 @@ def retry_filtered(session: Session, filters: dict[str, str], *, reason: str, ac
     for task_id, error in result.refused.items():
         code = max(code, complain(error, as_json=session.as_json, task_id=task_id))
     if not session.as_json:
-        click.echo(f"{len(result.retried)} retried, {len(result.refused)} refused")
+        say(f"{len(result.retried)} retried, {len(result.refused)} refused")
     return code

@@ -45,8 +45,8 @@ def test_list_is_a_table_that_a_pipe_gets_uncut(cli: Callable[..., Any], tasks: 
     name = "x" * 300 + ".mov"
     tasks.create_task(type="video_convert", input_file=f"/in/{name}", priority=3, held=True)
     header, _line, row = cli("list").out.splitlines()
-    assert header.split() == ["ID", "STATUS", "TYPE", "PROGRESS", "PRIORITY", "CREATED", "INPUT", "MESSAGE"]
-    assert row.split() == ["1", "held", "video_convert", "0.0", "%", "3", "2026-01-31", "12:00:00Z", name]
+    assert header.split() == ["ID", "STATUS", "TYPE", "DONE", "INPUT", "CREATED", "PRIORITY", "MESSAGE"]
+    assert row.split() == ["1", "held", "video_convert", "0.0", "%", name, "2026-01-31", "12:00:00Z", "3"]
 
 
 def test_list_as_json_is_a_task_a_line(cli: Callable[..., Any], tasks: Any) -> None:

@@ -14,6 +14,7 @@ from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.as_line import as_line
 from tasktrail.cli.look.queue import headline
 from tasktrail.cli.look.top import again, look, picture
+from tasktrail.cli.output import Paper
 from tasktrail.cli.session import Doors, Session
 from tasktrail.cli.words import rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, StartTask
@@ -220,13 +221,14 @@ class Restarting:
 def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
     tasks.create_task(type="noop")
     service: Any = Restarting(tasks)
-    first = picture(*look(service))
-    lost, kept = again(service, first)
-    assert lost is not None
-    assert "No service answers; it is asked again." in str(lost.renderables[0])
-    assert kept is first is lost.renderables[1]
-    lost, kept = again(service, kept)
-    assert lost is None
+    paper = Paper(tasks.journal.at, 80)
+    first = picture(*look(service), paper)
+    lost, kept = again(service, first, paper)
+    assert "No service answers; it is asked again." in lost.splitlines()[0]
+    assert lost.endswith(first)
+    assert kept is first
+    lost, kept = again(service, kept, paper)
+    assert not lost
     assert kept is not first
 
 

@@ -1,0 +1,282 @@
+"""What people read fits their terminal: nothing is cut, no word is broken, and what may be typed again stays whole."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded_world import World
+from rich.cells import cell_len
+
+from tasktrail.cli import output
+from tasktrail.cli.layout import Column, folded, table, wrapped
+from tasktrail.cli.session import Doors
+from tasktrail.events import Checkpoint, Started
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
+
+WIDTHS = (60, 80, 120, 200)
+NAME = "Aufzeichnung der Sitzung vom 3. März 2026, zweiter Teil (Rohschnitt).mov"
+ERROR = (
+    "the encoder stopped at frame 18432 of 90000 because the picture before it refers to a frame that is not there; "
+    "the file may have been cut by the program that copied it"
+)
+HOOK = "https://notices.example.org/hooks/tasktrail/receive?customer=4711"
+
+
+@pytest.fixture(params=WIDTHS)
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The terminal that standard output and standard error are on."""
+    monkeypatch.setattr(output, "width_of", lambda _stream: request.param)
+    return int(request.param)
+
+
+def lines_of(shown: Any, width: int) -> list[str]:
+    """What was printed; it fits, but for single words that are longer than the screen."""
+    lines = (shown.out + shown.err).splitlines()
+    assert lines
+    assert [line for line in lines if cell_len(line) > width and len(line.split()) > 1] == []
+    assert "…" not in shown.out
+    return lines
+
+
+def words_of(shown: Any) -> set[str]:
+    return set((shown.out + shown.err).split())
+
+
+@pytest.fixture
+def busy(tasks: Any) -> dict[str, str]:
+    """Tasks of every status with long names and texts; what of them may be typed again."""
+    common = {"type": "video_thumbnail", "input_file": f"/in/{NAME}", "notify_webhook": HOOK}
+    running, failed, held, waiting = (
+        tasks.create_task(**common, output_file=f"/out/{number}.jpg", held=number == 2, user_id=4711, priority=7)
+        for number in range(4)
+    )
+    for task_id in (running, failed):
+        tasks.later(3700)
+        tasks.journal.record(task_id, Started(worker="w1"))
+        tasks.later(3)
+        tasks.journal.send(RecordProgress(task_id=task_id, attempt=1, progress=37.5, message=ERROR))
+        point = Checkpoint(processed_frames=9)
+        tasks.journal.send(RecordCheckpoint(task_id=task_id, attempt=1, checkpoint=point, progress=37.5))
+    tasks.later(90)
+    tasks.journal.send(
+        EndAttempt(task_id=failed, attempt=1, outcome="failed", error=ERROR, memory_used=3 << 30, cpu_used=7.0)
+    )
+    (notice,) = [one for one in tasks.notices(failed) if one.event == "failed"]
+    outcome = {"ok": False, "final": True, "disabled": True, "detail": ERROR, "target": HOOK}
+    event = DeliveryAttempted(notice_id=notice.notice_id, task_id=failed, channel="webhook", **outcome)
+    tasks.journal.record(0, event)
+    tasks.later(3 * 86400)
+    return {"notice": notice.notice_id, "running": str(running), "held": str(held), "waiting": str(waiting)}
+
+
+def schedule(cli: Callable[..., Any], name: str) -> None:
+    times = ("--cron", "30 2 * * 1-5", "--timezone", "America/Argentina/Buenos_Aires")
+    assert cli("schedule", "add", name, "video_thumbnail", "/in/a.mov", "/out/{fire_time}.jpg", *times).code == 0
+
+
+@pytest.mark.usefixtures("busy")
+def test_list_shows_id_status_and_the_name_of_the_input(cli: Callable[..., Any], width: int) -> None:
+    shown = cli("list", "--sort", "id")
+    rows = [line for line in lines_of(shown, width) if re.match(r" *\d+ ", line)]
+    assert [row.split()[:3] for row in rows] == [
+        ["1", "running", "video_thumbnail"],
+        ["2", "failed", "video_thumbnail"],
+        ["3", "held", "video_thumbnail"],
+        ["4", "pending", "video_thumbnail"],
+    ]
+    column = lines_of(shown, width)[0].index("INPUT")
+    folded_name = "".join(line[column:].partition("  ")[0] for line in lines_of(shown, width)[2:])
+    assert NAME.replace(" ", "") in folded_name.replace(" ", "")
+    assert words_of(shown) >= set(ERROR.split())
+    if width >= 120:
+        assert "3 d ago" in shown.out
+
+
+@pytest.mark.parametrize("line", ["list", "queue", "top --once", "stats", "why 4", "history 2 --all"])
+@pytest.mark.usefixtures("busy")
+def test_what_stands_in_a_table_is_what_a_wide_one_says(
+    cli: Callable[..., Any], width: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = cli(*line.split())
+    lines_of(shown, width)
+    monkeypatch.setattr(output, "width_of", lambda _stream: 10_000)
+    whole = {word.lower().strip(":·") for word in words_of(cli(*line.split()))} | {"·", "─", ""}
+    pieces = {word.lower().strip(":·") for word in words_of(shown) if not set(word) <= {"─"}}
+    name = NAME.lower().replace(" ", "")
+    assert {piece for piece in pieces - whole if piece not in name} == set()
+    assert {"video_thumbnail", "effective"} & pieces
+
+
+def test_the_queue_shows_which_task_is_next(cli: Callable[..., Any], width: int, busy: dict[str, str]) -> None:
+    shown = cli("queue")
+    lines_of(shown, width)
+    (row,) = [line.split() for line in shown.out.splitlines() if "video_thumbnail" in line]
+    assert row[:3] == ["1", busy["waiting"], "video_thumbnail"]
+
+
+def test_notices_and_endpoints_show_what_redeliver_and_enable_take(
+    cli: Callable[..., Any], width: int, busy: dict[str, str]
+) -> None:
+    shown = cli("notices", "2")
+    lines_of(shown, width)
+    assert words_of(shown) >= {busy["notice"], HOOK, "disabled", *ERROR.split()}
+    shown = cli("endpoints")
+    lines_of(shown, width)
+    assert words_of(shown) >= {HOOK, *ERROR.split()}
+
+
+def test_schedules_show_the_name_that_remove_takes(cli: Callable[..., Any], width: int) -> None:
+    names = ("nightly-thumbnails-of-the-archive", "thumbs")
+    for name in names:
+        schedule(cli, name)
+    shown = cli("schedule", "list")
+    lines_of(shown, width)
+    assert words_of(shown) >= {*names, "video_thumbnail", "(America/Argentina/Buenos_Aires)", "in"}
+
+
+def test_the_history_has_short_times_on_a_terminal_and_whole_ones_when_asked(
+    cli: Callable[..., Any], width: int, busy: dict[str, str]
+) -> None:
+    shown = cli("history", "2")
+    lines_of(shown, width)
+    assert "3 d ago" in shown.out
+    assert words_of(shown) >= {"created", "started", "failed", *ERROR.split()}
+    wide = cli("history", "2", "--wide").out
+    assert "3 d ago" not in wide
+    assert "2026-01-31 12:00:00Z" in wide
+    assert busy
+
+
+def test_limits_and_their_pauses_wrap(cli: Callable[..., Any], width: int) -> None:
+    cli("pause", "--type", "video_thumbnail", "--reason", ERROR)
+    cli("limits", *(word for number in range(9) for word in ("--type", f"video_thumbnail_{number}=3")))
+    shown = cli("limits")
+    lines_of(shown, width)
+    assert words_of(shown) >= {"video_thumbnail", "max_concurrent", *ERROR.split()}
+    assert "video_thumbnail_8=3" in shown.out
+
+
+@pytest.mark.usefixtures("busy")
+def test_one_task_is_shown_field_by_field(cli: Callable[..., Any], width: int) -> None:
+    shown = cli("show", "2")
+    lines_of(shown, width)
+    assert words_of(shown) >= {"2", "failed", "video_thumbnail", *ERROR.split()}
+
+
+def test_types_and_their_options_wrap(cli: Callable[..., Any], width: int, doors: Any, tmp_path: Path) -> None:
+    doors.running = None
+    shown = cli("types", "--data", str(tmp_path))
+    lines_of(shown, width)
+    assert words_of(shown) >= {"video_thumbnail", "document_preview", "width"}
+
+
+def test_the_doctor_and_verify_and_backup_fit(
+    cli: Callable[..., Any], width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = cli("doctor", "--data", "data")
+    lines_of(shown, width)
+    assert {"ok", "warn", "FAIL"} & words_of(shown)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A data folder with a log, and no service."""
+    world = World(slots=2, max_concurrent=2, length=lambda _run: 60.0)
+    for number in range(8):
+        world.create(type=("video_thumbnail", "document_preview")[number % 2])
+    world.settle()
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "tasktrail.toml").write_text("workers = 2\n")
+    log = SqliteEventLog(folder / "log.db", now=SystemClock().now())
+    log.append(world.records, expected=0)
+    log.close()
+    return folder
+
+
+class TestOnFiles:
+    """Commands that read the files of a data folder."""
+
+    @pytest.fixture
+    def doors(self) -> Doors:
+        return Doors()
+
+    @pytest.mark.parametrize("line", ["whatif --max-concurrent 4 --workers 4", "verify", "list", "queue", "stats"])
+    def test_they_fit_the_terminal(self, cli: Callable[..., Any], width: int, recorded: Path, line: str) -> None:
+        shown = cli(*line.split(), "--data", str(recorded))
+        assert shown.code == 0
+        lines_of(shown, width)
+
+    def test_whatif_names_the_tasks_that_move(self, cli: Callable[..., Any], width: int, recorded: Path) -> None:
+        shown = cli("whatif", "--max-concurrent", "4", "--workers", "4", "--data", str(recorded))
+        moving = [line.split() for line in shown.out.splitlines() if re.match(r" *\d+ .*(thumb|prev)", line)]
+        assert sorted(int(row[0]) for row in moving) == list(range(3, 9))
+        assert {"recorded", "replayed", "asked", "video_thumbnail", "document_preview"} <= words_of(shown)
+        lines_of(shown, width)
+
+    def test_a_backup_and_its_restore(self, cli: Callable[..., Any], width: int, recorded: Path) -> None:
+        copy = recorded.parent / "copy.db"
+        shown = cli("backup", str(copy), "--data", str(recorded))
+        assert str(copy) in shown.out
+        lines_of(shown, width)
+        lines_of(cli("restore", str(copy), "--data", str(recorded), "--dry-run"), width)
+
+
+def test_an_endpoint_that_was_enabled_again_is_told_of(cli: Callable[..., Any], width: int, tasks: Any) -> None:
+    tasks.journal.record(0, EndpointEnabled(target=HOOK))
+    lines_of(cli("endpoints"), width)
+
+
+@pytest.mark.parametrize("line", ["show 12345", "frobnicate", "list --sort colour", "submit", "limits --type x=0"])
+def test_errors_wrap_between_words(
+    cli: Callable[..., Any], width: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = cli(*line.split())
+    assert shown.code
+    lines_of(shown, width)
+    monkeypatch.setattr(output, "width_of", lambda _stream: None)
+    assert words_of(shown) == words_of(cli(*line.split()))
+
+
+_TEXT = st.text(st.sampled_from("ab ─ü漢字-/"), max_size=60).map(str.strip)
+
+
+@given(text=_TEXT, width=st.integers(8, 90))
+def test_wrapping_loses_nothing_and_breaks_no_word(text: str, width: int) -> None:
+    lines = wrapped(text, width)
+    assert [word for line in lines for word in line.split()] == text.split()
+    assert all(cell_len(line) <= width or " " not in line for line in lines)
+    pieces = folded(text, width)
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    assert all(cell_len(piece) <= width for piece in pieces)
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 10**15).map(str), _TEXT, _TEXT, _TEXT), min_size=1, max_size=4),
+    width=st.integers(30, 200),
+)
+def test_a_table_keeps_its_keys_and_loses_no_text(rows: list[tuple[str, str, str, str]], width: int) -> None:
+    columns = (
+        Column("ID", right=True),
+        Column("NAME", "name"),
+        Column("COUNT", leaves=1),
+        Column("MESSAGE", "text", leaves=2),
+    )
+    numbered = [(key, name, str(len(name)), text) for key, name, text, _rest in rows]
+    lines = list(table(columns, numbered, width))
+    shown = "\n".join(lines)
+    assert [line for line in lines if cell_len(line) > width and len(line.split()) > 2] == []
+    for key, _name, count, text in numbered:
+        assert key in shown.split()
+        assert count in shown.split()
+        assert [word for word in text.split() if word.replace("─", "") not in shown.replace("─", "")] == [] or any(
+            cell_len(word) > 20 for word in text.split()
+        )
