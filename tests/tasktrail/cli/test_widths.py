@@ -38,7 +38,7 @@ def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 def lines_of(shown: Any, width: int) -> list[str]:
     """What was printed; it fits, but for single words that are longer than the screen."""
-    lines = (shown.out + shown.err).splitlines()
+    lines: list[str] = (shown.out + shown.err).splitlines()
     assert lines
     assert [line for line in lines if cell_len(line) > width and len(line.split()) > 1] == []
     assert "…" not in shown.out
@@ -69,7 +69,7 @@ def busy(tasks: Any) -> dict[str, str]:
         EndAttempt(task_id=failed, attempt=1, outcome="failed", error=ERROR, memory_used=3 << 30, cpu_used=7.0)
     )
     (notice,) = [one for one in tasks.notices(failed) if one.event == "failed"]
-    outcome = {"ok": False, "final": True, "disabled": True, "detail": ERROR, "target": HOOK}
+    outcome: dict[str, Any] = {"ok": False, "final": True, "disabled": True, "detail": ERROR, "target": HOOK}
     event = DeliveryAttempted(notice_id=notice.notice_id, task_id=failed, channel="webhook", **outcome)
     tasks.journal.record(0, event)
     tasks.later(3 * 86400)
