@@ -1,10 +1,8 @@
 """Animations: how long each frame is shown, and how many there are in the end."""
 
-import os
 from itertools import pairwise
 from math import isqrt
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
@@ -12,7 +10,6 @@ from .opening import pixel_limit
 
 _LOOKED_AT = 8000
 """Pixels from which the colours of a frame are chosen."""
-_GIF_END = b";"
 _GRID = {"GIF": 10}
 """Milliseconds; other formats count each one."""
 
@@ -42,30 +39,6 @@ def with_palette(frame: Image.Image) -> Image.Image:
 def _palette_of(frame: Image.Image, colours: int) -> Image.Image:
     shrunk = frame.reduce(max(1, isqrt(frame.width * frame.height // _LOOKED_AT)))
     return shrunk.quantize(colours, method=Image.Quantize.MEDIANCUT)
-
-
-def gif_is_whole(path: Path) -> bool:
-    """Whether a gif has its end mark. One that was cut between two frames can be read, and only lacks the others."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        if file.read(1) == _GIF_END:  # that is how all but a few end
-            return True
-        file.seek(10)
-        _skip_colours(file, file.read(3)[:1])
-        while mark := file.read(1):
-            if mark == _GIF_END:
-                return True
-            if mark == b",":
-                _skip_colours(file, file.read(9)[8:])
-            file.read(1)  # how its pixels are packed, or which kind of extension it is
-            while length := file.read(1)[:1].strip(b"\0"):
-                file.seek(length[0], os.SEEK_CUR)
-    return False
-
-
-def _skip_colours(file: BinaryIO, flags: bytes) -> None:
-    if flags and flags[0] & 0x80:
-        file.seek(3 << ((flags[0] & 7) + 1), os.SEEK_CUR)
 
 
 def frames_in(path: Path, kind: str) -> int:

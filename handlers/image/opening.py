@@ -11,9 +11,11 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from ..contract import Unusable
+from ..faults import text_of
 from ..inputs import refuse_empty
 from .heic import has_heic
 from .weight import Packing, packing_of
+from .wholeness import exif_behind_pixels, is_picture, unreadable
 
 
 def _heic_formats() -> tuple[str, ...]:
@@ -37,20 +39,20 @@ _NUMBERS = {"F": "floating-point numbers", "I": "32-bit numbers"}
 
 @contextmanager
 def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
-    """The file, its header read and nothing decoded yet.
-
-    What goes wrong inside the `with` is told apart too: the picture's own faults become `Unusable`.
+    """The file, its header read and nothing decoded yet. Decode it inside of `blame_picture`.
 
     Raises:
-        Unusable: not a picture of `READ_FORMATS`, damaged, of numbers, or of more than `max_pixels`.
+        Unusable: not a picture of `READ_FORMATS`, one that cannot be read, of numbers, or of more than `max_pixels`.
         OSError: the disk's fault.
     """
     refuse_empty(path)
     # A file, not a name: Pillow would map an uncompressed picture, and the worker would die if that file were cut.
-    with path.open("rb") as file, warnings.catch_warnings(), blame_picture(path.name):
+    with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd in a picture that can still be read; its size is checked below
-        with pixel_limit(None):
+        with blame_picture(path), pixel_limit(None):
             opened = Image.open(file, formats=READ_FORMATS)
+            if opened.format == "PNG" and "exif" not in opened.info and (exif := exif_behind_pixels(file)):
+                opened.info["exif"] = exif
         with opened as image, pixel_limit(max_pixels):
             check_pixels(path.name, image.size, max_pixels)
             if image.mode in _NUMBERS:
@@ -79,22 +81,27 @@ _CUT_SHORT = (TypeError, IndexError, KeyError)
 
 
 @contextmanager
-def blame_picture(name: str) -> Iterator[None]:
-    """Turn what Pillow raises about the content of `name` into `Unusable`; let the disk's faults pass."""
+def blame_picture(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises while it decodes `path` into `Unusable`; let the disk's faults pass.
+
+    Nothing but decoding belongs inside: it would be taken for the picture's fault.
+    """
     try:
         yield
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unusable(f"{name} is too large: a frame claims more pixels than the picture may have") from error
+        raise Unusable(f"{path.name} is too large: a frame claims more pixels than the picture may have") from error
     except UnidentifiedImageError as error:
-        raise Unusable(f"{name} is not an image in one of {', '.join(READ_FORMATS)}") from error
+        if is_picture(path):
+            raise unreadable(path, "Pillow", "it does not know this form of the format") from error
+        raise Unusable(f"{path.name} is not an image in one of {', '.join(READ_FORMATS)}") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise Unusable(f"{name} is damaged: {error}") from error
+        raise unreadable(path, "Pillow", text_of(error)) from error
     except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error, *_CUT_SHORT) as error:
-        raise Unusable(f"{name} is damaged: {error}") from error
+        raise unreadable(path, "Pillow", text_of(error) or type(error).__name__) from error
 
 
 @contextmanager

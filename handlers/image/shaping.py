@@ -1,5 +1,6 @@
 """What is done to a decoded picture on its way: plain mode, size, upright, sRGB."""
 
+import struct
 from io import BytesIO
 from typing import TypeAlias
 
@@ -18,19 +19,33 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation → the turn that sets the picture upright. From 5 on, width and height change places."""
+BROKEN_TAGS = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+"""What Pillow raises on tags that make no sense."""
+
+
+def exif_of(picture: Image.Image) -> Image.Exif:
+    """Its tags; what makes no sense is left out, for it says nothing about the pixels. Nothing is decoded."""
+    try:
+        if picture.format == "PNG":  # its own way decodes all, to look behind the pixels; `open_picture` has looked
+            return Image.Image.getexif(picture)
+        return picture.getexif()
+    except BROKEN_TAGS:
+        return Image.Exif()
 
 
 def orientation_of(picture: Image.Image) -> int:
     """The EXIF orientation, 1 to 8. A TIFF counts as upright: Pillow tells its turned size and turns it on loading."""
-    if picture.format == "TIFF":
-        return 1
-    found = picture.getexif().get(EXIF_ORIENTATION, 1)
-    return found if found in _UPRIGHT else 1
+    return 1 if picture.format == "TIFF" else _orientation_in(exif_of(picture))
 
 
-def orientation_in_header(picture: Image.Image) -> int:
-    """`orientation_of` without decoding: a PNG may have it behind the pixels, so there it is taken to be upright."""
-    return 1 if picture.format == "PNG" else orientation_of(picture)
+def orientation_left(picture: Image.Image) -> int:
+    """The same for libvips, which turns an AVIF on loading, and a TIFF not."""
+    return 1 if picture.format == "AVIF" else _orientation_in(exif_of(picture))
+
+
+def _orientation_in(exif: Image.Exif) -> int:
+    found = exif.get(EXIF_ORIENTATION, 1)
+    return int(found) if found in _UPRIGHT else 1
 
 
 def lies_sideways(orientation: int) -> bool:

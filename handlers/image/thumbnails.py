@@ -8,12 +8,11 @@ from PIL.ImageFile import ImageFile
 from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..describing import describe
 from .formats import MAX_PIXELS, format_of
-from .opening import MAX_PILLOW_PIXELS, check_pixels, open_picture, packing_in
+from .opening import MAX_PILLOW_PIXELS, blame_picture, check_pixels, open_picture, packing_in
 from .shaping import (
     Size,
     lies_sideways,
     middle,
-    orientation_in_header,
     orientation_of,
     plain_mode,
     scaled,
@@ -43,7 +42,7 @@ def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | 
     options = context.options
     kind = format_of(context.output_file)
     context.progress(0, f"reading {context.input_file.name}")
-    with open_picture(context.input_file, MAX_PIXELS) as image:
+    with open_picture(context.input_file, MAX_PIXELS) as image, blame_picture(context.input_file):
         picture = _decode(image, options, context.input_file.name)
     if context.should_stop():
         return Stopped()
@@ -57,10 +56,10 @@ def make_thumbnail(context: TaskContext["ImageThumbnailOptions"]) -> Finished | 
 def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
     """An estimate from the picture's real size."""
     options = job.options
-    with open_picture(job.input_file, MAX_PIXELS) as image:
+    with open_picture(job.input_file, MAX_PIXELS) as image, blame_picture(job.input_file):
         width, height = image.size
         packing = packing_in(image, job.input_size)
-        box = _box(options, orientation_in_header(image))
+        box = _box(options, orientation_of(image))
         _draft(image, box, options.fit, job.input_file.name)
         decoded = image.width * image.height
         pixel_bytes = _pixel_bytes(image)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from ..image.animating import gif_is_whole
+from ..image.wholeness import gif_is_whole
 
 _MOST_BOXES = 100_000
 _BOX, _LARGE_BOX = 8, 16

@@ -9,18 +9,18 @@ from PIL.ImageFile import ImageFile
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
-from ..animating import gif_is_whole
 from ..formats import MAX_PIXELS
-from ..opening import MAX_PILLOW_PIXELS, open_picture, packing_in, pixel_limit
+from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture, packing_in, pixel_limit
 from ..pages import pages_in
-from ..shaping import Size, lies_sideways, orientation_in_header
+from ..shaping import Size, orientation_left, orientation_of
+from ..wholeness import gif_is_whole, unreadable
 from .costs import Header, estimate_for
 from .errors import StopAskedError
 from .frames import convert_frames
 from .metadata import names_in
 from .notes import notes_on
 from .options import MANY_FRAMES, MAX_FRAMES, ImageConvertOptions, format_of
-from .still import CannotDecodeError, convert_still
+from .still import VipsCannotError, convert_still
 from .stills_pillow import convert_still_with_pillow
 
 _VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
@@ -29,7 +29,7 @@ _BYTE = 8
 
 def read_header(path: Path) -> Header:
     """Look at the picture. Raises `Unusable`, or OSError for the disk's faults."""
-    with open_picture(path, MAX_PIXELS) as image:
+    with open_picture(path, MAX_PIXELS) as image, blame_picture(path):
         return _header_of(image, path)
 
 
@@ -49,7 +49,8 @@ def _header_of(image: ImageFile, path: Path) -> Header:
         height=image.height,
         frames=pages_in(image, path),
         alpha=image.has_transparency_data,
-        sideways=lies_sideways(orientation_in_header(image)),
+        orientation=orientation_of(image),
+        left=orientation_left(image),
         packing=packing_in(image, path.stat().st_size),
         deep=any(";16" in str(tile.args) for tile in image.tile) or image.info.get("bit_depth", 8) > _BYTE,
         inks=image.mode == "CMYK",
@@ -118,14 +119,20 @@ def _refuse_frames(context: TaskContext[ImageConvertOptions], kind: str, header:
         raise Unusable(f"{name} has {header.frames} frames, and an avif of several is never lossless: take webp or png")
 
 
+def _coloured_wrongly(header: Header) -> bool:
+    """Whether libvips would give the outer pixels wrong colours: of a turned AVIF with an odd side, libheif does."""
+    odd = header.width % 2 or header.height % 2
+    return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
+
+
 def _convert_one(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> Size:
-    """Through libvips where it can; of tiff, Pillow reads kinds that libvips does not."""
-    if header.format not in _VIPS_READS or kind == "HEIF":
+    """Through libvips where it can. Pillow has another look at what libvips refuses, and has the last word."""
+    if header.format not in _VIPS_READS or kind == "HEIF" or _coloured_wrongly(header):
         return convert_still_with_pillow(context, kind)
     try:
-        return convert_still(context, kind)
-    except CannotDecodeError:
-        if header.format != "TIFF" or header.pixels > MAX_PILLOW_PIXELS:
-            raise
+        return convert_still(context, kind, header.left)
+    except VipsCannotError as error:
         context.output_part.unlink(missing_ok=True)
+        if header.pixels > MAX_PILLOW_PIXELS:
+            raise unreadable(context.input_file, "libvips", str(error)) from error
         return convert_still_with_pillow(context, kind)

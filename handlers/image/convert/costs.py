@@ -23,6 +23,8 @@ _USUAL_ENCODER = 5
 """Bytes a pixel that a still has in its encoder: JPEG all coefficients, WebP planes and tokens of the whole picture."""
 _ALPHA, _WEBP_LOSSLESS = 16, 40
 """The alpha of WebP and AVIF is a picture of its own; without loss WebP has hash chains over all pixels."""
+_DEEP = 8
+"""Bytes a pixel of a picture that is held as a whole and has more than eight bits a channel."""
 _CANVASES = 8
 """Bytes a pixel beside the frame that is read: an animation's frames lie on those before them."""
 _HELD = {"WEBP": 4, "PNG": 4, "AVIF": 4, "GIF": 1, "TIFF": 0}
@@ -37,8 +39,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     frames: int
     alpha: bool = False
-    sideways: bool = False
-    """Whether its EXIF turns it by a quarter."""
+    orientation: int = 1
+    """By its EXIF, where width and height do not say it already."""
+    left: int = 1
+    """What is left of it for libvips to turn."""
     packing: Packing | None = None
     """How tightly its file packs it."""
     deep: bool = False
@@ -49,6 +53,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its file ends before the picture says it does, at a place where a frame begins."""
     tells: frozenset[str] = frozenset()
     """What stands in the file beside the pixels."""
+
+    @property
+    def sideways(self) -> bool:
+        """Whether width and height change places."""
+        return self.orientation > 4  # noqa: PLR2004 - as EXIF counts
 
     @property
     def pixels(self) -> int:
@@ -71,7 +80,9 @@ def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str,
     kind = format_of(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
     written = _written_pixels(job.options, header)
-    memory = 80_000_000 + 4 * header.pixels + _encoder_bytes(job.options, kind, header) * written
+    memory = (
+        80_000_000 + (_DEEP if header.deep else 4) * header.pixels + _encoder_bytes(job.options, kind, header) * written
+    )
     if frames > 1:
         memory += 8_000_000 + _CANVASES * header.pixels + _HELD[kind] * frames * written
         memory += _AV1_FRAME * written * min(frames, _AV1_LOOKS_AHEAD) if kind == "AVIF" else 0

@@ -12,7 +12,7 @@ from ...contract import TaskContext, Unusable
 from ...faults import writing
 from ...pieces import Pieces, fingerprint
 from ..formats import check_sides
-from ..opening import MAX_PILLOW_PIXELS, open_picture
+from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture
 from ..shaping import Size
 from ..writing import save
 from .errors import StopAskedError
@@ -43,8 +43,10 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: 
 def _keep_frame(
     context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int, kind: str
 ) -> None:
-    source.seek(number)
-    frame = shape(source.copy(), context.options)
+    with blame_picture(context.input_file):
+        source.seek(number)
+        stored = source.copy()
+    frame = shape(stored, context.options)
     check_sides(frame.size, kind)
     if frame.mode == "CMYK":  # a PNG cannot hold it
         frame = frame.convert("RGB")

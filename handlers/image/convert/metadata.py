@@ -8,6 +8,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from ..shaping import BROKEN_TAGS, EXIF_ORIENTATION, exif_of
+
 _GPS = 0x8825
 _TELLING = (
     *(0x010D, 0x010E, 0x010F, 0x0110),  # name, description, camera
@@ -18,15 +20,13 @@ _TELLING = (
 )
 """Tags about the picture. All others of a TIFF say how its own pixels lie, and would be wrong in another file."""
 _XMP_TEXT = "XML:com.adobe.xmp"
-_BROKEN = (struct.error, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What Pillow raises on tags that make no sense."""
 _ENTRY, _EXIF_HEAD = 12, 14
 """Bytes."""
 
 
 def names_in(image: ImageFile) -> frozenset[str]:
     """What the file tells, from its header alone."""
-    exif = _exif_in(image)
+    exif = exif_of(image)
     texts = [value for name, value in image.info.items() if isinstance(value, str) and name != _XMP_TEXT]
     found = {
         "EXIF": any(tag in exif for tag in _TELLING if tag != _GPS),
@@ -39,23 +39,18 @@ def names_in(image: ImageFile) -> frozenset[str]:
 
 def telling_exif(image: ImageFile) -> bytes:
     """The tags about the picture, for a file in which it stands upright; empty when there are none."""
-    return _packed(_exif_in(image))
+    exif = exif_of(image)  # the picture's own, which is still to be turned by it
+    orientation = exif.get(EXIF_ORIENTATION)
+    packed = _packed(exif)
+    if orientation is not None:
+        exif[EXIF_ORIENTATION] = orientation
+    return packed
 
 
 def metadata_for_pillow(image: ImageFile) -> dict[str, bytes]:
     """What is to be kept, as Pillow's writers name it."""
     found = {"exif": telling_exif(image), "xmp": image.info.get("xmp"), "comment": image.info.get("comment")}
     return {name: data for name, data in found.items() if data}
-
-
-def _exif_in(image: ImageFile) -> Image.Exif:
-    """Without decoding: a PNG may have it behind the pixels, where libvips does not look either."""
-    if image.format == "PNG" and "exif" not in image.info:
-        return Image.Exif()
-    try:
-        return image.getexif()
-    except _BROKEN:
-        return Image.Exif()
 
 
 def _packed(exif: Image.Exif) -> bytes:
@@ -67,7 +62,7 @@ def _packed(exif: Image.Exif) -> bytes:
                 if tag not in _TELLING:
                     del exif[tag]
             return exif.tobytes() if len(exif) else b""
-        except _BROKEN:
+        except BROKEN_TAGS:
             return b""
 
 
@@ -107,7 +102,7 @@ def _loaded(data: bytes) -> Image.Exif:
         warnings.simplefilter("ignore")
         try:
             exif.load(data)
-        except _BROKEN:
+        except BROKEN_TAGS:
             return Image.Exif()
     return exif
 

@@ -1,18 +1,18 @@
 """One picture through libvips, which holds only the rows it works on where the format lets it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyvips
 
-from ...contract import TaskContext, Unusable
-from ...faults import disk_fault, writing
+from ...contract import TaskContext
+from ...faults import disk_fault, text_of, writing
 from ..formats import MAX_PIXELS, check_sides
-from ..opening import open_picture
-from ..shaping import Size
+from ..opening import blame_picture, open_picture
+from ..shaping import Size, lies_sideways
 from .errors import StopAskedError
 from .metadata import add_exif, telling_exif
 from .options import ImageConvertOptions
@@ -26,55 +26,95 @@ _EXIF = "exif-data"
 _MAPPED = (b"\xff\xd8\xff", b"GIF8", b"RIFF")
 """How files begin that libvips maps: JPEG, GIF, WebP."""
 _HEAD = 8
+_MIRRORED = 2
+"""Up to here, an EXIF orientation leaves the rows in their order, and they need not be held."""
+_READ_SHARE = 0.5
+"""Of the progress, where the picture is read as a whole before it is written."""
+
+Hold: TypeAlias = Callable[[pyvips.Image], pyvips.Image]
+"""Takes a picture that is streamed into memory, so that its pixels can be asked for in any order."""
 
 
-class CannotDecodeError(Unusable):
-    """libvips cannot read the picture, or not to its end."""
+class VipsCannotError(Exception):
+    """libvips cannot read the picture, or not write it; its words. Whose fault that is, they do not tell."""
 
 
-def convert_still(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
-    """Write the first picture of the input to `output_part`; its width and height. Raises CannotDecodeError."""
-    with _blamed(context.input_file.name):
-        picture = _shaped(context.input_file, context.options)
+def convert_still(context: TaskContext[ImageConvertOptions], kind: str, orientation: int) -> Size:
+    """Write the first picture of the input to `output_part`, turned upright by `orientation`; its width and height.
+
+    Raises VipsCannotError, or OSError.
+    """
+    share = 0.0
+
+    def hold(picture: pyvips.Image) -> pyvips.Image:
+        nonlocal share
+        share = _READ_SHARE
+        with _stoppable(context, picture, f"reading {picture.width}x{picture.height}", (0.0, share)) as watched:
+            return watched.copy_memory()
+
+    with _words_of_libvips():
+        picture = shaped(context.input_file, context.options, orientation, hold)
     if context.options.metadata == "keep" and not picture.get_typeof(_EXIF):
         picture = _with_exif(picture, context.input_file)
-    return write_still(context, picture, kind)
+    return write_still(context, picture, kind, (share, 1 - share))
 
 
-def write_still(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> Size:
-    """Write a picture that is in shape to `output_part`; its width and height. Raises CannotDecodeError, or OSError."""
+def write_still(
+    context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str, part: tuple[float, float] = (0.0, 1.0)
+) -> Size:
+    """Write a picture that is in shape to `output_part`; its width and height. Raises VipsCannotError, or OSError.
+
+    `part` is where this work begins in the whole, and how much of it it is.
+    """
     check_sides((picture.width, picture.height), kind)
-    with _blamed(context.input_file.name):
+    with _words_of_libvips():
         if kind == "JPEG" and picture.hasalpha():
             picture = _on_paper(picture, context.options.background)
-        _write(context, picture, kind)
+        _write(context, picture, kind, part)
     if kind == "TIFF" and context.options.metadata == "keep" and picture.get_typeof(_EXIF):
         with writing(context.output_part):
             add_exif(context.output_part, picture.get(_EXIF))
     return picture.width, picture.height
 
 
-def _shaped(path: Path, options: ImageConvertOptions) -> pyvips.Image:
+def shaped(path: Path, options: ImageConvertOptions, orientation: int, hold: Hold) -> pyvips.Image:
+    """The picture upright, in its size and colours; as far as it can be, not yet decoded.
+
+    libvips is told the orientation: it takes it from fewer places than Pillow, and would leave some pictures lying.
+    """
     resized = options.fit != "crop" and (options.width is not None or options.height is not None)
     profile = {"output_profile": "srgb"} if options.colour == "srgb" else {}
     if resized:
         thumbnail, source = _source(path, "thumbnail")
-        return thumbnail(
+        box = (options.width or _HUGE, options.height or _HUGE)
+        width, height = box[::-1] if lies_sideways(orientation) else box
+        small = thumbnail(
             source,
-            options.width or _HUGE,
-            height=options.height or _HUGE,
+            width,
+            height=height,
             size="both" if options.enlarge or options.fit == "fill" else "down",
             crop="centre" if options.fit == "fill" else "none",
+            no_rotate=True,
             option_string="fail_on=error",  # for the loader, which is not given the parameter of that name
             **profile,
         )
+        return _upright(small, orientation, hold)
     load, source = _source(path, "new_from")
-    picture = load(source, "", access="sequential", fail_on="error").autorot()
+    picture = _upright(load(source, "", access="sequential", fail_on="error"), orientation, hold)
     if profile:
         picture = _to_srgb(picture)
     if options.fit == "crop":
         picture = _middle(picture, options)
     return picture
+
+
+def _upright(picture: pyvips.Image, orientation: int, hold: Hold) -> pyvips.Image:
+    """Turned, and without the tag that says so. A picture that is streamed gives its rows in their order alone."""
+    if orientation > _MIRRORED:
+        picture = hold(picture)
+    picture = picture.copy()
+    picture.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    return picture.autorot()
 
 
 def _source(path: Path, operation: str) -> tuple[Any, Any]:
@@ -92,7 +132,7 @@ def _source(path: Path, operation: str) -> tuple[Any, Any]:
 
 def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:
     """With what libvips does not read: the tags of a TIFF."""
-    with open_picture(path, MAX_PIXELS) as image:
+    with open_picture(path, MAX_PIXELS) as image, blame_picture(path):
         exif = telling_exif(image)
     if exif:
         picture = picture.copy()
@@ -123,33 +163,47 @@ def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image
     return picture.extract_area((picture.width - width) // 2, (picture.height - height) // 2, width, height)
 
 
-def _write(context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str) -> None:
+def _write(
+    context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str, part: tuple[float, float]
+) -> None:
     options = context.options
-    watched = picture.copy()  # a view of its own: the signal must not be on a picture that others share
-    watched.set_progress(True)
+    target = pyvips.Target.new_to_file(os.fspath(context.output_part))
+    save, parameters = _saver(kind, options)
+    keep = "all" if options.metadata == "keep" else "icc" if options.colour == "keep" else "none"
+    words = f"converting {picture.width}x{picture.height} to {kind.lower()}"
+    with _stoppable(context, picture, words, part) as watched:
+        try:
+            getattr(watched, save)(target, keep=keep, **parameters)
+        except pyvips.Error as error:
+            fault = disk_fault(error, context.output_part)
+            if fault is None:
+                raise
+            raise fault from error
 
+
+@contextmanager
+def _stoppable(
+    context: TaskContext[ImageConvertOptions], picture: pyvips.Image, words: str, part: tuple[float, float]
+) -> Iterator[pyvips.Image]:
+    """A view of the picture: whoever computes it inside tells how far it is. Raises StopAskedError if asked to end."""
+    watched = picture.copy()  # the signal must not be on a picture that others share
+    watched.set_progress(True)
     asked = False
 
     def tick(image: pyvips.Image, progress: Any) -> None:
         nonlocal asked
-        context.progress(progress.percent, f"converting {picture.width}x{picture.height} to {kind.lower()}")
+        context.progress(100 * part[0] + part[1] * progress.percent, words)
         if not asked and context.should_stop():
             asked = True
             image.set_kill(True)
 
     watched.signal_connect("eval", tick)
-    target = pyvips.Target.new_to_file(os.fspath(context.output_part))
-    save, parameters = _saver(kind, options)
-    keep = "all" if options.metadata == "keep" else "icc" if options.colour == "keep" else "none"
     try:
-        getattr(watched, save)(target, keep=keep, **parameters)
-    except pyvips.Error as error:
+        yield watched
+    except (pyvips.Error, OSError) as error:
         if asked:
             raise StopAskedError from error
-        fault = disk_fault(error, context.output_part)
-        if fault is None:
-            raise
-        raise fault from error
+        raise
     if asked:  # too late to be noticed
         raise StopAskedError
 
@@ -172,10 +226,9 @@ def _saver(kind: str, options: ImageConvertOptions) -> tuple[str, dict[str, Any]
 
 
 @contextmanager
-def _blamed(name: str) -> Iterator[None]:
-    """What libvips finds fault with is in the picture, once the disk is out of the question."""
+def _words_of_libvips() -> Iterator[None]:
     try:
         yield
     except pyvips.Error as error:
-        last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-        raise CannotDecodeError(f"{name} is damaged or cannot be converted: {last}") from error
+        lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
+        raise VipsCannotError(lines[-1] if lines else "without a word") from error

@@ -3,16 +3,16 @@
 import pyvips
 from PIL import Image
 
-from ...contract import TaskContext
+from ...contract import TaskContext, Unusable
 from ..formats import check_sides
-from ..opening import MAX_PILLOW_PIXELS, open_picture
+from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture
 from ..shaping import Size
 from ..writing import write_picture
 from .errors import StopAskedError
 from .metadata import metadata_for_pillow
 from .options import ImageConvertOptions
 from .shape import shape
-from .still import write_still
+from .still import VipsCannotError, write_still
 
 _MEANINGS = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 """Modes of Pillow's → what libvips calls them."""
@@ -21,9 +21,9 @@ _FIELDS = {"icc_profile": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-d
 
 
 def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
-    """Write the first picture of the input to `output_part`; its width and height."""
+    """Write the first picture of the input to `output_part`; its width and height. Raises Unusable, or OSError."""
     options = context.options
-    with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image:
+    with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
         image.load()
         metadata = metadata_for_pillow(image) if options.metadata == "keep" else {}
     if context.should_stop():
@@ -32,7 +32,13 @@ def convert_still_with_pillow(context: TaskContext[ImageConvertOptions], kind: s
     picture = shape(image, options)
     kept = metadata | {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
     if kind != "HEIF":
-        return write_still(context, _for_vips(picture, kept), kind)
+        try:
+            return write_still(context, _for_vips(picture, kept), kind)
+        except VipsCannotError as error:
+            raise Unusable(
+                f"{context.input_file.name} can be read, but libvips cannot write it as {kind.lower()} ({error}): "
+                "take another format"
+            ) from error
     check_sides(picture.size, kind)
     write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **kept)
     return picture.size

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import pyvips
 from PIL import Image
 
 from tasktrail.handlers.image.convert.options import ImageConvertOptions
-from tasktrail.handlers.image.convert.still import _shaped
+from tasktrail.handlers.image.convert.still import shaped
 from tasktrail.handlers.image.opening import open_picture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps is Linux's")
@@ -34,7 +35,14 @@ def test_pillow_maps_none(picture: Path) -> None:
 def test_libvips_maps_none(picture: Path, options: ImageConvertOptions) -> None:
     if picture.suffix == ".bmp":
         pytest.skip("read by Pillow")
-    image = _shaped(picture, options)
+    seen: list[bool] = []
+
+    def hold(streamed: pyvips.Image) -> pyvips.Image:
+        seen.append(mapped(picture))
+        return streamed.copy_memory()
+
+    image = shaped(picture, options, 6, hold)
+    assert seen == [False]
     assert not mapped(picture)
     image.avg()
     assert not mapped(picture)

@@ -1,0 +1,256 @@
+"""What proves that a picture's file is damaged: its own structure, and never a library's word.
+
+A library also ends with an error where it does not know a form, or is used wrongly. So only a file that lacks bytes it
+speaks of, or whose checksums are wrong, is called damaged.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..contract import Unusable
+
+_BLOCK = 1 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_GIF_END = b";"
+_HEIF = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+"""How a TIFF begins → its order of bytes, and whether it is one of more than 4 GB."""
+_PLACES, _LENGTHS = (273, 324), (279, 325)
+"""Tags of a TIFF: where the strips or tiles stand, and how long they are."""
+_WHOLE_NUMBERS = {3: "H", 4: "I", 16: "Q"}
+_MOST_ENTRIES = 1_000_000
+
+
+def unreadable(path: Path, reader: str, words: str) -> Unusable:
+    """What to raise when the library `reader` cannot read a picture, and says `words`."""
+    if fault := fault_in(path):
+        return Unusable(f"{path.name} is damaged: {fault}")
+    return Unusable(
+        f"{path.name} cannot be read by {reader} ({words}), and nothing proves that it is damaged: "
+        "save it as png with the program it comes from, and take that"
+    )
+
+
+def fault_in(path: Path) -> str:
+    """What the file's own structure proves to be missing or wrong; empty where it proves nothing."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        look = _look_for(file.read(16))
+        if look is None:
+            return ""
+        file.seek(0)
+        try:
+            return look(file, size)
+        except struct.error:
+            return f"it was cut in its header, after {size:,} bytes"
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file begins as one of the formats that are read."""
+    with path.open("rb") as file:
+        return _look_for(file.read(16)) is not None
+
+
+def gif_is_whole(path: Path) -> bool:
+    """Whether a gif has its end mark. One that was cut between two frames can be read, and only lacks the others."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        if file.read(1) == _GIF_END:  # that is how all but a few end
+            return True
+        file.seek(10)
+        _skip_colours(file, file.read(3)[:1])
+        while mark := file.read(1):
+            if mark == _GIF_END:
+                return True
+            if mark == b",":
+                _skip_colours(file, file.read(9)[8:])
+            file.read(1)  # how its pixels are packed, or which kind of extension it is
+            while length := file.read(1)[:1].strip(b"\0"):
+                file.seek(length[0], os.SEEK_CUR)
+    return False
+
+
+def _skip_colours(file: BinaryIO, flags: bytes) -> None:
+    if flags and flags[0] & 0x80:
+        file.seek(3 << ((flags[0] & 7) + 1), os.SEEK_CUR)
+
+
+def exif_behind_pixels(file: BinaryIO) -> bytes:
+    """The EXIF of a PNG that stands behind its pixels, as some programs write it; empty: none. Nothing is decoded."""
+    place, seen = file.tell(), False
+    try:
+        for kind, begin, length in _chunks(file):
+            seen = seen or kind == b"IDAT"
+            if kind == b"eXIf" and seen:
+                file.seek(begin)
+                return b"Exif\0\0" + file.read(length)
+    finally:
+        file.seek(place)
+    return b""
+
+
+def _look_for(head: bytes) -> Callable[[BinaryIO, int], str] | None:
+    if head.startswith(_PNG):
+        return _fault_in_png
+    if head.startswith(_JPEG):
+        return _fault_in_jpeg
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return _fault_in_gif
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return _fault_in_webp
+    if head.startswith(b"BM"):
+        return _fault_in_bmp
+    if head[:4] in _TIFF:
+        return _fault_in_tiff
+    return _fault_in_boxes if head[4:8] == b"ftyp" and head[8:12] in _HEIF else None
+
+
+def _lacking(needed: int, size: int) -> str:
+    return f"it was cut: {size:,} of at least {needed:,} bytes are there" if needed > size else ""
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, place and length of each chunk of a PNG, as far as there are any."""
+    place = len(_PNG)
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:  # noqa: PLR2004 - length and kind
+            return
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, place + 8, length
+        place += 12 + length
+
+
+def _fault_in_png(file: BinaryIO, size: int) -> str:
+    unpacker = zlib.decompressobj()
+    for kind, begin, length in _chunks(file):
+        if begin + length + 4 > size:
+            return _lacking(begin + length + 4, size)
+        if kind[:1].islower():  # what the picture can do without
+            continue
+        file.seek(begin)
+        checksum, left = zlib.crc32(kind), length
+        while left:
+            block = file.read(min(left, _BLOCK))
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+            if kind == b"IDAT" and not _unpacks(unpacker, block):
+                return "its pixels are packed in a way that makes no sense"
+        if file.read(4) != checksum.to_bytes(4, "big"):
+            return f"the checksum of its part {kind.decode('latin-1')!r} at byte {begin:,} is wrong"
+        if kind == b"IEND":
+            return "" if unpacker.eof else "the end of its pixels is missing"
+    return f"it was cut: it ends after {size:,} bytes without its end mark"
+
+
+def _unpacks(unpacker: "zlib._Decompress", block: bytes) -> bool:
+    try:
+        while block:
+            unpacker.decompress(block, _BLOCK)
+            block = unpacker.unconsumed_tail
+    except zlib.error:
+        return False
+    return True
+
+
+def _fault_in_jpeg(file: BinaryIO, size: int) -> str:
+    content, place = file.read(), 2
+    while place < size:
+        if content[place] != 0xFF:  # noqa: PLR2004 - how a marker begins
+            return f"at byte {place:,} a part should begin, and none does"
+        mark = content[place + 1] if place + 1 < size else 0
+        if mark == 0xD9:  # noqa: PLR2004 - the end
+            return ""
+        if mark == 0xFF or 0xD0 <= mark <= 0xD7:  # noqa: PLR2004 - filling, and marks within the pixels
+            place += 1 if mark == 0xFF else 2  # noqa: PLR2004
+            continue
+        if place + 4 > size:
+            break
+        end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        if end > size:
+            return _lacking(end, size)
+        place = _behind_scan(content, end) if mark == 0xDA else end  # noqa: PLR2004 - pixels follow
+    return f"it was cut: it ends after {size:,} bytes without its end mark"
+
+
+def _behind_scan(content: bytes, place: int) -> int:
+    """Where the next part begins; the end of the file where none does."""
+    while (place := content.find(b"\xff", place)) >= 0 and place + 1 < len(content):
+        if content[place + 1] and not 0xD0 <= content[place + 1] <= 0xD7:  # noqa: PLR2004 - marks within the pixels
+            return place
+        place += 2
+    return len(content)
+
+
+def _fault_in_gif(file: BinaryIO, size: int) -> str:
+    return "" if gif_is_whole(Path(file.name)) else f"it was cut: it ends after {size:,} bytes without its end mark"
+
+
+def _fault_in_webp(file: BinaryIO, size: int) -> str:
+    return _lacking(8 + struct.unpack("<I", file.read(8)[4:])[0], size)
+
+
+def _fault_in_bmp(file: BinaryIO, size: int) -> str:
+    head = file.read(34)
+    begin, length = struct.unpack_from("<II", head, 10)
+    if length == 12:  # noqa: PLR2004 - the oldest form
+        width, height, bits, packed = *struct.unpack_from("<HH", head, 18), struct.unpack_from("<H", head, 24)[0], 0
+    else:
+        width, height = struct.unpack_from("<ii", head, 18)
+        bits, packed = struct.unpack_from("<HI", head, 28)
+    if packed not in (0, 3, 6):  # the length of the others cannot be told beforehand
+        return ""
+    return _lacking(begin + (width * bits + 31) // 32 * 4 * abs(height), size)
+
+
+def _fault_in_tiff(file: BinaryIO, size: int) -> str:
+    head = file.read(16)
+    order, big = _TIFF[head[:4]]
+    place = struct.unpack_from(order + "Q", head, 8)[0] if big else struct.unpack_from(order + "I", head, 4)[0]
+    if place + 2 > size:
+        return _lacking(place + 2, size)
+    file.seek(place)
+    (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+    entries = file.read(min(count, _MOST_ENTRIES) * (20 if big else 12))
+    found = {}
+    for start in range(0, len(entries) - (19 if big else 11), 20 if big else 12):
+        tag, kind, many = struct.unpack_from(order + ("HHQ" if big else "HHI"), entries, start)
+        if tag in (*_PLACES, *_LENGTHS) and kind in _WHOLE_NUMBERS:
+            value = entries[start + (12 if big else 8) : start + (20 if big else 12)]
+            found[tag] = _numbers(file, order + f"{min(many, _MOST_ENTRIES)}{_WHOLE_NUMBERS[kind]}", value, big=big)
+    for places, lengths in zip(_PLACES, _LENGTHS, strict=True):
+        if places in found and lengths in found:
+            ends = (begin + length for begin, length in zip(found[places], found[lengths], strict=False))
+            return _lacking(max(ends, default=0), size)
+    return ""
+
+
+def _numbers(file: BinaryIO, form: str, value: bytes, *, big: bool) -> tuple[int, ...]:
+    """Of an entry: they stand in it, or where it says. Raises struct.error where the file ends before."""
+    length = struct.calcsize(form)
+    if length > len(value):
+        file.seek(struct.unpack(form[0] + ("Q" if big else "I"), value)[0])
+        value = file.read(length)
+    return struct.unpack_from(form, value)
+
+
+def _fault_in_boxes(file: BinaryIO, size: int) -> str:
+    """Of avif and heic."""
+    place = 0
+    while place < size:
+        file.seek(place)
+        head = file.read(16)
+        (length,) = struct.unpack_from(">I", head)
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", head, 8)
+        if length == 0:  # up to the end, wherever that is
+            return ""
+        if length < 8 or place + length > size:  # noqa: PLR2004 - its own head
+            return _lacking(place + length, size) or f"its part at byte {place:,} makes no sense"
+        place += length
+    return ""
