@@ -87,3 +87,15 @@ def test_an_animation_stays_under_its_estimate_though_its_writer_holds_all_frame
     frames[0].save(source, save_all=True, append_images=frames[1:], duration=40)
     expected, used = held(CONVERT, source, tmp_path / f"out{output}", options, run_attempt)
     assert used <= expected <= 3 * used
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "output"), [(".jpg", ".jpg"), (".png", ".png"), (".png", ".tif")])
+def test_a_turned_picture_that_is_held_as_a_whole_stays_under_its_estimate(
+    source: str, output: str, run_attempt: Callable[..., Any], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture("RGB").resize((3000, 3000)).save(tmp_path / f"in{source}", exif=exif)
+    expected, used = held(CONVERT, tmp_path / f"in{source}", tmp_path / f"out{output}", {}, run_attempt)
+    assert used <= expected <= 3 * used
