@@ -128,6 +128,15 @@ class UnknownTask(TasktrailError):
     remedy = "List the tasks with `tasktrail list`."
 
 
+class UnknownAttempt(TasktrailError):
+    """The task has had no attempt of that number."""
+
+    code = "unknown_attempt"
+    status = 404
+    title = "There is no such attempt"
+    remedy = "See `tasktrail history ID` for the attempts there were."
+
+
 class UnknownDependency(TasktrailError):
     """A task can only depend on tasks that exist."""
 

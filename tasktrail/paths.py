@@ -13,6 +13,7 @@ class DataPaths:
         self.log = self.data / "log.db"
         self.views = self.data / "views.db"
         self.snapshots = self.data / "snapshots"
+        self.output = self.data / "output"
         self.lock = self.data / "lock"
         self.workers_lock = self.data / "workers.lock"
         self.socket = self.data / "tasktrail.sock"

@@ -14,6 +14,7 @@ from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from .actors.core.why import Why
 from .commands.retrying import RetriedTasks
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
+from .handlers.printed import Output
 from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 
 Point: TypeAlias = int | datetime
@@ -76,6 +77,12 @@ class Reading(Protocol):
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, until the iterator is closed or the service stops."""
+
+    def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
+        """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
+
+        Raises `UnknownTask` and `UnknownAttempt`.
+        """
 
     def why(self, task_id: int) -> Why:
         """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""

@@ -288,6 +288,8 @@ class System:
             homes=self.registry.homes(),
             lock_path=self.paths.workers_lock,
             sandbox=self.config.for_workers(self.paths.protected()),
+            output_root=self.paths.output,
+            max_output=self.config.max_output,
         )
         return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
 

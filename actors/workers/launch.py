@@ -28,6 +28,8 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     nice: int = 0
     alone: bool = False
     """Whether each worker is to have a PID namespace of its own, where the system allows it."""
+    keeps_output: bool = False
+    """Whether the worker keeps what each attempt prints; else the keeper reads it, for the last words."""
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +103,8 @@ def _keeper_command(
     numbers = [str(number) for number in pipes]
     return [
         *(sys.executable, "-I", "-S", script),
-        *(str(number) for number in (os.getpid(), lifeline, status, settings.nice, int(settings.alone))),
+        *(str(number) for number in (os.getpid(), lifeline, status, settings.nice)),
+        *(str(int(switch)) for switch in (settings.alone, settings.keeps_output)),
         *(",".join(numbers), ",".join(map(str, lock))),
-        *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", keeper.KEEPER_PID, *numbers),
+        *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", keeper.KEEPER_PID, *numbers, keeper.OUTPUT),
     ]

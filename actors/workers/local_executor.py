@@ -55,6 +55,8 @@ class LocalExecutor:
         nice: added to the workers' niceness, not to the keepers'.
         rules: when workers are replaced.
         sandbox: what holds for every attempt.
+        output_root: folder where what attempts print is kept, see `handlers.printed`; none: it is not.
+        max_output: bytes kept of each attempt.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class LocalExecutor:
         nice: int = 0,
         rules: SlotRules | None = None,
         sandbox: Sandbox | None = None,
+        output_root: Path | None = None,
+        max_output: int = 0,
     ) -> None:
         rules = rules or SlotRules()
         sandbox = _as_far_as_possible(sandbox or Sandbox())
@@ -81,8 +85,10 @@ class LocalExecutor:
             environment=worker_environment(pythonpath, pass_environment, os.environ),
             nice=nice,
             alone=sandbox.mode != "off" and walls().pid_namespace,
+            keeps_output=bool(output_root and max_output),
         )
-        setup = Setup(dict(homes), rules.rss_limit, sandbox)
+        kept_in = str(output_root) if self._settings.keeps_output else ""
+        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output)
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         self._to_start: deque[Slot] = deque()
         self._to_come: set[Slot] = set()

@@ -13,6 +13,7 @@ import structlog
 from ...events.errors import InvalidValue, TasktrailError
 from ...events.values import check_plain
 from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
+from ...handlers.printed import PrintedWriter, last_part
 from ...handlers.process.frames import (
     AttemptBeat,
     AttemptBounded,
@@ -46,7 +47,9 @@ _GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIG
 _WITHOUT_A_WORD = frozenset({signal.SIGABRT, signal.SIGTRAP})
 """PDFium and its kind. Whoever finds something else wrong (an assertion, a broken heap) says so first."""
 _SHOWN = 2048
-"""Characters of a dead worker's last output."""
+"""Characters of what a worker printed last that died without an attempt, which would tell more."""
+_LINE = 300
+"""Characters of an attempt's last line."""
 _DUMP = "Fatal Python error"
 """What the worker itself prints of any such signal begins so."""
 _CLOCK_STEP = 0.02
@@ -107,6 +110,8 @@ class Slot:
         self._hub = hub
         self._launch = launch
         self._setup = encode(setup)
+        self._output_root = Path(setup.output_root) if setup.output_root else None
+        self._max_output = setup.max_output
         self._rules = rules
         self.state = "empty"
         self.usable = False
@@ -274,15 +279,29 @@ class Slot:
         self.state = "empty"
         died = self._faulty or not self._why
         why = self._why or ("its keeper was killed" if ending.keeper_killed else "it died")
-        self._hub.tell(
-            WorkerExited(self._pid, ending.code, f"{why}: {ending.tail[-_SHOWN:]}" if died and ending.tail else why)
-        )
+        ending, said = self._with_output(ending)
+        self._hub.tell(WorkerExited(self._pid, ending.code, f"{why}: {said}" if died and said else why))
         if self._run is not None:
             self._tell_end(self._held or self._end_of(self._run, ending))
         self._deaths = self._deaths + 1 if died else self._deaths
         delay = self._delay() if died else 0.0
         self.usable = self.usable and not delay
         self._hub.empty(self, delay)
+
+    def _with_output(self, ending: Exit) -> tuple[Exit, str]:
+        """The end, with the last of what the attempt had printed, and what may be recorded of that: a line.
+
+        What the worker had not read any more is kept with the rest.
+        """
+        if self._run is None:
+            return ending, ending.tail[-_SHOWN:]
+        if self._output_root is not None:
+            told = (self._output_root, self._run.task_id, self._run.attempt)
+            writer = PrintedWriter(*told, self._max_output, fresh=False)
+            writer.write(ending.tail.encode(errors="replace"))
+            writer.close()
+            ending = msgspec.structs.replace(ending, tail=last_part(*told))
+        return ending, _last_line(ending.tail)
 
     def _on_ready(self, pid: int) -> None:
         self._pid = pid
@@ -386,4 +405,12 @@ def _cause_of_death(ending: Exit) -> str:
         cause = f"The worker was killed by signal {number} ({name})."
     else:
         cause = f"The worker ended with exit code {ending.code}."
-    return f"{cause} Its last output: {ending.tail[-_SHOWN:]}" if ending.tail else cause
+    said = _last_line(ending.tail)
+    return f"{cause} Its last output: {said}" if said else cause
+
+
+def _last_line(tail: str) -> str:
+    """What says most of why it ended: the last line of its own, or else the first that Python prints of a crash."""
+    own, dump, account = tail.partition(_DUMP)
+    lines = [line.strip() for line in own.splitlines() if line.strip()]
+    return (lines[-1] if lines else f"{dump}{account}".partition("\n")[0])[:_LINE]

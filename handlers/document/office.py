@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..contract import Unusable
 from ..process import seccomp
+from ..programs import pass_on
 from .archive import inspect_archive
 from .errors import OfficeFailedError, StopAskedError
 from .kinds import PACKED
@@ -19,7 +20,6 @@ from .libreoffice import HOW_TO_INSTALL, find_libreoffice
 
 POLL = 0.1
 """Seconds between two looks at whether somebody wants it to stop."""
-_TAIL = 500
 _START_AGAIN = 81
 """What LibreOffice ends with when it has made its profile and wants to be started once more."""
 _STARTS = 3
@@ -80,11 +80,11 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, stop: Callable[[], boo
     document = folder / "in" / f"document.{kind}"
     shutil.copyfile(source, document)
     for _ in range(_STARTS):
-        if _run(_command(program, folder, document), folder, stop) != _START_AGAIN:
+        code, said = _run(_command(program, folder, document), folder, stop)
+        if code != _START_AGAIN:
             break
     pdf = folder / "out" / "document.pdf"
     if not pdf.is_file() or not pdf.stat().st_size:
-        said = (folder / "said").read_bytes()[-_TAIL:].decode(errors="replace").strip()
         raise OfficeFailedError(f"LibreOffice made no PDF of {source.name}: {said or 'it said nothing'}")
     return pdf
 
@@ -119,7 +119,8 @@ def without_network() -> tuple[str, ...]:
     return ()
 
 
-def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> int:
+def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> tuple[int, str]:
+    """What the program ended with, and the last line that it said."""
     environment = {
         "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
         "HOME": str(folder / "home"),
@@ -148,7 +149,9 @@ def _run(command: list[str], folder: Path, stop: Callable[[], bool]) -> int:
                 continue
     finally:
         _kill_group(process)
-    return process.returncode
+        with (folder / "said").open("rb") as told:
+            lines = pass_on(told)
+    return process.returncode, "".join(lines[-1:])
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

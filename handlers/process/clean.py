@@ -38,9 +38,13 @@ class Baseline:
         self._open = _open_files()
 
     def enter(self, folder: str) -> None:
-        """Begin an attempt in the task's own folder, or in `/` while it has none, with its temp files there."""
-        os.environ["TMPDIR"] = folder
-        self._environment = {**self._environment, b"TMPDIR": os.fsencode(folder)}
+        """Begin an attempt in the task's own folder, or in `/` while it has none; its temp files and home are there.
+
+        Walls keep it from the home of the service's user, and programs fail that can write nothing at home.
+        """
+        for name in ("TMPDIR", "HOME"):
+            os.environ[name] = folder
+        self._environment = {**self._environment, b"TMPDIR": os.fsencode(folder), b"HOME": os.fsencode(folder)}
         if "tempfile" in sys.modules:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the first it found
         os.chdir(folder if os.path.isdir(folder) else _ROOT)  # noqa: PTH112 - before every attempt

@@ -231,6 +231,10 @@ class Setup(_Frame, frozen=True, tag="setup"):
     rss_limit: int
     """Resident bytes after an attempt above which the worker asks to be replaced."""
     sandbox: Sandbox = Sandbox()
+    output_root: str = ""
+    """Folder where what attempts print is kept; empty: it is not."""
+    max_output: int = 0
+    """Bytes kept of each attempt."""
 
 
 class WorkerReady(_Frame, frozen=True, tag="ready"):

@@ -8,6 +8,9 @@ milliseconds and stays small. The service holds the other end of two pipes:
 * status (keeper → service): one line `exit CODE CPU_MICROSECONDS PEAK_BYTES` and the last output of the tree, written
   when nothing is left. The end of file without that line means that the keeper itself was killed.
 
+What the tree prints goes into a pipe. The keeper reads it; where it is kept for each attempt, the worker does, and the
+keeper has what was left there when the worker died.
+
 Where the kernel allows it and it is asked to, the keeper gives the worker a PID namespace of its own. The first process
 in there, a fork of the keeper, starts the worker and buries what is orphaned. It dies with the keeper, and the kernel
 kills with it whatever is in the namespace: a process can leave its group, its session and its environment behind, but
@@ -34,6 +37,8 @@ SHM = b"tasktrail-shm"
 """How the worker's own `/dev/shm` is called in its list of mounts."""
 KEEPER_PID = "{keeper}"
 """Stands for the keeper's process id in the worker's command."""
+OUTPUT = "{output}"
+"""The same for the end of the pipe from which the worker reads what its tree prints; -1: the keeper does."""
 TAIL = 8192
 """Bytes of the tree's last output that are kept to explain a crash: Python's own account of one takes some thousand."""
 
@@ -43,23 +48,25 @@ def main() -> None:
     if sys.argv[1:] == ["probe"]:
         sys.stdout.write(probe())
         return
-    service, lifeline, status, nice, alone = (int(argument) for argument in sys.argv[1:6])
-    inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[6:8])
-    command = sys.argv[8:]
+    service, lifeline, status, nice, alone, kept = (int(argument) for argument in sys.argv[1:7])
+    inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[7:9])
+    command = sys.argv[9:]
     for fd in (lifeline, status, *private):
         os.set_inheritable(fd, False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    keeper = Keeper(lifeline, status, service)
+    keeper = Keeper(lifeline, status, service, kept=bool(kept))
     keeper.keep(inherited, nice, command, alone=bool(alone) and enter_pid_namespace())
 
 
 class Keeper:
     """One worker, its pipes, and the end of both."""
 
-    def __init__(self, lifeline: int, status: int, service: int) -> None:
+    def __init__(self, lifeline: int, status: int, service: int, *, kept: bool) -> None:
+        self._kept = kept
+        """Whether the worker reads what its tree prints."""
         self._lifeline = lifeline
         self._status = status
         self._service = _watch_process(service)
@@ -75,6 +82,7 @@ class Keeper:
         self._bell, bell_end = os.pipe()
         for fd in (self._output, self._bell, bell_end):
             os.set_blocking(fd, False)
+        os.set_inheritable(self._output, kept)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(bell_end, warn_on_full_buffer=False)
 
@@ -94,7 +102,7 @@ class Keeper:
         for fd in (self._output_end, *inherited):
             os.close(fd)
         poll = select.poll()
-        for fd in (self._lifeline, self._bell, self._output, self._service):
+        for fd in (self._lifeline, self._bell, self._service, *([] if self._kept else [self._output])):
             poll.register(fd, select.POLLIN)
         alive = True
         while alive:
@@ -115,7 +123,8 @@ class Keeper:
 
     def _spawn(self, command: list[str], nice: int) -> int:
         """Start the worker as our child; its process id."""
-        command = [str(os.getpid()) if part == KEEPER_PID else part for part in command]
+        stands_for = {KEEPER_PID: str(os.getpid()), OUTPUT: str(self._output if self._kept else -1)}
+        command = [stands_for.get(part, part) for part in command]
         null = os.open(os.devnull, os.O_RDONLY)
         # The worker must start with plain signals: ignored ones would be passed on to everything it starts.
         defaults = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)

@@ -51,6 +51,7 @@ from .frames import (
     worker_report_decoder,
 )
 from .keeper import descendants
+from .printing import Printing
 from .sandbox import Sandbox
 
 PR_SET_PDEATHSIG = 1
@@ -106,13 +107,15 @@ class WalledAttempts:
     Args:
         channel: to the service.
         sandbox: the operator's own bounds.
+        printing: takes what they print.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
     """
 
-    def __init__(self, channel: Channel, sandbox: Sandbox, *, alone: bool, work: Work) -> None:
+    def __init__(self, channel: Channel, sandbox: Sandbox, printing: Printing, *, alone: bool, work: Work) -> None:
         self._channel = channel
         self._sandbox = sandbox
+        self._printing = printing
         self._alone = alone
         self._work = work
         self._reach = Reach(sandbox.protected)
@@ -206,6 +209,7 @@ class WalledAttempts:
             for fd in ours:
                 os.close(fd)
             self._channel.close()
+            self._printing.close()
             _seed_again()
             channel = Channel(*theirs)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
@@ -270,7 +274,10 @@ class WalledAttempts:
         """Pass on orders and reports until the attempt has ended."""
         service = self._channel
         while True:
-            ready = select.select([*service.ends(), child.report], [], [], 0 if service.waiting() else None)[0]
+            wanted = (*service.ends(), child.report, *self._printing.ends)
+            ready = select.select(wanted, [], [], 0 if service.waiting() else None)[0]
+            if self._printing.fd in ready:
+                self._printing.take()
             if child.report in ready:
                 data = os.read(child.report, _CHUNK)
                 if not data:
@@ -307,6 +314,7 @@ class WalledAttempts:
             AttemptUsed(run.task_id, run.attempt, 1024 * usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
         )
         self._clear()
+        self._printing.end()
         code = os.waitstatus_to_exitcode(status)
         if code >= 0:
             os._exit(code)

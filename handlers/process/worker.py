@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +26,7 @@ from .channel import Channel, ServiceGone
 from .clean import Baseline
 from .frames import AttemptBounded, AttemptEnded, Retiring, Run, Setup, WorkerReady
 from .limits import Limits
+from .printing import Printing, print_line_by_line, print_trace
 from .usage import Leftovers, Meter, cpu_seconds, trim
 from .walled import WalledAttempts, send_end
 
@@ -40,17 +42,20 @@ ORPHANED = 71
 
 
 def main() -> NoReturn:
-    """Arguments: the keeper's process id; the pipes for jobs, control and reports."""
-    keeper, job, control, report = (int(argument) for argument in sys.argv[1:5])
+    """Arguments: the keeper's process id; the pipes for jobs, control, reports and what is printed."""
+    keeper, job, control, report, output = (int(argument) for argument in sys.argv[1:6])
     _guard(keeper)
     for fd in (job, control, report):
         os.set_inheritable(fd, False)
     try:
         channel = Channel(job, control, report)
         setup = channel.start()
+        print_line_by_line()
+        printing = Printing(output, setup.output_root, setup.max_output)
         if not setup.sandbox.walled:
             channel.listen()
-        worker = Worker(channel, setup, keeper)
+            printing.listen()
+        worker = Worker(channel, setup, keeper, printing)
         channel.send(WorkerReady(os.getpid()))
         worker.work()
     except (ServiceGone, BrokenPipeError):
@@ -75,8 +80,9 @@ def _guard(keeper: int) -> None:
 class Worker:
     """Takes runs from the channel until it is told to go."""
 
-    def __init__(self, channel: Channel, setup: Setup, keeper: int) -> None:
+    def __init__(self, channel: Channel, setup: Setup, keeper: int, printing: Printing) -> None:
         self._channel = channel
+        self._printing = printing
         self._setup = setup
         self._pid = os.getpid()
         self._types: dict[str, TaskType] = {}
@@ -87,26 +93,32 @@ class Worker:
         self._walled: WalledAttempts | None = None
         gc.freeze()
         if setup.sandbox.walled:
-            self._walled = WalledAttempts(channel, setup.sandbox, alone=keeper == FIRST, work=self._work_behind_walls)
+            self._walled = WalledAttempts(
+                channel, setup.sandbox, printing, alone=keeper == FIRST, work=self._work_behind_walls
+            )
 
     def work(self) -> NoReturn:
         """Run attempts until the service is gone."""
         while True:
             run = self._channel.next_run()
             self._meter.start(run.type)
-            try:
-                task_type = self._types.get(run.type) or self._load(run.type)
-            except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
-                send_end(self._channel, self._end(run, failure(error)))
-                continue
-            watched = self._bound(run, task_type)
-            if watched is not None:
-                self._channel.send(watched)
-            if self._walled is None:
-                send_end(self._channel, self._attempt(self._channel, run, task_type, watched))
-            else:
-                keep = watched is None and not task_type.works_on_files
-                send_end(self._channel, self._walled.perform(run, task_type, keep=keep))
+            self._printing.begin(run)
+            ended = self._run(run)
+            self._printing.end()
+            send_end(self._channel, ended)
+
+    def _run(self, run: Run) -> AttemptEnded | Retiring:
+        try:
+            task_type = self._types.get(run.type) or self._load(run.type)
+        except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
+            print_trace(error)
+            return self._end(run, failure(error))
+        watched = self._bound(run, task_type)
+        if watched is not None:
+            self._channel.send(watched)
+        if self._walled is None:
+            return self._attempt(self._channel, run, task_type, watched)
+        return self._walled.perform(run, task_type, keep=watched is None and not task_type.works_on_files)
 
     def _work_behind_walls(self, channel: Channel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """In a process that was forked from this one."""
@@ -177,11 +189,8 @@ class Worker:
         home = self._setup.homes.get(name)
         if home is None:
             raise UnknownType(f"This worker knows no task type {name!r}")
-        task_type = resolve(home).__tasktrail__
-        if not isinstance(task_type, TaskType) or task_type.name != name:
-            raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
-        for module in task_type.preload if self._setup.sandbox.walled else ():
-            import_module(module)
+        with self._printing.listening() if self._setup.sandbox.walled else nullcontext():
+            task_type = self._import(name, home)
         self._types[name] = task_type
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()
@@ -189,6 +198,14 @@ class Worker:
         if self._setup.sandbox.walled:
             self._meter.settle()  # the libraries; what the attempt itself loads goes with its process
             gc.freeze()
+        return task_type
+
+    def _import(self, name: str, home: str) -> TaskType:
+        task_type = resolve(home).__tasktrail__
+        if not isinstance(task_type, TaskType) or task_type.name != name:
+            raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
+        for module in task_type.preload if self._setup.sandbox.walled else ():
+            import_module(module)
         return task_type
 
 

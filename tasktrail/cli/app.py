@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "queue": "look.queue:command",
         "top": "look.top:command",
         "history": "look.history:command",
+        "output": "look.output:command",
         "log": "look.log:command",
         "stats": "look.stats:command",
         "whatif": "look.whatif:command",

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.why import Why
@@ -16,6 +17,7 @@ from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailErr
 from ..events.errors import ServiceUnreachable, WaitTimeout
 from ..events.state import FINISHED
 from ..events.task_events import is_terminal
+from ..handlers.printed import Output
 from ..paths import DataPaths
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import parse_point
@@ -173,6 +175,22 @@ class Client(Commanding):
     def notes(self, task_id: int) -> list[Recorded]:
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
         return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/notes", self._own_write()))
+
+    def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
+        """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
+
+        Raises `UnknownTask` and `UnknownAttempt`.
+        """
+        wanted: Params = {"after": after} if last is None else {"last": last}
+        answer = part = self._output(task_id, attempt, wanted)
+        while part.text and part.next < part.size:
+            part = self._output(task_id, answer.attempt, {"after": part.next})
+            answer = replace(part, text=answer.text + part.text, left_out=answer.left_out + part.left_out)
+        return answer
+
+    def _output(self, task_id: int, attempt: int | None, wanted: Params) -> Output:
+        which = {} if attempt is None else {"attempt": attempt}
+        return self._ask(Output, f"/v1/tasks/{task_id}/output", {**which, **wanted})
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""

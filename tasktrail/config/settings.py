@@ -188,6 +188,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
     ] = 0
+    max_output: Annotated[
+        int,
+        _bytes(
+            "Kept of what one attempt prints, half of it from the beginning, up to half from the end; 0: nothing is."
+        ),
+    ] = 1024 * 1024
     temp_dir: Annotated[
         str,
         _key(

@@ -12,12 +12,13 @@ from ..events.errors import Malformed, UnknownTask
 from ..projections.queries.as_of import parse_point
 from ..surface import Point
 
-_MAX = 2**53
+LARGEST = 2**53
+"""The largest number that every reader of JSON takes for what it is."""
 
 TaskId: TypeAlias = Annotated[int, PathParameter(description="The task's number")]
-Position: TypeAlias = Annotated[int, QueryParameter(ge=0, le=_MAX, description="A position of the log")]
+Position: TypeAlias = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="A position of the log")]
 MinPosition: TypeAlias = Annotated[
-    int, QueryParameter(ge=0, le=_MAX, description="Answer only once this position can be seen: read your own write")
+    int, QueryParameter(ge=0, le=LARGEST, description="Answer only once this position can be seen: read your own write")
 ]
 AsOf: TypeAlias = Annotated[
     str | None, QueryParameter(description="An earlier moment: a position, or a time as in RFC 3339")
@@ -32,7 +33,7 @@ def point(text: str | None) -> Point | None:
 def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
     """Refuse a task's number that no database could hold before one is asked."""
     task_id = connection.path_params.get("task_id")
-    if task_id is not None and not 1 <= task_id <= _MAX:
+    if task_id is not None and not 1 <= task_id <= LARGEST:
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
 
 

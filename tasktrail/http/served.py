@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..events import Accepted, Command, Recorded, TasktrailError
+from ..handlers.printed import PAGE, Output
 from ..paths import DataPaths
 from ..surface import Tasks
 
@@ -36,6 +37,17 @@ class Served(Tasks, Protocol):
 
     def settle(self) -> None:
         """Wait until the views have all that is durable. Raises `NotReady` when that takes too long."""
+
+    def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = PAGE,
+    ) -> Output:
+        """What an attempt printed; at most so many bytes of it."""
 
     def events_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next recorded events of one task behind a version."""

@@ -10,13 +10,17 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from ..events import Task
+from ..handlers.printed import PAGE, Output
 from ..projections import TaskFilters
 from ..reading.apart import LIST_WITHIN, ListQuestion
 from .desk import Desk
-from .parameters import AsOf, MinPosition, TaskId, point, unescaped
+from .parameters import LARGEST, AsOf, MinPosition, TaskId, point, unescaped
 
 Values = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
 Text = Annotated[str | None, QueryParameter()]
+Attempt = Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="An attempt's number")]
+Byte = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="The byte to begin at: `next` of the last answer")]
+Last = Annotated[int | None, QueryParameter(ge=1, le=PAGE, description="Only so many bytes, from the end")]
 Sort = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
 
 
@@ -90,4 +94,19 @@ async def get_progress(desk: NamedDependency[Desk], task_id: TaskId, min_positio
     return Progress(task_id, percent, message)
 
 
-ROUTES: Sequence[HTTPRouteHandler] = (list_tasks, get_task, get_progress)
+@get("/v1/tasks/{task_id:int}/output")
+async def get_output(
+    desk: NamedDependency[Desk],
+    task_id: TaskId,
+    attempt: Attempt = None,
+    after: Byte = 0,
+    last: Last = None,
+    min_position: MinPosition = 0,
+) -> Output:
+    """What an attempt printed, the latest unless one is named: a part of at most 256 KiB; `next` is where to go on."""
+    return await desk.read(
+        min_position, lambda: desk.service.output(task_id, attempt, after=after, last=last, most=PAGE)
+    )
+
+
+ROUTES: Sequence[HTTPRouteHandler] = (list_tasks, get_task, get_progress, get_output)

@@ -17,10 +17,11 @@ from ..actors.core.state import SchedulerState
 from ..config.load import load_config
 from ..events import Checkpoint, Recorded, Task, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, NotReady, UnknownTask
+from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, NotReady, UnknownAttempt, UnknownTask
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.values import MAX_INTEGER, in_words
+from ..handlers.printed import Output, read
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import (
@@ -219,6 +220,29 @@ class FileReading(Asking):
         from .whatif import whatif
 
         return whatif(self.log(), load_config(self.paths.data), begin=begin, end=end, **asked)
+
+    # --- what attempts print ------------------------------------------------------------------------------------
+
+    def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = MAX_INTEGER,
+    ) -> Output:
+        """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
+
+        `most`: bytes that are read at most. Raises `UnknownTask` and `UnknownAttempt`.
+        """
+        task = self.get_task(task_id)
+        number = task.attempt if attempt is None else attempt
+        if attempt is not None and not 0 < number <= task.attempt:
+            raise UnknownAttempt(f"Task {task_id} has had {task.attempt} attempts, and none is number {number}")
+        running = task.status == "running" and number == task.attempt
+        after = _position(after) if last is None else -max(last, 0)
+        return read(self.paths.output, task_id, number, after=after, running=running, most=most)
 
     # --- the types ----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import builtins
 import contextlib
 import ctypes
 import os
+import pwd
 import resource
 import shutil
 import signal
@@ -173,7 +174,7 @@ def writing(context: TaskContext[Targets]) -> dict[str, Try]:
         tries[f"make a device in {folder}"] = lambda _c, p=folder: _did(
             os.mknod, f"{p}/planted", 0o20666, os.makedev(1, 1)
         )  # type: ignore[misc]
-    for path in (*sys.path, "/etc", "/usr/lib", "/var/spool/cron", str(Path.home())):
+    for path in (*sys.path, "/etc", "/usr/lib", "/var/spool/cron", pwd.getpwuid(os.getuid()).pw_dir):
         if Path(path).is_dir():
             tries[f"plant code in {path}"] = lambda _c, p=path: Path(p, "tasktrail_planted.py").write_text("x")  # type: ignore[misc]
     tries["write to the own input"] = lambda c: c.input_file.open("r+b")

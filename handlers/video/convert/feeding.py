@@ -20,6 +20,7 @@ from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ...programs import pass_on
 from ..errors import ProgramFailedError
 from ..program import environment
 
@@ -27,7 +28,6 @@ _POLL = 0.1
 """Seconds between two looks at whether somebody wants it to stop, while the program does not take more."""
 _ROOM = 1024 * 1024
 """Bytes in the pipe, where the system allows it; the usual 64 KiB are a fraction of a frame."""
-_TAIL = 500
 
 S = TypeVar("S", VideoStream, AudioStream)
 
@@ -47,6 +47,7 @@ class Feed:
     ) -> None:
         self._tick = tick
         self._output = output
+        self._told: list[str] = []
         self._said = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - open as long as the program runs
         self._process = subprocess.Popen(
             [*command, *_INPUT, *arguments, "-fflags", "+bitexact", "-f", "mp4", f"file:{output}"],
@@ -77,7 +78,7 @@ class Feed:
         self._process.stdin.close()
         if self._wait():
             raise self._failure()
-        self._said.close()
+        self._pass_on()
 
     def discard(self) -> None:
         """Kill it, and leave nothing of what it wrote."""
@@ -89,7 +90,7 @@ class Feed:
             self.container.close()
         with suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._said.close()
+        self._pass_on()
         self._output.unlink(missing_ok=True)
 
     def _wait(self) -> int:
@@ -102,9 +103,15 @@ class Feed:
         """What to say of its end. Where somebody wants the attempt to stop, that is said instead, by `tick`."""
         self._tick()
         code = self._wait()
-        self._said.seek(0)
-        said = self._said.read()[-_TAIL:].decode(errors="replace").strip()
+        said = self._pass_on()
         return ProgramFailedError(f"ffmpeg ended with {code} at {self._output.stem}: {said or 'it said nothing'}")
+
+    def _pass_on(self) -> str:
+        """Let the attempt's output have what it said, once; the first line, for the others follow from it."""
+        if not self._said.closed:
+            with self._said:
+                self._told = pass_on(self._said)[:1]
+        return "".join(self._told)
 
 
 SILENT = ("-hide_banner", "-nostdin", "-v", "error")

@@ -11,10 +11,13 @@ from ..layout import Column, wrapped
 from ..output import Paper, say
 from ..session import Session
 from ..words import TASK_ID, duration, percent, plain, size
+from .output import last_lines
 
 if TYPE_CHECKING:
     from ...projections.history.story import Attempt, Line, TaskHistory
 
+_TOLD = 3
+"""Failed attempts of which the last lines are shown, the latest ones."""
 _OFTEN = {"progressed", "checkpointed"}
 _NUMBERS = ("REACHED", "RAN", "WAITED", "CHECKPOINTS", "MEMORY", "CPU")
 _ATTEMPTS = (
@@ -46,9 +49,14 @@ def command(session: Session, task_id: int, *, everything: bool) -> None:
                 click.echo(encode(record.flat()))
             return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
-    from ...projections.history.story import history
+        from ...projections.history.story import history
 
-    _print(history(task_id, records, session.doors.now()), session.paper(), everything=everything)
+        story = history(task_id, records, session.doors.now())
+        failed = [attempt.number for attempt in story.attempts if attempt.error]
+        printed = [line for number in failed[-_TOLD:] for line in last_lines(reading, task_id, number)]
+    _print(story, session.paper(), everything=everything)
+    for line in printed:
+        say(line)
 
 
 def _print(story: "TaskHistory", paper: Paper, *, everything: bool) -> None:

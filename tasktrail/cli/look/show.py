@@ -7,9 +7,10 @@ import click
 
 from ..base import Command, pass_session
 from ..operate.notices import in_short
-from ..output import as_text, print_json, print_pairs
+from ..output import as_text, print_json, print_pairs, say
 from ..session import Session
 from ..words import TASK_ID, Point, duration, moment, percent, size
+from .output import last_lines
 from .why import sum_of
 
 if TYPE_CHECKING:
@@ -36,11 +37,16 @@ def command(session: Session, task_id: int, as_of: int | datetime | None) -> Non
     """Show one task with all its fields; times are UTC."""
     with session.reading() as reading:
         task = reading.get_task(task_id, as_of=as_of)
-        notices = [] if session.as_json or as_of is not None else reading.notices(task_id)
+        brief = session.as_json or as_of is not None
+        notices = [] if brief else reading.notices(task_id)
+        failed = bool(task.error) or task.status == "retrying"
+        printed = last_lines(reading, task_id, task.attempt) if failed and task.attempt and not brief else []
     if session.as_json:
         print_json(task)
     else:
         print_pairs([*pairs(task), *([("notices", in_short(notices))] if notices else [])])
+        for line in printed:
+            say(line)
 
 
 def pairs(task: "Task") -> list[tuple[str, str]]:

@@ -241,11 +241,13 @@ def test_what_the_program_did_wrong_fails_by_name_and_leaves_no_piece(
     install: Callable[..., Path],
     prepare: Callable[..., Any],
     convert: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     install(PASS_ON + script)
     context = prepare(clips(audio=""), backend="ffmpeg")
     with pytest.raises(ProgramFailedError, match=says):
         convert(context)
+    assert ("no memory left" in capfd.readouterr().err) == ("no memory left" in says), "the attempt's output has it"
     assert not list(context.work_dir.iterdir())
     assert not context.output_part.exists()
 

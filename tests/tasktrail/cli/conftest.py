@@ -4,6 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -41,6 +42,7 @@ from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.graphs import as_commands, ids_by_name
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
+from tasktrail.handlers.printed import Output, read
 from tasktrail.projections import (
     DisabledEndpoint,
     NoticeStatus,
@@ -66,6 +68,7 @@ class MemoryTasks(Asking):
         self.journal = Journal(self.memory_log)
         self.script: deque[Callable[[], object]] = deque()
         self.sent: list[Command] = []
+        self.printed = Path("/nowhere")
         self.batches: list[int] = []
         self.closed = False
         self._views = TaskViews(":memory:")
@@ -129,6 +132,15 @@ class MemoryTasks(Asking):
     def notes(self, task_id: int) -> list[Recorded]:
         self._catch_up()
         return [record for position in self._queries.notes(task_id) for record in self.memory_log.read(position - 1, 1)]
+
+    def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
+        task = self.get_task(task_id)
+        number = attempt or task.attempt
+        running = task.status == "running" and number == task.attempt
+        part = read(self.printed, task_id, number, after=after if last is None else -last, running=running)
+        if self.script and running:
+            self.script.popleft()()
+        return part
 
     def endpoints(self) -> list[DisabledEndpoint]:
         self._catch_up()

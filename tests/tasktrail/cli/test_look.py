@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from tasktrail.cli.look.types import option_lines
 from tasktrail.cli.words import duration, moment, percent, plain, size
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
+from tasktrail.handlers.printed import PrintedWriter
 from tasktrail.handlers.registry import Registry
 
 
@@ -275,3 +277,65 @@ def test_values_in_words() -> None:
     assert moment(None) == ""
     assert moment(datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)) == "2026-01-02 03:04:05Z"
     assert plain("schön [x]\n") == "schön [x]\\n"
+
+
+def printed(tasks: Any, folder: Path, task_id: int, attempt: int, text: bytes) -> None:
+    tasks.printed = folder
+    writer = PrintedWriter(folder, task_id, attempt, 4000)
+    writer.write(text)
+    writer.close()
+
+
+def test_output_prints_what_the_latest_attempt_or_another_has_printed(
+    cli: Callable[..., Any], tasks: Any, story: int, tmp_path: Path
+) -> None:
+    printed(tasks, tmp_path, story, 1, b"first\n\x1b[31mred\x07\n")
+    printed(tasks, tmp_path, story, 2, b"second")
+    assert cli("output", str(story)).out == "second\n"
+    assert cli("output", str(story), "--attempt", "1").out == "first\nred\\x07\n"
+    answer = json.loads(cli("output", str(story), "--json").out)
+    assert (answer["text"], answer["attempt"], answer["attempts"]) == ("second", 2, [1, 2])
+
+
+def test_output_says_when_there_is_nothing(cli: Callable[..., Any], tasks: Any, story: int) -> None:
+    result = cli("output", str(story))
+    assert (result.code, result.out, result.err) == (0, "", f"task {story} has printed nothing\n")
+    waiting = tasks.create_task(type="noop")
+    assert cli("output", str(waiting)).err == f"task {waiting} has printed nothing yet\n"
+
+
+def test_output_that_is_followed_goes_on_until_the_attempt_has_ended(
+    cli: Callable[..., Any], tasks: Any, tmp_path: Path
+) -> None:
+    task_id = tasks.create_task(type="noop")
+    tasks.journal.record(task_id, Started(worker="w1"))
+    tasks.printed = tmp_path
+    writer = PrintedWriter(tmp_path, task_id, 1, 4000)
+    writer.write("half a €".encode()[:-1])
+
+    def more() -> None:
+        writer.write("€".encode()[-1:] + b" and a half\n")
+
+    def end() -> None:
+        writer.write(b"the end")
+        tasks.journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed"))
+
+    tasks.script.extend((more, end))
+    assert cli("output", str(task_id), "--follow").out == "half a € and a half\nthe end\n"
+
+
+def test_show_and_history_end_with_the_last_lines_of_a_failed_attempt(
+    cli: Callable[..., Any], tasks: Any, tmp_path: Path
+) -> None:
+    task_id = tasks.create_task(type="noop", max_retries=0)
+    tasks.journal.record(task_id, Started(worker="w1"))
+    tasks.journal.send(
+        EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="no luck", error_type="ValueError")
+    )
+    assert "printed" not in cli("show", str(task_id)).out
+    printed(tasks, tmp_path, task_id, 1, b"".join(b"line %d\n\n" % number for number in range(9)))
+    for command in ("show", "history"):
+        *_, head, first, _2, _3, _4, last = cli(command, str(task_id)).out.splitlines()
+        assert head == f"attempt 1 printed 72 B (tasktrail output {task_id} --attempt 1), at the end:"
+        assert (first, last) == ("  line 4", "  line 8")
+    assert "printed" not in cli("show", str(task_id), "--json").out

@@ -49,12 +49,13 @@ QUESTIONS = (
     "/v1/events",
     "/v1/stats",
     "/v1/tasks/1/notes",
+    "/v1/tasks/1/output",
     "/v1/tasks/1/notices",
     "/v1/endpoints",
 )
 NAMES = (
     *("status", "type", "user_id", "document_id", "parent_task_id", "search", "sort", "limit", "offset", "as_of"),
-    *("min_position", "after", "seconds", "colour", ""),
+    *("min_position", "after", "attempt", "last", "seconds", "colour", ""),
 )
 
 

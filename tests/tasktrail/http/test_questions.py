@@ -6,6 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tasktrail.client import Client
+from tasktrail.events.errors import UnknownAttempt
+from tasktrail.handlers.printed import PrintedWriter
+from tasktrail.service import TaskService
+
 Wish = Callable[..., dict[str, Any]]
 
 
@@ -41,6 +46,43 @@ def test_what_was_noted_of_a_task_can_be_asked_for(web: httpx.Client, wish: Wish
     assert (note["event"], note["task_id"], note["actor"], note["reason"]) == ("adjusted", 0, "ops", "urgent")
     assert note["data"]["priority"] == 7
     assert code(web.get("/v1/tasks/9999999/notes"))[:2] == (404, "unknown_task")
+
+
+@pytest.fixture
+def talkative(web: httpx.Client, wish: Wish, service: TaskService) -> int:
+    """A task whose first attempt has printed 600,002 bytes."""
+    task_id: int = web.post("/v1/tasks", json=wish(held=False)).json()["task_id"]
+    service.wait(task_id, 60)
+    writer = PrintedWriter(service.paths.output, task_id, 1, 1 << 20)
+    writer.write(b"a" * 300_000 + "€".encode() + b"b" * 299_998 + b"\n")
+    writer.close()
+    return task_id
+
+
+def test_what_an_attempt_printed_comes_in_parts_of_a_bounded_size(
+    web: httpx.Client, client: Client, talkative: int
+) -> None:
+    path = f"/v1/tasks/{talkative}/output"
+    first = web.get(path).json()
+    assert (first["attempt"], first["attempts"], first["running"], first["size"]) == (1, [1], False, 600_002)
+    assert (len(first["text"]), first["next"]) == (256 * 1024, 256 * 1024)
+    assert web.get(path, params={"after": first["next"]}).json()["text"].startswith("a" * 37_856 + "€b")
+    assert web.get(path, params={"last": 5}).json()["text"] == "bbbb\n"
+    assert web.get(path, params={"after": 10**9}).json()["text"] == ""
+    whole = client.output(talkative)
+    assert whole.text == "a" * 300_000 + "€" + "b" * 299_998 + "\n"
+    assert (whole.next, client.output(talkative, 1, last=2).text) == (600_002, "b\n")
+
+
+def test_output_that_is_not_there_is_refused_by_name(web: httpx.Client, client: Client, talkative: int) -> None:
+    path = f"/v1/tasks/{talkative}/output"
+    assert code(web.get(path, params={"attempt": 2}))[:2] == (404, "unknown_attempt")
+    assert code(web.get(path, params={"attempt": 0}))[::2] == (400, "attempt")
+    assert code(web.get(path, params={"after": -1}))[::2] == (400, "after")
+    assert code(web.get(path, params={"last": 10**7}))[::2] == (400, "last")
+    assert code(web.get("/v1/tasks/9999999/output"))[:2] == (404, "unknown_task")
+    with pytest.raises(UnknownAttempt):
+        client.output(talkative, 3)
 
 
 def test_the_past_of_a_task_and_of_a_list_can_be_asked_for(web: httpx.Client, wish: Wish) -> None:
@@ -117,6 +159,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/tasks/retry",
         "/v1/tasks/{task_id}/progress",
         "/v1/tasks/{task_id}/events",
+        "/v1/tasks/{task_id}/output",
         "/v1/tasks/{task_id}/notes",
         "/v1/tasks/{task_id}/notices",
         "/v1/tasks/{task_id}/redeliver",

@@ -1,0 +1,231 @@
+"""What attempts print: kept in files of bounded size, one set for each attempt, and read back as safe text.
+
+`ROOT/<task id>/<attempt>.<offset>`: each file holds what was printed from that byte on. The first one, the head, stays;
+of what follows, the last two are kept. So a gap shows in the names, and a reader never waits for a writer.
+"""
+
+import codecs
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+PAGE = 256 * 1024
+"""Bytes of output that are read at once, at most."""
+_CODES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\))")
+"""Colours, moves of the cursor, titles of windows."""
+_ODD = re.compile(r"[^\n\t\x20-\x7e]")
+_MOST = 4
+"""Bytes of the longest character, in UTF-8."""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    r"""What an attempt, its child programs and its failure have printed, or a part of that.
+
+    `text` can be shown on any terminal: colours are left out, other control characters and bytes that are no text stand
+    there in letters (`\x07`). A line in square brackets tells where something was not kept.
+    """
+
+    task_id: int
+    attempt: int
+    """0 when there was none yet."""
+    attempts: tuple[int, ...] = ()
+    """Those that have printed something."""
+    running: bool = False
+    """Whether more may come."""
+    text: str = ""
+    size: int = 0
+    """Bytes printed in all."""
+    left_out: int = 0
+    """Bytes of this part that were not kept."""
+    next: int = 0
+    """The byte to go on at: give it as `after`."""
+
+
+class PrintedWriter:
+    """Keeps the beginning and the end of what one attempt prints. Nothing that is raised leaves it: it may lose bytes.
+
+    Args:
+        root: the folder of all attempts.
+        limit: bytes that are kept at most: the first half, and a quarter to a half from the end.
+        fresh: whether the attempt begins; otherwise what is there is continued.
+    """
+
+    def __init__(self, root: Path, task_id: int, attempt: int, limit: int, *, fresh: bool = True) -> None:
+        self._folder = root / str(task_id)
+        self._attempt = attempt
+        self._head, self._part = limit // 2, limit // 4
+        self._fd = -1
+        self._at = 0
+        self._room = 0
+        self._starts: list[int] = []
+        """Where the files behind the head begin."""
+        self._begun = not fresh
+        if not fresh:
+            self._continue()
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        if not data or not self._part:
+            return
+        if not self._begun:
+            self._begun = True
+            self._forget_earlier()
+        rest = memoryview(data)
+        while rest:
+            if self._room <= 0:
+                self._next_file()
+            piece = rest[: self._room]
+            self._append(piece)
+            rest = rest[len(piece) :]
+            self._at += len(piece)
+            self._room -= len(piece)
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, piece: memoryview) -> None:
+        if self._fd >= 0:
+            try:
+                if os.write(self._fd, piece) == len(piece):
+                    return
+            except OSError:  # a full disk, say
+                pass
+            self._room = 0  # what follows goes into another file, which tells by its name where it belongs
+            self.close()
+        self._room = max(self._room, len(piece))
+
+    def _next_file(self) -> None:
+        self.close()
+        self._room = self._part if self._at else self._head
+        if self._at:
+            self._starts.append(self._at)
+            for old in self._starts[:-2]:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path(old))  # noqa: PTH108 - as below
+            del self._starts[:-2]
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._path(self._starts[-1] if self._at else 0), flags, 0o600)
+        except OSError:
+            self._fd = -1
+
+    def _continue(self) -> None:
+        files = _files(self._folder, self._attempt)
+        if not files:
+            return
+        start, size = files[-1]
+        self._at = start + size
+        self._starts = [start for start, _ in files if start]
+        self._room = (self._part if start else self._head) - size
+        if self._room > 0:
+            with contextlib.suppress(OSError):
+                self._fd = os.open(self._path(start), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _forget_earlier(self) -> None:
+        """An attempt of this number may have printed before the log was put back to an earlier state."""
+        for start, _ in _files(self._folder, self._attempt):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(start))  # noqa: PTH108 - as below
+
+    def _path(self, start: int) -> str:
+        return f"{self._folder}/{self._attempt}.{start}"
+
+
+def read(root: Path, task_id: int, attempt: int, *, after: int = 0, running: bool = False, most: int = PAGE) -> Output:
+    """A part of what an attempt has printed: at most so many bytes; `after` counts from the end when it is negative.
+
+    While the attempt runs, a character that is printed by half waits for its other half.
+    """
+    folder = root / str(task_id)
+    files = _files(folder, attempt)
+    size = max((start + length for start, length in files), default=0)
+    text, at, left_out = [], min(after, size) if after >= 0 else max(size + after, 0), 0
+    for start, length in files:
+        if start + length <= at or most <= 0:
+            continue
+        if start > at:
+            left_out += start - at
+            text.append(f"\n[{start - at:,} bytes were not kept]\n")
+            at = start
+        data = _read(folder / f"{attempt}.{start}", at - start, min(most, start + length - at))
+        whole = _whole(data) if most <= len(data) or (running and at + len(data) == size) else data
+        text.append(shown(whole))
+        at += len(whole)
+        most -= len(data)
+        if len(whole) < len(data) or not data:
+            break
+    return Output(
+        task_id=task_id,
+        attempt=attempt,
+        attempts=attempts(root, task_id),
+        running=running,
+        text="".join(text),
+        size=size,
+        left_out=left_out,
+        next=at,
+    )
+
+
+def last_part(root: Path, task_id: int, attempt: int, most: int = 8192) -> str:
+    """The end of what an attempt has printed."""
+    return read(root, task_id, attempt, after=-most, most=most).text.strip()
+
+
+def attempts(root: Path, task_id: int) -> tuple[int, ...]:
+    """Those that have printed something, in order."""
+    return tuple(sorted({attempt for attempt, _ in _names(root / str(task_id))}))
+
+
+def shown(data: bytes) -> str:
+    """As text that no terminal takes for an order, and in which lines end as lines do."""
+    text = _CODES.sub(b"", data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode("utf-8", "backslashreplace")
+    return _ODD.sub(lambda found: found[0] if found[0].isprintable() else repr(found[0])[1:-1], text)
+
+
+def _whole(data: bytes) -> bytes:
+    """The data without a last character of which only a part is there; all of it when it is no text."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    rest = len(decoder.getstate()[0])
+    return data[:-rest] if 0 < rest < min(_MOST, len(data)) else data
+
+
+def _read(path: Path, begin: int, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            return file.read(most)
+    except OSError:
+        return b""  # it has just been given up for newer output
+
+
+def _files(folder: Path, attempt: int) -> list[tuple[int, int]]:
+    """Where each file of the attempt begins, and its bytes; in order."""
+    found = []
+    for number, start in _names(folder):
+        if number == attempt:
+            with contextlib.suppress(OSError):
+                found.append((start, (folder / f"{number}.{start}").lstat().st_size))
+    return sorted(found)
+
+
+def _names(folder: Path) -> Iterator[tuple[int, int]]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is wanted
+    except OSError:
+        return
+    for name in names:
+        attempt, _, start = name.partition(".")
+        if attempt.isdecimal() and start.isdecimal():
+            yield int(attempt), int(start)

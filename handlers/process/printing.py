@@ -1,0 +1,160 @@
+"""The worker's end of the pipe into which an attempt, and all that it starts, prints.
+
+The pipe is the worker's for all its life, and whoever prints holds only the other end: what outlives its attempt holds
+nothing up. What comes is written away at once, so nobody waits for long who prints much; what comes between two
+attempts is nobody's, and is dropped.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import sys
+import termios
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock, Thread
+from types import TracebackType
+
+from ..printed import PrintedWriter
+from .frames import Run
+
+_CHUNK = 65536
+_ROOM = 1024 * 1024
+"""Bytes in the pipe, where the system allows it."""
+_TRACE_LIMIT = 64 * 1024
+_BY_LINE = 1
+"""How C calls it."""
+_HERE = str(Path(__file__).parent)
+
+
+class Printing:
+    """Reads the pipe and keeps what comes, for one attempt after another.
+
+    Args:
+        fd: where to read; -1: somebody else does, and nothing is kept.
+        root: the folder of all attempts.
+        limit: bytes kept of each.
+    """
+
+    def __init__(self, fd: int, root: str, limit: int) -> None:
+        self.fd = fd
+        self._root = Path(root)
+        self._limit = limit
+        self._lock = Lock()
+        self._writer: PrintedWriter | None = None
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+            os.set_blocking(fd, False)
+            with contextlib.suppress(AttributeError, OSError):  # not here, or this user has too many pipes
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _ROOM)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """What to wait for before `take`."""
+        return () if self.fd < 0 else (self.fd,)
+
+    def begin(self, run: Run) -> None:
+        """What comes from now on is this attempt's."""
+        if self.fd >= 0:
+            self.take()
+            with self._lock:
+                self._writer = PrintedWriter(self._root, run.task_id, run.attempt, self._limit)
+
+    def end(self) -> None:
+        """The attempt is over: take what it has printed so far."""
+        if self.fd >= 0:
+            self.take()
+            with self._lock:
+                if self._writer is not None:
+                    self._writer.close()
+                self._writer = None
+
+    def take(self) -> None:
+        """Take what is there now; not what is printed meanwhile, of which there may be no end."""
+        if self.fd < 0:
+            return
+        with self._lock:
+            left = int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+            while left > 0:
+                try:
+                    data = os.read(self.fd, min(left, _CHUNK))
+                except BlockingIOError:
+                    return
+                if not data:
+                    return
+                left -= len(data)
+                if self._writer is not None:
+                    self._writer.write(data)
+
+    def close(self) -> None:
+        """For a copy of this process: it has nothing to read here."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            if self._writer is not None:
+                self._writer.close()
+
+    def listen(self) -> None:
+        """Take what comes, in a thread, for good."""
+        if self.fd >= 0:
+            Thread(target=self._listen, args=(-1,), name="printing", daemon=True).start()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take what comes, in a thread that is gone afterwards."""
+        if self.fd < 0:
+            yield
+            return
+        over, over_rope = os.pipe()
+        thread = Thread(target=self._listen, args=(over,), name="printing", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            os.close(over_rope)
+            thread.join()
+            os.close(over)
+
+    def _listen(self, over: int) -> None:
+        wanted = [self.fd] if over < 0 else [self.fd, over]
+        while over not in select.select(wanted, [], [])[0]:
+            self.take()
+
+
+def print_trace(error: BaseException) -> None:
+    """Print where an error came from, without what is ours; never raises."""
+    with contextlib.suppress(Exception):
+        lines = traceback.TracebackException(type(error), error, _theirs(error.__traceback__)).format()
+        text = "".join(lines).encode(errors="backslashreplace")
+        if len(text) > _TRACE_LIMIT:
+            text = text[: _TRACE_LIMIT // 2] + b"\n[...]\n" + text[-_TRACE_LIMIT // 2 :]
+        flush()
+        while text:
+            text = text[os.write(2, text) :]
+
+
+def flush() -> None:
+    """What Python still holds back is printed; whatever the handler has made of the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def print_line_by_line() -> None:
+    """Into a pipe, Python prints by the block: nobody could read it while it runs. Odd characters must not fail it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a text stream
+    with contextlib.suppress(Exception):  # libraries in C: their last words would be lost with the process
+        libc = ctypes.CDLL(None)
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _BY_LINE, 0)
+
+
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """The trace from the handler's own first line on; all of it, when it never came so far."""
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_HERE):
+        first = first.tb_next
+    return first or trace

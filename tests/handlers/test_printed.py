@@ -1,0 +1,148 @@
+"""What attempts print, on the disk: bounded, in order, with gaps that show, and harmless on a terminal."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.handlers.printed import PrintedWriter, attempts, last_part, read, shown
+
+
+def write(root: Path, *pieces: bytes, limit: int = 400, attempt: int = 1, fresh: bool = True) -> None:
+    writer = PrintedWriter(root, 7, attempt, limit, fresh=fresh)
+    for piece in pieces:
+        writer.write(piece)
+    writer.close()
+
+
+def kept(root: Path) -> int:
+    return sum(path.stat().st_size for path in (root / "7").iterdir())
+
+
+def test_a_little_is_kept_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, b"one\n", b"two\n")
+    found = read(tmp_path, 7, 1)
+    assert (found.text, found.size, found.left_out, found.next, found.attempts) == ("one\ntwo\n", 8, 0, 8, (1,))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 399, 5000])
+def test_of_much_the_beginning_and_the_end_are_kept_whatever_it_comes_in(tmp_path: Path, piece: int) -> None:
+    text = b"".join(b"%06d\n" % number for number in range(700))
+    write(tmp_path, *(text[at : at + piece] for at in range(0, len(text), piece)))
+
+    found = read(tmp_path, 7, 1)
+
+    assert kept(tmp_path) <= 400
+    assert found.size == len(text) == found.next
+    head, gap, tail = found.text.partition(f"\n[{found.left_out:,} bytes were not kept]\n")
+    assert gap
+    assert len(head) == 200
+    assert len(tail) >= 100
+    assert head.encode() == text[:200]
+    assert text.endswith(tail.encode())
+    assert len(head) + found.left_out + len(tail) == len(text)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=12), st.integers(min_value=4, max_value=500), st.integers(1, 60))
+def test_pages_add_up_to_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], limit: int, most: int
+) -> None:
+    root = tmp_path_factory.mktemp("printed")
+    write(root, *pieces, limit=limit)
+    whole = b"".join(pieces)
+    at, left_out, seen = 0, 0, 0
+    while at < len(whole):
+        part = read(root, 7, 1, after=at, most=most)
+        assert at < part.next
+        left_out += part.left_out
+        seen += part.next - at - part.left_out
+        at = part.next
+    assert left_out + seen == len(whole)
+    assert seen <= max(limit, 4)
+    assert seen == (kept(root) if whole else 0)
+
+
+def test_a_character_that_a_page_cuts_waits_for_the_next(tmp_path: Path) -> None:
+    write(tmp_path, "aé€😀z".encode(), limit=4000)
+    texts, at = [], 0
+    while at < 11:
+        part = read(tmp_path, 7, 1, after=at, most=4)
+        texts.append(part.text)
+        at = part.next
+    assert "".join(texts) == "aé€😀z"
+
+
+def test_a_character_that_is_printed_by_half_waits_while_the_attempt_runs(tmp_path: Path) -> None:
+    write(tmp_path, b"a\xe2\x82")
+    assert read(tmp_path, 7, 1, running=True).text == "a"
+    assert read(tmp_path, 7, 1, running=True).next == 1
+    assert read(tmp_path, 7, 1).text == "a\\xe2\\x82"
+
+
+def test_what_a_dead_worker_had_not_read_is_added(tmp_path: Path) -> None:
+    write(tmp_path, b"x" * 1000)
+    write(tmp_path, b"the end", fresh=False)
+    assert read(tmp_path, 7, 1).size == 1007
+    assert last_part(tmp_path, 7, 1).endswith("xthe end")
+    assert kept(tmp_path) <= 400
+
+
+def test_an_attempt_begins_anew_and_leaves_others_alone(tmp_path: Path) -> None:
+    write(tmp_path, b"y" * 1000)
+    write(tmp_path, b"other", attempt=11)
+    write(tmp_path, b"new")
+    assert read(tmp_path, 7, 1).text == "new"
+    assert read(tmp_path, 7, 11).text == "other"
+    assert attempts(tmp_path, 7) == (1, 11)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_nobody_else_may_read_it(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "output", b"private")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "output" / "7").stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "output" / "7").iterdir()] == [0o600]
+
+
+def test_a_place_that_cannot_be_written_costs_the_bytes_alone(tmp_path: Path) -> None:
+    (tmp_path / "7").write_text("no folder")
+    write(tmp_path, b"z" * 1000)
+    assert read(tmp_path, 7, 1).size == 0
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    (tmp_path / "7").mkdir()
+    writer = PrintedWriter(tmp_path, 7, 1, 400, fresh=False)
+    (tmp_path / "7" / "1.0").symlink_to(other)
+    writer.write(b"mine")
+    writer.close()
+    assert other.read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("printed", "text"),
+    [
+        (b"\x1b[31mred\x1b[0m", "red"),
+        (b"\x1b]0;title\x07x", "x"),
+        (b"50%\r100%\r\n", "50%\n100%\n"),
+        (b"\x07\x00\x7f", "\\x07\\x00\\x7f"),
+        ("\x9b1m\u202e".encode(), "\\x9b1m\\u202e"),
+        (b"\x1b", "\\x1b"),
+        (b"\xff\xfe", "\\xff\\xfe"),
+        ("tab\té 你好 😀\n".encode(), "tab\té 你好 😀\n"),
+    ],
+)
+def test_no_terminal_takes_it_for_an_order(printed: bytes, text: str) -> None:
+    assert shown(printed) == text
+
+
+@given(st.binary(max_size=500))
+def test_whatever_it_is_it_can_be_shown(printed: bytes) -> None:
+    assert all(one.isprintable() or one in "\n\t" for one in shown(printed))
