@@ -45,6 +45,17 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     stopping: bool
 
 
+class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The last sample as it is told: bytes, CPU in percent of the whole machine, `None` for what is not known."""
+
+    cpu_percent: float | None
+    memory_available: int | None
+    temp_free: int | None
+    memory_total: int | None
+    temp_total: int | None
+    disk_low: bool
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What there is and what of it is promised. Bytes; 0 for a limit: none."""
 
@@ -55,7 +66,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     reserved_temp: int
     max_temp_size: int
     max_cpu: float
-    sample: Sample
+    sample: MachineNow
 
 
 class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +194,14 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
     )
 
 
+def _machine(sample: Sample) -> MachineNow:
+    known = {name: getattr(sample, name) for name in ("memory_available", "temp_free", "memory_total", "temp_total")}
+    bytes_of = {name: None if number >= UNLIMITED else number for name, number in known.items()}
+    never = all(number is None for number in bytes_of.values())
+    cpu = None if never else sample.cpu_percent
+    return MachineNow(cpu_percent=cpu, disk_low=sample.disk_low, **bytes_of)
+
+
 def _resources(state: SchedulerState) -> Resources:
     limits = state.limits
     return Resources(
@@ -193,5 +212,5 @@ def _resources(state: SchedulerState) -> Resources:
         reserved_temp=state.reserved.temp,
         max_temp_size=limits.max_temp_size % UNLIMITED,
         max_cpu=limits.max_cpu,
-        sample=state.sample,
+        sample=_machine(state.sample),
     )

@@ -69,7 +69,16 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        self._once = [one for one in self.params if isinstance(one, click.Option) and not one.multiple]
         self.params.extend(everywhere(root=False))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an option given twice is refused, for click would drop all but the last without a word."""
+        asked = [param for param in self.make_parser(ctx).parse_args(list(args))[2] if param in self._once]
+        for param in asked:
+            if asked.count(param) > 1:
+                raise click.BadOptionUsage(param.name or "", f"{param.opts[-1]} is given more than once.", ctx)
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples, then a pointer to the options that all commands take."""

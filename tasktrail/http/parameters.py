@@ -43,11 +43,19 @@ def unescaped(moment: str) -> str:
 
 
 def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Refuse a parameter that the route does not know: a misspelt filter must not answer with everything."""
+    """Refuse a parameter that the route does not know: a misspelt filter must not answer with everything.
+
+    One that is given twice and takes one value is refused too: nobody could say which of them is meant.
+    """
     known = handler.parsed_fn_signature.parameters
-    for name in connection.query_params:
+    given = connection.query_params
+    for name in given:
         if name not in known:
             raise _unknown(name, list(known))
+        takes = known[name]
+        several = takes.is_non_string_sequence or any(kind.is_non_string_sequence for kind in takes.inner_types)
+        if not several and len(given.getall(name)) > 1:
+            raise Malformed(f"`{name}` is given more than once", field=name, remedy="Give it once.")
 
 
 def _unknown(name: str, known: list[str]) -> TasktrailError:

@@ -106,10 +106,16 @@ def _promised(resources: "Resources", running: int, *, live: bool) -> str:
     sample = resources.sample
     memory = _of(resources.reserved_memory, resources.max_memory)
     temp = _of(resources.reserved_temp, resources.max_temp_size)
-    free = f"{size(sample.memory_available)} memory, {size(sample.temp_free)} temp{' (LOW)' if sample.disk_low else ''}"
+    free = f"{_free(sample.memory_available)} memory, {_free(sample.temp_free)} temp"
+    free += " (LOW)" if sample.disk_low else ""
+    cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
     slots = min(resources.slots, resources.max_concurrent)
     promised = f"{running} of {slots} slots · promised memory {memory}, temp {temp}"
-    return f"{promised} · CPU {sample.cpu_percent:.0f} %, free {free}"
+    return f"{promised} · CPU {cpu}, free {free}"
+
+
+def _free(count: int | None) -> str:
+    return "unknown" if count is None else size(count)
 
 
 def _of(used: int, limit: int) -> str:

@@ -114,3 +114,19 @@ def test_options_for_every_command_go_before_and_after_it_and_the_last_word_wins
     assert [str(session.data) for session in doors.sessions] == ["from-environment", "before", "after"]
     assert [session.token for session in doors.sessions] == ["secret"] * 3
     assert doors.sessions[-1].url == "http://localhost:1"
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("list --as-of 1 --as-of 2", "--as-of"),
+        ("show 1 --as-of 1 --as-of 1", "--as-of"),
+        ("submit noop --priority 1 --priority 2", "--priority"),
+        ("limits --fair-share --no-fair-share", "--fair-share"),
+        ("schedule add n noop --every 3 --every 4", "--every"),
+    ],
+)
+def test_an_option_given_twice_is_refused_and_not_half_heard(cli: Callable[..., Any], line: str, option: str) -> None:
+    shown = cli(*line.split())
+    assert (shown.code, shown.out) == (2, "")
+    assert f"{option} is given more than once" in shown.err
