@@ -72,6 +72,15 @@ def is_damage(error: sqlite3.Error) -> bool:
     return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or str(error).startswith(told)
 
 
+_MISCOUNTED = """
+    SELECT type, status FROM (
+        SELECT type, status, count(*) AS number FROM tasks GROUP BY type, status
+        UNION ALL SELECT type, status, -number FROM counts
+    ) GROUP BY type, status HAVING sum(number) != 0 LIMIT 1
+"""
+"""In one statement, as the writer may go on between two."""
+
+
 def find_damage(conn: sqlite3.Connection) -> str:
     """What is wrong with the file, by SQLite's own check, the checksums and the kept numbers; empty: nothing.
 
@@ -89,12 +98,11 @@ def find_damage(conn: sqlite3.Connection) -> str:
         damaged = conn.execute(f"SELECT id FROM tasks WHERE {OF_TASKS} LIMIT 1").fetchone()  # noqa: S608 - our own names
         if damaged is not None:
             return f"task {damaged[0]} has changed since it was written"
-        counted = conn.execute("SELECT type, status, count(*) FROM tasks GROUP BY type, status").fetchall()
-        kept = conn.execute("SELECT type, status, number FROM counts WHERE number != 0").fetchall()
+        miscounted = conn.execute(_MISCOUNTED).fetchone()
     except sqlite3.Error as error:
         if not is_damage(error):
             raise
         return str(error)
     except (ViewsDamaged, UnicodeError) as error:
         return str(error)
-    return "" if sorted(counted) == sorted(kept) else "the number of tasks is not what was kept"
+    return "" if miscounted is None else "the number of tasks is not what was kept"

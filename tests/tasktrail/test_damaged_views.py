@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 
 from tasktrail.actors import projector
 from tasktrail.actors.projector import Health
+from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
-from tasktrail.projections import TaskFilters, ViewsFailed, rebuild
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild
 from tasktrail.projections.queries.reader import connect
 from tasktrail.projections.sums import find_damage, teach
 from tasktrail.reading.files import Reader
 from tasktrail.service import TaskService
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]
 HELD = TaskFilters(status=("pending",))
 
@@ -151,6 +155,21 @@ def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
 def test_sound_views_have_no_damage(data: Path) -> None:
     with closing(connect(data / "views.db")[0]) as conn:
         assert find_damage(conn) == ""
+
+
+def test_a_writer_between_two_looks_is_no_damage(data: Path) -> None:
+    with closing(SqliteEventLog(data / "log.db", now=NOW)) as log, closing(TaskViews(data / "views.db")) as views:
+
+        def write(statement: str) -> None:
+            if "counts" in statement:
+                position, task_id = log.head().position, 100 + log.head().position
+                log.append([Fact(task_id, 1, Created(type="quick", held=True), NOW, life=1)], expected=position)
+                catch_up(log, views)
+
+        with closing(connect(data / "views.db")[0]) as conn:
+            conn.set_trace_callback(write)
+            assert find_damage(conn) == ""
+        assert views.position > 18
 
 
 def test_every_table_of_the_views_has_checksums(data: Path) -> None:
