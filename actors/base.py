@@ -58,9 +58,9 @@ class Doing(NamedTuple):
     """What an actor was last seen to begin. Whoever goes on to another message is busy, and does not hang."""
 
     number: int = 0
-    """Messages that it has begun to handle."""
+    """Steps that it has begun: messages, and parts of long work."""
     message: str = ""
-    """The type of the latest."""
+    """The type of the latest message."""
     thread: int = 0
 
     def where(self) -> str:
@@ -102,6 +102,11 @@ class Actor(pykka.ThreadingActor):
             except BaseException as another:  # noqa: BLE001
                 complain("an actor could not put itself right", another, actor=name)
             return None
+
+    def tell_progress(self, _reached: int, _goal: int) -> None:
+        """Called in the middle of long work: whoever does this does not hang."""
+        now = doing.get(self.actor_urn, Doing(thread=threading.get_ident()))
+        doing[self.actor_urn] = now._replace(number=now.number + 1)
 
     def receive(self, message: Any) -> Any:
         """Handle one message."""

@@ -157,7 +157,7 @@ class Projector(Actor):
         if self._view is None:
             self._view = self._open_views()
         if behind or (records and records[0].position > self._view.position + 1):
-            catch_up(log_file, self._view)
+            catch_up(log_file, self._view, self.tell_progress)
         if records:
             self._view.apply(records)
 
@@ -170,9 +170,9 @@ class Projector(Actor):
         if self._view is not None:
             self._view.close()
             self._view = None
-        rebuild(log_file, self._path)
+        rebuild(log_file, self._path, self.tell_progress)
         self._view = self._open_views()
-        catch_up(log_file, self._view)
+        catch_up(log_file, self._view, self.tell_progress)
         self._damage, self._rebuild_at = "", 0.0
         self._health.vouch()
 

@@ -23,6 +23,13 @@ class Hold(threading.Event):
         self.begun = threading.Event()
 
 
+class Long:
+    """Work of two parts, which says when it is in the second."""
+
+    def __init__(self) -> None:
+        self.step, self.stepped, self.rest = threading.Event(), threading.Event(), threading.Event()
+
+
 class Breaking(Actor):
     """Raises what it is told, answers anything else, and can be made to hang or to refuse to start."""
 
@@ -39,6 +46,12 @@ class Breaking(Actor):
         if isinstance(message, Hold):
             message.begun.set()
             message.wait(SOON)
+            return None
+        if isinstance(message, Long):
+            message.step.wait(SOON)
+            self.tell_progress(1, 2)
+            message.stepped.set()
+            message.rest.wait(SOON)
             return None
         if isinstance(message, BaseException):
             raise message
@@ -172,6 +185,21 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
     assert ["did not answer" in str(error) for error in house.fatal] == [True]
     assert house.supervisor.stop(0.2) == ["breaking"]
     hanging.set()
+
+
+def test_long_work_that_tells_how_far_it_is_does_not_hang(house: House) -> None:
+    child, long = house.child(), Long()
+    child.tell(long)
+    ask_after(house, child, SILENT_AFTER - 1)
+    long.step.set()
+    assert long.stepped.wait(SOON)
+    house.clock.passed += 2
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == []
+    house.clock.passed += SILENT_AFTER
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == ["breaking has done nothing for 5 s"]
+    long.rest.set()
 
 
 def test_a_consumer_that_hangs_is_waited_for(house: House) -> None:
