@@ -1,5 +1,6 @@
 """Where the command `tasktrail`, also `python -m tasktrail`, begins."""
 
+import os
 import sys
 
 
@@ -7,7 +8,12 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     from .cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stderr.flush()
+    except OSError:  # nobody can be told; Python would try again at its end, and leave with 120 instead
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fonts for text pages: those of the system where there are any, else the one built into Pillow (Latin only)."""
+"""Fonts for text pages: those of the system where there are any, else the one built into Pillow (ASCII only)."""
 
 from functools import cache
 from pathlib import Path

@@ -185,12 +185,14 @@ def test_a_lock_file_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_service_whose_standard_error_is_a_full_disk_takes_commands(data: Path) -> None:
-    """What it has to say is lost; what it does is not."""
+    """What it has to say is lost; what it does is not, and its exit code says so, also where Python buffers."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("wb", buffering=0) as full:
         process = subprocess.Popen(
             [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", "0"],
             stdout=subprocess.DEVNULL,
             stderr=full,
+            env=environment,
         )
     try:
 

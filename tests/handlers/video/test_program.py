@@ -20,6 +20,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Job, Rejected, Stopped
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert.hardware import REMEDY
 from tasktrail.handlers.video.errors import ProgramFailedError
 from tasktrail.handlers.video.probe import probe
 from tasktrail.handlers.video.program import examine, state
@@ -213,13 +214,19 @@ def test_hardware_that_is_not_there_is_named_before_work_begins(
     context = prepare(clips(), backend="ffmpeg", encoder=encoder)
     outcome = convert(context)
     assert isinstance(outcome, Rejected)
-    # ffmpeg's first line, where it says more than that it failed, and no address of its memory; without its library
-    # VA-API ends before a device is looked for
-    cause = {"vaapi": "Device creation failed|.*libva", "nvenc": "Cannot load libcuda"}[encoder]
-    assert re.search(rf"h264_{encoder} finds no device \(({cause})", outcome.reason)
-    assert " @ 0x" not in outcome.reason
+    assert re.search(rf"encoder h264_{encoder} finds no device \(.+\): {re.escape(REMEDY)}", outcome.reason)
     assert "\n" not in outcome.reason
     assert not list(context.work_dir.iterdir())
+
+
+def test_of_what_ffmpeg_says_about_missing_hardware_the_first_line_is_told(
+    clips: Callable[..., Path], install: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """What it says depends on the driver and on libva being there, so a script says it."""
+    install(PASS_ON + r"sys.stderr.write('[device @ 0x55d1] It is not there.\nSo nothing works.\n'); sys.exit(1)")
+    outcome = convert(prepare(clips(), backend="ffmpeg", encoder="vaapi"))
+    assert isinstance(outcome, Rejected)
+    assert "finds no device (It is not there): " in outcome.reason
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_a_graph_is_read_from_a_file_and_its_ids_are_printed(
     assert sent.tasks[0].input_file == str(Path("in").absolute())
 
 
-@pytest.mark.parametrize(("text", "told"), [("{", "Input data was truncated"), ('[{"type": "noop"}]', "name")])
+@pytest.mark.parametrize(("text", "told"), [("{", "graph.json"), ('[{"type": "noop"}]', "name")])
 def test_a_graph_that_cannot_be_read_is_refused(cli: Callable[..., Any], tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "graph.json"
     file.write_text(text)
