@@ -25,8 +25,8 @@ Ids: TypeAlias = int | tuple[int, ...]
 class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which tasks, in which order, which page. Checked when made: `InvalidValue` names the field at fault.
 
-    Several values of one field are alternatives; different fields must all hold. `status` and `type` take one value,
-    several with commas between, or a tuple. An id of 0 means: none.
+    Several values of one field are alternatives; different fields must all hold. `status`, `type` and `label` take one
+    value, several with commas between, or a tuple. An id of 0 means: none.
     """
 
     status: Texts = ()
@@ -34,6 +34,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     user_id: Ids = ()
     document_id: Ids = ()
     parent_task_id: Ids = ()
+    label: Texts = ()
     search: str = ""
     """Words, all of which must begin a word in type, paths or error."""
     sort: str = "-created_at"
@@ -47,7 +48,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A position or an RFC 3339 time; empty for now."""
 
     def __post_init__(self) -> None:
-        for field in ("status", "type", "search", "sort"):
+        for field in ("status", "type", "label", "search", "sort"):
             _check_text(field, getattr(self, field))
         for status in values_of(self.status):
             if status not in STATUSES:
@@ -56,7 +57,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise _not_one_of("sort", self.sort, SORTS)
         for field in ("user_id", "document_id", "parent_task_id"):
             _check_ids(field, getattr(self, field))
-        for field in ("status", "type", "user_id", "document_id", "parent_task_id"):
+        for field in ("status", "type", "user_id", "document_id", "parent_task_id", "label"):
             value = getattr(self, field)
             if isinstance(value, tuple) and len(value) > _MAX_VALUES:
                 raise InvalidValue(f"{field} takes up to {_MAX_VALUES} values, not {len(value)}", field=field)
@@ -110,7 +111,7 @@ def _check_range(field: str, number: object, low: int, high: int) -> None:
 
 
 def _check_text(field: str, texts: Texts) -> None:
-    for text in texts if isinstance(texts, tuple | list) and field in ("status", "type") else (texts,):
+    for text in texts if isinstance(texts, tuple | list) and field in ("status", "type", "label") else (texts,):
         if not isinstance(text, str) or len(text) > _MAX_TEXT or not text.isprintable():
             raise InvalidValue(f"{field} must be up to {_MAX_TEXT} printable characters", field=field)
 

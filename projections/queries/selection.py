@@ -50,15 +50,17 @@ def page(filters: TaskFilters, counts: Counts) -> Query:
 
 def _branches(filters: TaskFilters) -> Iterator[TaskFilters]:
     """The filter as alternatives with one value a field; itself when they would be too many or of no use."""
-    texts = [_singles(values_of(field)) for field in (filters.status, filters.type)]
+    texts = [_singles(values_of(field)) for field in (filters.status, filters.type, filters.label)]
     numbers = [_singles(ids_of(field)) for field in (filters.user_id, filters.document_id, filters.parent_task_id)]
     number = prod(len(choice) for choice in texts) * prod(len(choice) for choice in numbers)
     of_use = _column(filters) == "id" and not _by_text(filters) and filters.offset <= _DEEP
     if not (1 < number <= _MAX_BRANCHES and of_use):
         yield filters
         return
-    for (status, kind), (user, document, parent) in product(product(*texts), product(*numbers)):
-        yield TaskFilters(status=status, type=kind, user_id=user, document_id=document, parent_task_id=parent)
+    for (status, kind, label), (user, document, parent) in product(product(*texts), product(*numbers)):
+        yield TaskFilters(
+            status=status, type=kind, label=label, user_id=user, document_id=document, parent_task_id=parent
+        )
 
 
 def _singles(values: tuple[_V, ...]) -> list[tuple[_V, ...]]:
@@ -71,7 +73,8 @@ def _by_text(filters: TaskFilters) -> bool:
 
 def _by_id(filters: TaskFilters) -> bool:
     """Whether a filter is set that lets far fewer tasks pass than status and type do."""
-    return any(ids_of(ids) for ids in (filters.user_id, filters.document_id, filters.parent_task_id))
+    ids = any(ids_of(ids) for ids in (filters.user_id, filters.document_id, filters.parent_task_id))
+    return ids or bool(values_of(filters.label))
 
 
 def _only_waiting(filters: TaskFilters) -> bool:
@@ -145,6 +148,7 @@ def _where(filters: TaskFilters, *, plus: bool) -> Query:
         (f"{by_hit}tasks.user_id", ids_of(filters.user_id)),
         (f"{by_hit}tasks.document_id", ids_of(filters.document_id)),
         (f"{by_hit}tasks.parent_task_id", ids_of(filters.parent_task_id)),
+        (f"{by_hit}tasks.label", values_of(filters.label)),
     ):
         if values:
             terms.append(f"{column} = ?" if len(values) == 1 else f"{column} IN ({', '.join('?' * len(values))})")

@@ -29,6 +29,7 @@ CREATE TABLE tasks (
     user_id INTEGER NOT NULL,
     document_id INTEGER NOT NULL,
     parent_task_id INTEGER NOT NULL,
+    label TEXT NOT NULL,
     priority INTEGER NOT NULL,
     queue_key REAL,
     updated_at REAL NOT NULL,
@@ -85,6 +86,7 @@ CREATE INDEX tasks_by_status_and_type ON tasks (status, type);
 CREATE INDEX tasks_by_user ON tasks (user_id);
 CREATE INDEX tasks_by_document ON tasks (document_id);
 CREATE INDEX tasks_by_parent ON tasks (parent_task_id);
+CREATE INDEX tasks_by_label ON tasks (label);
 CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);

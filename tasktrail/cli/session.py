@@ -105,6 +105,10 @@ class Doors:
         """The time, for what still goes on."""
         return datetime.now(UTC)
 
+    def ask(self, question: str) -> bool | None:
+        """Yes or no; none when nobody is at a terminal to answer."""
+        return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
+
     def service(self, session: Session) -> "Tasks":
         """A client of the running service. Raises `ServiceUnreachable`."""
         from ..events.errors import ServiceUnreachable

@@ -22,6 +22,7 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     user_id: Ids = ()
     document_id: Ids = ()
     parent_task_id: Ids = ()
+    label: Texts = ()
     search: str = ""
     force: bool = False
     """Also beyond `max_retries`."""
@@ -30,7 +31,7 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str = ""
 
 
-_FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "search")
+_FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label", "search")
 
 
 @post("/v1/tasks/retry", status_code=202, request_max_body_size=MAX_COMMAND)

@@ -31,6 +31,8 @@ from tasktrail.projections.queries.filters import ids_of, values_of
         ("user_id", tuple(range(101))),
         ("document_id", 2**63),
         ("parent_task_id", -5),
+        ("label", 7),
+        ("label", ("a\x00b",)),
         ("search", "///"),
         ("search", "\ud800"),
         ("search", "x" * 1001),

@@ -77,6 +77,7 @@ def passes(state: TaskState, filters: TaskFilters) -> bool:
         (ids_of(filters.user_id), spec.user_id),
         (ids_of(filters.document_id), spec.document_id),
         (ids_of(filters.parent_task_id), spec.parent_task_id or 0),
+        (values_of(filters.label), spec.label),
     ]
     return all(value in wanted for wanted, value in tests if wanted) and found_by(state, filters.search)
 
@@ -108,6 +109,7 @@ wishes = st.builds(
     user_id=few,
     document_id=few,
     parent_task_id=st.just(()) | few,
+    label=st.just(()) | st.lists(st.sampled_from(["night", "import-7", "none"]), max_size=2).map(tuple),
     search=st.just("")
     | st.just("")
     | st.sampled_from(WORDS)

@@ -40,6 +40,7 @@ _COLUMNS = (
 @click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody.")
 @click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents.")
 @click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")
+@click.option("--label", default="", metavar="A,B", help="Tasks of these labels.")
 @click.option("--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error.")
 @click.option("--as-of", default="", metavar="POSITION|TIME", help="As it was at a position of the log, or at a time.")
 @click.option(

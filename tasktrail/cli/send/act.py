@@ -12,7 +12,7 @@ from ..fields import me, who_and_why
 from ..output import print_json, say
 from ..session import Session
 from ..words import TASK_ID, duration, moment
-from .retry_many import filter_options, retry_filtered
+from .many import cancel_filtered, filter_options, many_or_ids, retry_filtered
 
 if TYPE_CHECKING:
     from ...events import Accepted
@@ -49,15 +49,34 @@ def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str
         ("tasktrail cancel 3", "stop task 3, whether it waits or runs"),
         ("tasktrail cancel 3 4 5 --reason 'wrong input'", "several, with a reason for the history"),
         ("tasktrail cancel 3 --children", "task 3 and everything below it, all at once"),
+        ("tasktrail cancel --label import-7 --yes", "all unfinished tasks of a label, without a question"),
     ],
 )
-@ids
+@maybe_ids
+@filter_options("pending, running, retrying. Default: all three")
+@click.option("--yes", is_flag=True, help="With filters: do not ask first.")
 @click.option("--children", is_flag=True, help="Also all tasks below it that are not over, in the same step.")
 @who_and_why
 @pass_session
-def cancel(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None, *, children: bool) -> int:
-    """Stop tasks, whether they wait or run; `retry` brings them back."""
+def cancel(
+    session: Session,
+    /,
+    ids: tuple[int, ...],
+    reason: str | None,
+    actor: str | None,
+    *,
+    yes: bool,
+    children: bool,
+    **filters: str,
+) -> int:
+    """Stop tasks, whether they wait or run; `retry` brings them back.
+
+    Instead of ids there may be filters: then every unfinished task that passes them is cancelled, after a question
+    that says how many there are.
+    """
     who, why = actor or me(), reason or ""
+    if many_or_ids(ids, filters, "--type video_convert"):
+        return cancel_filtered(session, filters, reason=why, actor=who, children=children, yes=yes)
     return _each(
         session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=children)
     )
@@ -73,7 +92,7 @@ def cancel(session: Session, ids: tuple[int, ...], reason: str | None, actor: st
     ],
 )
 @maybe_ids
-@filter_options
+@filter_options("failed, cancelled. Default: failed")
 @click.option("--force", is_flag=True, help="Also beyond the task's --max-retries; who forced it is recorded.")
 @who_and_why
 @pass_session
@@ -86,12 +105,8 @@ def retry(
     itself; a refusal does not stop the others.
     """
     who, why = actor or me(), reason or ""
-    if any(filters.values()):
-        if ids:
-            raise click.UsageError("Give ids or filters, not both.")
+    if many_or_ids(ids, filters, "--status failed"):
         return retry_filtered(session, filters, reason=why, actor=who, force=force)
-    if not ids:
-        raise click.UsageError("Missing argument 'ID…', or a filter such as --status failed.")
     return _each(
         session,
         ids,

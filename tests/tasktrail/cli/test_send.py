@@ -260,7 +260,49 @@ def test_a_retry_takes_filters_and_counts(cli: Callable[..., Any], tasks: Any) -
     assert json.loads(cli("retry", "--status", "cancelled", "--json").out)["count"] == 0
 
 
-@pytest.mark.parametrize("line", [("retry",), ("retry", "1", "--status", "failed")])
+def test_a_cancel_takes_filters_and_asks_with_a_count(
+    cli: Callable[..., Any], tasks: Any, doors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("import", "import", "other"):
+        tasks.create_task(type="noop", label=label)
+    asked: list[str] = []
+    answers: list[bool | None] = [None, False, True]
+
+    def ask(question: str) -> bool | None:
+        asked.append(question)
+        return answers.pop(0)
+
+    monkeypatch.setattr(doors, "ask", ask)
+    line = ("cancel", "--label", "import", "--reason", "wrong files")
+    nobody, no = cli(*line), cli(*line)
+    assert (nobody.code, no.code) == (2, 130)
+    assert "--yes" in nobody.err
+    assert [tasks.get_task(number).status for number in (1, 2, 3)] == ["pending"] * 3
+    assert cli(*line) == (0, "2 cancelled, 0 refused\n", "")
+    assert asked == ["Cancel 2 tasks?"] * 3
+    assert [tasks.get_task(number).status for number in (1, 2, 3)] == ["cancelled", "cancelled", "pending"]
+    assert tasks.sent[-1].reason == "wrong files"
+    told = json.loads(cli("cancel", "--type", "noop", "--yes", "--json").out)
+    assert (told["count"], told["cancelled"], told["refused"]) == (1, [3], [])
+
+
+def test_a_cancel_of_what_is_over_is_refused(cli: Callable[..., Any]) -> None:
+    shown = cli("cancel", "--status", "failed", "--yes")
+    assert (shown.code, shown.out) == (1, "")
+    assert "field: status" in shown.err
+
+
+def test_a_list_takes_a_label(cli: Callable[..., Any], tasks: Any) -> None:
+    for label in ("a", "b", "", "a"):
+        tasks.create_task(type="noop", label=label)
+    for labels, ids in (("a", [1, 4]), ("a,b", [1, 2, 4]), ("c", [])):
+        told = cli("list", "--label", labels, "--sort", "id", "--json").out.splitlines()
+        assert [json.loads(line)["id"] for line in told] == ids
+
+
+@pytest.mark.parametrize(
+    "line", [("retry",), ("retry", "1", "--status", "failed"), ("cancel",), ("cancel", "1", "--user", "1")]
+)
 def test_a_retry_wants_ids_or_filters(cli: Callable[..., Any], line: tuple[str, ...]) -> None:
     assert cli(*line).code == 2
 

@@ -1,0 +1,84 @@
+"""One command for each of many tasks. Each is answered for itself: a refusal stops no other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from ..events import Accepted, Command, Task, TasktrailError
+from ..events.errors import InvalidValue
+from ..problem import problem
+from ..projections import TaskFilters
+from ..projections.queries.filters import MAX_LIMIT, values_of
+
+_AT_ONCE = 500
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the commands."""
+
+    done: tuple[int, ...]
+    """Ids of the tasks whose command was accepted."""
+    refused: dict[int, TasktrailError]
+    """Task → why its command was not."""
+    position: int = 0
+    """Of the last event that this led to; 0 for none."""
+
+
+class Asked(Protocol):
+    """What is needed of a service or a client."""
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        """One page, and how many there are in all."""
+
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
+        """An answer each, in order."""
+
+
+def told(done: Sequence[int], refused: Mapping[int, TasktrailError], position: int, *, name: str) -> dict[str, Any]:
+    """As HTTP answers and `--json` prints it: a count, the ids under `name`, and a problem for each refusal."""
+    problems = [problem(error, task_id=task_id) for task_id, error in refused.items()]
+    return {"count": len(done), name: list(done), "refused": problems, "position": position}
+
+
+def ids_that_pass(tasks: Asked, filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> list[int]:
+    """All tasks that pass, in the order of ids, so that what others wait for comes first.
+
+    They are looked up before the first command, because that may take tasks out of the list. `usual`: the statuses
+    when the filters name none. Raises `InvalidValue` for filters that mean nothing here.
+    """
+    wanted = values_of(filters.status) or tuple(usual)
+    for status in wanted:
+        if status not in allowed:
+            raise InvalidValue(
+                f"A task that is {status} cannot be meant here, only {' or '.join(allowed)}", field="status"
+            )
+    if filters.as_of != "":
+        raise InvalidValue("The past cannot be changed", field="as_of")
+    return list(_pages(tasks, replace(filters, status=wanted, sort="id", limit=MAX_LIMIT, offset=0)))
+
+
+def _pages(tasks: Asked, filters: TaskFilters) -> Iterator[int]:
+    while True:
+        page, _total = tasks.list_tasks(filters)
+        yield from (task.id for task in page)
+        if len(page) < MAX_LIMIT:
+            return
+        filters = replace(filters, offset=filters.offset + MAX_LIMIT)
+
+
+def send_each(tasks: Asked, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
+    """Send each task its command, some hundred in one commit."""
+    done: list[int] = []
+    refused: dict[int, TasktrailError] = {}
+    last = 0
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        for task_id, answer in zip(some, tasks.send_many([command(task_id) for task_id in some]), strict=True):
+            if isinstance(answer, TasktrailError):
+                refused[task_id] = answer
+            else:
+                done.append(task_id)
+                last = max(last, answer.position)
+    return Answers(done=tuple(done), refused=refused, position=last)
