@@ -1,6 +1,6 @@
 """What a handler is given and what it may answer. This is the page a handler's author reads first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -136,8 +136,12 @@ class TaskContext(Protocol[O_co]):
     def should_stop(self) -> bool:
         """Whether somebody wants the attempt to end. Look often; after the grace period the process is killed."""
 
+    def stop_unheard(self) -> bool:
+        """The same, unless `should_stop` has said so already: then an `async def` handler is cancelled."""
+
 
 Handle: TypeAlias = Callable[[TaskContext[Any]], Outcome | dict[str, Any] | None]
+"""As it is called: what a handler made with `async def` answers has been awaited."""
 Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
 Checker: TypeAlias = Callable[[Job[Any]], None]
 
@@ -158,8 +162,11 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """A better estimate, from a look into the input. Runs in the worker, before the handler; may raise `Unusable` like
     the handler."""
     resumable: bool = False
-    needs_input: bool = True
-    needs_output: bool = True
+    needs_input: bool = False
+    """Whether there has to be an input. One that is given all the same can be read."""
+    needs_output: bool = False
+    """Whether there has to be an output, and the handler has to write it. One that is given all the same is published
+    if the handler has written to `output_part`."""
     grace: float | None = None
     """Seconds between the wish to stop and the kill; none: what the configuration says."""
     limits: bool = True
@@ -185,7 +192,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def works_on_files(self) -> bool:
-        """Whether an attempt has a folder of its own to work in."""
+        """Whether every attempt has a folder of its own to work in; else only one that is given a path."""
         return self.needs_folder or self.needs_input or self.needs_output
 
 
@@ -204,8 +211,8 @@ def handler(
     check: Checker | None = None,
     probe: Estimator | None = None,
     resumable: bool = False,
-    needs_input: bool = True,
-    needs_output: bool = True,
+    needs_input: bool = False,
+    needs_output: bool = False,
     grace: float | None = None,
     limits: bool = True,
     bounds: Bounds | None = None,
@@ -217,7 +224,7 @@ def handler(
     needs_folder: bool = True,
     programs: Callable[[], tuple[str, ...]] | None = None,
 ) -> Callable[[H], H]:
-    """Make a function or class the handler of task type `name`.
+    """Make a function or class the handler of task type `name`; `async def` runs in an event loop of its own.
 
     A class is instantiated without arguments for each attempt and called with the context. The first line of the
     docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for `reads`, `writes` and
@@ -228,11 +235,11 @@ def handler(
         raise TypeError(f"{name}: programs has to be a function that returns lines of text, not {programs!r}")
 
     def mark(target: H) -> H:
-        handle: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
+        call: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
         doc = (target.__doc__ or "").strip().splitlines()
         task_type = TaskType(
             name=name,
-            handle=handle,
+            handle=lambda context: _awaited(call(context), context),
             summary=doc[0] if doc else "",
             options=options,
             estimate=estimate,
@@ -256,6 +263,15 @@ def handler(
         return target
 
     return mark
+
+
+def _awaited(answer: Any, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
+    """The answer, or that of the coroutine which a handler made with `async def` gives."""
+    if not isinstance(answer, Coroutine):
+        return answer  # type: ignore[no-any-return]  # it is judged by whoever called
+    from .coroutines import run_coroutine  # noqa: PLC0415 - most handlers need no event loop
+
+    return run_coroutine(answer, context.stop_unheard)  # type: ignore[no-any-return]  # as above
 
 
 def _check_paths(name: str, **declared: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ class OutputMissing(HandlerFault):
 
     code = "output_missing"
     title = "There is no output"
-    remedy = "The handler must write to context.output_part, or be registered with needs_output=False."
+    remedy = "The handler must write to context.output_part, or be registered without needs_output=True."
 
 
 class BadAnswer(HandlerFault):

@@ -98,6 +98,10 @@ class RecordingContext(Generic[O]):
         self.stops_asked += 1
         return self.stop_after is not None and self.stops_asked > self.stop_after
 
+    def stop_unheard(self) -> bool:
+        """Whether `stop_after` is used up and `should_stop` has not said so; asking does not count."""
+        return self.stop_after is not None and self.stops_asked == self.stop_after
+
     def resumed(self, *, stop_after: int | None = None, crash_after: int | None = None) -> "RecordingContext[O]":
         """The next attempt at the same task: same files, last checkpoint."""
         return RecordingContext(

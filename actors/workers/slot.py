@@ -294,7 +294,7 @@ class Slot:
         What the worker had not read any more is kept with the rest.
         """
         if self._run is None:
-            return ending, ending.tail[-_SHOWN:]
+            return ending, ending.tail.strip()[-_SHOWN:]
         if self._output_root is not None:
             told = (self._output_root, self._run.task_id, self._run.attempt)
             writer = PrintedWriter(*told, self._max_output, fresh=False)

@@ -179,4 +179,4 @@ def _parse(status: bytes) -> Exit | None:
         _, code, microseconds, peak = map(int, (b"0", *line.split()[1:]))
     except ValueError:
         return None
-    return Exit(code=code, cpu=microseconds / 1e6, peak=peak, tail=tail.decode("utf-8", "replace").strip())
+    return Exit(code=code, cpu=microseconds / 1e6, peak=peak, tail=tail.decode("utf-8", "replace"))

@@ -18,6 +18,8 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
 @handler(
     "document_preview",
     options=DocumentPreviewOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=probe,

@@ -16,6 +16,8 @@ def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
 @handler(
     "image_thumbnail",
     options=ImageThumbnailOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=_probe,

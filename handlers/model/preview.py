@@ -15,6 +15,8 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
 @handler(
     "model_preview",
     options=ModelPreviewOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=probe,

@@ -1,5 +1,6 @@
 """One attempt from `Run` to its end: call the handler, judge its answer, publish its output."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def perform(
     if source is not None:
         ending = _named(ending, source, run)
         source.close()
-    if ending.outcome != "completed" and task_type.needs_output:
+    if ending.outcome != "completed" and run.output_file:
         temp = temp or _space_taken(run)
         if staged is None:
             discard(run)
@@ -103,7 +104,7 @@ def deliver(
     """
     try:
         if ending.outcome == "completed":
-            if task_type.needs_output:
+            if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
             ending = _complete(run, task_type, line, sandbox, source, ending)
     except InputChanged as error:
@@ -113,7 +114,7 @@ def deliver(
     if source is not None:
         # Walls let the attempt read the file that was opened here, and not the one that has taken its name since.
         ending = _named(ending, source, run)
-    if task_type.needs_output:
+    if run.output_file:
         discard(run)
     return ending
 
@@ -131,9 +132,9 @@ def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, sta
         options = msgspec.convert(run.options, task_type.options)
     except msgspec.ValidationError as error:
         return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
-    if task_type.needs_output or task_type.needs_input:
+    if run.input_file or run.output_file:
         make_private_folder(Path(run.work_dir))
-    if task_type.needs_output and staged is None:
+    if run.output_file and staged is None:
         # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
         # into it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
@@ -152,11 +153,18 @@ def _complete(
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     if source is not None:
         source.compare()
-    if task_type.needs_output:
+    if _has_output(run, task_type, part_path):
         check_output(run, sandbox)
         if not _publish(run, line, source):
             return _STOPPED
     return ending
+
+
+def _has_output(run: Run, task_type: TaskType, written: Callable[[Path, int], Path]) -> bool:
+    """Whether there is, or has to be, something to publish; a type that needs no output may be given one."""
+    if task_type.needs_output or not run.output_file:
+        return task_type.needs_output
+    return os.path.lexists(written(Path(run.output_file), run.task_id))
 
 
 def _named(ending: Ending, source: Input, run: Run) -> Ending:

@@ -77,6 +77,7 @@ class AttemptContext:
         self._part = part
         self._progress = Progress(run, line)
         self._saving = Lock()
+        self._heard = False
 
     @property
     def task_id(self) -> int:
@@ -148,7 +149,12 @@ class AttemptContext:
 
     def should_stop(self) -> bool:
         """Whether the attempt is to end."""
-        return self._line.stop_wanted()
+        self._heard = self._heard or self._line.stop_wanted()
+        return self._heard
+
+    def stop_unheard(self) -> bool:
+        """Whether the attempt is to end, and the handler has not been told so."""
+        return not self._heard and self._line.stop_wanted()
 
     def flush(self) -> None:
         """For the caller of the handler: report the progress that is still held back."""

@@ -21,13 +21,16 @@ from types import TracebackType
 from ..printed import PrintedWriter
 from .frames import Run
 
+_ASYNCIO = f"{Path(os.__file__).parent}/asyncio/"
 _CHUNK = 65536
 _ROOM = 1024 * 1024
 """Bytes in the pipe, where the system allows it."""
 _TRACE_LIMIT = 64 * 1024
 _BY_LINE = 1
 """How C calls it."""
-_HERE = str(Path(__file__).parent)
+_HERE = Path(__file__).parent
+_OURS = (*(str(path) for path in (_HERE, _HERE.parent / "contract.py", _HERE.parent / "coroutines.py")), _ASYNCIO)
+"""Where the frames are from that stand above a handler's first."""
 
 
 class Printing:
@@ -155,6 +158,6 @@ def print_line_by_line() -> None:
 def _theirs(trace: TracebackType | None) -> TracebackType | None:
     """The trace from the handler's own first line on; all of it, when it never came so far."""
     first = trace
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(_HERE):
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_OURS):
         first = first.tb_next
     return first or trace

@@ -127,15 +127,15 @@ class WalledAttempts:
     def perform(self, run: Run, task_type: TaskType, *, keep: bool) -> AttemptEnded:
         """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
 
-        keep: whether the process may run the next attempt of the type as well.
+        keep: whether the attempt is one on no files, so that its process may run the next of the type as well.
         """
         source: Input | None = None
         staged: Path | None = None
         try:
             self._reach.see_modules()
-            if task_type.works_on_files:
+            if not keep:
                 make_private_folder(Path(run.work_dir))
-            if task_type.needs_output:
+            if run.output_file:
                 discard(run)
                 stage(Path(run.output_file), run.task_id)
                 staged = staged_path(Path(run.output_file), run.task_id)
@@ -155,7 +155,7 @@ class WalledAttempts:
         return ended
 
     def _deliver(self, run: Run, task_type: TaskType, source: Input | None, ended: AttemptEnded) -> AttemptEnded:
-        if not task_type.needs_output and source is None:
+        if not run.output_file and source is None:
             return ended
         said = Ending(ended.outcome, ended.result, ended.message, ended.error, ended.error_type)
         ending = deliver(run, task_type, self._channel, self._sandbox, source, said)
@@ -174,7 +174,7 @@ class WalledAttempts:
         """The process for this attempt: the one that is kept, if it is of the same kind, or a new one."""
         kept, self._kept = self._kept, None
         if kept is not None:
-            if kept.kind == run.type and not select.select([kept.report], [], [], 0)[0]:
+            if keep and kept.kind == run.type and not select.select([kept.report], [], [], 0)[0]:
                 return kept
             self._end(kept)
         kind = run.type if keep else ""

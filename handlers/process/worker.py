@@ -118,7 +118,8 @@ class Worker:
             self._channel.send(watched)
         if self._walled is None:
             return self._attempt(self._channel, run, task_type, watched)
-        return self._walled.perform(run, task_type, keep=watched is None and not task_type.works_on_files)
+        on_files = task_type.works_on_files or run.input_file or run.output_file
+        return self._walled.perform(run, task_type, keep=watched is None and not on_files)
 
     def _work_behind_walls(self, channel: Channel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """In a process that was forked from this one."""
@@ -142,7 +143,7 @@ class Worker:
         watched: AttemptBounded | None,
         staged: Path | None = None,
     ) -> AttemptEnded | Retiring:
-        self._clean.enter(_folder(run, task_type))
+        self._clean.enter(_folder(run))
         ending = self._perform(channel, run, task_type, watched, staged)
         if os.getpid() != self._pid:
             os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
@@ -217,9 +218,9 @@ def _sees_own_namespace() -> bool:
         return False
 
 
-def _folder(run: Run, task_type: TaskType) -> str:
-    """The task's own folder; there already for types that work on files."""
-    if task_type.needs_input or task_type.needs_output:
+def _folder(run: Run) -> str:
+    """The task's own folder; there already for one that works on files."""
+    if run.input_file or run.output_file:
         make_private_folder(Path(run.work_dir))
     return run.work_dir
 

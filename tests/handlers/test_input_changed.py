@@ -139,7 +139,7 @@ def run(source: Path, tmp_path: Path) -> Run:
 def copying(between: Callable[[TaskContext[Any]], object]) -> Any:
     """A type that reads the first half, does something, and reads the second half."""
 
-    @handler("copy")
+    @handler("copy", needs_input=True, needs_output=True)
     def copy(context: TaskContext[Any]) -> None:
         with context.input_file.open("rb") as file:
             first = file.read(5000)
@@ -195,7 +195,7 @@ def test_what_a_library_calls_damaged_because_it_changed_is_told_as_changed(sour
     assert_told(ending, "cut from")
     assert "ends too early" in ending.error
 
-    @handler("copy")
+    @handler("copy", needs_input=True, needs_output=True)
     def refuse(_context: TaskContext[Any]) -> Rejected:
         grow(source)
         return Rejected(reason="no picture")
@@ -226,7 +226,7 @@ def test_a_change_ends_the_attempt_at_its_next_checkpoint(source: Path, run: Run
 
 
 def test_a_type_without_an_output_is_held_to_it_too(source: Path, run: Run) -> None:
-    @handler("count", needs_output=False)
+    @handler("count", needs_output=False, needs_input=True)
     def count(_context: TaskContext[Any]) -> dict[str, int]:
         cut(source)
         return {"bytes": 10_000}
@@ -235,7 +235,7 @@ def test_a_type_without_an_output_is_held_to_it_too(source: Path, run: Run) -> N
 
 
 def test_a_type_may_work_on_its_input(source: Path, run: Run) -> None:
-    @handler("consume", needs_output=False, steady_input=False)
+    @handler("consume", needs_output=False, steady_input=False, needs_input=True)
     def consume(context: TaskContext[Any]) -> None:
         context.input_file.unlink()
 

@@ -339,7 +339,7 @@ def try_all(context: TaskContext[Targets]) -> dict[str, str]:
     return found
 
 
-@handler("hostile", options=Targets)
+@handler("hostile", options=Targets, needs_input=True, needs_output=True)
 def hostile(context: TaskContext[Targets]) -> dict[str, Any]:
     """Try everything; tell what worked."""
     found = try_all(context)
@@ -348,7 +348,7 @@ def hostile(context: TaskContext[Targets]) -> dict[str, Any]:
     return {"tries": len(found), "successes": len(got), "got": dict(list(got.items())[:200])}
 
 
-@handler("honest", options=Targets)
+@handler("honest", options=Targets, needs_input=True, needs_output=True)
 def honest(context: TaskContext[Targets]) -> dict[str, Any]:
     """Do what a handler may: its input, its folder, its output, tools, threads, pairs of sockets, processes."""
     temp = context.temp_file("mine-")
@@ -458,7 +458,7 @@ def reader(context: TaskContext[PathOptions]) -> dict[str, str]:
     return {"read": Path(context.options.path).read_text()}
 
 
-@handler("folderless", needs_output=False, needs_folder=False)
+@handler("folderless", needs_output=False, needs_folder=False, needs_input=True)
 def folderless(context: TaskContext[Any]) -> dict[str, str]:
     """Read the input, and make no temp file."""
     return {"read": Path(context.input_file).read_text()}

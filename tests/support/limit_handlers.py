@@ -52,7 +52,7 @@ def balloon(context: TaskContext[Size]) -> dict[str, int]:
     return {"size": len(bytearray(context.options.bytes))}
 
 
-@handler("flood", options=Size, estimate=_guess, needs_input=False)
+@handler("flood", options=Size, estimate=_guess, needs_input=False, needs_output=True)
 def flood(context: TaskContext[Size]) -> None:
     """Write one byte far out in the output; the hole before it counts for the limit, and fills no disk."""
     with context.output_part.open("wb") as file:
@@ -77,7 +77,7 @@ def abort(_context: TaskContext[Any]) -> None:
     os.kill(os.getpid(), signal.SIGABRT)
 
 
-@handler("mapper", options=Size, needs_output=False)
+@handler("mapper", options=Size, needs_output=False, needs_input=True)
 def mapper(context: TaskContext[Size]) -> int:
     """Map the input, or with `bytes` a file of its own, which is then cut: what was mapped is gone."""
     path = context.input_file
@@ -89,7 +89,7 @@ def mapper(context: TaskContext[Size]) -> int:
         return mapped[0]
 
 
-@handler("cutter", resumable=True)
+@handler("cutter", resumable=True, needs_input=True, needs_output=True)
 def cutter(context: TaskContext[Any]) -> dict[str, bool]:
     """Copy the input, which is to be cut in the middle of the first attempt, once there is a checkpoint."""
     text = context.input_file.read_bytes()
@@ -114,7 +114,7 @@ def _look(job: Job[Wanted]) -> Estimate:
     return Estimate(memory=options.memory, temp=options.temp, seconds=2.5, basis={"size": job.input_size})
 
 
-@handler("looker", options=Wanted, estimate=_guess, probe=_look)
+@handler("looker", options=Wanted, estimate=_guess, probe=_look, needs_input=True, needs_output=True)
 def looker(context: TaskContext[Wanted]) -> dict[str, int]:
     """Copy the input, after a look at it; tell the memory limit."""
     context.output_part.write_bytes(context.input_file.read_bytes())
@@ -131,7 +131,7 @@ def hoarder(context: TaskContext[Size]) -> Stopped:
     return Stopped()
 
 
-@handler("turner", needs_output=True)
+@handler("turner", needs_output=True, needs_input=True)
 def turner(context: TaskContext[Any]) -> None:
     """Write an output into a folder that then turns into a link to another."""
     folder = context.output_file.parent

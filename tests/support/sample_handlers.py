@@ -48,7 +48,7 @@ def echo(context: Context) -> Finished:
     )
 
 
-@handler("write", options=Wish, needs_input=False)
+@handler("write", options=Wish, needs_input=False, needs_output=True)
 def write(context: Context) -> dict[str, int]:
     """Write the value into the output."""
     text = str(context.options.value)
@@ -56,7 +56,7 @@ def write(context: Context) -> dict[str, int]:
     return {"size": len(text)}
 
 
-@handler("no_output", needs_input=False)
+@handler("no_output", needs_input=False, needs_output=True)
 def no_output(_context: Context) -> None:
     """Say done without having written."""
 

@@ -5,7 +5,7 @@ from typing import Any
 from tasktrail import Checkpoint, Finished, Stopped, TaskContext, handler
 
 
-@handler("word_count", resumable=True)
+@handler("word_count", resumable=True, needs_input=True, needs_output=True)
 def word_count(context: TaskContext[Any]) -> Finished | Stopped:
     """Count the words and lines of a text."""
     done = context.checkpoint or Checkpoint(data={"words": 0, "lines": 0})

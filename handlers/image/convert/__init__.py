@@ -14,6 +14,8 @@ def _probe(job: Job[ImageConvertOptions]) -> Estimate:
 @handler(
     "image_convert",
     options=ImageConvertOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=_probe,

@@ -18,6 +18,8 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
 @handler(
     "video_convert",
     options=VideoConvertOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=probe,

@@ -16,6 +16,8 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
 @handler(
     "video_preview",
     options=VideoPreviewOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=probe,

@@ -15,6 +15,8 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
 @handler(
     "video_thumbnail",
     options=VideoThumbnailOptions,
+    needs_input=True,
+    needs_output=True,
     estimate=estimate,
     check=check,
     probe=probe,

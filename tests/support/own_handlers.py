@@ -1,0 +1,91 @@
+"""Task types as a user may write them: with `async def`, and without a word on paths."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasktrail.events import Checkpoint
+from tasktrail.handlers import Finished, Stopped, TaskContext, handler
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Options."""
+
+    how: str = "gather"
+
+
+@handler("plain")
+def plain(context: TaskContext[Any]) -> dict[str, Any]:
+    """Say what it was given; write, if there is where to."""
+    given = {"input": str(context.input_file), "output": str(context.output_file)}
+    if context.input_file != Path():
+        given["read"] = context.input_file.read_text()
+    if context.output_file.suffix == ".txt":
+        context.output_part.write_text("written")
+    return given
+
+
+@handler("pathless", needs_folder=False)
+def pathless(context: TaskContext[Any]) -> dict[str, Any]:
+    """The same, in a process that is kept."""
+    return plain(context)
+
+
+@handler("waiter", options=Wait, resumable=True)
+async def waiter(context: TaskContext[Wait]) -> Finished | Stopped | None:
+    """Wait, in one of several ways."""
+    print("begun")
+    match context.options.how:
+        case "gather":
+            context.progress(50, "half")
+            numbers = await asyncio.gather(*(_number(number) for number in range(3)))
+            child = await asyncio.create_subprocess_exec(sys.executable, "-c", "print('from a child')")
+            return Finished(result={"numbers": numbers, "child": await child.wait()})
+        case "fail":
+            await _number(-1)
+        case "for ever":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("tidied up")
+        case "answer":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                context.save_checkpoint(Checkpoint(processed_frames=7))
+                return Finished(result={"done": "all the same"})
+        case "ask":
+            while not context.should_stop():  # noqa: ASYNC110 - it is asked while it waits
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
+            print("not cancelled")
+            return Stopped()
+        case "cancelled by itself":
+            raise asyncio.CancelledError
+    return None
+
+
+@handler("waiting_class", options=Wait)
+class WaitingClass:
+    """A class whose call is a coroutine."""
+
+    async def __call__(self, _context: TaskContext[Wait]) -> dict[str, int]:
+        """Wait a little."""
+        return {"number": await _number(4)}
+
+
+@handler("generating")
+async def generating(_context: TaskContext[Any]) -> Any:
+    """No handler: it yields."""
+    yield 1
+
+
+async def _number(number: int) -> int:
+    await asyncio.sleep(0)
+    if number < 0:
+        raise ValueError(f"{number} is below zero")
+    return number

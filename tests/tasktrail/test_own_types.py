@@ -1,0 +1,105 @@
+"""Task types of one's own through the whole service: with `async def`, and without paths."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail import TaskService
+from tasktrail.events import Checkpointed, Task
+from tasktrail.events.errors import InvalidPath
+
+WITHIN = 30.0
+Opener = Callable[..., TaskService]
+
+
+@pytest.fixture(params=["auto", "off"])
+def service(request: pytest.FixtureRequest, open_service: Opener) -> TaskService:
+    """With walls and without."""
+    return open_service(handlers=("own_handlers",), workers=1, sandbox=request.param, grace_period=WITHIN)
+
+
+def run(service: TaskService, kind: str, **fields: Any) -> Task:
+    return service.wait(service.create_task(type=kind, max_retries=0, **fields), WITHIN)
+
+
+def until_printed(service: TaskService, task_id: int, text: str) -> None:
+    pause = threading.Event()
+    assert any(service.output(task_id).text == text or pause.wait(0.02) for _ in range(1000))
+
+
+def test_a_type_needs_no_paths_unless_it_says_so(service: TaskService) -> None:
+    task = run(service, "plain")
+    assert (task.status, task.result) == ("completed", {"input": ".", "output": "."})
+
+
+@pytest.mark.parametrize("kind", ["plain", "pathless"])
+def test_paths_that_are_given_all_the_same_work(service: TaskService, tmp_path: Path, kind: str) -> None:
+    assert run(service, kind).status == "completed"
+    for number in range(2):
+        source, output = tmp_path / f"in{number}.txt", tmp_path / f"out{number}.txt"
+        source.write_text(f"text {number}")
+        task = run(service, kind, input_file=str(source), output_file=str(output))
+        assert (task.error, task.status) == ("", "completed")
+        assert task.result["read"] == f"text {number}"
+        assert output.read_text() == "written"
+    unwritten = run(service, kind, output_file=str(tmp_path / "out.dat"))
+    assert unwritten.status == "completed"
+    assert not (tmp_path / "out.dat").exists()
+    assert run(service, kind).result == {"input": ".", "output": "."}
+    with pytest.raises(InvalidPath, match="cannot be read"):
+        service.create_task(type=kind, input_file=str(tmp_path / "missing"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in0.txt", "in1.txt", "out0.txt", "out1.txt"]
+
+
+def test_an_async_handler_runs_to_its_end(service: TaskService) -> None:
+    task = run(service, "waiter")
+    assert (task.error, task.status) == ("", "completed")
+    assert task.result == {"numbers": [0, 1, 2], "child": 0}
+    assert service.output(task.id).text == "begun\nfrom a child\n"
+    assert run(service, "waiting_class").result == {"number": 4}
+
+
+def test_the_error_of_an_async_handler_is_told_without_the_frames_of_the_loop(service: TaskService) -> None:
+    task = run(service, "waiter", options={"how": "fail"})
+    assert (task.status, task.error_type) == ("failed", "ValueError")
+    text = service.output(task.id).text
+    assert "ValueError: -1 is below zero" in text
+    assert "in waiter" in text
+    assert "asyncio" not in text
+    assert "coroutines.py" not in text
+
+
+@pytest.mark.parametrize(
+    ("how", "printed"), [("for ever", "begun\ntidied up\n"), ("ask", "begun\nnot cancelled\n"), ("answer", "begun\n")]
+)
+def test_an_async_handler_is_cancelled_to_stop_it_unless_it_has_asked(
+    service: TaskService, how: str, printed: str
+) -> None:
+    task_id = service.create_task(type="waiter", options={"how": how})
+    until_printed(service, task_id, "begun\n")
+    service.cancel_task(task_id)
+    until_printed(service, task_id, printed)
+    assert service.wait(task_id, WITHIN).status == "cancelled"
+
+
+def test_what_is_no_handler_is_told(service: TaskService) -> None:
+    task = run(service, "generating")
+    assert (task.status, task.error_type) == ("failed", "BadAnswer")
+    assert "async_generator" in task.error
+    task = run(service, "waiter", options={"how": "cancelled by itself"})
+    assert (task.status, task.error_type) == ("failed", "CancelledError")
+
+
+def test_a_checkpoint_that_is_saved_on_the_way_out_is_kept_when_the_service_stops(
+    service: TaskService, open_service: Opener
+) -> None:
+    task_id = service.create_task(type="waiter", options={"how": "answer"})
+    until_printed(service, task_id, "begun\n")
+    service.close()
+
+    again = open_service(handlers=("own_handlers",), workers=1)
+    saved = [record.event.checkpoint for record in again.events(task_id) if isinstance(record.event, Checkpointed)]
+    assert [checkpoint.processed_frames for checkpoint in saved] == [7]
