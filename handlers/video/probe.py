@@ -65,6 +65,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     interlaced: bool
     deinterlace: bool = False
     """Whether its frames are to be made whole as they are read."""
+    squared: bool = False
+    """Whether its pixels are to be made square."""
 
     @property
     def seconds(self) -> float:

@@ -14,11 +14,11 @@ import msgspec
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ...pieces import fingerprint
-from ..errors import DamagedInputError, EncoderFailedError, StopAskedError
+from ..errors import EncoderFailedError, StopAskedError, UndecodableError
 from ..frames import beyond_use
 from ..interlacing import has_fields
 from ..looking import picture_in
-from ..opening import open_input
+from ..opening import open_input, picture_of
 from ..probe import Source, probe
 from ..program import Program
 from ..telling import cut_notes, told_of
@@ -27,15 +27,16 @@ from .backend import formats_of, open_backend
 from .costs import estimate_for
 from .encoding import Encoding
 from .join import Parts, duration_of, join
+from .marks import Marks, chapters_of, lost_marks, marks_of
 from .notes import picture_notes, track_notes
 from .options import VideoConvertOptions
-from .picture import choose_look, output_size
+from .picture import choose_look, output_aspect, output_size
 from .plan import Plan, choose_cuts, step_for
 from .saved import Saved, Segment, recall, remove_leftovers
 from .segments import encode_segments
 from .sound_choice import choose_sound
 from .subtitles import choose_subtitles
-from .target import Target, choose_target
+from .target import Target, choose_target, holds_aspect
 
 _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
@@ -55,7 +56,7 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
 
     Raises:
         Unusable: the input is no video, or lacks what the options ask for, or the machine does.
-        DamagedInputError: too much of the picture cannot be decoded, or is missing.
+        UndecodableError: too much of the picture cannot be decoded, or is missing.
         EncoderFailedError: the encoder failed again and again.
         OSError: a file cannot be read or written.
     """
@@ -67,7 +68,8 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
     try:
-        return _Conversion(context, msgspec.structs.replace(source, deinterlace=whole), target, program).run()
+        prepared = msgspec.structs.replace(source, deinterlace=whole, squared=not holds_aspect(target))
+        return _Conversion(context, prepared, target, program).run()
     except StopAskedError:
         context.output_part.unlink(missing_ok=True)
         return Stopped()
@@ -76,7 +78,7 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
 def _refuse_a_rest(source: Source) -> None:
     """A file that was cut is held to the measure of one that is damaged inside."""
     if beyond_use(source.missing * source.rate, source.seconds * source.rate):
-        raise DamagedInputError(f"{source.path.name}: {'; '.join(cut_notes(source))}")
+        raise UndecodableError(f"{source.path.name}: {'; '.join(cut_notes(source))}")
 
 
 class _Conversion:
@@ -94,6 +96,8 @@ class _Conversion:
             self._sound = choose_sound(container, context.options, target)
             self._subtitles = choose_subtitles(container, context.options, target.container)
             self._left_out = track_notes(container)
+            self._picture_marks = marks_of(picture_of(container, source.path.name))
+            self._chapters = chapters_of(container)
         self._saved = self._recall_or_plan()
         self._began = time.monotonic()
         self._told = float("-inf")
@@ -220,8 +224,16 @@ class _Conversion:
             if self._is_time_to_tell():
                 self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
 
-        language = self._sound.language if self._sound else ""
-        parts = Parts(self._context.work_dir, self._saved.segments, self._saved.audio, language, self._subtitles)
+        parts = Parts(
+            self._context.work_dir,
+            self._saved.segments,
+            self._saved.audio,
+            output_aspect(self._source, self._context.options),
+            self._picture_marks,
+            self._sound.marks if self._sound else Marks(),
+            self._chapters,
+            self._subtitles,
+        )
         join(self._source, self._target, parts, self._context.output_part, tick)
         self._context.progress(100, "joining")
 
@@ -253,7 +265,10 @@ class _Conversion:
             sound = ["sound dropped as asked"] if not self._target.audio_codec else ["sound dropped: unknown codec"]
         elif self._sound and not self._saved.audio:
             sound = ["sound dropped: none of it can be decoded"]
+        elif self._sound:
+            sound += lost_marks("sound", self._sound.marks, self._target.container.format)
         picture = picture_notes(self._source, self._look, self._context.options)
+        picture += lost_marks("picture", self._picture_marks, self._target.container.format)
         picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
         return [*cut_notes(self._source), *picture, *self._faults, *sound, *self._subtitles.notes, *self._left_out]
 

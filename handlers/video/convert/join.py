@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from ..probe import Source
+from .marks import Chapter, Marks, mark, write_chapters
 from .saved import AudioTrack, Segment
 from .subtitles import Subtitles, SubtitleWriter
 from .target import Target
@@ -31,8 +32,11 @@ class Parts(NamedTuple):
     folder: Path
     segments: Sequence[Segment]
     audio: AudioTrack | None
-    language: str = ""
-    """Of the sound."""
+    aspect: Fraction = Fraction(1)
+    """The shape of a pixel."""
+    picture_marks: Marks = Marks()
+    sound_marks: Marks = Marks()
+    chapters: Sequence[Chapter] = ()
     subtitles: Subtitles = Subtitles()
 
 
@@ -50,12 +54,16 @@ def join(source: Source, target: Target, parts: Parts, output: Path, tick: Calla
         template = opened.enter_context(av.open(str(parts.folder / parts.segments[0].name)))
         picture = result.add_stream_from_template(template.streams.video[0], opaque=True)
         picture.time_base = source.time_base
+        if target.video_codec == "h265" and target.container.format in ("mp4", "mov"):
+            picture.codec_context.codec_tag = "hvc1"  # what Apple's players ask for; of the parts nobody takes it over
+        picture.codec_context.sample_aspect_ratio = parts.aspect  # the encoder of AV1 loses it
+        mark(picture, parts.picture_marks, target.container.format)
+        write_chapters(result, parts.chapters, begin)
         tracks = [_picture(parts, picture, source, begin)]
         if parts.audio is not None:
             sound = opened.enter_context(av.open(str(parts.folder / parts.audio.name)))
             track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
-            if parts.language:
-                track.metadata["language"] = parts.language
+            mark(track, parts.sound_marks, target.container.format)
             tracks.append(_sound(sound, track, sound_begin - begin))
         writer = SubtitleWriter(source.path, parts.subtitles, target.container, result)
         tracks.append(writer.packets(writer.lines(lambda: tick(0.0)), begin))

@@ -7,7 +7,7 @@ from .options import VideoConvertOptions
 from .picture import Look, output_size, upright_size
 
 _INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
-_TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration"}
+_TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration", "timecode"}
 _NAMED = 10
 _PQ = 16
 
@@ -38,13 +38,16 @@ def picture_notes(source: Source, look: Look, options: VideoConvertOptions) -> l
 
 def _size_notes(source: Source, options: VideoConvertOptions) -> list[str]:
     """Sides that were asked for, or are those of the source, and became even. A side that follows is nobody's wish."""
+    aspect = source.pixel_aspect
+    shape = f"pixels of {aspect.numerator}:{aspect.denominator} became square"
+    found = [shape] if source.squared and aspect != 1 else []
     if options.scale is not None:
-        return []
+        return found
     whole = options.width is None and options.height is None
     wanted = upright_size(source) if whole else (options.width, options.height)
     sides = zip(("width", "height"), wanted, output_size(source, options), strict=True)
     changed = [f"{name} {asked} became {made}" for name, asked, made in sides if asked not in (None, made)]
-    return [f"{', '.join(changed)}: sides have to be even"] if changed else []
+    return found + ([f"{', '.join(changed)}: sides have to be even"] if changed else [])
 
 
 def track_notes(container: InputContainer) -> list[str]:
@@ -55,8 +58,9 @@ def track_notes(container: InputContainer) -> list[str]:
             counts[stream.type] += 1
     counts["video"] -= 1
     found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
-    if chapters := len(container.chapters()):
-        found.append(f"{chapters} chapters dropped")
+    codes = {name: value for part in (container, *container.streams) for name, value in part.metadata.items()}
+    if code := next((value for name, value in codes.items() if name.lower() == "timecode"), ""):
+        found.append(f"timecode {code} dropped")
     if told := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
         found.append(f"tags dropped: {', '.join(told[:_NAMED])}")
     return found

@@ -85,15 +85,24 @@ def output_size(source: Source, options: VideoConvertOptions) -> tuple[int, int]
 
 
 def upright_size(source: Source) -> tuple[int, int]:
-    """Width and height as seen."""
+    """Width and height as seen; where pixels are made square, the shorter of their sides grows."""
     sideways = source.rotation in (90, 270)
-    return (source.height, source.width) if sideways else (source.width, source.height)
+    width, height = (source.height, source.width) if sideways else (source.width, source.height)
+    if not source.squared:
+        return width, height
+    aspect = _upright_aspect(source)
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
 
 def output_aspect(source: Source, options: VideoConvertOptions) -> Fraction:
-    """The shape of the result's pixels: the source's, unless both sides were given, which then mean square ones."""
-    if options.width and options.height:
+    """The shape of the result's pixels: the source's, unless they are made square, or both sides were given."""
+    if source.squared or (options.width and options.height):
         return Fraction(1)
+    return _upright_aspect(source)
+
+
+def _upright_aspect(source: Source) -> Fraction:
+    """Width by height of a pixel as seen."""
     return 1 / source.pixel_aspect if source.rotation in (90, 270) else source.pixel_aspect
 
 

@@ -7,6 +7,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from ...contract import Unusable
+from .marks import Marks, marks_of
 from .options import VideoConvertOptions
 from .target import Target
 
@@ -31,7 +32,7 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     """FFmpeg's name of it; empty where sound is copied."""
     layout: str = ""
     bitrate: int = 0
-    language: str = ""
+    marks: Marks = Marks()
     notes: tuple[str, ...] = ()
 
     @property
@@ -56,7 +57,7 @@ def choose_sound(container: InputContainer, options: VideoConvertOptions, target
     steady = any(name in container.format.name for name in _STEADY)
     notes = () if len(tracks) == 1 else (f"1 of {len(tracks)} sound tracks kept",)
     plan = _plan_for(stream, options, target, steady=steady)
-    return msgspec.structs.replace(plan, language=stream.language or "", notes=notes + plan.notes)
+    return msgspec.structs.replace(plan, marks=marks_of(stream), notes=notes + plan.notes)
 
 
 def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target, *, steady: bool) -> SoundPlan:

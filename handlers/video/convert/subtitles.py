@@ -11,6 +11,7 @@ from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
 from ..opening import is_damage, open_input, picture_of
+from .marks import lost_marks, mark, marks_of
 from .options import VideoConvertOptions
 from .target import Container
 
@@ -54,6 +55,8 @@ def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, conta
     notes = _dropped(len(streams) - len(fitting), f"{', '.join(others)} does not go into {container.format}")
     if rewritten:
         notes += (f"subtitles rewritten as {container.subtitles}",)
+    lost = [note for stream in fitting for note in lost_marks("subtitle track", marks_of(stream), container.format)]
+    notes += tuple(dict.fromkeys(lost))
     return Subtitles(tuple(stream.index for stream in fitting), notes)
 
 
@@ -95,8 +98,7 @@ class SubtitleWriter:
             context.subtitle_header = stream.codec_context.subtitle_header
             track.time_base = _CLOCK
             self._encoders.append(context)
-        if stream.language:
-            track.metadata["language"] = stream.language
+        mark(track, marks_of(stream), container.format)
         self._tracks.append(track)
 
     def lines(self, tick: Callable[[], None]) -> list[Line]:

@@ -151,6 +151,11 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     )
 
 
+def holds_aspect(target: Target) -> bool:
+    """Whether the result can say the shape of its pixels. PyAV does not let mkv and webm say it, h264 and h265 do."""
+    return target.video_codec in ("h264", "h265") or target.container.format in ("mp4", "mov")
+
+
 def check(job: Job[VideoConvertOptions]) -> None:
     """Whether suffix, codecs and options go together, and the program is there if it is asked for.
 

@@ -1,0 +1,103 @@
+"""What a file says of its tracks and of its parts: taken along as far as the container has a place for it."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
+
+_KEPT = (
+    Disposition.default
+    | Disposition.dub
+    | Disposition.original
+    | Disposition.comment
+    | Disposition.forced
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+)
+"""What a track is for. The other marks are of pictures that are not kept."""
+_HELD = {
+    "mp4": _KEPT & ~Disposition.original,
+    "matroska": _KEPT,
+    "webm": Disposition.default | Disposition.forced,
+    "mov": Disposition.default,
+}
+"""Container → what it can say, as our library writes it."""
+_QUICKTIME = {
+    "deu": "ger",
+    "nld": "dut",
+    "swe": "sve",
+    "ell": "gre",
+    "isl": "ice",
+    "zho": "chi",
+    "fre": "fra",
+    "hrv": "hr ",
+    "fao": "fo ",
+}
+"""Languages that a mov has a number for, which FFmpeg knows under another name."""
+_MOST_CHAPTERS = 10_000
+_MILLISECONDS = 1000
+
+
+class Marks(NamedTuple):
+    """Of one track."""
+
+    language: str = ""
+    title: str = ""
+    disposition: int = 0
+    """FFmpeg's flags."""
+
+
+class Chapter(NamedTuple):
+    """Seconds on the source's clock."""
+
+    start: Fraction
+    end: Fraction
+    title: str
+
+
+def marks_of(stream: Any) -> Marks:
+    """What the source says of a track."""
+    return Marks(stream.language or "", stream.metadata.get("title", ""), int(stream.disposition & _KEPT))
+
+
+def mark(track: Any, marks: Marks, container: str) -> None:
+    """Say the same of a track of the result, before anything is written."""
+    language = _QUICKTIME.get(marks.language, marks.language) if container == "mov" else marks.language
+    for name, value in (("language", language), ("title", marks.title)):
+        if value:
+            track.metadata[name] = value
+    track.disposition = Disposition(marks.disposition)
+
+
+def lost_marks(kind: str, marks: Marks, container: str) -> list[str]:
+    """A note of what the container has no place for."""
+    lost = Disposition(marks.disposition) & ~_HELD[container]
+    names = ", ".join(str(flag.name).replace("_", " ") for flag in Disposition if flag & lost)
+    return [f"the {kind} is no longer marked as {names}: {container} has no place for it"] if names else []
+
+
+def chapters_of(container: InputContainer) -> tuple[Chapter, ...]:
+    """The chapters that have a beginning and an end."""
+    found = []
+    for chapter in container.chapters()[:_MOST_CHAPTERS]:
+        unit = chapter["time_base"]
+        if unit is not None and chapter["start"] < chapter["end"]:
+            unit = Fraction(unit.numerator, unit.denominator)
+            title = chapter["metadata"].get("title", "")
+            found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, title))
+    return tuple(found)
+
+
+def write_chapters(output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction) -> None:
+    """The chapters in the result, which begins at `begin`; those before it are left out."""
+    written: list[dict[str, Any]] = []
+    for chapter in chapters:
+        start, end = (max(0, round((moment - begin) * _MILLISECONDS)) for moment in chapter[:2])
+        if end > start:
+            title = {"title": chapter.title} if chapter.title else {}
+            number, unit = len(written) + 1, Fraction(1, _MILLISECONDS)
+            written.append({"id": number, "start": start, "end": end, "time_base": unit, "metadata": title})
+    if written:
+        output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
