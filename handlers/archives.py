@@ -10,6 +10,7 @@ from typing import Any
 from xml.parsers import expat
 
 from .contract import Unusable
+from .faults import text_of
 
 MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000
@@ -39,12 +40,31 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
                 yield archive
         except Unusable:
             raise
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-            raise Unusable(f"{path.name} is damaged, or no zip file: {error}") from error
+        except (zlib.error, EOFError) as error:
+            raise Unusable(f"{path.name} is damaged: a part of it cannot be unpacked ({text_of(error)})") from error
+        except zipfile.BadZipFile as error:
+            raise Unusable(_told_of_bad_zip(path, text_of(error))) from error
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise Unusable(
+                f"{path.name} is a zip file of a kind that is not read here ({text_of(error)}): "
+                "save it anew with the program it comes from"
+            ) from error
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             raise Unusable(f"{path.name} is damaged: it points before its own beginning") from error
+
+
+def _told_of_bad_zip(path: Path, words: str) -> str:
+    """Python compares checksums and places, which proves damage; but it uses the same error for what it cannot read."""
+    if "span multiple disks" in words:
+        return f"{path.name} is one of several parts of a zip file: put them together first"
+    with path.open("rb") as file:
+        begins = file.read(2) == b"PK"
+    if "not a zip file" in words:
+        cut = f"{path.name} is damaged: its directory, which stands at the end, is missing, as in a file that was cut"
+        return cut if begins else f"{path.name} is no zip file"
+    return f"{path.name} is damaged: {words}"
 
 
 def preflight(path: Path) -> dict[str, int]:

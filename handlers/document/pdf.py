@@ -9,13 +9,23 @@ from PIL import Image, ImageColor
 from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_DocumentHasValidCrossReferenceTable
 
 from ..contract import Unusable
+from ..faults import text_of
 
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
 _HUGE = 60_000_000
 """Bytes of a decoded picture; PDFium's own limit."""
 _ONE_CHANNEL = frozenset({"CCITTFaxDecode", "JBIG2Decode"})
+_TAIL = 1024
+"""Bytes at the end."""
 _MOST_OBJECTS = 5000
 """Of a page that are looked at for pictures."""
+
+
+def _has_end(path: Path) -> bool:
+    """Whether the end mark stands where readers look for it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return b"%%EOF" in file.read()
 
 
 class PdfPages:
@@ -34,7 +44,11 @@ class PdfPages:
         except pypdfium2.PdfiumError as error:
             if error.err_code in _LOCKED:
                 raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
-            raise Unusable(f"{self._name} is damaged or no PDF: {error}") from error
+            if not _has_end(path):
+                raise Unusable(f"{self._name} was cut: it has not the end mark of a PDF") from error
+            raise Unusable(
+                f"{self._name} cannot be opened by PDFium ({text_of(error)}): save it as PDF anew with another program"
+            ) from error
         self.count = len(self._pdf)
         if not self.count:
             self.close()
@@ -42,10 +56,13 @@ class PdfPages:
         self._pdf.init_forms()
 
     def notes(self) -> list[str]:
-        """What cannot be seen on the pages: that the file was cut or damaged, and PDFium has mended it by guessing."""
+        """What cannot be seen on the pages: that PDFium had to look for the parts of the file itself."""
         if FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
             return []
-        return ["the document was cut or is damaged: what could be found of it is drawn, something may be missing"]
+        table = (
+            "the table that says where the parts of the document stand is missing or wrong, as in a file that was cut"
+        )
+        return [f"{table}: what could be found is drawn, something may be missing"]
 
     def close(self) -> None:
         """Release the file."""

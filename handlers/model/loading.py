@@ -11,6 +11,7 @@ import trimesh
 from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
+from ..faults import text_of
 from .counting import MAX_FACES
 from .fans import divided_evenly
 from .gltf import read_gltf
@@ -94,9 +95,15 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise Unusable(f"{path.name} is damaged: {error}") from error
-    except Exception as error:  # a damaged model may trip its reader anywhere
-        raise Unusable(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
+        raise _unread(path, error) from error
+    except Exception as error:  # what is no model, or an odd one, may trip its reader anywhere
+        raise _unread(path, error) from error
+
+
+def _unread(path: Path, error: Exception) -> Unusable:
+    """Whose fault it is, the reader's words do not tell."""
+    told = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {text_of(error)})"
+    return Unusable(f"{told}: save it anew with the program it comes from, as stl or ply for example")
 
 
 def _read(path: Path, kind: str) -> trimesh.Scene:

@@ -7,8 +7,8 @@ class UnusableInputError(Unusable):
     """The request can never work, whatever is tried: not a video, or nothing in it that can be shown."""
 
 
-class DamagedInputError(ValueError):
-    """Too much of the video cannot be decoded for the rest to be of use."""
+class UndecodableError(ValueError):
+    """Too much of the video cannot be decoded, or is missing, for the rest to be of use; why, the text says."""
 
 
 class StopAskedError(Exception):

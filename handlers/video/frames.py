@@ -7,7 +7,8 @@ import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import DamagedInputError
+from ..faults import text_of
+from .errors import UndecodableError
 from .interlacing import deinterlaced
 from .opening import is_damage, open_input, packets_of, picture_of, seek
 from .probe import Source
@@ -37,7 +38,7 @@ def frames_after(
     called for each frame, also for those that are skipped: it may raise to end the search.
 
     Raises:
-        DamagedInputError: too many packets cannot be decoded.
+        UndecodableError: too many packets cannot be decoded.
     """
     for target in _seek_targets(source, moment):
         reached = False
@@ -103,7 +104,11 @@ def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], 
                 raise
             bad += 1
             if beyond_use(bad, good):
-                raise DamagedInputError(f"{name}: {bad} packets cannot be decoded: {error}") from error
+                decoder = stream.codec_context.codec.name
+                raise UndecodableError(
+                    f"{name}: of {bad + good} packets the decoder {decoder} refused {bad}, and nothing says whether "
+                    f"they are damaged, encrypted or of a kind that it does not know ({text_of(error)})"
+                ) from error
             continue
         good += 1
         yield from frames

@@ -14,6 +14,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ..inputs import refuse_empty
+from .claims import lacking_bytes
 from .errors import UnusableInputError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
@@ -56,7 +57,11 @@ def open_input(path: Path) -> InputContainer:
 def _refusal(path: Path, error: av.error.FFmpegError) -> str:
     """FFmpeg's own words are about a call of its library. It says EINVAL of a format that is not in the list."""
     told = f"{path.name} is not a video in a format that is read here ({_READ})"
-    return told if isinstance(error, av.error.ArgumentError) else f"{told}, or it is damaged or incomplete"
+    if isinstance(error, av.error.ArgumentError):
+        return told
+    if missing := lacking_bytes(path):
+        return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
+    return f"{told}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 
 def is_damage(error: av.error.FFmpegError) -> bool:

@@ -251,4 +251,4 @@ def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: P
 
     assert isinstance(mended, Finished)
     assert mended.result["pages"] == 3
-    assert "was cut or is damaged" in mended.result["notes"][0]
+    assert "as in a file that was cut" in mended.result["notes"][0]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.video.claims import lacking_bytes
-from tasktrail.handlers.video.errors import DamagedInputError
+from tasktrail.handlers.video.errors import UndecodableError
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview, work
 from tasktrail.handlers.video.probe import Source, probe
@@ -124,7 +124,7 @@ def test_a_file_of_which_too_much_is_missing_fails_by_name(
 ) -> None:
     """The measure is that of damage inside: fifty frames and one in four."""
     context = prepare(cut(suffix=".mkv", seconds=12))
-    with pytest.raises(DamagedInputError, match=r"cut\.mkv.* of 12\.0 s"):
+    with pytest.raises(UndecodableError, match=r"cut\.mkv.* of 12\.0 s"):
         convert(context)
     assert not context.output_part.exists()
 

@@ -11,7 +11,7 @@ import pytest
 from av.audio.stream import AudioStream
 
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video.errors import DamagedInputError
+from tasktrail.handlers.video.errors import UndecodableError
 
 
 def rejected(convert: Callable[..., Any], context: Any) -> str:
@@ -64,7 +64,7 @@ def test_what_is_no_video_is_told_in_words_for_people(
     assert rejected(convert, prepare(empty)) == "empty.mp4 is empty"
     read = "is not a video in a format that is read here (mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif)"
     assert rejected(convert, prepare(sound)) == f"sound.mp3 {read}"
-    assert rejected(convert, prepare(zeros)) == f"zeros.mp4 {read}, or it is damaged or incomplete"
+    assert rejected(convert, prepare(zeros)).startswith(f"zeros.mp4 {read}, or FFmpeg cannot make sense of it")
 
 
 def test_a_file_of_sound_alone_is_rejected(
@@ -102,7 +102,9 @@ def test_a_video_of_which_nearly_nothing_can_be_decoded_fails_by_name(
     while (start := content.find(b"IHDR", start + 1)) >= 0:
         content[start : start + 4] = b"XXXX"
     (tmp_path / "damaged.mov").write_bytes(content)
-    with pytest.raises(DamagedInputError, match=r"damaged\.mov"):
+    with pytest.raises(
+        UndecodableError, match=r"damaged\.mov: of \d+ packets the decoder png refused \d+, and nothing says"
+    ):
         convert(prepare(tmp_path / "damaged.mov"))
 
 

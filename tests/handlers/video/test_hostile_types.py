@@ -14,7 +14,7 @@ from av.video.frame import PictureType
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video import opening
 from tasktrail.handlers.video.convert import video_convert
-from tasktrail.handlers.video.errors import DamagedInputError
+from tasktrail.handlers.video.errors import UndecodableError
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.testing import RecordingContext, run_handler, task_type_of
@@ -100,7 +100,7 @@ def test_broken_bytes_are_done_or_refused_by_name(
     source.write_bytes(content)
     try:
         outcome = work(source)
-    except DamagedInputError as error:
+    except UndecodableError as error:
         assert source.name in str(error)  # noqa: PT017 - either way out is right
         return
     assert isinstance(outcome, Finished | Rejected)
