@@ -189,6 +189,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
     programs: Callable[[], tuple[str, ...]] | None = None
     """Lines for people: which programs of this machine the type can use, and whether they are there."""
+    output_suffix: str = ""
+    """With its dot: what an output is called by default, where a person names only its folder. Empty: as the input."""
 
     @property
     def works_on_files(self) -> bool:
@@ -223,16 +225,15 @@ def handler(
     preload: tuple[str, ...] = (),
     needs_folder: bool = True,
     programs: Callable[[], tuple[str, ...]] | None = None,
+    output_suffix: str = "",
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`; `async def` runs in an event loop of its own.
 
     A class is instantiated without arguments for each attempt and called with the context. The first line of the
-    docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for `reads`, `writes` and
-    `programs` that cannot be meant.
+    docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for what cannot be meant.
     """
     _check_paths(name, reads=reads, writes=writes)
-    if programs is not None and not callable(programs):
-        raise TypeError(f"{name}: programs has to be a function that returns lines of text, not {programs!r}")
+    _check_words(name, programs, output_suffix)
 
     def mark(target: H) -> H:
         call: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
@@ -258,6 +259,7 @@ def handler(
             preload=preload,
             needs_folder=needs_folder,
             programs=programs,
+            output_suffix=output_suffix,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]
         return target
@@ -272,6 +274,13 @@ def _awaited(answer: Any, context: TaskContext[Any]) -> Outcome | dict[str, Any]
     from .coroutines import run_coroutine  # noqa: PLC0415 - most handlers need no event loop
 
     return run_coroutine(answer, context.stop_unheard)  # type: ignore[no-any-return]  # as above
+
+
+def _check_words(name: str, programs: object, output_suffix: str) -> None:
+    if programs is not None and not callable(programs):
+        raise TypeError(f"{name}: programs has to be a function that returns lines of text, not {programs!r}")
+    if output_suffix and (not output_suffix.startswith(".") or "/" in output_suffix):
+        raise ValueError(f"{name}: output_suffix has to begin with a dot, as .jpg does, not {output_suffix!r}")
 
 
 def _check_paths(name: str, **declared: tuple[str, ...]) -> None:

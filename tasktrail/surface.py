@@ -33,6 +33,8 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """JSON schema of the options."""
     programs: tuple[str, ...] = ()
     """Which programs of the service's machine the type can use, and whether they are there; for people."""
+    output_suffix: str = ""
+    """With its dot: what the output is called where only its folder is given. Empty: as the input."""
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):

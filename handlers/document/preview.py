@@ -25,6 +25,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     probe=probe,
     resumable=True,
     bounds=Bounds(),
+    output_suffix=".png",
     preload=("tasktrail.handlers.document.look", "tasktrail.handlers.document.course"),
 )
 def document_preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:

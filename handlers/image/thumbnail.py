@@ -22,6 +22,7 @@ def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
     check=check,
     probe=_probe,
     bounds=Bounds(),
+    output_suffix=".jpg",
     preload=("tasktrail.handlers.image.thumbnails",),
 )
 def image_thumbnail(context: TaskContext[ImageThumbnailOptions]) -> Finished | Stopped:

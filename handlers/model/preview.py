@@ -22,6 +22,7 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
     probe=probe,
     resumable=True,
     bounds=Bounds(),
+    output_suffix=".png",
     preload=("tasktrail.handlers.model.counting", "tasktrail.handlers.model.course"),
 )
 def model_preview(context: TaskContext[ModelPreviewOptions]) -> Outcome:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from .session import Session
 from .words import TASK_ID, Ids, Moment, Policies, Words
 
 if TYPE_CHECKING:
@@ -99,12 +100,17 @@ _SHARED = (
     click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
     click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
 )
+_OUTPUT = (
+    click.option("-p", "--parents", is_flag=True, default=None, help="Make folders of OUTPUT that are missing."),
+    click.option("--format", "suffix", metavar="SUFFIX", help="What the output is, e.g. webp, where OUTPUT is a "
+                 "folder. Default: that of the type"),
+)  # fmt: skip
 _COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a command with its id has one effect.")
 
 
 def task_fields(function: F) -> F:
     """Add an option for each field of a new task."""
-    return _with(function, *_FIELDS, *_ONCE, _COMMAND_ID, *_SHARED)
+    return _with(function, *_OUTPUT, *_FIELDS, *_ONCE, _COMMAND_ID, *_SHARED)
 
 
 def repeated_fields(function: F) -> F:
@@ -128,19 +134,41 @@ def absolute(path: str) -> str:
     return os.path.abspath(path) if path else ""  # noqa: PTH100 - no symbolic link is resolved
 
 
-def build_command(task_type: str, input_file: str, output_file: str, given: dict[str, Any]) -> "CreateTask":
+def build_command(
+    session: Session, task_type: str, input_file: str, output_file: str, given: dict[str, Any]
+) -> "CreateTask":
     """The command for a new task, checked. Raises `InvalidValue` naming the field."""
     from ..commands.ids import new_command_id
     from ..commands.operating import command_from_fields
     from ..events import CreateTask
 
     fields = {name: value for name, value in given.items() if value is not None}
-    fields.update(type=task_type, input_file=absolute(input_file), output_file=absolute(output_file))
+    parents, suffix = fields.pop("parents", False), fields.pop("suffix", "")
+    output = _output(session, task_type, input_file, output_file, suffix, parents=parents)
+    fields.update(type=task_type, input_file=absolute(input_file), output_file=output)
     fields.setdefault("actor", me())
     fields.setdefault("command_id", new_command_id())
     _refuse_broken_text(fields)
     command: CreateTask = command_from_fields(CreateTask, fields)
     return command
+
+
+def _output(session: Session, task_type: str, input_file: str, output_file: str, suffix: str, *, parents: bool) -> str:
+    """The output's path: in a folder, when that is what was named, under the input's name and the type's suffix."""
+    is_folder = bool(output_file) and (os.path.isdir(output_file) or output_file.endswith("/"))  # noqa: PTH112
+    if suffix and not is_folder:
+        raise click.UsageError("--format names an output in a folder: give an existing folder as OUTPUT, or add a /.")
+    folder = output_file if is_folder else os.path.dirname(output_file)  # noqa: PTH120 - texts, as they were typed
+    if parents and folder:
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    if not is_folder or not input_file:
+        return absolute(output_file)
+    if not suffix:
+        found, _errors = session.doors.types(session)
+        suffix = next((info.output_suffix for info in found if info.name == task_type), "")
+    stem, own = os.path.splitext(os.path.basename(input_file))  # noqa: PTH119, PTH122
+    ending = f".{suffix.removeprefix('.')}" if suffix else own
+    return absolute(os.path.join(output_file, stem + ending))  # noqa: PTH118
 
 
 def _refuse_broken_text(fields: dict[str, Any]) -> None:

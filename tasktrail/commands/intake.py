@@ -169,7 +169,11 @@ class IntakeDesk:
         if not name or name in (".", ".."):
             raise InvalidPath(f"{path!r} names no file", field="output_file")
         if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
-            raise InvalidPath(f"The folder {folder!r} does not exist", field="output_file", remedy="Create it first.")
+            raise InvalidPath(
+                f"The folder {folder!r} does not exist",
+                field="output_file",
+                remedy="Create it first; `run` and `submit` do so with -p.",
+            )
         check_name(folder, name)
         if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
             raise InvalidPath(

@@ -257,6 +257,7 @@ class FileReading(Asking):
                 needs_output=task_type.needs_output,
                 options=msgspec.json.schema(task_type.options),
                 programs=task_type.programs() if task_type.programs else (),
+                output_suffix=task_type.output_suffix,
             )
             for task_type in self._registry
         ]

@@ -26,6 +26,7 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     resumable=True,
     bounds=FILM_BOUNDS,
     programs=state,
+    output_suffix=".mp4",
     preload=("tasktrail.handlers.video.convert.convert",),
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:

@@ -23,6 +23,7 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     probe=probe,
     resumable=True,
     bounds=FILM_BOUNDS,
+    output_suffix=".jpg",
     preload=("tasktrail.handlers.video.preview.work",),
 )
 def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:

@@ -21,6 +21,7 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     check=check,
     probe=probe,
     bounds=FILM_BOUNDS,
+    output_suffix=".jpg",
     preload=("tasktrail.handlers.video.thumbnail.work", "tasktrail.handlers.video.judging"),
 )
 def video_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:

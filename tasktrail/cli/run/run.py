@@ -48,7 +48,7 @@ def command(session: Session, /, task_type: str, input_file: str, output_file: s
 
     Exit code 0: completed, 1: failed or cancelled, 130: interrupted.
     """
-    wanted = build_command(task_type, input_file, output_file, given)
+    wanted = build_command(session, task_type, input_file, output_file, given)
     with Signals() as signals, session.tasks_or_embedded() as (tasks, embedded), display_on(sys.stderr) as display:
         task_id = _find_or_create(tasks, wanted, display)
         ended = until_ended(tasks, task_id, display, signals)

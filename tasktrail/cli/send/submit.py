@@ -67,7 +67,7 @@ def command(
             return send_stream(tasks, source, sys.stdout.buffer)
     if not task_type:
         raise click.UsageError("Missing argument 'TYPE', or --from.")
-    return _submit_one(session, build_command(task_type, input_file, output_file, given))
+    return _submit_one(session, build_command(session, task_type, input_file, output_file, given))
 
 
 def _submit_one(session: Session, wanted: Any) -> int:

@@ -12,8 +12,13 @@ import pytest
 
 from tasktrail.cli.send.submit import command as submit
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
+from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown
+from tasktrail.handlers.contract import Job, handler
+from tasktrail.handlers.registry import Registry
+from tasktrail.paths import DataPaths
+from tasktrail.reading.files import FileReading
 
 ME = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
@@ -314,3 +319,59 @@ def test_policies_are_one_or_one_for_each(cli: Callable[..., Any], tasks: Any, g
     assert cli("submit", "noop", "--depends-on", "1,2", "--on-dependency-failure", given).code == 0
     assert tasks.sent[-1].on_dependency_failure == meant
     assert cli("submit", "noop", "--on-dependency-failure", "shrug").code == 2
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doors: Any) -> Path:
+    """The current folder, with a picture and the built-in types."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a photo.heic").write_bytes(b"")
+    (tmp_path / "out").mkdir()
+    infos = FileReading(DataPaths(tmp_path / "data"), Registry.load(), SystemClock()).types()
+    monkeypatch.setattr(doors, "types", lambda _session: (infos, []))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("task_type", "more", "name"),
+    [
+        ("image_thumbnail", ("out",), "out/a photo.jpg"),
+        ("image_thumbnail", ("out/",), "out/a photo.jpg"),
+        ("image_thumbnail", ("out", "--format", "webp"), "out/a photo.webp"),
+        ("image_thumbnail", ("out", "--format", ".png"), "out/a photo.png"),
+        ("image_convert", ("out",), "out/a photo.heic"),
+        ("video_convert", (".",), "a photo.mp4"),
+        ("document_preview", ("new/deep/", "-p"), "new/deep/a photo.png"),
+        ("document_preview", ("new/deep/page.png", "-p"), "new/deep/page.png"),
+        ("own_type", ("out",), "out/a photo.heic"),
+    ],
+)
+def test_a_folder_is_taken_as_output(
+    cli: Callable[..., Any], tasks: Any, in_folder: Path, task_type: str, more: tuple[str, ...], name: str
+) -> None:
+    assert cli("submit", task_type, "a photo.heic", *more).code == 0
+    assert tasks.sent[-1].output_file == str(in_folder / name)
+    assert (in_folder / name).parent.is_dir()
+
+
+@pytest.mark.parametrize(
+    "more", [("missing/page.png",), ("out/page.png", "--format", "webp"), ("missing", "--format", "webp")]
+)
+def test_no_folder_is_made_unasked(cli: Callable[..., Any], in_folder: Path, more: tuple[str, ...]) -> None:
+    cli("submit", "image_thumbnail", "a photo.heic", *more)
+    assert sorted(path.name for path in in_folder.iterdir()) == ["a photo.heic", "out"]
+
+
+def test_every_built_in_type_can_write_what_it_calls_its_output() -> None:
+    inputs = {"model_preview": "in.stl", "document_preview": "in.pdf"}
+    for task_type in Registry.load():
+        source = Path("/in") / inputs.get(task_type.name, "in.mov")
+        output = Path("/out") / f"a{task_type.output_suffix}"
+        if task_type.check is not None and task_type.output_suffix:
+            task_type.check(Job(options=task_type.options(), input_file=source, output_file=output))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "./jpg"])
+def test_a_suffix_that_is_none_is_refused_where_the_type_is_made(suffix: str) -> None:
+    with pytest.raises(ValueError, match="output_suffix"):
+        handler("own", output_suffix=suffix)
