@@ -100,6 +100,7 @@ class TaskService(FileReading, Commanding):
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
         if not self._closed:
             self._closed = True
+            self._mine = threading.local()  # whoever closes the log last folds its write-ahead log into it: no reader
             self._system.stop()
             self._mine = threading.local()
 

@@ -133,6 +133,15 @@ def test_whoever_follows_in_this_process_sees_what_he_was_told(lagging: TaskServ
     assert lagging.get_task(1).status == "completed"
 
 
+def test_who_has_asked_leaves_no_write_ahead_log_behind_when_the_service_is_closed(
+    lagging: TaskService, wish: Wish, tmp_path: Path
+) -> None:
+    lagging.get_task(lagging.create_task(**wish()))
+    assert (tmp_path / "data" / "log.db-wal").exists()
+    lagging.close()
+    assert not (tmp_path / "data" / "log.db-wal").exists()
+
+
 def test_who_is_called_back_sees_what_he_is_called_for(
     house: HttpServer, lagging: TaskService, hook: Hook, wish: Wish
 ) -> None:
