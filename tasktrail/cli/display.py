@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import AbstractContextManager
+from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
@@ -88,10 +89,12 @@ class Bars(Display):
         self._bars: dict[int, tuple[TaskID, str]] = {}
         self._progress = Progress(
             TextColumn("{task.fields[name]}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TextColumn("{task.percentage:5.1f} %", markup=False),
+            TextColumn("ran"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
             TextColumn(
                 "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
             ),
@@ -127,4 +130,4 @@ class Bars(Display):
 
 
 def _name(task: "Task") -> str:
-    return f"{task.id} {task.type}"
+    return f"{task.id} {plain(PurePath(task.input_file).name) or task.type}"

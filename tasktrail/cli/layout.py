@@ -61,6 +61,12 @@ def folded(text: str, width: int) -> list[str]:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
     """The lines of a table, headings first. `width`: of the screen; `None` for as long as a line needs to be."""
+    for lines in table_rows(columns, rows, width):
+        yield from lines
+
+
+def table_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[list[str]]:
+    """The same, the lines of the headings and of each row together."""
     from rich.cells import cell_len
 
     natural = [
@@ -69,13 +75,12 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
     inline = _that_stay(columns, natural, width)
     widths = _widths(columns, natural, inline, width)
     below = [place for place, column in enumerate(columns) if place not in inline and not column.extra]
-    yield _line([columns[place].heading for place in inline], [columns[place] for place in inline], widths)
-    yield (" " * _GAP).join("─" * wide for wide in widths)
+    kept = [columns[place] for place in inline]
+    yield [_line([column.heading for column in kept], kept, widths), (" " * _GAP).join("─" * wide for wide in widths)]
     for row in rows:
         cells = [_cell(columns[place], row[place], wide) for place, wide in zip(inline, widths, strict=True)]
-        for pieces in zip_longest(*cells, fillvalue=""):
-            yield _line(pieces, [columns[place] for place in inline], widths)
-        yield from _below([(columns[place], row[place]) for place in below], width or 0)
+        lines = [_line(pieces, kept, widths) for pieces in zip_longest(*cells, fillvalue="")]
+        yield lines + list(_below([(columns[place], row[place]) for place in below], width or 0))
 
 
 def _need(column: Column, natural: int) -> int:

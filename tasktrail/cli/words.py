@@ -44,6 +44,14 @@ def duration(seconds: float) -> str:
     return f"{hours // 24}d {hours % 24}h"
 
 
+def about(seconds: float) -> str:
+    """A duration that is only guessed, in one unit: about 45 s, about 12 min, about 3 h."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if (number := max(1, round(seconds / length))) < most:
+            return f"about {number} {unit}"
+    return f"about {round(seconds / 86400)} d"
+
+
 def size(count: float) -> str:
     """Bytes in a unit that suits: 512 B, 64.0 MiB."""
     if count < 1024:  # noqa: PLR2004 - a KiB

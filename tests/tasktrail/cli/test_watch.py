@@ -132,14 +132,16 @@ def test_bars_show_percent_and_message(tasks: Any, monkeypatch: pytest.MonkeyPat
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
     with Bars(screen) as bars:
-        task_id = tasks.create_task(type="video_convert")
+        task_id = tasks.create_task(type="video_convert", input_file="/in/a film.mov")
         bars.show(tasks.get_task(task_id))
         start(tasks, task_id)
         tasks.journal.send(RecordProgress(task_id=1, attempt=1, progress=42.5, message="frame [bold]\x1b[2J"))
         bars.show(tasks.get_task(task_id))
         bars.say("beside [it]")
     shown = screen.getvalue()
-    assert "1 video_convert" in shown
+    assert "1 a film.mov" in shown
+    assert "ran" in shown
+    assert "left" in shown
     assert "42.5 %" in shown
     assert "beside [it]" in shown
     assert "frame [bold]\\x1b[2J" in shown

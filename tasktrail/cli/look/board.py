@@ -1,0 +1,264 @@
+"""The picture that `tasktrail watch` keeps on a terminal: a line of totals, what runs, what waits, what failed.
+
+It fits the screen however many tasks there are: `picture` is given the size and leaves out rows, with their number.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import PurePath
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+import msgspec
+
+from ..display import ENDED, Display, headline
+from ..layout import Column, table_rows, wrapped
+from ..output import width_of
+from ..words import about, duration, percent, plain
+
+if TYPE_CHECKING:
+    from ...events import Task
+    from ...projections import Stats
+
+_COLUMNS = (
+    Column("ID", right=True),
+    Column("STATUS"),
+    Column("DONE", right=True),
+    Column("RAN", right=True),
+    Column("LEFT", right=True),
+    Column("INPUT", "name"),
+    Column("TYPE", leaves=1, extra=True),
+    Column("MESSAGE", "text", leaves=2),
+)
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """How far all that is watched is."""
+
+    total: int
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    left: float | None = None
+    """Seconds until all is done, by how long tasks of the types took before; none where nobody can say."""
+
+
+class Screen(Protocol):
+    """Where the picture is drawn."""
+
+    def size(self) -> tuple[int, int]:
+        """Columns and lines."""
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Put the lines where the last ones were."""
+
+    def above(self, text: str) -> None:
+        """A line that stays, above the picture."""
+
+
+class Board(Display):
+    """Remembers the tasks that it is shown, and draws them all together."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._tasks: dict[int, Task] = {}
+
+    def show(self, task: "Task") -> None:
+        """Remember the task as it is now."""
+        self._tasks[task.id] = task
+
+    def say(self, text: str) -> None:
+        """A line above the picture."""
+        self._screen.above(plain(text))
+
+    def draw(self, totals: Totals, means: Mapping[str, float], now: datetime) -> None:
+        """Draw what is known."""
+        width, height = self._screen.size()
+        self._screen.draw(picture(self._tasks.values(), totals, means, now, width=width, height=height))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The screen is closed by whoever opened it."""
+
+
+class Terminal(AbstractContextManager["Terminal"]):
+    """A screen on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._stream = stream
+        self._console = Console(file=stream, highlight=False, markup=False)
+        self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def size(self) -> tuple[int, int]:
+        """Columns and lines; one of those is kept for the cursor."""
+        return width_of(self._stream) or self._console.width, max(2, self._console.height - 1)
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Put the lines where the last ones were."""
+        from rich.text import Text
+
+        self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
+
+    def above(self, text: str) -> None:
+        """A line that stays, above the picture."""
+        self._console.print(text)
+
+
+def picture(
+    tasks: Iterable["Task"], totals: Totals, means: Mapping[str, float], now: datetime, *, width: int, height: int
+) -> list[str]:
+    """At most `height` lines of at most `width` columns.
+
+    Args:
+        tasks: what is known of; there may be more, which `totals` counts.
+        totals: of all that is watched.
+        means: type → seconds that a task of it takes.
+        now: the time, for what runs.
+        width: columns of the screen.
+        height: lines of the screen.
+    """
+    known = list(tasks)
+    lines = wrapped(in_words(totals), width)[: max(1, height)]
+    failed = sorted((task for task in known if task.status == "failed"), key=lambda task: task.id, reverse=True)
+    room = height - len(lines) - 1
+    ends = _failed(failed, totals.failed, width, min(room // 3 if _open(known) else room, room))
+    rows = _rows(_open(known), totals, means, now, width, room - len(ends))
+    return [*lines, *([""] if rows or ends else []), *rows, *ends]
+
+
+def in_words(totals: Totals) -> str:
+    """The line of totals: `3 of 40 done, 2 failed, about 12 min left`."""
+    words = [f"{totals.completed} of {totals.total} done"]
+    words += [f"{totals.failed} failed"] if totals.failed else []
+    words += [f"{totals.cancelled} cancelled"] if totals.cancelled else []
+    ended = totals.completed + totals.failed + totals.cancelled
+    words += [f"{about(totals.left)} left"] if totals.left is not None and ended < totals.total else []
+    return ", ".join(words)
+
+
+def totals_of(tasks: Iterable["Task"], means: Mapping[str, float]) -> Totals:
+    """The totals of named tasks."""
+    known = list(tasks)
+    count = {status: sum(task.status == status for task in known) for status in ENDED}
+    unfinished = _open(known)
+    spans = [_expected(task, means) for task in unfinished]
+    at_once = max(1, sum(task.status == "running" for task in unfinished))
+    certain = [span for span in spans if span is not None]
+    left = sum(certain) / at_once if len(certain) == len(spans) else None
+    return Totals(total=len(known), left=left, **count)
+
+
+def totals_since(first: "Stats", now: "Stats", running: Iterable["Task"]) -> Totals:
+    """The totals of all that was unfinished at the first look, or came since."""
+    ended = {status: max(0, now.counts[status] - first.counts[status]) for status in ENDED}
+    unfinished = sum(now.counts[status] for status in ("pending", "running", "retrying"))
+    return Totals(total=unfinished + sum(ended.values()), left=_left(now, running), **ended)
+
+
+def means_of(stats: "Stats") -> dict[str, float]:
+    """Type → seconds that a task of it took in the mean, of those types of which tasks have ended."""
+    return {name: kind.durations.mean for name, kind in stats.by_type.items() if kind.durations}
+
+
+def _left(stats: "Stats", running: Iterable["Task"]) -> float | None:
+    means = means_of(stats)
+    waiting = {name: kind.counts["pending"] + kind.counts["retrying"] for name, kind in stats.by_type.items()}
+    if any(number and name not in means for name, number in waiting.items()):
+        return None
+    spans = [_expected(task, means) for task in running]
+    if any(span is None for span in spans):
+        return None
+    work = sum(number * means.get(name, 0.0) for name, number in waiting.items()) + sum(filter(None, spans))
+    return work / max(1, stats.counts["running"])
+
+
+def _expected(task: "Task", means: Mapping[str, float]) -> float | None:
+    """Seconds of work that the task is expected to have before it; none where nobody can say."""
+    whole = means.get(task.type) or task.estimated_time
+    return whole * (1 - task.progress / 100) if whole else None
+
+
+def _open(tasks: Iterable["Task"]) -> list["Task"]:
+    """What has not ended: what runs first, then what waits."""
+    unfinished = [task for task in tasks if task.status not in ENDED]
+    return sorted(unfinished, key=lambda task: (task.status != "running", task.status == "pending", task.id))
+
+
+def _rows(
+    tasks: Sequence["Task"], totals: Totals, means: Mapping[str, float], now: datetime, width: int, room: int
+) -> list[str]:
+    """The table, with as many tasks as there is room for, and how many are left out."""
+    more = totals.total - totals.completed - totals.failed - totals.cancelled
+    shown = tasks[: max(0, room)]
+    if not shown or room < _LEAST:
+        return _rest(more, room)
+    cells = [_cells(task, means, now) for task in shown]
+    found = list(table_rows(_COLUMNS, cells, width))
+    if sum(map(len, found)) + (more > len(shown)) > room:  # the messages are the first to go
+        found = list(table_rows(_COLUMNS[:-1], [cell[:-1] for cell in cells], width))
+    lines = list(found[0])
+    for number, row in enumerate(found[1:]):
+        if len(lines) + len(row) + (more > number + 1) > room:
+            return [*lines, *_rest(more - number, room - len(lines))]
+        lines += row
+    return [*lines, *_rest(more - len(shown), room - len(lines))]
+
+
+_LEAST = 4
+"""Lines of a table with one task, headings and a last line."""
+
+
+def _rest(number: int, room: int) -> list[str]:
+    return [f"and {number} more"] if number > 0 and room > 0 else []
+
+
+def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str, ...]:
+    ran = left = ""
+    runs = task.status == "running"
+    if runs and task.started_at:
+        seconds = max(0.0, (now - task.started_at).total_seconds())
+        ran = duration(seconds) if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 - a minute; tenths would flicker
+        expected = (
+            seconds * (100 - task.progress) / task.progress if task.progress else means.get(task.type, 0.0) - seconds
+        )
+        left = about(expected).removeprefix("about ") if expected > 0 else ""
+    status = "waiting" if task.status == "pending" and not task.held else headline(task) if not runs else "running"
+    cells = (
+        str(task.id),
+        "retrying" if task.status == "retrying" else status,
+        percent(task.progress) if runs or task.progress else "",
+        ran,
+        left,
+        PurePath(task.input_file).name,
+        task.type,
+        task.message if runs else "",
+    )
+    return tuple(map(plain, cells))
+
+
+def _failed(tasks: Sequence["Task"], number: int, width: int, room: int) -> list[str]:
+    """The tasks that failed, newest first, each with its error, as far as there is room."""
+    lines: list[str] = []
+    for shown, task in enumerate(tasks):
+        name = PurePath(task.input_file).name
+        text = f"failed: {task.id} {task.type}{f' {name}' if name else ''}: {task.error}"
+        told = wrapped(plain(text), width, hang="  ")
+        if len(lines) + len(told) + (number > shown + 1) > room:
+            rest = f"and {number - shown} more failed; `tasktrail list --status failed` shows them"
+            return [*lines, *wrapped(rest, width)][: max(0, room)]
+        lines += told
+    return lines
