@@ -60,7 +60,7 @@ class Malformed(TasktrailError):
     code = "malformed"
     status = 400
     title = "The request cannot be read"
-    remedy = "Compare it with the reference of commands (docs/reference/commands.md)."
+    remedy = "GET /openapi.json describes every command; `tasktrail submit --help` has an example."
 
 
 class InvalidValue(TasktrailError):
@@ -161,7 +161,7 @@ class IllegalTransition(TasktrailError):
     code = "illegal_transition"
     status = 409
     title = "The task's state does not allow this"
-    remedy = "Look at the task with `tasktrail show ID`; docs/explanation/state-machine.md has every arrow."
+    remedy = "`tasktrail history ID` tells how the task came to this state."
 
 
 class StaleAttempt(TasktrailError):
@@ -391,7 +391,7 @@ class ConfigurationError(TasktrailError):
     code = "configuration"
     status = 500
     title = "The configuration cannot be used"
-    remedy = "Correct the key; docs/reference/configuration.md has them all."
+    remedy = "Correct the key; `python -m tasktrail.config.reference` prints them all."
 
 
 class WaitTimeout(TasktrailError):

@@ -48,7 +48,9 @@ def encode(value: Any) -> bytes:
 
 def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
     """A wrong option or argument: what click says, and which command's help to read."""
-    if as_json:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+    elif as_json:
         told = {"type": "urn:tasktrail:problem:usage", "title": "Wrong usage", "status": 400, "code": "usage"}
         click.echo(encode({**told, "detail": error.format_message()}), err=True)
     else:

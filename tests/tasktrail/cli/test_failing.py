@@ -126,3 +126,10 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> 
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1)
     assert done.stderr == ""
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(cli: Callable[..., Any]) -> None:
+    answer = cli()
+    assert answer.code == 2
+    assert "\nSend:\n  submit " in answer.err
+    assert "\\n" not in answer.err
