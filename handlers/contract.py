@@ -61,6 +61,18 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     memory_factor: float = 2.0
 
 
+class Packages(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt imports from other packages that may not be installed."""
+
+    modules: tuple[str, ...] = ()
+    """Names as they are imported: ("PIL", "numpy")."""
+    install: str = ""
+    """What brings them, such as "tasktrail[media]"; empty: packages of the same names."""
+
+
+NO_PACKAGES = Packages()
+
+
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """The goal is reached. `result` is recorded in `Completed` (size, duration, codec, …)."""
 
@@ -191,6 +203,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """Lines for people: which programs of this machine the type can use, and whether they are there."""
     output_suffix: str = ""
     """With its dot: what an output is called by default, where a person names only its folder. Empty: as the input."""
+    packages: Packages = NO_PACKAGES
+    """Without them the type is listed, and its tasks are refused with what to install."""
 
     @property
     def works_on_files(self) -> bool:
@@ -226,6 +240,7 @@ def handler(
     needs_folder: bool = True,
     programs: Callable[[], tuple[str, ...]] | None = None,
     output_suffix: str = "",
+    packages: Packages = NO_PACKAGES,
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`; `async def` runs in an event loop of its own.
 
@@ -236,12 +251,10 @@ def handler(
     _check_words(name, programs, output_suffix)
 
     def mark(target: H) -> H:
-        call: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
-        doc = (target.__doc__ or "").strip().splitlines()
         task_type = TaskType(
             name=name,
-            handle=lambda context: _awaited(call(context), context),
-            summary=doc[0] if doc else "",
+            handle=_calling(target),
+            summary=(target.__doc__ or "").strip().partition("\n")[0],
             options=options,
             estimate=estimate,
             check=check,
@@ -260,11 +273,17 @@ def handler(
             needs_folder=needs_folder,
             programs=programs,
             output_suffix=output_suffix,
+            packages=packages,
         )
         target.__tasktrail__ = task_type  # type: ignore[attr-defined]
         return target
 
     return mark
+
+
+def _calling(target: Callable[..., Any]) -> Handle:
+    call: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
+    return lambda context: _awaited(call(context), context)
 
 
 def _awaited(answer: Any, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
@@ -302,6 +321,7 @@ __all__ = [
     "Job",
     "NoOptions",
     "Outcome",
+    "Packages",
     "Rejected",
     "Stopped",
     "TaskContext",

@@ -19,6 +19,15 @@ class BrokenHandlers(HandlerFault):
     remedy = "Repair or uninstall the package, or take the module out of `handlers` in the configuration."
 
 
+class PackageMissing(HandlerFault):
+    """The type imports packages that are not installed. A plain install has none for the built-in types."""
+
+    code = "package_missing"
+    status = 501
+    title = "A package that the type needs is not installed"
+    remedy = "Install it in the environment that the service runs in."
+
+
 class OutputMissing(HandlerFault):
     """The handler said it is done but wrote nothing."""
 

@@ -35,6 +35,10 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Which programs of the service's machine the type can use, and whether they are there; for people."""
     output_suffix: str = ""
     """With its dot: what the output is called where only its folder is given. Empty: as the input."""
+    missing: tuple[str, ...] = ()
+    """Packages that it needs and that are not installed there; its tasks are refused until they are."""
+    install: str = ""
+    """What to install when some are missing."""
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):

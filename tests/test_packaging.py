@@ -1,12 +1,19 @@
 """The package list, the folders on disk and the links for type checkers agree, so nothing is left out of the wheel."""
 
+import ast
 import os
+import re
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tasktrail.handlers.packages import MEDIA
+from tasktrail.handlers.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +72,58 @@ def test_every_source_file_is_packaged_and_every_room_is_linked() -> None:
 
 def test_nothing_makes_the_tests_a_package() -> None:
     assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+def loaded_by(folder: str) -> Iterator[tuple[str, str]]:
+    """Each module of another package that files of a folder import at their own import: file, top-level name."""
+    for path in files(ROOT, folder):
+        for node in ast.parse(path.read_bytes()).body if path.suffix == ".py" else ():
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            yield from ((path.relative_to(ROOT).as_posix(), name.partition(".")[0]) for name in names)
+
+
+def installed_with(requirements: list[str]) -> set[str]:
+    """The names of all distributions that these bring, in lower case."""
+    found: set[str] = set()
+    wanted = [line for line in requirements if "extra ==" not in line]
+    while wanted:
+        name = re.split(r"[^\w.-]", wanted.pop())[0].lower().replace("_", "-")
+        if name not in found and name in INSTALLED:
+            found.add(name)
+            wanted += [line for line in requires(name) or () if "extra ==" not in line]
+    return found
+
+
+INSTALLED = {name.lower().replace("_", "-") for names in packages_distributions().values() for name in names}
+MEDIA_ROOMS = ("handlers/document", "handlers/image", "handlers/model", "handlers/video", "tasktrail/demo")
+AFTER_A_LOOK = {"actors/delivery/apprise_process.py"}
+"""Started only where the package is."""
+
+
+def test_the_plain_install_has_all_that_is_loaded_outside_of_the_media_types() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        plain = installed_with(tomllib.load(file)["project"]["dependencies"])
+    homes = packages_distributions()
+    lacking = {
+        (path, name)
+        for folder in ("actors", "events", "handlers", "projections", "tasktrail")
+        for path, name in loaded_by(folder)
+        if not path.startswith(MEDIA_ROOMS) and path not in AFTER_A_LOOK and name not in sys.stdlib_module_names
+        if not any(home.lower().replace("_", "-") in plain for home in homes.get(name, ()))
+    }
+    assert "click" in plain
+    assert lacking == set()
+
+
+def test_the_media_types_name_what_they_import() -> None:
+    registry = Registry.load()
+    named = {package for task_type in registry for package in task_type.packages.modules}
+    optional = {"embreex", "pillow_heif"}
+    imported = {name for folder in MEDIA_ROOMS for _, name in loaded_by(folder)} - set(sys.stdlib_module_names)
+    assert imported - {"msgspec", "psutil", "rich"} - optional == named
+    assert {task_type.packages.install for task_type in registry if task_type.packages.modules} == {MEDIA}
 
 
 @pytest.fixture

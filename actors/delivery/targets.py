@@ -82,7 +82,7 @@ def check_targets(targets: Mapping[str, Secret]) -> None:
         raise ConfigurationError(
             "Targets are configured ([apprise]), but the package apprise is not installed",
             field="apprise",
-            remedy="Install it (pip install 'tasktrail[apprise]'), or take the targets out of the configuration.",
+            remedy="Install tasktrail[apprise], or take the targets out of the configuration.",
         )
     answer = _ask({"check": {name: url.reveal() for name, url in targets.items()}}, CHECK_WITHIN)
     if answer is None:

@@ -4,6 +4,7 @@ The service imports this file; the work, and the libraries with it, stands in `c
 """
 
 from ..contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
+from ..packages import media
 from .estimate import estimate
 from .options import DocumentPreviewOptions, check
 
@@ -27,6 +28,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     bounds=Bounds(),
     output_suffix=".png",
     preload=("tasktrail.handlers.document.look", "tasktrail.handlers.document.course"),
+    packages=media("PIL", "pypdfium2"),
 )
 def document_preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
     """Draw pages of a PDF, an office document or a text as a picture, a contact sheet, a tiff or a zip of pictures."""

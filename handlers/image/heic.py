@@ -1,4 +1,4 @@
-"""HEIC, where the optional package `pillow-heif` is installed (`pip install tasktrail[heic]`)."""
+"""HEIC, where the optional package `pillow-heif` is installed (tasktrail[heic])."""
 
 from importlib.util import find_spec
 

@@ -4,6 +4,7 @@ The service imports this file; the work, and Pillow with it, stands in `thumbnai
 """
 
 from ..contract import Bounds, Estimate, Finished, Job, Stopped, TaskContext, handler
+from ..packages import media
 from .thumbnail_options import ImageThumbnailOptions, check, estimate
 
 
@@ -24,6 +25,7 @@ def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
     bounds=Bounds(),
     output_suffix=".jpg",
     preload=("tasktrail.handlers.image.thumbnails",),
+    packages=media("PIL"),
 )
 def image_thumbnail(context: TaskContext[ImageThumbnailOptions]) -> Finished | Stopped:
     """Make a small jpeg, png, webp, avif or gif of an image."""

@@ -1,6 +1,7 @@
 """Draw a 3-D model. The service imports this file; the work, with trimesh and Embree, is loaded in the worker."""
 
 from ..contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
+from ..packages import media
 from .options import ModelPreviewOptions, check
 from .sizing import estimate, estimate_for
 
@@ -24,6 +25,7 @@ def probe(job: Job[ModelPreviewOptions]) -> Estimate:
     bounds=Bounds(),
     output_suffix=".png",
     preload=("tasktrail.handlers.model.counting", "tasktrail.handlers.model.course"),
+    packages=media("numpy", "PIL", "trimesh"),
 )
 def model_preview(context: TaskContext[ModelPreviewOptions]) -> Outcome:
     """Draw a 3-D model: one picture, a sheet of several views, or a turntable animation."""

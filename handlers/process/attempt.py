@@ -14,6 +14,7 @@ from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
 from ..errors import BadAnswer, InputChanged
 from ..faults import text_of
 from ..inputs import Input
+from ..packages import require_packages
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .confine import is_confined
@@ -68,6 +69,7 @@ def perform(
     temp = 0
     source: Input | None = None
     try:
+        require_packages(task_type)
         check_input(run, sandbox)
         check_output(run, sandbox)
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None

@@ -19,6 +19,7 @@ from typing import NoReturn
 from ...events.errors import UnknownType
 from ..contract import TaskType
 from ..homes import resolve
+from ..packages import missing_packages
 from ..workspace import make_private_folder
 from .attempt import Ending, failure, perform
 from .bounding import bound
@@ -205,7 +206,8 @@ class Worker:
         task_type = resolve(home).__tasktrail__
         if not isinstance(task_type, TaskType) or task_type.name != name:
             raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
-        for module in task_type.preload if self._setup.sandbox.walled else ():
+        whole = not missing_packages(task_type)  # where not, the attempt says so
+        for module in task_type.preload if self._setup.sandbox.walled and whole else ():
             import_module(module)
         return task_type
 

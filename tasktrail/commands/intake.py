@@ -20,6 +20,7 @@ from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
 from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType
+from ..handlers.packages import require_packages
 from ..handlers.registry import Registry
 from .operating import command_from_fields
 from .options import convert_options
@@ -110,6 +111,7 @@ class IntakeDesk:
 
     def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
         task_type = self._registry.get(command.type)
+        require_packages(task_type)
         self._check_level(command.user_level)
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)

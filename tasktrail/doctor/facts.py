@@ -10,6 +10,7 @@ import sys
 import tempfile
 import tomllib
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
+from ..handlers.packages import missing_packages
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.process.walls import Walls, walls
 from ..handlers.registry import Registry
@@ -47,7 +49,8 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
 class Media(msgspec.Struct, frozen=True, kw_only=True):
     """The libraries that the built-in task types work with."""
 
-    versions: tuple[str, ...]
+    versions: tuple[str, ...] = ()
+    """Of what is installed; empty when something of it is not, and then the rest was not looked at."""
     missing: tuple[str, ...] = ()
     """Encoders and formats that were left out of the build."""
     libreoffice: str = ""
@@ -56,6 +59,15 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     """What the ffmpeg program says of itself; empty when it is not installed."""
     ffmpeg_trouble: str = ""
     """Why it cannot be used."""
+
+
+class Lack(msgspec.Struct, frozen=True, kw_only=True):
+    """Packages that are not installed, and whose absence costs types."""
+
+    types: tuple[str, ...]
+    packages: tuple[str, ...]
+    install: str
+    """What brings them."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +88,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     limits: MachineLimits
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
+    lacking: tuple[Lack, ...] = ()
     media: Media
     targets_trouble: tuple[str, str] = ("", "")
     """Why the targets of the configuration cannot be used, and what to do."""
@@ -109,6 +122,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         limits=Machine(paths.temp).limits(),
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),
+        lacking=_lacking(registry),
         media=_media(),
         targets_trouble=_targets_trouble(config),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -221,7 +235,23 @@ def _last_recorded(path: Path) -> tuple[datetime | None, tuple[str, str]]:
     return (last[0].recorded_at if last else None), trouble
 
 
+def _lacking(registry: Registry) -> tuple[Lack, ...]:
+    """By what brings them, so that it is told once."""
+    found: dict[str, tuple[list[str], set[str]]] = {}
+    for task_type in registry:
+        if missing := missing_packages(task_type):
+            types, packages = found.setdefault(task_type.packages.install or " ".join(missing), ([], set()))
+            types.append(task_type.name)
+            packages.update(missing)
+    return tuple(
+        Lack(types=tuple(types), packages=tuple(sorted(packages)), install=install)
+        for install, (types, packages) in found.items()
+    )
+
+
 def _media() -> Media:
+    if any(find_spec(name) is None for name in ("av", "PIL", "pypdfium2")):
+        return Media()
     import av
     import pypdfium2
     from av.codec import Codec

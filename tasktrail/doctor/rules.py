@@ -250,7 +250,12 @@ def _handlers(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 
 def _media(facts: Facts, _config: Config) -> Iterator[Finding]:
+    for lack in facts.lacking:
+        message = f"{', '.join(lack.packages)} not installed: no task of {', '.join(lack.types)} is taken"
+        yield Finding("packages", "warn", message, f"Install {lack.install}, if these types are wanted.")
     versions = ", ".join(facts.media.versions)
+    if not versions:
+        return
     if facts.media.missing:
         message = f"{versions}; without {', '.join(facts.media.missing)}"
         yield Finding("media", "warn", message, "Install PyAV and Pillow from their wheels on PyPI.")
@@ -259,6 +264,8 @@ def _media(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 
 def _office(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if not facts.media.versions:
+        return
     if facts.media.libreoffice:
         yield Finding("office", "ok", f"office documents are drawn by {facts.media.libreoffice}")
     else:
@@ -267,6 +274,8 @@ def _office(facts: Facts, _config: Config) -> Iterator[Finding]:
 
 
 def _ffmpeg(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if not facts.media.versions:
+        return
     if facts.media.ffmpeg_trouble:
         yield Finding(
             "ffmpeg", "warn", facts.media.ffmpeg, f"{FFMPEG}, if `backend` ffmpeg of video_convert is wanted."

@@ -21,6 +21,7 @@ from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, No
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.values import MAX_INTEGER, in_words
+from ..handlers.packages import missing_packages
 from ..handlers.printed import Output, read
 from ..handlers.registry import Registry
 from ..paths import DataPaths
@@ -258,6 +259,8 @@ class FileReading(Asking):
                 options=msgspec.json.schema(task_type.options),
                 programs=task_type.programs() if task_type.programs else (),
                 output_suffix=task_type.output_suffix,
+                missing=missing_packages(task_type),
+                install=task_type.packages.install,
             )
             for task_type in self._registry
         ]

@@ -16,7 +16,7 @@ from tasktrail.actors.machine.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
 from tasktrail.doctor.examine import examine, worst
-from tasktrail.doctor.facts import Facts, Folder, Media, collect
+from tasktrail.doctor.facts import Facts, Folder, Lack, Media, collect
 from tasktrail.doctor.rules import Finding, has_wal_reset_bug, judge
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
@@ -38,6 +38,7 @@ def folder(path: str, **changes: Any) -> Folder:
 
 WALLS = Walls(landlock=7, seccomp=True, pid_namespace=True, own_proc=True)
 
+PLAIN = Lack(types=("image_thumbnail",), packages=("PIL",), install="tasktrail[media]")
 HEALTHY = Facts(
     platform="linux",
     python=(3, 13, 1),
@@ -104,6 +105,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
             ("media", "warn"),
         ),
         ({"media": Media(versions=("PyAV 18",))}, ("office", "warn")),
+        ({"media": Media(), "lacking": (PLAIN,)}, ("packages", "warn")),
         ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
         ({"config_is_open": True}, ("secrets", "warn")),
     ],

@@ -1,6 +1,7 @@
 """Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
 
 from ...contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
+from ...packages import media
 from .costs import estimate
 from .options import ImageConvertOptions, check
 
@@ -22,6 +23,7 @@ def _probe(job: Job[ImageConvertOptions]) -> Estimate:
     resumable=True,
     bounds=Bounds(),
     preload=("tasktrail.handlers.image.convert.convert",),
+    packages=media("PIL", "pyvips"),
 )
 def image_convert(context: TaskContext[ImageConvertOptions]) -> Outcome:
     """Convert an image to jpeg, png, webp, avif, tiff, gif or heic; resizes, crops, keeps animations."""

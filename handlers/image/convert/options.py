@@ -66,7 +66,7 @@ def format_of(output_file: Path) -> str:
         raise InvalidPath(
             f"{output_file.name!r} cannot be written: HEIC needs the package pillow-heif",
             field="output_file",
-            remedy="Install it (pip install 'tasktrail[heic]'), or choose another format.",
+            remedy="Install tasktrail[heic], or choose another format.",
         )
     kind = CONVERT_FORMATS.get(suffix)
     if kind is None:

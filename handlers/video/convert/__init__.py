@@ -1,6 +1,7 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ...packages import media
 from ..figures import FILM_BOUNDS
 from ..program import state
 from .costs import estimate
@@ -28,6 +29,7 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     programs=state,
     output_suffix=".mp4",
     preload=("tasktrail.handlers.video.convert.convert",),
+    packages=media("av"),
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""

@@ -1,6 +1,7 @@
 """A look into a video: a sheet of frames, or a short animation."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ...packages import media
 from ..figures import FILM_BOUNDS
 from .costs import estimate
 from .options import VideoPreviewOptions, check
@@ -25,6 +26,7 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     bounds=FILM_BOUNDS,
     output_suffix=".jpg",
     preload=("tasktrail.handlers.video.preview.work",),
+    packages=media("av", "numpy", "PIL"),
 )
 def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """Make a contact sheet or a short animation of a video; resumes after the last finished frame."""

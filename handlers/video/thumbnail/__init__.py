@@ -1,6 +1,7 @@
 """One picture of a video: at a position, or the best of several."""
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
+from ...packages import media
 from ..figures import FILM_BOUNDS
 from .options import VideoThumbnailOptions, check, estimate
 
@@ -23,6 +24,7 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     bounds=FILM_BOUNDS,
     output_suffix=".jpg",
     preload=("tasktrail.handlers.video.thumbnail.work", "tasktrail.handlers.video.judging"),
+    packages=media("av", "numpy", "PIL"),
 )
 def video_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     """Make a picture of a video: the frame at a position, or the best of several."""

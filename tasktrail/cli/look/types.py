@@ -53,6 +53,8 @@ def _print(infos: Sequence["TypeInfo"]) -> None:
         resumes = "resumes after a crash" if info.resumable else "begins anew after a crash"
         say(f"{info.name} {' '.join(needs)}".rstrip() + f"  ({resumes})")
         say(f"  {plain(info.summary)}")
+        if info.missing:
+            say(f"  not installed: {', '.join(info.missing)}; install {info.install or 'them'}", hang="  ")
         print_pairs(option_lines(info.options), indent=4)
         for line in info.programs:
             say(f"  {plain(line)}", hang="  ")

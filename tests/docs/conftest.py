@@ -1,0 +1,45 @@
+"""A fresh checkout, and an environment of its own, for those who try what the pages say."""
+
+import shutil
+import site
+import sys
+import venv
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """An environment of its own, which sees what is installed in ours; a page may install more."""
+    folder = tmp_path / "environment"
+    venv.create(folder, with_pip=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    ours = [path for path in site.getsitepackages() if path.startswith(sys.prefix)]
+    (packages / "ours.pth").write_text(f"import site; [site.addsitedir(path) for path in {ours}]\n")
+    command = folder / "bin" / "tasktrail"
+    command.write_text(f"#!{folder}/bin/python\nimport sys\nfrom tasktrail.__main__ import main\nsys.exit(main())\n")
+    command.chmod(0o755)
+    (folder / ".ready").touch()  # for make
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, environment: Path) -> Path:
+    """A copy of what this is a checkout of, after `make`, with a photo and a film in it."""
+    folder = tmp_path / "tasktrail"
+    junk = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "gallery")
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=junk)
+    (folder / ".venv").symlink_to(environment)
+    Image.effect_mandelbrot((1600, 1200), (-2, -1.5, 1, 1.5), 60).save(folder / "photo.jpg")
+    with av.open(folder / "in.mov", "w") as film:
+        stream = film.add_stream("mpeg4", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for _ in range(10):
+            film.mux(stream.encode(av.VideoFrame(160, 120, "yuv420p")))
+        film.mux(stream.encode())
+    return folder

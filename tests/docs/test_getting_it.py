@@ -1,0 +1,72 @@
+"""Each way to get the command that the README names, as it is written there, for a user who has nothing yet."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| (\w+) \| (`[^`]+` \| `~/[^`]+`) \|$", README, flags=re.MULTILINE))
+"""Tool → what to type, and where the command is then."""
+WHEEL = re.findall(r"`(pip wheel [^`]+|pipx install 'dist/[^`]+)`", README)
+HOME = Path.home()
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def shell(checkout: Path, tmp_path: Path) -> Callable[[str], str]:
+    """Runs a line in a checkout; the home is empty, but what was downloaded before is not downloaded again."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(HOME / ".cache" / "pip")),
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(HOME / ".cache" / "uv")),
+        "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),
+        "PIP_BUILD_CONSTRAINT": str(ROOT / "constraints.txt"),
+        "UV_CONSTRAINT": str(ROOT / "constraints.txt"),
+        "UV_BUILD_CONSTRAINT": str(ROOT / "constraints.txt"),
+        "UV_PYTHON": sys.executable,
+    }
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def assert_works(shell: Callable[[str], str], command: str) -> None:
+    assert shell(f"{command} --version").startswith("tasktrail ")
+    assert "not installed:" not in shell(f"{command} types")
+    assert "completed" in shell(f"{command} run document_preview README.md page.jpg")
+
+
+def test_the_readme_names_the_three_tools_and_the_wheel() -> None:
+    assert set(ROWS) == {"pipx", "uv", "pip"}
+    assert len(WHEEL) == 2
+
+
+@pytest.mark.parametrize("tool", ROWS)
+def test_the_line_of_a_tool_works(tool: str, shell: Callable[[str], str]) -> None:
+    line, command = re.findall(r"`([^`]+)`", ROWS[tool])
+    shell(line)
+    assert_works(shell, command)
+
+
+def test_a_wheel_takes_the_place_of_the_checkout(shell: Callable[[str], str]) -> None:
+    install, make = sorted(WHEEL, key=lambda line: line.startswith("pip wheel"))
+    shell(make)
+    shell(install)
+    assert_works(shell, "~/.local/bin/tasktrail")
