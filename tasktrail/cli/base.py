@@ -88,6 +88,18 @@ class Command(click.Command):
         super().format_epilog(ctx, formatter)
 
 
+class Group(click.Group):
+    """Commands of one subject, each listed with its whole sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A sentence for each."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(200) if command else "") for name, command in commands]
+            )
+
+
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
     """A section of command lines, each under the sentence that says what it does."""
     if not examples:

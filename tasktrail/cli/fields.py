@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from .session import Session
-from .words import TASK_ID, Ids, Moment, Policies, Words
+from .times import Moment
+from .words import TASK_ID, Ids, Policies, Words
 
 if TYPE_CHECKING:
     from ..events import CreateTask
@@ -89,8 +90,9 @@ _FIELDS = (
 )  # fmt: skip
 # Of one task only: a schedule has its own times, and its tasks stand alone.
 _ONCE = (
-    click.option("--deadline", type=Moment(), help="Give up if not started by this time."),
-    click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z."),
+    click.option("--deadline", type=Moment(), help="Give up if not started by this time, e.g. +2h."),
+    click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. +10m, "
+                 "'tomorrow 9:00' or 2026-08-01T22:00:00Z."),
     click.option("--depends-on", type=Ids(), help="Not before these tasks have completed, e.g. 3,7."),
     click.option("--on-dependency-failure", type=Policies(), help="wait, cancel, fail, ignore: what to do when one "
                  "of them fails or is cancelled; one, or one for each of --depends-on. Default: fail"),

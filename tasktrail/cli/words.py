@@ -77,44 +77,6 @@ def percent(progress: float) -> str:
     return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
-class Moment(click.ParamType[datetime]):
-    """A time as RFC 3339 writes it, with its zone: `2026-08-01T22:00:00Z`, `2026-08-01 22:00+02:00`."""
-
-    name = "time"
-
-    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read the time. A time without a zone would mean something else on every machine, so it is refused."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time like 2026-08-01T22:00:00Z.", param, ctx)
-        if at.tzinfo is None:
-            self.fail(f"{value!r} has no time zone: end it with Z or with an offset like +02:00.", param, ctx)
-        return at
-
-
-_LONGEST = 20
-"""Digits of a position that a log could have; Python reads no number of more than 4,300."""
-
-
-class Point(click.ParamType[int | datetime]):
-    """A position of the log, or a time."""
-
-    name = "position|time"
-
-    def convert(
-        self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | datetime:
-        """Digits are a position."""
-        if isinstance(value, int):
-            return value
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST:
-            return int(value)
-        return Moment().convert(value, param, ctx)
-
-
 class Ids(click.ParamType[tuple[int, ...]]):
     """One or several task ids, separated by commas."""
 

@@ -1,5 +1,6 @@
 """`tasktrail list`: tasks as a table or as JSON Lines."""
 
+from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ..base import Command, pass_session
 from ..layout import Column
 from ..output import Paper, print_json, say
 from ..session import Session
+from ..times import Point
 from ..words import percent
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _COLUMNS = (
 @click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")
 @click.option("--label", default="", metavar="A,B", help="Tasks of these labels.")
 @click.option("--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error.")
-@click.option("--as-of", default="", metavar="POSITION|TIME", help="As it was at a position of the log, or at a time.")
+@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @click.option(
     "--sort",
     default="",
@@ -53,11 +55,12 @@ _COLUMNS = (
 @click.option("--limit", default="", metavar="N", help="At most so many, up to 500. Default: 50")
 @click.option("--offset", default="", metavar="N", help="Leave out the first N.")
 @pass_session
-def command(session: Session, /, **texts: str) -> None:
+def command(session: Session, /, as_of: int | datetime | None, **texts: str) -> None:
     """List tasks, newest first. Several values, separated by commas, are alternatives."""
     from ...projections import TaskFilters
 
-    filters = TaskFilters.parse(texts)
+    moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of if as_of is not None else "")
+    filters = TaskFilters.parse({**texts, "as_of": moment})
     with session.reading() as reading:
         tasks, total = reading.list_tasks(filters)
     if session.as_json:

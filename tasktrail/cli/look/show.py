@@ -9,7 +9,8 @@ from ..base import Command, pass_session
 from ..operate.notices import in_short
 from ..output import as_text, print_json, print_pairs, say
 from ..session import Session
-from ..words import TASK_ID, Point, duration, moment, percent, size
+from ..times import Point
+from ..words import TASK_ID, duration, moment, percent, size
 from .output import last_lines
 from .why import sum_of
 
@@ -31,7 +32,7 @@ _SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
-@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time.")
+@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @pass_session
 def command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Show one task with all its fields; times are UTC."""

@@ -11,7 +11,8 @@ from ..layout import Column
 from ..operate.limits import Bytes, Quota
 from ..output import Paper, print_json, print_pairs, say
 from ..session import Session
-from ..words import Point, Whole, duration, moment
+from ..times import Point
+from ..words import Whole, duration, moment
 
 if TYPE_CHECKING:
     from ...actors.whatif.answer import Changed, Fidelity, Row, WhatIf

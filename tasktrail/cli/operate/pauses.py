@@ -9,7 +9,8 @@ from ..base import Command, pass_session
 from ..fields import me, who_and_why
 from ..output import print_json, say
 from ..session import Session
-from ..words import TASK_ID, Moment, Whole
+from ..times import Moment
+from ..words import TASK_ID, Whole
 
 if TYPE_CHECKING:
     from ...events import Accepted
@@ -113,7 +114,9 @@ def _wait_until_drained(session: Session, after: int) -> None:
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @click.option("--priority", type=Whole(0, 10), help="0 to 10, higher runs first.")
-@click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. 2026-08-01T22:00:00Z.")
+@click.option(
+    "--scheduled-for", type=Moment(), help="Not before this time, e.g. +10m, 'tomorrow 9:00', 2026-08-01T22:00:00Z."
+)
 @click.option("--hold", is_flag=True, help="Keep it waiting until somebody starts or releases it.")
 @click.option("--release", is_flag=True, help="Let it go.")
 @who_and_why

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from ..base import Command, everywhere, pass_session
+from ..base import Command, Group, everywhere, pass_session
 from ..fields import absolute, me, repeated_fields
 from ..layout import Column
 from ..output import print_json
 from ..session import Session
-from ..words import Moment, Number, Whole, plain
+from ..times import Moment
+from ..words import Number, Whole, plain
 from .pauses import send, who
 
 _COLUMNS = (
@@ -24,7 +25,7 @@ _COLUMNS = (
 )
 
 
-@click.group("schedule", params=everywhere(root=False))
+@click.group("schedule", cls=Group, params=everywhere(root=False))
 def command() -> None:
     """Create tasks again and again: at the times of a cron expression, or every so many seconds."""
 
@@ -51,8 +52,8 @@ def _times(function: Any) -> Any:
     "add",
     cls=Command,
     examples=[
-        ("tasktrail schedule add nightly backup --cron '30 2 * * *' --timezone Europe/Berlin", "a task every night"),
-        ("tasktrail schedule add thumbs image_thumbnail in.png 'out-{fire_time}.jpg' --every 3600", "every hour"),
+        ("tasktrail schedule add nightly backup --cron '30 2 * * *'", "a task every night"),
+        ("tasktrail schedule add t image_thumbnail a.png 'a-{fire_time}.jpg' --every 60", "every minute"),
     ],
 )
 @click.argument("name")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tasktrail import __version__
 from tasktrail.cli.app import app
@@ -130,3 +131,14 @@ def test_an_option_given_twice_is_refused_and_not_half_heard(cli: Callable[..., 
     shown = cli(*line.split())
     assert (shown.code, shown.out) == (2, "")
     assert f"{option} is given more than once" in shown.err
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("name", ["", "schedule", *ALL])
+def test_help_breaks_no_word_and_leaves_none_out(name: str, columns: int) -> None:
+    narrow, whole = (
+        CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=width, max_content_width=width).output
+        for width in (columns, 1000)
+    )
+    assert narrow.split() == whole.split()
+    assert [line for line in narrow.splitlines() if len(line) > 80] == []
