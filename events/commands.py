@@ -46,7 +46,8 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] = 0
     user_level: Count = 0
     estimated_time: Seconds = 0.0
-    max_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    max_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 3
+    """As in the seed's example. Of failures that a rule calls retryable, and of retries by hand."""
     retry_delay: Seconds = 60.0
     retry_backoff: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.0
     retry_max_delay: Within = None
@@ -128,9 +129,11 @@ class CancelTask(_OnTask, frozen=True, kw_only=True, tag="cancel_task"):
 
 
 class RetryTask(_OnTask, frozen=True, kw_only=True, tag="retry_task"):
-    """Give a failed or cancelled task another life. Beyond `max_retries` only with `force`."""
+    """Give a failed or cancelled task another life, at once or after `delay`; beyond `max_retries` by `force`."""
 
     force: bool = False
+    delay: Seconds = 0.0
+    """Seconds to wait first. What is between automatic retries (`retry_delay`) is not meant for people."""
 
 
 class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):

@@ -103,7 +103,7 @@ def _retry(state: TaskState, command: RetryTask, facts: Facts) -> tuple[Event, .
             f"Task {state.id} depends on task {first}, which has ended without success and would end it again",
             remedy=f"Retry task {first} first, then this one.",
         )
-    return (Retried(cause="manual", due_at=retry_due(facts.now, state.spec.retry_delay), forced=beyond),)
+    return (Retried(cause="manual", due_at=retry_due(facts.now, command.delay), forced=beyond),)
 
 
 def _save_checkpoint(state: TaskState, command: SaveCheckpoint) -> tuple[Event, ...]:

@@ -79,7 +79,7 @@ class Created(_Event, frozen=True, kw_only=True):
     """Expected run time in seconds; more than an hour lowers the effective priority by 20."""
     max_retries: int = 0
     retry_delay: float = 60.0
-    """Seconds between a failure and the next attempt."""
+    """Seconds between a failure and the next attempt, where a rule allows one."""
     retry_backoff: float = 1.0
     """Each further delay of a life is so many times longer than the one before."""
     retry_max_delay: float | None = None

@@ -158,8 +158,9 @@ class Tasks(Reading, Protocol):
         actor: str | None = None,
         command_id: str | None = None,
         force: bool = False,
+        delay: float = 0.0,
     ) -> Accepted:
-        """Give a failed or cancelled task another life."""
+        """Give a failed or cancelled task another life, after `delay` seconds."""
 
     def retry_tasks(
         self,
@@ -169,8 +170,9 @@ class Tasks(Reading, Protocol):
         actor: str | None = None,
         command_id: str | None = None,
         force: bool = False,
+        delay: float = 0.0,
     ) -> RetriedTasks:
-        """Give every failed task that passes the filters another life."""
+        """Give every failed task that passes the filters another life, after `delay` seconds."""
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ...events import Accepted, Created, Event, Fact, TaskState, TasktrailError
+from ...events import Accepted, Created, Event, Fact, Retried, TaskState, TasktrailError
 from ...events.decide import Facts
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
@@ -136,7 +136,8 @@ class Turn:
     def place(self, task: TaskState) -> None:
         """Put a waiting task where it belongs: behind a dependency, a timer, the end of its old attempt, or ready.
 
-        A task whose type has no handler here is parked: it burns no attempt and goes on when the handler is back.
+        A task whose type has no handler here is parked: it burns no attempt and goes on when the handler is back. So is
+        one that this service does not work on.
         """
         if self._is_ready(task):
             self.state.queue.push(task)

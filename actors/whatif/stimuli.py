@@ -98,8 +98,9 @@ def _command(record: Recorded) -> Command | None:
             return StartTask(task_id=record.task_id)
         case Cancelled():
             return CancelTask(task_id=record.task_id)
-        case Retried(cause="manual"):
-            return RetryTask(task_id=record.task_id, force=True)
+        case Retried(cause="manual", due_at=due_at):
+            delay = 0.0 if due_at is None else max(0.0, (due_at - record.recorded_at).total_seconds())
+            return RetryTask(task_id=record.task_id, force=True, delay=delay)
         case Adjusted():
             return AdjustTask(
                 task_id=event.task_id, priority=event.priority, scheduled_for=event.scheduled_for, held=event.held

@@ -83,9 +83,13 @@ class Commanding(Operating):
         actor: str | None = None,
         command_id: str | None = None,
         force: bool = False,
+        delay: float = 0.0,
     ) -> Accepted:
-        """Give a failed or cancelled task another life; beyond `max_retries` only with `force`."""
-        return self._send_about(RetryTask, task_id, reason, actor, command_id, force=force)
+        """Give a failed or cancelled task another life, at once unless `delay` asks for seconds to wait.
+
+        Beyond `max_retries` only with `force`.
+        """
+        return self._send_about(RetryTask, task_id, reason, actor, command_id, force=force, delay=delay)
 
     def retry_tasks(
         self,
@@ -95,10 +99,13 @@ class Commanding(Operating):
         actor: str | None = None,
         command_id: str | None = None,
         force: bool = False,
+        delay: float = 0.0,
     ) -> RetriedTasks:
         """Give every failed task that passes the filters another life; `status` may ask for cancelled ones, too."""
-        who, what = actor or "python", command_id or ""
-        return retry_all(self, filters or TaskFilters(), force=force, reason=reason, actor=who, command_id=what)
+        like = RetryTask(
+            task_id=1, force=force, delay=delay, reason=reason, actor=actor or "python", command_id=command_id or ""
+        )
+        return retry_all(self, filters or TaskFilters(), like)
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""

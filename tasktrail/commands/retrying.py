@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ..events import RetryTask, TasktrailError
 from ..projections import TaskFilters
@@ -22,13 +23,11 @@ class RetriedTasks(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last event that this led to; 0 for none."""
 
 
-def retry_all(
-    tasks: Asked, filters: TaskFilters, *, force: bool, reason: str, actor: str, command_id: str
-) -> RetriedTasks:
+def retry_all(tasks: Asked, filters: TaskFilters, like: RetryTask) -> RetriedTasks:
     """Retry the failed tasks that pass the filters in the order of ids, so that what others wait for comes first.
 
-    `status` may ask for cancelled ones. With a `command_id` each task gets an id made from it: repeating is harmless.
-    Raises `InvalidValue` for filters that mean nothing here.
+    `status` may ask for cancelled ones. Each is retried as `like` says, whatever task that names; with a `command_id`
+    each gets an id made from it: repeating is harmless. Raises `InvalidValue` for filters that mean nothing here.
     """
     ids = ids_that_pass(tasks, filters, allowed=RETRYABLE, usual=("failed",))
 

@@ -7,6 +7,7 @@ from litestar import Request, post
 from litestar.di import NamedDependency
 
 from ..commands.retrying import as_json
+from ..events.commands import Seconds
 from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
 from .commands import json_body
@@ -26,6 +27,8 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     search: str = ""
     force: bool = False
     """Also beyond `max_retries`."""
+    delay: Seconds = 0.0
+    """Seconds to wait first."""
     command_id: str = ""
     actor: str = ""
     reason: str = ""
@@ -44,6 +47,7 @@ async def retry_tasks(request: Request[Any, Any, Any], desk: NamedDependency[Des
         result = desk.service.retry_tasks(
             TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}),
             force=wanted.force,
+            delay=wanted.delay,
             reason=wanted.reason,
             actor=wanted.actor,
             command_id=wanted.command_id,

@@ -78,9 +78,9 @@ def test_there_are_the_six_states_of_the_seed() -> None:
     assert set(get_args(Status)) == {"pending", "running", "completed", "failed", "cancelled", "retrying"}
 
 
-def test_retries_are_off_and_a_minute_apart_unless_asked_for() -> None:
+def test_three_retries_a_minute_apart_unless_asked_for_otherwise() -> None:
     command = CreateTask(type="noop")
-    assert (command.max_retries, command.retry_delay) == (0, 60)
+    assert (command.max_retries, command.retry_delay) == (3, 60)
 
 
 @pytest.mark.parametrize("priority", [-1, 11])
@@ -212,7 +212,9 @@ def test_a_forced_retry_says_that_it_was_forced() -> None:
 
 
 def test_a_retry_is_counted_moves_the_error_and_is_due_after_the_delay() -> None:
-    task = after(failed(max_retries=1, retry_delay=90.0), RetryTask(task_id=1))
+    at_once = after(failed(max_retries=1, retry_delay=90.0), RetryTask(task_id=1))
+    assert (at_once.status, at_once.due_at) == ("retrying", None)
+    task = after(failed(max_retries=1), RetryTask(task_id=1, delay=90.0))
     assert (task.status, task.retry_count, task.error, task.last_error) == ("retrying", 1, "", "boom")
     assert task.due_at == NOW + timedelta(seconds=90)
 

@@ -58,7 +58,9 @@ def test_the_story_of_a_task_that_crashed_resumed_failed_and_lived_again(journal
     def later(seconds: float) -> None:
         journal.at += timedelta(seconds=seconds)
 
-    task_id = journal.create("video_convert", input_file="/in/a.mp4", output_file="/out/a.webm", priority=5, held=True)
+    task_id = journal.create(
+        "video_convert", input_file="/in/a.mp4", output_file="/out/a.webm", priority=5, held=True, max_retries=0
+    )
     later(1)
     journal.send(StartTask(task_id=task_id))
     later(4)
@@ -76,7 +78,7 @@ def test_the_story_of_a_task_that_crashed_resumed_failed_and_lived_again(journal
         EndAttempt(task_id=task_id, attempt=2, outcome="failed", error="no codec", memory_used=7, cpu_used=2.5)
     )
     later(100)
-    journal.send(RetryTask(task_id=task_id, force=True))
+    journal.send(RetryTask(task_id=task_id, force=True, delay=60))
     later(1)
     journal.start(task_id)
     later(1)

@@ -139,7 +139,7 @@ def test_a_failure_reaches_those_behind_it(service: TaskService) -> None:
 
 def test_all_failed_tasks_of_a_type_are_retried_with_a_reason_for_each_refusal(service: TaskService) -> None:
     may = service.create_task(type="raise", max_retries=1, retry_delay=0.0)
-    may_not = service.create_task(type="raise")
+    may_not = service.create_task(type="raise", max_retries=0)
     other = service.create_task(type="echo", depends_on=[may_not])
     for task_id in (may, may_not, other):
         assert service.wait(task_id, timeout=WITHIN).status == "failed"
@@ -165,11 +165,11 @@ def test_a_rule_of_ones_own_decides_and_is_recorded(open_service: Callable[..., 
 
 
 def test_a_worker_that_is_stopped_is_found_by_its_silence(service: TaskService) -> None:
-    task = service.wait(service.create_task(type="hang", heartbeat_timeout=0.5), timeout=WITHIN)
+    task = service.wait(service.create_task(type="hang", heartbeat_timeout=0.5, max_retries=0), timeout=WITHIN)
     assert (task.status, task.error_type) == ("failed", "HeartbeatTimeout")
     assert task.error.startswith("heartbeat_timeout: ")
 
 
 def test_a_handler_that_says_nothing_is_alive_and_stands_still(service: TaskService) -> None:
-    task_id = service.create_task(type="patient", heartbeat_timeout=0.6, no_progress_timeout=1.5)
+    task_id = service.create_task(type="patient", heartbeat_timeout=0.6, no_progress_timeout=1.5, max_retries=0)
     assert service.wait(task_id, timeout=WITHIN).error_type == "NoProgressTimeout"

@@ -129,7 +129,7 @@ def _wait_gone(pid: int, within: float = 5.0) -> None:
 
 
 def test_an_attempt_that_runs_too_long_times_out(service: TaskService) -> None:
-    task_id = service.create_task(type="deaf", timeout=0.3)
+    task_id = service.create_task(type="deaf", timeout=0.3, max_retries=0)
     task = service.wait(task_id, timeout=WITHIN)
     failed = service.events(task_id)[-1].event
     assert (task.status, failed.outcome) == ("failed", "timed_out")  # type: ignore[union-attr]
@@ -170,7 +170,7 @@ def test_a_poison_task_is_stopped_and_others_go_on(service: TaskService) -> None
 
 
 def test_retry_by_hand_follows_the_seed_and_force_is_recorded(service: TaskService) -> None:
-    task_id = service.create_task(type="noop", held=True, retry_delay=0)
+    task_id = service.create_task(type="noop", held=True, max_retries=0)
     service.cancel_task(task_id)
     with pytest.raises(RetriesExhausted):
         service.retry_task(task_id)
@@ -232,7 +232,7 @@ def test_closing_interrupts_what_runs_and_the_next_start_goes_on(service: TaskSe
 def test_deleted_views_come_back_the_same(service: TaskService, open_service: Opener, tmp_path: Path) -> None:
     for number in range(20):
         service.create_task(type="echo", options={"value": number}, user_id=number % 3)
-    failing = service.create_task(type="timeout")
+    failing = service.create_task(type="timeout", max_retries=0)
     service.wait(failing, timeout=WITHIN)
     for number in range(1, 21):
         service.wait(number, timeout=WITHIN)

@@ -86,7 +86,8 @@ def cancel(
     "retry",
     cls=Command,
     examples=[
-        ("tasktrail retry 3", "task 3 has failed or was cancelled: once more"),
+        ("tasktrail retry 3", "task 3 has failed or was cancelled: once more, now"),
+        ("tasktrail retry 3 --delay 600", "not before ten minutes are over"),
         ("tasktrail retry 3 --force --reason 'disk was full'", "although its retries are used up"),
         ("tasktrail retry --status failed --type video_convert", "all failed tasks of a type"),
     ],
@@ -94,10 +95,19 @@ def cancel(
 @maybe_ids
 @filter_options("failed, cancelled. Default: failed")
 @click.option("--force", is_flag=True, help="Also beyond the task's --max-retries; who forced it is recorded.")
+@click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Wait so long first. Default: at once")
 @who_and_why
 @pass_session
 def retry(
-    session: Session, /, ids: tuple[int, ...], reason: str | None, actor: str | None, *, force: bool, **filters: str
+    session: Session,
+    /,
+    ids: tuple[int, ...],
+    reason: str | None,
+    actor: str | None,
+    *,
+    force: bool,
+    delay: float,
+    **filters: str,
 ) -> int:
     """Give failed or cancelled tasks another life, from their last checkpoint where they have one.
 
@@ -106,17 +116,17 @@ def retry(
     """
     who, why = actor or me(), reason or ""
     if many_or_ids(ids, filters, "--status failed"):
-        return retry_filtered(session, filters, reason=why, actor=who, force=force)
+        return retry_filtered(session, filters, reason=why, actor=who, force=force, delay=delay)
     return _each(
         session,
         ids,
-        lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force),
+        lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force, delay=delay),
         more=lambda tasks, task_id: _due(session, tasks, task_id),
     )
 
 
 def _due(session: Session, tasks: "Tasks", task_id: int) -> str:
-    """When the delay between attempts is over; empty if it is, or if nobody can say any more."""
+    """When the delay that was asked for is over; empty if it is, or if nobody can say any more."""
     from ...events.errors import TasktrailError
 
     with suppress(TasktrailError):

@@ -48,14 +48,14 @@ def many_or_ids(ids: tuple[int, ...], filters: dict[str, str], example: str) -> 
     return False
 
 
-def retry_filtered(session: Session, filters: dict[str, str], *, reason: str, actor: str, force: bool) -> int:
-    """Retry what passes the filters; say how many, and why others were refused."""
+def retry_filtered(session: Session, filters: dict[str, str], **how: Any) -> int:
+    """Retry what passes the filters, as `Tasks.retry_tasks` is told; say how many, and why others were refused."""
     from ...commands.retrying import as_json
     from ...projections import TaskFilters
 
     wanted = TaskFilters.parse(filters)
     with session.tasks() as tasks:
-        result = tasks.retry_tasks(wanted, reason=reason, actor=actor, force=force)
+        result = tasks.retry_tasks(wanted, **how)
     if session.as_json:
         print_json(as_json(result))
     return _report(session, len(result.retried), result.refused, "retried")

@@ -107,8 +107,9 @@ class Core:
     def create(
         self, *, memory: int = 0, temp: int = 0, seconds: float = 0.0, can_resume: bool = True, **fields: Any
     ) -> int:
-        """A new task; its id."""
-        command = CreateTask(**({"type": "work"} | fields))
+        """A new task, with no retries unless they are asked for; its id."""
+        usual: dict[str, Any] = {"type": "work", "max_retries": 0}
+        command = CreateTask(**(usual | fields))
         intake = {"estimated_memory": memory, "estimated_temp": temp, "estimated_time": seconds}
         intake["can_resume"] = can_resume
         return self.send(command, **intake).task_id
@@ -116,8 +117,8 @@ class Core:
     def cancel(self, task_id: int) -> Accepted | TasktrailError | None:
         return self.ask(CancelTask(task_id=task_id, command_id="cancel"))
 
-    def retry(self, task_id: int, *, force: bool = False) -> Accepted | TasktrailError | None:
-        return self.ask(RetryTask(task_id=task_id, command_id="retry", force=force))
+    def retry(self, task_id: int, *, force: bool = False, delay: float = 0.0) -> Accepted | TasktrailError | None:
+        return self.ask(RetryTask(task_id=task_id, command_id="retry", force=force, delay=delay))
 
     def start(self, task_id: int) -> Accepted | TasktrailError | None:
         return self.ask(StartTask(task_id=task_id, command_id="start"))

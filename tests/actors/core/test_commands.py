@@ -5,7 +5,17 @@ from datetime import timedelta
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Tick
-from tasktrail.events import Accepted, Cancelled, CancelTask, Checkpoint, Retried, SaveCheckpoint, Started, StartTask
+from tasktrail.events import (
+    Accepted,
+    Cancelled,
+    CancelTask,
+    Checkpoint,
+    CreateTask,
+    Retried,
+    SaveCheckpoint,
+    Started,
+    StartTask,
+)
 from tasktrail.events.errors import (
     CannotStartNow,
     IllegalTransition,
@@ -42,9 +52,9 @@ def test_an_unknown_task_is_refused_and_nothing_is_recorded(core: Core) -> None:
 def test_start_puts_a_task_ahead_of_the_queue_and_of_its_own_timer(core: Core) -> None:
     core.create()
     core.create(priority=10)
-    late = core.create(max_retries=1, retry_delay=3600.0)
+    late = core.create(max_retries=1)
     core.cancel(late)
-    core.retry(late)
+    core.retry(late, delay=3600.0)
     core.cancel(2)
     core.end(1)
     assert core.running() == []
@@ -157,10 +167,28 @@ def test_a_grant_asked_for_after_the_cancel_is_not_given(core: Core) -> None:
 # --- retry by hand ----------------------------------------------------------------------------------------------
 
 
-def test_a_retry_by_hand_waits_for_its_delay_and_opens_another_life(core: Core) -> None:
-    task_id = core.create(max_retries=1, retry_delay=60.0)
+def test_a_retry_by_hand_opens_another_life_at_once_whatever_the_delay_between_attempts(core: Core) -> None:
+    task_id = core.create(max_retries=1, retry_delay=3600.0)
     core.end(task_id, "failed", error="no such codec")
     core.retry(task_id)
+    assert core.facts[0].event == Retried(cause="manual")
+    assert (core.runs(), core.state.tasks[task_id].life) == ([(task_id, 2)], 2)
+
+
+def test_a_new_task_may_be_retried_by_hand_as_often_as_the_seeds_example(core: Core) -> None:
+    task_id = core.create(max_retries=CreateTask(type="slow").max_retries)
+    for attempt in (1, 2, 3):
+        core.end(task_id, "failed", error="no such codec")
+        core.retry(task_id)
+        assert core.runs() == [(task_id, attempt + 1)]
+    core.end(task_id, "failed", error="no such codec")
+    assert isinstance(core.retry(task_id), RetriesExhausted)
+
+
+def test_a_retry_by_hand_waits_for_the_delay_that_it_asks_for(core: Core) -> None:
+    task_id = core.create(max_retries=1, retry_delay=5.0)
+    core.end(task_id, "failed", error="no such codec")
+    core.retry(task_id, delay=60.0)
     assert core.running() == []
     core.wait(60)
     core.tell(Tick())
@@ -204,9 +232,9 @@ def test_nor_can_it_be_started_by_hand_before(core: Core) -> None:
 
 
 def test_the_delay_of_a_retry_goes_on_after_the_old_attempt_is_gone(core: Core) -> None:
-    task_id = core.create(max_retries=1, retry_delay=60.0)
+    task_id = core.create(max_retries=1)
     core.cancel(task_id)
-    core.retry(task_id)
+    core.retry(task_id, delay=60.0)
     core.wait(30)
     core.end(task_id, "stopped")
     core.wait(29)

@@ -193,8 +193,9 @@ class MemoryTasks(Asking):
         command_id: str | None = None,
         force: bool = False,
     ) -> Accepted:
+        delay: float = 0.0,
         who = {"actor": actor or "", "command_id": command_id or ""}
-        return self.send(RetryTask(task_id=task_id, reason=reason, force=force, **who))
+        return self.send(RetryTask(task_id=task_id, reason=reason, force=force, delay=delay, **who))
 
     def retry_tasks(
         self,
@@ -205,8 +206,10 @@ class MemoryTasks(Asking):
         command_id: str | None = None,
         force: bool = False,
     ) -> RetriedTasks:
-        who, what = actor or "", command_id or ""
-        return retry_all(self, filters or TaskFilters(), force=force, reason=reason, actor=who, command_id=what)
+        delay: float = 0.0,
+        who = {"actor": actor or "", "command_id": command_id or ""}
+        like = RetryTask(task_id=1, reason=reason, force=force, delay=delay, **who)
+        return retry_all(self, filters or TaskFilters(), like)
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         raise NotImplementedError

@@ -48,11 +48,11 @@ def test_a_task_is_created_started_cancelled_and_retried_by_its_routes(web: http
     task_id = web.post("/v1/tasks", json=wish(max_retries=1)).json()["task_id"]
     assert web.post(f"/v1/tasks/{task_id}/cancel", json={"reason": "wrong file"}).status_code == 202
     assert web.get(f"/v1/tasks/{task_id}").json()["status"] == "cancelled"
-    assert web.post(f"/v1/tasks/{task_id}/retry").json()["task_id"] == task_id
+    assert web.post(f"/v1/tasks/{task_id}/retry", json={"delay": 60}).json()["task_id"] == task_id
     assert web.get(f"/v1/tasks/{task_id}").json()["status"] == "retrying"
     assert web.post(f"/v1/tasks/{task_id}/cancel").status_code == 202
     assert_problem(web.post(f"/v1/tasks/{task_id}/retry"), 409, "retries_exhausted")
-    assert web.post(f"/v1/tasks/{task_id}/retry", json={"force": True, "actor": "anna"}).status_code == 202
+    assert web.post(f"/v1/tasks/{task_id}/retry", json={"force": True, "actor": "anna", "delay": 60}).status_code == 202
     history = web.get(f"/v1/tasks/{task_id}/events").json()
     assert [event["event"] for event in history] == ["created", "cancelled", "retried", "cancelled", "retried"]
     assert (history[1]["reason"], history[-1]["actor"]) == ("wrong file", "anna")
@@ -297,11 +297,13 @@ def test_many_are_retried_with_a_count_and_a_problem_for_each_refusal(web: httpx
     ids = [web.post("/v1/tasks", json=wish(user_id=4711, max_retries=retries)).json()["task_id"] for retries in (1, 0)]
     for task_id in ids:
         web.post(f"/v1/tasks/{task_id}/cancel")
-    answer = web.post("/v1/tasks/retry", json={"status": "cancelled", "user_id": 4711, "reason": "again"})
+    answer = web.post("/v1/tasks/retry", json={"status": "cancelled", "user_id": 4711, "reason": "again", "delay": 90})
     told = answer.json()
     assert (answer.status_code, told["count"], told["retried"]) == (202, 1, ids[:1])
     assert [(one["task_id"], one["code"]) for one in told["refused"]] == [(ids[1], "retries_exhausted")]
-    assert web.get(f"/v1/tasks/{ids[0]}").json()["status"] == "retrying"
+    shown = web.get(f"/v1/tasks/{ids[0]}").json()
+    assert shown["status"] == "retrying"
+    assert shown["due_at"] > shown["updated_at"]
 
 
 @pytest.mark.parametrize(
