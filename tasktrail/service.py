@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from msgspec.structs import replace
 
 from .actors.core.admission import above_all
-from .actors.core.messages import Submit
+from .actors.core.messages import Submit, WorkOn
 from .actors.core.state import SchedulerState
 from .actors.messages import Catch, Damaged, Query, Ticket
 from .actors.watermark import Watermark
@@ -74,7 +74,13 @@ class TaskService(FileReading, Commanding):
 
     @classmethod
     def open(
-        cls, data: str | Path, *, config: Config | None = None, accept_loss: str = "", actor: str = "python"
+        cls,
+        data: str | Path,
+        *,
+        config: Config | None = None,
+        accept_loss: str = "",
+        actor: str = "python",
+        own_only: bool = False,
     ) -> Self:
         """Start on a data folder, which is created when missing.
 
@@ -83,6 +89,9 @@ class TaskService(FileReading, Commanding):
             config: read from `data/tasktrail.toml` unless one is given.
             accept_loss: why it is right to go on without records that are missing; recorded with `actor`.
             actor: who accepts that.
+            own_only: work on nothing but the tasks that this object creates, or takes on with `work_on`. All others
+                stay as they are: they are not started or timed out, and schedules make none. What a killed service
+                left open is recorded as interrupted all the same.
 
         Raises:
             DataInUse: a service has the folder.
@@ -92,7 +101,7 @@ class TaskService(FileReading, Commanding):
         config = config or load_config(folder)
         paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None)
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
-        system = System(paths, config, acceptance=acceptance)
+        system = System(paths, config, acceptance=acceptance, own_only=own_only)
         system.start()
         return cls(system)
 
@@ -169,6 +178,10 @@ class TaskService(FileReading, Commanding):
         if fresh:
             command = replace(command, command_id=new_command_id())
         return Submit(command, intake, Ticket(reply, command.command_id, digest(command), fresh))
+
+    def work_on(self, task_id: int) -> None:
+        """Take on a task that somebody else has created; see `own_only` of `open`."""
+        self._system.scheduler.tell(WorkOn(task_id))
 
     # --- waiting and following ----------------------------------------------------------------------------------
 

@@ -77,9 +77,12 @@ class System:
         *,
         clock: Clock | None = None,
         acceptance: Acceptance | None = None,
+        own_only: bool = False,
     ) -> None:
         self.paths = paths
         self._accepted = acceptance
+        self._own: set[int] | None = set() if own_only else None
+        """Kept here, for it is in no log: a Scheduler that has to start over knows it still."""
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = Registry.load(config.handlers)
@@ -249,7 +252,9 @@ class System:
             for task_type in self.registry
         }
         limits = config.limits(disk_size(self.paths.temp))
-        return SchedulerState(limits, grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules)
+        return SchedulerState(
+            limits, grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules, own=self._own
+        )
 
     def _boot(self, opened: EventLog) -> Boot:
         epoch, rebuilt = (opened.epoch, opened.rebuilt) if isinstance(opened, SqliteEventLog) else (1, ())

@@ -103,6 +103,7 @@ def _create(turn: Turn, submit: Submit, command: CreateTask) -> Accepted:
     intake = submit.intake.corrected(state.correction(command.type))
     events = decide(None, command, turn.decision_facts(intake))
     task_id = state.last_task_id + 1
+    _own(turn, task_id)
     turn.record_all(task_id, events, _origin(submit))
     enter(turn, task_id, _origin(submit))
     return Accepted(task_id, state.position, command.command_id)
@@ -116,11 +117,18 @@ def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
     corrected = {name: intake.corrected(state.correction(types[name])) for name, intake in found.items()}
     events = decide(None, command, turn.decision_facts(Intake(by_name=corrected)))
     ids = ids_by_name(command, state.last_task_id + 1)
+    _own(turn, *ids.values())
     for task_id, event in zip(ids.values(), events, strict=True):
         turn.record(task_id, event, _origin(submit))
     for task_id in ids.values():
         enter(turn, task_id, _origin(submit))
     return Accepted(min(ids.values()), state.position, command.command_id, ids)
+
+
+def _own(turn: Turn, *task_ids: int) -> None:
+    """What a service creates for whoever brought it along, it works on."""
+    if turn.state.own is not None:
+        turn.state.own.update(task_ids)
 
 
 def _refuse_while_stopping(turn: Turn) -> None:

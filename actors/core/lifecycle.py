@@ -92,6 +92,15 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
 
 def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
     """The machine was looked at."""
+def work_on(turn: Turn, task_id: int) -> None:
+    """The task is this service's own from now on."""
+    if turn.state.own is not None:
+        turn.state.own.add(task_id)
+    task = turn.state.tasks.get(task_id)
+    if task is not None and task.waiting:
+        turn.place(task)
+
+
     for task_id, used in temp_used.items():
         _watch_temp(turn, task_id, used)
     turn.state.look_at(sample)

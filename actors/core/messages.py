@@ -73,6 +73,12 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 class Sampled(msgspec.Struct, frozen=True):
     """What the machine can bear now."""
+class WorkOn(msgspec.Struct, frozen=True):
+    """To a service that leaves tasks as they are: this one is its own from now on."""
+
+    task_id: int
+
+
 
     sample: Sample
     temp_used: dict[int, int] = {}
@@ -114,7 +120,7 @@ class Close(msgspec.Struct, frozen=True):
 
 
 Message: TypeAlias = (
-    Submit | Report | Boot | Sampled | LimitsChanged | Delivered | Reconcile | Tick | Jumped | Drain | Close
+    Submit | Report | Boot | WorkOn | Sampled | LimitsChanged | Delivered | Reconcile | Tick | Jumped | Drain | Close
 )
 
 

@@ -31,7 +31,7 @@ class SchedulerState:
     `tasks` holds what is not finished, and for a moment the finished tasks that a message is about.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a line for each thing that is known
         self,
         limits: Limits,
         *,
@@ -39,6 +39,7 @@ class SchedulerState:
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
     ) -> None:
+        own: set[int] | None = None,
         self.limit_book = LimitBook(limits)
         self.pauses = Pauses()
         self.schedules = Schedules()
@@ -47,6 +48,8 @@ class SchedulerState:
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
         self.work_root = work_root
+        self.own = own
+        """The tasks to work on when all others stay as they are; none: all."""
         """Folder that holds the work folder of each task."""
         self.grace = grace
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
@@ -158,6 +161,10 @@ class SchedulerState:
 
     def _share(self, user_id: int) -> Share:
         if not self.limit_book.now.fair_share:
+    def is_ours(self, task_id: int) -> bool:
+        """Whether this service works on the task."""
+        return self.own is None or task_id in self.own
+
             return EQUAL
         return Share(self.tally.counts[GateKind.USER, user_id], self.turns.of(user_id))
 
@@ -300,5 +307,6 @@ class SchedulerState:
 
     def next_wake(self) -> datetime | None:
         """When the earliest timer goes off, or a schedule's time comes."""
-        moments = (self.timers[0].at if self.timers else None, self.schedules.next_wake())
+        fires = self.schedules.next_wake() if self.own is None else None
+        moments = (self.timers[0].at if self.timers else None, fires)
         return min((at for at in moments if at is not None), default=None)

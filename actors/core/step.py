@@ -35,6 +35,7 @@ from .messages import (
     Staged,
     Submit,
     Tick,
+    WorkOn,
 )
 from .running import Running
 from .state import SchedulerState
@@ -93,7 +94,7 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     return Staged(turn.facts, turn.effects)
 
 
-def _handle(turn: Turn, message: Message) -> None:  # noqa: C901 - an arm for each kind of message
+def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an arm for each kind of message
     match message:
         case Submit():
             commands.handle(turn, message)
@@ -115,6 +116,8 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901 - an arm for ea
             reconcile.heard(turn, message)
         case Boot():
             lifecycle.boot(turn, message)
+        case WorkOn():
+            lifecycle.work_on(turn, message.task_id)
         case Drain():
             lifecycle.drain(turn)
         case Close():
@@ -124,7 +127,7 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901 - an arm for ea
 
 
 def _fire(turn: Turn) -> None:
-    if not turn.state.draining:
+    if not turn.state.draining and turn.state.own is None:
         scheduling.fire(turn)
 
 

@@ -20,7 +20,7 @@ def tick(turn: Turn) -> None:
     """Act on the timers that have gone off."""
     for timer in turn.state.due_timers(turn.now):
         task = turn.state.tasks.get(timer.task_id)
-        if task is None:
+        if task is None or not turn.state.is_ours(timer.task_id):
             continue
         if timer.attempt:
             _look_at_attempt(turn, task, timer.attempt)

@@ -152,7 +152,7 @@ class Turn:
         """Whether a waiting task waits for room only. If for a moment as well, it is looked at again then."""
         state = self.state
         state.too_big.discard(task.id)
-        parked = task.held or task.spec.type not in state.grace
+        parked = task.held or task.spec.type not in state.grace or not state.is_ours(task.id)
         not_before = state.not_before(task)
         early = not_before is not None and not_before > self.now
         if early or limits_waiting(task.spec):

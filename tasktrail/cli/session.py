@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..events import TasktrailError
     from ..paths import DataPaths
     from ..projections import Verification
+    from ..service import TaskService
     from ..surface import Reading, Tasks, TypeInfo
     from .output import Paper
 
@@ -63,11 +64,14 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 close()
 
     @contextmanager
-    def tasks_or_embedded(self) -> Iterator[tuple["Tasks", bool]]:
-        """The running service, or one inside this process; and whether it is the latter."""
+    def tasks_or_embedded(self) -> Iterator[tuple["Tasks", "TaskService | None"]]:
+        """The running service, or one inside this process; and the latter once more, where it is that."""
         service = self.service_or_none()
-        with closing(service or self.doors.embedded(self)) as tasks:
-            yield tasks, service is None
+        inside = self.doors.embedded(self) if service is None else None
+        tasks = service or inside
+        assert tasks is not None
+        with closing(tasks):
+            yield tasks, inside
 
     def files_only(self, command: str) -> None:
         """Refuse `--url`: the command works on the files of a data folder, and would take another one than is meant."""
@@ -193,14 +197,14 @@ class Doors:
         temp = session.load_config().temp_dir
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
-    def embedded(self, session: Session) -> "Tasks":
-        """A service inside this process, for this command only."""
+    def embedded(self, session: Session) -> "TaskService":
+        """A service inside this process, for this command and its own task only."""
         from ..log_setup import set_up_logging
         from ..service import TaskService
 
         config = session.load_config()
         set_up_logging("warning", config.log_format)
-        return TaskService.open(session.data, config=config)
+        return TaskService.open(session.data, config=config, own_only=True)
 
 
 def _with_log(session: Session) -> "DataPaths":

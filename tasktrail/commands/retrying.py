@@ -32,8 +32,7 @@ def retry_all(tasks: Asked, filters: TaskFilters, like: RetryTask) -> RetriedTas
     ids = ids_that_pass(tasks, filters, allowed=RETRYABLE, usual=("failed",))
 
     def retry(task_id: int) -> RetryTask:
-        own = f"{command_id}:{task_id}" if command_id else ""
-        return RetryTask(task_id=task_id, force=force, reason=reason, actor=actor, command_id=own)
+        return replace(like, task_id=task_id, command_id=f"{like.command_id}:{task_id}" if like.command_id else "")
 
     answers = send_each(tasks, ids, retry)
     return RetriedTasks(retried=answers.done, refused=answers.refused, position=answers.position)

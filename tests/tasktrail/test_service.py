@@ -251,6 +251,24 @@ def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService)
         while service._system.committed.position < 3 * task_id + 1:
             Event().wait(0.005)  # not a busy loop: the service needs the processor
         assert service.wait(task_id, timeout=WITHIN).status == "completed"
+def test_a_service_of_ones_own_leaves_the_work_of_others_as_it_is(
+    service: TaskService, open_service: Opener, tmp_path: Path
+) -> None:
+    half_done = service.create_task(type="steps", options={"number": 1000, "seconds": 0.02})
+    until(service, half_done, "Checkpointed")
+    waiting = service.create_task(type="noop", held=True)
+    service.close()
+    with TaskService.open(tmp_path / "data", config=service._system.config, own_only=True) as own:
+        before = [own.events(task_id) for task_id in (half_done, waiting)]
+        assert own.wait(own.create_task(type="noop"), timeout=WITHIN).status == "completed"
+        last = own.start_task(waiting).position
+    after = open_service()
+    story = after.events(half_done)
+    assert story[: len(before[0])] == before[0]
+    assert all(record.position > last for record in story[len(before[0]) :])
+    assert after.wait(waiting, timeout=WITHIN).status == "completed"
+
+
 
 
 def test_the_past_can_be_asked(service: TaskService) -> None:

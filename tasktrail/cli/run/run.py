@@ -19,6 +19,7 @@ from ..words import duration, percent, plain
 
 if TYPE_CHECKING:
     from ...events import CreateTask, Task
+    from ...service import TaskService
     from ...surface import Tasks
 
 SECOND_CTRL_C = 1.5
@@ -42,20 +43,21 @@ SECOND_CTRL_C = 1.5
 def command(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
     """Run one task to its end and show its progress.
 
-    The running service does it when there is one on the data folder; otherwise a service inside this process. The
-    first Ctrl-C interrupts (a running service goes on by itself), a second one cancels. Running the same type, paths
-    and options again goes on with the unfinished task instead of making another.
+    The running service does it when there is one on the data folder; otherwise a service inside this process, which
+    works on this task alone: whatever else waits there stays as it is. The first Ctrl-C interrupts (a running service
+    goes on by itself), a second one cancels. Running the same type, paths and options again goes on with the unfinished
+    task instead of making another.
 
     Exit code 0: completed, 1: failed or cancelled, 130: interrupted.
     """
     wanted = build_command(session, task_type, input_file, output_file, given)
-    with Signals() as signals, session.tasks_or_embedded() as (tasks, embedded), display_on(sys.stderr) as display:
-        task_id = _find_or_create(tasks, wanted, display)
+    with Signals() as signals, session.tasks_or_embedded() as (tasks, inside), display_on(sys.stderr) as display:
+        task_id = _find_or_create(tasks, inside, wanted, display)
         ended = until_ended(tasks, task_id, display, signals)
         if ended is None:
-            ended = _interrupted(tasks, task_id, display, signals, embedded=embedded)
+            ended = _interrupted(tasks, task_id, display, signals, embedded=inside is not None)
     if ended is None:
-        say(_how_to_go_on(task_id, embedded=embedded), err=True)
+        say(_how_to_go_on(task_id, embedded=inside is not None), err=True)
         return INTERRUPTED
     return report(session, ended)
 
@@ -79,14 +81,38 @@ def unfinished_like(tasks: "Tasks", wanted: "CreateTask") -> "Task | None":
         filters = replace(filters, offset=filters.offset + filters.limit)
 
 
-def _find_or_create(tasks: "Tasks", wanted: "CreateTask", display: Display) -> int:
+def _find_or_create(tasks: "Tasks", inside: "TaskService | None", wanted: "CreateTask", display: Display) -> int:
     there = unfinished_like(tasks, wanted)
+    if inside is not None:
+        _refuse_to_wait_for_others(tasks, there or wanted)
     if there is None:
         return tasks.send(wanted).task_id
     display.say(f"going on with task {there.id} at {percent(there.progress)}, made {there.created_at:%Y-%m-%d %H:%M}Z")
     if there.held and not wanted.held:
         tasks.start_task(there.id, reason="run again", actor=wanted.actor)
+    if inside is not None:
+        inside.work_on(there.id)
     return there.id
+
+
+def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> None:
+    """Raises `CannotStartNow` where the task waits for another, which nobody works on while this command runs."""
+    from ...events.errors import CannotStartNow, UnknownTask
+    from ...events.state import FINISHED
+
+    policies = task.on_dependency_failure
+    for number, other in enumerate(task.depends_on):
+        try:
+            status = tasks.get_task(other).status
+        except UnknownTask:
+            continue  # the command is refused for it, by name
+        policy = policies if isinstance(policies, str) else policies[number : number + 1]
+        if status not in FINISHED or (status != "completed" and policy in ("wait", ("wait",))):
+            raise CannotStartNow(
+                f"It would wait for task {other}, which is {status}, and `run` works on its own task alone",
+                field="depends_on",
+                remedy="Send it with `tasktrail submit`, and start `tasktrail serve`, which works on all.",
+            )
 
 
 def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signals, *, embedded: bool) -> "Task | None":

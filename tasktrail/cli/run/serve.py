@@ -70,8 +70,8 @@ def command(
     hide_process()
     config = session.load_config()
     set_up_logging(config.log_level, config.log_format)
-    accepted = {"accept_loss": reason or "", "actor": actor or me()} if accept_loss else {}
-    with TaskService.open(session.data, config=config, **accepted) as service:
+    accepted = reason or "" if accept_loss else ""
+    with TaskService.open(session.data, config=config, accept_loss=accepted, actor=actor or me()) as service:
         server = HttpServer(
             service,
             socket_path=service.paths.socket,

@@ -52,6 +52,7 @@ class Core:
         grace: Mapping[str, float] = GRACE,
         after: float = 0.0,
         at: datetime | None = None,
+        own: set[int] | None = None,
         **limits: Any,
     ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,7 +63,7 @@ class Core:
         """What the last message had recorded."""
         self.answers: dict[Any, Accepted | TasktrailError] = {}
         limits = {"max_concurrent": 8} | limits
-        self.state = SchedulerState(Limits(**limits), grace=grace, work_root="/data/tmp")
+        self.state = SchedulerState(Limits(**limits), grace=grace, work_root="/data/tmp", own=own)
         for record in self.log.read():
             self.state.apply(record)
         if self.log.head().position:

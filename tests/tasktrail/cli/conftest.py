@@ -71,6 +71,7 @@ class MemoryTasks(Asking):
         self.printed = Path("/nowhere")
         self.batches: list[int] = []
         self.closed = False
+        self.taken_on: list[int] = []
         self._views = TaskViews(":memory:")
         self._queries = TaskQueries(self._views.connection)
 
@@ -283,6 +284,9 @@ class MemoryTasks(Asking):
         raise NotImplementedError
 
     # --- what workers would do ----------------------------------------------------------------------------------
+
+    def work_on(self, task_id: int) -> None:
+        self.taken_on.append(task_id)
 
     def forget(self) -> None:
         self._queries.close()

@@ -111,6 +111,30 @@ def test_the_same_again_goes_on_with_the_unfinished_task(cli: Callable[..., Any]
     assert there.id == 1
 
 
+@pytest.mark.usefixtures("inside")
+def test_inside_this_process_it_works_on_that_task_alone(cli: Callable[..., Any], tasks: Any) -> None:
+    unfinished(tasks, options={"a": 2})
+    unfinished(tasks)
+    tasks.script += [partial(start, tasks, 2), partial(end, tasks, 2)]
+    assert cli("run", "noop", "in", "-o", "a=1").code == 0
+    assert tasks.taken_on == [2]
+
+
+@pytest.mark.usefixtures("inside")
+def test_inside_this_process_it_does_not_wait_for_tasks_that_nobody_works_on(
+    cli: Callable[..., Any], tasks: Any
+) -> None:
+    unfinished(tasks)
+    refused = cli("run", "noop", "--depends-on", "1", "--json")
+    assert (refused.code, json.loads(refused.err)["code"]) == (1, "cannot_start_now")
+    assert "task 1, which is pending" in json.loads(refused.err)["detail"]
+    assert len(tasks.sent) == 1
+    tasks.cancel_task(1)
+    assert cli("run", "noop", "--depends-on", "1", "--on-dependency-failure", "wait").code == 1
+    tasks.script += [partial(start, tasks, 2), partial(end, tasks, 2)]
+    assert cli("run", "noop", "--depends-on", "1", "--on-dependency-failure", "ignore").code == 0
+
+
 @pytest.mark.parametrize("line", ["run noop", "run noop in -o a=2", "run other in -o a=1", "run noop in out -o a=1"])
 def test_another_type_path_or_option_makes_another_task(cli: Callable[..., Any], tasks: Any, line: str) -> None:
     unfinished(tasks)
