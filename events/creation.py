@@ -1,11 +1,12 @@
 """New tasks: what their creation must keep to, and what is recorded of it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from .commands import CreateGraph, CreateTask, TaskFields
-from .errors import InvalidValue, UnknownDependency
+from .errors import InvalidValue, OutputTaken, UnknownDependency
 from .facts import Facts
 from .graphs import as_commands
 from .recorded import Event
@@ -22,6 +23,8 @@ def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             field = "depends_on" if other in command.depends_on else "parent_task_id"
             raise UnknownDependency(f"Task {other} does not exist", field=field)
     _check_deadline(command, facts)
+    if not command.overwrite:
+        check_output(facts.output_real or command.output_file, facts.outputs)
     depends_on, policies = _edges(command)
     can_resume = facts.can_resume
     return (
@@ -29,6 +32,7 @@ def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
             **{name: getattr(command, name) for name in _COPIED},
             estimated_time=command.estimated_time or facts.estimated_time,
             resumable=can_resume if command.resumable is None else command.resumable and can_resume,
+            output_real=facts.output_real,
             parent_task_id=command.parent_task_id,
             depends_on=depends_on,
             on_dependency_failure=policies,
@@ -47,13 +51,29 @@ def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
 def create_graph(command: CreateGraph, facts: Facts) -> tuple[Event, ...]:
     """A `Created` for each task, in the order of their ids, which follow `last_task_id`. All or nothing."""
     events: list[Event] = []
+    writers: dict[str, str] = {}
+    """Output → the first of the graph's own tasks that writes it."""
     for number, (name, place, create_one) in enumerate(as_commands(command, facts.last_task_id + 1)):
-        found = replace(facts.by_name.get(name, facts), now=facts.now, last_task_id=facts.last_task_id + number)
+        found = replace(
+            facts.by_name.get(name, facts),
+            now=facts.now,
+            last_task_id=facts.last_task_id + number,
+            outputs=facts.outputs,
+        )
+        output = found.output_real or create_one.output_file
         try:
             events += create(create_one, found)
-        except (UnknownDependency, InvalidValue) as error:
+            if writers.setdefault(output, name) != name and output and not create_one.overwrite:
+                raise OutputTaken(f"task {writers[output]} will write {output!r}", field="output_file")
+        except (UnknownDependency, InvalidValue, OutputTaken) as error:
             raise type(error)(f"Task {name}: {error.message}", field=f"tasks[{place}].{error.field}") from error
     return tuple(events)
+
+
+def check_output(output: str, taken: Mapping[str, int]) -> None:
+    """Two tasks that write one file: the second would work in vain. Raises `OutputTaken`, which names the first."""
+    if output and output in taken:
+        raise OutputTaken(f"Task {taken[output]} is not finished and will write {output!r}", field="output_file")
 
 
 def _check_deadline(command: CreateTask, facts: Facts) -> None:

@@ -23,13 +23,13 @@ from .commands import (
     StartTask,
 )
 from .creation import check_start, create, create_graph
-from .errors import IllegalTransition, InvalidValue, RetriesExhausted, UnknownTask
+from .errors import IllegalTransition, InvalidValue, OutputTaken, RetriesExhausted, UnknownTask
 from .facts import Facts
 from .recorded import Event
 from .retry import retry_due
 from .state import TaskState
 from .system_events import Adjusted
-from .task_events import Cancelled, Checkpointed, Failed, Retried
+from .task_events import Cancelled, Checkpointed, Failed, Retried, output_of
 
 
 def decide(  # noqa: C901 - a branch for each command, and nothing else
@@ -97,6 +97,12 @@ def _retry(state: TaskState, command: RetryTask, facts: Facts) -> tuple[Event, .
     beyond = state.retry_count >= state.spec.max_retries
     if beyond and not command.force:
         raise RetriesExhausted(f"Task {state.id} has used {state.retry_count} of {state.spec.max_retries} retries")
+    holder = facts.outputs.get(output_of(state.spec), state.id)
+    if holder != state.id and not state.spec.overwrite:
+        raise OutputTaken(
+            f"Task {holder} is not finished and will write the output of task {state.id}, {output_of(state.spec)!r}",
+            remedy=f"Wait for task {holder}, or cancel it, and retry this one then.",
+        )
     if facts.ended_dependencies:
         first = facts.ended_dependencies[0]
         raise IllegalTransition(

@@ -108,6 +108,15 @@ class OutputExists(TasktrailError):
     remedy = "Choose another output, remove the file, or set `overwrite` (CLI: --overwrite)."
 
 
+class OutputTaken(TasktrailError):
+    """Another task that has not ended yet will write the same output."""
+
+    code = "output_taken"
+    status = 409
+    title = "Another task will write this output"
+    remedy = "Wait for that task or cancel it, choose another output, or set `overwrite` (CLI: --overwrite)."
+
+
 class NeverFits(TasktrailError):
     """The task needs more than this machine, or its limits, could give it with nothing else running."""
 

@@ -19,6 +19,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The user's own; they come before the built-in table."""
     ended_dependencies: tuple[int, ...] = ()
     """Of a task to be retried: what it depends on, has ended without success and would end it at once again."""
+    outputs: Mapping[str, int] = {}
+    """Output of each unfinished task → the first of those that write it. Not copied: to be looked into at once."""
+    output_real: str = ""
+    """Of a new task: its output with links resolved, where that is another path."""
     can_resume: bool = False
     """Whether the task type's handler can resume."""
     estimated_memory: int = 0

@@ -72,6 +72,8 @@ class Created(_Event, frozen=True, kw_only=True):
     type: str
     input_file: str = ""
     output_file: str = ""
+    output_real: str = ""
+    """The output with links and repeated slashes resolved, where that is another path: two names may mean one file."""
     options: dict[str, Any] = {}
     priority: int = 0
     user_level: int = 0
@@ -134,6 +136,11 @@ class Created(_Event, frozen=True, kw_only=True):
     """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
     estimate_basis: dict[str, Any] = {}
     """What the type made its estimate from, for people."""
+
+
+def output_of(spec: Created) -> str:
+    """What a task's output is known by: one file has one name, as far as could be seen when the task came."""
+    return spec.output_real or spec.output_file
 
 
 class Started(_Event, frozen=True, kw_only=True):

@@ -67,6 +67,8 @@ def _place_all(turn: Turn) -> None:
         if task.finished:
             finished.add(task.id)
             continue
+        if task.spec.output_file:
+            state.outputs.claim(task)
         if task.spec.parent_task_id is not None:
             state.link(task)
         if task.status == "running":
@@ -90,8 +92,6 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
 
 
-def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
-    """The machine was looked at."""
 def work_on(turn: Turn, task_id: int) -> None:
     """The task is this service's own from now on."""
     if turn.state.own is not None:
@@ -101,6 +101,8 @@ def work_on(turn: Turn, task_id: int) -> None:
         turn.place(task)
 
 
+def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
+    """The machine was looked at."""
     for task_id, used in temp_used.items():
         _watch_temp(turn, task_id, used)
     turn.state.look_at(sample)

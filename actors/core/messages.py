@@ -20,6 +20,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """What was found out about a command before it reached the Scheduler: by type, options, input, log."""
 
     can_resume: bool = False
+    output_real: str = ""
+    """The output with links resolved, where that is another path."""
     estimated_memory: int = 0
     estimated_temp: int = 0
     estimated_time: float = 0.0
@@ -71,14 +73,14 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Sampled(msgspec.Struct, frozen=True):
-    """What the machine can bear now."""
 class WorkOn(msgspec.Struct, frozen=True):
     """To a service that leaves tasks as they are: this one is its own from now on."""
 
     task_id: int
 
 
+class Sampled(msgspec.Struct, frozen=True):
+    """What the machine can bear now."""
 
     sample: Sample
     temp_used: dict[int, int] = {}

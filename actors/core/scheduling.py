@@ -5,11 +5,14 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from ...events import Created
+from ...events.commands import GiveUp
+from ...events.creation import check_output
 from ...events.decide import decide
-from ...events.errors import InvalidValue
+from ...events.errors import InvalidValue, OutputTaken
 from ...events.operator_commands import AddSchedule, RemoveSchedule
 from ...events.recorded import timestamp
 from ...events.system_events import ScheduleAdded, ScheduleRemoved
+from ...events.task_events import output_of
 from ..errors import ScheduleExists, UnknownSchedule
 from .dependencies import enter
 from .fire_times import check, latest
@@ -89,7 +92,11 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
     spec = schedule.spec
     compact = at.strftime("%Y%m%dT%H%M%SZ")
     event = replace(
-        spec.task, schedule=spec.schedule, fire_time=at, output_file=spec.task.output_file.replace(FIRE_TIME, compact)
+        spec.task,
+        schedule=spec.schedule,
+        fire_time=at,
+        output_file=spec.task.output_file.replace(FIRE_TIME, compact),
+        output_real=spec.task.output_real.replace(FIRE_TIME, compact),
     )
     origin = Origin(
         actor=f"schedule:{spec.schedule}",
@@ -98,5 +105,19 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
         causation_id=f"event:{schedule.position}",
     )
     task_id = turn.state.last_task_id + 1
+    taken = _taken(turn, event)
     turn.record(task_id, event, origin)
-    enter(turn, task_id, origin)
+    if taken is None:
+        enter(turn, task_id, origin)
+    else:  # a schedule can be refused nothing: that its run was made, and why it came to nothing, is in its history
+        command = GiveUp(task_id=task_id, error=taken.message, error_type=type(taken).__name__, rule=taken.code)
+        turn.record_all(task_id, decide(turn.state.tasks[task_id], command, turn.decision_facts()), origin)
+
+
+def _taken(turn: Turn, event: Created) -> OutputTaken | None:
+    try:
+        if not event.overwrite:
+            check_output(output_of(event), turn.state.outputs.first)
+    except OutputTaken as error:
+        return error
+    return None

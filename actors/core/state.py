@@ -17,6 +17,7 @@ from .fair_share import EQUAL, Share, Turns
 from .families import Families
 from .gates import Gate, GateKind, Tally, gates_of, is_shut
 from .limits import LimitBook
+from .outputs import Outputs
 from .oversized import Oversized
 from .pauses import Pauses
 from .ready_queue import ReadyQueue
@@ -31,15 +32,15 @@ class SchedulerState:
     `tasks` holds what is not finished, and for a moment the finished tasks that a message is about.
     """
 
-    def __init__(  # noqa: PLR0915 - a line for each thing that is known
+    def __init__(
         self,
         limits: Limits,
         *,
         grace: Mapping[str, float],
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
-    ) -> None:
         own: set[int] | None = None,
+    ) -> None:
         self.limit_book = LimitBook(limits)
         self.pauses = Pauses()
         self.schedules = Schedules()
@@ -47,9 +48,9 @@ class SchedulerState:
         self.turns = Turns()
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
-        self.work_root = work_root
         self.own = own
         """The tasks to work on when all others stay as they are; none: all."""
+        self.work_root = work_root
         """Folder that holds the work folder of each task."""
         self.grace = grace
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
@@ -57,12 +58,9 @@ class SchedulerState:
         self.reserved = Reserved()
         self.tally = Tally()
         self.slots = 0
-        self.draining = False
-        self.closed = False
+        self.draining = self.closed = False
         self.tasks: dict[int, TaskState] = {}
-        self.last_task_id = 0
-        self.position = 0
-        self.system_version = 0
+        self.last_task_id = self.position = self.system_version = 0
         self.last_at: datetime | None = None
         self.queue = ReadyQueue(self._is_shut, self._share)
         self.timers: list[Timer] = []
@@ -75,6 +73,7 @@ class SchedulerState:
         self.unblocked_at: dict[int, datetime] = {}
         """Waiting task with a limit on its time in the queue → when the last dependency was met."""
         self.families = Families()
+        self.outputs = Outputs()
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
         self.backfill_bound: int | None = None
@@ -159,12 +158,12 @@ class SchedulerState:
     def _is_shut(self, gate: Gate) -> bool:
         return is_shut(gate, self.limit_book.now, self.tally, self.pauses)
 
-    def _share(self, user_id: int) -> Share:
-        if not self.limit_book.now.fair_share:
     def is_ours(self, task_id: int) -> bool:
         """Whether this service works on the task."""
         return self.own is None or task_id in self.own
 
+    def _share(self, user_id: int) -> Share:
+        if not self.limit_book.now.fair_share:
             return EQUAL
         return Share(self.tally.counts[GateKind.USER, user_id], self.turns.of(user_id))
 

@@ -59,6 +59,8 @@ class Turn:
             now=self.now,
             last_task_id=state.last_task_id,
             max_crashes=state.limits.max_crashes,
+            outputs=state.outputs.first,
+            output_real=intake.output_real,
             retry_rules=state.retry_rules,
             ended_dependencies=ended_dependencies,
             by_name={name: self.decision_facts(found) for name, found in intake.by_name.items()},
@@ -84,9 +86,14 @@ class Turn:
             if isinstance(event, Created):
                 task = create(task_id, event, self._recorded_at)
                 state.last_task_id = task_id
+                state.outputs.claim(task)
             else:
                 task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
                 state.learn(task, event)
+                if task.finished:
+                    state.outputs.give_back(task)
+                elif type(event) is Retried:
+                    state.outputs.claim(task)
             state.tasks[task_id] = task
             fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
         fact = Fact(

@@ -81,7 +81,10 @@ def _creation(event: Created, position: int) -> Submit:
     event = unwatched(event)
     command = CreateTask(**{name: getattr(event, name) for name in _OF_CREATED})
     estimates = {name: getattr(event, name) for name in _ESTIMATES}
-    return Submit(replace(command, resumable=None), Intake(can_resume=event.resumable, **estimates), position)
+    # Whether its output was free was asked when it came. In another course of things the holder may end later.
+    return Submit(
+        replace(command, resumable=None, overwrite=True), Intake(can_resume=event.resumable, **estimates), position
+    )
 
 
 def unwatched(event: Created) -> Created:

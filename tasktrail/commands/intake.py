@@ -24,7 +24,7 @@ from ..handlers.packages import require_packages
 from ..handlers.registry import Registry
 from .operating import command_from_fields
 from .options import convert_options
-from .paths import check_form, check_name, check_root
+from .paths import check_form, check_name, check_root, resolved
 from .receivers import check_receivers
 
 MAX_OPTIONS = 32 * 1024
@@ -126,7 +126,7 @@ class IntakeDesk:
         )
         if task_type.check is not None:
             task_type.check(job)
-        found = _as_intake(task_type, task_type.estimate(job))
+        found = replace(_as_intake(task_type, task_type.estimate(job)), output_real=resolved(command.output_file))
         if above := self._above_all(found.estimated_memory, found.estimated_temp):
             raise NeverFits(above, field="input_file" if command.input_file else "")
         return found

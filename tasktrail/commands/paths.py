@@ -31,6 +31,18 @@ def check_name(folder: str, name: str) -> None:
         )
 
 
+def resolved(path: str) -> str:
+    """The path with the links of its folder resolved, where that is another one that can be recorded; else empty.
+
+    A link at the path itself is not followed: publishing replaces it.
+    """
+    if not path:
+        return ""
+    folder, name = os.path.split(path)
+    real = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - on the way of every command
+    return real if real != path and real.isprintable() else ""
+
+
 def check_root(path: str, roots: list[Path], field: str, key: str) -> None:
     """Refuse what leads outside of all roots, if there are any."""
     if not roots:

@@ -1,6 +1,6 @@
 """What the log says, followed record by record. It shares `evolve` with the core; what must hold is written anew."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -63,6 +63,8 @@ class Ledger:
         self._hash = GENESIS
         self._versions: Counter[int] = Counter()
         self._ends: Counter[Key] = Counter()
+        self._writers: defaultdict[str, set[int]] = defaultdict(set)
+        """Output → open tasks that write it."""
         self._crashes: Counter[int] = Counter()
         self._priorities: dict[int, int] = {}
         """Task that was adjusted → the priority it was given last."""
@@ -141,8 +143,10 @@ class Ledger:
             self._ends[task_id, task.life] += 1
             must(self._ends[task_id, task.life] == 1, f"I2: life {task.life} of task {task_id} ends twice")
             self.open.discard(task_id)
+            self._writers[task.spec.output_file].discard(task_id)
         else:
             self.open.add(task_id)
+            self._writers[task.spec.output_file].add(task_id)
 
     def _check(self, task: TaskState, event: Event, record: Recorded) -> None:
         name = EVENT_TAGS[type(event)]
@@ -165,6 +169,9 @@ class Ledger:
         self.standing.check_start(task, record.position)
         wanted = self._priorities.get(task.id, task.spec.priority)
         must(task.priority == wanted, f"task {task.id} starts with priority {task.priority} instead of {wanted}")
+        writers = self._writers[task.spec.output_file]
+        if task.spec.output_file and writers != {task.id}:
+            broken(f"task {task.id} starts, and {sorted(writers)} write {task.spec.output_file}")
         unmet = self.unmet(task)
         must(not unmet, f"task {task.id} starts before {unmet}")
         must(not task.held, f"task {task.id} starts although it is held")

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import commands, dispatch, lifecycle, reconcile, reports, timeouts
 from tasktrail.actors.core.admission import UNLIMITED, Limits, Reserved, Sample
+from tasktrail.actors.core.outputs import Outputs
 from tasktrail.actors.core.oversized import Best
 from tasktrail.actors.core.running import Running
 from tasktrail.actors.core.state import SchedulerState
@@ -115,6 +116,12 @@ def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
     """`max_retries` is looked at and never reached."""
     after = attempts._after_failure
     patch.setattr(attempts, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
+
+
+@planted("starts, and .* write /out")
+def outputs_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what unfinished tasks write."""
+    patch.setattr(Outputs, "claim", lambda *_: None)
 
 
 # --- the clock --------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     command = CreateTask(
         type=rng.choice(TYPES),
         label=rng.choice(LABELS),
-        output_file=rng.choice(("", "/out", "/out")),
+        output_file=rng.choice(("", f"/out/{last % 5}", f"/out/{last}")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),
         user_level=rng.choice((0, 0, 1)),

@@ -251,7 +251,7 @@ def test_an_input_that_was_cut_is_read_again_from_zero_and_never_published_in_pa
     service, output = start(), tmp_path / "out.txt"
     text.write_text("hello again")
 
-    task_id = service.create_task(type="cutter", input_file=text, output_file=output)
+    task_id = service.create_task(type="cutter", input_file=text, output_file=output, max_retries=0)
     once = cut_behind_a_checkpoint(service, text, task_id)
 
     assert (once.status, once.error_type) == ("failed", "InputChanged")

@@ -32,6 +32,7 @@ from tasktrail.events.errors import (
     Malformed,
     NeverFits,
     OutputExists,
+    OutputTaken,
     RetriesExhausted,
     UnknownDependency,
     UnknownTask,
@@ -212,6 +213,27 @@ def test_many_commands_are_answered_in_order_and_refusals_stand_among_them(servi
     assert kinds == [1, "unknown_task", "unknown_type", 2]
 
 
+def test_an_output_has_one_unfinished_task_that_writes_it_whatever_it_is_called(
+    service: TaskService, tmp_path: Path
+) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    first = service.create_task(type="write", output_file=str(folder / "a.txt"), held=True)
+    for name in (folder / "a.txt", f"{folder}//a.txt", f"{folder}/./a.txt", tmp_path / "link" / "a.txt"):
+        with pytest.raises(OutputTaken, match=f"^Task {first} is not finished") as refused:
+            service.send(CreateTask(type="write", output_file=str(name)))
+        assert refused.value.field == "output_file"
+    assert service.list_tasks()[1] == 1
+    on_purpose = service.create_task(
+        type="write", output_file=str(tmp_path / "link" / "a.txt"), overwrite=True, held=True
+    )
+    assert service.get_task(on_purpose).output_file == str(tmp_path / "link" / "a.txt"), "as it was said"
+    service.cancel_task(first)
+    with pytest.raises(OutputTaken, match=f"^Task {on_purpose} "):
+        service.retry_task(first)
+
+
 def test_a_second_service_is_refused(open_service: Opener) -> None:
     open_service()
     with pytest.raises(DataInUse, match=str(os.getpid())):
@@ -227,6 +249,24 @@ def test_closing_interrupts_what_runs_and_the_next_start_goes_on(service: TaskSe
     assert (task.status, task.result["done"], task.retry_count) == ("completed", 100, 0)
     assert task.result["here"] < 100
     assert "interrupted" in [getattr(record.event, "outcome", "") for record in again.events(task_id)]
+
+
+def test_a_service_of_ones_own_leaves_the_work_of_others_as_it_is(
+    service: TaskService, open_service: Opener, tmp_path: Path
+) -> None:
+    half_done = service.create_task(type="steps", options={"number": 1000, "seconds": 0.02})
+    until(service, half_done, "Checkpointed")
+    waiting = service.create_task(type="noop", held=True)
+    service.close()
+    with TaskService.open(tmp_path / "data", config=service._system.config, own_only=True) as own:
+        before = [own.events(task_id) for task_id in (half_done, waiting)]
+        assert own.wait(own.create_task(type="noop"), timeout=WITHIN).status == "completed"
+        last = own.start_task(waiting).position
+    after = open_service()
+    story = after.events(half_done)
+    assert story[: len(before[0])] == before[0]
+    assert all(record.position > last for record in story[len(before[0]) :])
+    assert after.wait(waiting, timeout=WITHIN).status == "completed"
 
 
 def test_deleted_views_come_back_the_same(service: TaskService, open_service: Opener, tmp_path: Path) -> None:
@@ -251,24 +291,6 @@ def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService)
         while service._system.committed.position < 3 * task_id + 1:
             Event().wait(0.005)  # not a busy loop: the service needs the processor
         assert service.wait(task_id, timeout=WITHIN).status == "completed"
-def test_a_service_of_ones_own_leaves_the_work_of_others_as_it_is(
-    service: TaskService, open_service: Opener, tmp_path: Path
-) -> None:
-    half_done = service.create_task(type="steps", options={"number": 1000, "seconds": 0.02})
-    until(service, half_done, "Checkpointed")
-    waiting = service.create_task(type="noop", held=True)
-    service.close()
-    with TaskService.open(tmp_path / "data", config=service._system.config, own_only=True) as own:
-        before = [own.events(task_id) for task_id in (half_done, waiting)]
-        assert own.wait(own.create_task(type="noop"), timeout=WITHIN).status == "completed"
-        last = own.start_task(waiting).position
-    after = open_service()
-    story = after.events(half_done)
-    assert story[: len(before[0])] == before[0]
-    assert all(record.position > last for record in story[len(before[0]) :])
-    assert after.wait(waiting, timeout=WITHIN).status == "completed"
-
-
 
 
 def test_the_past_can_be_asked(service: TaskService) -> None:

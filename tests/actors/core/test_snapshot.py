@@ -130,7 +130,17 @@ FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adj
 FOLDED |= {"jumps", "limit_book", "pauses", "schedules", "turns"}
 OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
 OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
-OF_THE_MOMENT |= {"look", "overtaken", "backfill_bound", "too_big", "seen_in_vain", "stale_reports", "_passing"}
+OF_THE_MOMENT |= {
+    "look",
+    "overtaken",
+    "backfill_bound",
+    "too_big",
+    "seen_in_vain",
+    "stale_reports",
+    "_passing",
+    "own",
+    "outputs",
+}
 
 
 def test_every_part_of_the_memory_is_kept_or_made_anew() -> None:

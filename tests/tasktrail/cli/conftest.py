@@ -193,8 +193,8 @@ class MemoryTasks(Asking):
         actor: str | None = None,
         command_id: str | None = None,
         force: bool = False,
-    ) -> Accepted:
         delay: float = 0.0,
+    ) -> Accepted:
         who = {"actor": actor or "", "command_id": command_id or ""}
         return self.send(RetryTask(task_id=task_id, reason=reason, force=force, delay=delay, **who))
 
@@ -206,8 +206,8 @@ class MemoryTasks(Asking):
         actor: str | None = None,
         command_id: str | None = None,
         force: bool = False,
-    ) -> RetriedTasks:
         delay: float = 0.0,
+    ) -> RetriedTasks:
         who = {"actor": actor or "", "command_id": command_id or ""}
         like = RetryTask(task_id=1, reason=reason, force=force, delay=delay, **who)
         return retry_all(self, filters or TaskFilters(), like)

@@ -87,6 +87,7 @@ def wish(picture: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "input_file": str(picture),
             "output_file": str(tmp_path / "out.jpg"),
             "held": True,
+            "overwrite": True,  # most tests make several, and none of them is to run
         }
         return {**usual, **changes}
 
