@@ -70,10 +70,15 @@ def check_pixels(name: str, size: tuple[int, int], most: int) -> None:
         )
 
 
+def format_in(image: ImageFile) -> str:
+    """Pillow's name of the format; many cameras put further pictures behind that of a JPEG, which stays one."""
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
 def packing_in(image: ImageFile, size: int) -> Packing | None:
     """How tightly the file, of so many bytes, packs the picture. To be asked before a smaller one is drafted."""
     compression = str(image.info.get("compression", ""))
-    return packing_of(image.format, size, image.width * image.height, mode=image.mode, compression=compression)
+    return packing_of(format_in(image), size, image.width * image.height, mode=image.mode, compression=compression)
 
 
 _CUT_SHORT = (TypeError, IndexError, KeyError)

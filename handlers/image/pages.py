@@ -15,11 +15,14 @@ _CLASSIC, _BIG = 42, 43
 
 
 def pages_in(image: ImageFile, path: Path) -> int:
-    """Pages or frames. Raises `Unusable` for a TIFF whose directories run in a circle, never end, or are cut off."""
+    """Pages or frames; a preview, depth or the other eye in a JPEG is neither.
+
+    Raises `Unusable` for a TIFF whose directories run in a circle, never end, or are cut off.
+    """
     if image.format == "TIFF":
         with path.open("rb") as file:
             return _directories(file, path.name, path.stat().st_size)
-    return int(getattr(image, "n_frames", 1))
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
 
 
 def _directories(file: BinaryIO, name: str, size: int) -> int:

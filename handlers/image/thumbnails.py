@@ -8,7 +8,7 @@ from PIL.ImageFile import ImageFile
 from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..describing import describe
 from .formats import MAX_PIXELS, format_of
-from .opening import MAX_PILLOW_PIXELS, blame_picture, check_pixels, open_picture, packing_in
+from .opening import MAX_PILLOW_PIXELS, blame_picture, check_pixels, format_in, open_picture, packing_in
 from .shaping import (
     Size,
     lies_sideways,
@@ -65,7 +65,7 @@ def probe_picture(job: Job["ImageThumbnailOptions"]) -> Estimate:
         pixel_bytes = _pixel_bytes(image)
     pixels = width * height
     written = fitted_pixels((width, height), box, options.fit)
-    basis = {"width": width, "height": height, "format": image.format}
+    basis = {"width": width, "height": height, "format": format_in(image)}
     return estimate_for(job, decoded, pixels, written, pixel_bytes=pixel_bytes, packing=packing, basis=basis)
 
 
@@ -104,12 +104,12 @@ def _decode(image: ImageFile, options: "ImageThumbnailOptions", name: str) -> _P
     """Decode the first picture of the file, no larger than needed."""
     width, height = image.size
     orientation = orientation_of(image)
-    animated = bool(getattr(image, "is_animated", False))
+    animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     _draft(image, _box(options, orientation), options.fit, name)
     image.load()
     if lies_sideways(orientation):
         width, height = height, width
-    return _Picture(image, width, height, orientation, image.info.get("icc_profile"), str(image.format), animated)
+    return _Picture(image, width, height, orientation, image.info.get("icc_profile"), format_in(image), animated)
 
 
 def _draft(image: ImageFile, box: Size, fit: str, name: str) -> None:

@@ -10,7 +10,7 @@ from PIL.ImageFile import ImageFile
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ..formats import MAX_PIXELS
-from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture, packing_in, pixel_limit
+from ..opening import MAX_PILLOW_PIXELS, blame_picture, format_in, open_picture, packing_in, pixel_limit
 from ..pages import pages_in
 from ..shaping import Size, orientation_left, orientation_of
 from ..wholeness import gif_is_whole, unreadable
@@ -44,7 +44,7 @@ def _written_header(path: Path, kind: str, source: Header) -> Header:
 
 def _header_of(image: ImageFile, path: Path) -> Header:
     return Header(
-        format=str(image.format),
+        format=format_in(image),
         width=image.width,
         height=image.height,
         frames=pages_in(image, path),
@@ -55,6 +55,7 @@ def _header_of(image: ImageFile, path: Path) -> Header:
         deep=any(";16" in str(tile.args) for tile in image.tile) or image.info.get("bit_depth", 8) > _BYTE,
         inks=image.mode == "CMYK",
         cut=image.format == "GIF" and not gif_is_whole(path),
+        beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,
         tells=names_in(image),
     )
 

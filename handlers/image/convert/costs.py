@@ -51,6 +51,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is CMYK."""
     cut: bool = False
     """Whether its file ends before the picture says it does, at a place where a frame begins."""
+    beside: int = 0
+    """Further pictures in a JPEG: previews, depth, the other eye."""
     tells: frozenset[str] = frozenset()
     """What stands in the file beside the pixels."""
 

@@ -11,6 +11,8 @@ def notes_on(options: ImageConvertOptions, source: Header, written: Header, *, s
         notes.append("the source was cut: the end of the gif is missing")
     if source.frames > 1 and not several:
         notes.append(f"only the first of {source.frames} frames is kept")
+    if source.beside:
+        notes.append(f"further pictures in the jpeg are not kept: {source.beside}")
     if source.deep and not written.deep:
         notes.append("more than 8 bits a channel became 8")
     if options.colour == "keep" and source.inks and not written.inks:

@@ -26,6 +26,8 @@ _EXIF = "exif-data"
 _MAPPED = (b"\xff\xd8\xff", b"GIF8", b"RIFF")
 """How files begin that libvips maps: JPEG, GIF, WebP."""
 _HEAD = 8
+_INTENT = "perceptual"
+"""What is done with colours that sRGB has not: as for a photo on a screen, and as Pillow does it in thumbnails."""
 _MIRRORED = 2
 """Up to here, an EXIF orientation leaves the rows in their order, and they need not be held."""
 _READ_SHARE = 0.5
@@ -95,6 +97,7 @@ def shaped(path: Path, options: ImageConvertOptions, orientation: int, hold: Hol
             size="both" if options.enlarge or options.fit == "fill" else "down",
             crop="centre" if options.fit == "fill" else "none",
             no_rotate=True,
+            intent=_INTENT,
             option_string="fail_on=error",  # for the loader, which is not given the parameter of that name
             **profile,
         )
@@ -143,7 +146,8 @@ def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:
 def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
     if picture.get_typeof("icc-profile-data"):
         try:
-            return picture.icc_transform("srgb", embedded=True, depth=16 if picture.format == "ushort" else 8)
+            depth = 16 if picture.format == "ushort" else 8
+            return picture.icc_transform("srgb", embedded=True, depth=depth, intent=_INTENT)
         except pyvips.Error:  # a broken profile says nothing about the pixels
             pass
     return picture.colourspace("srgb") if picture.interpretation == "cmyk" else picture

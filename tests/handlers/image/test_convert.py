@@ -531,3 +531,19 @@ def test_an_animation_that_was_cut_anywhere_is_refused_or_says_so(
         outcome, _ = convert(path, f"{part}.webp")
         assert isinstance(outcome, Rejected | Finished)
         assert isinstance(outcome, Rejected) or "cut" in str(outcome.result.get("notes")), part
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
+    convert: Convert, tmp_path: Path, suffix: str
+) -> None:
+    """Many cameras and phones write such files. They were taken for animations, of different sizes, and refused."""
+    two_halves().save(
+        tmp_path / "in.jpg", format="MPO", save_all=True, append_images=[Image.new("L", (50, 25))], exif=holiday()
+    )
+    outcome, context = convert(tmp_path / "in.jpg", f"out{suffix}")
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["source_format"], outcome.result["source_frames"]) == ("jpeg", 1)
+    assert outcome.result["notes"] == ["further pictures in the jpeg are not kept: 1"]
+    with Image.open(context.output_file) as picture:
+        assert picture.size == (200, 400)
