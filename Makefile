@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types attack sim fuzz ci long pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -76,15 +76,19 @@ sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=
 fuzz: $(READY) ## Put damaged real files through every type (SECONDS=60 SEED=)
 	PYTHONPATH=tests/support $(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
+photos: $(READY) ## Put real photos, stored in every form, through both image types, and compare with Pillow (N=1000 SEED=1)
+	PYTHONPATH=tests/support $(BIN)/python tests/photos/photos.py --count $(or $(N),1000) --seed $(or $(SEED),1)
+
 ci: ## Do all that CI does
 	.ci/run
 
-long: ## What CI has no time for: a million simulated steps, the kill campaigns, the attacks, fuzzing, gallery, estimates
+long: ## What CI has no time for: a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, gallery, estimates
 	$(MAKE) sim STEPS=1000000
 	$(MAKE) crash
 	$(MAKE) crash-types
 	$(MAKE) attack
 	$(MAKE) fuzz SECONDS=600
+	$(MAKE) photos
 	$(MAKE) gallery
 	$(MAKE) estimates
 
