@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 
-from ..events import Completed
+from ..events import Completed, Recorded
 from ..events.clock import Clock
 from ..events.task_events import is_terminal
 from ..handlers.workspace import TempFiles
@@ -28,7 +28,9 @@ class Janitor(Actor):
     task was created last. Both are asked anew for each folder that is to go.
     """
 
-    def __init__(self, *, feed: Feed, files: TempFiles, clock: Clock, last_task_id: Callable[[], int]) -> None:
+    def __init__(
+        self, *, feed: Feed[Recorded], files: TempFiles, clock: Clock, last_task_id: Callable[[], int]
+    ) -> None:
         super().__init__()
         self._feed = feed
         self._files = files

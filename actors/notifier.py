@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pykka
 
-from ..events import EventLog
+from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.log.sqlite import LogReader
 from ..projections.notices.outbox import Notice
@@ -60,7 +60,7 @@ class Notifier(Actor):
     def __init__(
         self,
         *,
-        feed: Feed,
+        feed: Feed[Recorded],
         open_log: Callable[[], EventLog | LogReader],
         deliver: Deliver,
         report: Callable[[Delivered], None],

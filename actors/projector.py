@@ -67,7 +67,7 @@ class Projector(Actor):
     def __init__(
         self,
         *,
-        feed: Feed,
+        feed: Feed[Recorded],
         open_views: Callable[[], TaskViews],
         path: Path,
         open_log: Callable[[], LogReader],

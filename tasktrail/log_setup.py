@@ -6,12 +6,10 @@ flood of requests or a fault in a loop does not fill a disk.
 """
 
 import logging
-import re
 import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -19,56 +17,31 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
+from .actors.chronicle import LINES
+from .actors.log_pace import Pace
+
 QUIET = ("httpx", "httpcore", "asyncio")
 """Libraries whose info lines tell nothing and may hold addresses with tokens in them."""
 
-SAME_LINES = 20
-"""How often the same line may come in a minute; numbers in it, and the fields beside it, do not make it another."""
-ALL_LINES = 600
-"""How many lines may come in a minute, whatever they say."""
-_MINUTE = 60.0
 
+class _Paced:
+    """Holds back lines that come too often, of structlog and of the standard library; some have a pace of their own."""
 
-class Pace:
-    """Holds back lines that come too often, and counts them. Safe to use from many threads."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._begun = clock()
-        self._lines: dict[tuple[str, str], int] = {}
-        self._all = 0
-        self._left_out = 0
-
-    def take(self, level: str, event: object) -> tuple[bool, int]:
-        """Whether the line may come, and how many were left out before it in the minutes that are over."""
-        line = level, re.sub(r"\d+", "#", str(event)[:200].partition("\n")[0])
-        with self._lock:
-            told = 0
-            if self._clock() - self._begun >= _MINUTE:
-                told, self._left_out = self._left_out, 0
-                self._begun, self._all = self._clock(), 0
-                self._lines.clear()
-            if self._all >= ALL_LINES:
-                self._left_out += 1
-                return False, told
-            number = self._lines[line] = self._lines.get(line, 0) + 1
-            if number > SAME_LINES:
-                self._left_out += 1
-                return False, told
-            self._all += 1
-            return True, told
+    def __init__(self, pace: Pace) -> None:
+        self._take = pace.take
 
     def __call__(self, _logger: Any, method: str, line: Any) -> Any:
         """As a processor of structlog."""
-        passes, left_out = self.take(method, line.get("event"))
+        if line.get("event") in LINES:
+            return line
+        passes, left_out = self._take(method, line.get("event"))
         if not passes:
             raise structlog.DropEvent
         return {**line, "left_out": left_out} if left_out else line
 
     def filter(self, record: logging.LogRecord) -> bool:
         """As a filter of the standard library."""
-        passes, left_out = self.take(record.levelname, record.msg)
+        passes, left_out = self._take(record.levelname, record.msg)
         if passes and left_out:
             record.msg, record.args = f"{record.getMessage()} (left_out={left_out})", ()
         return passes
@@ -102,7 +75,7 @@ def set_up_logging(
     Call it before the actors start: loggers keep what they find at their first line.
     """
     stream = stream or sys.stderr
-    pace = Pace()
+    pace = _Paced(Pace())
     unfailing: Any = _Unfailing(stream)
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -117,6 +90,8 @@ def set_up_logging(
         cache_logger_on_first_use=True,
     )
     _join_standard_library(level, unfailing, common, last, pace)
+    if form == "json":
+        _join_python()
 
 
 def _for_programs() -> list[Processor]:
@@ -126,16 +101,54 @@ def _for_programs() -> list[Processor]:
     ]
 
 
+_QUOTED = set(" \t=\r\n\"'")
+"""What has one of these in it is shown by its `repr`, all but the event itself."""
+
+
 def _for_people(stream: TextIO) -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    return [_printable, renderer]
+
+
+def _printable(_logger: Any, _method: str, line: Any) -> Any:
+    """One line, and no orders to a terminal, whatever a handler or a client has put into a text."""
+    for name, value in line.items():
+        if isinstance(value, str) and (name == "event" or not _QUOTED & set(value)) and name != "exception":
+            line[name] = _in_letters(value)
+    return line
+
+
+def _in_letters(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _to_json(line: dict[str, Any], **_: Any) -> str:
     return msgspec.json.encode(line, enc_hook=repr).decode()
 
 
+def _join_python() -> None:
+    """What Python itself would print: warnings, and errors that nobody has caught."""
+    log = structlog.get_logger("tasktrail")
+    logging.captureWarnings(capture=True)
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        log.critical("an error was not caught", exc_info=(kind, error, trace))
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and args.exc_type is not SystemExit:
+            name = args.thread.name if args.thread is not None else ""
+            log.error("a thread has ended by an error", thread=name, exc_info=args.exc_value)
+
+    def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        log.error("an error could not be raised", where=repr(args.object)[:200], exc_info=args.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, in_thread, unraisable
+
+
 def _join_standard_library(
-    level: str, stream: TextIO, common: list[Processor], last: list[Processor], pace: Pace
+    level: str, stream: TextIO, common: list[Processor], last: list[Processor], pace: _Paced
 ) -> None:
     handler = logging.StreamHandler(stream)
     handler.addFilter(pace)

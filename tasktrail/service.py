@@ -145,7 +145,7 @@ class TaskService(FileReading, Commanding):
 
         `trusted`: the commands come from a decoder, which has checked their values.
         """
-        collector = _Collector(len(commands), reply)
+        collector = _Collector(len(commands), lambda answers: self._answer(commands, answers, reply))
         messages = []
         for index, command in enumerate(commands):
             try:
@@ -157,6 +157,15 @@ class TaskService(FileReading, Commanding):
                 message.token.reply(NotReady("The service is stopped", remedy="Start it again."))
         elif messages:
             self._system.scheduler.tell(messages)
+
+    def _answer(
+        self,
+        commands: Sequence[Command],
+        answers: list[Accepted | TasktrailError],
+        reply: Callable[[list[Accepted | TasktrailError]], None],
+    ) -> None:
+        reply(answers)
+        self._system.chronicle.answered(commands, answers)
 
     def _has_tasks(self, name: str) -> bool:
         """Whether the log has tasks of a type; blank is the name of none, and as a filter would mean all."""

@@ -6,6 +6,7 @@ The start list reads from top to bottom; nobody is let in before every actor has
 import os
 import socket
 import threading
+from contextlib import closing
 from copy import copy
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.base import PING, log
+from .actors.chronicle import Chronicle
 from .actors.core.admission import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.oversized import Best
@@ -101,9 +103,10 @@ class System:
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
-        self._to_projector = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
-        self._to_janitor = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
-        self._to_notifier = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
+        self.chronicle = Chronicle(self._first_record, self.clock)
+        self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
+        self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
+        self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
         self.pool = Child("worker_pool", self._start_pool, restart=False)
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
@@ -134,6 +137,7 @@ class System:
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
+            self.chronicle.close()
             self._lock.release()
             raise (self.fatal or error) from None
 
@@ -174,6 +178,7 @@ class System:
         for feed in (self._to_projector, self._to_notifier, self._to_janitor):
             feed.close()
         hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
+        self.chronicle.close()
         if self._lock is not None:
             self._lock.release()
         return hung
@@ -364,12 +369,17 @@ class System:
             last_task_id=lambda: self.scheduler.ask(Query(last_task_id), timeout=30),
         )
 
+    def _first_record(self, task_id: int) -> Recorded | None:
+        with closing(LogReader(self.paths.log)) as reader:
+            return next(iter(reader.read_task_after(task_id, 0, 1)), None)
+
     def _publish(self, message: Committed) -> None:
         """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
         if not self._booted:
             self._booted = True
             self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
         self.committed.rise(message.records[-1].position)
+        self.chronicle.put(message.records)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
         if any(is_terminal(record.event) for record in message.records):

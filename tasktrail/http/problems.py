@@ -7,8 +7,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from ..actors.chronicle import first_line
 from ..events import TasktrailError
-from ..events.errors import InvalidValue
+from ..events.errors import InvalidValue, Malformed
 from ..problem import problem
 from .errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod
 
@@ -38,7 +39,10 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
             return {}
 
 
-def _typed(_request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:
+def _typed(request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:
+    if isinstance(error, Malformed):  # no command yet, of which the log would tell by itself
+        path, told = request.url.path, first_line(error.message)
+        log.warning("a request could not be read", method=request.method, path=path, error=told, field=error.field)
     return _answer(error, headers_of(error))
 
 

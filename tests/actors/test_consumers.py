@@ -46,7 +46,7 @@ class House:
             return Views(folder / "views.db")
 
         self._opened = opened
-        self.feed = Feed(lambda: self.ref.tell(WAKE), SystemClock(), "test")
+        self.feed: Feed[Recorded] = Feed(lambda: self.ref.tell(WAKE), SystemClock(), "test")
 
     def start(self) -> None:
         self.ref = Projector.start(

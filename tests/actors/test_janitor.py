@@ -29,7 +29,7 @@ def told(files: TempFiles) -> Iterator[Callable[..., None]]:
     for task_id in (1, 2, 9, 50):
         create_temp_file(files.folder(task_id), "x").write_bytes(b"x" * SIZE)
     clock = SystemClock()
-    feed = Feed(lambda: janitor.tell(WAKE), clock, "janitor")
+    feed: Feed[Recorded] = Feed(lambda: janitor.tell(WAKE), clock, "janitor")
     janitor = Janitor.start(feed=feed, files=files, clock=clock, last_task_id=lambda: 10)
     janitor.ask(PING)  # what it tells itself at the start is in its inbox now …
     janitor.ask(PING)  # … and handled

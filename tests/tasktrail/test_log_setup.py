@@ -3,23 +3,30 @@
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
+from tasktrail.actors.log_pace import ALL_LINES, SAME_LINES, Pace
 from tasktrail.actors.secret import Secret
-from tasktrail.log_setup import ALL_LINES, QUIET, SAME_LINES, Pace, set_up_logging
+from tasktrail.log_setup import QUIET, set_up_logging
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
+def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for module, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in QUIET}
     yield
     structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, before in levels.items():
@@ -150,3 +157,40 @@ def test_setting_up_again_replaces_what_was_there() -> None:
     structlog.get_logger().info("once")
     assert first.getvalue() == ""
     assert len(lines(second)) == 2
+
+
+def test_what_python_itself_would_print_is_json_too() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream)
+    try:
+        fail_with("canary" + "-9")
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+        threading.excepthook(threading.ExceptHookArgs((ValueError, error, error.__traceback__, None)))
+
+    class Odd:
+        def __del__(self) -> None:
+            raise ValueError("in __del__")
+
+    Odd()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("mind the gap", stacklevel=1)
+    told = lines(stream)
+    assert [line["event"].partition(":")[0] for line in told[:3]] == [
+        "an error was not caught",
+        "a thread has ended by an error",
+        "an error could not be raised",
+    ]
+    assert "mind the gap" in told[3]["event"]
+    assert "no luck with 9 letters" in repr(told[0]["exception"])
+    assert "canary-9" not in stream.getvalue()
+
+
+def test_a_line_for_people_is_one_line_and_no_order_to_the_terminal() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "console", stream)
+    structlog.get_logger().warning("attempt failed", error="red \x1b[31m\nforged line \x9b1m", type="a\u202eb")
+    (line,) = stream.getvalue().splitlines()
+    assert "red \\x1b[31m\\nforged line \\x9b1m" in line
+    assert "a\\u202eb" in line

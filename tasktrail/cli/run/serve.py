@@ -3,12 +3,13 @@
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...events.errors import ConfigurationError, TasktrailError
 from ..base import Command, pass_session
-from ..failing import DONE, INTERRUPTED, REFUSED, encode
+from ..failing import DONE, INTERRUPTED, REFUSED, encode, exit_code
 from ..fields import me, who_and_why
 from ..output import say
 from ..session import Session
@@ -16,12 +17,14 @@ from ..signals import Signals
 from ..words import Whole
 
 if TYPE_CHECKING:
+    from ...config.settings import Config
     from ...http.server import HttpServer
     from ...service import TaskService
 
 STOP_WITHIN = 20.0
 """Seconds for a stop in good order; whatever holds it up longer is left to recovery."""
 _LOOK_EVERY = 0.5
+_DOES_NOT_RUN = "the service does not run"
 
 
 @click.command(
@@ -47,10 +50,18 @@ _LOOK_EVERY = 0.5
     is_flag=True,
     help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
 )
+@click.option("--strict", is_flag=True, help="Do not start when handlers cannot be loaded.")
 @who_and_why
 @pass_session
 def command(
-    session: Session, host: str | None, port: int | None, reason: str | None, actor: str | None, *, accept_loss: bool
+    session: Session,
+    host: str | None,
+    port: int | None,
+    reason: str | None,
+    actor: str | None,
+    *,
+    accept_loss: bool,
+    strict: bool,
 ) -> int:
     """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
 
@@ -71,25 +82,88 @@ def command(
     config = session.load_config()
     set_up_logging(config.log_level, config.log_format)
     accepted = reason or "" if accept_loss else ""
-    with TaskService.open(session.data, config=config, accept_loss=accepted, actor=actor or me()) as service:
-        server = HttpServer(
-            service,
-            socket_path=service.paths.socket,
-            host=config.host if host is None else host,
-            port=config.port if port is None else port,
-            token_file=service.paths.http_token,
+    teller = Teller(as_json=session.as_json, lines=config.log_format == "json")
+    try:
+        if strict:
+            refuse_broken_handlers(config)
+        with TaskService.open(session.data, config=config, accept_loss=accepted, actor=actor or me()) as service:
+            server = HttpServer(
+                service,
+                socket_path=service.paths.socket,
+                host=config.host if host is None else host,
+                port=config.port if port is None else port,
+                token_file=service.paths.http_token,
+            )
+            return _serve(service, server, teller)
+    except Exception as error:
+        if not teller.lines:
+            raise  # the command line tells it
+        return teller.complain(error)
+
+
+def refuse_broken_handlers(config: "Config") -> None:
+    """Raise `ConfigurationError` for a module that cannot be loaded, before anything starts."""
+    from ...handlers.registry import Registry
+
+    errors = Registry.load(config.handlers).errors
+    if errors:
+        raise ConfigurationError(
+            "; ".join(error.message for error in errors),
+            field="handlers",
+            remedy="Correct the module, or take it out of `handlers`; without --strict the service starts without it.",
         )
-        with Signals() as signals:
-            server.start()
-            announced = _announce(session, service, server)
-            while signals.next(_LOOK_EVERY) is None and service.fatal is None:
-                if not announced and service.ready:
-                    announced = _announce(session, service, server)
-            _stop(service, server, signals)
+
+
+def _serve(service: "TaskService", server: "HttpServer", teller: "Teller") -> int:
+    with Signals() as signals:
+        server.start()
+        announced = _announce(service, server, teller)
+        while signals.next(_LOOK_EVERY) is None and service.fatal is None:
+            if not announced and service.ready:
+                announced = _announce(service, server, teller)
+        _stop(service, server, signals, teller)
     if service.fatal is not None:
-        _say(f"tasktrail: the service cannot go on: {service.fatal}")
+        teller.say("error", f"the service cannot go on: {service.fatal}")
         return REFUSED
     return DONE
+
+
+class Teller:
+    """Says on standard error what becomes of the service: for people, or as lines of the log where those are JSON."""
+
+    def __init__(self, *, as_json: bool, lines: bool) -> None:
+        self._as_json = as_json
+        self.lines = lines
+
+    def say(self, level: str, text: str, plain: str | None = None, **fields: Any) -> None:
+        """One line. `plain`: how it reads for people, where that is not the text with our name in front."""
+        if self.lines:
+            getattr(_log(), level)(text, **fields)
+        else:
+            _say(plain or f"tasktrail: {text}")
+
+    def ready(self, address: str, socket: str) -> None:
+        """Commands are accepted."""
+        fields = {"ready": True, "address": address, "socket": socket}
+        if self._as_json and not self.lines:
+            _say(encode(fields))
+        else:
+            self.say("info", "ready", f"ready {address} {socket}", **fields)
+
+    def complain(self, error: Exception) -> int:
+        """The service did not start, or broke, and the log is to say so; answers the exit code."""
+        if isinstance(error, TasktrailError):
+            fields = {"error": error.message, "code": error.code, "field": error.field, "remedy": error.advice}
+            self.say("error", _DOES_NOT_RUN, **fields)
+            return exit_code(error)
+        self.say("error", _DOES_NOT_RUN, error=f"{type(error).__name__}: {error}", code="unexpected")
+        return REFUSED
+
+
+def _log() -> Any:
+    import structlog
+
+    return structlog.get_logger("tasktrail")
 
 
 def _say(text: str | bytes) -> None:
@@ -98,28 +172,28 @@ def _say(text: str | bytes) -> None:
         say(text, err=True) if isinstance(text, str) else click.echo(text, err=True)
 
 
-def _announce(session: Session, service: "TaskService", server: "HttpServer") -> bool:
+def _announce(service: "TaskService", server: "HttpServer", teller: Teller) -> bool:
     """Say that commands are accepted, and what was found at the start; or why they are not yet, and answer `False`."""
     socket = str(service.paths.socket)
     obstacle = service.obstacle
     if obstacle is not None:
-        _say(f"tasktrail: commands are not accepted yet, questions are ({server.address} {socket}): {obstacle}")
+        where = f"{server.address} {socket}"
+        teller.say("error", f"commands are not accepted yet, questions are ({where}): {obstacle}")
         return False
     for error in service.handler_errors():
-        _say(f"tasktrail: {error}")
+        _log().error("handlers cannot be loaded", error=error.message, remedy=error.advice)
     recovery = service.recover_tasks()
     if recovery.interrupted:
-        _say(f"recovered {len(recovery.interrupted)} interrupted tasks, {len(recovery.resuming)} of them resume")
-    if session.as_json:
-        _say(encode({"ready": True, "address": server.address, "socket": socket}))
-    else:
-        _say(f"ready {server.address} {socket}")
+        interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)
+        text = f"recovered {interrupted} interrupted tasks, {resuming} of them resume"
+        teller.say("info", text, text, interrupted=interrupted, resuming=resuming)
+    teller.ready(server.address, socket)
     return True
 
 
-def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> None:
+def _stop(service: "TaskService", server: "HttpServer", signals: Signals, teller: Teller) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
-    _say("stopping")
+    teller.say("info", "stopping", "stopping")
 
     failure: list[Exception] = []
 
@@ -135,11 +209,12 @@ def _stop(service: "TaskService", server: "HttpServer", signals: Signals) -> Non
     patience = STOP_WITHIN
     while stopping.is_alive() and patience > 0:
         if signals.next(0.05) is not None:
-            _say("stopping at once; what ran is recovered at the next start")
+            text = "stopping at once; what ran is recovered at the next start"
+            teller.say("warning", text, text)
             os._exit(INTERRUPTED)
         patience -= 0.05
     if stopping.is_alive():
-        _say(f"tasktrail: not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start")
+        teller.say("error", f"not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start")
         os._exit(REFUSED)
     for error in failure:
         raise error

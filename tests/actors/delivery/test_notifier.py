@@ -27,7 +27,7 @@ from tasktrail.actors.messages import WAKE, Committed, Ticket
 from tasktrail.actors.notifier import Notifier
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
-from tasktrail.events import Accepted, CancelTask, Command, CreateTask, RetryTask, TasktrailError
+from tasktrail.events import Accepted, CancelTask, Command, CreateTask, Recorded, RetryTask, TasktrailError
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
@@ -83,7 +83,7 @@ class House:
         self.lost: list[Committed] = []
         self.deaf = False
         self.notifier: Any = None
-        self.feed = Feed(self._ring, SystemClock(), "notifier", gather=timedelta())
+        self.feed: Feed[Recorded] = Feed(self._ring, SystemClock(), "notifier", gather=timedelta())
         self.scheduler = Scheduler.start(
             open_log=lambda: self.log,
             new_state=lambda: SchedulerState(Limits(), grace={"noop": 0.5}),

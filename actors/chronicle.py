@@ -1,0 +1,238 @@
+"""What the service's log says of commands, attempts and deliveries: a line each, told from what was recorded.
+
+Nobody waits for it. The lines are made in a thread of their own, from what is durable by then; when standard error
+takes no more, what comes meanwhile is left out and counted.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+
+from ..events import (
+    Accepted,
+    Cancelled,
+    Command,
+    Completed,
+    Created,
+    Failed,
+    Recorded,
+    Retried,
+    Started,
+    TasktrailError,
+)
+from ..events.clock import Clock
+from ..events.system_events import (
+    Adjusted,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    EndpointEnabled,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    RedeliveryRequested,
+    ScheduleAdded,
+    ScheduleRemoved,
+    WorkerExited,
+)
+from .feed import Feed
+from .log_pace import Pace
+
+SAME_LINES = 300
+"""How many lines of a kind may come in a minute: a sample, where more happens. The event log has all of it."""
+ALL_LINES = 2400
+_WAITING = 2000
+"""Commits and answers that may wait to be told."""
+_LINE = 300
+"""Characters of a text: what is refused may be as long as somebody likes."""
+_DEATHS = ("it ", "its ")
+"""How the reason of a worker's end begins that nobody wanted."""
+_REMEMBERED = 4096
+"""Tasks whose first record need not be looked up."""
+
+Line: TypeAlias = tuple[str, str, dict[str, Any]]
+"""Level, event, and what else it says."""
+
+_NAMES = {
+    Started: "attempt started",
+    Completed: "attempt ended",
+    Retried: "task retried",
+    Cancelled: "task cancelled",
+    Adjusted: "task adjusted",
+    LimitsChanged: "limits changed",
+    QueuePaused: "queue paused",
+    QueueResumed: "queue resumed",
+    QueueDrained: "queue drained",
+    ScheduleAdded: "schedule added",
+    ScheduleRemoved: "schedule removed",
+    DeliveryPostponed: "delivery postponed",
+    RedeliveryRequested: "redelivery requested",
+    EndpointEnabled: "endpoint enabled",
+}
+"""Events that are told at level info, under these names."""
+_HIDDEN = {"task", "target", "host"}
+"""Fields that are not told: addresses may hold secrets, and a task is told when it is run."""
+
+LINES = frozenset(
+    {
+        *_NAMES.values(),
+        *("command accepted", "command refused", "attempt failed", "attempt lost", "attempt interrupted"),
+        *("task failed", "scheduled task created", "delivery failed", "delivery given up", "worker died"),
+    }
+)
+"""All lines of this kind; they have a pace of their own."""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """Commands and what was answered to them, in order."""
+
+    commands: Sequence[Command]
+    answers: Sequence[Accepted | TasktrailError]
+
+
+News: TypeAlias = Recorded | Answered
+
+
+class Chronicle:
+    """Gathers news and tells them. `put` and `answered` are quick and never wait.
+
+    It says nothing unless somebody has set up structlog: inside another program the log is that program's own.
+
+    Args:
+        first_record: the first recorded event of a task, to know its type and correlation id.
+    """
+
+    def __init__(self, first_record: Callable[[int], Recorded | None], clock: Clock, pace: Pace | None = None) -> None:
+        self._first_record = first_record
+        self._pace = pace or Pace(same=SAME_LINES, most=ALL_LINES)
+        self._origins: OrderedDict[int, tuple[str, str]] = OrderedDict()
+        self._log = structlog.get_logger("tasktrail")
+        self._feed: Feed[News] = Feed(self.tell, clock, "chronicle", most=_WAITING)
+
+    def put(self, records: Sequence[Recorded]) -> None:
+        """These were committed."""
+        if structlog.is_configured():
+            self._feed.put(records)
+
+    def answered(self, commands: Sequence[Command], answers: Sequence[Accepted | TasktrailError]) -> None:
+        """These commands have their answers."""
+        if structlog.is_configured():
+            self._feed.put((Answered(commands, answers),))
+
+    def close(self) -> None:
+        """Tell what is left, and then nothing more."""
+        self._feed.close()
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell all that has come."""
+        for news in self._feed.take():
+            if isinstance(news, Answered):
+                for command, answer in zip(news.commands, news.answers, strict=True):
+                    self._say(_about_command(command, answer), answer.task_id if isinstance(answer, Accepted) else 0)
+            else:
+                if isinstance(news.event, Created):
+                    self._remember(news, news.event)
+                line = about_record(news)
+                if line is not None:
+                    self._say(line, news.task_id or getattr(news.event, "task_id", 0))
+        self._pace.leave_out(self._feed.dropped())
+
+    def _say(self, line: Line, task_id: int) -> None:
+        level, event, fields = line
+        passes, left_out = self._pace.take(level, event)
+        if not passes:
+            return
+        if task_id and "type" not in fields:
+            kind, correlation_id = self._origin(task_id)
+            fields = {"task_id": task_id, "type": kind, **fields}
+            fields["correlation_id"] = fields.get("correlation_id") or correlation_id
+        more = {"left_out": left_out} if left_out else {}
+        brief = {name: value[:_LINE] if isinstance(value, str) else value for name, value in fields.items()}
+        getattr(self._log, level)(event, **brief, **more)
+
+    def _origin(self, task_id: int) -> tuple[str, str]:
+        """The task's type, and the correlation id that it was created with."""
+        if task_id not in self._origins:
+            first = self._first_record(task_id)
+            if first is None or not isinstance(first.event, Created):
+                return "", ""
+            self._remember(first, first.event)
+        return self._origins[task_id]
+
+    def _remember(self, record: Recorded, created: Created) -> None:
+        self._origins[record.task_id] = created.type, record.correlation_id
+        if len(self._origins) > _REMEMBERED:
+            self._origins.popitem(last=False)
+
+
+def about_record(record: Recorded) -> Line | None:
+    """The line about a recorded event; none about progress, checkpoints, and what a command's own line tells."""
+    event = record.event
+    envelope = {"attempt": record.attempt, "correlation_id": record.correlation_id, "position": record.position}
+    match event:
+        case Failed():
+            return _about_failure(event, envelope)
+        case DeliveryAttempted() if not event.ok:
+            given_up = "delivery given up" if event.final else "delivery failed"
+            told = {"notice_id": event.notice_id, "channel": event.channel, "error": first_line(event.detail)}
+            return "error" if event.final else "warning", given_up, {**envelope, **told}
+        case WorkerExited() if event.why.startswith(_DEATHS):
+            fields = {"pid": event.pid, "exit_code": event.exit_code, "error": first_line(event.why)}
+            return "warning", "worker died", fields
+        case Created() if event.schedule:
+            about = {"task_id": record.task_id, "type": event.type, "schedule": event.schedule}
+            return "info", "scheduled task created", {**about, **envelope}
+        case _ if type(event) in _NAMES:
+            return "info", _NAMES[type(event)], {**(envelope if record.task_id else {}), **_fields(record)}
+    return None
+
+
+def _about_failure(event: Failed, envelope: dict[str, Any]) -> Line:
+    told = {
+        "outcome": event.outcome,
+        "final": event.final,
+        "error_type": event.error_type,
+        "error": first_line(event.error),
+    }
+    fields = {**envelope, **told}
+    if event.outcome == "interrupted":
+        return "info", "attempt interrupted", fields
+    level = "error" if event.final else "warning"
+    if event.outcome == "lost":
+        return level, "attempt lost", fields
+    return level, "attempt failed" if envelope["attempt"] else "task failed", fields
+
+
+def _about_command(command: Command, answer: Accepted | TasktrailError) -> Line:
+    told: dict[str, Any] = {"command": type(command).__struct_config__.tag, "actor": command.actor}
+    if kind := getattr(command, "type", ""):
+        told = {"task_id": getattr(answer, "task_id", 0), "type": kind, "attempt": 0, **told}
+    told["correlation_id"] = getattr(command, "correlation_id", "")
+    if isinstance(answer, Accepted):
+        return "info", "command accepted", {**told, "position": answer.position, "command_id": answer.command_id}
+    told = {**told, "command_id": command.command_id, "code": answer.code, "field": answer.field}
+    if "type" not in told:
+        told = {"task_id": getattr(command, "task_id", 0), "type": "", "attempt": 0, **told}
+    return "warning", "command refused", {**told, "error": first_line(answer.message)}
+
+
+def _fields(record: Recorded) -> dict[str, Any]:
+    """What an event says that may be told, who caused it and why."""
+    event = record.event
+    fields = {} if isinstance(event, Created | Completed) else msgspec.to_builtins(event)
+    plain = {
+        name: value
+        for name, value in fields.items()
+        if name not in _HIDDEN and isinstance(value, str | int | float) and value not in ("", 0)
+    }
+    who = {"actor": record.actor, "reason": first_line(record.reason)} if record.actor else {}
+    return {**plain, **who}
+
+
+def first_line(text: str) -> str:
+    """The first line of an error: the rest is in the attempt's output."""
+    return text.partition("\n")[0][:_LINE]
