@@ -1,5 +1,6 @@
 """The list of commands and the way in: `run(arguments)` answers the exit code."""
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -119,6 +120,10 @@ def run(arguments: Sequence[str], doors: Any = None) -> int:
     as_json = "--json" in arguments
     from ..events.errors import TasktrailError
 
+    if os.environ.get("_TASKTRAIL_COMPLETE", "").startswith("bash"):
+        from .known import register
+
+        register()
     try:
         code = app.main(list(arguments), prog_name="tasktrail", standalone_mode=False, obj=doors)
     except TasktrailError as error:

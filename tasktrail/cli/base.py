@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from .known import WORDS
 from .session import Doors, Session
 
 P = ParamSpec("P")
@@ -74,7 +75,11 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; an option given twice is refused, for click would drop all but the last without a word."""
-        asked = [param for param in self.make_parser(ctx).parse_args(list(args))[2] if param in self._once]
+        ctx.meta[WORDS] = tuple(args)
+        try:
+            asked = [param for param in self.make_parser(ctx).parse_args(list(args))[2] if param in self._once]
+        except click.NoSuchOption as error:
+            raise _explained(error, ctx, args) from None
         for param in asked:
             if asked.count(param) > 1:
                 raise click.BadOptionUsage(param.name or "", f"{param.opts[-1]} is given more than once.", ctx)
@@ -86,6 +91,25 @@ class Command(click.Command):
         formatter.write_paragraph()
         formatter.write_text("Also: --data, --url, --token, --json, --wide, --config; see `tasktrail --help`.")
         super().format_epilog(ctx, formatter)
+
+
+def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str]) -> click.UsageError:
+    """For an option that is not the command's but a task type's: how that is written."""
+    name = error.option_name.lstrip("-").replace("-", "_")
+    if all(param.name != "task_type" for param in ctx.command.params):
+        return error
+    from .known import asked, options
+
+    kinds = [word for word in args if not word.startswith("-")]
+    found = asked(ctx, lambda session: [(kind, "") for kind in kinds if name in options(session, kind)])
+    if not found:
+        return error
+    given = [word for word in args if word.partition("=")[0] == error.option_name]
+    _, equals, value = given[0].partition("=") if given else ("", "", "")
+    after = args[args.index(given[0]) + 1 :] if given and not equals else ()
+    value = value or next((word for word in after if not word.startswith("-")), "VALUE")
+    told = f"No such option: {error.option_name} (an option of {found[0][0]}). Did you mean -o {name}={value}?"
+    return click.UsageError(told, ctx)
 
 
 class Group(click.Group):

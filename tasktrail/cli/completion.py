@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 )
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str) -> None:
-    """Print the script that completes commands and options in SHELL."""
+    """Print the script that completes commands, options, types, their options, and task ids in SHELL."""
     from click.shell_completion import get_completion_class
 
     from .app import app

@@ -1,8 +1,12 @@
 """Values in words: times, durations, sizes, percents, and text that cannot upset a terminal."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def plain(text: str) -> str:
@@ -139,5 +143,21 @@ class Number(click.FloatRange):
     name = "number"
 
 
-TASK_ID = Whole(min=1, max=2**53)
-TASK_ID.name = "task id"
+class TaskId(Whole):
+    """The number of a task; the shell offers the newest."""
+
+    name = "task id"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click\'s signature
+        incomplete: str,
+    ) -> "list[CompletionItem[Any]]":
+        """Those that begin so."""
+        from .known import asked, offered, task_ids
+
+        return offered(asked(ctx, task_ids), incomplete)
+
+
+TASK_ID = TaskId(min=1, max=2**53)

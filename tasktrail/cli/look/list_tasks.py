@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..base import Command, pass_session
+from ..known import STATUS_WORDS, TYPES
 from ..layout import Column
 from ..output import Paper, print_json, say
 from ..session import Session
@@ -37,8 +38,14 @@ _COLUMNS = (
         ("tasktrail list --as-of 2026-08-01T12:00:00Z --json", "as it was then, for a program"),
     ],
 )
-@click.option("--status", default="", metavar="A,B", help="pending, running, completed, failed, cancelled, retrying.")
-@click.option("--type", default="", metavar="A,B", help="Task types.")
+@click.option(
+    "--status",
+    type=STATUS_WORDS,
+    default="",
+    metavar="A,B",
+    help="pending, running, completed, failed, cancelled, retrying.",
+)
+@click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types.")
 @click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody.")
 @click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents.")
 @click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")

@@ -8,6 +8,7 @@ import msgspec
 
 from ..base import Command, pass_session
 from ..failing import complain
+from ..fields import TYPE
 from ..output import print_json, print_pairs, say
 from ..session import Session
 from ..words import plain
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         ("tasktrail types --json", "a line of JSON for each, with the JSON schema of its options"),
     ],
 )
-@click.argument("names", nargs=-1, metavar="[TYPE]…")
+@click.argument("names", nargs=-1, type=TYPE, metavar="[TYPE]…")
 @pass_session
 def command(session: Session, names: tuple[str, ...]) -> int:
     """List the task types with their options, defaults and limits, and what could not be loaded."""

@@ -8,6 +8,8 @@ import click
 from ..base import Command, pass_session
 from ..failing import DONE, complain
 from ..fields import me, who_and_why
+from ..known import Known
+from ..known import endpoints as endpoints_of
 from ..layout import Column
 from ..output import Paper, print_json, say
 from ..session import Session
@@ -144,7 +146,7 @@ def endpoints(session: Session) -> None:
     cls=Command,
     examples=[("tasktrail enable https://example.org/hook --reason 'it is back'", "notices go there again")],
 )
-@click.argument("target", metavar="URL")
+@click.argument("target", type=Known("url", endpoints_of), metavar="URL")
 @who_and_why
 @pass_session
 def enable(session: Session, target: str, reason: str | None, actor: str | None) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..base import Command, pass_session
-from ..fields import me, who_and_why
+from ..fields import TYPE, me, who_and_why
 from ..output import print_json, say
 from ..session import Session
 from ..times import Moment
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...events import Accepted
 
 _scope = (
-    click.option("--type", "type", metavar="TYPE", help="Only this task type."),
+    click.option("--type", "type", type=TYPE, metavar="TYPE", help="Only this task type."),
     click.option("--user-id", type=Whole(min=0), help="Only this user."),
 )
 

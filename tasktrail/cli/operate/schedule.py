@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from ..base import Command, Group, everywhere, pass_session
-from ..fields import absolute, me, repeated_fields
+from ..fields import FILE, TYPE, absolute, me, repeated_fields
+from ..known import Known, schedules
 from ..layout import Column
 from ..output import print_json
 from ..session import Session
@@ -57,9 +58,9 @@ def _times(function: Any) -> Any:
     ],
 )
 @click.argument("name")
-@click.argument("task_type", metavar="TYPE")
-@click.argument("input_file", metavar="[INPUT]", default="")
-@click.argument("output_file", metavar="[OUTPUT]", default="")
+@click.argument("task_type", type=TYPE, metavar="TYPE")
+@click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
+@click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
 @_times
 @repeated_fields
 @pass_session
@@ -120,7 +121,7 @@ def list_schedules(session: Session) -> None:
 
 
 @command.command("remove", cls=Command, examples=[("tasktrail schedule remove nightly", "no more runs")])
-@click.argument("name")
+@click.argument("name", type=Known("name", schedules))
 @click.option("--reason", metavar="TEXT", help="Why; recorded with the event.")
 @click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER")
 @pass_session

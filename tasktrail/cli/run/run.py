@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ..base import Command, pass_session
 from ..display import ENDED, Display, display_on
 from ..failing import DONE, INTERRUPTED, REFUSED
-from ..fields import build_command, me, task_fields
+from ..fields import FILE, TYPE, build_command, me, task_fields
 from ..follow import until_ended
 from ..output import as_text, print_json, print_pairs, say
 from ..session import Session
@@ -35,9 +35,9 @@ SECOND_CTRL_C = 1.5
         ("tasktrail run video_convert in.mov out.mp4 -o crf=28", "the same again resumes it after Ctrl-C or a crash"),
     ],
 )
-@click.argument("task_type", metavar="TYPE")
-@click.argument("input_file", metavar="[INPUT]", default="")
-@click.argument("output_file", metavar="[OUTPUT]", default="")
+@click.argument("task_type", type=TYPE, metavar="TYPE")
+@click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
+@click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
 @task_fields
 @pass_session
 def command(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..failing import DONE, complain
+from ..known import STATUS_WORDS, TYPES
 from ..output import print_json, say
 from ..session import Session
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILTERS = (
-    click.option("--type", default="", metavar="A,B", help="Task types."),
+    click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
     click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody."),
     click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
     click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
@@ -30,7 +31,9 @@ def filter_options(statuses: str) -> Callable[[F], F]:
     """Add an option for each filter; `statuses` says which statuses there are to choose from."""
 
     def add(function: F) -> F:
-        for option in reversed((click.option("--status", default="", metavar="A,B", help=statuses), *_FILTERS)):
+        for option in reversed(
+            (click.option("--status", type=STATUS_WORDS, default="", metavar="A,B", help=statuses), *_FILTERS)
+        ):
             function = option(function)
         return function
 

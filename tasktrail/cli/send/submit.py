@@ -9,7 +9,7 @@ import click
 from ...events.errors import NotReady, OutcomeUnknown
 from ..base import Command, pass_session
 from ..failing import complain
-from ..fields import build_command, task_fields
+from ..fields import FILE, TYPE, build_command, task_fields
 from ..output import print_json
 from ..session import Session
 from .graph import read_graph
@@ -27,9 +27,9 @@ _OF_ALL = ("command_id", "actor", "reason")
         ("tasktrail submit --graph graph.json", "tasks that depend on each other by name; all or none"),
     ],
 )
-@click.argument("task_type", metavar="TYPE", default="")
-@click.argument("input_file", metavar="[INPUT]", default="")
-@click.argument("output_file", metavar="[OUTPUT]", default="")
+@click.argument("task_type", type=TYPE, metavar="TYPE", default="")
+@click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
+@click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
 @click.option(
     "--from", "source", type=click.File("rb"), metavar="FILE|-", help="Commands as JSON Lines instead; - is stdin."
 )

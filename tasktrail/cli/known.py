@@ -1,0 +1,158 @@
+"""What the shell completes beside commands and options: types, their options and values, statuses, ids, names.
+
+Whoever answers commands is asked; when nobody can, nothing is offered, and nothing is said.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+
+if TYPE_CHECKING:
+    from .session import Session
+
+Offer: TypeAlias = tuple[str, str]
+"""A word, and what it stands for."""
+STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
+WORDS = "tasktrail.words"
+"""Where a context keeps the words of its command: click gives no argument to whoever completes an option."""
+_SHOWN = 50
+
+
+class Known(click.ParamType[str]):
+    """A text of which some are known; any is taken, and whether it is right is for whoever gets it to say."""
+
+    def __init__(self, name: str, find: "Callable[[Session], Iterable[Offer]]", *, commas: bool = False) -> None:
+        self.name = name
+        self._find = find
+        self._commas = commas
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:  # noqa: ARG002 - click's signature
+        """Those that begin so; behind a comma, those that are not there yet."""
+        before, comma, word = incomplete.rpartition(",") if self._commas else ("", "", incomplete)
+        given = before.split(",")
+        offers = ((before + comma + text, what) for text, what in asked(ctx, self._find) if text not in given)
+        return [item for item in offered(offers, incomplete) if word or not comma or item.value != incomplete]
+
+
+def asked(ctx: click.Context, find: "Callable[[Session], Iterable[Offer]]") -> list[Offer]:
+    """What is found; nothing where nobody answers."""
+    from .base import session_of
+
+    try:
+        return list(find(session_of(ctx)))
+    except Exception:  # noqa: BLE001 - a traceback in the middle of a line that is typed helps nobody
+        return []
+
+
+def offered(offers: Iterable[Offer], incomplete: str) -> list[CompletionItem[Any]]:
+    """Those that begin so, as the shell wants them."""
+    return [CompletionItem(text, help=what) for text, what in offers if text.startswith(incomplete)]
+
+
+def types(session: "Session") -> Iterator[Offer]:
+    """The task types."""
+    for info in session.doors.types(session)[0]:
+        yield info.name, info.summary
+
+
+def statuses(_session: "Session") -> Iterator[Offer]:
+    """The six statuses."""
+    return ((status, "") for status in STATUSES)
+
+
+def task_ids(session: "Session") -> Iterator[Offer]:
+    """The newest tasks."""
+    from ..projections import TaskFilters
+
+    with session.reading() as reading:
+        for task in reading.list_tasks(TaskFilters(limit=_SHOWN))[0]:
+            yield str(task.id), f"{task.status} {task.type} {os.path.basename(task.input_file)}".rstrip()  # noqa: PTH119
+
+
+def schedules(session: "Session") -> Iterator[Offer]:
+    """The names of the schedules."""
+    with session.reading() as reading:
+        for board in reading.schedules():
+            yield board.schedule, board.spec.task.type
+
+
+def endpoints(session: "Session") -> Iterator[Offer]:
+    """The endpoints that are disabled."""
+    with session.reading() as reading:
+        for endpoint in reading.endpoints():
+            yield endpoint.target, endpoint.detail
+
+
+TYPES = Known("types", types, commas=True)
+STATUS_WORDS = Known("statuses", statuses, commas=True)
+
+
+def options(session: "Session", task_type: str) -> dict[str, dict[str, Any]]:
+    """The options of a type, by name, each with its JSON schema; empty for a type that nobody knows."""
+    for info in session.doors.types(session)[0]:
+        if info.name == task_type:
+            home = info.options.get("$defs", {}).get(info.options.get("$ref", "").rpartition("/")[2], info.options)
+            return {name: _resolved(option, info.options) for name, option in home.get("properties", {}).items()}
+    return {}
+
+
+def _resolved(option: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found = schema.get("$defs", {}).get(option.get("$ref", "").rpartition("/")[2], {})
+    return {**found, **option}
+
+
+def values(option: dict[str, Any]) -> Iterator[str]:
+    """The values that an option can be completed to: those of a list, yes or no, or its default."""
+    for branch in (option, *option.get("anyOf", ())):
+        yield from map(_as_typed, branch.get("enum", ()))
+        if branch.get("type") == "boolean":
+            yield from ("true", "false")
+    if option.get("default") not in (None, ""):
+        yield _as_typed(option["default"])
+
+
+def _as_typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def pairs(session: "Session", words: Iterable[str], incomplete: str) -> Iterator[Offer]:
+    """`key=` for each option of the type that is among the words; behind the `=`, its values."""
+    known = next(filter(None, (options(session, word) for word in words)), {})
+    key, equals, _value = incomplete.partition("=")
+    if not equals:
+        yield from ((f"{name}=", option.get("description", "")) for name, option in known.items())
+    elif key in known:
+        yield from ((f"{key}={value}", "") for value in dict.fromkeys(values(known[key])))
+
+
+class Bash(BashComplete):
+    """Bash takes `key=value` for three words, and puts what it is told in place of the last of them."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words, put together again."""
+        number = int(os.environ["COMP_CWORD"])
+        words = split_arg_string(os.environ["COMP_WORDS"])[: number + 1]
+        words += [""] * (number + 1 - len(words))
+        joined: list[str] = []
+        self._cut = 0
+        for word in words:
+            if joined and (word == "=" or joined[-1].endswith("=")) and not joined[-1].startswith("--"):
+                self._cut = len(joined[-1]) + (word == "=")
+                joined[-1] += word
+            else:
+                self._cut = 0
+                joined.append(word)
+        return joined[1:-1], joined[-1]
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        """Without what stands before the last word already."""
+        return f"{item.type},{item.value[self._cut :]}"
+
+
+def register() -> None:
+    """Have bash's completion go through `Bash`."""
+    add_completion_class(Bash)

@@ -1,0 +1,146 @@
+"""What the shell offers beside commands and options, and what it is told that takes a type's option for ours."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.shell_completion import CompletionItem, ShellComplete
+
+from tasktrail.cli.app import app
+from tasktrail.cli.known import Bash, options, values
+from tasktrail.cli.session import Session
+from tasktrail.events.clock import SystemClock
+from tasktrail.handlers.registry import Registry
+from tasktrail.paths import DataPaths
+from tasktrail.reading.files import FileReading
+
+
+@pytest.fixture(autouse=True)
+def _built_in_types(doors: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    infos = FileReading(DataPaths(tmp_path / "data"), Registry.load(), SystemClock()).types()
+    monkeypatch.setattr(doors, "types", lambda _session: (infos, []))
+
+
+@pytest.fixture
+def offer(doors: Any) -> Callable[[str], list[str]]:
+    """What is offered behind a line; its last word is not complete."""
+
+    def complete(line: str) -> list[str]:
+        *words, last = line.split(" ")
+        found = ShellComplete(app, {"obj": doors}, "tasktrail", "_X").get_completions(words, last)
+        return [item.value for item in found]
+
+    return complete
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("run video_c", ["video_convert"]),
+        ("submit image_t", ["image_thumbnail"]),
+        ("schedule add nightly model", ["model_preview"]),
+        ("types document", ["document_preview"]),
+        ("pause --type video_p", ["video_preview"]),
+        ("list --status f", ["failed"]),
+        ("list --status failed,can", ["failed,cancelled"]),
+        ("list --type image_convert,image_c", []),
+        ("retry --status c", ["completed", "cancelled"]),
+        ("run image_thumbnail in out -o wid", ["width="]),
+        ("run image_thumbnail -o fit=", ["fit=crop", "fit=fill", "fit=fit"]),
+        ("run own_type -o wid", []),
+    ],
+)
+def test_types_statuses_options_and_their_values_are_offered(
+    offer: Callable[[str], list[str]], line: str, offered: list[str]
+) -> None:
+    assert offer(line) == offered
+
+
+@pytest.mark.parametrize("line", ["show ", "why ", "cancel 1 ", "watch ", "adjust ", "submit noop --parent "])
+def test_ids_are_offered_newest_first(offer: Callable[[str], list[str]], tasks: Any, line: str) -> None:
+    for _ in range(12):
+        tasks.create_task(type="noop")
+    assert offer(line)[:2] == ["12", "11"]
+    assert offer(f"{line}1") == ["12", "11", "10", "1"]
+
+
+def test_schedules_are_offered_where_one_is_removed(offer: Callable[[str], list[str]], cli: Callable[..., Any]) -> None:
+    assert cli("schedule", "add", "nightly", "noop", "--every", "60").code == 0
+    assert offer("schedule remove n") == ["nightly"]
+
+
+@pytest.mark.parametrize("line", ["show ", "run vid", "list --type x", "schedule remove "])
+def test_with_nobody_to_ask_nothing_is_offered_and_nothing_said(
+    offer: Callable[[str], list[str]], doors: Any, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise OSError("gone")
+
+    for name in ("types", "service", "files"):
+        monkeypatch.setattr(doors, name, fail)
+    assert offer(line) == []
+
+
+def test_every_option_with_a_list_of_values_has_them_offered(doors: Any) -> None:
+    session = Session(doors=doors)
+    for task_type in Registry.load():
+        for name, option in options(session, task_type.name).items():
+            listed = [branch for branch in (option, *option.get("anyOf", ())) if "enum" in branch]
+            if listed:
+                assert list(values(option)), (task_type.name, name)
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "joined", "printed"),
+    [
+        ("tasktrail run image_thumbnail -o fit = co", 6, (["run", "image_thumbnail", "-o"], "fit=co"), "plain,cover"),
+        ("tasktrail run image_thumbnail -o fit =", 5, (["run", "image_thumbnail", "-o"], "fit="), "plain,cover"),
+        ("tasktrail run image_thumbnail -o fi", 4, (["run", "image_thumbnail", "-o"], "fi"), "plain,fit=cover"),
+    ],
+)
+def test_bash_breaks_words_at_the_equals_sign_and_we_mend_them(
+    monkeypatch: pytest.MonkeyPatch, words: str, at: int, joined: tuple[list[str], str], printed: str
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(at))
+    bash = Bash(app, {}, "tasktrail", "_X")
+    assert bash.get_completion_args() == joined
+    assert bash.format_completion(CompletionItem("fit=cover")) == printed
+
+
+def test_files_are_offered_for_input_and_output() -> None:
+    environment = {
+        **os.environ,
+        "_TASKTRAIL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "tasktrail run image_thumbnail pho",
+        "COMP_CWORD": "3",
+    }
+    command = [sys.executable, "-m", "tasktrail"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["file,pho"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("run image_thumbnail a.png b.jpg --width 3", "-o width=3?"),
+        ("submit image_thumbnail a.png b.jpg --width=3", "-o width=3?"),
+        ("submit video_convert a.mov b.mp4 --video-codec av1", "-o video_codec=av1?"),
+        ("submit image_thumbnail a.png b.jpg --width", "-o width=VALUE?"),
+    ],
+)
+def test_an_option_of_the_type_is_told_how_it_is_written(cli: Callable[..., Any], line: str, told: str) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 2
+    assert f"Did you mean {told}" in shown.err
+
+
+def test_an_option_that_nobody_has_is_refused_as_before(cli: Callable[..., Any]) -> None:
+    shown = cli("submit", "image_thumbnail", "a", "b", "--colour", "red")
+    assert shown.code == 2
+    assert "No such option" in shown.err
+    assert "-o" not in shown.err.replace("--colour", "")
