@@ -57,6 +57,7 @@ from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths
+from .private import close_to_others
 from .projections import TaskViews
 from .questions import count_running, count_unfinished, last_task_id, open_tasks, outputs_of_running
 from .surface import RecoveryReport
@@ -125,6 +126,7 @@ class System:
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
+            close_to_others(self.paths)
             refuse_rescued(self.paths.log)
             if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")

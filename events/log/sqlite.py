@@ -47,6 +47,7 @@ from .integrity import (
     unanswered,
     whole_faults,
 )
+from .private import create_private
 from .rows import COLUMNS, from_row, to_row
 from .schema import APPLIED, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
 
@@ -465,8 +466,9 @@ def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
+        create_private(path)
         return sqlite3.connect(path, isolation_level=None, cached_statements=64)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise explained(error, path, "cannot be opened") from error
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from ...events import Head, Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
+from ...events.log.private import create_private
 from ..errors import ViewsDamaged, ViewsFailed
 from ..sums import sound
 from . import schema
@@ -125,6 +126,7 @@ def _copy(source: sqlite3.Connection, path: Path) -> None:
 
 
 def _copy_over(source: sqlite3.Connection, path: Path) -> None:
+    create_private(path)
     target = sqlite3.connect(path, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode = WAL")

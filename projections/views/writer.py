@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ...events import Recorded, TaskState
+from ...events.log.private import create_private
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices.rules import log_id
@@ -57,18 +58,23 @@ class TaskViews:
     def _open(self) -> sqlite3.Connection:
         conn: sqlite3.Connection | None = None
         try:
-            conn = teach(sqlite3.connect(self._path, isolation_level=None))
+            conn = self._connect()
             return conn if schema.is_current(conn) else self._start_over(conn)
         except (sqlite3.Error, OSError) as error:
             if conn is not None:
                 conn.close()
             raise ViewsFailed(f"{self._path} cannot be opened: {error}") from error
 
+    def _connect(self) -> sqlite3.Connection:
+        if isinstance(self._path, Path):
+            create_private(self._path)
+        return teach(sqlite3.connect(self._path, isolation_level=None))
+
     def _start_over(self, conn: sqlite3.Connection) -> sqlite3.Connection:
         conn.close()
         if isinstance(self._path, Path):
             schema.delete_files(self._path)
-        conn = teach(sqlite3.connect(self._path, isolation_level=None))
+        conn = self._connect()
         try:
             conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
             schema.create(conn, indexes=not self._bulk)

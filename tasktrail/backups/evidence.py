@@ -15,6 +15,7 @@ from ..actors.base import log as diary
 from ..actors.snapshots.file import Unusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
 from ..events.log.files import mark_of, read_mark
+from ..events.log.private import create_private
 from ..events.log.sqlite import LogReader
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
@@ -181,6 +182,7 @@ def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
     note = _note_path(paths)
     part = note.with_name(f"{note.name}.part")
     try:
+        create_private(part)
         part.write_bytes(msgspec.json.encode(acceptance))
         sync(part)
         part.replace(note)

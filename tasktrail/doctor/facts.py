@@ -30,6 +30,7 @@ from ..handlers.process.sandbox import Sandbox
 from ..handlers.process.walls import Walls, walls
 from ..handlers.registry import Registry
 from ..paths import DataPaths
+from ..private import is_shared, loose
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sqlite: tuple[int, ...]
     data: Folder
     temp: Folder
+    loose: tuple[str, ...] = ()
+    """Files and folders of the data folder that others may reach."""
+    shared: bool = False
+    """Whether others may look into the data folder, in which other things lie as well."""
     config_is_open: bool
     """Whether the configuration file holds secrets and other users may read it."""
     holder: str | None
@@ -115,6 +120,8 @@ def collect(data_dir: Path, config: Config) -> Facts:
         sqlite=sqlite3.sqlite_version_info,
         data=_folder(paths.data),
         temp=_folder(paths.temp),
+        loose=tuple(map(str, loose(paths))),
+        shared=is_shared(paths),
         config_is_open=_secrets_are_open(paths.data / FILE_NAME),
         holder=holder,
         capabilities=_capabilities(config),

@@ -96,6 +96,27 @@ def _folder(name: str, folder: Folder) -> Iterator[Finding]:
         yield Finding(name, "ok", f"{folder.path} {'can be written to' if folder.exists else 'will be made'}")
 
 
+def _privacy(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.loose:
+        more = f" and {len(facts.loose) - 1} more" if facts.loose[1:] else ""
+        yield Finding(
+            "privacy",
+            "warn",
+            f"other users may reach {facts.loose[0]}{more} (files should be 0600, folders 0700)",
+            f"Each start of the service closes them; or: chmod go-rwx {facts.loose[0]}",
+        )
+    elif facts.shared:
+        yield Finding(
+            "privacy",
+            "warn",
+            f"other users may look into {facts.data.path}, which stays so because other things lie there as well; "
+            "they can read none of tasktrail's files",
+            "Use a folder of its own (--data), or close this one: chmod 700",
+        )
+    elif facts.data.exists:
+        yield Finding("privacy", "ok", "nobody but its owner can read the data folder")
+
+
 def _file_system(facts: Facts, _config: Config) -> Iterator[Finding]:
     kind = facts.data.file_system
     if kind.lower() in NETWORK_FILE_SYSTEMS or kind.lower().startswith("fuse."):
@@ -314,6 +335,7 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _python,
     _sqlite,
     _folders,
+    _privacy,
     _file_system,
     _space,
     _lock,

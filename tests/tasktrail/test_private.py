@@ -1,0 +1,157 @@
+"""What lies in a data folder is its owner's alone, whatever was there before and whatever the umask."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.config.settings import Config
+from tasktrail.doctor.facts import collect
+from tasktrail.doctor.rules import judge
+from tasktrail.http.server import HttpServer
+from tasktrail.paths import DataPaths
+from tasktrail.private import close_to_others, is_shared, loose
+from tasktrail.reading.files import Reader
+from tasktrail.service import TaskService
+
+Opener = Callable[..., TaskService]
+
+
+@pytest.fixture(params=[0o000, 0o002, 0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def wrong(folder: Path) -> dict[str, str]:
+    """What is open to others; a task's work folder counts as a whole."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        if path.parent.parent.name != "tmp" and mode(path) != (0o700 if path.is_dir() else 0o600):
+            found[str(path.relative_to(folder))] = oct(mode(path))
+    return found
+
+
+def use(service: TaskService) -> None:
+    task_id = service.create_task(type="save", options={"count": 3})
+    assert service.wait(task_id, 20).status == "completed"
+
+
+@pytest.mark.usefixtures("umask")
+def test_every_file_and_folder_is_the_owners_alone(open_service: Opener, data: Path) -> None:
+    service = open_service(snapshot_every=10)
+    server = HttpServer(service, socket_path=service.paths.socket, port=0, token_file=service.paths.http_token)
+    server.start()
+    use(service)
+    assert wrong(data) == {}
+    there = {path.name for path in data.iterdir()}
+    assert {"log.db", "log.db-wal", "views.db", "views.db-wal", "lock", "tasktrail.sock"} <= there
+    server.stop()
+    service.close()
+    assert wrong(data) == {}
+
+
+def test_what_was_there_before_is_closed(open_service: Opener, data: Path) -> None:
+    open_service(snapshot_every=10).close()
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    (data / "tmp" / "7").mkdir(mode=0o777)
+    assert set(map(str, loose(DataPaths(data)))) >= {str(data), str(data / "log.db"), str(data / "tmp" / "7")}
+    service = open_service(snapshot_every=10)
+    assert wrong(data) == {}
+    use(service)
+    assert wrong(data) == {}
+
+
+def test_a_folder_made_beforehand_is_closed(open_service: Opener, data: Path) -> None:
+    data.mkdir()
+    data.chmod(0o755)
+    open_service()
+    assert wrong(data) == {}
+
+
+def test_views_that_a_reader_makes_are_private_too(open_service: Opener, data: Path) -> None:
+    open_service().close()
+    (data / "views.db").unlink()
+    before = os.umask(0)
+    try:
+        Reader(data).close()
+    finally:
+        os.umask(before)
+    assert mode(data / "views.db") == 0o600
+
+
+@pytest.mark.parametrize("other", ["letter.txt", "Documents/", "output/", "snapshots/"])
+def test_a_folder_with_other_things_in_it_stays_as_it_is_and_so_do_those(
+    open_service: Opener, data: Path, other: str
+) -> None:
+    data.mkdir()
+    data.chmod(0o755)
+    (data / "letter.txt").write_text("Dear all")
+    (data / "letter.txt").chmod(0o644)
+    if other.endswith("/"):
+        (data / other).mkdir()
+        (data / other / "a").write_text("of mine")
+    for path in data.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    theirs = {path: mode(path) for path in (data, *data.rglob("*"))}
+    service = open_service()
+    use(service)
+    assert {path: mode(path) for path in theirs} == theirs
+    own = [data / name for name in ("log.db", "log.db-wal", "views.db", "lock")]
+    assert [mode(path) for path in own] == [0o600] * 4
+    assert is_shared(service.paths)
+
+
+def test_links_are_not_followed(data: Path, tmp_path: Path) -> None:
+    data.mkdir()
+    outside = tmp_path / "tasktrail.toml"
+    outside.write_text("")
+    outside.chmod(0o644)
+    (data / "tasktrail.toml").symlink_to(outside)
+    (data / "snapshots").symlink_to(tmp_path)
+    tmp_path.chmod(0o755)
+    close_to_others(DataPaths(data))
+    assert (mode(outside), mode(tmp_path)) == (0o644, 0o755)
+
+
+def test_the_temp_folder_of_everybody_stays_as_it_is(data: Path, tmp_path: Path) -> None:
+    everybodys = tmp_path / "var-tmp"
+    (everybodys / "7").mkdir(parents=True)
+    (everybodys / "somebody").mkdir()
+    for folder in (everybodys, everybodys / "7", everybodys / "somebody"):
+        folder.chmod(0o755)
+    data.mkdir(mode=0o700)
+    close_to_others(DataPaths(data, everybodys))
+    assert [mode(everybodys / name) for name in (".", "7", "somebody")] == [0o755, 0o700, 0o755]
+
+
+def test_the_doctor_names_what_is_open(open_service: Opener, data: Path) -> None:
+    open_service().close()
+
+    def finding() -> Any:
+        return next(one for one in judge(collect(data, Config()), Config()) if one.name == "privacy")
+
+    assert finding().level == "ok"
+    (data / "log.db").chmod(0o644)
+    found = finding()
+    assert found.level == "warn"
+    assert str(data / "log.db") in found.message
+    assert "chmod" in found.remedy
+    (data / "log.db").chmod(0o600)
+    (data / "letter.txt").touch()
+    data.chmod(0o755)
+    assert "other things lie there" in finding().message
