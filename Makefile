@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins clean
+.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -100,6 +100,9 @@ pins: ## Make constraints.txt anew from a fresh environment
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; } > constraints.txt
 	rm -rf .venv-pins
+
+python-page: $(READY) ## Write docs/reference/python.md anew from the docstrings
+	$(BIN)/python tests/support/python_page.py
 
 clean: ## Remove everything that can be made again
 	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* htmlcov .demo demo-output gallery

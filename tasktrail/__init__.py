@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .events import Accepted, Checkpoint, Task, TasktrailError
+    from .client import Client
+    from .config.settings import Config
+    from .events import Accepted, Checkpoint, CreateTask, Task, TasktrailError
     from .handlers import Finished, Rejected, Stopped, TaskContext, handler
     from .projections import TaskFilters
     from .service import TaskService
@@ -17,6 +19,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Accepted",
     "Checkpoint",
+    "Client",
+    "Config",
+    "CreateTask",
     "Finished",
     "Rejected",
     "Stopped",
@@ -32,6 +37,9 @@ __all__ = [
 _HOMES = {
     "Accepted": ".events",
     "Checkpoint": ".events",
+    "Client": ".client",
+    "Config": ".config.settings",
+    "CreateTask": ".events",
     "Task": ".events",
     "TasktrailError": ".events",
     "Finished": ".handlers",

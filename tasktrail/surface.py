@@ -115,8 +115,8 @@ class Reading(Protocol):
 class Tasks(Reading, Protocol):
     """Commands. Each is durable when the method returns; a refusal is a `TasktrailError` and changes nothing."""
 
-    def create_task(self, **fields: Any) -> int:
-        """A new task's id; the fields are those of `CreateTask`."""
+    def create_task(self, *args: Any, **fields: Any) -> int:
+        """A new task's id; `Commanding` has the parameters, which are the fields of `CreateTask`."""
 
     def create_graph(
         self,

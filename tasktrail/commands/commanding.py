@@ -2,9 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Never
 
 from ..events import (
     Accepted,
@@ -21,9 +23,12 @@ from ..events import (
     Task,
     TasktrailError,
 )
+from ..events.task_events import DependencyPolicies, Told
 from ..projections import TaskFilters
 from .operating import Operating, command_from_fields
 from .retrying import RetriedTasks, retry_all
+
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Commanding(Operating):
@@ -37,9 +42,51 @@ class Commanding(Operating):
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, and how many there are in all."""
 
-    def create_task(self, **fields: Any) -> int:
+    def create_task(
+        self,
+        type: str,  # noqa: A002 - the field's name
+        input_file: str | PathLike[str] = "",
+        output_file: str | PathLike[str] = "",
+        *,
+        options: Mapping[str, Any] = _NO_OPTIONS,
+        priority: int = 0,
+        user_level: int = 0,
+        estimated_time: float = 0.0,
+        max_retries: int = 3,
+        retry_delay: float = 60.0,
+        retry_backoff: float = 1.0,
+        retry_max_delay: float | None = None,
+        retry_jitter: float = 0.0,
+        resumable: bool | None = None,
+        parent_task_id: int | None = None,
+        depends_on: Sequence[int] = (),
+        on_dependency_failure: DependencyPolicies = "fail",
+        notify_email: str = "",
+        notify_webhook: str = "",
+        callback_url: str = "",
+        notify_on: Sequence[Told] = (),
+        notify_targets: Sequence[str] = (),
+        user_id: int = 0,
+        document_id: int = 0,
+        label: str = "",
+        scheduled_for: datetime | str | None = None,
+        held: bool = False,
+        timeout: float | None = None,
+        queue_timeout: float | None = None,
+        total_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
+        no_progress_timeout: float | None = None,
+        deadline: datetime | str | None = None,
+        overwrite: bool = False,
+        reason: str = "",
+        actor: str = "python",
+        command_id: str = "",
+        correlation_id: str = "",
+        **unknown: Never,
+    ) -> int:
         """A new task's id. The fields are those of `CreateTask`; paths may be relative to the current folder."""
-        return self.send(command_from_fields(CreateTask, {"actor": "python", **_with_paths(fields)})).task_id
+        fields = {name: value for name, value in locals().items() if name not in ("self", "unknown")} | unknown
+        return self.send(command_from_fields(CreateTask, _with_paths(fields))).task_id
 
     def create_graph(
         self,

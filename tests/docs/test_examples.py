@@ -66,7 +66,7 @@ def test_the_task_type_of_the_how_to_works(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "in.txt").write_text("hello")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    fields = {"type": "shout", "input_file": tmp_path / "in.txt", "output_file": tmp_path / "out.txt"}
+    fields: dict[str, Any] = {"type": "shout", "input_file": tmp_path / "in.txt", "output_file": tmp_path / "out.txt"}
     with TaskService.open(data) as tasks:
         task = tasks.wait(tasks.create_task(**fields, options={"times": 2}), timeout=60)
         assert (task.status, task.result) == ("completed", {"lines": 2})

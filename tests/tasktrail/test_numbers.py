@@ -112,7 +112,7 @@ MOMENTS = [
 @pytest.mark.parametrize("text", MOMENTS)
 def test_no_moment_is_let_in_that_time_outs_cannot_be_reckoned_from(service: TaskService, text: str) -> None:
     """One of them had the Scheduler break off and fold the whole log again, and others with it."""
-    moment = datetime.fromisoformat(text)
+    moment: Any = datetime.fromisoformat(text)
     for field in ("scheduled_for", "deadline"):
         with pytest.raises(InvalidValue) as refused:
             service.create_task(type="noop", queue_timeout=60, **{field: moment})

@@ -480,7 +480,7 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
 def test_a_user_level_above_the_configured_bound_is_refused_by_every_way_in(open_service: Opener) -> None:
     """The bound on how long a task can be overtaken is stated for levels up to that bound."""
     service = open_service(max_user_level=3)
-    work = {"type": "noop", "held": True}
+    work: dict[str, Any] = {"type": "noop", "held": True}
     assert service.get_task(service.create_task(**work, user_level=3)).priority_terms.user == 30
     ways: dict[str, Callable[[], Any]] = {
         "user_level": lambda: service.create_task(**work, user_level=4),
@@ -536,7 +536,7 @@ def test_a_task_that_could_never_fit_is_refused_with_the_numbers_and_accepted_on
 ) -> None:
     source = tmp_path / "in.png"
     source.write_bytes(b"no picture, which only a worker would find")
-    wanted = {"input_file": str(source), "output_file": str(tmp_path / "out.png"), "held": True}
+    wanted: dict[str, Any] = {"input_file": str(source), "output_file": str(tmp_path / "out.png"), "held": True}
     with TaskService.open(tmp_path / "data", config=Config(workers=1, max_memory=10_000_000)) as service:
         with pytest.raises(NeverFits) as caught:
             service.create_task(type="image_thumbnail", **wanted)

@@ -1,0 +1,52 @@
+"""The page of the Python interface is what the docstrings say, and whoever types is helped to complete it."""
+
+import inspect
+
+import msgspec
+from python_page import PAGE, annotation, doc, page, shared
+
+import tasktrail
+from tasktrail import Client, CreateTask, TaskService
+
+
+def test_the_page_is_what_the_docstrings_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make python-page`"
+
+
+def test_everything_that_is_exported_is_on_the_page() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name in tasktrail.__all__ if not name.startswith("_") and f"`{name}`" not in text] == []
+    assert {"TaskService", "Client", "CreateTask", "Config"} <= set(tasktrail.__all__)
+    assert all(getattr(tasktrail, name).__doc__ for name in tasktrail.__all__ if not name.startswith("_"))
+
+
+def test_service_and_client_have_the_same_methods_with_the_same_parameters() -> None:
+    assert len(shared()) > 30
+    for name in shared():
+        ours, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (TaskService, Client))
+        assert set(theirs) <= set(ours), name
+
+
+def test_create_task_names_each_field_of_the_command_with_its_default() -> None:
+    parameters = inspect.signature(TaskService.create_task).parameters
+    fields = {field.name: field for field in msgspec.structs.fields(CreateTask)}
+    assert set(parameters) - {"self", "unknown"} == set(fields)
+    for name in fields.keys() - {"type", "actor", "options"}:
+        assert parameters[name].default == fields[name].default, name
+
+
+def test_types_are_told_by_their_last_names_on_every_python() -> None:
+    assert annotation(inspect.signature(TaskService.get_task).parameters["as_of"].annotation) == "int | datetime | None"
+    assert annotation(dict[str, list[int]] | None) == "dict[str, list[int]] | None"
+
+
+def test_arguments_of_a_docstring_become_a_list() -> None:
+    def told() -> None:
+        """Do it.
+
+        Args:
+            one: the first,
+                and more.
+        """
+
+    assert doc(told) == "Do it.\n\nArgs:\n\n- `one`: the first,\n  and more."
