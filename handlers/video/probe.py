@@ -1,11 +1,12 @@
 """Look at the input without trusting it."""
 
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import msgspec
@@ -36,6 +37,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     rotation: int
     """Degrees counter-clockwise that set the picture upright: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether top and bottom change places before that."""
     time_base: Fraction
     rate: Fraction
     """Average frames a second."""
@@ -125,6 +128,7 @@ def _look(path: Path, *, brief: bool) -> Source | None:
             width=context.width,
             height=context.height,
             rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
+            mirrored=first is not None and _is_mirrored(first),
             time_base=exact(stream.time_base),
             rate=rate,
             clock=found.clock,
@@ -152,6 +156,15 @@ def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) ->
         except av.error.FFmpegError as error:
             if not is_damage(error):
                 raise
+
+
+def _is_mirrored(frame: VideoFrame) -> bool:
+    """Whether the matrix that turns the picture does more than turn it: the angle alone does not tell."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    across, down, _, back, up = struct.unpack_from("=5i", bytes(matrix))
+    return bool(across * up - down * back < 0)
 
 
 def _is_transparent(stream: VideoStream, first: VideoFrame | None) -> bool:

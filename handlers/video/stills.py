@@ -51,7 +51,7 @@ class Camera:
 
     def __init__(self, source: Source, box: Size, fit: Fit) -> None:
         self._scaler = VideoReformatter()
-        self._rotation = source.rotation
+        self._rotation, self._mirrored = source.rotation, source.mirrored
         whole = scaled_size(seen_size(source), box, fit)
         self.size = box if fit == "fill" else whole
         self._lying = (whole[1], whole[0]) if source.rotation in (90, 270) else whole
@@ -59,6 +59,8 @@ class Camera:
     def shoot(self, frame: VideoFrame) -> Image.Image:
         """The frame as an RGB picture of `size`."""
         picture = _picture_of(_to_rgb(self._scaler, frame, self._lying))
+        if self._mirrored:
+            picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         if turn := _TURNS.get(self._rotation):
             picture = picture.transpose(turn)
         left, top = (picture.width - self.size[0]) // 2, (picture.height - self.size[1]) // 2

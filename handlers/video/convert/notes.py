@@ -27,13 +27,17 @@ def picture_notes(source: Source, look: Look, options: VideoConvertOptions) -> l
         found.append("HDR10 mastering metadata, if any, dropped")
     if source.full_range:
         found.append("full colour range became limited")
-    if source.rotation:
-        found.append(f"turned upright by {source.rotation} degrees")
+    found += _turn_notes(source)
     if source.deinterlace:
         found.append("deinterlaced")
     elif source.interlaced:
         found.append("interlaced pictures kept as they are, without the flag")
     return found
+
+
+def _turn_notes(source: Source) -> list[str]:
+    found = ["mirrored, as the source says"] if source.mirrored else []
+    return found + ([f"turned upright by {source.rotation} degrees"] if source.rotation else [])
 
 
 def _size_notes(source: Source, options: VideoConvertOptions) -> list[str]:

@@ -31,7 +31,7 @@ _TO_STANDARD: dict[str, Any] = {
     "dst_color_trc": ColorTrc.BT709,
     "dst_color_primaries": ColorPrimaries.BT709,
 }
-_TURNS = {90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
+_TURNS = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
 """Rotation counter-clockwise → values of FFmpeg's transpose filter."""
 
 
@@ -118,7 +118,8 @@ class Shaper:
         self._look = look
         sideways = source.rotation in (90, 270)
         self._size = (size[1], size[0]) if sideways else size
-        self._turner = _turner(self._size, source, look.pixel_format) if source.rotation else None
+        turned = source.rotation or source.mirrored
+        self._turner = _turner(self._size, source, look.pixel_format) if turned else None
 
     def shape(self, frame: VideoFrame) -> VideoFrame:
         """The frame as the encoder wants it. Range is always limited, as players expect."""
@@ -142,8 +143,9 @@ def _turner(size: tuple[int, int], source: Source, pixel_format: str) -> Graph:
     """Scaled frames go in, so that it need not care for changes of the source."""
     graph = Graph()
     node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=source.time_base)
-    for direction in _TURNS[source.rotation]:
-        following = graph.add("transpose", direction)
+    turns = [("transpose", direction) for direction in _TURNS[source.rotation]]
+    for name, how in [("vflip", None), *turns] if source.mirrored else turns:
+        following = graph.add(name, how)
         node.link_to(following)
         node = following
     node.link_to(graph.add("buffersink"))
