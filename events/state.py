@@ -20,9 +20,10 @@ from .task_events import (
 )
 from .task_state import FINISHED, WAITING, Status, TaskState
 
-# The seed's messages of recovery, in both languages; recorded as the reason of the `Retried`.
-RECOVERING = "recovering the task (任务恢复中...)"
-RESUMING = "resuming from the checkpoint (从断点恢复...)"
+# The seed's messages of recovery, which stand in the reason of the `Retried` as well. They are English for everybody:
+# a fold has to come out the same wherever it runs. Whoever shows them may do so in the reader's language.
+RECOVERING = "recovering the task"
+RESUMING = "resuming from the checkpoint"
 
 REESTIMATED = "waiting for the room that a look into the input has shown to be needed"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 import click
 
-from .words import duration, percent, plain
+from .words import duration, localized, percent, plain
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -47,7 +47,7 @@ def headline(task: "Task") -> str:
         case "failed":
             return f"failed: {task.error}"
         case "running":
-            return task.message or "running"
+            return localized(task.message) or "running"
         case status:
             return status
 

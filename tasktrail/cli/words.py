@@ -1,5 +1,6 @@
 """Values in words: times, durations, sizes, percents, and text that cannot upset a terminal."""
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,24 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def localized(text: str) -> str:
+    """The text, with the seed's messages as the seed has them where the locale is Chinese."""
+    if not text or not _is_chinese():
+        return text
+    from ..events.state import RECOVERING, RESUMING
+
+    for english, chinese in ((RECOVERING, "任务恢复中..."), (RESUMING, "从断点恢复...")):
+        if text.startswith(english):
+            return chinese + text.removeprefix(english).replace(" at ", " ", 1)
+    return text
+
+
+def _is_chinese() -> bool:
+    """By the variables of POSIX, in their order."""
+    told = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return next(filter(None, told), "").lower().startswith("zh")
 
 
 def moment(at: datetime | None) -> str:

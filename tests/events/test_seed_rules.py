@@ -223,13 +223,13 @@ def test_recovery_goes_on_from_the_checkpoint_and_says_so() -> None:
     task = evolve(running(resumable=True), Checkpointed(checkpoint=Checkpoint(processed_frames=9), progress=40), NOW)
     task = interrupted(evolve(task, Progressed(progress=55), NOW))
     assert (task.status, task.progress, task.retry_count) == ("retrying", 40, 0)
-    assert "从断点恢复..." in task.message
+    assert task.message == "resuming from the checkpoint at 40 %"
 
 
 def test_recovery_without_a_checkpoint_starts_from_0_and_says_so() -> None:
     task = interrupted(evolve(running(), Progressed(progress=55), NOW))
     assert (task.status, task.progress) == ("retrying", 0)
-    assert "任务恢复中..." in task.message
+    assert task.message == "recovering the task"
 
 
 def test_a_checkpoint_has_the_fields_of_the_seed() -> None:

@@ -15,7 +15,7 @@ import msgspec
 from ..display import ENDED, Display, headline
 from ..layout import Column, table_rows, wrapped
 from ..output import width_of
-from ..words import about, duration, percent, plain
+from ..words import about, duration, localized, percent, plain
 
 if TYPE_CHECKING:
     from ...events import Task
@@ -245,7 +245,7 @@ def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str
         left,
         PurePath(task.input_file).name,
         task.type,
-        task.message if runs else "",
+        localized(task.message) if runs else "",
     )
     return tuple(map(plain, cells))
 

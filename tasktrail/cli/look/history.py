@@ -10,7 +10,7 @@ from ..failing import encode
 from ..layout import Column, wrapped
 from ..output import Paper, say
 from ..session import Session
-from ..words import TASK_ID, duration, percent, plain, size
+from ..words import TASK_ID, duration, localized, percent, plain, size
 from .output import last_lines
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _print(story: "TaskHistory", paper: Paper, *, everything: bool) -> None:
 
 
 def _print_line(line: "Line", paper: Paper) -> None:
-    who = f"  ({plain(line.actor)}{': ' + plain(line.reason) if line.reason else ''})" if line.actor else ""
+    who = f"  ({plain(line.actor)}{': ' + plain(localized(line.reason)) if line.reason else ''})" if line.actor else ""
     when = paper.when(line.recorded_at)
     before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "
     if paper.width is None:

@@ -12,7 +12,7 @@ from ..layout import Column
 from ..output import Paper, print_json, say
 from ..session import Session
 from ..times import Point
-from ..words import percent
+from ..words import localized, percent
 
 if TYPE_CHECKING:
     from ...events import Task
@@ -92,5 +92,5 @@ def _row(task: "Task", paper: Paper) -> tuple[str, ...]:
         PurePath(task.input_file).name,
         paper.when(task.created_at),
         str(task.priority),
-        task.error or (task.message if task.completed_at is None else ""),
+        task.error or (localized(task.message) if task.completed_at is None else ""),
     )

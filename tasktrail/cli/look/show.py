@@ -10,7 +10,7 @@ from ..operate.notices import in_short
 from ..output import as_text, print_json, print_pairs, say
 from ..session import Session
 from ..times import Point
-from ..words import TASK_ID, duration, moment, percent, size
+from ..words import TASK_ID, duration, localized, moment, percent, size
 from .output import last_lines
 from .why import sum_of
 
@@ -74,6 +74,8 @@ def _in_words(name: str, value: object) -> str:
         case Children():
             counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
             return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
+        case str() if name == "message":
+            return as_text(localized(value))
         case float() if name == "progress":
             return percent(value)
         case _:

@@ -12,7 +12,7 @@ from ..layout import Column
 from ..output import Paper, fitted, print_json
 from ..session import Session
 from ..signals import Signals
-from ..words import Number, duration, percent, plain, rate, size
+from ..words import Number, duration, localized, percent, plain, rate, size
 from .queue import WAITING, headline, rows
 
 if TYPE_CHECKING:
@@ -141,5 +141,5 @@ def _running(board: "QueueBoard", paper: Paper) -> Iterator[tuple[str, ...]]:
             str(one.attempt),
             str(one.user_id),
             size(one.memory),
-            one.message,
+            localized(one.message),
         )
