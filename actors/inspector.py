@@ -5,32 +5,18 @@ wait for, so it is done beside the work, and a log that turns out damaged stops 
 """
 
 import json
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import msgspec
-import pykka
 
 from ..events.errors import LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
 from .base import Actor, log
+from .errand import Ended, Errand
 from .messages import WAKE, Wake
 from .snapshots.writer import stay_behind
-from .workers.launch import worker_environment
-
-
-class _Ended(msgspec.Struct, frozen=True):
-    """The process is gone."""
-
-    code: int
-    said: str
-    complaint: str
 
 
 class Inspector(Actor):
@@ -49,53 +35,29 @@ class Inspector(Actor):
         self._wanted = wanted
         self._log_path = log_path
         self._on_damage = on_damage
-        self._process: subprocess.Popen[str] | None = None
 
     def on_start(self) -> None:
         """Check at once."""
+        self._check = Errand("tasktrail.actors.inspector", self.actor_ref.tell)
         if self._wanted():
             self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
         """The next start begins anew."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._check.kill()
 
     def receive(self, message: Any) -> None:
         """Start the process, or judge what came of it."""
         match message:
-            case Wake() if self._process is None:
-                self._start()
-            case _Ended():
+            case Wake() if not self._check.under_way:
+                self._check.start(str(self._log_path))
+            case Ended():
+                self._check.heard()
                 self._end(message)
 
-    def _start(self) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tasktrail.actors.inspector", str(self._log_path), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env=worker_environment((), (), os.environ),
-            start_new_session=True,
-        )
-        self._process = process
-        me = self.actor_ref
-
-        def wait() -> None:
-            said, complaint = process.communicate()
-            with suppress(pykka.ActorDeadError):
-                me.tell(_Ended(process.returncode, said, complaint))
-
-        threading.Thread(target=wait, name="inspection", daemon=True).start()
-
-    def _end(self, ended: _Ended) -> None:
-        self._process = None
+    def _end(self, ended: Ended) -> None:
         if ended.code or not ended.said:
-            last = ended.complaint.strip().rpartition("\n")[2]
-            log.warning("the log could not be checked", exit_code=ended.code, error=last)
+            log.warning("the log could not be checked", exit_code=ended.code, error=ended.last_words)
             return
         answer = json.loads(ended.said)
         if answer is None:

@@ -1,31 +1,15 @@
 """The Snapshotter: has a process of its own take snapshots, one at a time."""
 
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import pykka
-
 from .base import Actor, log
+from .errand import Ended, Errand
 from .messages import WAKE, Wake
 from .snapshots import outbox, scheduler
 from .snapshots.file import Unusable, header_of
 from .snapshots.pace import Pace
-from .workers.launch import worker_environment
-
-
-class _Ended(msgspec.Struct, frozen=True):
-    """The process is gone."""
-
-    code: int
-    said: str
-    complaint: str
 
 
 class Snapshotter(Actor):
@@ -44,10 +28,10 @@ class Snapshotter(Actor):
         self._folder = folder
         self._pace = pace
         self._position = position
-        self._process: subprocess.Popen[str] | None = None
 
     def on_start(self) -> None:
         """Go on from the older of the snapshots that there are."""
+        self._writing = Errand("tasktrail.actors.snapshots.writer", self.actor_ref.tell)
         done = min(_position_of(self._folder / kind) for kind in (scheduler.KIND, outbox.KIND))
         position = self._position()
         self._pace.taken(done if done <= position else 0, 0)
@@ -56,57 +40,32 @@ class Snapshotter(Actor):
 
     def on_stop(self) -> None:
         """Nothing is lost with a snapshot that is not taken."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._writing.kill()
 
     def receive(self, message: Any) -> None:
         """Start the process, or note what came of it."""
         match message:
-            case Wake() if self._process is None:
+            case Wake() if not self._writing.under_way:
                 self._start()
-            case _Ended():
+            case Ended():
+                self._writing.heard()
                 self._end(message)
 
     def _start(self) -> None:
         try:
-            self._launch()
+            self._writing.start(str(self._log_path), str(self._folder))
         except OSError as error:  # no process, no memory, no descriptor
             log.warning("no snapshot can be taken now", error=str(error))
             self._pace.failed(self._position())
 
-    def _launch(self) -> None:
-        command = [sys.executable, "-P", "-m", "tasktrail.actors.snapshots.writer"]
-        process = subprocess.Popen(
-            [*command, str(self._log_path), str(self._folder), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env=worker_environment((), (), os.environ),
-            start_new_session=True,
-        )
-        self._process = process
-        me = self.actor_ref
-
-        def wait() -> None:
-            said, complaint = process.communicate()
-            with suppress(pykka.ActorDeadError):
-                me.tell(_Ended(process.returncode, said, complaint))
-
-        threading.Thread(target=wait, name="snapshot", daemon=True).start()
-
-    def _end(self, ended: _Ended) -> None:
-        self._process = None
+    def _end(self, ended: Ended) -> None:
         if ended.code == 0 and ended.said:
             position, tasks = map(int, ended.said.split())
             self._pace.taken(position, tasks)
             if self._pace.is_due(self._position()):  # so much was recorded meanwhile
                 self._start()
         else:
-            last = ended.complaint.strip().rpartition("\n")[2]
-            log.warning("no snapshot could be taken", exit_code=ended.code, error=last)
+            log.warning("no snapshot could be taken", exit_code=ended.code, error=ended.last_words)
             self._pace.failed(self._position())
 
 

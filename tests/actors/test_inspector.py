@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from histories import BEGIN, Journal, random_history
 
+from tasktrail.actors.errand import Errand
 from tasktrail.actors.inspector import Inspector
 from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -78,7 +79,7 @@ def test_a_sound_log_and_one_that_cannot_be_looked_at_stop_nobody(path: Path, mo
 
 
 def test_one_that_is_not_wanted_starts_no_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Inspector, "_start", lambda self: pytest.fail(f"{self} has started a process"))
+    monkeypatch.setattr(Errand, "start", lambda self, *_: pytest.fail(f"{self} has started a process"))
     told = Told()
     with inspecting(path, told, wanted=False):
         pass
@@ -87,15 +88,15 @@ def test_one_that_is_not_wanted_starts_no_process(path: Path, monkeypatch: pytes
 
 def test_one_that_stops_ends_its_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    start = Inspector._start
+    start = Errand.start
     begun = Event()
 
-    def noted(self: Inspector) -> None:
-        start(self)
-        started.append(self._process)
+    def noted(self: Errand, *arguments: str) -> None:
+        start(self, *arguments)
+        started.append(self.process)
         begun.set()
 
-    monkeypatch.setattr(Inspector, "_start", noted)
+    monkeypatch.setattr(Errand, "start", noted)
     with inspecting(path, Told()):
         assert begun.wait(WITHIN)
     assert started[0].wait(WITHIN) is not None
