@@ -42,9 +42,10 @@ def _options_routes(routes: Sequence[HTTPRouteHandler]) -> Iterator[HTTPRouteHan
     methods: dict[str, set[str]] = {}
     for route in routes:
         for path in route.paths:
-            methods.setdefault(path, {"OPTIONS"}).update(map(str, route.http_methods))
-    for path, known in methods.items():
-        yield _allowing(path, ", ".join(sorted(known)))
+            known = set(map(str, route.http_methods))
+            methods.setdefault(path, {"OPTIONS"}).update(known | ({"HEAD"} if "GET" in known else set()))
+    for path, allowed in methods.items():
+        yield _allowing(path, ", ".join(sorted(allowed)))
 
 
 def _allowing(path: str, allowed: str) -> HTTPRouteHandler:

@@ -14,6 +14,7 @@ from ..events import TasktrailError
 from ..problem import problem
 from .access import Access
 from .errors import Unauthorized, WrongHost, WrongOrigin
+from .head import answer_head
 from .problems import MEDIA_TYPE, headers_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class Gate:
         else:
             bodies = scope["state"]["connection"].room.bodies
             async with bodies.reading(dict(scope["headers"]), receive) as reading:
-                await self._app(scope, reading, send)
+                if scope.get("method") == "HEAD":
+                    await answer_head(self._app, scope, reading, send)
+                else:
+                    await self._app(scope, reading, send)
 
     def _objection(self, scope: Any) -> TasktrailError | None:
         if scope["type"] != "http":

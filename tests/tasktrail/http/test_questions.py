@@ -145,8 +145,28 @@ def test_unknown_routes_and_methods_are_problems(web: httpx.Client) -> None:
     answer = web.delete("/v1/tasks")
     assert code(answer) == (405, "wrong_method", "")
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
-    assert web.options("/v1/tasks").headers["allow"] == "GET, OPTIONS, POST"
-    assert web.options("/v1/tasks/1/events").headers["allow"] == "GET, OPTIONS"
+    assert web.options("/v1/tasks").headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert web.options("/v1/tasks/1/events").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert web.options("/v1/commands").headers["allow"] == "OPTIONS, POST"
+
+
+def test_head_answers_as_get_does_without_a_body(web: httpx.Client, wish: Wish) -> None:
+    path = f"/v1/tasks/{web.post('/v1/tasks', json=wish()).json()['task_id']}"
+    for asked in (path, "/v1/tasks?limit=1", "/healthz", "/readyz", "/openapi.json", "/v1/tasks/999999", "/nowhere"):
+        got, head = web.get(asked), web.head(asked)
+        assert (head.status_code, head.content) == (got.status_code, b""), asked
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert int(head.headers["content-length"]) > 0
+    assert web.head("/v1/commands").status_code == 405
+    assert web.get(path).status_code == 200, "the connection can be used again"
+
+
+def test_head_of_a_stream_ends_at_once(web: httpx.Client, wish: Wish) -> None:
+    path = f"/v1/tasks/{web.post('/v1/tasks', json=wish()).json()['task_id']}/events"
+    for asked in (path, f"{path}?follow=true", "/v1/events?follow=true"):
+        head = web.head(asked, headers={"accept": "text/event-stream"} if "/v1/events" in asked else {})
+        assert (head.status_code, head.content) == (200, b"")
+    assert web.get(path).json()[0]["event"] == "created"
 
 
 def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.Client) -> None:
