@@ -13,6 +13,7 @@ import msgspec
 
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, NotReady, OutcomeUnknown, ServiceUnreachable
+from ..events.values import in_words
 from ..http.sockets import UnixName
 from .wire import error_of, is_doubtful
 
@@ -41,6 +42,8 @@ class Connection:
     def __init__(
         self, url: str, socket: Path | None = None, answer_within: float = ANSWER_WITHIN, token: str = ""
     ) -> None:
+        if not isinstance(url, str):
+            raise InvalidValue(f"{in_words(url)} is no address: it has to be text", field="url")
         self.where = str(socket) if socket else url
         try:
             self._name = _name_of_living(socket) if socket else None
@@ -135,6 +138,8 @@ class Connection:
 
 def _bearer(token: str) -> dict[str, str]:
     """The header that shows the token. Raises `InvalidValue` for one that no header can hold."""
+    if not isinstance(token, str):
+        raise InvalidValue(f"The token has to be text, not {type(token).__name__}", field="token")
     if not token:
         return {}
     if not (token.isascii() and token.isprintable()) or " " in token:

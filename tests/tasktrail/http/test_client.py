@@ -348,3 +348,17 @@ def test_a_stream_ends_when_the_service_stops(
         next(seen)
         assert server.stop()
         assert list(seen) == []
+
+
+@pytest.mark.parametrize("token", [5, b"secret", ["secret"]])
+def test_a_token_that_is_no_text_is_refused_by_name(token: Any) -> None:
+    with pytest.raises(InvalidValue, match="token") as refused:
+        Client("http://localhost:1", token=token)
+    assert refused.value.field == "token"
+
+
+@pytest.mark.parametrize("url", [5, None, b"http://localhost"])
+def test_an_address_that_is_no_text_is_refused_by_name(url: Any) -> None:
+    with pytest.raises(InvalidValue, match="address") as refused:
+        Client(url)
+    assert refused.value.field == "url"
