@@ -20,6 +20,7 @@ from ..actors.delivery.targets import check_targets
 from ..actors.executor import Capabilities
 from ..actors.machine.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
+from ..backups.evidence import refuse_older_log
 from ..client.client import Client
 from ..config.load import FILE_NAME
 from ..config.settings import Config
@@ -104,6 +105,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """When the log's last record was written; none for no log or an empty one."""
     log_trouble: tuple[str, str] = ("", "")
     """Why the log cannot be read, and what to do."""
+    history_trouble: tuple[str, str] = ("", "")
+    """What the log lacks that views, snapshots or its mark have seen, and what to do."""
     service_trouble: tuple[str, str] = ("", "")
     """Why the service that runs takes no commands, and what to do."""
 
@@ -136,6 +139,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         now=datetime.now(UTC),
         last_recorded=last,
         log_trouble=trouble,
+        history_trouble=_history_trouble(paths),
         service_trouble=("", "") if holder is None else _service_trouble(paths.data),
     )
 
@@ -240,6 +244,16 @@ def _last_recorded(path: Path) -> tuple[datetime | None, tuple[str, str]]:
         return None, (f"{path} cannot be read: {error}", LogCorrupt.remedy)
     trouble = (f"{path} is damaged: {fault.message}", LogCorrupt.remedy) if fault else ("", "")
     return (last[0].recorded_at if last else None), trouble
+
+
+def _history_trouble(paths: DataPaths) -> tuple[str, str]:
+    try:
+        refuse_older_log(paths)
+    except TasktrailError as error:
+        return error.message, error.advice
+    except OSError as error:  # what knows of it cannot be read
+        return f"{paths.data} cannot be looked through: {error.strerror}", "Correct its permissions."
+    return "", ""
 
 
 def _lacking(registry: Registry) -> tuple[Lack, ...]:

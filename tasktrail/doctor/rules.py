@@ -163,6 +163,14 @@ def _log(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("log", "ok", "empty, or none yet" if facts.last_recorded is None else "can be read")
 
 
+def _history(facts: Facts, _config: Config) -> Iterator[Finding]:
+    message, remedy = facts.history_trouble
+    if message:
+        yield Finding("history", "fail", message, remedy)
+    else:
+        yield Finding("history", "ok", "the log lacks nothing that views, snapshots or its mark have seen")
+
+
 def _clock(facts: Facts, _config: Config) -> Iterator[Finding]:
     last = facts.last_recorded
     if last is not None and facts.now + CLOCK_TOLERANCE < last:
@@ -340,6 +348,7 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _space,
     _lock,
     _log,
+    _history,
     _clock,
     _killing,
     _sandbox,

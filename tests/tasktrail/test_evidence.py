@@ -14,6 +14,7 @@ from tasktrail.backups.restoring import restore
 from tasktrail.backups.taking import back_up
 from tasktrail.cli.session import Doors, Session
 from tasktrail.config.settings import Config
+from tasktrail.doctor.examine import examine
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.files import mark_of
 from tasktrail.events.log.sqlite import LogReader
@@ -71,6 +72,19 @@ def without(data: Path, *, views: bool = False, snapshots: bool = False) -> None
         (data / "views.db").unlink()
     if snapshots:
         shutil.rmtree(data / "snapshots")
+
+
+def test_the_doctor_tells_of_it(older: Path) -> None:
+    (finding,) = [one for one in examine(older) if one.name == "history"]
+    assert finding.level == "fail"
+    assert f"{older / 'log.db'} ends at position" in finding.message
+    assert "--accept-loss" in finding.remedy
+    (older / "log.db").unlink()
+    (finding,) = [one for one in examine(older) if one.name == "history"]
+    assert (finding.level, "holds no record" in finding.message) == ("fail", True)
+    without(older, views=True, snapshots=True)
+    (finding,) = [one for one in examine(older) if one.name == "history"]
+    assert finding.level == "ok"
 
 
 @pytest.mark.parametrize("gone", [{}, {"views": True}, {"snapshots": True}])
