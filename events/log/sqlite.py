@@ -64,6 +64,7 @@ _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
+_OPENING = "cannot be opened"
 _NO_ROOM = 1 << 16
 """With fewer bytes free SQLite's complaint, whatever it is, is that of a full disk: it cannot make its index file."""
 
@@ -103,10 +104,14 @@ class SqliteEventLog:
             self._mark.write(self.head())
         except (sqlite3.Error, OSError) as error:
             self._let_go()
-            raise explained(error, path, "cannot be opened") from error
+            raise explained(error, path, _OPENING) from error
         except UnicodeDecodeError as error:
             self._let_go()
             raise _illegible(path) from error
+        except LogCorrupt as error:
+            self._let_go()
+            wrong = _header_fault(path)
+            raise (LogCorrupt(f"{path}: {wrong}") if wrong else error) from error.__cause__
         except BaseException:  # Ctrl-C too: an open connection would keep the file locked
             self._let_go()
             raise
@@ -469,7 +474,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         create_private(path)
         return sqlite3.connect(path, isolation_level=None, cached_statements=64)
     except (sqlite3.Error, OSError) as error:
-        raise explained(error, path, "cannot be opened") from error
+        raise explained(error, path, _OPENING) from error
 
 
 def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> TasktrailError:
@@ -483,11 +488,31 @@ def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> Tasktrai
     unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
     name = getattr(error, "sqlite_errorname", unnamed)
     kind = "_".join(name.split("_")[:2])
+    if what == _OPENING or kind == "SQLITE_READONLY":
+        wrong = _header_fault(path)
+        if wrong:
+            return LogCorrupt(f"{path}: {wrong}")
     if kind in ("SQLITE_IOERR", "SQLITE_CANTOPEN") and _is_full(path):
         return LogFull(text)
     if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
         return LogGone(text)
     return _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)(text)
+
+
+def _header_fault(path: Path) -> str:
+    """What is wrong with the two bytes that say how a file is to be written and read; empty when nothing is.
+
+    SQLite trusts them: with other ones it takes the file for read-only, locked or gone. To be asked only of a file that
+    could not be opened, or not be written: closing it takes away the locks that this process has on it.
+    """
+    try:
+        with path.open("rb") as file:
+            versions = tuple(file.read(20)[18:])
+    except OSError:
+        return ""
+    if versions in ((), (1, 1), (2, 2)):
+        return ""
+    return f"its header is damaged: bytes 18 and 19 are {' and '.join(map(str, versions))}, they should both be 2"
 
 
 _MEANINGS: dict[str | int | None, type[TasktrailError]] = {

@@ -202,3 +202,17 @@ def test_the_names_of_the_migrations_are_all_there_is() -> None:
     assert [migration.name for migration in migrations.pending(db)] == list(NAMES)
     assert migrations.name == SET
     db.close()
+
+
+@pytest.mark.parametrize("at", [18, 19])
+@pytest.mark.parametrize("version", [3, 66, 130, 255])
+def test_a_changed_version_in_the_header_is_damage_and_no_matter_of_permissions(
+    tmp_path: Path, at: int, version: int
+) -> None:
+    path = tmp_path / "log.db"
+    SqliteEventLog(path, now=NOW).close()
+    content = bytearray(path.read_bytes())
+    content[at] = version
+    path.write_bytes(content)
+    with pytest.raises(LogCorrupt, match="its header is damaged: bytes 18 and 19 are"):
+        SqliteEventLog(path, now=NOW)
