@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..events import Head
-from ..events.errors import BackupFailed, LogCorrupt
+from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
 from ..events.log.chain import GENESIS, link
 from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.sqlite import read_head
@@ -49,13 +49,13 @@ def part_file(path: Path) -> Iterator[Path]:
     try:
         held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise BackupFailed(f"{part} cannot be made: {error.strerror}") from error
+        raise BackupFailed(f"Nothing can be written beside {path}: {error.strerror}") from error
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BackupFailed(
-                f"{part} is being written by another process", remedy="Wait until it is done."
+                f"{path} is being written by another process", remedy="Wait until it is done."
             ) from error
         try:
             os.ftruncate(held, 0)
@@ -102,9 +102,32 @@ def _open(source: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         log.close()
         if _is_damage(error):
-            raise LogCorrupt(f"{source} cannot be read: {error}", remedy="Is this the log of a tasktrail?") from error
+            raise LogCorrupt(f"{source} {_what_it_is(source, error)}") from error
         raise BackupFailed(f"{source} cannot be read: {error}") from error
     return log
+
+
+def _what_it_is(source: Path, error: sqlite3.Error) -> str:
+    """In words, why a file is none to copy a log from."""
+    if not source.stat().st_size:
+        return "is empty"
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # a sound database, without our tables
+        return "is no log of tasktrail"
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+        return "is no log of tasktrail, or its beginning is damaged"
+    return f"is damaged or was cut short: {error}"
+
+
+@contextmanager
+def called(part: Path, name: Path, remedy: str = "") -> Iterator[None]:
+    """Have errors name what the hidden file stands for, and those about damage say what to do."""
+    try:
+        yield
+    except TasktrailError as error:
+        error.message = error.message.replace(str(part), str(name))
+        if isinstance(error, LogCorrupt) and remedy:
+            error.advice = remedy
+        raise
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths
 from ..projections.verify.log import verify
-from .copying import Progress, check_file, copy_log, part_file, silent, sync
+from .copying import Progress, called, check_file, copy_log, part_file, silent, sync
 from .evidence import Acceptance, note_loss
 from .taking import position_of
+
+_OTHER_BACKUP = "Use another backup. Nothing was changed."
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +76,9 @@ def restore(
     paths = DataPaths(Path(data), temp_dir)
     origin = _origin(Path(source), paths)
     if only_check:
-        return _checked(origin, paths, 0, progress)
-    paths.make()
-    with DataLock(paths.lock), part_file(paths.log) as part:
+        with called(origin, origin, _OTHER_BACKUP):
+            return _checked(origin, paths, 0, progress)
+    with _made(paths), DataLock(paths.lock), part_file(paths.log) as part, called(part, origin, _OTHER_BACKUP):
         before, its_hash = position_of(paths.log) if paths.log.exists() else (0, b"")
         if not force and (paths.log.exists() or _wal(paths.log).exists()):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
@@ -90,6 +92,23 @@ def restore(
             raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
         sync(paths.data)
     return msgspec.structs.replace(restored, kept=kept)
+
+
+@contextmanager
+def _made(paths: DataPaths) -> Iterator[None]:
+    """The data folder with what a lock needs; where a restore fails, what was not there before is gone again."""
+    folders = [folder for folder in (paths.temp, paths.data, *paths.data.parents) if not folder.exists()]
+    no_lock = not paths.lock.exists()
+    paths.make()
+    try:
+        yield
+    except BaseException:
+        if no_lock and not paths.log.exists():
+            paths.lock.unlink(missing_ok=True)
+        for folder in folders:
+            with suppress(OSError):  # somebody has put something there meanwhile
+                folder.rmdir()
+        raise
 
 
 def _origin(source: Path, paths: DataPaths) -> Path:
@@ -110,8 +129,7 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: Progress) -> R
         if not found.ok:
             first = found.findings[0]
             raise LogCorrupt(
-                f"The backup is damaged at position {first.position}: {first.message}",
-                remedy="Use another backup. Nothing was changed.",
+                f"The backup is damaged at position {first.position}: {first.message}", remedy=_OTHER_BACKUP
             )
         last = next(log.read(found.position - 1, 1), None) if found.position else None
     progress(2 * size, 2 * size)

@@ -10,7 +10,7 @@ import msgspec
 
 from ..events.errors import BackupFailed, InvalidPath
 from ..paths import DataPaths
-from .copying import Progress, check_copy, copy_log, part_file, silent, sync
+from .copying import Progress, called, check_copy, copy_log, part_file, silent, sync
 from .evidence import refuse_older_log
 
 
@@ -45,7 +45,7 @@ def back_up(data: str | Path, destination: str | Path, progress: Progress = sile
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     refuse_older_log(paths)  # night after night it would replace good backups
     target, named = _target(Path(destination).absolute())
-    with part_file(target) as part:
+    with part_file(target) as part, called(part, target):
         head = copy_log(paths.log, part, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
         check_copy(part, head, lambda reached, goal: progress(size + size * reached // goal, 2 * size))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -416,6 +417,58 @@ def test_no_flipped_bit_of_a_backup_is_restored(data: Path, tmp_path: Path) -> N
             assert list(log.read()) == due
             assert verify(log).ok
     assert refused > 10
+
+
+@pytest.mark.parametrize("cut", [0, 10, 99, 100, 4096, 0.5, -5000])
+def test_a_backup_that_was_cut_is_told_as_that_by_its_own_name_and_leaves_no_folder(
+    data: Path, tmp_path: Path, cut: float
+) -> None:
+    whole, short, new = tmp_path / "whole.db", tmp_path / "short.db", tmp_path / "far" / "new"
+    back_up(data, whole)
+    content = whole.read_bytes()
+    short.write_bytes(content[: int(cut * len(content)) if 0 < cut < 1 else int(cut)])
+    with pytest.raises(LogCorrupt) as refused:
+        restore(short, new)
+    assert str(short) in refused.value.message
+    assert ".part" not in str(refused.value)
+    assert re.search("is empty|is no log of tasktrail|damaged|cut short", refused.value.message)
+    assert refused.value.advice == "Use another backup. Nothing was changed."
+    assert not (tmp_path / "far").exists()
+
+
+def test_damage_that_only_a_copy_shows_is_told_by_the_name_of_the_backup(data: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.db"
+    back_up(data, whole)
+    told: set[str] = set()
+    for at in range(100, whole.stat().st_size, 1_021):
+        bad = tmp_path / "bad.db"
+        shutil.copyfile(whole, bad)
+        flip(bad, at)
+        try:
+            restore(bad, tmp_path / "new", only_check=False)
+        except LogCorrupt as error:
+            told.add(str(error))
+            assert not (tmp_path / "new").exists()
+        else:
+            shutil.rmtree(tmp_path / "new")
+    assert len(told) > 5
+    assert not [said for said in told if ".part" in said]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_was_there_before_a_restore_that_failed_is_all_that_is_there_after_it(
+    tmp_path: Path, *, there: bool
+) -> None:
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("CREATE TABLE letters (text)")
+    if there:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "letter.txt").write_text("Dear all")
+    with pytest.raises(LogCorrupt, match=r"other\.db is no log of tasktrail"):
+        restore(other, tmp_path / "new")
+    assert (tmp_path / "new").exists() == there
+    assert [path.name for path in (tmp_path / "new").glob("*")] == ["letter.txt"] * there
 
 
 @pytest.mark.parametrize("source", ["nothing", "itself", "no log"])
