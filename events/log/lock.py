@@ -11,6 +11,25 @@ from typing import Self
 from ..errors import DataInUse, InvalidPath
 
 
+def holder(path: Path) -> int | None:
+    """The process of this machine that the lock file names, if it is alive.
+
+    The lock is not tried: whoever tries it holds it for a moment, and a service that starts just then is refused.
+    """
+    try:
+        _word, pid, _on, host = path.read_text().split()
+        number = int(pid)
+    except (OSError, ValueError):
+        return None
+    try:
+        os.kill(number, 0)
+    except PermissionError:  # of another user, and alive
+        pass
+    except (OSError, OverflowError):
+        return None
+    return number if host == socket.gethostname() and number > 0 else None
+
+
 class DataLock:
     """The lock of a data folder. The kernel lets go when the process ends, however it ends; the file may stay."""
 

@@ -14,6 +14,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views,
     snapshot, or missing: another file knows of a record that the log lacks."""
     message: str
+    remedy: str = ""
+    """What to do about it."""
+
+
+REMEDIES = {
+    "views": "Stop the service and run `tasktrail rebuild`: views are built from the log, which is the truth.",
+    "snapshot": "Stop the service and delete the folder `snapshots`: it is made anew.",
+    "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
+    "index": "Restore a backup, or have SQLite build the indexes again on a copy (`REINDEX`) and verify that.",
+}
+RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
+"""Of all that is wrong with the log itself."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +57,7 @@ class Findings:
         """Note one thing that is wrong. A damaged row may give no number as its position."""
         if len(self.listed) < LIMIT:
             at = position if isinstance(position, int) else 0
-            self.listed.append(Finding(position=at, code=code, message=message))
+            self.listed.append(Finding(position=at, code=code, message=message, remedy=REMEDIES.get(code, RESTORE)))
         else:
             self.more += 1
 

@@ -21,7 +21,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
-from ..projections.verify.findings import Finding
+from ..projections.verify.findings import REMEDIES, Finding
 from ..projections.views.building import known_end
 from ..projections.views.schema import delete_files
 from .copying import sync
@@ -102,7 +102,12 @@ def with_missing(found: Verification, paths: DataPaths) -> Verification:
     missing = what_is_missing(paths)
     if missing is None:
         return found
-    finding = Finding(position=missing[0].position, code="missing", message=_missing(paths, *missing).message)
+    finding = Finding(
+        position=missing[0].position,
+        code="missing",
+        message=_missing(paths, *missing).message,
+        remedy=REMEDIES["missing"],
+    )
     return msgspec.structs.replace(found, ok=False, findings=(*found.findings, finding))
 
 

@@ -1,11 +1,12 @@
 """Who answers a command: the running service, the files alone, or a service of the command's own."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 import msgspec
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told the number reached and the one to reach."""
 
+Presence: TypeAlias = Literal["answers", "starting", "absent"]
+STARTING_FOR = 10.0
+"""Seconds that a process which has taken the data folder may take to answer."""
+COMING_FOR = 2.0
+"""Seconds that a service may take to appear: the one that was started on the line before."""
+_STEP = 0.1
 DEFAULT_DATA = Path("tasktrail-data")
 
 
@@ -41,7 +48,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:
-        """The running service. Raises `ServiceUnreachable`."""
+        """The running service; one that is just starting is waited for. Raises `ServiceUnreachable`."""
+        self._wait_for_start(COMING_FOR)
         with closing(self.doors.service(self)) as tasks:
             yield tasks
 
@@ -66,12 +74,36 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     @contextmanager
     def tasks_or_embedded(self) -> Iterator[tuple["Tasks", "TaskService | None"]]:
         """The running service, or one inside this process; and the latter once more, where it is that."""
+        self._wait_for_start(0.0)
         service = self.service_or_none()
         inside = self.doors.embedded(self) if service is None else None
         tasks = service or inside
         assert tasks is not None
         with closing(tasks):
             yield tasks, inside
+
+    def _wait_for_start(self, coming: float) -> None:
+        """Until the service answers, or it is clear that none will. `coming`: seconds to give one that is not there."""
+        if self.url:
+            return
+        waited, told = 0.0, False
+        while (presence := self.doors.presence(self)) != "answers":
+            if waited >= (STARTING_FOR if presence == "starting" else coming):
+                break
+            if presence == "starting" and not told and not self.as_json:
+                from .output import say
+
+                say(f"a service is starting on {self.data.absolute()}; waiting for it", err=True)
+                told = True
+            self.doors.pause(_STEP)
+            waited += _STEP
+        if presence == "starting":
+            from ..events.errors import ServiceUnreachable
+
+            raise ServiceUnreachable(
+                f"A process holds {self.data.absolute()} and does not answer",
+                remedy="Wait until `tasktrail serve` says ready, or until a `tasktrail run` there has ended.",
+            )
 
     def files_only(self, command: str) -> None:
         """Refuse `--url`: the command works on the files of a data folder, and would take another one than is meant."""
@@ -112,6 +144,25 @@ class Doors:
     def ask(self, question: str) -> bool | None:
         """Yes or no; none when nobody is at a terminal to answer."""
         return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
+
+    def presence(self, session: Session) -> Presence:
+        """Whether a service answers on the data folder, or has taken it and does not answer yet."""
+        import socket
+
+        from ..events.log.lock import holder
+        from ..http.sockets import UnixName
+        from ..paths import DataPaths
+
+        paths = DataPaths(session.data)
+        if paths.socket.exists():
+            with UnixName(paths.socket) as name, socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+                probe.connect(name.text)
+                return "answers"
+        return "absent" if holder(paths.lock) is None else "starting"
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
 
     def service(self, session: Session) -> "Tasks":
         """A client of the running service. Raises `ServiceUnreachable`."""

@@ -50,6 +50,8 @@ def command(session: Session, seals: str | None) -> int:
 def _print(found: "Verification") -> None:
     for finding in found.findings:
         say(f"position {finding.position}: {finding.code}: {plain(finding.message)}")
+    for remedy in dict.fromkeys(finding.remedy for finding in found.findings if finding.remedy):
+        say(f"  {remedy}")
     if found.more:
         say(f"and {found.more} more")
     views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"

@@ -17,7 +17,7 @@ from tasktrail.actors.core.messages import Answered, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
 from tasktrail.cli.app import run
-from tasktrail.cli.session import Doors, Session
+from tasktrail.cli.session import Doors, Presence, Session
 from tasktrail.commands.operating import command_from_fields
 from tasktrail.commands.retrying import RetriedTasks, retry_all
 from tasktrail.events import (
@@ -302,6 +302,13 @@ class MemoryDoors(Doors):
         self.running = service
         self.inside = embedded
         self.sessions: list[Session] = []
+        self.paused = 0.0
+
+    def presence(self, _session: Session) -> Presence:
+        return "answers" if self.running else "absent"
+
+    def pause(self, seconds: float) -> None:
+        self.paused += seconds
 
     def now(self) -> datetime:
         tasks = self.running or self.inside

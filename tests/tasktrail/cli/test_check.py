@@ -56,6 +56,7 @@ def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
     shown = cli("verify", "--data", str(data))
     assert shown.code == 4
     assert "position 2: chain: " in shown.out
+    assert "restore the newest backup" in " ".join(shown.out.split())
     assert "NOT sound" in shown.out
     found = json.loads(cli("verify", "--data", str(data), "--json").out)["findings"]
     assert [finding["code"] for finding in found if finding["position"] == 2] == ["chain"]
@@ -86,6 +87,9 @@ def test_views_that_differ_are_found_and_rebuilt(cli: Callable[..., Any], data: 
     with sqlite3.connect(data / "views.db") as views:
         views.execute("UPDATE tasks SET status = 'completed' WHERE id = 1")
     views.close()
+    assert "`tasktrail rebuild`" in " ".join(cli("verify", "--data", str(data)).out.split())
+    (found, *_) = json.loads(cli("verify", "--data", str(data), "--json").out)["findings"]
+    assert "`tasktrail rebuild`" in found["remedy"]
     assert cli("verify", *where).code == 4
     assert cli("rebuild", *where).out == "views built from 3 records\n"
     assert cli("verify", *where).code == 0

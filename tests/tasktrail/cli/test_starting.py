@@ -1,0 +1,105 @@
+"""A command that comes while the service is starting waits for it, says so, and gives up in time."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Doors, Presence, Session
+from tasktrail.events.log.lock import DataLock, holder
+from tasktrail.http.sockets import listen_unix
+
+
+def appear(doors: Any, *steps: Presence) -> None:
+    """Have the service go through these states, one for each look; the last one stays."""
+    script = list(steps)
+    service = doors.running
+    doors.running = None
+
+    def presence(_session: Session) -> Presence:
+        now = script.pop(0) if len(script) > 1 else script[0]
+        doors.running = service if now == "answers" else None
+        return now
+
+    doors.presence = presence
+
+
+@pytest.mark.parametrize("line", ["submit noop", "cancel 1", "pause", "run noop"])
+def test_a_service_that_has_taken_the_folder_is_waited_for(
+    cli: Callable[..., Any], doors: Any, tasks: Any, line: str
+) -> None:
+    tasks.create_task(type="noop")
+    tasks.script.append(lambda: tasks.cancel_task(1))
+    appear(doors, "starting", "starting", "answers")
+    shown = cli(*line.split())
+    assert shown.code == 0 or line == "run noop"
+    assert shown.err.count("a service is starting on") == 1
+    assert doors.paused == pytest.approx(0.2)
+
+
+def test_one_that_was_started_on_the_line_before_may_not_even_hold_the_folder_yet(
+    cli: Callable[..., Any], doors: Any
+) -> None:
+    appear(doors, "absent", "absent", "starting", "answers")
+    shown = cli("submit", "noop", "--json")
+    assert (shown.code, shown.err) == (0, "")
+
+
+def test_where_none_comes_it_is_told_soon(cli: Callable[..., Any], doors: Any) -> None:
+    appear(doors, "absent")
+    shown = cli("submit", "noop")
+    assert shown.code == 3
+    assert "`tasktrail serve`" in shown.err
+    assert doors.paused == pytest.approx(COMING_FOR, abs=0.15)
+
+
+def test_a_process_that_holds_the_folder_and_never_answers_is_told(cli: Callable[..., Any], doors: Any) -> None:
+    appear(doors, "starting")
+    shown = cli("submit", "noop")
+    assert shown.code == 3
+    told = " ".join(shown.err.split())
+    assert "holds" in told
+    assert "`tasktrail run` there has ended" in told
+    assert doors.paused == pytest.approx(STARTING_FOR, abs=0.15)
+
+
+def test_reading_commands_do_not_wait(cli: Callable[..., Any], doors: Any, tasks: Any) -> None:
+    doors.inside = tasks
+    appear(doors, "starting")
+    assert cli("list").code == 0
+    assert doors.paused == 0
+
+
+@pytest.fixture(params=["data", "d" * 200])
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """A folder whose socket has a name that the system takes, and one whose socket has a longer one."""
+    monkeypatch.chdir(tmp_path)
+    Path(request.param).mkdir()
+    return Path(request.param)
+
+
+def presence(data: Path) -> Presence:
+    doors = Doors()
+    return doors.presence(Session(doors=doors, data=data))
+
+
+def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(data: Path) -> None:
+    assert presence(data) == "absent"
+    with DataLock(data / "lock"):
+        assert presence(data) == "starting"
+        assert holder(data / "lock") == os.getpid()
+    with listen_unix(data.absolute() / "tasktrail.sock"):
+        assert presence(data) == "answers"
+    (data / "lock").unlink()
+    assert presence(data) == "absent", "a socket that a killed service has left is none"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "pid", "pid x on here", f"pid {2**40} on {socket.gethostname()}", f"pid {os.getpid()} on elsewhere"]
+)
+def test_a_lock_file_that_names_nobody_here_says_nothing(data: Path, line: str) -> None:
+    (data / "lock").write_text(line)
+    assert holder(data / "lock") is None
