@@ -1,12 +1,17 @@
 """The page of the Python interface is what the docstrings say, and whoever types is helped to complete it."""
 
 import inspect
+from typing import Never
 
 import msgspec
+import pytest
 from python_page import PAGE, annotation, doc, page, shared
 
 import tasktrail
 from tasktrail import Client, CreateTask, TaskService
+from tasktrail.commands.commanding import Commanding
+from tasktrail.commands.operating import Operating
+from tasktrail.events.operator_commands import AddSchedule, SetLimits
 
 
 def test_the_page_is_what_the_docstrings_say() -> None:
@@ -50,3 +55,21 @@ def test_arguments_of_a_docstring_become_a_list() -> None:
         """
 
     assert doc(told) == "Do it.\n\nArgs:\n\n- `one`: the first,\n  and more."
+
+
+def test_no_command_takes_just_anything() -> None:
+    """What a signature does not name, an editor cannot complete."""
+    loose = [
+        name
+        for name in (*vars(Commanding), *vars(Operating))
+        if not name.startswith("_")
+        for one in inspect.signature(getattr(TaskService, name)).parameters.values()
+        if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.annotation is not Never
+    ]
+    assert loose == []
+
+
+@pytest.mark.parametrize(("method", "command"), [("set_limits", SetLimits), ("add_schedule", AddSchedule)])
+def test_a_method_of_operators_names_each_field_of_its_command(method: str, command: type[msgspec.Struct]) -> None:
+    fields = {field.name for field in msgspec.structs.fields(command)} - {"correlation_id"}
+    assert set(inspect.signature(getattr(TaskService, method)).parameters) - {"self"} == fields
