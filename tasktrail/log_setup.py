@@ -27,12 +27,15 @@ QUIET = ("httpx", "httpcore", "asyncio")
 class _Paced:
     """Holds back lines that come too often, of structlog and of the standard library; some have a pace of their own."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, *, chronicle: bool) -> None:
         self._take = pace.take
+        self._chronicle = chronicle
 
     def __call__(self, _logger: Any, method: str, line: Any) -> Any:
         """As a processor of structlog."""
         if line.get("event") in LINES:
+            if not self._chronicle:
+                raise structlog.DropEvent
             return line
         passes, left_out = self._take(method, line.get("event"))
         if not passes:
@@ -69,13 +72,16 @@ def set_up_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     form: Literal["console", "json"] = "console",
     stream: TextIO | None = None,
+    *,
+    chronicle: bool = True,
 ) -> None:
     """Send all logging of this process to `stream` (standard error). Calling it again replaces what was set up.
 
+    `chronicle`: with what happens to commands and attempts. A command that follows its one task tells that itself.
     Call it before the actors start: loggers keep what they find at their first line.
     """
     stream = stream or sys.stderr
-    pace = _Paced(Pace())
+    pace = _Paced(Pace(), chronicle=chronicle)
     unfailing: Any = _Unfailing(stream)
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -22,7 +22,7 @@ from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
 from .frames import AttemptEnd, AttemptProgressed, PublishWanted, Run
 from .line import Line
 from .look import has_room
-from .printing import flush, print_trace
+from .printing import flush, print_causes, print_trace
 from .roots import check_input, check_output
 from .sandbox import Sandbox
 
@@ -78,7 +78,7 @@ def perform(
         if ending.outcome == "completed" and staged is None:
             ending = _complete(run, task_type, line, sandbox, source, ending)
     except Unusable as error:
-        print_trace(error)
+        print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
         ending = _rejected(str(error)) if cause is error else failure(cause, error.__traceback__)
     except InputChanged as error:

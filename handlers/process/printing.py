@@ -133,9 +133,20 @@ def print_trace(error: BaseException) -> None:
         text = "".join(lines).encode(errors="backslashreplace")
         if len(text) > _TRACE_LIMIT:
             text = text[: _TRACE_LIMIT // 2] + b"\n[...]\n" + text[-_TRACE_LIMIT // 2 :]
-        flush()
-        while text:
-            text = text[os.write(2, text) :]
+        _print(text)
+
+
+def print_causes(error: BaseException | None) -> None:
+    """Print what led to a verdict, a line each: where in the code a file was found unusable helps nobody."""
+    with contextlib.suppress(Exception):
+        while error is not None and (error := error.__cause__) is not None:
+            _print("".join(traceback.format_exception_only(error)).encode(errors="backslashreplace")[:_TRACE_LIMIT])
+
+
+def _print(text: bytes) -> None:
+    flush()
+    while text:
+        text = text[os.write(2, text) :]
 
 
 def flush() -> None:

@@ -1,5 +1,6 @@
 """What goes to standard output: JSON lines, aligned pairs, tables."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -105,4 +106,5 @@ def as_text(value: Any) -> str:
         case _ if not value and isinstance(value, dict | list | tuple):
             return "-"
         case _:
-            return plain(msgspec.json.encode(value).decode())
+            # With spaces, so that a long one can go on in the next line.
+            return plain(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))

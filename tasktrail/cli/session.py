@@ -254,7 +254,7 @@ class Doors:
         from ..service import TaskService
 
         config = session.load_config()
-        set_up_logging("warning", config.log_format)
+        set_up_logging("warning", config.log_format, chronicle=False)
         return TaskService.open(session.data, config=config, own_only=True)
 
 

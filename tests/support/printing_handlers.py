@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tasktrail.handlers import TaskContext, handler
+from tasktrail.handlers import TaskContext, Unusable, handler
 
 ECHO = "import os, sys; print('a child says hello', flush=True); print('and complains', file=sys.stderr)"
 STAY = "import sys, time; print('I stay', flush=True); time.sleep(3600)"
@@ -58,6 +58,13 @@ def fail(_context: TaskContext[How]) -> None:
     _deep(3)
 
 
+def judge(_context: TaskContext[How]) -> None:
+    try:
+        _deep(0)
+    except ValueError as error:
+        raise Unusable("the input is not for us") from error
+
+
 def die(_context: TaskContext[How]) -> None:
     print("last words")
     os.abort()
@@ -73,7 +80,7 @@ def home(context: TaskContext[How]) -> dict[str, Any]:
 
 
 WAYS: dict[str, Callable[[TaskContext[How]], dict[str, Any] | None]] = {
-    way.__name__: way for way in (text, much, garbage, wait, fail, die, leave, home)
+    way.__name__: way for way in (text, much, garbage, wait, fail, judge, die, leave, home)
 }
 
 

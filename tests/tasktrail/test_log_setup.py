@@ -194,3 +194,12 @@ def test_a_line_for_people_is_one_line_and_no_order_to_the_terminal() -> None:
     (line,) = stream.getvalue().splitlines()
     assert "red \\x1b[31m\\nforged line \\x9b1m" in line
     assert "a\\u202eb" in line
+
+
+def test_a_command_with_a_service_inside_tells_faults_and_leaves_the_rest_to_itself() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream, chronicle=False)
+    log = structlog.get_logger("tasktrail")
+    log.error("attempt failed", task_id=1)
+    log.error("an actor hangs")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["an actor hangs"]

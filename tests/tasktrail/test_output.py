@@ -68,6 +68,13 @@ def test_the_traceback_of_a_failure_is_kept_and_the_log_has_one_line_of_it(start
     assert "\n" not in task.error
 
 
+def test_of_a_verdict_on_the_input_only_its_cause_is_printed(start: Start) -> None:
+    service = start()
+    task = service.wait(talk(service, "judge"), WITHIN)
+    assert task.error == "the input is not for us"
+    assert service.output(task.id).text == "ValueError: no luck at level 0 after 12\n"
+
+
 def test_it_can_be_read_while_the_attempt_runs(start: Start) -> None:
     service = start(grace_period=WITHIN)
     task_id = talk(service, "wait")

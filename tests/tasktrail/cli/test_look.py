@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tasktrail.cli import output
 from tasktrail.cli.look.types import option_lines
 from tasktrail.cli.words import duration, moment, percent, plain, size
 from tasktrail.events import Checkpoint, Started
@@ -104,7 +105,7 @@ def test_show_aligns_every_field_with_its_unit(cli: Callable[..., Any], tasks: A
     assert pairs["duration"] == "1h 06m"
     assert pairs["memory_used"] == "3.0 MiB"
     assert pairs["created_at"] == "2026-01-31 12:00:00Z"
-    assert pairs["options"] == '{"crf":28}'
+    assert pairs["options"] == '{"crf": 28}'
     assert pairs["held"] == "no"
     assert pairs["parent_task_id"] == "-"
     assert pairs["last_error"] == "timeout while reading"
@@ -339,3 +340,17 @@ def test_show_and_history_end_with_the_last_lines_of_a_failed_attempt(
         assert head == f"attempt 1 printed 72 B (tasktrail output {task_id} --attempt 1), at the end:"
         assert (first, last) == ("  line 4", "  line 8")
     assert "printed" not in cli("show", str(task_id), "--json").out
+
+
+def test_on_a_terminal_show_leaves_out_what_says_nothing(
+    cli: Callable[..., Any], tasks: Any, story: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = {line.split()[0] for line in cli("show", str(story)).out.splitlines()}
+    monkeypatch.setattr(output, "width_of", lambda _stream: 80)
+    shown = {line.split()[0] for line in cli("show", str(story)).out.splitlines()}
+    assert {"id", "type", "status", "input_file", "options", "duration", "last_error", "retry_count"} <= shown
+    assert not {"timeout", "held", "label", "parent_task_id", "estimate", "priority_terms", "version"} & shown
+    assert every <= {line.split()[0] for line in cli("show", str(story), "--wide").out.splitlines()}
+    waiting = tasks.create_task(type="noop", priority=4)
+    tasks.later(60)
+    assert "effective_priority" in cli("show", str(waiting)).out
