@@ -6,6 +6,7 @@ The start list reads from top to bottom; nobody is let in before every actor has
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from copy import copy
 from pathlib import Path
@@ -24,6 +25,7 @@ from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
 from .actors.endings import Endings
+from .actors.executor import Executor
 from .actors.feed import Feed
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
@@ -81,6 +83,8 @@ class System:
         clock: Clock | None = None,
         acceptance: Acceptance | None = None,
         own_only: bool = False,
+        registry: Registry | None = None,
+        executor: Callable[[], Executor] | None = None,
     ) -> None:
         self.paths = paths
         self._accepted = acceptance
@@ -88,7 +92,8 @@ class System:
         """Kept here, for it is in no log: a Scheduler that has to start over knows it still."""
         self.config = config
         self.clock = clock or SystemClock()
-        self.registry = Registry.load(config.handlers)
+        self.registry = registry or Registry.load(config.handlers)
+        self._make_executor = executor or self._worker_processes
         self.committed = Watermark()
         self.projected = Watermark()
         self.views = Health()
@@ -294,8 +299,8 @@ class System:
             health=self.views,
         )
 
-    def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
-        executor = LocalExecutor(
+    def _worker_processes(self) -> Executor:
+        return LocalExecutor(
             slots=self.config.workers,
             homes=self.registry.homes(),
             lock_path=self.paths.workers_lock,
@@ -303,7 +308,11 @@ class System:
             output_root=self.paths.output,
             max_output=self.config.max_output,
         )
-        return WorkerPool.start(executor=executor, report=self.scheduler.tell, close_within=STOP_WITHIN / 2)
+
+    def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
+        return WorkerPool.start(
+            executor=self._make_executor(), report=self.scheduler.tell, close_within=STOP_WITHIN / 2
+        )
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(

@@ -1,16 +1,26 @@
 """For authors of handlers: run a handler without the service, stop it or let it crash, and see what it said.
 
 A crash here is an exception that ends the handler where it stands; the next `resumed()` context then carries the
-last checkpoint, as the service would give it. Real kills of real processes belong into tests of their own.
+last checkpoint, as the service would give it. `inline_service` is the whole service, with its attempts in threads of
+this process. Real kills of real processes belong into tests of their own.
 """
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from .events import Checkpoint
 from .handlers import Finished, Job, Outcome, Rejected, TaskContext, TaskType, Unusable
+from .handlers.errors import OutputMissing
+from .handlers.process.attempt import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .config.settings import Config
+    from .service import TaskService
 
 O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
 
@@ -125,12 +135,79 @@ def task_type_of(handler: object) -> TaskType:
 
 
 def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
-    """Run one attempt and, when it finished, publish its output as the worker does."""
+    """Run one attempt in this thread and, when it finished, publish its output as the worker does.
+
+    What the handler raises comes out, but for `Unusable`, which is `Rejected`. An `async def` handler is awaited.
+
+    Raises:
+        BadAnswer: the answer means nothing, or cannot be recorded.
+        OutputMissing: the type needs an output, and the handler has not written `output_part`.
+    """
+    task_type = task_type_of(handler)
     try:
-        answer = task_type_of(handler).handle(context)
+        answer = task_type.handle(context)
     except Unusable as error:
         return Rejected(reason=str(error))
+    judge(answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
-    if isinstance(outcome, Finished) and context.output_part.exists():
-        context.output_part.replace(context.output_file)
+    if isinstance(outcome, Finished):
+        if context.output_part.is_file():
+            context.output_part.replace(context.output_file)
+        elif task_type.needs_output:
+            raise OutputMissing(f"The handler ended without writing its output {context.output_part.name}")
     return outcome
+
+
+def context_for(
+    handler: object,
+    work_dir: Path,
+    *,
+    options: dict[str, Any] | None = None,
+    input_file: str | Path = "",
+    output_file: str | Path = "",
+    stop_after: int | None = None,
+    crash_after: int | None = None,
+) -> RecordingContext[Any]:
+    """A context for the handler, its options checked as when a task is created. Raises `InvalidOptions`."""
+    from .commands.options import convert_options
+
+    return RecordingContext(
+        convert_options(task_type_of(handler), options or {}),
+        work_dir=work_dir,
+        input_file=Path(input_file).absolute() if input_file else Path(),
+        output_file=Path(output_file).absolute() if output_file else Path(),
+        stop_after=stop_after,
+        crash_after=crash_after,
+    )
+
+
+@contextmanager
+def inline_service(folder: str | Path, *handlers: object, config: "Config | None" = None) -> "Iterator[TaskService]":
+    """A whole service whose attempts run in threads of this process, so that breakpoints, mocks and coverage work.
+
+    Everything but the worker processes is real: the rules, the log, retries, checkpoints, publishing, notices. Nothing
+    is isolated: a handler that crashes ends this process, none can be killed, and what it prints goes where the
+    process prints. Limits on memory and CPU and the walls do not hold.
+
+    Args:
+        folder: the data folder; a fresh one, such as pytest's `tmp_path`.
+        handlers: functions or classes marked with `@handler`, beside the types of the configuration.
+        config: as for `TaskService.open`; one worker unless it says otherwise.
+    """
+    from .actors.inline_executor import InlineExecutor
+    from .config.settings import Config
+    from .handlers.registry import Registry
+    from .paths import DataPaths
+    from .service import TaskService
+    from .system import System
+
+    config = config or Config(workers=1)
+    registry = Registry.load(config.handlers)
+    for target in handlers:
+        registry.add(task_type_of(target), "inline")
+    types, slots = {task_type.name: task_type for task_type in registry}, config.max_concurrent or config.workers
+    paths = DataPaths(Path(folder), Path(config.temp_dir) if config.temp_dir else None)
+    system = System(paths, config, registry=registry, executor=lambda: InlineExecutor(types, slots))
+    system.start()
+    with TaskService(system) as service:
+        yield service

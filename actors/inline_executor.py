@@ -1,0 +1,217 @@
+"""An executor without processes: for authors of handlers, and for tests of whatever stands on an executor."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..events.errors import UnknownType
+from ..handlers.process.attempt import Ending, failure, perform
+from ..handlers.process.frames import (
+    AttemptBeat,
+    AttemptEnded,
+    AttemptsHeld,
+    CapacityChanged,
+    Grant,
+    Order,
+    Report,
+    Run,
+    Saved,
+    Stop,
+    TellHeld,
+    Unencodable,
+    encode,
+    unencodable,
+)
+from .executor import Capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ..handlers import TaskType
+    from .executor import Reporter
+
+_Key = tuple[int, int]
+
+
+class InlineExecutor:
+    """Runs handlers in threads of this process. Nothing is isolated and nothing can be killed.
+
+    A handler that does not look at `should_stop` is waited for; `close` gives up on it.
+
+    Args:
+        types: the task types there are, by name.
+        slots: attempts at once.
+    """
+
+    capabilities = Capabilities(
+        hard_kill_tree="none: threads cannot be killed", kills_escaped=False, finds_orphans=False
+    )
+
+    def __init__(self, types: Mapping[str, TaskType], slots: int = 1) -> None:
+        self._types = types
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._running: dict[_Key, _InlineLine] = {}
+        self._waiting: dict[_Key, Run] = {}
+        self._seen: set[_Key] = set()
+        self._reports: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def open(self, report: Reporter) -> None:
+        """See `Executor`."""
+        self._reports.put(CapacityChanged(self._slots))
+        thread = threading.Thread(target=self._deliver, args=(report,), name="inline-executor", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def capacity(self) -> int:
+        """See `Executor`."""
+        return 0 if self._closed else self._slots
+
+    def do(self, orders: Sequence[Order]) -> None:
+        """See `Executor`."""
+        with self._lock:
+            for order in orders:
+                if isinstance(order, TellHeld):
+                    self._reports.put(AttemptsHeld(order.number, (*self._running, *self._waiting)))
+                    continue
+                key = (order.task_id, order.attempt)
+                match order:
+                    case Run() if key not in self._seen:
+                        self._seen.add(key)
+                        self._take(key, order)
+                    case Stop() if key in self._waiting:
+                        self._end(self._waiting.pop(key), Ending("stopped", message="it had not begun"))
+                    case Stop() | Grant() | Saved() if key in self._running:
+                        self._running[key].hear(order)
+            self._start_waiting()
+
+    def _take(self, key: _Key, run: Run) -> None:
+        try:
+            encode(run)  # as if it had to travel
+        except Unencodable as error:
+            self._reports.put(unencodable(run, error))
+        else:
+            self._waiting[key] = run
+
+    def close(self, timeout: float) -> None:
+        """Ask every attempt to stop and wait for it."""
+        with self._lock:
+            self._closed = True
+            for run in self._waiting.values():
+                self._end(run, Ending("stopped", message="it had not begun"))
+            self._waiting.clear()
+            for key, line in self._running.items():
+                line.hear(Stop(*key))
+        for thread in self._threads[1:]:
+            thread.join(timeout)
+        self._reports.put(None)
+        self._threads[0].join(timeout)
+
+    def _start_waiting(self) -> None:
+        while self._waiting and len(self._running) < self._slots:
+            key, run = next(iter(self._waiting.items()))
+            del self._waiting[key]
+            line = _InlineLine(self._reports.put)
+            self._running[key] = line
+            thread = threading.Thread(
+                target=self._attempt, args=(run, line), name=f"attempt-{run.task_id}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _attempt(self, run: Run, line: _InlineLine) -> None:
+        with _beating(run, self._reports.put):
+            ending = self._perform(run, line)
+        if ending.outcome == "failed" and line.stop_wanted():
+            ending = Ending("stopped", error=ending.error, error_type=ending.error_type)
+        with self._lock:
+            del self._running[run.task_id, run.attempt]
+            self._end(run, ending)
+            self._start_waiting()
+
+    def _perform(self, run: Run, line: _InlineLine) -> Ending:
+        if run.type in self._types:
+            return perform(run, self._types[run.type], line)
+        return failure(UnknownType(f"This executor knows no task type {run.type!r}"))
+
+    def _end(self, run: Run, ending: Ending) -> None:
+        self._reports.put(
+            AttemptEnded(
+                run.task_id,
+                run.attempt,
+                ending.outcome,
+                ending.result,
+                ending.message,
+                ending.error,
+                ending.error_type,
+                temp_used=ending.temp_used,
+                time_used=ending.time_used,
+                exit_code=ending.exit_code,
+            )
+        )
+
+    def _deliver(self, report: Reporter) -> None:
+        while (first := self._reports.get()) is not None:
+            report([first])
+
+
+@contextmanager
+def _beating(run: Run, send: Callable[[Report], None]) -> Iterator[None]:
+    """Say that the attempt lives, as often as it is wanted; not once more after the block."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(run.beat):
+            send(AttemptBeat(run.task_id, run.attempt))
+
+    thread = threading.Thread(target=beat, name=f"beat-{run.task_id}", daemon=True)
+    if run.beat:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if run.beat:
+            thread.join()
+
+
+class _InlineLine:
+    """Implements `Line` between two threads."""
+
+    def __init__(self, send: Callable[[Any], None]) -> None:
+        self.send = send
+        self._changed = threading.Condition()
+        self._heard: list[type] = []
+
+    def hear(self, order: Order) -> None:
+        with self._changed:
+            if not (isinstance(order, Grant) and self.stop_wanted()):
+                self._heard.append(type(order))
+                self._changed.notify_all()
+
+    def stop_wanted(self) -> bool:
+        return Stop in self._heard
+
+    def saved(self) -> bool:
+        return self._answered(Saved)
+
+    def granted(self) -> bool:
+        return self._answered(Grant)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, call)
+        timer.daemon = True
+        timer.start()
+
+    def _answered(self, kind: type) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: kind in self._heard or self.stop_wanted())
+            if kind in self._heard:
+                self._heard.remove(kind)
+                return True
+            return False
