@@ -1,6 +1,7 @@
 """What is done to a decoded picture on its way: plain mode, size, upright, sRGB."""
 
 import struct
+from functools import cache
 from io import BytesIO
 from typing import TypeAlias
 
@@ -91,14 +92,26 @@ def plain_mode(picture: Image.Image) -> Image.Image:
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """Apply the colour profile, if it works, and forget it with all other metadata."""
     if profile and picture.mode != "L":
-        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-            picture = converted or picture
-        except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile says nothing about the pixels
-            pass
+        picture = _by_profile(picture, profile)
     if picture.mode == "CMYK":
-        picture = picture.convert("RGB")
+        picture = _by_profile(picture, _usual_inks())
     picture.info = {}
     return picture
+
+
+def _by_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile says nothing about the pixels
+        return picture
+    return converted or picture
+
+
+@cache
+def _usual_inks() -> bytes:
+    """What libvips takes inks for that no profile describes: so a thumbnail has the colours of the conversion."""
+    import pyvips  # noqa: PLC0415 - few pictures are in inks, and the others need no second library
+
+    return bytes(pyvips.Operation.call("profile_load", "cmyk"))

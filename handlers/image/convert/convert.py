@@ -131,7 +131,7 @@ def _convert_one(context: TaskContext[ImageConvertOptions], kind: str, header: H
     if header.format not in _VIPS_READS or kind == "HEIF" or _coloured_wrongly(header):
         return convert_still_with_pillow(context, kind)
     try:
-        return convert_still(context, kind, header.left)
+        return convert_still(context, kind, header.left, inks=header.inks)
     except VipsCannotError as error:
         context.output_part.unlink(missing_ok=True)
         if header.pixels > MAX_PILLOW_PIXELS:

@@ -41,8 +41,12 @@ class VipsCannotError(Exception):
     """libvips cannot read the picture, or not write it; its words. Whose fault that is, they do not tell."""
 
 
-def convert_still(context: TaskContext[ImageConvertOptions], kind: str, orientation: int) -> Size:
+def convert_still(
+    context: TaskContext[ImageConvertOptions], kind: str, orientation: int, *, inks: bool = False
+) -> Size:
     """Write the first picture of the input to `output_part`, turned upright by `orientation`; its width and height.
+
+    `inks` says that it is CMYK.
 
     Raises VipsCannotError, or OSError.
     """
@@ -55,7 +59,7 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, orientat
             return watched.copy_memory()
 
     with _words_of_libvips():
-        picture = shaped(context.input_file, context.options, orientation, hold)
+        picture = shaped(context.input_file, context.options, orientation, hold, inks=inks)
     if context.options.metadata == "keep" and not picture.get_typeof(_EXIF):
         picture = _with_exif(picture, context.input_file)
     return write_still(context, picture, kind, (share, 1 - share))
@@ -79,13 +83,16 @@ def write_still(
     return picture.width, picture.height
 
 
-def shaped(path: Path, options: ImageConvertOptions, orientation: int, hold: Hold) -> pyvips.Image:
+def shaped(
+    path: Path, options: ImageConvertOptions, orientation: int, hold: Hold, *, inks: bool = False
+) -> pyvips.Image:
     """The picture upright, in its size and colours; as far as it can be, not yet decoded.
 
     libvips is told the orientation: it takes it from fewer places than Pillow, and would leave some pictures lying.
     """
     resized = options.fit != "crop" and (options.width is not None or options.height is not None)
     profile = {"output_profile": "srgb"} if options.colour == "srgb" else {}
+    usual = {"input_profile": "cmyk"} if profile and inks else {}
     if resized:
         thumbnail, source = _source(path, "thumbnail")
         box = (options.width or _HUGE, options.height or _HUGE)
@@ -100,6 +107,7 @@ def shaped(path: Path, options: ImageConvertOptions, orientation: int, hold: Hol
             intent=_INTENT,
             option_string="fail_on=error",  # for the loader, which is not given the parameter of that name
             **profile,
+            **usual,
         )
         return _upright(small, orientation, hold)
     load, source = _source(path, "new_from")
@@ -144,13 +152,14 @@ def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:
 
 
 def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
+    """By its own profile; inks that no profile describes, by the usual one."""
+    how = {"depth": 16 if picture.format == "ushort" else 8, "intent": _INTENT}
     if picture.get_typeof("icc-profile-data"):
         try:
-            depth = 16 if picture.format == "ushort" else 8
-            return picture.icc_transform("srgb", embedded=True, depth=depth, intent=_INTENT)
+            return picture.icc_transform("srgb", embedded=True, **how)
         except pyvips.Error:  # a broken profile says nothing about the pixels
             pass
-    return picture.colourspace("srgb") if picture.interpretation == "cmyk" else picture
+    return picture.icc_transform("srgb", input_profile="cmyk", **how) if picture.interpretation == "cmyk" else picture
 
 
 def _on_paper(picture: pyvips.Image, background: str) -> pyvips.Image:

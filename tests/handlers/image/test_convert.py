@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 import pyvips
-from PIL import Image, ImageCms, ImageColor, ImageSequence, features
+from PIL import Image, ImageChops, ImageCms, ImageColor, ImageSequence, ImageStat, features
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
@@ -18,6 +18,8 @@ from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.convert import probe
 from tasktrail.handlers.image.convert.metadata import add_exif
 from tasktrail.handlers.image.opening import READ_FORMATS
+from tasktrail.handlers.image.thumbnail import image_thumbnail
+from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
@@ -547,3 +549,27 @@ def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
     assert outcome.result["notes"] == ["further pictures in the jpeg are not kept: 1"]
     with Image.open(context.output_file) as picture:
         assert picture.size == (200, 400)
+
+
+@pytest.mark.parametrize("size", [{}, {"width": 40}], ids=["whole", "small"])
+@pytest.mark.parametrize("profile", ["none", "broken", "inks"])
+def test_inks_have_the_same_colours_in_a_conversion_and_in_a_thumbnail(
+    convert: Convert, tmp_path: Path, profile: str, size: dict[str, int]
+) -> None:
+    """They had not: by a profile in one and by arithmetic in the other, and with another intent."""
+    inks = Image.merge("CMYK", [Image.linear_gradient("L").rotate(90 * turn).resize((80, 80)) for turn in range(4)])
+    usual = bytes(pyvips.Operation.call("profile_load", "cmyk"))
+    kept: dict[str, Any] = {"none": {}, "broken": {"icc_profile": b"none"}, "inks": {"icc_profile": usual}}[profile]
+    inks.save(tmp_path / "in.tif", **kept)
+    outcome, context = convert(tmp_path / "in.tif", "out.png", **size)
+    assert isinstance(outcome, Finished)
+    small = RecordingContext(
+        ImageThumbnailOptions(width=size.get("width", 80), height=80),
+        work_dir=tmp_path,
+        input_file=tmp_path / "in.tif",
+        output_file=tmp_path / "small.png",
+    )
+    assert isinstance(run_handler(image_thumbnail, small), Finished)
+    with Image.open(context.output_file) as whole, Image.open(small.output_file) as thumbnail:
+        assert thumbnail.size == whole.size
+        assert max(ImageStat.Stat(ImageChops.difference(whole, thumbnail)).mean) < 2

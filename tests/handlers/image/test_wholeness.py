@@ -166,7 +166,7 @@ def test_what_libvips_cannot_write_is_no_fault_of_the_picture(tmp_path: Path, mo
 def test_what_libvips_cannot_read_is_read_by_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rotation in the wrong order, as it once was asked for: libvips says that it cannot read the file."""
 
-    def out_of_order(path: Path, *_: object) -> pyvips.Image:
+    def out_of_order(path: Path, *_: object, **__: object) -> pyvips.Image:
         return pyvips.Image.new_from_file(str(path), access="sequential").rot180()
 
     monkeypatch.setattr(still, "shaped", out_of_order)
