@@ -30,6 +30,25 @@ def holder(path: Path) -> int | None:
     return number if host == socket.gethostname() and number > 0 else None
 
 
+def announce(path: Path) -> None:
+    """Name this process in the lock file, before it holds the lock, unless a living one is named there.
+
+    Whoever comes meanwhile knows that a service is on its way, and waits. Only the lock itself keeps others out.
+    """
+    with suppress(OSError):  # whoever cannot write here is told by the lock
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if holder(path) is None:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.ftruncate(descriptor, os.pwrite(descriptor, _line(), 0))
+            finally:
+                os.close(descriptor)
+
+
+def _line() -> bytes:
+    return f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
+
+
 class DataLock:
     """The lock of a data folder. The kernel lets go when the process ends, however it ends; the file may stay."""
 
@@ -46,8 +65,7 @@ class DataLock:
             os.close(self._fd)
             raise DataInUse(f"{path.parent} is held by {holder}") from error
         with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's
-            line = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
-            os.ftruncate(self._fd, os.pwrite(self._fd, line, 0))
+            os.ftruncate(self._fd, os.pwrite(self._fd, _line(), 0))
 
     def release(self) -> None:
         """Let another service in."""

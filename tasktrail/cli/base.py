@@ -108,7 +108,7 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     _, equals, value = given[0].partition("=") if given else ("", "", "")
     after = args[args.index(given[0]) + 1 :] if given and not equals else ()
     value = value or next((word for word in after if not word.startswith("-")), "VALUE")
-    told = f"No such option: {error.option_name} (an option of {found[0][0]}). Did you mean -o {name}={value}?"
+    told = f"No such option: {error.option_name} (an option of {found[0][0]}). Did you mean `-o {name}={value}`?"
     return click.UsageError(told, ctx)
 
 

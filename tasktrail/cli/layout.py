@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-_WORDS = re.compile(r"(\s*)(\S+)")
+_WORDS = re.compile(r"(\s*)((?:`[^`\s][^`]{0,60}`|\S)+)")
+"""What stands between backticks is for copying, and is one word."""
 _GAP = 2
 _INDENT = 4
 _NARROWEST = 4

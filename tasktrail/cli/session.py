@@ -27,7 +27,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Is told the number reached and the one to reach."""
 
 Presence: TypeAlias = Literal["answers", "starting", "absent"]
-STARTING_FOR = 10.0
+STARTING_FOR = 30.0
 """Seconds that a process which has taken the data folder may take to answer."""
 COMING_FOR = 2.0
 """Seconds that a service may take to appear: the one that was started on the line before."""

@@ -1,12 +1,13 @@
 """One service per data folder."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from tasktrail.events.errors import DataInUse, InvalidPath
-from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.lock import DataLock, announce, holder
 
 
 def test_a_second_lock_is_refused_and_says_who_holds_the_first(tmp_path: Path) -> None:
@@ -39,3 +40,22 @@ def test_the_file_of_a_service_that_is_gone_stands_in_nobodys_way(tmp_path: Path
 def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidPath):
         DataLock(tmp_path / "missing" / "lock")
+
+
+def test_a_service_on_its_way_names_itself_but_not_in_place_of_one_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "lock"
+    announce(path)
+    assert holder(path) == os.getpid()
+    path.write_text(f"pid {os.getppid()} on {socket.gethostname()}\n")
+    announce(path)
+    assert holder(path) == os.getppid()
+    path.write_text("pid 999999 on elsewhere, and much longer than the line that follows\n")
+    announce(path)
+    assert path.read_text() == f"pid {os.getpid()} on {socket.gethostname()}\n"
+    with DataLock(path):
+        assert holder(path) == os.getpid()
+
+
+def test_to_announce_where_nobody_may_write_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    announce(tmp_path / "file" / "lock")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...events.errors import ConfigurationError, TasktrailError
+from ...events.log.lock import announce
+from ...paths import DataPaths
 from ..base import Command, pass_session
 from ..failing import DONE, INTERRUPTED, REFUSED, encode, exit_code
 from ..fields import me, who_and_why
@@ -71,13 +73,14 @@ def command(
     Everybody on this machine can reach the port. It answers the user that the service runs as, and root; others, and
     all where the system does not tell who connects, have to show the secret in DATA/http-token (--token).
     """
+    if accept_loss and not (reason or "").strip():
+        raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
+    announce(DataPaths(session.data).lock)  # first of all: the rest takes its time to load, and others may be waiting
     from ...handlers.process.walls import hide_process
     from ...http.server import HttpServer
     from ...log_setup import set_up_logging
     from ...service import TaskService
 
-    if accept_loss and not (reason or "").strip():
-        raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
     hide_process()
     config = session.load_config()
     set_up_logging(config.log_level, config.log_format)

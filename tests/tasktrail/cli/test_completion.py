@@ -127,16 +127,16 @@ def test_files_are_offered_for_input_and_output() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("run image_thumbnail a.png b.jpg --width 3", "-o width=3?"),
-        ("submit image_thumbnail a.png b.jpg --width=3", "-o width=3?"),
-        ("submit video_convert a.mov b.mp4 --video-codec av1", "-o video_codec=av1?"),
-        ("submit image_thumbnail a.png b.jpg --width", "-o width=VALUE?"),
+        ("run image_thumbnail a.png b.jpg --width 3", "-o width=3"),
+        ("submit image_thumbnail a.png b.jpg --width=3", "-o width=3"),
+        ("submit video_convert a.mov b.mp4 --video-codec av1", "-o video_codec=av1"),
+        ("submit image_thumbnail a.png b.jpg --width", "-o width=VALUE"),
     ],
 )
 def test_an_option_of_the_type_is_told_how_it_is_written(cli: Callable[..., Any], line: str, told: str) -> None:
     shown = cli(*line.split())
     assert shown.code == 2
-    assert f"Did you mean {told}" in shown.err
+    assert f"Did you mean `{told}`?" in shown.err
 
 
 def test_an_option_that_nobody_has_is_refused_as_before(cli: Callable[..., Any]) -> None:

@@ -246,6 +246,11 @@ def test_errors_wrap_between_words(
     assert words_of(shown) == words_of(cli(*line.split()))
 
 
+def test_a_command_between_backticks_is_not_broken() -> None:
+    lines = wrapped("Nobody answers. Start one with `tasktrail serve --port 80`, or `a b` it.", 36)
+    assert lines == ["Nobody answers. Start one with", "`tasktrail serve --port 80`, or", "`a b` it."]
+
+
 _TEXT = st.text(st.sampled_from("ab ─ü漢字-/"), max_size=60).map(str.strip)
 
 
