@@ -75,8 +75,8 @@ def _header_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
 def _write_header(
     sheet: Image.Image, source: Source, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, gap: int
 ) -> None:
-    """Two lines. The built-in font is Latin only; what it lacks becomes a question mark, line breaks a space."""
-    name = " ".join(source.path.name.split()).encode("latin-1", "replace").decode("latin-1")
+    """Two lines. The built-in font has ASCII only; what it lacks becomes a question mark, line breaks a space."""
+    name = " ".join(source.path.name.split()).encode("ascii", "replace").decode()
     facts = f"{clock(source.seconds)}  {source.width}x{source.height}  {float(source.rate):.4g} fps  {source.codec}"
     draw = ImageDraw.Draw(sheet)
     for line, text in enumerate((name, facts)):

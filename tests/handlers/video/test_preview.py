@@ -127,6 +127,19 @@ def test_timestamps_and_header_are_written(clips: Callable[..., Path], preview: 
         assert np.asarray(below.convert("L")).max() > 200
 
 
+def test_what_the_font_of_the_header_lacks_is_a_question_mark(
+    clips: Callable[..., Path], preview: Any, tmp_path: Path
+) -> None:
+    sheets = []
+    for name in ("Füße", "F??e"):
+        film = shutil.copy(clips(), tmp_path / f"{name}.mp4")
+        context = preview(film, f"{len(sheets)}.png", header=True)
+        finished(context)
+        sheets.append(context.output_file.read_bytes())
+        shutil.rmtree(tmp_path / "work")
+    assert sheets[0] == sheets[1]
+
+
 @pytest.mark.parametrize(("suffix", "kind"), [(".gif", "auto"), (".webp", "animation"), (".mp4", "auto")])
 def test_animations_have_the_frames_and_the_length_asked_for(
     suffix: str, kind: str, clips: Callable[..., Path], preview: Any
