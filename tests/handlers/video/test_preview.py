@@ -130,7 +130,7 @@ def test_timestamps_and_header_are_written(clips: Callable[..., Path], preview: 
 def test_what_the_font_of_the_header_lacks_is_a_question_mark(
     clips: Callable[..., Path], preview: Any, tmp_path: Path
 ) -> None:
-    sheets = []
+    sheets: list[bytes] = []
     for name in ("Füße", "F??e"):
         film = shutil.copy(clips(), tmp_path / f"{name}.mp4")
         context = preview(film, f"{len(sheets)}.png", header=True)
