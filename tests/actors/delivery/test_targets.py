@@ -176,7 +176,7 @@ def test_an_address_that_means_nothing_is_refused_without_being_shown(url: str) 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _name: None)
     check_targets({})
-    with pytest.raises(ConfigurationError, match=r"pip install 'tasktrail\[apprise\]'"):
+    with pytest.raises(ConfigurationError, match=r"Install tasktrail\[apprise\]"):
         check_targets({"team": Secret("json://a.test")})
 
 
