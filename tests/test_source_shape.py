@@ -72,3 +72,26 @@ def test_postponed_annotations_are_found_through_a_base_in_another_file(tmp_path
     derived.write_text("from __future__ import annotations\nfrom base import Base\nclass Derived(Base, tag='x'): ...")
     free.write_text("from __future__ import annotations\nclass Plain: ...")
     assert structs_with_text_annotations([base, derived, free]) == [str(derived)]
+
+
+def ids_of_their_own(path: Path) -> list[str]:
+    """Parametrized tests whose names differ from one process to the next; two that share the work then find no test."""
+    return [
+        f"{path}:{node.lineno}: {called}"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+        for part in ast.walk(decorator)
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
+        if (called := part.func.attr) in {"getpid", "getppid", "mkdtemp", "now", "random", "time", "uuid4"}
+    ]
+
+
+def test_a_test_has_the_same_name_in_every_process() -> None:
+    assert [line for path in sources(ROOT, "tests") for line in ids_of_their_own(path)] == []
+
+
+def test_a_name_that_differs_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "test_it.py"
+    source.write_text("@pytest.mark.parametrize('line', [f'pid {os.getpid()}'])\ndef test_it(line): ...\n")
+    assert ids_of_their_own(source) == [f"{source}:2: getpid"]

@@ -97,9 +97,7 @@ def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(dat
     assert presence(data) == "absent", "a socket that a killed service has left is none"
 
 
-@pytest.mark.parametrize(
-    "line", ["", "pid", "pid x on here", f"pid {2**40} on {socket.gethostname()}", f"pid {os.getpid()} on elsewhere"]
-)
+@pytest.mark.parametrize("line", ["", "pid", "pid x on here", f"pid {2**40} on {{host}}", "pid {pid} on elsewhere"])
 def test_a_lock_file_that_names_nobody_here_says_nothing(data: Path, line: str) -> None:
-    (data / "lock").write_text(line)
+    (data / "lock").write_text(line.format(pid=os.getpid(), host=socket.gethostname()))
     assert holder(data / "lock") is None
