@@ -63,17 +63,15 @@ class PrintedWriter:
         self._room = 0
         self._starts: list[int] = []
         """Where the files behind the head begin."""
-        self._begun = not fresh
-        if not fresh:
+        if fresh:
+            self._forget_earlier()
+        else:
             self._continue()
 
     def write(self, data: bytes) -> None:
         """Append."""
         if not data or not self._part:
             return
-        if not self._begun:
-            self._begun = True
-            self._forget_earlier()
         rest = memoryview(data)
         while rest:
             if self._room <= 0:
@@ -133,10 +131,11 @@ class PrintedWriter:
                 self._fd = os.open(self._path(start), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def _forget_earlier(self) -> None:
-        """An attempt of this number may have printed before the log was put back to an earlier state."""
-        for start, _ in _files(self._folder, self._attempt):
-            with contextlib.suppress(OSError):
-                os.unlink(self._path(start))  # noqa: PTH108 - as below
+        """Tasks and attempts of these numbers may have printed before the log was put back to an earlier state."""
+        for attempt, start in _names(self._folder):
+            if self._attempt in (attempt, 1):
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{self._folder}/{attempt}.{start}")  # noqa: PTH108 - as below
 
     def _path(self, start: int) -> str:
         return f"{self._folder}/{self._attempt}.{start}"

@@ -243,7 +243,9 @@ class FileReading(Asking):
             raise UnknownAttempt(f"Task {task_id} has had {task.attempt} attempts, and none is number {number}")
         running = task.status == "running" and number == task.attempt
         after = _position(after) if last is None else -max(last, 0)
-        return read(self.paths.output, task_id, number, after=after, running=running, most=most)
+        found = read(self.paths.output, task_id, number, after=after, running=running, most=most)
+        # Files of later ones are there when the log was put back to an earlier state.
+        return replace(found, attempts=tuple(one for one in found.attempts if one <= task.attempt))
 
     # --- the types ----------------------------------------------------------------------------------------------
 

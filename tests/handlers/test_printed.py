@@ -90,12 +90,19 @@ def test_what_a_dead_worker_had_not_read_is_added(tmp_path: Path) -> None:
 
 
 def test_an_attempt_begins_anew_and_leaves_others_alone(tmp_path: Path) -> None:
-    write(tmp_path, b"y" * 1000)
-    write(tmp_path, b"other", attempt=11)
-    write(tmp_path, b"new")
-    assert read(tmp_path, 7, 1).text == "new"
-    assert read(tmp_path, 7, 11).text == "other"
-    assert attempts(tmp_path, 7) == (1, 11)
+    write(tmp_path, b"y" * 1000, attempt=2)
+    write(tmp_path, b"other", attempt=22)
+    write(tmp_path, b"new", attempt=2)
+    assert read(tmp_path, 7, 2).text == "new"
+    assert read(tmp_path, 7, 22).text == "other"
+    assert attempts(tmp_path, 7) == (2, 22)
+
+
+def test_a_first_attempt_that_prints_nothing_shows_nothing_of_an_earlier_task_of_its_number(tmp_path: Path) -> None:
+    write(tmp_path, b"of another task, before the log was put back")
+    write(tmp_path, b"its second attempt", attempt=2)
+    write(tmp_path)
+    assert (read(tmp_path, 7, 1).text, attempts(tmp_path, 7)) == ("", ())
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
