@@ -73,7 +73,6 @@ class Load:
             [sys.executable, str(SUPPORT / "service_process.py"), str(data), "1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(SUPPORT)},
         )
         assert self._process.stdout
@@ -106,8 +105,7 @@ class Load:
         assert self._process.stdout
         for line in self._process.stdout:
             if not line.startswith(b"["):
-                print(f"  the service says: {line.decode().strip()}", flush=True)
-                continue
+                continue  # its last word
             said = json.loads(line)
             if not said[1]:
                 self.acknowledged[said[0]] = said[3]

@@ -34,6 +34,11 @@ STALLED_AFTER = 30.0
 """Seconds without a new record after which what is still open counts as stuck."""
 
 
+def said_by(data: Path) -> Path:
+    """What all the services on a data folder have written to standard error."""
+    return data.with_name(f"{data.name}.err")
+
+
 class Service:
     """The service process, and the answers it gives."""
 
@@ -43,13 +48,14 @@ class Service:
         self.comparison = ""
         """What came of comparing memory with the log; only after a good end."""
         self._on_answer = on_answer
-        self._process = subprocess.Popen(
-            [sys.executable, str(SUPPORT / "service_process.py"), str(data), "2"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        with said_by(data).open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, str(SUPPORT / "service_process.py"), str(data), "2"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+            )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -222,6 +228,8 @@ def inspect(data: Path, client: Client) -> list[str]:
         verification = reader.verify()
         found += [f"position {finding.position}: {finding.message}" for finding in verification.findings]
     found += [f"process {pid} is left" for pid in left_processes(data)]
+    if tracebacks := said_by(data).read_text(errors="replace").count("Traceback"):
+        found.append(f"{tracebacks} tracebacks in {said_by(data)}")
     return found
 
 
@@ -258,6 +266,7 @@ def run(kills: int, seed: int, *, loud: bool = True) -> list[str]:
         print(f"seed {seed}, data kept in {data}")
     else:
         shutil.rmtree(data)
+        said_by(data).unlink()
     return found
 
 

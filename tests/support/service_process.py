@@ -16,6 +16,7 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Query
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, Command, TasktrailError
+from tasktrail.log_setup import set_up_logging
 from tasktrail.service import TaskService
 
 
@@ -32,6 +33,7 @@ def main() -> None:
             sys.stdout.buffer.write(encode([command_id, code, *place]) + b"\n")
             sys.stdout.buffer.flush()
 
+    set_up_logging("warning")  # standard output is for answers
     config = Config(workers=workers, handlers=("crash_handlers",), grace_period=0.2, snapshot_every=50)
     with TaskService.open(data, config=config) as service:
         sys.stdout.buffer.write(b'"ready"\n')
