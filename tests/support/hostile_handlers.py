@@ -151,6 +151,14 @@ def _inherited(context: TaskContext[Targets]) -> object:
     return found
 
 
+def _home() -> str:
+    """Of the service's user; that of the attempt is its own folder."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/"
+
+
 @attack
 def writing(context: TaskContext[Targets]) -> dict[str, Try]:
     """Changes of what belongs to others."""
@@ -174,7 +182,7 @@ def writing(context: TaskContext[Targets]) -> dict[str, Try]:
         tries[f"make a device in {folder}"] = lambda _c, p=folder: _did(
             os.mknod, f"{p}/planted", 0o20666, os.makedev(1, 1)
         )  # type: ignore[misc]
-    for path in (*sys.path, "/etc", "/usr/lib", "/var/spool/cron", pwd.getpwuid(os.getuid()).pw_dir):
+    for path in (*sys.path, "/etc", "/usr/lib", "/var/spool/cron", _home()):
         if Path(path).is_dir():
             tries[f"plant code in {path}"] = lambda _c, p=path: Path(p, "tasktrail_planted.py").write_text("x")  # type: ignore[misc]
     tries["write to the own input"] = lambda c: c.input_file.open("r+b")
