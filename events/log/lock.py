@@ -68,8 +68,10 @@ class DataLock:
             os.ftruncate(self._fd, os.pwrite(self._fd, _line(), 0))
 
     def release(self) -> None:
-        """Let another service in."""
+        """Let another service in, and take the name out of the file: the process may live on without the folder."""
         if self._fd >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
 

@@ -66,7 +66,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
             click.echo(f"{before}{value}".rstrip())
             continue
         longest = max(map(len, value.split()))
-        hang = " " * (len(before) if len(before) + longest <= width else indent + 4)
+        hang = " " * next((room for room in (len(before), indent + 4) if room + longest <= width), 0)
         click.echo("\n".join(wrapped(value, width, indent=before, hang=hang)))
 
 

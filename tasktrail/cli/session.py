@@ -1,5 +1,6 @@
 """Who answers a command: the running service, the files alone, or a service of the command's own."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -158,7 +159,7 @@ class Doors:
             with UnixName(paths.socket) as name, socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(name.text)
                 return "answers"
-        return "absent" if holder(paths.lock) is None else "starting"
+        return "absent" if holder(paths.lock) in (None, os.getpid()) else "starting"
 
     def pause(self, seconds: float) -> None:
         """Let time pass."""

@@ -77,8 +77,10 @@ def _print_line(line: "Line", paper: Paper) -> None:
     if paper.width is None:
         click.echo(f"{before}{plain(line.text)}{who}")
         return
-    hang = " " * (len(before) if len(before) + 24 <= paper.width else 10)
-    click.echo("\n".join(wrapped(plain(line.text) + who, paper.width, indent=before, hang=hang)))
+    text = plain(line.text) + who
+    longest = max(24, *map(len, text.split()))
+    hang = " " * next((room for room in (len(before), 10) if room + longest <= paper.width), 0)
+    click.echo("\n".join(wrapped(text, paper.width, indent=before, hang=hang)))
 
 
 def folded(lines: Iterable["Line"]) -> Iterator["Line"]:

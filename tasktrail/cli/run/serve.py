@@ -75,14 +75,15 @@ def command(
     """
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
-    announce(DataPaths(session.data).lock)  # first of all: the rest takes its time to load, and others may be waiting
     from ...handlers.process.walls import hide_process
+
+    hide_process()
+    config = session.load_config()
+    announce(DataPaths(session.data).lock)  # before the rest is loaded: others may be waiting already
     from ...http.server import HttpServer
     from ...log_setup import set_up_logging
     from ...service import TaskService
 
-    hide_process()
-    config = session.load_config()
     set_up_logging(config.log_level, config.log_format)
     accepted = reason or "" if accept_loss else ""
     teller = Teller(as_json=session.as_json, lines=config.log_format == "json")

@@ -89,8 +89,10 @@ def presence(data: Path) -> Presence:
 def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(data: Path) -> None:
     assert presence(data) == "absent"
     with DataLock(data / "lock"):
-        assert presence(data) == "starting"
         assert holder(data / "lock") == os.getpid()
+    assert holder(data / "lock") is None, "whoever has let go of the folder is named no more"
+    (data / "lock").write_text(f"pid {os.getppid()} on {socket.gethostname()}\n")
+    assert presence(data) == "starting"
     with listen_unix(data.absolute() / "tasktrail.sock"):
         assert presence(data) == "answers"
     (data / "lock").unlink()
