@@ -23,7 +23,15 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, er
 
 
 def part_path(output_file: Path, task_id: int) -> Path:
-    """Where the task writes before it publishes: hidden, in the same folder, with the same suffix."""
+    """Where the task writes before it publishes: hidden, in the same folder, with the same suffix.
+
+    Raises OutputMissing for the empty path of a task that was given no output.
+    """
+    if not output_file.name:
+        raise OutputMissing(
+            "The task was given no output_file, so there is no output_part",
+            remedy="Give it an output_file, or do not use context.output_part without one.",
+        )
     tail = f".tasktrail-{task_id}{output_file.suffix}"
     stem = output_file.stem
     if len(os.fsencode(f".{stem}{tail}")) > _NAME_MAX:

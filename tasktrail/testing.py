@@ -15,6 +15,7 @@ from .events import Checkpoint
 from .handlers import Finished, Job, Outcome, Rejected, TaskContext, TaskType, Unusable
 from .handlers.errors import OutputMissing
 from .handlers.process.attempt import judge
+from .handlers.publish import part_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +81,8 @@ class RecordingContext(Generic[O]):
 
     @property
     def output_part(self) -> Path:
-        """A hidden name beside `output_file`."""
-        return self.output_file.with_name(f".{self.output_file.stem}.part{self.output_file.suffix}")
+        """A hidden name beside `output_file`. Raises `OutputMissing` when the task has none."""
+        return part_path(self.output_file, self.task_id)
 
     def progress(self, percent: float, message: str = "") -> None:
         """Record a report."""
@@ -141,7 +142,7 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
 
     Raises:
         BadAnswer: the answer means nothing, or cannot be recorded.
-        OutputMissing: the type needs an output, and the handler has not written `output_part`.
+        OutputMissing: the type needs an output, and the context has none, or the handler has not written `output_part`.
     """
     task_type = task_type_of(handler)
     try:
@@ -150,7 +151,7 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
         return Rejected(reason=str(error))
     judge(answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
-    if isinstance(outcome, Finished):
+    if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):
         if context.output_part.is_file():
             context.output_part.replace(context.output_file)
         elif task_type.needs_output:

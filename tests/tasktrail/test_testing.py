@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasktrail import Stopped, TaskContext, TaskService, handler
+from tasktrail import Checkpoint, Finished, Stopped, TaskContext, TaskService, handler
 from tasktrail.config.settings import Config
 from tasktrail.events import Started
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers.errors import BadAnswer, OutputMissing
-from tasktrail.testing import context_for, inline_service, run_handler
+from tasktrail.testing import SimulatedCrash, context_for, inline_service, run_handler
 
 WITHIN = 30.0
 seen: list[tuple[int, str]] = []
@@ -52,6 +52,27 @@ async def waiting(context: TaskContext[Any]) -> str | Stopped:
     return Stopped()
 
 
+@handler("inline_count", resumable=True)
+def count(context: TaskContext[Any]) -> dict[str, int]:
+    """Needs no paths, as a type does that says nothing."""
+    if context.checkpoint is None:
+        context.save_checkpoint(Checkpoint(processed_frames=1))
+    return {"attempt": context.attempt}
+
+
+@handler("inline_count_slowly")
+async def count_slowly(context: TaskContext[Any]) -> Finished:
+    """The same, awaited."""
+    await asyncio.sleep(0)
+    return Finished(result={"attempt": context.attempt})
+
+
+@handler("inline_hopeful")
+def hopeful(context: TaskContext[Any]) -> None:
+    """Write an output that nobody asked for."""
+    context.output_part.write_text("here")
+
+
 def test_a_service_without_processes_runs_a_type_that_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("quiet")
     with inline_service(tmp_path / "data", shout, flaky) as tasks:
@@ -85,6 +106,34 @@ def test_a_handler_is_judged_as_a_worker_would(tmp_path: Path) -> None:
         run_handler(odd, context_for(odd, tmp_path))
     with pytest.raises(InvalidOptions):
         context_for(odd, tmp_path, options={"unknown": 1})
+
+
+@pytest.mark.parametrize("kind", [count, count_slowly])
+def test_a_type_without_an_output_finishes(tmp_path: Path, kind: Any) -> None:
+    context = context_for(kind, tmp_path)
+    assert run_handler(kind, context) == Finished(result={"attempt": 1})
+    assert run_handler(kind, context.resumed()) == Finished(result={"attempt": 2})
+
+
+def test_it_goes_on_after_a_crash(tmp_path: Path) -> None:
+    context = context_for(count, tmp_path, crash_after=1)
+    with pytest.raises(SimulatedCrash):
+        run_handler(count, context)
+    assert run_handler(count, context.resumed()) == Finished(result={"attempt": 2})
+
+
+@pytest.mark.parametrize("kind", [lazy, hopeful, shout])
+def test_an_output_that_has_no_path_is_missing(tmp_path: Path, kind: Any) -> None:
+    (tmp_path / "in.txt").write_text("quiet")
+    with pytest.raises(OutputMissing, match="no output_file"):
+        run_handler(kind, context_for(kind, tmp_path, input_file=tmp_path / "in.txt"))
+
+
+def test_the_service_says_the_same_of_it(tmp_path: Path) -> None:
+    with inline_service(tmp_path / "data", hopeful) as tasks:
+        task = tasks.wait(tasks.create_task(type="inline_hopeful", max_retries=0), WITHIN)
+    assert (task.status, task.error_type) == ("failed", "OutputMissing")
+    assert "no output_file" in task.error
 
 
 def test_an_async_handler_that_asks_is_told_and_not_cancelled(tmp_path: Path) -> None:
