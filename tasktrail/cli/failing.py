@@ -51,14 +51,46 @@ def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
     elif as_json:
-        told = {"type": "urn:tasktrail:problem:usage", "title": "Wrong usage", "status": 400, "code": "usage"}
-        click.echo(encode({**told, "detail": error.format_message()}), err=True)
+        click.echo(encode(usage_problem(error)), err=True)
     else:
         context = error.ctx if isinstance(error, click.UsageError) else None
         if context is not None:
             click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
-        say(f"Error: {plain(error.format_message())}", err=True, hang="  ")
+        say(f"Error: {plain(_in_one_line(error))}", err=True, hang="  ")
     return error.exit_code
+
+
+def usage_problem(error: click.ClickException) -> dict[str, Any]:
+    """A wrong option or argument with the members that every problem has; `field` is its name, empty for none."""
+    near = getattr(error, "possibilities", None) or ()
+    detail, _, hint = _in_one_line(error).partition(_HINT)
+    if near and not hint:
+        detail, hint = error.message, f"{' or '.join(near)}?"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    advice = f"`{context.command_path if context else 'tasktrail'} --help` says what there is."
+    return {
+        "type": "urn:tasktrail:problem:usage",
+        "title": "Wrong usage",
+        "status": 400,
+        "detail": detail,
+        "code": "usage",
+        "field": _field(error),
+        "remedy": f"{_HINT.strip()} {hint.strip()} {advice}" if hint else advice,
+    }
+
+
+_HINT = " Did you mean "
+
+
+def _field(error: click.ClickException) -> str:
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return error.param.name or ""
+    return str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """What click says; it lists choices on lines of their own."""
+    return " ".join(error.format_message().split())
 
 
 def complain_unexpected(error: Exception) -> int:

@@ -78,6 +78,34 @@ def test_wrong_usage_as_json_is_a_problem_too(cli: Callable[..., Any]) -> None:
     assert json.loads(shown.err)["code"] == "usage"
 
 
+@pytest.mark.parametrize(
+    ("line", "field", "meant"),
+    [
+        ("show x", "task_id", ""),
+        ("completion", "shell", ""),
+        ("list --statsu failed", "statsu", "--status"),
+        ("list --type a --type b", "type", ""),
+        ("lsit", "", "list"),
+    ],
+)
+def test_wrong_usage_as_json_has_the_members_of_every_problem(
+    cli: Callable[..., Any], line: str, field: str, meant: str
+) -> None:
+    told = json.loads(cli("--json", *line.split()).err)
+    assert told.keys() == {"type", "title", "status", "detail", "code", "field", "remedy"}
+    assert told["field"] == field
+    assert "--help" in told["remedy"]
+    assert meant in told["remedy"]
+    assert "did you mean" not in told["detail"].lower()
+
+
+def test_choices_are_told_in_one_line_and_not_as_escapes(cli: Callable[..., Any]) -> None:
+    shown = cli("completion")
+    assert shown.code == 2
+    assert "Choose from: bash, zsh, fish" in shown.err
+    assert "\\" not in shown.err
+
+
 def test_text_of_an_error_cannot_steer_the_terminal(cli: Callable[..., Any], doors: Any) -> None:
     fails_with(doors, UnknownTask("\x1b[2J gone"))
     assert "\x1b" not in cli("submit", "noop").err
