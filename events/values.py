@@ -5,7 +5,7 @@ another language have: signed 64 bits. What is let in here can be recorded, sent
 """
 
 from datetime import UTC, datetime
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import msgspec
@@ -20,6 +20,8 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9900, 1, 1, tzinfo=UTC)
 """Python's calendar ends with the year 9999: room for ten years of time-out, and for cron expressions to look on."""
 
+_FOR_EVER = 100 * 365 * 86400.0
+"""Seconds; locks do not take any number of them."""
 _SHOWN = 40
 """Characters of a key that an error repeats."""
 _SHOWN_BITS = 256
@@ -67,6 +69,39 @@ def _check_single(value: object, field: str) -> None:
                 raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
         case _:
             raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON does not know", field=field)
+
+
+def check_task_id(task_id: object) -> None:
+    """Raise `InvalidValue` for what cannot be the number of a task, whether or not there is one."""
+    if not isinstance(task_id, int) or isinstance(task_id, bool):
+        raise InvalidValue(
+            f"task_id has to be the number of a task, not {in_words(task_id)}",
+            field="task_id",
+            remedy="Give the whole number that `create_task` has answered.",
+        )
+
+
+def check_whole(number: object, field: str, low: int = 0, high: int = MAX_INTEGER) -> int:
+    """The number. Raises `InvalidValue` unless it is a whole one from `low` to `high`."""
+    if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+        raise InvalidValue(f"{field} must be a whole number from {low} to {high}, not {in_words(number)}", field=field)
+    return number
+
+
+def check_position(after: object) -> int:
+    """The position. Raises `InvalidValue` for what is none."""
+    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= MAX_INTEGER:
+        raise InvalidValue(f"after must be a position of the log or 0, not {in_words(after)}", field="after")
+    return after
+
+
+def check_patience(seconds: object) -> float | None:
+    """Seconds to wait, as a lock takes them; None is for ever. Raises `InvalidValue` for what is no number."""
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or isnan(seconds):
+        raise InvalidValue(f"timeout has to be a number of seconds, or None, not {in_words(seconds)}", field="timeout")
+    return None if seconds > _FOR_EVER else float(seconds)
 
 
 def in_words(value: object) -> str:

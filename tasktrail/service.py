@@ -19,12 +19,14 @@ from .backups.taking import Backup, back_up
 from .commands.commanding import Commanding
 from .commands.ids import new_command_id
 from .commands.intake import IntakeDesk
+from .commands.refusal import check_commands
 from .config.load import load_config
 from .config.settings import Config
 from .events import Accepted, Command, RedeliverNotice, Task
 from .events.digest import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
+from .events.values import check_patience, check_task_id
 from .paths import DataPaths
 from .projections import TaskFilters, ViewsDamaged, ViewsFailed
 from .projections.notices.rules import log_id, redelivery
@@ -130,6 +132,7 @@ class TaskService(FileReading, Commanding):
 
     def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
+        check_commands(commands)
         waiter = _Waiter()
         self.submit(commands, waiter.set)
         return waiter.get(ANSWER_WITHIN)
@@ -190,12 +193,15 @@ class TaskService(FileReading, Commanding):
 
     def work_on(self, task_id: int) -> None:
         """Take on a task that somebody else has created; see `own_only` of `open`."""
+        check_task_id(task_id)
         self._system.scheduler.tell(WorkOn(task_id))
 
     # --- waiting and following ----------------------------------------------------------------------------------
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        check_task_id(task_id)
+        timeout = check_patience(timeout)
         with self._system.endings.expecting(task_id) as ended:
             task = self.get_task(task_id)  # an end that was told before we listened is in the log by now
             if task.status in FINISHED:

@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.task import view
-from ...events.values import in_words
+from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
 from ..history.stream import read_stream
 from ..views.building import Records
@@ -117,6 +117,7 @@ def as_of(log: Records, point: str | Point, scratch: str = ":memory:") -> Past:
 
 def task_as_of(log: Records, task_id: int, point: str | Point) -> Task:
     """One task as of the point, from its own records alone. Raises `UnknownTask` when it was not created yet."""
+    check_task_id(task_id)
     point = parse_point(point)
     moment = _moment(log, point)
     states: dict[int, TaskState] = fold_batch(_up_to(read_stream(log, task_id), point), {}, Tally())

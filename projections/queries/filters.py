@@ -8,7 +8,7 @@ import msgspec
 
 from ...events.errors import InvalidValue
 from ...events.state import Status
-from ...events.values import in_words
+from ...events.values import check_whole, in_words
 from ..views.search import match_expression
 
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -63,8 +63,8 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise InvalidValue(f"{field} takes up to {_MAX_VALUES} values, not {len(value)}", field=field)
         if self.search.strip() and not match_expression(self.search):
             raise InvalidValue("A search needs a letter or a digit", field="search")
-        _check_range("limit", self.limit, 1, MAX_LIMIT)
-        _check_range("offset", self.offset, 0, _MAX_INT)
+        check_whole(self.limit, "limit", 1, MAX_LIMIT)
+        check_whole(self.offset, "offset", 0, _MAX_INT)
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> "TaskFilters":
@@ -80,6 +80,19 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if field in given:
                 given[field] = _number(field, given[field])
         return cls(**given)
+
+
+def filters_of(filters: object) -> TaskFilters:
+    """The filters; all tasks when there are none. Raises `InvalidValue` for what is no `TaskFilters`."""
+    if filters is None:
+        return TaskFilters()
+    if not isinstance(filters, TaskFilters):
+        raise InvalidValue(
+            f"filters have to be a TaskFilters, not {in_words(filters)}",
+            field="filters",
+            remedy='Write TaskFilters(status="failed"), say; it is imported from tasktrail.',
+        )
+    return filters
 
 
 def values_of(texts: Texts) -> tuple[str, ...]:
@@ -102,12 +115,7 @@ def _number(field: str, text: str) -> int:
 
 def _check_ids(field: str, ids: object) -> None:
     for number in ids if isinstance(ids, tuple | list) else (ids,):
-        _check_range(field, number, 0, _MAX_INT)
-
-
-def _check_range(field: str, number: object, low: int, high: int) -> None:
-    if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-        raise InvalidValue(f"{field} must be a whole number from {low} to {high}, not {in_words(number)}", field=field)
+        check_whole(number, field, 0, _MAX_INT)
 
 
 def _check_text(field: str, texts: Texts) -> None:

@@ -13,6 +13,7 @@ from ...events import Task, TaskState
 from ...events.errors import UnknownTask
 from ...events.log.sqlite import connect_read_only, is_written
 from ...events.task import Children, view
+from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..notices.view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..sums import OF_TASKS, is_damage, sound, teach
@@ -59,6 +60,7 @@ class TaskQueries:
 
     def state(self, task_id: int) -> TaskState:
         """The folded state of one task. Raises `UnknownTask`."""
+        check_task_id(task_id)  # SQLite would take 1.5, and whatever it then lacks would look like damage
         with self._moment() as conn:
             row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
             if row is None:

@@ -13,14 +13,25 @@ from msgspec.structs import replace
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.why import Why
 from ..commands.commanding import Commanding
+from ..commands.refusal import check_commands
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
-from ..events.errors import ServiceUnreachable, WaitTimeout
+from ..events.errors import ServiceUnreachable, UnknownTask, WaitTimeout
 from ..events.state import FINISHED
 from ..events.task_events import is_terminal
+from ..events.values import (
+    MAX_INTEGER,
+    MIN_INTEGER,
+    check_patience,
+    check_position,
+    check_task_id,
+    check_whole,
+    in_words,
+)
 from ..handlers.printed import Output
 from ..paths import DataPaths
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import parse_point
+from ..projections.queries.filters import filters_of
 from ..reading.asking import QUEUE_SHOWN
 from ..surface import Point, TypeInfo
 from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
@@ -82,6 +93,7 @@ class Client(Commanding):
 
     def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
+        check_commands([command])
         command = with_id(command)
         body = self._connection.post("/v1/commands", encode_command(command), [command.command_id])
         accepted = msgspec.json.decode(body, type=Accepted)
@@ -93,6 +105,7 @@ class Client(Commanding):
 
         Raises `ServiceUnreachable` when there is no service to begin with.
         """
+        check_commands(commands)
         answers: list[Accepted | TasktrailError] = []
         for ids, body, wrong in chunks([with_id(command) for command in commands]):
             answers += [wrong] if wrong is not None else self._send_chunk(ids, body, first=not answers)
@@ -115,16 +128,16 @@ class Client(Commanding):
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         point = None if as_of is None else parse_point(as_of)
         moment = {} if point is None else {"as_of": point if isinstance(point, int) else point.isoformat()}
-        return self._ask(Task, f"/v1/tasks/{task_id}", moment)
+        return self._ask(Task, _task(task_id), moment)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message. Raises `UnknownTask`."""
-        answer = self._ask(dict[str, Any], f"/v1/tasks/{task_id}/progress")
+        answer = self._ask(dict[str, Any], _task(task_id, "/progress"))
         return float(answer["progress"]), str(answer["message"])
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, newest first unless sorted otherwise, and how many there are in all."""
-        answer = self._ask(dict[str, msgspec.Raw], "/v1/tasks", _texts(filters or TaskFilters()))
+        answer = self._ask(dict[str, msgspec.Raw], "/v1/tasks", _texts(filters_of(filters)))
         tasks = msgspec.json.decode(answer["tasks"], type=list[Task])
         return tasks, msgspec.json.decode(answer["total"], type=int)
 
@@ -134,11 +147,11 @@ class Client(Commanding):
 
     def why(self, task_id: int) -> Why:
         """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
-        return self._ask(Why, f"/v1/tasks/{task_id}/why")
+        return self._ask(Why, _task(task_id, "/why"))
 
     def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
         """The first of the queue in its order, and what runs."""
-        return self._ask(QueueBoard, "/v1/queue", {"limit": limit})
+        return self._ask(QueueBoard, "/v1/queue", {"limit": check_whole(limit, "limit")})
 
     def limits(self) -> LimitsBoard:
         """What may run at once, and the pauses that hold."""
@@ -150,7 +163,7 @@ class Client(Commanding):
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
-        return self._ask(list[NoticeStatus], f"/v1/tasks/{task_id}/notices")
+        return self._ask(list[NoticeStatus], _task(task_id, "/notices"))
 
     def endpoints(self) -> list[DisabledEndpoint]:
         """The receivers that have said that they are gone, to which nothing is sent."""
@@ -170,18 +183,20 @@ class Client(Commanding):
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
-        return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/events", self._own_write()))
+        return recorded_all(self._connection.get(_task(task_id, "/events"), self._own_write()))
 
     def notes(self, task_id: int) -> list[Recorded]:
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
-        return recorded_all(self._connection.get(f"/v1/tasks/{task_id}/notes", self._own_write()))
+        return recorded_all(self._connection.get(_task(task_id, "/notes"), self._own_write()))
 
     def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
         """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
 
         Raises `UnknownTask` and `UnknownAttempt`.
         """
-        wanted: Params = {"after": after} if last is None else {"last": last}
+        wanted: Params = (
+            {"after": check_position(after)} if last is None else {"last": check_whole(last, "last", MIN_INTEGER)}
+        )
         answer = part = self._output(task_id, attempt, wanted)
         while part.text and part.next < part.size:
             part = self._output(task_id, answer.attempt, {"after": part.next})
@@ -189,21 +204,25 @@ class Client(Commanding):
         return answer
 
     def _output(self, task_id: int, attempt: int | None, wanted: Params) -> Output:
-        which = {} if attempt is None else {"attempt": attempt}
-        return self._ask(Output, f"/v1/tasks/{task_id}/output", {**which, **wanted})
+        which = {} if attempt is None else {"attempt": check_whole(attempt, "attempt", MIN_INTEGER)}
+        return self._ask(Output, _task(task_id, "/output"), {**which, **wanted})
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
-        return self._records("/v1/events", after, {}, limit)
+        limit = None if limit is None else check_whole(limit, "limit")
+        return self._records("/v1/events", check_position(after), {}, limit)
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, without gaps, until it is closed or the service stops."""
-        return self._records("/v1/events", after, {"follow": True})
+        return self._records("/v1/events", check_position(after), {"follow": True})
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        timeout = check_patience(timeout)
+        events = _task(task_id, "/events")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            self._connection.check_open()
             left = _LONGEST_STREAM if deadline is None else deadline - time.monotonic()
             try:
                 position = int(self._decoded(dict[str, Any], self._connection.get("/readyz"))["position"])
@@ -220,7 +239,7 @@ class Client(Commanding):
             if left <= 0:
                 raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s")
             span: Params = {"follow": True, "seconds": min(left, _LONGEST_STREAM)}
-            for record in self._records(f"/v1/tasks/{task_id}/events", position, span):
+            for record in self._records(events, position, span):
                 if is_terminal(record.event):
                     self._saw(record.position)
                     break
@@ -263,6 +282,14 @@ class Client(Commanding):
     def _saw(self, position: int) -> None:
         with self._lock:
             self._seen = max(self._seen, position)
+
+
+def _task(task_id: int, part: str = "") -> str:
+    """The address of a task, or of a part of it. Raises `InvalidValue`, and `UnknownTask` for what no task can have."""
+    check_task_id(task_id)
+    if not 0 < task_id <= MAX_INTEGER:
+        raise UnknownTask(f"Task {in_words(task_id)} does not exist", field="task_id")
+    return f"/v1/tasks/{task_id}{part}"
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:

@@ -68,6 +68,11 @@ class Connection:
         if self._name is not None:
             self._name.close()
 
+    def check_open(self) -> None:
+        """Raise `NotReady` once it is closed."""
+        if self._http.is_closed:
+            raise NotReady("The client is closed", remedy="Connect again.")
+
     def unreachable(self) -> ServiceUnreachable:
         """The error that says that nobody is there."""
         return ServiceUnreachable(f"No service answers at {self.where}")
@@ -77,6 +82,7 @@ class Connection:
 
         A connection that is lost is made anew a few times: asking has no effect.
         """
+        self.check_open()
         timeout = httpx.Timeout(None, connect=CONNECT_WITHIN) if patient else httpx.USE_CLIENT_DEFAULT
         for pause in (*PAUSES, None):
             try:
@@ -96,6 +102,7 @@ class Connection:
 
         Raises `ServiceUnreachable` when nothing was sent, `OutcomeUnknown` when the doubt remains.
         """
+        self.check_open()
         doubt: Exception | None = None
         for pause in (*PAUSES, None):
             try:
@@ -125,6 +132,7 @@ class Connection:
     @contextmanager
     def lines(self, path: str, params: Params) -> Iterator[Iterator[bytes]]:
         """The lines of a stream, as they come. Raises `StreamBroken` when the connection is lost."""
+        self.check_open()
         timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=CONNECT_WITHIN)
         try:
             with self._http.stream("GET", path, params=params, timeout=timeout) as response:

@@ -25,6 +25,7 @@ from ..events import (
 )
 from ..events.task_events import DependencyPolicies, Told
 from ..projections import TaskFilters
+from ..projections.queries.filters import filters_of
 from .operating import Operating, command_from_fields
 from .retrying import RetriedTasks, retry_all
 
@@ -152,7 +153,7 @@ class Commanding(Operating):
         like = RetryTask(
             task_id=1, force=force, delay=delay, reason=reason, actor=actor or "python", command_id=command_id or ""
         )
-        return retry_all(self, filters or TaskFilters(), like)
+        return retry_all(self, filters_of(filters), like)
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""

@@ -1,7 +1,7 @@
 """A decoder's complaint as one of our errors, in words and with the field it is about."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -9,6 +9,7 @@ import msgspec
 
 from ..events import Command, GraphTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed
+from ..events.values import in_words
 from .wording import told
 
 _KINDS: tuple[type[Any], ...] = get_args(Command)
@@ -18,6 +19,19 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _ANY_KEY = "[...]"
 _EMPTY = '""'
+
+
+def check_commands(commands: object) -> None:
+    """Raise `InvalidValue` unless they are a sequence of commands; then none of them is sent."""
+    if isinstance(commands, str | bytes) or not isinstance(commands, Sequence):
+        raise InvalidValue(f"commands have to be a list of commands, not {in_words(commands)}", field="commands")
+    for one in commands:
+        if not isinstance(one, _KINDS):
+            raise InvalidValue(
+                f"A command has to be a Struct such as CreateTask or CancelTask, not {in_words(one)}",
+                field="command",
+                remedy="Import it from tasktrail.events, or use a method such as `cancel_task`.",
+            )
 
 
 def refusal(

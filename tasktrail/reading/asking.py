@@ -25,6 +25,7 @@ from ..actors.core.turn import Turn
 from ..actors.core.why import Why, explain
 from ..events import Recorded, Task, TaskState
 from ..events.state import FINISHED, fold
+from ..events.values import check_task_id, check_whole
 from ..projections.history.describe import describe
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ class Asking(ABC):
 
     def why(self, task_id: int) -> Why:
         """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+        check_task_id(task_id)
         live = self.live
         found = self.asked(lambda state, now: explain(state, task_id, now, live=live))
         if found is None or found.status in FINISHED:
@@ -67,6 +69,7 @@ class Asking(ABC):
 
     def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
         """The first of the queue in its order, with the terms of each priority, and what runs."""
+        check_whole(limit, "limit")
         live = self.live
         return self.asked(lambda state, now: queue_board(state, now, limit, live=live))
 

@@ -17,10 +17,10 @@ from ..actors.core.state import SchedulerState
 from ..config.load import load_config
 from ..events import Checkpoint, Recorded, Task, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import DataInUse, InvalidPath, InvalidValue, LogCorrupt, NotReady, UnknownAttempt, UnknownTask
+from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady, UnknownAttempt, UnknownTask
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
-from ..events.values import MAX_INTEGER, in_words
+from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.packages import missing_packages
 from ..handlers.printed import Output, read
 from ..handlers.registry import Registry
@@ -39,6 +39,7 @@ from ..projections import (
 )
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.as_of import parse_point, task_as_of
+from ..projections.queries.filters import filters_of
 from ..projections.verify.log import verify
 from ..surface import Point, TypeInfo
 from .asking import Asking, folded
@@ -134,7 +135,7 @@ class FileReading(Asking):
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, newest first unless sorted otherwise, and how many there are in all."""
-        filters = filters or TaskFilters()
+        filters = filters_of(filters)
         if filters.as_of == "":
             return self._ask(lambda views: views.list(filters, self._clock.now()))
         with replayed_to(self._reader(), parse_point(filters.as_of), self.scratch) as past:
@@ -168,6 +169,7 @@ class FileReading(Asking):
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
+        check_task_id(task_id)
         records = self._reader().read_task(task_id) if 0 < task_id < 2**63 else []
         if not records:
             raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
@@ -196,11 +198,14 @@ class FileReading(Asking):
 
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Recorded events of all tasks and of the service, in order of position."""
-        return self._reader().read(_position(after), limit)
+        limit = None if limit is None else check_whole(limit, "limit")
+        return self._reader().read(check_position(after), limit)
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, without gaps."""
-        after = _position(after)
+        return self._following(check_position(after))
+
+    def _following(self, after: int) -> Iterator[Recorded]:
         while True:
             for record in self._reader().read(after):
                 after = record.position
@@ -237,12 +242,15 @@ class FileReading(Asking):
 
         `most`: bytes that are read at most. Raises `UnknownTask` and `UnknownAttempt`.
         """
+        attempt = None if attempt is None else check_whole(attempt, "attempt", MIN_INTEGER)
+        last = None if last is None else check_whole(last, "last", MIN_INTEGER)
+        most = check_whole(most, "most")
         task = self.get_task(task_id)
         number = task.attempt if attempt is None else attempt
         if attempt is not None and not 0 < number <= task.attempt:
             raise UnknownAttempt(f"Task {task_id} has had {task.attempt} attempts, and none is number {number}")
         running = task.status == "running" and number == task.attempt
-        after = _position(after) if last is None else -max(last, 0)
+        after = check_position(after) if last is None else -max(last, 0)
         found = read(self.paths.output, task_id, number, after=after, running=running, most=most)
         # Files of later ones are there when the log was put back to an earlier state.
         return replace(found, attempts=tuple(one for one in found.attempts if one <= task.attempt))
@@ -340,10 +348,3 @@ class Reader(FileReading):
             if self._clock.monotonic() >= deadline:
                 raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
             threading.Event().wait(_VIEWS_PAUSE)
-
-
-def _position(after: int) -> int:
-    """Raise `InvalidValue` for what is no position, before SQLite does it in its own way."""
-    if not isinstance(after, int) or not 0 <= after <= MAX_INTEGER:
-        raise InvalidValue(f"after must be a position of the log or 0, not {in_words(after)}", field="after")
-    return after
