@@ -43,7 +43,7 @@ _COLUMNS = (
     type=STATUS_WORDS,
     default="",
     metavar="A,B",
-    help="pending, running, completed, failed, cancelled, retrying.",
+    help="pending (held ones too), running, completed, failed, cancelled, retrying.",
 )
 @click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types.")
 @click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody.")
@@ -86,11 +86,26 @@ def command(session: Session, /, as_of: int | datetime | None, **texts: str) -> 
 def _row(task: "Task", paper: Paper) -> tuple[str, ...]:
     return (
         str(task.id),
-        "held" if task.held and task.status == "pending" else task.status,
+        task.status,
         task.type,
         percent(task.progress),
         PurePath(task.input_file).name,
         paper.when(task.created_at),
         str(task.priority),
-        task.error or (localized(task.message) if task.completed_at is None else ""),
+        _message(task, paper),
     )
+
+
+def _message(task: "Task", paper: Paper) -> str:
+    """What a waiting task waits for, as far as it says so itself; then its error or what it does."""
+    from ...events.state import WAITING
+
+    due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
+    told = (
+        "held" if task.held and task.status in WAITING else "",
+        f"due {paper.when(due)}" if due is not None and due > paper.now else "",
+        task.error
+        or (localized(task.message) if task.completed_at is None else "")
+        or (task.last_error if task.status == "retrying" else ""),
+    )
+    return "; ".join(filter(None, told))

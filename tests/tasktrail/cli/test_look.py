@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,32 @@ def test_list_is_a_table_that_a_pipe_gets_uncut(cli: Callable[..., Any], tasks: 
     tasks.create_task(type="video_convert", input_file=f"/in/{name}", priority=3, held=True)
     header, _line, row = cli("list").out.splitlines()
     assert header.split() == ["ID", "STATUS", "TYPE", "DONE", "INPUT", "CREATED", "PRIORITY", "MESSAGE"]
-    assert row.split() == ["1", "held", "video_convert", "0.0", "%", name, "2026-01-31", "12:00:00Z", "3"]
+    assert row.split() == ["1", "pending", "video_convert", "0.0", "%", name, "2026-01-31", "12:00:00Z", "3", "held"]
+
+
+def test_list_shows_statuses_as_they_can_be_filtered(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop", held=True)
+    status = cli("list").out.splitlines()[2].split()[1]
+    assert cli("list", "--status", status).out.splitlines()[2].split()[0] == "1"
+
+
+def test_list_says_when_a_waiting_task_is_due(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = tasks.journal.at
+    tasks.create_task(type="noop", scheduled_for=at + timedelta(minutes=10))
+    tasks.create_task(type="noop", scheduled_for=at - timedelta(minutes=10))
+    tasks.create_task(type="noop", held=True, scheduled_for=at + timedelta(hours=5))
+    tasks.create_task(type="noop", max_retries=1, retry_delay=120)
+    tasks.journal.record(4, Started(worker="w"))
+    tasks.journal.send(EndAttempt(task_id=4, attempt=1, outcome="failed", error="timeout", error_type="TimeoutError"))
+    assert "due 2026-01-31 12:10:00Z" in cli("list").out
+    monkeypatch.setattr(output, "width_of", lambda _stream: 120)
+    rows = {line.split()[0]: line for line in cli("list").out.splitlines()[2:]}
+    assert rows["1"].endswith("due in 10 m")
+    assert "due" not in rows["2"]
+    assert rows["3"].endswith("held; due in 5 h")
+    assert rows["4"].endswith("due in 2 m; timeout")
 
 
 def test_list_as_json_is_a_task_a_line(cli: Callable[..., Any], tasks: Any) -> None:

@@ -88,7 +88,7 @@ def test_list_shows_id_status_and_the_name_of_the_input(cli: Callable[..., Any],
     assert [row.split()[:3] for row in rows] == [
         ["1", "running", "video_thumbnail"],
         ["2", "failed", "video_thumbnail"],
-        ["3", "held", "video_thumbnail"],
+        ["3", "pending", "video_thumbnail"],
         ["4", "pending", "video_thumbnail"],
     ]
     column = lines_of(shown, width)[0].index("INPUT")
