@@ -28,7 +28,7 @@ from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .events.values import check_patience, check_task_id
 from .paths import DataPaths
-from .projections import TaskFilters, ViewsDamaged, ViewsFailed
+from .projections import ViewsDamaged, ViewsFailed
 from .projections.notices.rules import log_id, redelivery
 from .reading.files import FileReading
 from .surface import RecoveryReport
@@ -171,8 +171,8 @@ class TaskService(FileReading, Commanding):
         self._system.chronicle.answered(commands, answers)
 
     def _has_tasks(self, name: str) -> bool:
-        """Whether the log has tasks of a type; blank is the name of none, and as a filter would mean all."""
-        return bool(name.strip()) and self.list_tasks(TaskFilters(type=(name,), limit=1))[1] > 0
+        """Whether the log has tasks of a type."""
+        return name in self._ask(lambda views: views.types())
 
     def _above_all(self, memory: int, temp: int) -> str:
         """In words, why a task of such needs could never start. The Scheduler knows; it is asked only of huge ones."""

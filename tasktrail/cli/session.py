@@ -182,7 +182,7 @@ class Doors:
         from ..handlers.registry import Registry
         from ..reading.files import Reader
 
-        return Reader(session.data, registry=Registry())
+        return Reader(session.data, load=lambda: Registry.load(session.load_config().handlers))
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""

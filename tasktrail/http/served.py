@@ -6,6 +6,7 @@ from typing import Protocol
 from ..events import Accepted, Command, Recorded, TasktrailError
 from ..handlers.printed import PAGE, Output
 from ..paths import DataPaths
+from ..projections import TaskFilters
 from ..surface import Tasks
 
 
@@ -37,6 +38,9 @@ class Served(Tasks, Protocol):
 
     def settle(self) -> None:
         """Wait until the views have all that is durable. Raises `NotReady` when that takes too long."""
+
+    def know_types(self, filters: TaskFilters) -> None:
+        """Raise `UnknownType` for a type in a filter that neither a handler nor the log knows."""
 
     def output(
         self,

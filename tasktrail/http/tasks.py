@@ -74,7 +74,7 @@ async def list_tasks(
         }
     )
     if filters.as_of != "":
-        await desk.read(min_position, desk.service.settle)
+        await desk.read(min_position, desk.service.know_types, filters)
         return msgspec.json.decode(await desk.apart(ListQuestion(filters), LIST_WITHIN), type=TaskPage)
     tasks, total = await desk.read(min_position, desk.service.list_tasks, filters)
     return TaskPage(tasks, total)

@@ -23,7 +23,7 @@ from ..events.log.sqlite import LogReader
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.packages import missing_packages
 from ..handlers.printed import Output, read
-from ..handlers.registry import Registry
+from ..handlers.registry import Registry, unknown_type
 from ..paths import DataPaths
 from ..projections import (
     DisabledEndpoint,
@@ -39,7 +39,7 @@ from ..projections import (
 )
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.as_of import parse_point, task_as_of
-from ..projections.queries.filters import filters_of
+from ..projections.queries.filters import filters_of, values_of
 from ..projections.verify.log import verify
 from ..surface import Point, TypeInfo
 from .asking import Asking, folded
@@ -114,6 +114,9 @@ class FileReading(Asking):
         reader: LogReader = self._own("reader", lambda: LogReader(self.paths.log))
         return reader
 
+    def _registered(self) -> Registry:
+        return self._registry
+
     def _own(self, name: str, make: Callable[[], Any]) -> Any:
         # Each thread has connections of its own, which go with it.
         if not hasattr(self._mine, name):
@@ -134,8 +137,22 @@ class FileReading(Asking):
         return self._ask(lambda views: views.progress(task_id))
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        """One page, newest first unless sorted otherwise, and how many there are in all. Raises `UnknownType`."""
         filters = filters_of(filters)
+        self.know_types(filters)
+        return self.listed(filters)
+
+    def know_types(self, filters: TaskFilters) -> None:
+        """Raise `UnknownType` for a type that neither a handler nor the log knows: an empty list would hide it."""
+        strange = [name for name in values_of(filters.type) if name not in self._registered()]
+        used = self._ask(lambda views: views.types()) if strange else ()
+        for name in strange:
+            if name not in used:
+                known = [*used, *(task_type.name for task_type in self._registered())]
+                raise unknown_type(name, known, self._registered().errors)
+
+    def listed(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        """`list_tasks`, for types that are known."""
         if filters.as_of == "":
             return self._ask(lambda views: views.list(filters, self._clock.now()))
         with replayed_to(self._reader(), parse_point(filters.as_of), self.scratch) as past:
@@ -272,26 +289,34 @@ class FileReading(Asking):
                 missing=missing_packages(task_type),
                 install=task_type.packages.install,
             )
-            for task_type in self._registry
+            for task_type in self._registered()
         ]
 
     def handler_errors(self) -> list[TasktrailError]:
         """What could not be loaded of the handlers that are configured or installed."""
-        return list(self._registry.errors)
+        return list(self._registered().errors)
 
 
 class Reader(FileReading):
     """The files of a data folder with no service running on it.
 
     Views that lag behind the log (the last service was killed) are brought up first. Where that is not possible, on a
-    read-only copy say, views are built in memory.
+    read-only copy say, views are built in memory. Handlers are loaded when they are asked for.
     """
 
-    def __init__(self, data: str | Path, *, registry: Registry | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        data: str | Path,
+        *,
+        registry: Registry | None = None,
+        load: Callable[[], Registry] = Registry.load,
+        clock: Clock | None = None,
+    ) -> None:
         paths = DataPaths(Path(data))
         if not paths.log.exists():
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
-        super().__init__(paths, registry if registry is not None else Registry.load(), clock or SystemClock())
+        super().__init__(paths, registry if registry is not None else Registry(), clock or SystemClock())
+        self._load = load if registry is None else None
         self._in_memory: TaskQueries | None = None
         self._kept_by_service = False
         self._bring_up()
@@ -307,6 +332,11 @@ class Reader(FileReading):
         if self._in_memory is not None:
             self._in_memory.close()
         self._mine = threading.local()
+
+    def _registered(self) -> Registry:
+        if self._load is not None:
+            self._registry, self._load = self._load(), None
+        return self._registry
 
     def _bring_up(self) -> None:
         try:

@@ -40,6 +40,7 @@ from tasktrail.events.errors import (
     WaitTimeout,
 )
 from tasktrail.events.operator_commands import SetLimits
+from tasktrail.handlers.registry import Registry
 from tasktrail.reading.files import Reader
 
 WITHIN = 20.0
@@ -378,6 +379,23 @@ def test_a_type_whose_handler_is_away_can_be_paused_before_it_comes_back(open_se
     for name in ("ecco", " "):
         with pytest.raises(UnknownType):
             service.pause(type=name)
+
+
+def test_a_mistyped_type_is_no_filter_and_one_that_is_gone_still_is(open_service: Opener, tmp_path: Path) -> None:
+    before = open_service()
+    task_id = before.create_task(type="echo", held=True)
+    before.close()
+    with open_service(handlers=("crash_handlers",)) as service:
+        readings = [service, Reader(tmp_path / "data"), Reader(tmp_path / "data", registry=Registry())]
+        for reading in readings:
+            assert [task.id for task in reading.list_tasks(TaskFilters(type="echo"))[0]] == [task_id]
+            for slip in ("ecko", ("echo", "ecko")):
+                with pytest.raises(UnknownType, match="did you mean 'echo'"):
+                    reading.list_tasks(TaskFilters(type=slip))
+        for reading in readings[:2]:
+            assert reading.list_tasks(TaskFilters(type="image_convert")) == ([], 0)
+        with pytest.raises(UnknownType):
+            service.retry_tasks(TaskFilters(type="ecko"))
 
 
 def test_a_share_of_the_disk_is_kept_free_with_and_without_a_service(service: TaskService, tmp_path: Path) -> None:

@@ -38,6 +38,18 @@ def test_tasks_are_listed_with_filters_and_their_total(web: httpx.Client, wish: 
     assert web.get("/v1/tasks?document_id=42&status=cancelled").json()["total"] == 1
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/tasks?type=image_thumbnial", "/v1/tasks?as_of=1&type=model_preview,image_thumbnial"]
+)
+def test_a_type_that_nobody_knows_is_no_filter(web: httpx.Client, path: str) -> None:
+    answer = web.get(path)
+    assert code(answer) == (400, "unknown_type", "type")
+    assert "did you mean 'image_thumbnail'?" in answer.json()["detail"]
+    asked = {"type": "image_thumbnial", "reason": "none"}
+    assert code(web.post("/v1/tasks/retry", json=asked)) == (400, "unknown_type", "type")
+    assert web.get("/v1/tasks?type=model_preview").json()["total"] == 0
+
+
 def test_what_was_noted_of_a_task_can_be_asked_for(web: httpx.Client, wish: Wish) -> None:
     path = f"/v1/tasks/{web.post('/v1/tasks', json=wish(held=True)).json()['task_id']}"
     assert web.get(f"{path}/notes").json() == []
