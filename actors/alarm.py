@@ -4,15 +4,14 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-import structlog
-
 from ..events.clock import Clock
+from .log import get_logger
 
 _LONGEST_SLEEP = 30.0
 """Seconds after which the wall clock is looked at again: it may have jumped."""
 
 
-log = structlog.get_logger("tasktrail")
+log = get_logger()
 
 
 class Alarm:

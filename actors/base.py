@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pykka
-import structlog
 
 from ..events.errors import TasktrailError
+from .log import get_logger
 
-log = structlog.get_logger("tasktrail")
+log = get_logger()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -39,6 +39,7 @@ from ..events.system_events import (
     WorkerExited,
 )
 from .feed import Feed
+from .log import get_logger
 from .log_pace import Pace
 
 SAME_LINES = 300
@@ -109,7 +110,7 @@ class Chronicle:
         self._first_record = first_record
         self._pace = pace or Pace(same=SAME_LINES, most=ALL_LINES)
         self._origins: OrderedDict[int, tuple[str, str]] = OrderedDict()
-        self._log = structlog.get_logger("tasktrail")
+        self._log = get_logger()
         self._feed: Feed[News] = Feed(self.tell, clock, "chronicle", most=_WAITING)
 
     def put(self, records: Sequence[Recorded]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from ...handlers.process.frames import (
     AttemptEnded,
@@ -30,6 +29,7 @@ from ...handlers.process.frames import (
 from ...handlers.process.sandbox import Sandbox
 from ...handlers.process.walls import walls
 from ..executor import Capabilities, Reporter
+from ..log import get_logger
 from .launch import LaunchSettings, launch, worker_environment
 from .orphans import family, open_shared_lock
 from .reactor import Reactor
@@ -40,7 +40,7 @@ _REMEMBERED = 4096
 _LAST_RESORT = 5.0
 """Seconds `close` waits for the sweep after it had to kill a keeper."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class LocalExecutor:

@@ -11,11 +11,11 @@ from contextlib import suppress
 from itertools import count
 from typing import TypeAlias
 
-import structlog
+from ..log import get_logger
 
 Call: TypeAlias = Callable[[], None]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Reactor:

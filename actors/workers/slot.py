@@ -8,7 +8,6 @@ from threading import RLock
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 
 from ...events.errors import InvalidValue, TasktrailError
 from ...events.values import check_plain
@@ -36,6 +35,7 @@ from ...handlers.process.frames import (
     encode,
 )
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
+from ..log import get_logger
 from . import watch
 from .launch import Launched
 from .reactor import Reactor
@@ -55,7 +55,7 @@ _DUMP = "Fatal Python error"
 _CLOCK_STEP = 0.02
 """Seconds that the clock which stamps files may be behind."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class SlotRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ from threading import RLock
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 
 from ...handlers.process.frames import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
+from ..log import get_logger
 from .launch import Launched
 from .orphans import kill_marked
 from .reactor import PipeWriter, Reactor
@@ -15,7 +15,7 @@ from .reactor import PipeWriter, Reactor
 _CHUNK = 65536
 _SWEEP_PAUSE = 0.02
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):

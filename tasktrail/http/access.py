@@ -13,8 +13,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 
-import structlog
-
+from ..actors.log import get_logger
 from .errors import ListenFailed
 from .peers import Peers
 
@@ -22,7 +21,7 @@ _SHORTEST = 16
 _LONGEST = 4096
 _SCHEME = b"bearer"
 
-log = structlog.get_logger("tasktrail.http")
+log = get_logger("tasktrail.http")
 
 
 class Access:

@@ -13,11 +13,11 @@ from typing import Any
 
 import h11
 import msgspec
-import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from ..actors.log import get_logger
 from ..events import TasktrailError
 from ..problem import problem
 from .bodies import Bodies
@@ -53,7 +53,7 @@ _AT_ONCE = 32
 _REST = 0.25
 """Seconds without taking connections when there are no means to."""
 
-log = structlog.get_logger("tasktrail.http")
+log = get_logger("tasktrail.http")
 
 
 def raise_descriptor_limit() -> int:

@@ -14,8 +14,8 @@ from functools import partial
 from itertools import islice
 
 import msgspec
-import structlog
 
+from ..actors.log import get_logger
 from ..events import Recorded
 from .served import Served
 
@@ -32,7 +32,7 @@ _ENCODER = msgspec.json.Encoder()
 _LINE_ENDS = "\x85\u2028\u2029"
 """Control characters are escaped anyway."""
 
-log = structlog.get_logger("tasktrail.http")
+log = get_logger("tasktrail.http")
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from ..actors.chronicle import first_line
+from ..actors.log import get_logger
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, Malformed
 from ..problem import problem
 from .errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod
 
 MEDIA_TYPE = "application/problem+json"
-log = structlog.get_logger("tasktrail.http")
+log = get_logger("tasktrail.http")
 
 
 def unexpected() -> TasktrailError:

@@ -7,9 +7,9 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-import structlog
 import uvicorn
 
+from ..actors.log import get_logger
 from .access import Access, token_in
 from .app import build_app
 from .connections import KEEP_ALIVE, MAX_HEAD, Guarded, Listener, Room, Rooms, raise_descriptor_limit
@@ -25,7 +25,7 @@ GRACE = 0.5
 
 _TICKS = 10
 
-log = structlog.get_logger("tasktrail.http")
+log = get_logger("tasktrail.http")
 
 
 class HttpServer:

@@ -3,15 +3,19 @@
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
+import tasktrail
 from tasktrail.actors.log_pace import ALL_LINES, SAME_LINES, Pace
 from tasktrail.actors.secret import Secret
 from tasktrail.log_setup import QUIET, set_up_logging
@@ -203,3 +207,36 @@ def test_a_command_with_a_service_inside_tells_faults_and_leaves_the_rest_to_its
     log.error("attempt failed", task_id=1)
     log.error("an actor hangs")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["an actor hangs"]
+
+
+@pytest.mark.parametrize(
+    ("set_up", "on_error"),
+    [
+        ("", "a view was odd error='ValueError: no luck'"),
+        ("logging.basicConfig(format='%(name)s %(levelname)s %(message)s')", "tasktrail WARNING a view was odd error="),
+        ("logging.getLogger('tasktrail').setLevel(logging.CRITICAL)", ""),
+        ("structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))", "a view was odd"),
+    ],
+)
+def test_inside_a_program_lines_go_where_the_program_says_and_never_to_its_output(set_up: str, on_error: str) -> None:
+    program = (
+        "import logging, sys, structlog\n"
+        "from tasktrail.actors import base\n"
+        f"{set_up}\n"
+        "base.log.debug('small talk')\n"
+        "base.log.warning('a view was odd', error='ValueError: no luck')\n"
+        "try:\n    raise ValueError('100%')\nexcept ValueError:\n    base.log.exception('an actor broke')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == ""
+    assert on_error in ended.stderr
+    assert (ended.stderr == "") == (on_error == "")
+    assert not on_error or ("an actor broke" in ended.stderr and "ValueError: 100%" in ended.stderr)
+    assert "small talk" not in ended.stderr or "structlog.configure" in set_up
+
+
+def test_all_of_our_lines_take_that_way() -> None:
+    home = Path(tasktrail.__file__).parent
+    sources = [Path(folder, name) for folder, _, names in os.walk(home, followlinks=True) for name in names]
+    asking = [path.name for path in sources if path.suffix == ".py" and "structlog.get_logger" in path.read_text()]
+    assert set(asking) == {"log.py", "log_setup.py"}

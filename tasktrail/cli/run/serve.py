@@ -165,9 +165,9 @@ class Teller:
 
 
 def _log() -> Any:
-    import structlog
+    from ...actors.log import get_logger
 
-    return structlog.get_logger("tasktrail")
+    return get_logger()
 
 
 def _say(text: str | bytes) -> None:
