@@ -6,6 +6,7 @@ Whoever answers commands is asked; when nobody can, nothing is offered, and noth
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
@@ -20,6 +21,7 @@ STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying"
 WORDS = "tasktrail.words"
 """Where a context keeps the words of its command: click gives no argument to whoever completes an option."""
 _SHOWN = 50
+_SOUGHT = 500
 
 
 class Known(click.ParamType[str]):
@@ -64,13 +66,34 @@ def statuses(_session: "Session") -> Iterator[Offer]:
     return ((status, "") for status in STATUSES)
 
 
-def task_ids(session: "Session") -> Iterator[Offer]:
-    """The newest tasks."""
+def task_ids(session: "Session", begun: str, statuses: tuple[str, ...]) -> Iterator[Offer]:
+    """The newest tasks whose number begins so; with statuses, those of the newest that have one of them."""
     from ..projections import TaskFilters
 
     with session.reading() as reading:
-        for task in reading.list_tasks(TaskFilters(limit=_SHOWN))[0]:
+        if begun and not statuses:
+            newest = reading.list_tasks(TaskFilters(limit=1))[0]
+            numbers = islice(_numbers(begun, newest[0].id), _SHOWN) if newest else ()
+            found = [reading.get_task(number) for number in numbers]
+        else:
+            found = reading.list_tasks(TaskFilters(status=statuses, limit=_SOUGHT if begun else _SHOWN))[0]
+        for task in found:
             yield str(task.id), f"{task.status} {task.type} {os.path.basename(task.input_file)}".rstrip()  # noqa: PTH119
+
+
+def _numbers(begun: str, last: int) -> Iterator[int]:
+    """The numbers up to the last that begin so, the greatest first; tasks are numbered without gaps."""
+    first = int(begun)
+    for digits in range(len(str(last)) - len(begun), -1, -1):
+        lowest = first * 10**digits
+        yield from range(min(lowest + 10**digits - 1, last), lowest - 1, -1)
+
+
+def sorts(_session: "Session") -> Iterator[Offer]:
+    """What a list can be sorted by, both ways."""
+    from ..projections.queries.filters import SORTS
+
+    return ((f"{way}{field}", "") for field in SORTS for way in ("", "-"))
 
 
 def schedules(session: "Session") -> Iterator[Offer]:
@@ -88,6 +111,7 @@ def endpoints(session: "Session") -> Iterator[Offer]:
 
 
 TYPES = Known("types", types, commas=True)
+SORT_FIELDS = Known("fields", sorts)
 STATUS_WORDS = Known("statuses", statuses, commas=True)
 
 
@@ -140,12 +164,14 @@ class Bash(BashComplete):
         joined: list[str] = []
         self._cut = 0
         for word in words:
-            if joined and (word == "=" or joined[-1].endswith("=")) and not joined[-1].startswith("--"):
+            if joined and (word == "=" or joined[-1].endswith("=")):
                 self._cut = len(joined[-1]) + (word == "=")
                 joined[-1] += word
             else:
                 self._cut = 0
                 joined.append(word)
+        if joined[-1].startswith("--"):  # click completes the value of an option without its name
+            self._cut = max(0, self._cut - len(joined[-1].partition("=")[0]) - 1)
         return joined[1:-1], joined[-1]
 
     def format_completion(self, item: CompletionItem[Any]) -> str:

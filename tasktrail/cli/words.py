@@ -163,9 +163,13 @@ class Number(click.FloatRange):
 
 
 class TaskId(Whole):
-    """The number of a task; the shell offers the newest."""
+    """The number of a task; the shell offers the newest, of some statuses only where a command takes no others."""
 
     name = "task id"
+
+    def __init__(self, *statuses: str) -> None:
+        super().__init__(min=1, max=2**53)
+        self._statuses = statuses
 
     def shell_complete(
         self,
@@ -176,7 +180,9 @@ class TaskId(Whole):
         """Those that begin so."""
         from .known import asked, offered, task_ids
 
-        return offered(asked(ctx, task_ids), incomplete)
+        return offered(asked(ctx, lambda session: task_ids(session, incomplete, self._statuses)), incomplete)
 
 
-TASK_ID = TaskId(min=1, max=2**53)
+TASK_ID = TaskId()
+OPEN_ID = TaskId("pending", "running", "retrying")
+WAITING_ID = TaskId("pending", "retrying")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..base import Command, pass_session
-from ..known import STATUS_WORDS, TYPES
+from ..known import SORT_FIELDS, STATUS_WORDS, TYPES
 from ..layout import Column
 from ..output import Paper, print_json, say
 from ..session import Session
@@ -54,6 +54,7 @@ _COLUMNS = (
 @click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @click.option(
     "--sort",
+    type=SORT_FIELDS,
     default="",
     metavar="FIELD",
     help="created_at, id, updated_at, priority or effective_priority; a - before it turns it round "

@@ -10,7 +10,7 @@ from ..fields import TYPE, me, who_and_why
 from ..output import print_json, say
 from ..session import Session
 from ..times import Moment
-from ..words import TASK_ID, Whole
+from ..words import WAITING_ID, Whole
 
 if TYPE_CHECKING:
     from ...events import Accepted
@@ -112,7 +112,7 @@ def _wait_until_drained(session: Session, after: int) -> None:
         ("tasktrail adjust 3 --hold", "until `tasktrail start 3` or `adjust 3 --release`"),
     ],
 )
-@click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.argument("task_id", type=WAITING_ID, metavar="ID")
 @click.option("--priority", type=Whole(0, 10), help="0 to 10, higher runs first.")
 @click.option(
     "--scheduled-for", type=Moment(), help="Not before this time, e.g. +10m, 'tomorrow 9:00', 2026-08-01T22:00:00Z."

@@ -11,15 +11,16 @@ from ..failing import DONE, NO_SERVICE, complain
 from ..fields import me, who_and_why
 from ..output import print_json, say
 from ..session import Session
-from ..words import TASK_ID, duration, moment
+from ..words import OPEN_ID, WAITING_ID, TaskId, duration, moment
 from .many import cancel_filtered, filter_options, many_or_ids, retry_filtered
 
 if TYPE_CHECKING:
     from ...events import Accepted
     from ...surface import Tasks
 
-ids = click.argument("ids", nargs=-1, required=True, type=TASK_ID, metavar="ID…")
-maybe_ids = click.argument("ids", nargs=-1, type=TASK_ID, metavar="[ID…]")
+waiting_ids = click.argument("ids", nargs=-1, required=True, type=WAITING_ID, metavar="ID…")
+open_ids = click.argument("ids", nargs=-1, type=OPEN_ID, metavar="[ID…]")
+ended_ids = click.argument("ids", nargs=-1, type=TaskId("failed", "cancelled"), metavar="[ID…]")
 
 
 @click.command(
@@ -30,7 +31,7 @@ maybe_ids = click.argument("ids", nargs=-1, type=TASK_ID, metavar="[ID…]")
         ("tasktrail start 3 4 --reason 'needed today'", "two at once, with a reason for the history"),
     ],
 )
-@ids
+@waiting_ids
 @who_and_why
 @pass_session
 def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None) -> int:
@@ -52,7 +53,7 @@ def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str
         ("tasktrail cancel --label import-7 --yes", "all unfinished tasks of a label, without a question"),
     ],
 )
-@maybe_ids
+@open_ids
 @filter_options("pending, running, retrying. Default: all three")
 @click.option("--yes", is_flag=True, help="With filters: do not ask first.")
 @click.option("--children", is_flag=True, help="Also all tasks below it that are not over, in the same step.")
@@ -92,7 +93,7 @@ def cancel(
         ("tasktrail retry --status failed --type video_convert", "all failed tasks of a type"),
     ],
 )
-@maybe_ids
+@ended_ids
 @filter_options("failed, cancelled. Default: failed")
 @click.option("--force", is_flag=True, help="Also beyond the task's --max-retries; who forced it is recorded.")
 @click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Wait so long first. Default: at once")

@@ -13,7 +13,9 @@ from click.shell_completion import CompletionItem, ShellComplete
 from tasktrail.cli.app import app
 from tasktrail.cli.known import Bash, options, values
 from tasktrail.cli.session import Session
+from tasktrail.events import Started
 from tasktrail.events.clock import SystemClock
+from tasktrail.events.commands import EndAttempt
 from tasktrail.handlers.registry import Registry
 from tasktrail.paths import DataPaths
 from tasktrail.reading.files import FileReading
@@ -48,6 +50,9 @@ def offer(doors: Any) -> Callable[[str], list[str]]:
         ("list --status f", ["failed"]),
         ("list --status failed,can", ["failed,cancelled"]),
         ("list --type image_convert,image_c", []),
+        ("list --status=fa", ["failed"]),
+        ("list --sort=pr", ["priority"]),
+        ("list --sort pr", ["priority"]),
         ("retry --status c", ["completed", "cancelled"]),
         ("run image_thumbnail in out -o wid", ["width="]),
         ("run image_thumbnail -o fit=", ["fit=crop", "fit=fill", "fit=fit"]),
@@ -66,6 +71,32 @@ def test_ids_are_offered_newest_first(offer: Callable[[str], list[str]], tasks: 
         tasks.create_task(type="noop")
     assert offer(line)[:2] == ["12", "11"]
     assert offer(f"{line}1") == ["12", "11", "10", "1"]
+
+
+@pytest.mark.parametrize("line", ["show 1", "history 1"])
+def test_ids_that_begin_so_are_offered_however_many_tasks_there_are(
+    offer: Callable[[str], list[str]], tasks: Any, line: str
+) -> None:
+    for _ in range(120):
+        tasks.create_task(type="noop")
+    twenties = [str(number) for number in range(120, 99, -1)]
+    assert offer(line) == [*twenties, *(str(number) for number in range(19, 9, -1)), "1"]
+    assert offer("show 7") == [*(str(number) for number in range(79, 69, -1)), "7"]
+    assert offer("show 13") == ["13"]
+    assert offer("show 121") == []
+
+
+def test_a_command_is_offered_only_tasks_that_it_can_take(offer: Callable[[str], list[str]], tasks: Any) -> None:
+    waits, runs, failed, done = (tasks.create_task(type="noop") for _ in range(4))
+    for task_id in (runs, failed, done):
+        tasks.journal.record(task_id, Started(worker="w"))
+    tasks.journal.send(EndAttempt(task_id=failed, attempt=1, outcome="failed", error="no", error_type="ValueError"))
+    tasks.journal.send(EndAttempt(task_id=done, attempt=1, outcome="completed"))
+    assert offer("retry ") == [str(failed)]
+    assert offer("cancel ") == [str(runs), str(waits)]
+    assert offer("start ") == offer("adjust ") == [str(waits)]
+    assert offer(f"cancel {done}") == []
+    assert offer("show ") == [str(done), str(failed), str(runs), str(waits)]
 
 
 def test_schedules_are_offered_where_one_is_removed(offer: Callable[[str], list[str]], cli: Callable[..., Any]) -> None:
@@ -99,6 +130,14 @@ def test_every_option_with_a_list_of_values_has_them_offered(doors: Any) -> None
     [
         ("tasktrail run image_thumbnail -o fit = co", 6, (["run", "image_thumbnail", "-o"], "fit=co"), "plain,cover"),
         ("tasktrail run image_thumbnail -o fit =", 5, (["run", "image_thumbnail", "-o"], "fit="), "plain,cover"),
+        ("tasktrail list --status = fa", 4, (["list"], "--status=fa"), "plain,fit=cover"),
+        ("tasktrail list --status =", 3, (["list"], "--status="), "plain,fit=cover"),
+        (
+            "tasktrail run image_thumbnail --option = fit = co",
+            7,
+            (["run", "image_thumbnail"], "--option=fit=co"),
+            "plain,cover",
+        ),
         ("tasktrail run image_thumbnail -o fi", 4, (["run", "image_thumbnail", "-o"], "fi"), "plain,fit=cover"),
     ],
 )
