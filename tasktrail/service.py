@@ -67,6 +67,7 @@ class TaskService(FileReading, Commanding):
             has_tasks=self._has_tasks,
             input_roots=[Path(root) for root in config.input_roots],
             output_roots=[Path(root) for root in config.output_roots],
+            protected=system.paths.protected(),
             allow_endpoints=config.allow_endpoints,
             targets=config.apprise,
             above_all=self._above_all,

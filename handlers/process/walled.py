@@ -52,6 +52,7 @@ from .frames import (
 )
 from .keeper import descendants
 from .printing import Printing
+from .roots import check_input, check_output
 from .sandbox import Sandbox
 
 PR_SET_PDEATHSIG = 1
@@ -133,6 +134,8 @@ class WalledAttempts:
         staged: Path | None = None
         try:
             self._reach.see_modules()
+            check_input(run, self._sandbox)  # we open it, and make folders beside the output: no wall holds us
+            check_output(run, self._sandbox)
             if not keep:
                 make_private_folder(Path(run.work_dir))
             if run.output_file:

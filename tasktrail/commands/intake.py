@@ -21,6 +21,7 @@ from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType
 from ..handlers.packages import require_packages
+from ..handlers.process.roots import check_apart
 from ..handlers.registry import Registry
 from .operating import command_from_fields
 from .options import convert_options
@@ -48,6 +49,7 @@ class IntakeDesk:
         has_tasks: Callable[[str], bool],
         input_roots: Sequence[Path] = (),
         output_roots: Sequence[Path] = (),
+        protected: Sequence[str] = (),
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
         above_all: Callable[[int, int], str] = lambda _memory, _temp: "",
@@ -59,6 +61,7 @@ class IntakeDesk:
         self._targets = targets
         self._above_all = above_all
         self._input_roots = [root.resolve() for root in input_roots]
+        self._protected = protected
         self._output_roots = [root.resolve() for root in output_roots]
 
     def examine(self, command: Command, *, trusted: bool = False) -> tuple[Command, Intake]:
@@ -157,6 +160,7 @@ class IntakeDesk:
             raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
         if not os.access(path, os.R_OK):
             raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
+        check_apart(path, self._protected, "input_file", followed=True)
         check_root(path, self._input_roots, "input_file", "input_roots")
         return status.st_size
 
@@ -176,6 +180,7 @@ class IntakeDesk:
                 field="output_file",
                 remedy="Create it first; `run` and `submit` do so with -p.",
             )
+        check_apart(path, self._protected, "output_file", followed=False)
         check_name(folder, name)
         if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
             raise InvalidPath(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskService
-from tasktrail.events import Task
+from tasktrail.events import CreateTask, Task
 from tasktrail.events.errors import InvalidPath, InvalidValue
+from tasktrail.events.operator_commands import AddSchedule
 from tasktrail.events.task_events import Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.handlers.process.limits import MEMORY_FLOOR
 
@@ -194,6 +195,120 @@ def test_an_output_folder_that_is_turned_while_the_handler_works_publishes_nothi
 
     assert "leads outside of output_roots by now" in service.wait(task_id, WITHIN).error
     assert not (roots["elsewhere"] / "out.txt").exists()
+
+
+OWN = ["log.db", "http-token", "tasktrail.toml", "views.db", "new", "tmp/new", "snapshots/new"]
+
+
+def own(tmp_path: Path) -> Path:
+    """The data folder of `start`, with a file in each of its folders."""
+    data = tmp_path / "data"
+    for name in ("http-token", "tasktrail.toml", "tmp/kept", "snapshots/kept"):
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_text("")
+    return data
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("way", ["data", "link"])
+def test_no_task_may_write_among_the_services_own_files(
+    start: Opener, text: Path, tmp_path: Path, name: str, way: str
+) -> None:
+    service = start()
+    data = own(tmp_path)
+    (tmp_path / "link").symlink_to(data)
+    before = (data / "log.db").stat().st_ino
+    output = str(tmp_path / way / name)
+    task: dict[str, Any] = {"type": "looker", "input_file": str(text), "output_file": output, "overwrite": True}
+
+    with pytest.raises(InvalidPath, match="among tasktrail's own files") as refused:
+        service.create_task(**task)
+    assert (refused.value.field, "outside of the data folder" in refused.value.advice) == ("output_file", True)
+    with pytest.raises(InvalidPath, match="among tasktrail's own files") as refused:
+        service.create_graph([{"name": "a", **task}])
+    assert refused.value.field == "tasks[0].output_file"
+    with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+        service.send(AddSchedule(schedule="s", every=60.0, task=CreateTask(**task)))
+    assert (data / "log.db").stat().st_ino == before
+
+
+@pytest.mark.parametrize("name", ["log.db", "http-token", "tasktrail.toml", "tmp/kept", "snapshots/kept"])
+def test_no_task_may_read_the_services_own_files(start: Opener, tmp_path: Path, name: str) -> None:
+    service = start()
+    link = tmp_path / "link.txt"
+    link.symlink_to(own(tmp_path) / name)
+
+    for path in (tmp_path / "data" / name, link):
+        with pytest.raises(InvalidPath, match="among tasktrail's own files") as refused:
+            look(service, path, tmp_path / "out.txt")
+        assert refused.value.field == "input_file"
+
+
+def test_a_folder_for_temp_files_that_lies_elsewhere_is_the_services_own_too(
+    start: Opener, text: Path, tmp_path: Path
+) -> None:
+    service = start(temp_dir=str(tmp_path / "apart"))
+
+    with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+        look(service, text, tmp_path / "apart" / "out.txt")
+
+
+@pytest.mark.parametrize("name", [".tasktrail-7.d/out.txt", ".out.tasktrail-7.txt", ".out.tasktrail-7"])
+def test_no_output_may_have_a_hidden_name_that_another_task_works_under(
+    start: Opener, text: Path, tmp_path: Path, name: str
+) -> None:
+    service = start()
+    (tmp_path / ".tasktrail-7.d").mkdir()
+
+    with pytest.raises(InvalidPath, match="unfinished outputs"):
+        look(service, text, tmp_path / name)
+
+
+@pytest.mark.parametrize("sandbox", ["off", "auto"])
+def test_paths_that_became_links_to_the_services_own_files_while_a_task_waited_are_not_followed(
+    start: Opener, text: Path, tmp_path: Path, sandbox: str
+) -> None:
+    service = start(sandbox=sandbox)
+    data = own(tmp_path)
+    before = (data / "log.db").stat().st_ino
+    folder, inside = tmp_path / "deep", tmp_path / "inside.txt"
+    folder.mkdir()
+    inside.write_text("harmless")
+    overwriting: dict[str, Any] = {
+        "type": "looker",
+        "input_file": str(text),
+        "output_file": str(folder / "log.db"),
+        "overwrite": True,
+    }
+    writes = service.create_task(**overwriting, held=True)
+    reads = held(service, inside, tmp_path / "out.txt")
+    folder.rmdir()
+    folder.symlink_to(data)
+    inside.unlink()
+    inside.symlink_to(data / "http-token")
+
+    for task_id in (writes, reads):
+        service.start_task(task_id)
+        task = service.wait(task_id, WITHIN)
+        assert (task.status, task.error_type) == ("failed", "InvalidPath")
+        assert "among tasktrail's own files" in task.error
+
+    assert (data / "log.db").stat().st_ino == before
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_a_folder_that_is_turned_to_the_services_own_while_the_handler_works_gets_nothing(
+    start: Opener, text: Path, tmp_path: Path
+) -> None:
+    service = start(sandbox="off")  # within the sandbox the handler could not turn it
+    folder = tmp_path / "outputs" / "deep"
+    folder.mkdir(parents=True)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "data")
+
+    task_id = service.create_task(type="turner", input_file=str(text), output_file=str(folder / "new.txt"))
+
+    assert "among tasktrail's own files" in service.wait(task_id, WITHIN).error
+    assert not (tmp_path / "data" / "new.txt").exists()
 
 
 NAMES = [
