@@ -20,7 +20,7 @@ from .commands.commanding import Commanding
 from .commands.ids import new_command_id
 from .commands.intake import IntakeDesk
 from .commands.refusal import check_commands
-from .config.load import load_config
+from .config.load import checked, load_config
 from .config.settings import Config
 from .events import Accepted, Command, RedeliverNotice, Task
 from .events.digest import digest
@@ -97,11 +97,12 @@ class TaskService(FileReading, Commanding):
                 left open is recorded as interrupted all the same.
 
         Raises:
+            ConfigurationError: the configuration cannot be used; it names all that is wrong.
             DataInUse: a service has the folder.
             HistoryMissing: views or snapshots have seen records that the log lacks, and nobody accepts that.
         """
         folder = Path(data)
-        config = config or load_config(folder)
+        config = load_config(folder) if config is None else checked(config)
         paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None)
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
         system = System(paths, config, acceptance=acceptance, own_only=own_only)

@@ -196,13 +196,14 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
         config: as for `TaskService.open`; one worker unless it says otherwise.
     """
     from .actors.inline_executor import InlineExecutor
+    from .config.load import checked
     from .config.settings import Config
     from .handlers.registry import Registry
     from .paths import DataPaths
     from .service import TaskService
     from .system import System
 
-    config = config or Config(workers=1)
+    config = Config(workers=1) if config is None else checked(config)
     registry = Registry.load(config.handlers)
     for target in handlers:
         registry.add(task_type_of(target), "inline")

@@ -6,7 +6,8 @@ Every key is read by itself, so that an error names the key, the value, where it
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -52,7 +53,7 @@ def keys() -> Iterator[Key]:
 
 
 def load_config(data_dir: Path, *, file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
-    """The configuration of a data folder. Raises ConfigurationError.
+    """The configuration of a data folder. Raises ConfigurationError, which names all that is wrong.
 
     Args:
         data_dir: where `tasktrail.toml` may lie.
@@ -61,17 +62,72 @@ def load_config(data_dir: Path, *, file: Path | None = None, environment: Mappin
     """
     known = {key.name: key for key in keys()}
     values: dict[str, Any] = {}
+    wrong: list[ConfigurationError] = []
     for name, raw in _from_file(file or data_dir / FILE_NAME, needed=file is not None).items():
         origin = f"in {file or data_dir / FILE_NAME}"
-        key = _target(name, origin) or _find(name, known, origin)
-        values[name] = _value(key, raw, origin, text=False)
+        with _noted(wrong):
+            key = _target(name, origin) or _find(name, known, origin)
+            values[name] = _value(key, raw, origin, text=False)
     variables = {key.variable: key for key in known.values()}
     for variable, raw in (os.environ if environment is None else environment).items():
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX) not in OTHER_VARIABLES:
             name = variable.removeprefix(ENV_PREFIX).lower().replace("_", ".", 1)
-            key = _target(name, "in the environment") or _find(variable, variables, "in the environment")
-            values[key.name] = _value(key, raw, f"in {variable}", text=True)
+            with _noted(wrong):
+                key = _target(name, "in the environment") or _find(variable, variables, "in the environment")
+                values[key.name] = _value(key, raw, f"in {variable}", text=True)
+    _raise_all(wrong)
     return _checked(_assembled(values))
+
+
+def checked(config: object) -> Config:
+    """A configuration that was made in Python, as if it had been read. Raises ConfigurationError, as `load_config`.
+
+    Texts such as `4GiB` become numbers, and paths texts.
+    """
+    if not isinstance(config, Config):
+        raise ConfigurationError(f"config has to be a Config, not a {type(config).__name__}", field="config")
+    if not isinstance(config.smtp, Smtp) or not isinstance(config.apprise, Mapping):
+        name, kind = ("apprise", "a dict") if isinstance(config.smtp, Smtp) else ("smtp", "an Smtp")
+        raise ConfigurationError(f"{name} of the Config has to be {kind}", field=name)
+    given = [
+        (key, getattr(config.smtp, key.name[5:]) if "." in key.name else getattr(config, key.name)) for key in keys()
+    ]
+    values: dict[str, Any] = {}
+    wrong: list[ConfigurationError] = []
+    for key, raw in given:
+        with _noted(wrong):
+            values[key.name] = _value(key, _plain(raw), "of the Config", text=False)
+    for name, raw in config.apprise.items():
+        with _noted(wrong):
+            target = _target(f"{TARGETS}{name}", "of the Config")
+            values[f"{TARGETS}{name}"] = _value(target, raw, "of the Config", text=False) if target else raw
+    _raise_all(wrong)
+    return _checked(_assembled(values))
+
+
+def _plain(value: Any) -> Any:
+    """The value with paths as texts."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+@contextmanager
+def _noted(wrong: list[ConfigurationError]) -> Iterator[None]:
+    """Put the error aside and go on: whoever corrects a file wants to know all of it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        wrong.append(error)
+
+
+def _raise_all(wrong: Sequence[ConfigurationError]) -> None:
+    """Raise the one error, or one that tells them all."""
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        fields = ", ".join(dict.fromkeys(error.field for error in wrong))
+        raise ConfigurationError("; ".join(error.message for error in wrong), field=fields)
 
 
 def _from_file(path: Path, *, needed: bool) -> dict[str, Any]:
@@ -144,8 +200,8 @@ def _check(value: Any, rule: Rule) -> None:
 
 
 def _secret(kind: type[Any], value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
+    if kind is Secret and isinstance(value, str | Secret):
+        return Secret(value) if isinstance(value, str) else value
     raise ValueError(f"not a {kind.__name__}")
 
 
@@ -158,14 +214,17 @@ def _assembled(values: Mapping[str, Any]) -> Config:
 
 def _checked(config: Config) -> Config:
     """What only two keys together can get wrong."""
+    wrong: list[ConfigurationError] = []
     if config.smtp.host and not config.smtp.sender:
-        raise ConfigurationError("smtp.host is set, but smtp.sender is not: mail needs a sender", field="smtp.sender")
+        said = "smtp.host is set, but smtp.sender is not: mail needs a sender"
+        wrong.append(ConfigurationError(said, field="smtp.sender"))
     if config.smtp.user and not config.smtp.password:
-        raise ConfigurationError("smtp.user is set, but smtp.password is not", field="smtp.password")
+        wrong.append(ConfigurationError("smtp.user is set, but smtp.password is not", field="smtp.password"))
     if config.temp_low is not None and config.temp_high is not None and config.temp_high < config.temp_low:
-        raise ConfigurationError(
+        said = (
             f"temp_high ({config.temp_high:,} bytes) is below temp_low ({config.temp_low:,} bytes): "
-            "there has to be at least as much space for tasks to start again as they stop starting at",
-            field="temp_high",
+            "there has to be at least as much space for tasks to start again as they stop starting at"
         )
+        wrong.append(ConfigurationError(said, field="temp_high"))
+    _raise_all(wrong)
     return config

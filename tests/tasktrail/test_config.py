@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.core.admission import UNLIMITED
 from tasktrail.actors.secret import Secret
-from tasktrail.config.load import keys, load_config
+from tasktrail.config.load import checked, keys, load_config
 from tasktrail.config.reference import reference
 from tasktrail.config.settings import Config, Smtp, usable_cpus
 from tasktrail.config.values import parse_duration, parse_size
 from tasktrail.events.errors import ConfigurationError
+from tasktrail.service import TaskService
+from tasktrail.testing import inline_service
 
 ROOT = Path(__file__).parent.parent.parent
 GIB = 1024**3
@@ -275,3 +278,76 @@ def test_the_high_mark_of_the_disk_is_not_below_the_low_one(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError, match=r"temp_high \(1 bytes\) is below temp_low \(2 bytes\)") as refused:
         load(tmp_path, "temp_low = 2", TEMP_HIGH="1")
     assert refused.value.field == "temp_high"
+
+
+def test_all_that_is_wrong_in_file_and_environment_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, 'workers = 0\nworker = 1\n[smtp]\nport = "x"\n', MAX_CPU="500")
+    assert caught.value.field == "workers, worker, smtp.port, max_cpu"
+    for said in (
+        "cannot be 0: allowed is 1 to 1024",
+        "did you mean workers",
+        "1 to 65535",
+        "TASKTRAIL_MAX_CPU cannot be",
+    ):
+        assert said in caught.value.message
+
+
+def test_two_that_do_not_fit_each_other_are_told_with_two_others(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, 'temp_low = 10\ntemp_high = 5\n[smtp]\nhost = "m"\n')
+    assert caught.value.field == "smtp.sender, temp_high"
+
+
+WRONG_IN_PYTHON: list[tuple[dict[str, Any], str]] = [
+    ({"workers": -3, "max_cpu": 500, "log_level": "loud", "port": -1}, "workers, max_cpu, port, log_level"),
+    ({"workers": "x"}, "workers"),
+    ({"workers": True}, "workers"),
+    ({"handlers": "mine"}, "handlers"),
+    ({"max_memory": "4 gallons"}, "max_memory"),
+    ({"smtp": Smtp(host="m", port=0)}, "smtp.port"),
+    ({"smtp": "m"}, "smtp"),
+    ({"smtp": Smtp(host="m")}, "smtp.sender"),
+    ({"apprise": {"No Name": Secret("x")}}, "apprise.No Name"),
+    ({"webhook_secret": "plain"}, "webhook_secret"),
+    ({"temp_low": 10, "temp_high": 5}, "temp_high"),
+]
+
+
+@pytest.mark.parametrize(("given", "fields"), WRONG_IN_PYTHON)
+def test_one_made_in_python_is_refused_as_the_file_would_be(tmp_path: Path, given: dict[str, Any], fields: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TaskService.open(tmp_path / "data", config=Config(**given))
+    assert caught.value.field == fields
+    with pytest.raises(ConfigurationError), inline_service(tmp_path / "data", config=Config(**given)):
+        pass
+    assert not (tmp_path / "data").exists(), "nothing was started"
+
+
+def test_what_is_no_config_is_refused(tmp_path: Path) -> None:
+    for wrong in ({}, {"workers": 1}, "tasktrail.toml"):
+        with pytest.raises(ConfigurationError, match="has to be a Config"):
+            TaskService.open(tmp_path / "data", config=wrong)  # type: ignore[arg-type]  # that is the point
+
+
+def test_one_made_in_python_may_use_texts_paths_and_lists_as_the_file_does(tmp_path: Path) -> None:
+    made: dict[str, Any] = {
+        "max_memory": "4GiB",
+        "cleanup_after": "2h",
+        "temp_dir": tmp_path,
+        "input_roots": [tmp_path],
+    }
+    config = checked(Config(**made))
+    assert (config.max_memory, config.cleanup_after) == (4 * GIB, 7200.0)
+    assert (config.temp_dir, config.input_roots) == (str(tmp_path), (str(tmp_path),))
+
+
+def test_one_that_was_read_stays_as_it_is(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        'temp_low = "1MB"\ntype_limits = ["a=1"]\n[smtp]\nhost = "m"\nsender = "a@b.c"\npassword = "p"\n'
+        '[apprise]\nteam = "json://localhost"\n[[retry_rules]]\nname = "mine"\nretryable = true\ncontains = "x"\n',
+        WEBHOOK_SECRET=SECRET,
+    )
+    assert checked(config) == config
+    assert checked(Config()) == Config()
