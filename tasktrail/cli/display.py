@@ -2,13 +2,14 @@
 
 import sys
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 import click
 
-from .words import duration, localized, percent, plain
+from .words import duration, localized, moment, percent, plain
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -41,7 +42,10 @@ def headline(task: "Task") -> str:
     """What the task is doing, in a few words."""
     match task.status:
         case "pending":
-            return "held" if task.held else "waiting"
+            if task.held:
+                return "held"
+            due = task.scheduled_for
+            return f"waits until {moment(due)}" if due and due > datetime.now(UTC) else "waiting"
         case "retrying":
             return f"waits for its next attempt: {task.error or task.last_error}".rstrip(": ")
         case "failed":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
+from ...events.errors import CannotStartNow
 from ..base import Command, pass_session
 from ..display import ENDED, Display, display_on
 from ..failing import DONE, INTERRUPTED, REFUSED
@@ -15,7 +16,7 @@ from ..follow import until_ended
 from ..output import as_text, print_json, print_pairs, say
 from ..session import Session
 from ..signals import Signals
-from ..words import duration, percent, plain
+from ..words import duration, moment, percent, plain
 
 if TYPE_CHECKING:
     from ...events import CreateTask, Task
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SECOND_CTRL_C = 1.5
 """Seconds after a first Ctrl-C in which a second one cancels."""
+_NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id", "actor", "reason"})
+_OTHERWISE_CALLED = {"resumable": "--no-resume", "parent_task_id": "--parent"}
 
 
 @click.command(
@@ -51,13 +54,20 @@ def command(session: Session, /, task_type: str, input_file: str, output_file: s
     Exit code 0: completed, 1: failed or cancelled, 130: interrupted.
     """
     wanted = build_command(session, task_type, input_file, output_file, given)
+    if wanted.held:
+        raise CannotStartNow(
+            "`run` works until the task has ended, and a held one would never begin",
+            field="held",
+            remedy="Send it with `tasktrail submit --held`; `tasktrail start` or `run` without --held begins it.",
+        )
     with Signals() as signals, session.tasks_or_embedded() as (tasks, inside), display_on(sys.stderr) as display:
-        task_id = _find_or_create(tasks, inside, wanted, display)
+        task_id = _find_or_create(tasks, inside, wanted, display, _set_of(given))
         ended = until_ended(tasks, task_id, display, signals)
         if ended is None:
             ended = _interrupted(tasks, task_id, display, signals, embedded=inside is not None)
+        how = "" if ended else _how_to_go_on(task_id, inside)
     if ended is None:
-        say(_how_to_go_on(task_id, embedded=inside is not None), err=True)
+        say(how, err=True)
         return INTERRUPTED
     return report(session, ended)
 
@@ -81,13 +91,19 @@ def unfinished_like(tasks: "Tasks", wanted: "CreateTask") -> "Task | None":
         filters = replace(filters, offset=filters.offset + filters.limit)
 
 
-def _find_or_create(tasks: "Tasks", inside: "TaskService | None", wanted: "CreateTask", display: Display) -> int:
+def _find_or_create(
+    tasks: "Tasks", inside: "TaskService | None", wanted: "CreateTask", display: Display, named: list[str]
+) -> int:
     there = unfinished_like(tasks, wanted)
     if inside is not None:
         _refuse_to_wait_for_others(tasks, there or wanted)
     if there is None:
         return tasks.send(wanted).task_id
+    _refuse_another_time(there, wanted, named)
     display.say(f"going on with task {there.id} at {percent(there.progress)}, made {there.created_at:%Y-%m-%d %H:%M}Z")
+    if left := [_told(name, there, wanted) for name in named if getattr(there, name) != getattr(wanted, name)]:
+        what = ", ".join(left)
+        display.say(f"not taken over: {what}; `tasktrail adjust {there.id}` changes what can be, `cancel` ends it")
     if there.held and not wanted.held:
         tasks.start_task(there.id, reason="run again", actor=wanted.actor)
     if inside is not None:
@@ -95,9 +111,30 @@ def _find_or_create(tasks: "Tasks", inside: "TaskService | None", wanted: "Creat
     return there.id
 
 
+def _set_of(given: dict[str, Any]) -> list[str]:
+    """The fields of a task that the command line names, but for those by which an unfinished one is found."""
+    return [name for name, value in given.items() if value is not None and name not in _NOT_THE_TASKS]
+
+
+def _told(name: str, there: "Task", wanted: "CreateTask") -> str:
+    option = _OTHERWISE_CALLED.get(name, f"--{name.replace('_', '-')}")
+    return f"{option} (here {plain(as_text(getattr(wanted, name)))}, there {plain(as_text(getattr(there, name)))})"
+
+
+def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str]) -> None:
+    """Raises `CannotStartNow` where the unfinished task would run at another time than is asked for."""
+    if "scheduled_for" in named and there.scheduled_for != wanted.scheduled_for:
+        due = f"is for {moment(there.scheduled_for)}" if there.scheduled_for else "has no time"
+        raise CannotStartNow(
+            f"Task {there.id} is the same, unfinished, and {due}",
+            field="scheduled_for",
+            remedy=f"`tasktrail adjust {there.id} --scheduled-for` changes it; without one `run` goes on with it.",
+        )
+
+
 def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> None:
     """Raises `CannotStartNow` where the task waits for another, which nobody works on while this command runs."""
-    from ...events.errors import CannotStartNow, UnknownTask
+    from ...events.errors import UnknownTask
     from ...events.state import FINISHED
 
     policies = task.on_dependency_failure
@@ -129,8 +166,15 @@ def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signal
     return task if task.status in ENDED else None
 
 
-def _how_to_go_on(task_id: int, *, embedded: bool) -> str:
-    if embedded:
+def _how_to_go_on(task_id: int, inside: "TaskService | None") -> str:
+    if inside is not None:
+        task = inside.get_task(task_id)
+        if not task.attempt:
+            until = f" and waits until {moment(task.scheduled_for)}" if task.scheduled_for else ""
+            return (
+                f"task {task_id} has not begun{until}; the same command without that time waits again, "
+                "`tasktrail serve` starts it when it is due"
+            )
         return f"task {task_id} is interrupted; the same command again goes on with it, or `tasktrail serve`"
     return f"task {task_id} goes on in the service; `tasktrail watch {task_id}` shows it"
 

@@ -253,3 +253,48 @@ def test_a_task_for_later_can_be_run_too(cli: Callable[..., Any], tasks: Any) ->
     tasks.script += [partial(start, tasks), partial(end, tasks)]
     assert cli("run", "noop", "--scheduled-for", "2026-08-01T00:00:00Z").code == 0
     assert tasks.sent[0].scheduled_for == datetime(2026, 8, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("where", ["running", "inside"])
+def test_a_held_task_cannot_be_run_to_its_end(cli: Callable[..., Any], doors: Any, tasks: Any, where: str) -> None:
+    if where == "inside":
+        doors.running, doors.inside = None, tasks
+    refused = cli("run", "noop", "--held", "--json")
+    assert refused.code == 1
+    problem = json.loads(refused.err)
+    assert (problem["code"], problem["field"]) == ("cannot_start_now", "held")
+    assert "tasktrail submit --held" in problem["remedy"]
+    assert tasks.sent == []
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_task_for_later_tells_until_when_it_waits_and_not_that_it_goes_on(
+    cli: Callable[..., Any], tasks: Any
+) -> None:
+    tasks.script += [partial(press, signal.SIGTERM)]
+    shown = cli("run", "noop", "--scheduled-for", "2200-01-02T03:04:05Z")
+    assert shown.code == 130
+    assert "task 1 noop 0.0 % waits until 2200-01-02 03:04:05Z" in shown.err
+    assert "has not begun and waits until 2200-01-02 03:04:05Z" in shown.err
+    assert "goes on with it" not in shown.err
+    assert "is interrupted" not in shown.err
+
+
+def test_what_the_unfinished_task_does_not_take_over_is_told(cli: Callable[..., Any], tasks: Any) -> None:
+    unfinished(tasks, max_retries=2)
+    tasks.script += [partial(start, tasks), partial(end, tasks)]
+    shown = cli("run", "noop", "in", "-o", "a=1", "--priority", "3", "--max-retries", "2", "--no-resume")
+    assert shown.code == 0
+    told = " ".join(shown.err.split())
+    assert "not taken over: --priority (here 3, there 0)" in told
+    assert "--max-retries" not in told
+    assert "`tasktrail adjust 1`" in told
+
+
+def test_an_unfinished_task_is_not_run_at_another_time_than_is_asked_for(cli: Callable[..., Any], tasks: Any) -> None:
+    unfinished(tasks)
+    refused = cli("run", "noop", "in", "-o", "a=1", "--scheduled-for", "2200-01-02T03:04:05Z")
+    assert refused.code == 1
+    told = " ".join(refused.err.split())
+    assert "Task 1 is the same, unfinished, and has no time" in told
+    assert "`tasktrail adjust 1 --scheduled-for`" in told
