@@ -16,15 +16,25 @@ def examine(data_dir: Path, config: Config | None = None) -> list[Finding]:
     checked with the defaults.
     """
     findings = []
+    usable = True
     if config is None:
         try:
             config = load_config(data_dir)
         except ConfigurationError as error:
             findings.append(Finding("configuration", "fail", error.message, error.advice))
-            config = Config()
+            config, usable = Config(), False
         else:
             findings.append(Finding("configuration", "ok", "every key is known and has a value that is allowed"))
-    return [*findings, *judge(collect(data_dir, config), config)]
+    judged = judge(collect(data_dir, config), config)
+    return [*findings, *(judged if usable else map(_without_modules, judged))]
+
+
+def _without_modules(finding: Finding) -> Finding:
+    """Which modules the configuration names is not known, so those that were found may not be all."""
+    if finding.name != "handlers" or finding.level != "ok":
+        return finding
+    message = f"{finding.message}; the modules that the configuration names in `handlers` were not looked at"
+    return Finding("handlers", "warn", message, "Correct the configuration, and run `tasktrail doctor` again.")
 
 
 def worst(findings: list[Finding]) -> str:

@@ -253,3 +253,11 @@ def test_examining_gives_back_every_descriptor(tmp_path: Path) -> None:
     before = psutil.Process().num_fds()
     examine(tmp_path, Config())
     assert psutil.Process().num_fds() <= before  # fewer: the garbage collector came by
+
+
+def test_handlers_that_were_not_looked_at_are_not_called_good(tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").write_text('handlers = ["gone_module"\n')
+    (found,) = [finding for finding in examine(tmp_path) if finding.name == "handlers"]
+    assert found.level == "warn"
+    assert "were not looked at" in found.message
+    assert "image_convert" in found.message
