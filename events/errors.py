@@ -400,7 +400,7 @@ class ConfigurationError(TasktrailError):
     code = "configuration"
     status = 500
     title = "The configuration cannot be used"
-    remedy = "Correct the key; `python -m tasktrail.config.reference` prints them all."
+    remedy = "Correct the key; `tasktrail config` prints them all."
 
 
 class WaitTimeout(TasktrailError):

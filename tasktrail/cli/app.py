@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Check": {"verify": "check.verify:command", "rebuild": "check.rebuild:command", "doctor": "check.doctor:command"},
     "Keep": {"backup": "keep.backup:command", "restore": "keep.restore:command"},
-    "Set up": {"completion": "completion:command"},
+    "Set up": {"config": "config:command", "completion": "completion:command"},
 }
 EXAMPLES = (
     ("tasktrail run image_thumbnail photo.jpg small.jpg", "one task to its end, no service needed"),

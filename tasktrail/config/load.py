@@ -52,6 +52,14 @@ def keys() -> Iterator[Key]:
             yield Key(table + field.name, field.type, get_args(field.type)[1].extra["rule"], default)
 
 
+class Setting(msgspec.Struct, frozen=True):
+    """What a key is set to, and where: `default`, the file, or the variable."""
+
+    key: Key
+    value: Any
+    origin: str
+
+
 def load_config(data_dir: Path, *, file: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
     """The configuration of a data folder. Raises ConfigurationError, which names all that is wrong.
 
@@ -60,23 +68,44 @@ def load_config(data_dir: Path, *, file: Path | None = None, environment: Mappin
         file: read this one instead; it must exist.
         environment: instead of the process's own.
     """
+    found = _settings(data_dir, file, os.environ if environment is None else environment)
+    return _checked(_assembled({name: setting.value for name, setting in found.items()}))
+
+
+def settings(
+    data_dir: Path, *, file: Path | None = None, environment: Mapping[str, str] | None = None
+) -> list[Setting]:
+    """Every key with its value, in the order of the reference, then the targets; as `load_config` takes and raises."""
+    load_config(data_dir, file=file, environment=environment)
+    found = _settings(data_dir, file, os.environ if environment is None else environment)
+    fixed = {setting.key.name: setting for setting in defaults()}
+    return list({**fixed, **found}.values())
+
+
+def defaults() -> list[Setting]:
+    """Every key as it is where nothing is set."""
+    return [Setting(key, key.default, "default") for key in keys()]
+
+
+def _settings(data_dir: Path, file: Path | None, environment: Mapping[str, str]) -> dict[str, Setting]:
     known = {key.name: key for key in keys()}
-    values: dict[str, Any] = {}
+    found: dict[str, Setting] = {}
     wrong: list[ConfigurationError] = []
-    for name, raw in _from_file(file or data_dir / FILE_NAME, needed=file is not None).items():
-        origin = f"in {file or data_dir / FILE_NAME}"
+    path = file or data_dir / FILE_NAME
+    for name, raw in _from_file(path, needed=file is not None).items():
+        origin = f"in {path}"
         with _noted(wrong):
             key = _target(name, origin) or _find(name, known, origin)
-            values[name] = _value(key, raw, origin, text=False)
+            found[name] = Setting(key, _value(key, raw, origin, text=False), str(path))
     variables = {key.variable: key for key in known.values()}
-    for variable, raw in (os.environ if environment is None else environment).items():
+    for variable, raw in environment.items():
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX) not in OTHER_VARIABLES:
             name = variable.removeprefix(ENV_PREFIX).lower().replace("_", ".", 1)
             with _noted(wrong):
                 key = _target(name, "in the environment") or _find(variable, variables, "in the environment")
-                values[key.name] = _value(key, raw, f"in {variable}", text=True)
+                found[key.name] = Setting(key, _value(key, raw, f"in {variable}", text=True), variable)
     _raise_all(wrong)
-    return _checked(_assembled(values))
+    return found
 
 
 def checked(config: object) -> Config:

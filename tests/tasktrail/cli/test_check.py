@@ -12,6 +12,7 @@ import pytest
 from histories import Journal
 
 from tasktrail.cli.session import Doors
+from tasktrail.config.load import keys
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -219,3 +220,31 @@ def test_what_works_on_files_is_not_led_to_another_folder_by_an_address(
     shown = cli(*command, "--data", str(data), "--url", "http://127.0.0.1:1")
     assert shown.code == 2
     assert f"{command[0]} works on a data folder (--data)" in shown.err
+
+
+def test_config_prints_every_key_its_value_and_where_it_is_set(
+    cli: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data.mkdir(exist_ok=True)
+    (data / "tasktrail.toml").write_text('workers = 3\nwebhook_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"\n')
+    monkeypatch.setenv("TASKTRAIL_MAX_MEMORY", "4GiB")
+    shown = cli("config", "--data", str(data), "--json")
+    told = {line["key"]: line for line in map(json.loads, shown.out.splitlines())}
+    assert told.keys() == {key.name for key in keys()}
+    assert (told["workers"]["value"], told["workers"]["from"]) == (3, str(data / "tasktrail.toml"))
+    assert (told["max_memory"]["value"], told["max_memory"]["from"]) == (4 << 30, "TASKTRAIL_MAX_MEMORY")
+    assert told["port"]["from"] == "default"
+    rows = cli("config", "--data", str(data)).out
+    assert "***" in rows
+    assert "MfKQ9r8GKYqr" not in rows + shown.out
+
+
+def test_config_tells_a_misspelt_variable_and_shows_the_keys_all_the_same(
+    cli: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_WORKRES", "3")
+    shown = cli("config", "--data", str(data))
+    assert shown.code == 1
+    assert "did you mean TASKTRAIL_WORKERS?" in shown.err
+    assert "`tasktrail config`" in shown.err
+    assert "workers" in shown.out
