@@ -4,7 +4,7 @@
 routes are written against these two, so they never care who is behind them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from .actors.core.why import Why
 from .commands.retrying import RetriedTasks
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
+from .events.values import MAX_INTEGER
 from .handlers.printed import Output
 from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 
@@ -84,10 +85,18 @@ class Reading(Protocol):
     def follow(self, after: int = 0) -> Iterator[Recorded]:
         """Like `log`, and then what is yet to come, until the iterator is closed or the service stops."""
 
-    def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
+    def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = MAX_INTEGER,
+    ) -> Output:
         """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
 
-        Raises `UnknownTask` and `UnknownAttempt`.
+        `most`: bytes that are read at most. Raises `UnknownTask` and `UnknownAttempt`.
         """
 
     def why(self, task_id: int) -> Why:
@@ -108,8 +117,8 @@ class Reading(Protocol):
     def types(self) -> list[TypeInfo]:
         """The task types there are handlers for."""
 
-    def verify(self) -> Verification:
-        """Check the chain, the rules and the views."""
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Check the chain, the rules and the views. `progress` is told a position and the last one, now and then."""
 
 
 class Tasks(Reading, Protocol):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,7 +27,7 @@ from ..events.values import (
     check_whole,
     in_words,
 )
-from ..handlers.printed import Output
+from ..handlers.printed import PAGE, Output
 from ..paths import DataPaths
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import parse_point
@@ -177,9 +177,15 @@ class Client(Commanding):
         """The task types that the service has handlers for."""
         return self._decoded(list[TypeInfo], self._connection.get("/v1/types"))
 
-    def verify(self) -> Verification:
-        """Check the chain, the rules and the views. Takes as long as the log is long."""
-        return self._decoded(Verification, self._connection.get("/v1/verify", patient=True))
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Check the chain, the rules and the views. Takes as long as the log is long.
+
+        The service tells nothing while it checks: `progress` is called once, at the end.
+        """
+        found = self._decoded(Verification, self._connection.get("/v1/verify", patient=True))
+        if progress is not None:
+            progress(found.position, found.position)
+        return found
 
     def events(self, task_id: int) -> list[Recorded]:
         """The recorded events of one task, in order. Raises `UnknownTask`."""
@@ -189,17 +195,28 @@ class Client(Commanding):
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
         return recorded_all(self._connection.get(_task(task_id, "/notes"), self._own_write()))
 
-    def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
+    def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = MAX_INTEGER,
+    ) -> Output:
         """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
 
-        Raises `UnknownTask` and `UnknownAttempt`.
+        `most`: bytes that are read at most. Raises `UnknownTask` and `UnknownAttempt`.
         """
+        left = check_whole(most, "most")
         wanted: Params = (
             {"after": check_position(after)} if last is None else {"last": check_whole(last, "last", MIN_INTEGER)}
         )
-        answer = part = self._output(task_id, attempt, wanted)
-        while part.text and part.next < part.size:
-            part = self._output(task_id, answer.attempt, {"after": part.next})
+        answer = part = self._output(task_id, attempt, {**wanted, "most": min(left, PAGE)})
+        begin = min(after, part.size) if last is None else max(part.size - last, 0)
+        while part.text and part.next < part.size and (left := left - (part.next - begin - part.left_out)) > 0:
+            begin = part.next
+            part = self._output(task_id, answer.attempt, {"after": begin, "most": min(left, PAGE)})
             answer = replace(part, text=answer.text + part.text, left_out=answer.left_out + part.left_out)
         return answer
 

@@ -21,6 +21,7 @@ Text = Annotated[str | None, QueryParameter()]
 Attempt = Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="An attempt's number")]
 Byte = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="The byte to begin at: `next` of the last answer")]
 Last = Annotated[int | None, QueryParameter(ge=1, le=PAGE, description="Only so many bytes, from the end")]
+Most = Annotated[int, QueryParameter(ge=0, le=PAGE, description="At most so many bytes")]
 Sort = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
 
 
@@ -103,11 +104,12 @@ async def get_output(
     attempt: Attempt = None,
     after: Byte = 0,
     last: Last = None,
+    most: Most = PAGE,
     min_position: MinPosition = 0,
 ) -> Output:
     """What an attempt printed, the latest unless one is named: a part of at most 256 KiB; `next` is where to go on."""
     return await desk.read(
-        min_position, lambda: desk.service.output(task_id, attempt, after=after, last=last, most=PAGE)
+        min_position, lambda: desk.service.output(task_id, attempt, after=after, last=last, most=most)
     )
 
 

@@ -231,7 +231,10 @@ class FileReading(Asking):
                 return
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Check the chain and the rules, and the views and the snapshots against the fold."""
+        """Check the chain and the rules, and the views and the snapshots against the fold.
+
+        `progress` is told a position and the last one, now and then; a `Client` calls it once, at the end.
+        """
         from ..actors.snapshots.checking import with_snapshots  # what it needs is much, and nothing else needs it
 
         self.settle()

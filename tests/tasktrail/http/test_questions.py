@@ -86,6 +86,21 @@ def test_what_an_attempt_printed_comes_in_parts_of_a_bounded_size(
     assert (whole.next, client.output(talkative, 1, last=2).text) == (600_002, "b\n")
 
 
+def test_a_client_reads_as_much_of_it_as_the_service(service: TaskService, client: Client, talkative: int) -> None:
+    parts: list[dict[str, int]] = [{}, {"after": 299_999}, {"last": 5}, {"attempt": 1, "after": 10**9}]
+    for how in parts:
+        for most in (0, 1, 4, 256 * 1024, 300_004, 10**9):
+            ours, theirs = (tasks.output(talkative, most=most, **how) for tasks in (service, client))
+            assert (theirs.text, theirs.next) == (ours.text, ours.next)
+            assert len(theirs.text.encode()) <= most
+
+
+def test_a_client_is_told_when_a_check_has_ended(client: Client) -> None:
+    told: list[tuple[int, int]] = []
+    found = client.verify(lambda position, head: told.append((position, head)))
+    assert (found.ok, told) == (True, [(found.position, found.position)])
+
+
 def test_output_that_is_not_there_is_refused_by_name(web: httpx.Client, client: Client, talkative: int) -> None:
     path = f"/v1/tasks/{talkative}/output"
     assert code(web.get(path, params={"attempt": 2}))[:2] == (404, "unknown_attempt")
