@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from .events.errors import InvalidPath
+from .events.errors import InvalidPath, ServiceUnreachable
+from .events.log.lock import holder, role
+
+NO_SOCKET = {"run": "`tasktrail run`", "program": "A program that has opened it with TaskService"}
+"""Who may hold a data folder and never takes commands of others, in words."""
 
 
 class DataPaths:
@@ -24,6 +28,16 @@ class DataPaths:
     def protected(self) -> tuple[str, ...]:
         """The folders that no attempt may reach, but for what it is granted there by name: real paths."""
         return tuple(dict.fromkeys(str(folder.resolve()) for folder in (self.data, self.temp)))
+
+    def no_service(self) -> ServiceUnreachable:
+        """The error that says that no service answers here, and who has the folder instead."""
+        pid, who = holder(self.lock), NO_SOCKET.get(role(self.lock), "")
+        if pid is None or not who:
+            return ServiceUnreachable(f"No service runs on {self.data}")
+        return ServiceUnreachable(
+            f"{who} (pid {pid}) holds {self.data} and takes no commands of others",
+            remedy="Wait until it has ended, or stop it and start `tasktrail serve`, which works for all.",
+        )
 
     def make(self) -> None:
         """Create the folders, readable by the owner only. Raises `InvalidPath`."""

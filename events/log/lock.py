@@ -17,7 +17,7 @@ def holder(path: Path) -> int | None:
     The lock is not tried: whoever tries it holds it for a moment, and a service that starts just then is refused.
     """
     try:
-        _word, pid, _on, host = path.read_text().split()
+        _word, pid, _on, host, *_as = path.read_text().split()
         number = int(pid)
     except (OSError, ValueError):
         return None
@@ -30,7 +30,16 @@ def holder(path: Path) -> int | None:
     return number if host == socket.gethostname() and number > 0 else None
 
 
-def announce(path: Path) -> None:
+def role(path: Path) -> str:
+    """As what the process of `holder` has the folder: `serve`, `run`, `program`, ...; empty where that is not said."""
+    try:
+        _, _, what = path.read_text().rpartition(" as ")
+    except (OSError, ValueError):
+        return ""
+    return what.strip() if what.strip().isalpha() else ""
+
+
+def announce(path: Path, what: str) -> None:
     """Name this process in the lock file, before it holds the lock, unless a living one is named there.
 
     Whoever comes meanwhile knows that a service is on its way, and waits. Only the lock itself keeps others out.
@@ -40,19 +49,22 @@ def announce(path: Path) -> None:
         if holder(path) is None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.ftruncate(descriptor, os.pwrite(descriptor, _line(), 0))
+                os.ftruncate(descriptor, os.pwrite(descriptor, _line(what), 0))
             finally:
                 os.close(descriptor)
 
 
-def _line() -> bytes:
-    return f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
+def _line(what: str) -> bytes:
+    return f"pid {os.getpid()} on {socket.gethostname()} as {what}\n".encode()
 
 
 class DataLock:
-    """The lock of a data folder. The kernel lets go when the process ends, however it ends; the file may stay."""
+    """The lock of a data folder. The kernel lets go when the process ends, however it ends; the file may stay.
 
-    def __init__(self, path: Path) -> None:
+    `what` is told to others: by default what this process has announced, or else `program`.
+    """
+
+    def __init__(self, path: Path, what: str = "") -> None:
         self._path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -61,11 +73,12 @@ class DataLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(self._fd, 200).decode(errors="replace").strip() or "an unknown process"
+            named = os.read(self._fd, 200).decode(errors="replace").strip() or "an unknown process"
             os.close(self._fd)
-            raise DataInUse(f"{path.parent} is held by {holder}") from error
+            raise DataInUse(f"{path.parent} is held by {named}") from error
+        announced = role(path) if holder(path) == os.getpid() else ""
         with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's
-            os.ftruncate(self._fd, os.pwrite(self._fd, _line(), 0))
+            os.ftruncate(self._fd, os.pwrite(self._fd, _line(what or announced or "program"), 0))
 
     def release(self) -> None:
         """Let another service in, and take the name out of the file: the process may live on without the folder."""

@@ -78,7 +78,12 @@ def restore(
     if only_check:
         with called(origin, origin, _OTHER_BACKUP):
             return _checked(origin, paths, 0, progress)
-    with _made(paths), DataLock(paths.lock), part_file(paths.log) as part, called(part, origin, _OTHER_BACKUP):
+    with (
+        _made(paths),
+        DataLock(paths.lock, "restore"),
+        part_file(paths.log) as part,
+        called(part, origin, _OTHER_BACKUP),
+    ):
         before, its_hash = position_of(paths.log) if paths.log.exists() else (0, b"")
         if not force and (paths.log.exists() or _wal(paths.log).exists()):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told the number reached and the one to reach."""
 
-Presence: TypeAlias = Literal["answers", "starting", "absent"]
+Presence: TypeAlias = Literal["answers", "starting", "held", "absent"]
 STARTING_FOR = 30.0
 """Seconds that a process which has taken the data folder may take to answer."""
 COMING_FOR = 2.0
@@ -89,6 +89,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             return
         waited, told = 0.0, False
         while (presence := self.doors.presence(self)) != "answers":
+            if presence == "held":
+                from ..paths import DataPaths
+
+                raise DataPaths(self.data).no_service()
             if waited >= (STARTING_FOR if presence == "starting" else coming):
                 break
             if presence == "starting" and not told and not self.as_json:
@@ -147,19 +151,21 @@ class Doors:
         return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
     def presence(self, session: Session) -> Presence:
-        """Whether a service answers on the data folder, or has taken it and does not answer yet."""
+        """Whether a service answers on the data folder, or has taken it and does not answer yet; or who never will."""
         import socket
 
-        from ..events.log.lock import holder
+        from ..events.log.lock import holder, role
         from ..http.sockets import UnixName
-        from ..paths import DataPaths
+        from ..paths import NO_SOCKET, DataPaths
 
         paths = DataPaths(session.data)
         if paths.socket.exists():
             with UnixName(paths.socket) as name, socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(name.text)
                 return "answers"
-        return "absent" if holder(paths.lock) in (None, os.getpid()) else "starting"
+        if holder(paths.lock) in (None, os.getpid()):
+            return "absent"
+        return "held" if role(paths.lock) in NO_SOCKET else "starting"
 
     def pause(self, seconds: float) -> None:
         """Let time pass."""
@@ -167,12 +173,11 @@ class Doors:
 
     def service(self, session: Session) -> "Tasks":
         """A client of the running service. Raises `ServiceUnreachable`."""
-        from ..events.errors import ServiceUnreachable
         from ..paths import DataPaths
 
         # Looked at before the client is loaded: most of the time of a reading command would go there.
         if not session.url and not DataPaths(session.data).socket.exists():
-            raise ServiceUnreachable(f"No service runs on {session.data.absolute()}")
+            raise DataPaths(session.data).no_service()
         from ..client import Client
 
         return Client(session.url, token=session.token) if session.url else Client.connect(session.data)
@@ -233,7 +238,7 @@ class Doors:
 
         paths = _with_log(session)
         refuse_older_log(paths)  # the views may be all that knows of what it lacks
-        with DataLock(paths.lock), closing(LogReader(paths.log)) as log:
+        with DataLock(paths.lock, "rebuild"), closing(LogReader(paths.log)) as log:
             return rebuild(log, paths.views, progress)
 
     def back_up(self, session: Session, destination: Path, progress: Progress) -> "Backup":
@@ -251,10 +256,13 @@ class Doors:
 
     def embedded(self, session: Session) -> "TaskService":
         """A service inside this process, for this command and its own task only."""
+        from ..events.log.lock import announce
         from ..log_setup import set_up_logging
+        from ..paths import DataPaths
         from ..service import TaskService
 
         config = session.load_config()
+        announce(DataPaths(session.data).lock, "run")
         set_up_logging("warning", config.log_format, chronicle=False)
         return TaskService.open(session.data, config=config, own_only=True)
 

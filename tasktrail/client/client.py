@@ -74,7 +74,7 @@ class Client(Commanding):
         """To the service that runs on a data folder. Raises `ServiceUnreachable` when none does."""
         paths = DataPaths(Path(data))
         if not paths.socket.exists():
-            raise ServiceUnreachable(f"No service runs on {paths.data}")
+            raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)
 
     def close(self) -> None:

@@ -343,7 +343,7 @@ class Reader(FileReading):
 
     def _bring_up(self) -> None:
         try:
-            with DataLock(self.paths.lock):
+            with DataLock(self.paths.lock, "reader"):
                 try:
                     with closing(TaskViews(self.paths.views)) as views:
                         catch_up(self._reader(), views)
@@ -359,7 +359,7 @@ class Reader(FileReading):
     def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - one thread's views
         """Build the views anew, unless a service has just started, which does it."""
         try:
-            with DataLock(self.paths.lock):
+            with DataLock(self.paths.lock, "reader"):
                 rebuild(self._reader(), self.paths.views)
         except DataInUse:
             return False

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasktrail.events.errors import DataInUse, InvalidPath
-from tasktrail.events.log.lock import DataLock, announce, holder
+from tasktrail.events.log.lock import DataLock, announce, holder, role
 
 
 def test_a_second_lock_is_refused_and_says_who_holds_the_first(tmp_path: Path) -> None:
@@ -44,18 +44,22 @@ def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
 
 def test_a_service_on_its_way_names_itself_but_not_in_place_of_one_that_is_there(tmp_path: Path) -> None:
     path = tmp_path / "data" / "lock"
-    announce(path)
+    announce(path, "serve")
     assert holder(path) == os.getpid()
     path.write_text(f"pid {os.getppid()} on {socket.gethostname()}\n")
-    announce(path)
+    announce(path, "serve")
     assert holder(path) == os.getppid()
     path.write_text("pid 999999 on elsewhere, and much longer than the line that follows\n")
-    announce(path)
-    assert path.read_text() == f"pid {os.getpid()} on {socket.gethostname()}\n"
+    announce(path, "serve")
+    assert path.read_text() == f"pid {os.getpid()} on {socket.gethostname()} as serve\n"
     with DataLock(path):
-        assert holder(path) == os.getpid()
+        assert (holder(path), role(path)) == (os.getpid(), "serve")
+    with DataLock(path):
+        assert role(path) == "program"
+    with DataLock(path, "restore"):
+        assert role(path) == "restore"
 
 
 def test_to_announce_where_nobody_may_write_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    announce(tmp_path / "file" / "lock")
+    announce(tmp_path / "file" / "lock", "serve")

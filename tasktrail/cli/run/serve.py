@@ -79,7 +79,7 @@ def command(
 
     hide_process()
     config = session.load_config()
-    announce(DataPaths(session.data).lock)  # before the rest is loaded: others may be waiting already
+    announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
     from ...http.server import HttpServer
     from ...log_setup import set_up_logging
     from ...service import TaskService

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Doors, Presence, Session
+from tasktrail.client import Client
+from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.log.lock import DataLock, holder
 from tasktrail.http.sockets import listen_unix
 
@@ -97,6 +99,25 @@ def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(dat
         assert presence(data) == "answers"
     (data / "lock").unlink()
     assert presence(data) == "absent", "a socket that a killed service has left is none"
+
+
+@pytest.mark.parametrize(("what", "who"), [("run", "`tasktrail run`"), ("program", "A program")])
+def test_a_folder_held_by_what_takes_no_commands_is_told_at_once(
+    cli: Callable[..., Any], doors: Any, data: Path, what: str, who: str
+) -> None:
+    (data / "lock").write_text(f"pid {os.getppid()} on {socket.gethostname()} as {what}\n")
+    assert presence(data) == "held"
+    with pytest.raises(ServiceUnreachable) as refused:
+        Client.connect(data)
+    for line in ("submit noop", "run noop"):
+        appear(doors, "held")
+        shown = cli("--data", str(data), *line.split())
+        assert shown.code == 3
+        for told in (" ".join(shown.err.split()), str(refused.value)):
+            assert f"{who}" in told
+            assert f"(pid {os.getppid()}) holds" in told
+        assert "start `tasktrail serve`, which works for all" in " ".join(shown.err.split())
+    assert doors.paused == 0
 
 
 @pytest.mark.parametrize("line", ["", "pid", "pid x on here", f"pid {2**40} on {{host}}", "pid {pid} on elsewhere"])
