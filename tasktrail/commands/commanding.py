@@ -27,6 +27,7 @@ from ..events.task_events import DependencyPolicies, Told
 from ..projections import TaskFilters
 from ..projections.queries.filters import filters_of
 from .operating import Operating, command_from_fields
+from .refusal import unknown_field
 from .retrying import RetriedTasks, retry_all
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -85,8 +86,13 @@ class Commanding(Operating):
         correlation_id: str = "",
         **unknown: Never,
     ) -> int:
-        """A new task's id. The fields are those of `CreateTask`; paths may be relative to the current folder."""
-        fields = {name: value for name, value in locals().items() if name not in ("self", "unknown")} | unknown
+        """A new task's id. The fields are those of `CreateTask`; paths may be relative to the current folder.
+
+        Raises `Malformed` for any other field.
+        """
+        fields = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
+        for name in unknown:
+            raise unknown_field(name, CreateTask, remedy="help(TaskService.create_task) shows the fields there are.")
         return self.send(command_from_fields(CreateTask, _with_paths(fields))).task_id
 
     def create_graph(

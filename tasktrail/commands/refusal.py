@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, get_args
 
 import msgspec
@@ -34,6 +35,13 @@ def check_commands(commands: object) -> None:
             )
 
 
+def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
+    """The refusal of a field that `kind` does not have, with the nearest one that it has. `field`: where it stands."""
+    near = get_close_matches(name, kind.__struct_fields__, n=1) if kind else []
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
+
+
 def refusal(
     error: Exception, given: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
 ) -> TasktrailError:
@@ -57,7 +65,10 @@ def refusal(
         more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
         return Malformed(f"`{name}` has to be given{more}", field=name)
     if match := _UNKNOWN.fullmatch(text):
-        return Malformed(f"There is no field `{match[1]}`", field=f"{field}.{match[1]}" if field else match[1])
+        if field:
+            inner = GraphTask if field.startswith("tasks[") else None
+            return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
+        return unknown_field(match[1], kind or _BY_TAG.get(str(_values(given).get("command"))))
     if not isinstance(error, msgspec.ValidationError) or not field:
         return Malformed(told("The body", text, "") if text.startswith("Expected") else text)
     if where.startswith("key` in") or field.endswith(_ANY_KEY):

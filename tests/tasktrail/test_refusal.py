@@ -91,7 +91,8 @@ def test_a_number_that_no_float_holds_is_told_with_its_field(value: str) -> None
     ("fields", "field", "message"),
     [
         ({}, "task_id", "`task_id` has to be given"),
-        ({"task_id": 1, "children": True, "childs": True}, "childs", "There is no field `childs`"),
+        ({"task_id": 1, "childs": True}, "childs", "There is no field `childs`; did you mean `children`?"),
+        ({"task_id": 1, "zzzzzz": True}, "zzzzzz", "There is no field `zzzzzz`"),
     ],
 )
 def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any], field: str, message: str) -> None:

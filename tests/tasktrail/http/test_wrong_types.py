@@ -9,7 +9,7 @@ import pytest
 from tasktrail import TaskService
 from tasktrail.client import Client
 from tasktrail.events import CreateTask
-from tasktrail.events.errors import InvalidValue, NotReady, UnknownTask
+from tasktrail.events.errors import InvalidValue, Malformed, NotReady, UnknownTask
 from tasktrail.surface import Tasks
 
 ABOUT_A_TASK: dict[str, Callable[[Tasks, Any], object]] = {
@@ -91,3 +91,12 @@ def test_a_client_that_is_closed_says_so(service: TaskService, data: Path, serve
         with pytest.raises(NotReady, match="The client is closed"):
             ask()
     client.close()
+
+
+def test_a_misspelt_field_is_told_with_the_nearest_and_where_python_shows_them(tasks: Tasks) -> None:
+    with pytest.raises(Malformed, match="no field `prioritty`; did you mean `priority`") as caught:
+        tasks.create_task(type="noop", prioritty=1)
+    assert (caught.value.field, "help(TaskService.create_task)" in caught.value.advice) == ("prioritty", True)
+    with pytest.raises(Malformed, match="did you mean `priority`") as caught:
+        tasks.create_graph([{"name": "a", "type": "noop", "prioritty": 1}])
+    assert caught.value.field.endswith("prioritty")
