@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from ...events.errors import InvalidPath, OutputExists
 from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
-from ..errors import BadAnswer, InputChanged
+from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..faults import text_of
 from ..inputs import Input
 from ..packages import require_packages
@@ -207,10 +208,14 @@ def _rejected(reason: str) -> Ending:
 
 
 def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
-    """The failed end that an exception makes: its text, and the line it came from."""
+    """The failed end that an exception makes: its text, and the line it came from.
+
+    A refusal of our own about the task's files says all there is; a place in our code would look like a fault there.
+    """
     text = text_of(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    shown = frames and not isinstance(error, InvalidPath | OutputExists | OutputMissing)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
     where += _BY_WALLS if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     told = plain_text(text or name, ERROR_LIMIT - len(where)) + where

@@ -32,6 +32,7 @@ MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
 LONGEST = 10 * 365 * 86400.0
 """Seconds that an estimate may say: more than any task takes."""
+_CHECK = "Check its spelling, and that the service may reach it."
 _NOTHING = Intake()
 _PATHS = frozenset({"input_file", "output_file"})
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
@@ -148,14 +149,20 @@ class IntakeDesk:
         path = command.input_file
         if not path:
             if task_type.needs_input:
-                raise InvalidPath(f"{command.type} needs an input file", field="input_file")
+                raise InvalidPath(
+                    f"{command.type} needs an input file",
+                    field="input_file",
+                    remedy="Name one; on the command line it comes right after the type.",
+                )
             return 0
         check_form(path, "input_file")
         try:
             status = os.stat(path)  # noqa: PTH116 - on the way of every command
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InvalidPath(f"{path!r} cannot be read: {reason}", field="input_file") from error
+            raise InvalidPath(
+                f"{path!r} cannot be read: {reason}", field="input_file", remedy="Check its spelling."
+            ) from error
         if not stat.S_ISREG(status.st_mode):
             raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
         if not os.access(path, os.R_OK):
@@ -168,7 +175,11 @@ class IntakeDesk:
         path = command.output_file
         if not path:
             if task_type.needs_output:
-                raise InvalidPath(f"{command.type} needs an output file", field="output_file")
+                raise InvalidPath(
+                    f"{command.type} needs an output file",
+                    field="output_file",
+                    remedy="Name one; on the command line it comes after the input.",
+                )
             return
         check_form(path, "output_file")
         folder, name = os.path.split(path)

@@ -292,6 +292,7 @@ def test_paths_that_became_links_to_the_services_own_files_while_a_task_waited_a
         task = service.wait(task_id, WITHIN)
         assert (task.status, task.error_type) == ("failed", "InvalidPath")
         assert "among tasktrail's own files" in task.error
+        assert ".py" not in task.error, "it is about the user's files, not about a place in our code"
 
     assert (data / "log.db").stat().st_ino == before
     assert not (tmp_path / "out.txt").exists()
@@ -309,6 +310,24 @@ def test_a_folder_that_is_turned_to_the_services_own_while_the_handler_works_get
 
     assert "among tasktrail's own files" in service.wait(task_id, WITHIN).error
     assert not (tmp_path / "data" / "new.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("paths", "field", "remedy"),
+    [
+        ({}, "input_file", "right after the type"),
+        ({"input_file": "{text}"}, "output_file", "after the input"),
+        ({"input_file": "{text}s", "output_file": "{text}.out"}, "input_file", "Check its spelling"),
+    ],
+)
+def test_a_file_that_is_missing_is_told_with_what_to_do(
+    start: Opener, text: Path, paths: dict[str, str], field: str, remedy: str
+) -> None:
+    named = {name: path.format(text=text) for name, path in paths.items()}
+    with pytest.raises(InvalidPath) as refused:
+        start().create_task(type="looker", **named)  # type: ignore[arg-type]  # paths only
+    assert refused.value.field == field
+    assert remedy in refused.value.advice
 
 
 NAMES = [
