@@ -80,7 +80,9 @@ def _check_deadline(command: CreateTask, facts: Facts) -> None:
     if command.deadline is None:
         return
     if command.deadline <= facts.now:
-        raise InvalidValue(f"The deadline {command.deadline.isoformat()} is over already", field="deadline")
+        raise InvalidValue(
+            f"The deadline {command.deadline.isoformat(timespec='seconds')} is over already", field="deadline"
+        )
     check_start(command.scheduled_for, command.deadline, field="deadline")
 
 

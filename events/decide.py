@@ -61,20 +61,25 @@ def decide(  # noqa: C901 - a branch for each command, and nothing else
             assert_never(command)
 
 
+def _illegal(state: TaskState, why: str) -> IllegalTransition:
+    remedy = f"`tasktrail history {state.id}` tells how the task came to this state."
+    return IllegalTransition(f"Task {state.id} {why}", remedy=remedy)
+
+
 def _start(state: TaskState) -> tuple[Event, ...]:
     """A held task is released; for a waiting one there is nothing to record until it really starts."""
     if not state.waiting:
-        raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be started")
+        raise _illegal(state, f"is {state.status}: only a waiting task can be started")
     return (Adjusted(task_id=state.id, held=False),) if state.held else ()
 
 
 def _adjust(state: TaskState, command: AdjustTask) -> tuple[Event, ...]:
     if not state.waiting:
-        raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be adjusted")
+        raise _illegal(state, f"is {state.status}: only a waiting task can be adjusted")
     if command.priority is None and command.scheduled_for is None and command.held is None:
         raise InvalidValue("Nothing to adjust: give priority, scheduled_for or held", field="priority")
     if command.scheduled_for is not None and state.started_at is not None:
-        raise IllegalTransition(f"Task {state.id} has been started before: a time binds the first attempt only")
+        raise _illegal(state, "has been started before: a time binds the first attempt only")
     if state.life == 1:  # a deadline is about the first start
         check_start(command.scheduled_for, state.spec.deadline, field="scheduled_for")
     change = Adjusted(
@@ -85,15 +90,13 @@ def _adjust(state: TaskState, command: AdjustTask) -> tuple[Event, ...]:
 
 def _cancel(state: TaskState) -> tuple[Event, ...]:
     if state.finished:
-        raise IllegalTransition(f"Task {state.id} is {state.status}: there is nothing to cancel")
+        raise _illegal(state, f"is {state.status}: there is nothing to cancel")
     return (Cancelled(attempt_running=state.status == "running"),)
 
 
 def _retry(state: TaskState, command: RetryTask, facts: Facts) -> tuple[Event, ...]:
     if state.status not in ("failed", "cancelled"):
-        raise IllegalTransition(
-            f"Task {state.id} is {state.status}: only a failed or cancelled task can be retried by hand"
-        )
+        raise _illegal(state, f"is {state.status}: only a failed or cancelled task can be retried by hand")
     beyond = state.retry_count >= state.spec.max_retries
     if beyond and not command.force:
         raise RetriesExhausted(f"Task {state.id} has used {state.retry_count} of {state.spec.max_retries} retries")
@@ -114,13 +117,13 @@ def _retry(state: TaskState, command: RetryTask, facts: Facts) -> tuple[Event, .
 
 def _save_checkpoint(state: TaskState, command: SaveCheckpoint) -> tuple[Event, ...]:
     if state.status != "running":
-        raise IllegalTransition(f"Task {state.id} is {state.status}: a checkpoint belongs to a running task")
+        raise _illegal(state, f"is {state.status}: a checkpoint belongs to a running task")
     return (Checkpointed(checkpoint=readable(command.checkpoint)),)
 
 
 def _give_up(state: TaskState, command: GiveUp) -> tuple[Event, ...]:
     if not state.waiting:
-        raise IllegalTransition(f"Task {state.id} is {state.status}: only a waiting task can be given up")
+        raise _illegal(state, f"is {state.status}: only a waiting task can be given up")
     return (
         Failed(
             outcome="not_started",

@@ -147,7 +147,8 @@ def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
     against = why_not_now(turn, task)
     if against:
         reasons = "; ".join(f"{obstacle.reason}: {obstacle.detail}" for obstacle in against)
-        raise CannotStartNow(f"Task {task.id} waits for {reasons}")
+        remedy = f"`tasktrail why {task.id}` tells what lifts the reasons; when they are gone it starts by itself."
+        raise CannotStartNow(f"Task {task.id} waits for {reasons}", remedy=remedy)
     return start(turn, task, _origin(submit))
 
 
@@ -156,7 +157,8 @@ def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
     events = decide(task, command, turn.decision_facts())
     wanted = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
     if all(value is None or value == getattr(task, name) for name, value in wanted.items()):
-        raise NothingToChange(f"Task {command.task_id} is so already", remedy="`tasktrail show ID` shows how it is.")
+        remedy = f"`tasktrail show {command.task_id}` shows how it is."
+        raise NothingToChange(f"Task {command.task_id} is so already", remedy=remedy)
     position = turn.record_all(command.task_id, events, _origin(submit))
     turn.place(turn.state.tasks[command.task_id])
     return position

@@ -7,6 +7,7 @@ import click
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"([+-])((?:\d{1,9}[smhdw])+)")
+_BARE = re.compile(r"[+-]\d{1,9}")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _NEAR = {"yesterday": -1, "today": 0, "tomorrow": 1}
@@ -75,7 +76,9 @@ class Moment(click.ParamType[datetime]):
         try:
             return read_time(value, _now(ctx)).astimezone(UTC)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time. Write {FORMS}.", param, ctx)
+            bare = _BARE.fullmatch(value.strip())
+            why = f"lacks its unit, as in {value.strip()}m or {value.strip()}h" if bare else "is not a time"
+            self.fail(f"{value!r} {why}. Write {FORMS}.", param, ctx)
 
 
 _LONGEST = 20

@@ -51,8 +51,9 @@ def ids_that_pass(tasks: Asked, filters: TaskFilters, allowed: Sequence[str], us
     wanted = values_of(filters.status) or tuple(usual)
     for status in wanted:
         if status not in allowed:
+            *others, last = allowed
             raise InvalidValue(
-                f"A task that is {status} cannot be meant here, only {' or '.join(allowed)}", field="status"
+                f"A task that is {status} cannot be meant here, only {', '.join(others)} or {last}", field="status"
             )
     if filters.as_of != "":
         raise InvalidValue("The past cannot be changed", field="as_of")

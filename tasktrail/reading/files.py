@@ -268,7 +268,11 @@ class FileReading(Asking):
         task = self.get_task(task_id)
         number = task.attempt if attempt is None else attempt
         if attempt is not None and not 0 < number <= task.attempt:
-            raise UnknownAttempt(f"Task {task_id} has had {task.attempt} attempts, and none is number {number}")
+            had = f"{task.attempt} attempt{'' if task.attempt == 1 else 's'}"
+            raise UnknownAttempt(
+                f"Task {task_id} has had {had}, and none is number {number}",
+                remedy=f"See `tasktrail history {task_id}` for the attempts there were.",
+            )
         running = task.status == "running" and number == task.attempt
         after = check_position(after) if last is None else -max(last, 0)
         found = read(self.paths.output, task_id, number, after=after, running=running, most=most)

@@ -137,6 +137,8 @@ def adjust(
 
     if hold and release:
         raise click.UsageError("Give --hold or --release, not both.")
+    if priority is None and scheduled_for is None and not hold and not release:
+        raise click.UsageError("Nothing to adjust: give --priority, --scheduled-for, --hold or --release.")
     held = hold if hold or release else None
     change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
     send(session, AdjustTask, {**change, **who(reason, actor)})

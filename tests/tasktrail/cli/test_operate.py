@@ -17,7 +17,8 @@ from tasktrail.cli.look.top import again, look, picture
 from tasktrail.cli.output import Paper
 from tasktrail.cli.session import Doors, Session
 from tasktrail.cli.words import rate
-from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, StartTask
+from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
+from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.operator_commands import (
     AddSchedule,
@@ -291,3 +292,25 @@ def test_a_graph_that_is_no_json_is_told_with_the_name_of_its_file(cli: Cli, tmp
 )
 def test_a_rate_is_told_in_a_unit_that_suits(per_minute: float, told: str) -> None:
     assert rate(per_minute) == told
+
+
+def test_an_adjustment_of_nothing_names_the_options(cli: Cli, tasks: Any) -> None:
+    tasks.create_task(type="noop", held=True)
+    shown = cli("adjust", "1")
+    assert shown.code == 2
+    assert "--priority, --scheduled-for, --hold or --release" in shown.err
+
+
+@pytest.mark.parametrize("line", ["retry 1", "start 1", "adjust 1 --priority 3", "cancel 1"])
+def test_a_refusal_names_the_task_in_what_to_do(cli: Cli, tasks: Any, line: str) -> None:
+    tasks.create_task(type="noop")
+    tasks.journal.record(1, Started(worker="w"))
+    if line == "cancel 1":
+        tasks.journal.send(EndAttempt(task_id=1, attempt=1, outcome="completed"))
+    shown = cli(*line.split())
+    assert shown.code == 1
+    assert "`tasktrail history 1`" in shown.err
+
+
+def test_the_statuses_that_can_be_meant_are_listed_with_commas(cli: Cli) -> None:
+    assert "only pending, running or retrying" in cli("cancel", "--status", "failed", "--yes").err

@@ -58,6 +58,10 @@ def test_what_is_no_time_is_refused_with_the_forms_there_are(cli: Callable[..., 
     assert "+10m, 'tomorrow 9:00'" in " ".join(shown.err.split())
 
 
+def test_a_number_without_its_unit_is_told_so(cli: Callable[..., Any]) -> None:
+    assert "'+10' lacks its unit" in cli("submit", "noop", "--scheduled-for", "+10").err
+
+
 @given(st.text(max_size=30))
 def test_no_text_raises_anything_else(text: str) -> None:
     try:
