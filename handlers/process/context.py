@@ -175,6 +175,7 @@ def plain_text(text: object, limit: int) -> str:
 def plain_json(value: Any, limit: int, what: str) -> bytes:
     """The value as JSON. Raises BadAnswer when it cannot be kept as JSON or has more than `limit` bytes."""
     try:
+        _refuse_sets(value, what)
         plain = msgspec.to_builtins(value, str_keys=True)
         check_plain(plain, what)
         data = msgspec.json.encode(plain)
@@ -185,6 +186,16 @@ def plain_json(value: Any, limit: int, what: str) -> bytes:
     if len(data) > limit:
         raise BadAnswer(f"{what} has {len(data)} bytes; the limit is {limit}")
     return data
+
+
+def _refuse_sets(value: Any, what: str) -> None:
+    """The converter would make lists of them, in an order that is another one in every process."""
+    if isinstance(value, set | frozenset):
+        raise BadAnswer(f"{what} holds a {type(value).__name__}, which JSON does not know")
+    if isinstance(value, msgspec.Struct):
+        value = [getattr(value, name) for name in value.__struct_fields__]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _refuse_sets(item, what)
 
 
 def plain_checkpoint(checkpoint: Checkpoint) -> Checkpoint:

@@ -8,7 +8,7 @@ import pytest
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers.errors import BadAnswer, CheckpointRefused
-from tasktrail.handlers.process.context import AttemptContext, Progress, clamped, plain_text
+from tasktrail.handlers.process.context import AttemptContext, Progress, clamped, plain_json, plain_text
 from tasktrail.handlers.process.frames import AttemptCheckpointed, AttemptProgressed, Run
 
 RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
@@ -123,3 +123,9 @@ def test_a_checkpoint_that_could_not_be_read_back_is_refused_at_once(checkpoint:
 def test_saving_raises_when_the_attempt_is_to_end_first() -> None:
     with pytest.raises(CheckpointRefused):
         AttemptContext(RUN, None, FakeLine(is_saved=False)).save_checkpoint(Checkpoint())
+
+
+@pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": [({"b": frozenset("x")},)]}, Checkpoint(data={"seen": {1}})])
+def test_a_set_is_no_json_and_not_taken_for_a_list(value: Any) -> None:
+    with pytest.raises(BadAnswer, match=r"The result holds a (frozen)?set"):
+        plain_json(value, 1000, "The result")
