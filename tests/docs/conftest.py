@@ -20,7 +20,7 @@ def environment(tmp_path: Path) -> Path:
     venv.create(folder, with_pip=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     ours = [path for path in site.getsitepackages() if path.startswith(sys.prefix)]
-    (packages / "ours.pth").write_text(f"import site; [site.addsitedir(path) for path in {ours}]\n")
+    (packages / "ours.pth").write_text(f"import site; list(map(site.addsitedir, {ours}))\n")
     command = folder / "bin" / "tasktrail"
     command.write_text(f"#!{folder}/bin/python\nimport sys\nfrom tasktrail.__main__ import main\nsys.exit(main())\n")
     command.chmod(0o755)
