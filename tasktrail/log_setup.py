@@ -113,7 +113,12 @@ _QUOTED = set(" \t=\r\n\"'")
 
 def _for_people(stream: TextIO) -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    return [_printable, renderer]
+    return [_without_empty, _printable, renderer]
+
+
+def _without_empty(_logger: Any, _method: str, line: Any) -> Any:
+    """People read no fields that say nothing; programs have them all."""
+    return {name: value for name, value in line.items() if name == "event" or value not in ("", None)}
 
 
 def _printable(_logger: Any, _method: str, line: Any) -> Any:

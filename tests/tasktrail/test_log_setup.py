@@ -56,6 +56,20 @@ def test_json_lines_hold_event_level_time_and_fields() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_lines_for_people_leave_out_what_is_empty() -> None:
+    stream = io.StringIO()
+    set_up_logging("info", "console", stream)
+    structlog.get_logger("tasktrail").info("accepted", task_id=7, progress=0.0, correlation_id="", reason="", user=None)
+    line = stream.getvalue()
+    assert "task_id=7" in line
+    assert "progress=0.0" in line
+    assert not any(name in line for name in ("correlation_id", "reason", "user"))
+    stream = io.StringIO()
+    set_up_logging("info", "json", stream)
+    structlog.get_logger("tasktrail").info("accepted", correlation_id="")
+    assert lines(stream)[0]["correlation_id"] == ""
+
+
 def test_lines_of_the_standard_library_come_out_alike() -> None:
     stream = io.StringIO()
     set_up_logging("info", "json", stream)
