@@ -5,6 +5,7 @@ local variables: they may hold secrets and personal data. The same line comes a 
 flood of requests or a fault in a loop does not fill a disk.
 """
 
+import io
 import logging
 import sys
 import threading
@@ -48,6 +49,43 @@ class _Paced:
         if passes and left_out:
             record.msg, record.args = f"{record.getMessage()} (left_out={left_out})", ()
         return passes
+
+
+class _Printed(io.TextIOBase):
+    """Takes the place of standard output or error; what is printed becomes lines of the log."""
+
+    def __init__(self, name: str, real: TextIO) -> None:
+        self._name = name
+        self._real = real
+        self._begun = ""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def fileno(self) -> int:
+        """That of the real one."""
+        return self._real.fileno()
+
+    def write(self, text: str) -> int:
+        """Log the lines that are whole now."""
+        *lines, begun = (self._begun + text).split("\n")
+        self._begun = begun[-_PRINTED_LIMIT:]
+        for line in filter(str.strip, lines):
+            structlog.get_logger("tasktrail").info("printed", text=line[:_PRINTED_LIMIT], stream=self._name)
+        return len(text)
+
+
+_PRINTED_LIMIT = 1000
+"""Characters of a line."""
+
+
+def log_what_is_printed() -> None:
+    """From now on have what Python code prints in this process, such as handlers at their import, in the log as well.
+
+    What a library in C writes goes where it did.
+    """
+    sys.stdout, sys.stderr = _Printed("stdout", sys.stdout), _Printed("stderr", sys.stderr)
 
 
 class _Unfailing:

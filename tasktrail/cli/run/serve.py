@@ -81,10 +81,12 @@ def command(
     config = session.load_config()
     announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
     from ...http.server import HttpServer
-    from ...log_setup import set_up_logging
+    from ...log_setup import log_what_is_printed, set_up_logging
     from ...service import TaskService
 
     set_up_logging(config.log_level, config.log_format)
+    if config.log_format == "json":
+        log_what_is_printed()
     accepted = reason or "" if accept_loss else ""
     teller = Teller(as_json=session.as_json, lines=config.log_format == "json")
     try:

@@ -31,11 +31,11 @@ def serve(data: Path) -> Iterator[Serve]:
     data.mkdir(mode=0o700)
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str, **settings: str) -> "subprocess.Popen[str]":
+    def start(*arguments: str, path: str = "", **settings: str) -> "subprocess.Popen[str]":
         named = {"HANDLERS": "printing_handlers", "WORKERS": "1", "LOG_FORMAT": "json", **settings}
         environment = {
             **os.environ,
-            "PYTHONPATH": str(SUPPORT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), path))),
             **{f"TASKTRAIL_{name}": value for name, value in named.items()},
         }
         command = [sys.executable, "-m", "tasktrail", "serve", "--data", str(data), *arguments]
@@ -68,6 +68,19 @@ def until_ended(process: "subprocess.Popen[str]") -> list[str]:
 
 def objects(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
+
+
+def test_what_a_handler_prints_at_its_import_is_a_line_too(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "import sys\nprint('hello', end='')\nprint(' there')\nprint('oh', file=sys.stderr)\n"
+    )
+    process = serve(path=str(tmp_path), HANDLERS="printing_handlers,noisy")
+    lines = until_ready(process)
+    told = objects([*lines, *until_ended(process)])
+    assert [(line["text"], line["stream"]) for line in told if line["event"] == "printed"] == [
+        ("hello there", "stdout"),
+        ("oh", "stderr"),
+    ]
 
 
 def test_every_line_is_json_and_tells_what_happens_to_whom(serve: Serve, data: Path) -> None:
