@@ -19,6 +19,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     place: int
     task_id: int
     type: str
+    input_file: str
     user_id: int
     label: str
     waiting_since: datetime
@@ -34,6 +35,7 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     task_id: int
     attempt: int
     type: str
+    input_file: str
     user_id: int
     label: str
     started_at: datetime | None
@@ -167,6 +169,7 @@ def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Q
         place=place,
         task_id=task_id,
         type=task.spec.type,
+        input_file=task.spec.input_file,
         user_id=task.spec.user_id,
         label=task.spec.label,
         waiting_since=task.waiting_since,
@@ -183,6 +186,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         task_id=task_id,
         attempt=entry.attempt,
         type=spec.type,
+        input_file=spec.input_file,
         user_id=spec.user_id,
         label=spec.label,
         started_at=task.started_at,

@@ -1,5 +1,6 @@
 """`tasktrail queue`: what waits for room, in the order in which it will run."""
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,7 @@ WAITING = (
     Column("PLACE", right=True),
     Column("ID", right=True),
     Column("TYPE"),
+    Column("INPUT", "name"),
     Column("PRIORITY", right=True),
     Column("SINCE", leaves=1, extra=True),
     Column("USER", right=True, leaves=2, extra=True),
@@ -87,6 +89,7 @@ def rows(board: "QueueBoard", paper: Paper) -> list[tuple[str, ...]]:
             str(one.place),
             str(one.task_id),
             one.type,
+            PurePath(one.input_file).name,
             f"{one.effective_priority:.1f}",
             paper.when(one.waiting_since),
             str(one.user_id),

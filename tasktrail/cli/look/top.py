@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +25,7 @@ _WAITING_SHOWN = 15
 _RUNNING = (
     Column("RUNNING", right=True),
     Column("TYPE"),
+    Column("INPUT", "name"),
     Column("DONE", right=True),
     Column("FOR", right=True),
     Column("ATTEMPT", right=True, leaves=1, extra=True),
@@ -136,6 +138,7 @@ def _running(board: "QueueBoard", paper: Paper) -> Iterator[tuple[str, ...]]:
         yield (
             str(one.task_id),
             one.type,
+            PurePath(one.input_file).name,
             "stopping" if one.stopping else percent(one.progress),
             ran,
             str(one.attempt),

@@ -119,6 +119,8 @@ def test_the_queue_shows_which_task_is_next(cli: Callable[..., Any], width: int,
     lines_of(shown, width)
     (row,) = [line.split() for line in shown.out.splitlines() if "video_thumbnail" in line]
     assert row[:3] == ["1", busy["waiting"], "video_thumbnail"]
+    assert set(NAME.split()) <= words_of(shown)
+    assert set(NAME.split()) <= words_of(cli("top", "--once"))
 
 
 def test_notices_and_endpoints_show_what_redeliver_and_enable_take(
