@@ -2,6 +2,8 @@
 
 import base64
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,11 @@ def write_clip(path: Path) -> None:
         target.mux(stream.encode())
 
 
-def test_the_example_of_the_readme_converts_a_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_example_of_the_readme_converts_a_video(tmp_path: Path) -> None:
     write_clip(tmp_path / "holiday.mov")
-    exec(compile(python_block("README.md"), "README.md", "exec"), {})
-    assert capsys.readouterr().out.splitlines()[-1] == f"completed {tmp_path / 'holiday.mp4'}"
+    command = [sys.executable, "-c", python_block("README.md")]
+    printed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == f"completed {tmp_path / 'holiday.mp4'}"
 
 
 def test_the_check_of_a_signature_in_the_how_to_takes_what_is_sent_and_nothing_else() -> None:
