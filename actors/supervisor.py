@@ -64,7 +64,7 @@ class Child:
             raise NotReady(f"{self.name} is not running") from error
 
     def goes_on(self) -> bool:
-        """Whether it has begun to handle another message since this was asked last."""
+        """Whether it has begun another message, or told of progress within one, since this was asked last."""
         before, self.doing = self.doing, doing.get(self.ref.actor_urn, Doing()) if self.ref is not None else Doing()
         return self.doing.number != before.number
 
