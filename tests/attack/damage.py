@@ -9,6 +9,7 @@ Swaps: a process appends, one commit each, and says what was acknowledged. Its f
 or written to at a random moment; then it goes on until it notices, or is killed at once. Nothing that was begun after
 that may be acknowledged, and the next start has every acknowledged record or refuses. Only bytes written into a file in
 the very tick of the file system's clock in which the writer wrote, too, may pass unseen: then the start has to tell.
+Of a folder that is removed as a whole nothing is left to start on: the writer has to notice before it dies.
 """
 
 import argparse
@@ -333,6 +334,8 @@ def swap_once(folder: Path, name: str, deed: Callable[[Hands], None], *, kill: b
         if _ends(hands.moved / "log.db") < last:
             raise Broken("what was moved is not whole")
         return "noticed: said where it was moved, and whole there"
+    if noticed and not hands.moved.exists() and not hands.data.exists():  # noticed while `rm -r` was still at work
+        return "noticed: said so, and the rest of the folder was removed with what had been saved in it"
     return "unseen, " * bool(late) + _start_again(hands, last, killed=kill)
 
 
