@@ -62,8 +62,13 @@ PURE = (
     "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
-    "tasktrail.actors.whatif",
     "tasktrail.actors.errors",
+    "tasktrail.whatif.timeline",
+    "tasktrail.whatif.executor",
+    "tasktrail.whatif.recording",
+    "tasktrail.whatif.policy",
+    "tasktrail.whatif.replay",
+    "tasktrail.whatif.answer",
 )
 
 # A list of what is allowed, not of what is not: a module nobody thought of is refused until somebody has looked at it.

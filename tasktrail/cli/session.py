@@ -13,7 +13,6 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from ..actors.whatif.answer import WhatIf
     from ..backups.restoring import Restored
     from ..backups.taking import Backup
     from ..config.settings import Config
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ..projections import Verification
     from ..service import TaskService
     from ..surface import Reading, Tasks, TypeInfo
+    from ..whatif.answer import WhatIf
     from .output import Paper
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -222,7 +222,7 @@ class Doors:
     def whatif(self, session: Session, question: dict[str, Any], progress: Progress) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
-        from ..reading.whatif import whatif
+        from ..whatif.ask import whatif
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:

@@ -45,7 +45,7 @@ from ..surface import Point, TypeInfo
 from .asking import Asking, folded
 
 if TYPE_CHECKING:
-    from ..actors.whatif.answer import WhatIf
+    from ..whatif.answer import WhatIf
 
 T = TypeVar("T")
 
@@ -243,7 +243,7 @@ class FileReading(Asking):
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
-        from .whatif import whatif
+        from ..whatif.ask import whatif
 
         return whatif(self.log(), load_config(self.paths.data), begin=begin, end=end, **asked)
 

@@ -15,8 +15,8 @@ from ..times import Point
 from ..words import Whole, duration, moment
 
 if TYPE_CHECKING:
-    from ...actors.whatif.answer import Changed, Fidelity, Row, WhatIf
-    from ...actors.whatif.measures import Measures
+    from ...whatif.answer import Changed, Fidelity, TypeRow, WhatIf
+    from ...whatif.timeline import Measures
 
 _NUMBERS = ("TASKS", "STARTED", "WAIT P50", "WAIT P95", "WAIT MAX", "MAKESPAN", "USED", "OVERTAKEN")
 _MEASURES = (
@@ -118,7 +118,7 @@ def _fidelity(fidelity: "Fidelity") -> str:
     return f"{told}; the first difference is start {first.number}: {task}"
 
 
-def _lines(row: "Row") -> Iterator[tuple[str, ...]]:
+def _lines(row: "TypeRow") -> Iterator[tuple[str, ...]]:
     name = row.type or "all"
     yield (name, "recorded", *_cells(row.recorded))
     yield ("", "replayed", *_cells(row.replayed))

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from recorded_world import World
 
-from tasktrail.actors.whatif import player
 from tasktrail.cli.session import Doors, Session
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, Malformed
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.reading import whatif as whatif_module
 from tasktrail.reading.files import Reader
+from tasktrail.whatif import ask as whatif_module
+from tasktrail.whatif import replay
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_the_answer_as_json_has_all_numbers(cli: Callable[..., Any], data: Path)
 
 
 def test_a_long_play_tells_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whatif_module, "_TELL", 1)
-    monkeypatch.setattr(player, "_TELL", 1)
+    monkeypatch.setattr(whatif_module, "_TELL_EVERY", 1)
+    monkeypatch.setattr(replay, "_TELL", 1)
     told: list[tuple[int, int]] = []
     session = Session(doors=Doors(), data=data)
     session.doors.whatif(session, {"workers": 1}, lambda reached, goal: told.append((reached, goal)))

@@ -1,4 +1,4 @@
-"""Plays a tape: the Scheduler's own `step` in virtual time, fed with what came from outside.
+"""Plays a recording: the Scheduler's own `step` in virtual time, fed with what came from outside.
 
 Time jumps from one thing to the next. At the same moment timers come first, then the rest by its place in the log.
 """
@@ -9,124 +9,125 @@ from heapq import heapify, heappop, heappush
 
 from msgspec.structs import replace
 
-from ...events import CreateTask, Recorded, Started, TaskState, TasktrailError
-from ...events.system_events import ClockJumped
-from ...handlers.process.frames import CapacityChanged, Run, Stop
-from ..core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
-from ..core.running import Running
-from ..core.state import SchedulerState
-from ..core.step import needed, resume, step
-from .course import Course
-from .hands import Hands, Moment
+from ..actors.core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
+from ..actors.core.running import Running
+from ..actors.core.state import SchedulerState
+from ..actors.core.step import needed, resume, step
+from ..events import CreateTask, Recorded, Started, TaskState, TasktrailError
+from ..events.system_events import ClockJumped
+from ..handlers.process.frames import CapacityChanged, Run, Stop
+from .executor import AttemptAction, ReplayExecutor
 from .policy import Policy
-from .stimuli import unwatched
-from .tape import LATE, Arrival, Expected, Killed, Ready, Tape
+from .recording import LATE, Arrival, Recording, ServiceKilled, StartExpected, WorkersReady, unwatched
+from .timeline import Timeline
 
 _GRACE = 0.5
 _TELL = 1000
 """Arrivals between two signs of how far it is."""
 
 
-class Player:
-    """Plays a tape once, under one policy.
+class Replay:
+    """Plays a recording once, under one policy.
 
     Args:
-        tape: what was recorded.
+        recording: what was recorded.
         policy: what decides.
         listen: whether the moments at which stopped attempts were gone are found out. Only where the policy is the
-            recorded one does the log show them; other plays of the same tape then go by what was found.
+            recorded one does the log show them; other plays of the same recording then go by what was found.
         new_state: makes the Scheduler's memory from limits and the graces of types.
     """
 
     def __init__(
         self,
-        tape: Tape,
+        recording: Recording,
         policy: Policy,
         *,
         listen: bool = False,
         new_state: Callable[..., SchedulerState] = SchedulerState,
     ) -> None:
-        self._tape = tape
+        self._recording = recording
         self._policy = policy
         self._listen = listen
-        self.course = Course()
+        self.timeline = Timeline()
         self.refused = 0
         """Commands of the log that had no place any more: the task had started, or was over."""
         self.passed_over: set[int] = set()
         """Tasks that others started past because they did not fit."""
-        self._order: list[tuple[datetime, int, int, Arrival | Moment]] = [
-            (arrival.at, arrival.order, -len(tape.arrivals) + number, arrival)
-            for number, arrival in enumerate(tape.arrivals)
+        self._order: list[tuple[datetime, int, int, Arrival | AttemptAction]] = [
+            (arrival.at, arrival.order, -len(recording.arrivals) + number, arrival)
+            for number, arrival in enumerate(recording.arrivals)
         ]
         heapify(self._order)
-        self._hands = Hands(tape.attempts, lambda call: heappush(self._order, call), tape.gone_after)
+        self._executor = ReplayExecutor(
+            recording.attempts, lambda call: heappush(self._order, call), recording.gone_after
+        )
         self._known: dict[int, TaskState] = {}
         self._arrived = 0
         self._tell: Callable[[float], None] | None = None
-        self._now = tape.began_at
-        self._state = new_state(policy.limits, grace=dict.fromkeys(tape.types, _GRACE))
+        self._now = recording.began_at
+        self._state = new_state(policy.limits, grace=dict.fromkeys(recording.types, _GRACE))
 
     @property
     def guessed(self) -> int:
-        """Attempts whose end the log does not tell."""
-        return self._hands.guessed
+        """RecordedAttempts whose end the log does not tell."""
+        return self._executor.guessed
 
-    def play(self, until: datetime | None = None, tell: Callable[[float], None] | None = None) -> Course:
-        """Play to the end, or until a moment, and tell how things went; `tell` hears what share of the tape is over."""
+    def play(self, until: datetime | None = None, tell: Callable[[float], None] | None = None) -> Timeline:
+        """Play to the end, or until a moment; the timeline of it. `tell` is called with the share that is done."""
         if self._now is None:
-            return self.course
+            return self.timeline
         self._tell = tell
         self._begin(self._now)
         while (at := self._next_at()) is not None and (until is None or at <= until):
             self._go_on()
         if until is not None:
-            self.course.stop(until)
-        return self.course
+            self.timeline.stop(until)
+        return self.timeline
 
     # --- the beginning ------------------------------------------------------------------------------------------
 
     def _begin(self, now: datetime) -> None:
-        state, tape = self._state, self._tape
-        for record in tape.before:
+        state, recording = self._state, self._recording
+        for record in recording.before:
             state.apply(record)
-            self.course.note(record)
+            self.timeline.note(record)
             if isinstance(record.event, Started) and self._is_over(record):
-                self._hands.skip((record.task_id, record.life))
+                self._executor.skip((record.task_id, record.life))
         self._policy.set_up(state)
         state.experience.clear()  # the recorded estimates have been corrected already
         for task_id, task in state.tasks.items():
             state.tasks[task_id] = replace(task, spec=unwatched(task.spec))
         self._known = dict(state.tasks)
-        if not tape.before:
-            state.closed = tape.starts_with_a_service
+        if not recording.before:
+            state.closed = recording.starts_with_a_service
             state.slots = 0 if state.closed else self._policy.slots
             return
-        self.course.begin_here(now)
-        state.slots = 0 if tape.starts_with_a_service else self._policy.slots
-        state.closed = not tape.up_at_the_beginning
+        self.timeline.begin_here(now)
+        state.slots = 0 if recording.starts_with_a_service else self._policy.slots
+        state.closed = not recording.up_at_the_beginning
         if not state.closed:
             self._carry_out(resume(state, self._take_over(now), now))
 
     def _is_over(self, started: Recorded) -> bool:
-        """Whether the attempt does not run when the tape begins."""
-        return (started.task_id, started.attempt) not in self._tape.running_at_the_beginning
+        """Whether the attempt does not run when the recording begins."""
+        return (started.task_id, started.attempt) not in self._recording.running_at_the_beginning
 
     def _take_over(self, now: datetime) -> dict[int, Running]:
-        """The attempts that ran when the tape begins."""
+        """The attempts that ran when the recording begins."""
         running = {}
         for task in self._state.tasks.values():
             if task.status == "running":
                 since = self._state.jumps.moved(task.started_at or now)
                 running[task.id] = Running(task.id, task.attempt, self._state.position, task, since)
                 order = _run_of(task)
-                self._hands.run(order, task.life, task.spec, since)
+                self._executor.run(order, task.life, task.spec, since)
         return running
 
     # --- time ---------------------------------------------------------------------------------------------------
 
     def _tick_at(self) -> datetime | None:
         wake = None if self._state.closed else self._state.next_wake()
-        return None if wake is None else self._tape.looked_at(wake, LATE) or wake
+        return None if wake is None else self._recording.looked_at(wake, LATE) or wake
 
     def _next_at(self) -> datetime | None:
         moments = [at for at in (self._tick_at(), self._order[0][0] if self._order else None) if at is not None]
@@ -140,8 +141,8 @@ class Player:
             return
         at, _, _, what = heappop(self._order)
         self._set_clock(at)
-        if isinstance(what, Moment):
-            for report in self._hands.reports(what):
+        if isinstance(what, AttemptAction):
+            for report in self._executor.reports(what):
                 self._step(report)
         else:
             self._arrive(what)
@@ -154,21 +155,21 @@ class Player:
     def _arrive(self, arrival: Arrival) -> None:
         self._arrived += 1
         if self._tell is not None and not self._arrived % _TELL:
-            self._tell(self._arrived / len(self._tape.arrivals))
+            self._tell(self._arrived / len(self._recording.arrivals))
         match arrival.message:
-            case Killed():
-                self._hands.cut_all()
+            case ServiceKilled():
+                self._executor.cut_all()
                 self._state.closed = True
             case Boot() as boot:
                 self._boot(boot)
             case Close() as close:
                 self._step(close)
-                self._hands.cut_all()
-            case Ready():
+                self._executor.cut_all()
+            case WorkersReady():
                 self._step(CapacityChanged(self._policy.slots))
             case CapacityChanged(slots=slots):
                 self._step(CapacityChanged(min(slots, self._policy.slots)))
-            case Expected(attempt=attempt):
+            case StartExpected(attempt=attempt):
                 self._expect(arrival.task_id, attempt)
             case Submit() as submit:
                 self._submit(arrival, submit)
@@ -190,9 +191,9 @@ class Player:
     def _jump(self, jump: ClockJumped) -> None:
         """The wall clock is put forward; what attempts are to do comes no sooner for that."""
         by = jump.shows - jump.shown
-        self._hands.set_clock(by)
+        self._executor.set_clock(by)
         self._order = [
-            (at + by if isinstance(what, Moment) else at, order, number, what)
+            (at + by if isinstance(what, AttemptAction) else at, order, number, what)
             for at, order, number, what in self._order
         ]
         heapify(self._order)
@@ -203,15 +204,15 @@ class Player:
         """The log has a start here. If it cannot be without the end of a stopped attempt, that is gone by now."""
         while self._listen and self._now is not None:
             running = self._state.running.get(task_id)
-            stopping = self._hands.stopping()
+            stopping = self._executor.stopping()
             if stopping is None or (running is not None and running.attempt >= attempt):
                 return
-            self._step(self._hands.vanish(stopping, self._now))
+            self._step(self._executor.vanish(stopping, self._now))
 
     def _boot(self, boot: Boot) -> None:
         """The next service. It would fold the log; what that gives is what is here, without what only memory knew."""
         state = self._state
-        self._hands.cut_all()
+        self._executor.cut_all()
         for running in list(state.running.values()):
             state.release(running)
         state.closed = state.draining = False
@@ -245,7 +246,7 @@ class Player:
         assert now is not None
         touched: set[int] = set()
         for fact in staged.facts:
-            self.course.note(fact)
+            self.timeline.note(fact)
             if fact.task_id:
                 touched.add(fact.task_id)
         for task_id in touched:
@@ -254,9 +255,9 @@ class Player:
             match effect:
                 case Commanded(order=Run() as run):
                     task = self._known[run.task_id]
-                    self._hands.run(run, task.life, task.spec, now)
+                    self._executor.run(run, task.life, task.spec, now)
                 case Commanded(order=Stop() as stop):
-                    self._hands.stop(stop, now, draining=state.draining)
+                    self._executor.stop(stop, now, draining=state.draining)
                 case Answered(answer=TasktrailError()):
                     self.refused += 1
         self.passed_over.update(state.overtaken)

@@ -6,10 +6,10 @@ from typing import Any
 from recorded_world import World
 
 from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.whatif.answer import WhatIf, answer
-from tasktrail.actors.whatif.policy import Asked, Policy
-from tasktrail.actors.whatif.reader import Bound, Reader
 from tasktrail.events import Recorded
+from tasktrail.whatif.answer import WhatIf, compare_policies
+from tasktrail.whatif.policy import Policy, PolicyChange
+from tasktrail.whatif.recording import Bound, RecordingBuilder
 
 
 def ask(world: World, *, begin: Bound = None, end: Bound = None, **asked: Any) -> WhatIf:
@@ -27,9 +27,9 @@ def ask_about(
     **asked: Any,
 ) -> WhatIf:
     """Play any records."""
-    reader = Reader(begin, end)
+    reader = RecordingBuilder(begin, end)
     for record in records:
         reader.read(record)
     recorded = Policy(configured=limits, workers=slots)
-    changed = Policy(configured=limits, workers=slots, asked=Asked(**asked))
-    return answer(reader.finished(), recorded, changed, to_the_end=end is None)
+    changed = Policy(configured=limits, workers=slots, change=PolicyChange(**asked))
+    return compare_policies(reader.finished(), recorded, changed, to_the_end=end is None)

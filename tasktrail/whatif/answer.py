@@ -6,12 +6,11 @@ from functools import partial
 
 import msgspec
 
-from ..core.state import SchedulerState
-from .course import Course, Life, LifeKey, Start
-from .measures import EVERY_TYPE, Measures, measure
-from .player import Player
+from ..actors.core.state import SchedulerState
 from .policy import Policy
-from .tape import Tape
+from .recording import Recording
+from .replay import Replay
+from .timeline import EVERY_TYPE, Life, LifeKey, Measures, Start, Timeline, measure
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +37,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     first_difference: Difference | None = None
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class TypeRow(msgspec.Struct, frozen=True, kw_only=True):
     """One type, or all: as recorded, as replayed under the recorded policy, and as asked."""
 
     type: str
@@ -75,7 +74,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     """What a play had to do without."""
 
     guessed: int
-    """Attempts whose length or end the log does not tell; they ran as their type usually does."""
+    """RecordedAttempts whose length or end the log does not tell; they ran as their type usually does."""
     refused: int
     """Commands of the log that had no place any more."""
     passed_over: int
@@ -91,10 +90,10 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     began_at: datetime | None
     ended_at: datetime | None
     slots: int
-    """Attempts at once: recorded, as assumed."""
+    """RecordedAttempts at once: recorded, as assumed."""
     slots_asked: int
     fidelity: Fidelity
-    rows: tuple[Row, ...]
+    rows: tuple[TypeRow, ...]
     replayed: Played
     asked: Played | None = None
     moved: Moved | None = None
@@ -102,8 +101,8 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: tuple[str, ...] = ()
 
 
-def answer(
-    tape: Tape,
+def compare_policies(
+    recording: Recording,
     recorded: Policy,
     asked: Policy,
     *,
@@ -112,50 +111,50 @@ def answer(
     new_state: Callable[..., SchedulerState] = SchedulerState,
     tell: Callable[[int, float], None] = lambda _play, _share: None,
 ) -> WhatIf:
-    """Play the tape under the recorded policy, and again as asked.
+    """Play the recording under the recorded policy, and again as asked.
 
     Args:
-        tape: what was recorded.
+        recording: what was recorded.
         recorded: the policy of then.
         asked: the policy in question.
-        to_the_end: whether to play on behind the end of the tape until nothing more happens.
+        to_the_end: whether to play on behind the end of the recording until nothing more happens.
         assumptions: what had to be taken for granted, in words.
         new_state: makes the Scheduler's memory.
-        tell: hears which play goes on, 0 or 1, and what share of the tape is over in it.
+        tell: hears which play goes on, 0 or 1, and what share of the recording is over in it.
     """
-    until = None if to_the_end else tape.ended_at
-    first = Player(tape, recorded, listen=True, new_state=new_state)
+    until = None if to_the_end else recording.ended_at
+    first = Replay(recording, recorded, listen=True, new_state=new_state)
     replayed = first.play(until, partial(tell, 0))
-    second = None if asked.asked.changes_nothing else Player(tape, asked, new_state=new_state)
+    second = None if asked.change.changes_nothing else Replay(recording, asked, new_state=new_state)
     other = None if second is None else second.play(until, partial(tell, 1))
     slots, slots_asked = _slots(recorded), _slots(asked)
-    moved = None if other is None else _moves(tape.course, replayed, other)
+    moved = None if other is None else _moves(recording.timeline, replayed, other)
     return WhatIf(
-        first_position=tape.first_position,
-        last_position=tape.last_position,
-        records=tape.records,
-        began_at=tape.began_at,
-        ended_at=tape.ended_at,
+        first_position=recording.first_position,
+        last_position=recording.last_position,
+        records=recording.records,
+        began_at=recording.began_at,
+        ended_at=recording.ended_at,
         slots=slots,
         slots_asked=slots_asked,
-        fidelity=compare(tape, replayed),
+        fidelity=fidelity_of(recording, replayed),
         rows=_rows(
-            measure(tape.course, slots),
+            measure(recording.timeline, slots),
             measure(replayed, slots),
             None if other is None else measure(other, slots_asked),
         ),
         replayed=_played(first),
         asked=None if second is None else _played(second),
         moved=None if moved is None else _count(moved),
-        changed=() if moved is None else _most(moved, asked.asked.rows),
+        changed=() if moved is None else _most(moved, asked.change.rows),
         assumptions=assumptions,
     )
 
 
-def compare(tape: Tape, replayed: Course) -> Fidelity:
+def fidelity_of(recording: Recording, replayed: Timeline) -> Fidelity:
     """Start by start, up to where the two can be compared."""
-    end = tape.stopped_at or tape.ended_at
-    recorded = [start for start in tape.course.starts if end is None or start.at <= end]
+    end = recording.stopped_at or recording.ended_at
+    recorded = [start for start in recording.timeline.starts if end is None or start.at <= end]
     played = [start for start in replayed.starts if end is None or start.at <= end]
     known = {(start.task_id, start.attempt): start for start in recorded}
     same = sum(known.get((start.task_id, start.attempt)) == start for start in played)
@@ -181,17 +180,17 @@ def _slots(policy: Policy) -> int:
     return min(policy.slots, policy.limits.max_concurrent)
 
 
-def _played(player: Player) -> Played:
+def _played(player: Replay) -> Played:
     return Played(guessed=player.guessed, refused=player.refused, passed_over=len(player.passed_over))
 
 
 def _rows(
     recorded: dict[str, Measures], replayed: dict[str, Measures], asked: dict[str, Measures] | None
-) -> tuple[Row, ...]:
+) -> tuple[TypeRow, ...]:
     nothing = Measures(tasks=0, started=0)
     names = sorted({*recorded, *replayed, *(asked or {})} - {EVERY_TYPE})
     return tuple(
-        Row(
+        TypeRow(
             type=name,
             recorded=recorded.get(name, nothing),
             replayed=replayed.get(name, nothing),
@@ -204,7 +203,7 @@ def _rows(
 # --- moves ------------------------------------------------------------------------------------------------------
 
 
-def _moves(recorded: Course, replayed: Course, asked: Course) -> list[Changed]:
+def _moves(recorded: Timeline, replayed: Timeline, asked: Timeline) -> list[Changed]:
     keys = sorted({*replayed.lives, *asked.lives})
     return [_move(key, recorded.lives.get(key), replayed.lives.get(key), asked.lives.get(key)) for key in keys]
 

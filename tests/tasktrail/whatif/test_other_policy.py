@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_world import World
 
-from tasktrail.actors.whatif.answer import WhatIf
-from tasktrail.actors.whatif.measures import Measures
 from tasktrail.events.operator_commands import SetLimits
+from tasktrail.whatif.answer import WhatIf
+from tasktrail.whatif.timeline import Measures
 
 
 def asked(answer: WhatIf, task_type: str = "") -> Measures:

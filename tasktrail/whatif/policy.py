@@ -5,19 +5,21 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from ...events import CreateTask
-from ...events.commands import Count
-from ...events.operator_commands import Name, Number, SetLimits, UserKey
-from ...events.system_events import LimitsChanged
-from ..core.admission import Limits
-from ..core.limits import laid_over, merged
-from ..core.messages import Message, Submit
-from ..core.state import SchedulerState
+from ..actors.core.admission import Limits
+from ..actors.core.limits import laid_over, merged
+from ..actors.core.messages import Message, Submit
+from ..actors.core.state import SchedulerState
+from ..events import CreateTask
+from ..events.commands import Count
+from ..events.operator_commands import Name, Number, SetLimits, UserKey
+from ..events.system_events import LimitsChanged
 
 MAX_ROWS = 10_000
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag="whatif"):
+class PolicyChange(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag="whatif"
+):
     """What is to be otherwise than recorded. What is left out stays as it was; so all of it left out changes nothing.
 
     The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
@@ -45,7 +47,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def changes_nothing(self) -> bool:
         """Whether the recorded policy is asked for."""
-        return replace(self, rows=0) == Asked(rows=0)
+        return replace(self, rows=0) == PolicyChange(rows=0)
 
     @property
     def limits(self) -> LimitsChanged:
@@ -59,25 +61,25 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     configured: Limits
     workers: int
-    asked: Asked = Asked()
+    change: PolicyChange = PolicyChange()
 
     @property
     def limits(self) -> Limits:
         """The limits at the beginning."""
-        return laid_over(self.configured, self.asked.limits)
+        return laid_over(self.configured, self.change.limits)
 
     @property
     def slots(self) -> int:
-        """Attempts that the workers can run at once."""
-        return self.asked.workers or self.workers
+        """RecordedAttempts that the workers can run at once."""
+        return self.change.workers or self.workers
 
     def set_up(self, state: SchedulerState) -> None:
         """Give a state, new or folded, this policy."""
         state.limit_book.configure(self.configured)
-        if self.asked.limits != LimitsChanged():
-            state.limit_book.apply(self.asked.limits, state.position)
-        state.backfill_bound = self.asked.backfill_bound
-        if not self.asked.user_bonus:
+        if self.change.limits != LimitsChanged():
+            state.limit_book.apply(self.change.limits, state.position)
+        state.backfill_bound = self.change.backfill_bound
+        if not self.change.user_bonus:
             for task_id, task in state.tasks.items():
                 state.tasks[task_id] = replace(task, spec=replace(task.spec, user_level=0))
 
@@ -86,10 +88,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(message, Submit):
             return message
         match message.command:
-            case CreateTask() as command if not self.asked.user_bonus:
+            case CreateTask() as command if not self.change.user_bonus:
                 return replace(message, command=replace(command, user_level=0))
-            case SetLimits() as command if self.asked.limits != LimitsChanged():
-                return replace(message, command=_with_limits(command, self.asked.limits))
+            case SetLimits() as command if self.change.limits != LimitsChanged():
+                return replace(message, command=_with_limits(command, self.change.limits))
             case _:
                 return message
 

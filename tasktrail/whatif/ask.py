@@ -12,18 +12,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..actors.core.state import SchedulerState
-from ..actors.whatif.answer import WhatIf, answer
-from ..actors.whatif.policy import Asked, Policy
-from ..actors.whatif.reader import Reader
-from ..actors.whatif.tape import Tape
 from ..commands.operating import command_from_fields
 from ..config.settings import Config
 from ..events import Recorded
 from ..events.errors import InvalidValue
 from ..projections.queries.as_of import parse_point
 from ..surface import Point
+from .answer import WhatIf, compare_policies
+from .policy import Policy, PolicyChange
+from .recording import Recording, RecordingBuilder
 
-_TELL = 1000
+_TELL_EVERY = 1000
 _REMEDY = "Correct the value and ask again."
 
 
@@ -47,26 +46,26 @@ def whatif(
         end: the last one; none: the last record, and on until nothing more happens.
         progress: is told now and then how far it is, and how far it is to go. Reading, and each play, count alike.
         total: records of the log, for `progress`.
-        asked: fields of `Asked`.
+        asked: fields of `PolicyChange`.
     """
     question = _question({name: value for name, value in asked.items() if value is not None})
     first, last = _point(begin, "from"), _point(end, "to")
     tell = _telling(progress, total, 2 if question.changes_nothing else 3)
-    reader = Reader(first, last)
+    reader = RecordingBuilder(first, last)
     ends: tuple[Recorded, ...] = ()
     for number, record in enumerate(records):
         reader.read(record)
         ends = (*ends[:1], record)
-        if total and not number % _TELL:
+        if total and not number % _TELL_EVERY:
             tell(-1, number / total)
-    tape = reader.finished()
-    if tape.began_at is None:
+    recording = reader.finished()
+    if recording.began_at is None:
         raise _nothing_recorded(first, last, ends)
-    _refuse_unknown_types(question, tape)
-    recorded, assumptions = _recorded_policy(tape, config)
-    changed = replace(recorded, asked=question)
-    return answer(
-        tape,
+    _refuse_unknown_types(question, recording)
+    recorded, assumptions = _recorded_policy(recording, config)
+    changed = replace(recorded, change=question)
+    return compare_policies(
+        recording,
         recorded,
         changed,
         to_the_end=last is None,
@@ -86,9 +85,9 @@ def _telling(progress: Callable[[int, int], None] | None, total: int, rounds: in
     return tell
 
 
-def _question(fields: dict[str, Any]) -> Asked:
+def _question(fields: dict[str, Any]) -> PolicyChange:
     try:
-        return command_from_fields(Asked, fields)
+        return command_from_fields(PolicyChange, fields)
     except InvalidValue as error:
         raise InvalidValue(error.message, field=error.field, remedy=_REMEDY) from error
 
@@ -116,34 +115,34 @@ def _said(point: Point) -> str:
     return point.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(point, datetime) else f"position {point}"
 
 
-def _refuse_unknown_types(question: Asked, tape: Tape) -> None:
+def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
     """A number for a type that no task has would change nothing, and look as if the limit did not matter."""
     for name in question.types:
-        if name not in tape.types:
-            near = get_close_matches(name, tape.types, n=1)
+        if name not in recording.types:
+            near = get_close_matches(name, recording.types, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidValue(f"The log has no task of type {name!r}{hint}", field="types", remedy=_REMEDY)
 
 
-def _recorded_policy(tape: Tape, config: Config) -> tuple[Policy, tuple[str, ...]]:
+def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tuple[str, ...]]:
     """The policy of then, as far as it is known, and what had to be assumed."""
     limits, workers = config.limits(), config.workers
     said = [f"{workers} workers, and the limits that are configured now; what operators have changed is in the log"]
-    if tape.peak > workers:
-        said.append(f"the log shows {tape.peak} attempts at once, so there were at least so many workers")
-        workers = tape.peak
-    if tape.peak > limits.max_concurrent and not tape.changes_concurrency:
-        limits = replace(limits, max_concurrent=tape.peak)
+    if recording.peak > workers:
+        said.append(f"the log shows {recording.peak} attempts at once, so there were at least so many workers")
+        workers = recording.peak
+    if recording.peak > limits.max_concurrent and not recording.changes_concurrency:
+        limits = replace(limits, max_concurrent=recording.peak)
     said.append("memory, CPU and disk of the machine never stood against a start: samples are not recorded")
-    if tape.stopped_at is not None:
+    if recording.stopped_at is not None:
         said.append("the last service is taken to have gone on; record and replay are compared until it was stopped")
     return Policy(configured=limits, workers=workers), tuple(said)
 
 
 def _remarks(policy: Policy) -> Iterator[str]:
-    if (policy.asked.max_concurrent or 0) > policy.slots:
+    if (policy.change.max_concurrent or 0) > policy.slots:
         yield f"max_concurrent is above the {policy.slots} workers, which is as many as can run: give workers, too"
-    if policy.asked.workers is not None and policy.asked.workers > policy.limits.max_concurrent:
+    if policy.change.workers is not None and policy.change.workers > policy.limits.max_concurrent:
         yield (
             f"the limits let {policy.limits.max_concurrent} run at once, whatever the number of workers: "
             "give max_concurrent, too"

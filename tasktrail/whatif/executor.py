@@ -1,0 +1,324 @@
+"""What attempts do once they run: as long and to the same end as the log has it, guessed where it does not say."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ..events import Checkpoint, Created
+from ..events.task_events import Estimated
+from ..handlers.process.frames import (
+    AttemptCheckpointed,
+    AttemptEnd,
+    AttemptEnded,
+    AttemptProbed,
+    Report,
+    Run,
+    Stop,
+)
+from .timeline import LifeKey
+
+Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]
+"""Why an attempt did not come to an end of its own; empty: it did."""
+
+NOWHERE = 2**62
+"""The position of what the log does not tell: after everything else of the same moment."""
+ZERO = timedelta(0)
+LAST_RESORT = timedelta(seconds=60)
+"""How long an attempt is guessed to run when the log has no completed attempt, and the task no estimate."""
+
+
+class RecordedAttempt(msgspec.Struct, gc=False):
+    """One attempt as the log has it."""
+
+    started_at: datetime
+    resumed: bool
+    ran: timedelta = ZERO
+    end: AttemptEnd = "completed"
+    error: str = ""
+    error_type: str = ""
+    exit_code: int | None = None
+    estimate: Estimated | None = None
+    """What its look into the input led to."""
+    cut: Cut = "interrupted"
+    position: int = NOWHERE
+    """Where its end is recorded."""
+    saves: list[tuple[timedelta, int]] = []
+    """Its checkpoints: how long after the start, and where recorded."""
+
+
+class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
+    """What a played attempt will do, unless something ends it first."""
+
+    after: timedelta | None
+    """None: it goes on until the core ends it."""
+    end: AttemptEnd = "completed"
+    error: str = ""
+    error_type: str = ""
+    exit_code: int | None = None
+    estimate: Estimated | None = None
+    position: int = NOWHERE
+    saves: tuple[tuple[timedelta, int], ...] = ()
+    used: int = 0
+    """RecordedAttempts of the log that it stands for."""
+    was_cut: bool = False
+    """Whether the recorded one did not come to its end."""
+    gone_after: timedelta | None = None
+    """When the recorded one was gone after it had been stopped, where its end says so."""
+    gone_position: int = NOWHERE
+    guessed: bool = False
+
+
+class RecordedAttempts:
+    """The recorded attempts of all lives, and how many of them have been played.
+
+    An attempt that the log has cut short (the service went, somebody cancelled it) and that is not cut when it is
+    played goes on as the next one did; without a next one it is guessed to run as long as its type does.
+    """
+
+    def __init__(self) -> None:
+        self.by_life: dict[LifeKey, list[RecordedAttempt]] = {}
+        self._completed: dict[str, list[timedelta]] = {}
+        self._medians: dict[str, timedelta] = {}
+
+    def add(self, key: LifeKey, attempt: RecordedAttempt) -> None:
+        """Another attempt of a life."""
+        self.by_life.setdefault(key, []).append(attempt)
+
+    def learn(self, task_type: str, ran: timedelta) -> None:
+        """An attempt of the type was completed."""
+        self._completed.setdefault(task_type, []).append(ran)
+
+    def usual(self, spec: Created) -> timedelta:
+        """How long an attempt is guessed to run: the median of its type, its estimate, the median of all."""
+        if not self._medians:
+            every = [ran for of_type in self._completed.values() for ran in of_type]
+            self._medians = {name: _median(of_type) for name, of_type in self._completed.items()}
+            self._medians[""] = _median(every) if every else LAST_RESORT
+        if spec.type in self._medians:
+            return self._medians[spec.type]
+        return timedelta(seconds=spec.estimated_time) if spec.estimated_time > 0 else self._medians[""]
+
+    def plan(self, key: LifeKey, number: int, spec: Created) -> AttemptPlan:
+        """What the attempt does that stands for the recorded one with this number, from 0."""
+        recorded = self.by_life.get(key, [])
+        if number >= len(recorded):
+            return AttemptPlan(after=self.usual(spec), guessed=True)
+        attempt = recorded[number]
+        if attempt.cut == "timed_out":
+            return AttemptPlan(after=None, saves=tuple(attempt.saves), used=1, was_cut=True)
+        if not attempt.cut:
+            return _as_recorded(attempt)
+        if number + 1 == len(recorded):
+            plan = AttemptPlan(after=max(attempt.ran, self.usual(spec)), guessed=True)
+        else:
+            plan = self.plan(key, number + 1, spec)
+            if plan.after is not None:
+                after = attempt.ran + plan.after if recorded[number + 1].resumed else max(attempt.ran, plan.after)
+                plan = msgspec.structs.replace(plan, after=after)
+        return msgspec.structs.replace(
+            plan,
+            position=NOWHERE,
+            saves=tuple(attempt.saves),
+            used=1 + plan.used,
+            was_cut=True,
+            gone_after=attempt.ran if attempt.cut == "interrupted" else None,
+            gone_position=attempt.position,
+        )
+
+
+def _as_recorded(attempt: RecordedAttempt) -> AttemptPlan:
+    return AttemptPlan(
+        after=attempt.ran,
+        end=attempt.end,
+        error=attempt.error,
+        error_type=attempt.error_type,
+        exit_code=attempt.exit_code,
+        estimate=attempt.estimate,
+        position=attempt.position,
+        saves=tuple(attempt.saves),
+        used=1,
+    )
+
+
+def _median(values: list[timedelta]) -> timedelta:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+# --- playing them ---
+
+
+AttemptKey = tuple[int, int]
+"""Task and attempt."""
+Call = tuple[datetime, int, int, "AttemptAction"]
+"""When, its order among what comes at the same moment, a number that no other has, and what comes."""
+
+GONE_WITHIN = timedelta(seconds=0.75)
+"""An attempt that was asked to stop is gone by then, unless the log shows when: the usual grace, and a little more."""
+_OWN_END_WITHIN = timedelta(seconds=5)
+"""When a service stops, an attempt whose recorded end would have come by then comes to that: when the service was asked
+to is not known."""
+_SAVED = Checkpoint()
+"""Stands for any checkpoint: the core only asks whether there is one."""
+
+
+class AttemptAction(msgspec.Struct, frozen=True, gc=False):
+    """Something that a played attempt does."""
+
+    live: "ReplayedAttempt"
+    kind: str
+    """`end`, `save`, or `gone`."""
+    after: timedelta = timedelta(0)
+
+
+class ReplayedAttempt(msgspec.Struct, eq=False):
+    """An attempt that is being played."""
+
+    task_id: int
+    attempt: int
+    life: LifeKey
+    plan: AttemptPlan
+    done_before: timedelta
+    """What earlier attempts have done and saved, so that this one has less to do."""
+    began_at: datetime
+    ends_at: datetime | None
+    saved: timedelta | None = None
+    stopped_at: datetime | None = None
+    over: bool = False
+
+
+class ReplayExecutor:
+    """Plays attempts.
+
+    Args:
+        attempts: what the log says of them.
+        push: puts a moment into the order of things to come.
+        gone_after: attempt → how long after it was asked to stop it was gone, as far as that is known.
+    """
+
+    def __init__(
+        self,
+        attempts: RecordedAttempts,
+        push: Callable[[Call], None],
+        gone_after: dict[AttemptKey, timedelta],
+    ) -> None:
+        self._attempts = attempts
+        self._push = push
+        self._gone_after = gone_after
+        self._numbers = count(1)
+        self._played: dict[LifeKey, int] = {}
+        self._saved: dict[LifeKey, timedelta] = {}
+        self.live: dict[int, ReplayedAttempt] = {}
+        self._stopping: dict[AttemptKey, ReplayedAttempt] = {}
+        self.guessed = 0
+        """RecordedAttempts whose end the log does not tell."""
+
+    def skip(self, life: LifeKey) -> None:
+        """An attempt of this life was over before the beginning of the recording."""
+        self._played[life] = self._played.get(life, 0) + 1
+
+    def run(self, order: Run, life: int, spec: Created, began_at: datetime) -> None:
+        """An attempt begins, or began before the beginning of the recording."""
+        key = (order.task_id, life)
+        plan = self._attempts.plan(key, self._played.get(key, 0), spec)
+        before = self._saved.get(key, timedelta(0)) if order.checkpoint is not None else timedelta(0)
+        ends_at = None if plan.after is None else began_at + max(timedelta(0), plan.after - before)
+        live = ReplayedAttempt(order.task_id, order.attempt, key, plan, before, began_at, ends_at)
+        self.live[order.task_id] = live
+        if ends_at is not None:
+            self._push((ends_at, 2 * plan.position, next(self._numbers), AttemptAction(live, "end")))
+        for after, position in plan.saves:
+            if after > before and (plan.after is None or after <= plan.after):
+                moment = AttemptAction(live, "save", after)
+                self._push((began_at + after - before, 2 * position, next(self._numbers), moment))
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was put forward: nothing has lasted longer for that."""
+        for live in {*self.live.values(), *self._stopping.values()}:
+            live.began_at += by
+            live.ends_at = live.ends_at and live.ends_at + by
+            live.stopped_at = live.stopped_at and live.stopped_at + by
+
+    def stop(self, order: Stop, now: datetime, *, draining: bool) -> None:
+        """An attempt is asked to stop. It ends when the recorded one did, if that was stopped, too."""
+        live = self.live.get(order.task_id)
+        if live is None or live.attempt != order.attempt:
+            return
+        plan = live.plan
+        if draining and not plan.was_cut and live.ends_at is not None and now <= live.ends_at <= now + _OWN_END_WITHIN:
+            return
+        live.stopped_at = now
+        self._stopping[live.task_id, live.attempt] = live
+        if plan.gone_after is not None:
+            gone_at = live.began_at + plan.gone_after - live.done_before
+            if now <= gone_at <= now + _OWN_END_WITHIN:
+                self._push((gone_at, 2 * plan.gone_position, next(self._numbers), AttemptAction(live, "gone")))
+                return
+        gone_at = now + self._gone_after.get((live.task_id, live.attempt), GONE_WITHIN)
+        self._push((gone_at, NOWHERE, next(self._numbers), AttemptAction(live, "gone")))
+
+    def stopping(self) -> ReplayedAttempt | None:
+        """The attempt that was asked to stop first, and may be gone by now."""
+        return next(iter(self._stopping.values()), None)
+
+    def vanish(self, live: ReplayedAttempt, now: datetime) -> Report:
+        """A stopped attempt is gone: the log shows it by what was started in its place."""
+        if live.stopped_at is not None:
+            self._gone_after[live.task_id, live.attempt] = now - live.stopped_at
+        self.cut(live)
+        return AttemptEnded(live.task_id, live.attempt, "stopped")
+
+    def reports(self, moment: AttemptAction) -> list[Report]:
+        """What is told when a moment has come; nothing when the attempt is over by then."""
+        live = moment.live
+        if live.over or (live.stopped_at is not None and moment.kind == "end"):
+            return []
+        match moment.kind:
+            case "save":
+                live.saved = moment.after
+                return [AttemptCheckpointed(live.task_id, live.attempt, _SAVED)]
+            case "end":
+                return self._end(live)
+            case _:
+                self.cut(live)
+                return [AttemptEnded(live.task_id, live.attempt, "stopped")]
+
+    def _end(self, live: ReplayedAttempt) -> list[Report]:
+        plan = live.plan
+        self._forget(live)
+        self._played[live.life] = self._played.get(live.life, 0) + plan.used
+        self._saved.pop(live.life, None)
+        self.guessed += plan.guessed
+        end = AttemptEnded(
+            live.task_id,
+            live.attempt,
+            plan.end,
+            error=plan.error,
+            error_type=plan.error_type,
+            exit_code=plan.exit_code,
+        )
+        return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
+
+    def cut(self, live: ReplayedAttempt) -> None:
+        """The attempt is over before its end. One that was not cut in the log has the rest of it to do again."""
+        self._forget(live)
+        if live.plan.was_cut:
+            self._played[live.life] = self._played.get(live.life, 0) + 1
+            self._saved.pop(live.life, None)
+        elif live.saved is not None:
+            self._saved[live.life] = live.saved
+
+    def cut_all(self) -> None:
+        """The service is gone, and everything that ran with it."""
+        for live in list(self.live.values()):
+            self.cut(live)
+
+    def _forget(self, live: ReplayedAttempt) -> None:
+        live.over = True
+        self._stopping.pop((live.task_id, live.attempt), None)
+        if self.live.get(live.task_id) is live:
+            del self.live[live.task_id]
