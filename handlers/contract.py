@@ -1,8 +1,10 @@
 """What a handler is given and what it may answer. This is the page a handler's author reads first."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -97,6 +99,23 @@ class Unusable(ValueError):
     """Raised by a handler or a probe: the same as returning `Rejected(reason=str(error))`."""
 
 
+class StopAsked(BaseException):
+    """Raised by `TaskContext.check_stop`. When it leaves the handler, the attempt ends as if it had returned `Stopped`.
+
+    It is no `Exception`, so that an `except Exception` of the handler lets it pass.
+    """
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of `tasktrail doctor`."""
+
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    message: str
+    remedy: str = ""
+    """What to do; empty when there is nothing to do."""
+
+
 class TaskContext(Protocol[O_co]):
     """The running attempt, as its handler sees it.
 
@@ -148,31 +167,48 @@ class TaskContext(Protocol[O_co]):
     def should_stop(self) -> bool:
         """Whether somebody wants the attempt to end. Look often; after the grace period the process is killed."""
 
+    def check_stop(self) -> None:
+        """Raise `StopAsked` if somebody wants the attempt to end: for places that cannot return `Stopped`."""
+
     def stop_unheard(self) -> bool:
-        """The same, unless `should_stop` has said so already: then an `async def` handler is cancelled."""
+        """The same as `should_stop`, unless that has said so already: then an `async def` handler is cancelled."""
 
 
-Handle: TypeAlias = Callable[[TaskContext[Any]], Outcome | dict[str, Any] | None]
-"""As it is called: what a handler made with `async def` answers has been awaited."""
 Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
 Checker: TypeAlias = Callable[[Job[Any]], None]
+Checkup: TypeAlias = Callable[[], Iterable[Finding]]
+
+
+def _fixed_estimate(_job: Job[Any]) -> Estimate:
+    return Estimate()
 
 
 class TaskType(msgspec.Struct, frozen=True, kw_only=True):
-    """A task type as the registry knows it. Made by `@handler`."""
+    """A task type as the registry knows it.
+
+    `@handler` makes one of a function or class. A module may also declare one as it is: then `run`, `probe` and
+    `checkup` can be texts, `"package.module:function"`, and the service does not load what only an attempt imports.
+
+    Raises TypeError or ValueError for what cannot be meant.
+    """
 
     name: str
-    handle: Handle
     summary: str
+    """The line that `tasktrail types` shows."""
+    run: Callable[..., Any] | str
+    """The function that is called with the context, `async` or not, or a class that is made anew for each attempt."""
     options: type[msgspec.Struct] = NoOptions
-    estimate: Estimator
+    estimate: Estimator = _fixed_estimate
     """What the job will need. Runs in the service, after `check`: never open the input here."""
     check: Checker | None = None
     """Raises InvalidOptions or InvalidPath for what can never work together, such as a suffix nobody can write. Runs in
     the service when the command arrives: never open the input here."""
-    probe: Estimator | None = None
+    probe: Estimator | str | None = None
     """A better estimate, from a look into the input. Runs in the worker, before the handler; may raise `Unusable` like
     the handler."""
+    checkup: Checkup | str | None = None
+    """What `doctor` is to say of the libraries and programs of this machine that the type uses. It is asked only where
+    all `packages` are installed. A finding that several types share is shown once."""
     resumable: bool = False
     needs_input: bool = False
     """Whether there has to be an input. One that is given all the same can be read."""
@@ -196,7 +232,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     writes: tuple[str, ...] = ()
     """The same for what they also write to."""
     preload: tuple[str, ...] = ()
-    """Modules that the handler imports late: a worker loads them once, before its first attempt of the type."""
+    """Further modules that the handler imports late: a worker loads them once, before its first attempt of the type."""
     needs_folder: bool = True
     """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
     programs: Callable[[], tuple[str, ...]] | None = None
@@ -206,17 +242,39 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     packages: Packages = NO_PACKAGES
     """Without them the type is listed, and its tasks are refused with what to install."""
 
+    def __post_init__(self) -> None:
+        """See the class."""
+        _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup)
+        _check_paths(self.name, reads=self.reads, writes=self.writes)
+        _check_words(self.name, self.programs, self.output_suffix)
+
     @property
     def works_on_files(self) -> bool:
         """Whether every attempt has a folder of its own to work in; else only one that is given a path."""
         return self.needs_folder or self.needs_input or self.needs_output
 
+    @property
+    def late_modules(self) -> tuple[str, ...]:
+        """The modules that an attempt imports and the service does not."""
+        named = [place.partition(":")[0] for place in (self.probe, self.run) if isinstance(place, str)]
+        return tuple(dict.fromkeys([*named, *self.preload]))
+
+    def handle(self, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
+        """Call the handler. What it raises comes out."""
+        target = loaded(self.run)
+        answer = target()(context) if isinstance(target, type) else target(context)
+        return _awaited(answer, context)
+
+    def probe_input(self, job: Job[Any]) -> Estimate:
+        """Call `probe`, which there has to be."""
+        return loaded(self.probe)(job)  # type: ignore[no-any-return]  # whoever asks looks at the answer
+
+    def findings(self) -> Iterable[Finding]:
+        """What `checkup` says of this machine; nothing for a type without one."""
+        return () if self.checkup is None else loaded(self.checkup)()
+
 
 H = TypeVar("H", bound=Callable[..., Any])
-
-
-def _fixed_estimate(_job: Job[Any]) -> Estimate:
-    return Estimate()
 
 
 def handler(
@@ -225,7 +283,8 @@ def handler(
     options: type[msgspec.Struct] = NoOptions,
     estimate: Estimator = _fixed_estimate,
     check: Checker | None = None,
-    probe: Estimator | None = None,
+    probe: Estimator | str | None = None,
+    checkup: Checkup | str | None = None,
     resumable: bool = False,
     needs_input: bool = False,
     needs_output: bool = False,
@@ -247,18 +306,17 @@ def handler(
     A class is instantiated without arguments for each attempt and called with the context. The first line of the
     docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for what cannot be meant.
     """
-    _check_paths(name, reads=reads, writes=writes)
-    _check_words(name, programs, output_suffix)
 
     def mark(target: H) -> H:
         task_type = TaskType(
             name=name,
-            handle=_calling(target),
             summary=(target.__doc__ or "").strip().partition("\n")[0],
+            run=target,
             options=options,
             estimate=estimate,
             check=check,
             probe=probe,
+            checkup=checkup,
             resumable=resumable,
             needs_input=needs_input,
             needs_output=needs_output,
@@ -281,9 +339,21 @@ def handler(
     return mark
 
 
-def _calling(target: Callable[..., Any]) -> Handle:
-    call: Handle = (lambda context: target()(context)) if isinstance(target, type) else target  # noqa: PLW0108 - anew each time
-    return lambda context: _awaited(call(context), context)
+def declared(target: object) -> TaskType | None:
+    """The task type that `target` is, or that `@handler` has made of it; none for anything else."""
+    found = target if isinstance(target, TaskType) else getattr(target, "__tasktrail__", None)
+    return found if isinstance(found, TaskType) else None
+
+
+def resolve(home: str) -> Any:
+    """The module `package.module`, or the object `package.module:name.name`."""
+    module, _, path = home.partition(":")
+    return reduce(getattr, path.split(".") if path else [], import_module(module))
+
+
+def loaded(place: Any) -> Any:
+    """The function that a type names: itself, or by the text `package.module:name`."""
+    return resolve(place) if isinstance(place, str) else place
 
 
 def _awaited(answer: Any, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
@@ -293,6 +363,14 @@ def _awaited(answer: Any, context: TaskContext[Any]) -> Outcome | dict[str, Any]
     from .coroutines import run_coroutine  # noqa: PLC0415 - most handlers need no event loop
 
     return run_coroutine(answer, context.stop_unheard)  # type: ignore[no-any-return]  # as above
+
+
+def _check_places(name: str, **places: object) -> None:
+    for field, place in places.items():
+        if isinstance(place, str) and not all(place.partition(":")):
+            raise ValueError(f"{name}: {field} has to be package.module:function, not {place!r}")
+        if not (place is None or isinstance(place, str) or callable(place)):
+            raise TypeError(f"{name}: {field} has to be a function or package.module:function, not {place!r}")
 
 
 def _check_words(name: str, programs: object, output_suffix: str) -> None:
@@ -316,16 +394,20 @@ __all__ = [
     "Bounds",
     "Estimate",
     "Estimator",
+    "Finding",
     "Finished",
-    "Handle",
     "Job",
     "NoOptions",
     "Outcome",
     "Packages",
     "Rejected",
+    "StopAsked",
     "Stopped",
     "TaskContext",
     "TaskType",
     "Unusable",
+    "declared",
     "handler",
+    "loaded",
+    "resolve",
 ]

@@ -3,10 +3,10 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +29,17 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     def intact(self, folder: Path) -> bool:
         """Whether the file in `folder` still is what was finished."""
         return intact(folder / self.name, self.size, self.sha256)
+
+
+class Saved(Protocol):
+    """What a checkpoint keeps has to say which work it belongs to."""
+
+    @property
+    def fingerprint(self) -> str:
+        """From `fingerprint`, for this input, these options and these libraries."""
+
+
+S = TypeVar("S", bound=Saved)
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -73,13 +84,8 @@ class Pieces:
         self._clean_up()
 
     def _recall(self) -> Iterator[Piece]:
-        if self._context.checkpoint is None or not self._index.exists():
-            return
-        try:
-            saved = msgspec.convert(self._context.checkpoint.data, _Saved)
-        except msgspec.ValidationError:  # written by another version of this handler
-            return
-        if (saved.fingerprint, saved.index) != (self._fingerprint, self._index.name):
+        saved = recalled(self._context.checkpoint, self._fingerprint, _Saved)
+        if saved is None or saved.index != self._index.name or not self._index.exists():
             return
         for line in self._index.read_bytes().splitlines():
             with suppress(msgspec.DecodeError):  # a crash may have cut the last line
@@ -87,9 +93,7 @@ class Pieces:
 
     def _clean_up(self) -> None:
         """Leave the good pieces and an index of just them."""
-        for path in self._context.work_dir.glob(f"{self._stem}-*"):
-            if path.name not in self._pieces:
-                path.unlink()
+        remove_others(self._context.work_dir, (f"{self._stem}-*",), keep=self._pieces)
         part = self._index.with_suffix(".part")
         part.write_bytes(b"".join(_line(piece) for piece in self._pieces.values()))
         seal(part, self._index)
@@ -146,6 +150,31 @@ class Pieces:
 
 def _line(piece: Piece) -> bytes:
     return msgspec.json.encode(piece) + b"\n"
+
+
+def recalled(checkpoint: Checkpoint | None, mark: str, kind: type[S]) -> S | None:
+    """The `data` of a checkpoint, if the work that it belongs to has the same fingerprint.
+
+    Args:
+        checkpoint: what `context.checkpoint` says.
+        mark: the fingerprint of the work at hand, from `fingerprint`.
+        kind: the Struct that was saved; it has a field `fingerprint`.
+    """
+    if checkpoint is None:
+        return None
+    try:
+        saved = msgspec.convert(checkpoint.data, kind)
+    except msgspec.ValidationError:  # written by another version of the handler
+        return None
+    return saved if saved.fingerprint == mark else None
+
+
+def remove_others(folder: Path, patterns: Iterable[str], *, keep: Container[str]) -> None:
+    """Delete the files of these patterns, such as `segment-*`, whose names are not in `keep`: a crash has left them."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path.name not in keep:
+                path.unlink()
 
 
 def fingerprint(path: Path, *decisions: Any) -> str:

@@ -6,9 +6,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ..events.errors import HandlerFault, TasktrailError, UnknownType
-from .contract import TaskType
+from .contract import TaskType, declared, resolve
 from .errors import BrokenHandlers, DuplicateType
-from .homes import resolve
 
 GROUP = "tasktrail.handlers"
 
@@ -86,14 +85,12 @@ def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailErro
 
 
 def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:
-    own = getattr(target, "__tasktrail__", None)
-    if isinstance(own, TaskType):
+    if own := declared(target):
         yield own, home
         return
     inside = f"{home}." if ":" in home else f"{home}:"
     for name in list(getattr(target, "__dict__", ())):
-        task_type = getattr(getattr(target, name, None), "__tasktrail__", None)
-        if isinstance(task_type, TaskType):
+        if task_type := declared(getattr(target, name, None)):
             yield task_type, inside + name
 
 

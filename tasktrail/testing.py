@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from .events import Checkpoint
-from .handlers import Finished, Job, Outcome, Rejected, TaskContext, TaskType, Unusable
+from .handlers import Finished, Job, Outcome, Rejected, StopAsked, Stopped, TaskContext, TaskType, Unusable
+from .handlers.contract import declared
 from .handlers.errors import OutputMissing
 from .handlers.process.attempt import judge
 from .handlers.publish import part_path
@@ -109,6 +110,11 @@ class RecordingContext(Generic[O]):
         self.stops_asked += 1
         return self.stop_after is not None and self.stops_asked > self.stop_after
 
+    def check_stop(self) -> None:
+        """Ask `should_stop`, and raise `StopAsked` if it says yes."""
+        if self.should_stop():
+            raise StopAsked
+
     def stop_unheard(self) -> bool:
         """Whether `stop_after` is used up and `should_stop` has not said so; asking does not count."""
         return self.stop_after is not None and self.stops_asked == self.stop_after
@@ -128,9 +134,9 @@ class RecordingContext(Generic[O]):
 
 
 def task_type_of(handler: object) -> TaskType:
-    """The task type that `@handler` made of a function or class."""
-    task_type = getattr(handler, "__tasktrail__", None)
-    if not isinstance(task_type, TaskType):
+    """The task type that `@handler` made of a function or class, or that is given."""
+    task_type = declared(handler)
+    if task_type is None:
         raise TypeError(f"{handler!r} is not a handler: decorate it with @handler(...)")
     return task_type
 
@@ -138,7 +144,8 @@ def task_type_of(handler: object) -> TaskType:
 def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
     """Run one attempt in this thread and, when it finished, publish its output as the worker does.
 
-    What the handler raises comes out, but for `Unusable`, which is `Rejected`. An `async def` handler is awaited.
+    What the handler raises comes out, but for `Unusable`, which is `Rejected`, and `StopAsked`, which is `Stopped`. An
+    `async def` handler is awaited.
 
     Raises:
         BadAnswer: the answer means nothing, or cannot be recorded.
@@ -149,6 +156,8 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
         answer = task_type.handle(context)
     except Unusable as error:
         return Rejected(reason=str(error))
+    except StopAsked:
+        answer = Stopped()
     judge(answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ...events.errors import InvalidPath, OutputExists
-from ..contract import Finished, Rejected, Stopped, TaskType, Unusable
+from ..contract import Finished, Rejected, StopAsked, Stopped, TaskType, Unusable
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..faults import text_of
 from ..inputs import Input
@@ -145,9 +145,12 @@ def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, sta
         return _OUTGROWN
     context = AttemptContext(run, options, line, source, staged)
     try:
-        return judge(task_type.handle(context), stop_wanted=line.stop_wanted())
+        answer: object = task_type.handle(context)
+    except StopAsked:
+        answer = Stopped()
     finally:
         context.flush()
+    return judge(answer, stop_wanted=line.stop_wanted())
 
 
 def _complete(

@@ -12,6 +12,7 @@ import msgspec
 from ...events import Checkpoint
 from ...events.errors import InvalidValue
 from ...events.values import check_plain
+from ..contract import StopAsked
 from ..errors import BadAnswer, CheckpointRefused
 from ..inputs import Input
 from ..publish import part_path
@@ -151,6 +152,11 @@ class AttemptContext:
         """Whether the attempt is to end."""
         self._heard = self._heard or self._line.stop_wanted()
         return self._heard
+
+    def check_stop(self) -> None:
+        """Raise StopAsked if the attempt is to end."""
+        if self.should_stop():
+            raise StopAsked
 
     def stop_unheard(self) -> bool:
         """Whether the attempt is to end, and the handler has not been told so."""

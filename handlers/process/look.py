@@ -28,7 +28,7 @@ def has_room(run: Run, task_type: TaskType, options: Any, line: Line) -> bool:
     """
     if task_type.probe is None or run.probed or run.checkpoint is not None:
         return True
-    estimate = _plain(task_type.probe(_job(run, options)))
+    estimate = _plain(task_type.probe_input(_job(run, options)))
     line.send(AttemptProbed(run.task_id, run.attempt, estimate))
     return not (_outgrows(estimate.memory, run.memory) or _outgrows(estimate.temp, run.temp))
 

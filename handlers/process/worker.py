@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...events.errors import UnknownType
-from ..contract import TaskType
-from ..homes import resolve
+from ..contract import TaskType, declared, resolve
 from ..packages import missing_packages
 from ..workspace import make_private_folder
 from .attempt import Ending, failure, perform
@@ -203,11 +202,11 @@ class Worker:
         return task_type
 
     def _import(self, name: str, home: str) -> TaskType:
-        task_type = resolve(home).__tasktrail__
-        if not isinstance(task_type, TaskType) or task_type.name != name:
+        task_type = declared(resolve(home))
+        if task_type is None or task_type.name != name:
             raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
         whole = not missing_packages(task_type)  # where not, the attempt says so
-        for module in task_type.preload if self._setup.sandbox.walled and whole else ():
+        for module in task_type.late_modules if self._setup.sandbox.walled and whole else ():
             import_module(module)
         return task_type
 

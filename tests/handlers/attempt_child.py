@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from file_context import FileContext, last_checkpoint
 
-from tasktrail.handlers.homes import resolve
+from tasktrail.handlers.contract import resolve
 from tasktrail.testing import run_handler, task_type_of
 
 

@@ -34,6 +34,5 @@ def test_an_empty_input_is_called_empty(tmp_path: Path, handler: Any, name: str)
         task_type.options(), work_dir=tmp_path / "work", input_file=tmp_path / name, output_file=tmp_path / "out.png"
     )
     assert run_handler(handler, context) == Rejected(reason=f"{name} is empty")
-    assert task_type.probe is not None
     with pytest.raises(Unusable, match="is empty"):
-        task_type.probe(context.job)
+        task_type.probe_input(context.job)

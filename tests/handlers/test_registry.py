@@ -10,8 +10,8 @@ import pytest
 
 from tasktrail.events.errors import UnknownType
 from tasktrail.handlers import handler
+from tasktrail.handlers.contract import resolve
 from tasktrail.handlers.errors import BrokenHandlers, DuplicateType
-from tasktrail.handlers.homes import resolve
 from tasktrail.handlers.registry import Registry
 
 NOWHERE = "tasktrail.no.such.group"
@@ -150,14 +150,14 @@ def test_paths_of_a_type_that_are_no_tuple_of_texts_are_refused(paths: Any) -> N
     """A text is a sequence of texts too, and its first letter would open everything."""
     for field in ("reads", "writes"):
         with pytest.raises(TypeError, match=rf"mine: {field} has to be a tuple of paths"):
-            handler("mine", **{field: paths})
+            handler("mine", **{field: paths})(lambda _context: None)
 
 
 def test_relative_paths_of_a_type_are_refused() -> None:
     with pytest.raises(ValueError, match="'models' is none"):
-        handler("mine", reads=("/srv", "models"))
+        handler("mine", reads=("/srv", "models"))(lambda _context: None)
 
 
 def test_programs_of_a_type_are_told_by_a_function() -> None:
     with pytest.raises(TypeError, match="has to be a function"):
-        handler("mine", programs=("/usr/bin/tool",))  # type: ignore[arg-type]  # a likely slip
+        handler("mine", programs=("/usr/bin/tool",))(lambda _context: None)  # type: ignore[arg-type]  # a likely slip

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from PIL import Image, ImageOps
 
-from tasktrail.handlers.homes import resolve
+from tasktrail.handlers.contract import resolve
 from tasktrail.testing import job_for, task_type_of
 
 THUMBNAIL, CONVERT = (
@@ -39,9 +39,7 @@ def held(
 ) -> tuple[int, int]:
     """What was expected, and what the process had at its peak."""
     task_type = task_type_of(resolve(home))
-    look = task_type.probe
-    assert look is not None
-    estimate = look(job_for(msgspec.convert(options, task_type.options), source, output))
+    estimate = task_type.probe_input(job_for(msgspec.convert(options, task_type.options), source, output))
     done = run_attempt(home, source, output, options)
     assert done.ended == "Finished"
     return estimate.memory, done.peak

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasktrail.handlers.homes import resolve
+from tasktrail.handlers.contract import resolve
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
 from tasktrail.handlers.video.convert.costs import estimate_for
 from tasktrail.handlers.video.figures import Picture
@@ -19,16 +19,14 @@ from tasktrail.testing import job_for, task_type_of
 @pytest.mark.parametrize("handler", [video_thumbnail, video_preview, video_convert])
 def test_a_look_tells_the_figures_or_refuses(handler: Any, clips: Callable[..., Path], tmp_path: Path) -> None:
     task_type = task_type_of(handler)
-    look = task_type.probe
-    assert look is not None
     options, output = task_type.options(), "/out.mp4" if handler is video_convert else "/out.webp"
-    found = look(job_for(options, clips(), output))
+    found = task_type.probe_input(job_for(options, clips(), output))
     assert found.basis == {"width": 160, "height": 120, "duration": 4.0, "rate": 25.0, "frames": 100}
     guess = task_type.estimate(job_for(options, clips(), output))
     assert found.memory < guess.memory
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4"):
-        look(job_for(options, tmp_path / "text.mp4", output))
+        task_type.probe_input(job_for(options, tmp_path / "text.mp4", output))
 
 
 @pytest.mark.parametrize("handler", [video_thumbnail, video_preview, video_convert])
@@ -92,10 +90,8 @@ def test_a_run_stays_under_the_estimate_and_not_far_below(
 ) -> None:
     home = f"tasktrail.handlers.video.{home}"
     task_type = task_type_of(resolve(home))
-    look = task_type.probe
-    assert look is not None
     source, output = clips(audio=""), tmp_path / f"out{suffix}"
-    estimate = look(job_for(msgspec.convert(options, task_type.options), source, output))
+    estimate = task_type.probe_input(job_for(msgspec.convert(options, task_type.options), source, output))
     done = run_attempt(home, source, output, options)
     assert done.ended == "Finished"
     assert done.peak <= estimate.memory <= 3 * done.peak
