@@ -97,7 +97,14 @@ def installed_with(requirements: list[str]) -> set[str]:
 
 
 INSTALLED = {name.lower().replace("_", "-") for names in packages_distributions().values() for name in names}
-MEDIA_ROOMS = ("handlers/document", "handlers/image", "handlers/model", "handlers/video", "tasktrail/demo")
+MEDIA_ROOMS = (
+    "handlers/document",
+    "handlers/image",
+    "handlers/media",
+    "handlers/model",
+    "handlers/video",
+    "tasktrail/demo",
+)
 AFTER_A_LOOK = {"actors/delivery/apprise_process.py"}
 """Started only where the package is."""
 

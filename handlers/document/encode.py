@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..image.formats import format_of
-from ..image.writing import save, write_picture
+from ..media.formats import format_of
+from ..media.pictures import save, write_picture
 from .options import DocumentPreviewOptions, layout_of
 
 _QUICK, _SMALL = 1, 6

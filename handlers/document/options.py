@@ -7,7 +7,7 @@ import msgspec
 
 from ...events.errors import InvalidPath
 from ..contract import Job
-from ..image.formats import WRITE_FORMATS
+from ..media.formats import WRITE_FORMATS
 from .kinds import office_suffix
 from .libreoffice import HOW_TO_INSTALL, find_libreoffice
 from .page_list import parse_pages

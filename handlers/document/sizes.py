@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from ..image.formats import MAX_SIDES, format_of
+from ..media.formats import MAX_SIDES, format_of
 from .options import DocumentPreviewOptions, layout_of
 
 MAX_PIXELS = 25_000_000

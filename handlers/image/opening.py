@@ -13,9 +13,10 @@ from PIL.ImageFile import ImageFile
 from ..contract import Unusable
 from ..faults import text_of
 from ..inputs import refuse_empty
+from ..media.damage import exif_behind_pixels, is_picture, unreadable
+from ..media.estimate import Packing, packing_of
+from ..media.pictures import pixel_limit
 from .heic import has_heic
-from .weight import Packing, packing_of
-from .wholeness import exif_behind_pixels, is_picture, unreadable
 
 
 def _heic_formats() -> tuple[str, ...]:
@@ -107,14 +108,3 @@ def blame_picture(path: Path) -> Iterator[None]:
         raise unreadable(path, "Pillow", text_of(error)) from error
     except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error, *_CUT_SHORT) as error:
         raise unreadable(path, "Pillow", text_of(error) or type(error).__name__) from error
-
-
-@contextmanager
-def pixel_limit(most: int | None) -> Iterator[None]:
-    """Inside, Pillow refuses pictures and frames of more pixels; none: for callers that look at the size themselves."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None if most is None else most // 2  # up to twice its number, it only warns
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before

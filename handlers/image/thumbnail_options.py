@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ..contract import Estimate, Job
-from .formats import format_of
-from .weight import Packing, written_bytes
+from ..media.estimate import Packing, written_bytes
+from ..media.formats import format_of
 
 _GUESSED_PIXELS = 90_000_000
 """At most, as long as only the file's size is known: few pictures have more, and the probe sees those that do."""

@@ -7,7 +7,9 @@ from PIL.ImageFile import ImageFile
 
 from ..contract import Estimate, Finished, Job, Stopped, TaskContext
 from ..describing import describe
-from .formats import MAX_PIXELS, format_of
+from ..media.estimate import fitted_pixels
+from ..media.formats import MAX_PIXELS, format_of
+from ..media.pictures import write_picture
 from .opening import MAX_PILLOW_PIXELS, blame_picture, check_pixels, format_in, open_picture, packing_in
 from .shaping import (
     Size,
@@ -20,8 +22,6 @@ from .shaping import (
     upright,
 )
 from .thumbnail_options import estimate_for
-from .weight import fitted_pixels
-from .writing import write_picture
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,9 @@ from PIL import Image
 
 from ..contract import Finished, Outcome, Stopped, TaskContext
 from ..describing import describe
-from ..image.animating import frames_in
-from ..image.writing import save
+from ..media.animation import FILM_CODEC, frames_in
+from ..media.pictures import save
 from ..pieces import Pieces, fingerprint
-from ..video.film import FILM_CODEC
 from .camera import cameras, cell, grid
 from .counting import count
 from .drawing import Painter

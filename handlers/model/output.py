@@ -7,9 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..image.animating import frame_times, with_palette
-from ..image.writing import save, write_picture
-from ..video.film import write_film
+from ..media.animation import frame_times, with_palette, write_film
+from ..media.pictures import save, write_picture
 from .options import ModelPreviewOptions
 
 _BEST_CRF, _CRF_STEP = 14, 0.3

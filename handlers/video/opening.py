@@ -14,7 +14,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ..inputs import refuse_empty
-from .claims import lacking_bytes
+from ..media.damage import lacking_bytes
 from .errors import UnusableInputError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
-from .claims import lacking_bytes
+from ..media.damage import lacking_bytes
 from .ending import ending_of
 from .errors import UnusableInputError
 from .opening import exact, is_damage, open_input, packets_of, picture_of, seek

@@ -280,8 +280,8 @@ def _media() -> Media:
     from PIL import __version__ as pillow
 
     from ..handlers.document.libreoffice import find_libreoffice
-    from ..handlers.image.formats import WRITE_FORMATS
     from ..handlers.image.opening import READ_FORMATS
+    from ..handlers.media.formats import WRITE_FORMATS
     from ..handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
     from ..handlers.video.program import examine, find_program
 

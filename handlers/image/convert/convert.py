@@ -9,11 +9,12 @@ from PIL.ImageFile import ImageFile
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
-from ..formats import MAX_PIXELS
-from ..opening import MAX_PILLOW_PIXELS, blame_picture, format_in, open_picture, packing_in, pixel_limit
+from ...media.damage import gif_is_whole, unreadable
+from ...media.formats import MAX_PIXELS
+from ...media.pictures import pixel_limit
+from ..opening import MAX_PILLOW_PIXELS, blame_picture, format_in, open_picture, packing_in
 from ..pages import pages_in
 from ..shaping import Size, orientation_left, orientation_of
-from ..wholeness import gif_is_whole, unreadable
 from .costs import Header, estimate_for
 from .errors import StopAskedError
 from .frames import convert_frames

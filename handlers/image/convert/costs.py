@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
-from ..formats import MAX_PIXELS
-from ..weight import Packing, fitted_pixels, written_bytes
+from ...media.estimate import Packing, fitted_pixels, written_bytes
+from ...media.formats import MAX_PIXELS
 from .options import MANY_FRAMES, ImageConvertOptions, format_of
 
 _HUGE = 10_000_000

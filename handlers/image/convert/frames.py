@@ -10,11 +10,11 @@ from PIL.ImageFile import ImageFile
 
 from ...contract import TaskContext, Unusable
 from ...faults import writing
+from ...media.formats import check_sides
+from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
-from ..formats import check_sides
 from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture
 from ..shaping import Size
-from ..writing import save
 from .errors import StopAskedError
 from .metadata import add_exif, metadata_for_pillow
 from .options import ImageConvertOptions

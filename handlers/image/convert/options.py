@@ -7,7 +7,7 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
-from ..formats import WRITE_FORMATS
+from ...media.formats import WRITE_FORMATS
 from ..heic import HEIC_SUFFIXES, has_heic
 
 MAX_FRAMES = 10_000

@@ -10,7 +10,7 @@ import pyvips
 
 from ...contract import TaskContext
 from ...faults import disk_fault, text_of, writing
-from ..formats import MAX_PIXELS, check_sides
+from ...media.formats import MAX_PIXELS, check_sides
 from ..opening import blame_picture, open_picture
 from ..shaping import Size, lies_sideways
 from .errors import StopAskedError

@@ -4,10 +4,10 @@ import pyvips
 from PIL import Image
 
 from ...contract import TaskContext, Unusable
-from ..formats import check_sides
+from ...media.formats import check_sides
+from ...media.pictures import write_picture
 from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture
 from ..shaping import Size
-from ..writing import write_picture
 from .errors import StopAskedError
 from .metadata import metadata_for_pillow
 from .options import ImageConvertOptions

@@ -7,7 +7,7 @@ import msgspec
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
 from ...idle import refuse_idle
-from ..encoders import steady_x264
+from ...media.x264 import steady_x264
 from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
 from .options import MAX_CRF, VideoConvertOptions
 

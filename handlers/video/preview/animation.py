@@ -8,9 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from ...image.animating import frame_times, with_palette
-from ...image.writing import save
-from ..film import even_size, write_film
+from ...media.animation import even_size, frame_times, with_palette, write_film
+from ...media.pictures import save
 from .frame_file import open_frame
 from .options import VideoPreviewOptions
 

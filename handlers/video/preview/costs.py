@@ -1,7 +1,7 @@
 """What a preview needs. No media library here: the service imports this."""
 
 from ...contract import Estimate, Job
-from ...image.weight import written_bytes
+from ...media.estimate import written_bytes
 from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
 from .options import VideoPreviewOptions, kind_of
 

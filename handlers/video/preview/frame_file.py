@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
-from ...image.writing import save
+from ...media.pictures import save
 
 SUFFIX = ".tif"
 _FORMATS = ["TIFF"]

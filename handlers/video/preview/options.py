@@ -9,7 +9,7 @@ import msgspec
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
 from ...idle import refuse_idle
-from ...image.formats import WRITE_FORMATS
+from ...media.formats import WRITE_FORMATS
 
 Kind: TypeAlias = Literal["sheet", "animation"]
 

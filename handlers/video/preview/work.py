@@ -9,12 +9,11 @@ import PIL.Image
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
-from ...image.animating import frames_in
-from ...image.formats import check_sides
-from ...image.writing import write_picture
+from ...media.animation import FILM_CODEC, even_size, frames_in
+from ...media.formats import check_sides
+from ...media.pictures import write_picture
 from ...pieces import Pieces, fingerprint
 from ..errors import StopAskedError
-from ..film import FILM_CODEC, even_size
 from ..looking import picture_in
 from ..picking import pick
 from ..probe import Source, probe

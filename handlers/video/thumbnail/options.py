@@ -6,8 +6,8 @@ import msgspec
 
 from ...contract import Estimate, Job
 from ...idle import refuse_idle
-from ...image.formats import format_of
-from ...image.weight import fitted_pixels, written_bytes
+from ...media.estimate import fitted_pixels, written_bytes
+from ...media.formats import format_of
 from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
 from ..position import Position, position_of
 

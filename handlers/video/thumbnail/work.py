@@ -8,8 +8,8 @@ from av.video.frame import VideoFrame
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
-from ...image.formats import format_of
-from ...image.writing import write_picture
+from ...media.formats import format_of
+from ...media.pictures import write_picture
 from ..errors import StopAskedError
 from ..looking import picture_in
 from ..picking import pick, spread

@@ -13,11 +13,11 @@ from PIL import Image, ImageCms
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
-from tasktrail.handlers.image.formats import MAX_PIXELS
 from tasktrail.handlers.image.opening import MAX_PILLOW_PIXELS
 from tasktrail.handlers.image.thumbnail import image_thumbnail
 from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions, check, estimate
 from tasktrail.handlers.image.thumbnails import probe_picture
+from tasktrail.handlers.media.formats import MAX_PIXELS
 from tasktrail.testing import RecordingContext, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)

@@ -16,7 +16,7 @@ from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert,
 from tasktrail.handlers.image.opening import READ_FORMATS
 from tasktrail.handlers.image.thumbnail import image_thumbnail
 from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions
-from tasktrail.handlers.image.wholeness import fault_in
+from tasktrail.handlers.media.damage import fault_in
 from tasktrail.testing import RecordingContext, run_handler
 
 assert "HEIF" in READ_FORMATS  # what writes the samples below

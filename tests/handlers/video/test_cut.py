@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.handlers import Finished
-from tasktrail.handlers.video.claims import lacking_bytes
+from tasktrail.handlers.media.damage import lacking_bytes
 from tasktrail.handlers.video.errors import UndecodableError
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview, work

@@ -1,5 +1,7 @@
-"""Writing one picture with Pillow, for every type whose output is a picture."""
+"""Writing one picture with Pillow, for every type whose output is a picture, and how large a picture it may read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -51,3 +53,14 @@ def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> N
         packed = BytesIO()
         picture.save(packed, format=kind, **how)
         path.write_bytes(packed.getvalue())
+
+
+@contextmanager
+def pixel_limit(most: int | None) -> Iterator[None]:
+    """Inside, Pillow refuses pictures and frames of more pixels; none: for callers that look at the size themselves."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None if most is None else most // 2  # up to twice its number, it only warns
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasktrail.handlers.image.weight import Packing, fitted_pixels, packing_of, written_bytes
+from tasktrail.handlers.media.estimate import Packing, fitted_pixels, packing_of, written_bytes
 
 
 def test_better_quality_takes_more_and_lossless_most() -> None:
