@@ -106,11 +106,14 @@ class StopAsked(BaseException):
     """
 
 
+Level: TypeAlias = Literal["ok", "warn", "fail"]
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One line of `tasktrail doctor`."""
 
     name: str
-    level: Literal["ok", "warn", "fail"]
+    level: Level
     message: str
     remedy: str = ""
     """What to do; empty when there is nothing to do."""

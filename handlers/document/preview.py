@@ -24,6 +24,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
     estimate=estimate,
     check=check,
     probe=probe,
+    checkup="tasktrail.handlers.document.checkup:checkup",
     resumable=True,
     bounds=Bounds(),
     output_suffix=".png",

@@ -22,6 +22,7 @@ def _probe(job: Job[ImageThumbnailOptions]) -> Estimate:
     estimate=estimate,
     check=check,
     probe=_probe,
+    checkup="tasktrail.handlers.image.checkup:checkup",
     bounds=Bounds(),
     output_suffix=".jpg",
     preload=("tasktrail.handlers.image.thumbnails",),

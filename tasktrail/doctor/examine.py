@@ -5,8 +5,9 @@ from pathlib import Path
 from ..config.load import load_config
 from ..config.settings import Config
 from ..events.errors import ConfigurationError
+from ..handlers.contract import Finding
 from .facts import collect
-from .rules import Finding, judge
+from .rules import judge
 
 
 def examine(data_dir: Path, config: Config | None = None) -> list[Finding]:

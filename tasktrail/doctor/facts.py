@@ -10,7 +10,6 @@ import sys
 import tempfile
 import tomllib
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -26,6 +25,7 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
+from ..handlers.contract import Finding, TaskType
 from ..handlers.packages import missing_packages
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.process.walls import Walls, walls
@@ -46,21 +46,6 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     file_system: str = ""
     free: int
     """Bytes."""
-
-
-class Media(msgspec.Struct, frozen=True, kw_only=True):
-    """The libraries that the built-in task types work with."""
-
-    versions: tuple[str, ...] = ()
-    """Of what is installed; empty when something of it is not, and then the rest was not looked at."""
-    missing: tuple[str, ...] = ()
-    """Encoders and formats that were left out of the build."""
-    libreoffice: str = ""
-    """Where LibreOffice is, for office documents; empty when it is not installed."""
-    ffmpeg: str = ""
-    """What the ffmpeg program says of itself; empty when it is not installed."""
-    ffmpeg_trouble: str = ""
-    """Why it cannot be used."""
 
 
 class Lack(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +80,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
     lacking: tuple[Lack, ...] = ()
-    media: Media
+    findings: tuple[Finding, ...] = ()
+    """What the task types say of this machine."""
     targets_trouble: tuple[str, str] = ("", "")
     """Why the targets of the configuration cannot be used, and what to do."""
     open_files: int
@@ -133,7 +119,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),
         lacking=_lacking(registry),
-        media=_media(),
+        findings=_findings(registry),
         targets_trouble=_targets_trouble(config),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
@@ -270,40 +256,18 @@ def _lacking(registry: Registry) -> tuple[Lack, ...]:
     )
 
 
-def _media() -> Media:
-    if any(find_spec(name) is None for name in ("av", "PIL", "pypdfium2")):
-        return Media()
-    import av
-    import pypdfium2
-    from av.codec import Codec
-    from PIL import Image, features
-    from PIL import __version__ as pillow
+def _findings(registry: Registry) -> tuple[Finding, ...]:
+    """What the types say of this machine, each finding once."""
+    found: dict[Finding, None] = {}
+    for task_type in registry:
+        if not missing_packages(task_type):
+            found |= dict.fromkeys(_findings_of(task_type))
+    return tuple(found)
 
-    from ..handlers.document.libreoffice import find_libreoffice
-    from ..handlers.image.opening import READ_FORMATS
-    from ..handlers.media.formats import WRITE_FORMATS
-    from ..handlers.video.convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
-    from ..handlers.video.program import examine, find_program
 
-    path = find_program()
-    program = examine(path) if path else None
-    missing = []
-    for name in (*VIDEO_ENCODERS.values(), *AUDIO_ENCODERS.values()):
-        try:
-            Codec(name, "w")
-        except ValueError:
-            missing.append(f"encoder {name}")
-    Image.init()
-    missing += [f"reading {name}" for name in READ_FORMATS if name not in Image.OPEN]
-    missing += [f"writing {name}" for name in sorted(set(WRITE_FORMATS.values())) if name not in Image.SAVE]
-    codec = ".".join(map(str, av.library_versions.get("libavcodec", ())))
-    pdfium = f"PDFium {pypdfium2.PDFIUM_INFO}"
-    versions = (f"PyAV {av.__version__}", f"libavcodec {codec}", f"Pillow {pillow}", pdfium)
-    jpeg = features.version_codec("jpg")
-    return Media(
-        versions=(*versions, f"libjpeg {jpeg}") if jpeg else versions,
-        missing=tuple(missing),
-        libreoffice=str(find_libreoffice() or ""),
-        ffmpeg=program.told() if program else "",
-        ffmpeg_trouble=program.trouble if program else "",
-    )
+def _findings_of(task_type: TaskType) -> list[Finding]:
+    try:
+        return list(task_type.findings())
+    except Exception as error:  # noqa: BLE001 - foreign code
+        message = f"{task_type.name} cannot tell what it needs of this machine: {type(error).__name__}: {error}"
+        return [Finding("handlers", "fail", message, "Install the packages of the type again.")]

@@ -2,16 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Literal, TypeAlias
-
-import msgspec
 
 from ..config.settings import Config
-from ..handlers.document.libreoffice import HOW_TO_INSTALL
-from ..handlers.video.program import HOW_TO_INSTALL as FFMPEG
+from ..handlers.contract import Finding, Level
 from .facts import Facts, Folder
-
-Level: TypeAlias = Literal["ok", "warn", "fail"]
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 37, 0)
@@ -31,16 +25,6 @@ FEW_FILES = 256
 FILES_PER_WORKER = 8
 CLOCK_TOLERANCE = timedelta(seconds=2)
 WORKER_MEMORY = 64 * 1024 * 1024
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One answer of the doctor."""
-
-    name: str
-    level: Level
-    message: str
-    remedy: str = ""
-    """What to do; empty when there is nothing to do."""
 
 
 def judge(facts: Facts, config: Config) -> Iterator[Finding]:
@@ -278,41 +262,11 @@ def _handlers(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("handlers", "fail", "there is no task type", "Install tasktrail again: its own types are gone.")
 
 
-def _media(facts: Facts, _config: Config) -> Iterator[Finding]:
+def _types(facts: Facts, _config: Config) -> Iterator[Finding]:
     for lack in facts.lacking:
         message = f"{', '.join(lack.packages)} not installed: no task of {', '.join(lack.types)} is taken"
         yield Finding("packages", "warn", message, f"Install {lack.install}, if these types are wanted.")
-    versions = ", ".join(facts.media.versions)
-    if not versions:
-        return
-    if facts.media.missing:
-        message = f"{versions}; without {', '.join(facts.media.missing)}"
-        yield Finding("media", "warn", message, "Install PyAV and Pillow from their wheels on PyPI.")
-    else:
-        yield Finding("media", "ok", f"{versions}; all encoders and formats are there")
-
-
-def _office(facts: Facts, _config: Config) -> Iterator[Finding]:
-    if not facts.media.versions:
-        return
-    if facts.media.libreoffice:
-        yield Finding("office", "ok", f"office documents are drawn by {facts.media.libreoffice}")
-    else:
-        message = "LibreOffice is not there: of office documents only their own thumbnails can be shown"
-        yield Finding("office", "warn", message, f"{HOW_TO_INSTALL}, if office documents are to be drawn.")
-
-
-def _ffmpeg(facts: Facts, _config: Config) -> Iterator[Finding]:
-    if not facts.media.versions:
-        return
-    if facts.media.ffmpeg_trouble:
-        yield Finding(
-            "ffmpeg", "warn", facts.media.ffmpeg, f"{FFMPEG}, if `backend` ffmpeg of video_convert is wanted."
-        )
-    elif facts.media.ffmpeg:
-        yield Finding("ffmpeg", "ok", facts.media.ffmpeg)
-    else:
-        yield Finding("ffmpeg", "ok", "the program is not there; only `backend` ffmpeg of video_convert asks for it")
+    yield from facts.findings
 
 
 def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
@@ -355,8 +309,6 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _resources,
     _open_files,
     _handlers,
-    _media,
-    _office,
-    _ffmpeg,
+    _types,
     _notices,
 )

@@ -16,11 +16,12 @@ from tasktrail.actors.machine.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
 from tasktrail.doctor.examine import examine, worst
-from tasktrail.doctor.facts import Facts, Folder, Lack, Media, collect
-from tasktrail.doctor.rules import Finding, has_wal_reset_bug, judge
+from tasktrail.doctor.facts import Facts, Folder, Lack, collect
+from tasktrail.doctor.rules import has_wal_reset_bug, judge
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.handlers.contract import Finding
 from tasktrail.handlers.process.walls import Walls
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -52,7 +53,7 @@ HEALTHY = Facts(
     limits=MachineLimits(memory=8 * GB, cpus=4.0),
     types=("image_thumbnail", "video_convert"),
     handler_errors=(),
-    media=Media(versions=("PyAV 18.1.0", "Pillow 13.0.0"), libreoffice="/usr/bin/soffice"),
+    findings=(Finding("media", "ok", "PyAV 18.1.0; all encoders are there"),),
     open_files=1024,
     now=NOW,
     last_recorded=NOW - timedelta(hours=1),
@@ -100,12 +101,8 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"open_files": 200}, ("open_files", "warn")),
         ({"handler_errors": ("Handlers of mine cannot be loaded",)}, ("handlers", "fail")),
         ({"types": ()}, ("handlers", "fail")),
-        (
-            {"media": Media(versions=("PyAV 18",), missing=("encoder libx264",), libreoffice="/usr/bin/soffice")},
-            ("media", "warn"),
-        ),
-        ({"media": Media(versions=("PyAV 18",))}, ("office", "warn")),
-        ({"media": Media(), "lacking": (PLAIN,)}, ("packages", "warn")),
+        ({"findings": (Finding("office", "warn", "LibreOffice is not there", "Install it."),)}, ("office", "warn")),
+        ({"lacking": (PLAIN,)}, ("packages", "warn")),
         ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
         ({"config_is_open": True}, ("secrets", "warn")),
     ],
@@ -169,6 +166,23 @@ def test_this_machine_is_examined_without_leaving_a_trace(tmp_path: Path) -> Non
     assert "image_thumbnail" in findings["handlers"].message
     assert findings["lock"].message == "no service runs"
     assert {finding.level for finding in findings.values() if finding.name in {"python", "media", "log"}} == {"ok"}
+
+
+def test_what_several_types_say_of_this_machine_is_told_once(tmp_path: Path) -> None:
+    names = [finding.name for finding in examine(tmp_path / "data", Config())]
+    assert (names.count("media"), names.count("office"), names.count("ffmpeg")) == (3, 1, 1)
+
+
+def test_a_type_that_breaks_when_it_is_asked_takes_nothing_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_checkup.py").write_text(
+        "from tasktrail.handlers import TaskType\nmine = TaskType(name='mine', summary='', run=print, checkup='a:b')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    findings = examine(tmp_path / "data", Config(handlers=("broken_checkup",)))
+    (told,) = [finding for finding in findings if finding.level == "fail"]
+    assert told.message.startswith("mine cannot tell what it needs of this machine: ModuleNotFoundError")
 
 
 def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path) -> None:

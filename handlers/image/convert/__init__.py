@@ -20,6 +20,7 @@ def _probe(job: Job[ImageConvertOptions]) -> Estimate:
     estimate=estimate,
     check=check,
     probe=_probe,
+    checkup="tasktrail.handlers.image.checkup:checkup",
     resumable=True,
     bounds=Bounds(),
     preload=("tasktrail.handlers.image.convert.convert",),

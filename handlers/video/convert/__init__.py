@@ -24,6 +24,7 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     estimate=estimate,
     check=check,
     probe=probe,
+    checkup="tasktrail.handlers.video.checkup:checkup",
     resumable=True,
     bounds=FILM_BOUNDS,
     programs=state,

@@ -22,6 +22,7 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     estimate=estimate,
     check=check,
     probe=probe,
+    checkup="tasktrail.handlers.video.checkup:checkup",
     resumable=True,
     bounds=FILM_BOUNDS,
     output_suffix=".jpg",

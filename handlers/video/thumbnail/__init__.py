@@ -21,6 +21,7 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     estimate=estimate,
     check=check,
     probe=probe,
+    checkup="tasktrail.handlers.video.checkup:checkup",
     bounds=FILM_BOUNDS,
     output_suffix=".jpg",
     preload=("tasktrail.handlers.video.thumbnail.work", "tasktrail.handlers.video.judging"),

@@ -1,0 +1,42 @@
+"""What `doctor` says of FFmpeg on this machine: the library, and the program."""
+
+from collections.abc import Iterator
+
+import av
+from av.codec import Codec
+
+from ..contract import Finding
+from .convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
+from .program import HOW_TO_INSTALL, examine, find_program
+
+
+def checkup() -> Iterator[Finding]:
+    """Whether the installed build has every encoder, and whether the program can be used."""
+    codec = ".".join(map(str, av.library_versions.get("libavcodec", ())))
+    versions = f"PyAV {av.__version__}, libavcodec {codec}"
+    missing = [name for name in (*VIDEO_ENCODERS.values(), *AUDIO_ENCODERS.values()) if not _is_there(name)]
+    if missing:
+        message = f"{versions}; without encoder {', encoder '.join(missing)}"
+        yield Finding("media", "warn", message, "Install PyAV from its wheel on PyPI.")
+    else:
+        yield Finding("media", "ok", f"{versions}; all encoders are there")
+    yield _program()
+
+
+def _is_there(encoder: str) -> bool:
+    try:
+        Codec(encoder, "w")
+    except ValueError:
+        return False
+    return True
+
+
+def _program() -> Finding:
+    path = find_program()
+    if path is None:
+        return Finding("ffmpeg", "ok", "the program is not there; only `backend` ffmpeg of video_convert asks for it")
+    program = examine(path)
+    if program.trouble:
+        remedy = f"{HOW_TO_INSTALL}, if `backend` ffmpeg of video_convert is wanted."
+        return Finding("ffmpeg", "warn", program.told(), remedy)
+    return Finding("ffmpeg", "ok", program.told())

@@ -1,0 +1,50 @@
+"""What the families say to `doctor` about a machine that lacks something."""
+
+from pathlib import Path
+
+import pytest
+
+from tasktrail.handlers import Finding
+from tasktrail.handlers.document import checkup as document
+from tasktrail.handlers.image import checkup as image
+from tasktrail.handlers.video import checkup as video
+from tasktrail.handlers.video.program import Program
+
+
+def weak(findings: list[Finding]) -> list[str]:
+    assert all(finding.remedy for finding in findings if finding.level != "ok")
+    return [f"{finding.name}: {finding.message}" for finding in findings if finding.level != "ok"]
+
+
+def test_a_whole_machine_lacks_nothing() -> None:
+    assert weak([*image.checkup(), *video.checkup()]) == []
+
+
+def test_formats_that_the_build_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "READ_FORMATS", ("PNG", "XYZ"))
+    (line,) = weak(list(image.checkup()))
+    assert line.endswith("; without reading XYZ")
+
+
+def test_encoders_that_the_build_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "VIDEO_ENCODERS", {"h264": "libx264", "xyz": "libxyz"})
+    (line,) = weak(list(video.checkup()))
+    assert line.endswith("; without encoder libxyz")
+
+
+def test_a_machine_without_libreoffice_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "find_libreoffice", lambda: None)
+    (line,) = weak(list(document.checkup()))
+    assert line.startswith("office: LibreOffice is not there")
+
+
+def test_an_ffmpeg_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "find_program", lambda: Path("/usr/bin/ffmpeg"))
+    monkeypatch.setattr(video, "examine", lambda path: Program(path=path, trouble="version 4.0 is older than 5.1"))
+    (line,) = weak(list(video.checkup()))
+    assert line == "ffmpeg: /usr/bin/ffmpeg: version 4.0 is older than 5.1"
+
+
+def test_a_machine_without_ffmpeg_is_no_worse_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "find_program", lambda: None)
+    assert weak(list(video.checkup())) == []
