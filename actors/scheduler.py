@@ -59,8 +59,7 @@ from .core.messages import (
     Submit,
     Tick,
 )
-from .core.running import Running
-from .core.state import SchedulerState
+from .core.state import Running, SchedulerState
 from .core.step import needed, resume, step
 from .jump_watch import JumpWatch
 from .messages import Committed, Orders, Query, Ticket

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from .actors.core.admission import above_all
 from .actors.core.messages import Submit, WorkOn
+from .actors.core.resources import above_all
 from .actors.core.state import SchedulerState
 from .actors.messages import Catch, Damaged, Query, Ticket
 from .actors.watermark import Watermark

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
-from .actors.core.why import Why
+from .actors.core.explanation import Why
 from .commands.retrying import RetriedTasks
 from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from .events.values import MAX_INTEGER

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from . import __version__
 from .actors.base import PING, log
 from .actors.chronicle import Chronicle
-from .actors.core.admission import UNLIMITED
+from .actors.core.limits import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
-from .actors.core.oversized import Best
+from .actors.core.resources import Best
 from .actors.core.state import SchedulerState
 from .actors.delivery.courier import Courier
 from .actors.delivery.mail import MailSender, MailServer

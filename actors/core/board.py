@@ -7,9 +7,8 @@ import msgspec
 from ...events.priority import terms
 from ...events.system_events import LimitsChanged, ScheduleAdded
 from ...events.task_events import PriorityTerms
-from .admission import UNLIMITED, Limits, Sample
-from .gates import gates_of, is_shut
-from .pauses import Pause
+from .limits import UNLIMITED, Limits, Pause, gates_of, is_shut
+from .resources import Sample
 from .state import SchedulerState
 
 

@@ -1,30 +1,54 @@
-"""Commands of people and programs: decide, record, and put the task where it now belongs."""
+"""Commands: decide what each means, record it, and put the task where it now belongs.
+
+Commands of operators and those about notices are recorded on the system stream, so they hold over restarts.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC
+
+from msgspec.structs import asdict, replace
 
 from ...events import (
     Accepted,
     AdjustTask,
     CancelTask,
+    Created,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
+    OperatorCommand,
     RedeliverNotice,
     RetryTask,
     SaveCheckpoint,
     StartTask,
     TasktrailError,
 )
+from ...events.commands import NoticeCommand
 from ...events.decide import decide
-from ...events.errors import CannotStartNow, NeverFits, NotReady
+from ...events.errors import CannotStartNow, InvalidValue, NeverFits, NotReady
 from ...events.graphs import ids_by_name
-from ..errors import NothingToChange
-from . import notices, operators
-from .admission import above_all
-from .cancelling import cancel, held_up_by
-from .dependencies import enter, that_would_end
+from ...events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from ...events.system_events import (
+    EndpointEnabled,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    ScheduleAdded,
+    ScheduleRemoved,
+    SystemEvent,
+)
+from ...projections.errors import UnknownNotice
+from ..errors import EndpointDisabled, NothingToChange, ScheduleExists, UnknownEndpoint, UnknownSchedule
+from .dependencies import ended, enter, that_would_end
 from .dispatch import start
+from .explanation import why_not_now
+from .limits import EVERYTHING, scope_of
 from .messages import Intake, Submit
-from .turn import Origin, Turn
-from .waiting import why_not_now
+from .resources import above_all
+from .schedules import FIRE_TIME, check
+from .state import Running, SchedulerState
+from .turn import SCHEDULER, Origin, Turn
 
 
 def handle(turn: Turn, submit: Submit) -> None:
@@ -90,10 +114,10 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
         case AdjustTask():
             position = _adjust(turn, submit, command)
         case RedeliverNotice() | EnableEndpoint():
-            position, task_id = notices.carry_out(turn, command, submit.intake, _origin(submit))
+            position, task_id = carry_out_notice(turn, command, submit.intake, _origin(submit))
             return Accepted(task_id, position, command.command_id)
         case _:
-            return Accepted(0, operators.handle(turn, command, submit.intake, _origin(submit)), command.command_id)
+            return Accepted(0, carry_out_operator(turn, command, submit.intake, _origin(submit)), command.command_id)
     return Accepted(command.task_id, position, command.command_id)
 
 
@@ -174,3 +198,171 @@ def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:
     turn.record_all(command.task_id, events, _origin(submit))
     enter(turn, command.task_id, _origin(submit))
     return state.position
+
+
+def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
+    """An attempt that may publish at any moment: whoever wants to cancel it has to wait until that is over."""
+    for task_id in (command.task_id, *_open_below(state, command)):
+        running = state.running.get(task_id)
+        if running is not None and running.publishing:
+            return running
+    return None
+
+
+def cancel(turn: Turn, command: CancelTask, origin: Origin) -> int:
+    """Record it, stop what runs, and tell who depends on it; the position of the last event.
+
+    A parent that is over does not keep its children from being cancelled.
+    """
+    state = turn.state
+    below = list(_open_below(state, command))
+    task = state.tasks.get(command.task_id)
+    if not below or (task is not None and not task.finished):
+        events = decide(task, command, turn.decision_facts())
+        position = turn.record_all(command.task_id, events, origin)
+        _over(turn, command.task_id, origin)
+        origin = replace(origin, causation_id=f"event:{position}")
+    for task_id in below:
+        if not state.tasks[task_id].finished:  # the end of another may have ended it already
+            turn.record_all(task_id, decide(state.tasks[task_id], command, turn.decision_facts()), origin)
+            _over(turn, task_id, origin)
+    return state.position
+
+
+def _over(turn: Turn, task_id: int, origin: Origin) -> None:
+    running = turn.state.running.get(task_id)
+    if running is not None:
+        turn.stop(running)
+    ended(turn, task_id, origin)
+
+
+def _open_below(state: SchedulerState, command: CancelTask) -> Iterator[int]:
+    if command.children:
+        for task_id in state.families.below(command.task_id):
+            if task_id in state.tasks and not state.tasks[task_id].finished:
+                yield task_id
+
+
+_NOT_RECORDED = frozenset({"command_id", "actor", "reason", "correlation_id"})
+
+
+def carry_out_operator(turn: Turn, command: OperatorCommand, intake: Intake, origin: Origin) -> int:
+    """Carry out a command; the position of what was recorded. A refusal raises and changes nothing."""
+    event: SystemEvent
+    match command:
+        case SetLimits():
+            event = _limits(turn, command)
+        case PauseQueue():
+            event = _pause(turn, QueuePaused(type=command.type, user_id=command.user_id))
+        case DrainQueue():
+            event = _pause(turn, QueuePaused(drain=True))
+        case ResumeQueue():
+            event = _resume(turn, command)
+        case AddSchedule():
+            event = added(turn, command, intake)
+        case RemoveSchedule():
+            event = removed(turn, command)
+    position = turn.record(0, event, origin)
+    if isinstance(event, LimitsChanged | QueuePaused | QueueResumed):
+        turn.look_again()
+    return position
+
+
+def note_drained(turn: Turn) -> None:
+    """Record that a drain has reached its end, once."""
+    pause = turn.state.pauses.everything
+    if pause is not None and pause.drain and not pause.drained and not turn.state.running:
+        turn.record(0, QueueDrained(), Origin(actor=SCHEDULER.actor, causation_id=f"event:{pause.position}"))
+
+
+def _limits(turn: Turn, command: SetLimits) -> LimitsChanged:
+    change = LimitsChanged(**{name: value for name, value in asdict(command).items() if name not in _NOT_RECORDED})
+    if change == LimitsChanged():
+        raise NothingToChange("The command names no limit to change")
+    book = turn.state.limit_book
+    if book.changed_by(change) == book.changes:
+        raise NothingToChange("The limits are set so already")
+    return change
+
+
+def _pause(turn: Turn, event: QueuePaused) -> QueuePaused:
+    scope = _scope(event)
+    held = turn.state.pauses.of(*scope)
+    if held is not None and (held.drain or not event.drain):
+        raise NothingToChange(f"{_words(event)} is paused already, since position {held.position}")
+    return event
+
+
+def _resume(turn: Turn, command: ResumeQueue) -> QueueResumed:
+    event = QueueResumed(type=command.type, user_id=command.user_id)
+    if turn.state.pauses.of(*_scope(event)) is None:
+        raise NothingToChange(f"{_words(event)} is not paused")
+    return event
+
+
+def _scope(event: QueuePaused | QueueResumed) -> tuple[str, str | int]:
+    if event.type is not None and event.user_id is not None:
+        raise NothingToChange("A pause is about a type or about a user", field="user_id", remedy="Send two commands.")
+    return scope_of(event)
+
+
+def _words(event: QueuePaused | QueueResumed) -> str:
+    if event.type is not None:
+        return f"Type {event.type}"
+    return "The queue" if scope_of(event) == EVERYTHING else f"User {event.user_id}"
+
+
+def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
+    """What is recorded of a new schedule."""
+    if command.schedule in turn.state.schedules.by_name:
+        raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
+    for field in _ALONE:
+        if getattr(command.task, field):
+            raise InvalidValue(f"The task of a schedule cannot have {field}", field=f"task.{field}")
+    if command.task.output_file and FIRE_TIME not in command.task.output_file and not command.task.overwrite:
+        raise InvalidValue(
+            "Every run but the first would find its output there already",
+            field="task.output_file",
+            remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
+        )
+    (task,) = decide(None, command.task, turn.decision_facts(intake))
+    assert isinstance(task, Created)
+    event = ScheduleAdded(
+        schedule=command.schedule,
+        task=task,
+        cron=command.cron.strip(),
+        every=command.every,
+        timezone=command.timezone,
+        starting_at=(command.starting_at or turn.now).astimezone(UTC),
+        missed=command.missed,
+        max_missed=command.max_missed,
+        added_at=turn.now if turn.stands_still else None,
+    )
+    check(event)
+    return event
+
+
+def removed(turn: Turn, command: RemoveSchedule) -> ScheduleRemoved:
+    """What is recorded of the end of a schedule."""
+    if command.schedule not in turn.state.schedules.by_name:
+        raise UnknownSchedule(f"There is no schedule {command.schedule}", field="schedule")
+    return ScheduleRemoved(schedule=command.schedule)
+
+
+_ALONE = ("depends_on", "parent_task_id", "scheduled_for", "deadline")
+
+
+def carry_out_notice(turn: Turn, command: NoticeCommand, intake: Intake, origin: Origin) -> tuple[int, int]:
+    """Record the wish; (position, task id), the latter 0 for an endpoint. Raises what stands against it."""
+    match command:
+        case RedeliverNotice():
+            wanted = intake.redelivery
+            if wanted is None:
+                raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
+            if wanted.target in turn.state.disabled:
+                raise EndpointDisabled(f"{wanted.target} has said that it is gone", field="notice_id")
+            return turn.record(0, wanted, origin), command.task_id
+        case EnableEndpoint():
+            if command.target not in turn.state.disabled:
+                raise UnknownEndpoint(f"{command.target} is not disabled", field="target")
+            return turn.record(0, EndpointEnabled(target=command.target), origin), 0

@@ -4,13 +4,12 @@ Ends travel along the edges in a loop, not by recursion: a chain may be as long 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
 from ...events import RetryTask, TaskState
 from ...events.dependencies import after_dependency, ends_with, how_it_ended, policy_for
-from .admission import Obstacle, WaitReason
 from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
@@ -62,19 +61,6 @@ def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
     return tuple(other for other in task.spec.depends_on if ends_with(task, state.tasks[other]))
 
 
-def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
-    """Why the task waits for others. What is blocked and over can only be helped by hand: see `retries`."""
-    blocked = state.blocked.get(task.id, set())
-    over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
-    if blocked - over:
-        yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for task {}", "task {} completed")
-    if over:
-        text = "task {} has ended without success; retry it"
-        if len(over) > 1:
-            text = "tasks {} have ended without success; retry them"
-        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "a retry of task {}, and its completion")
-
-
 def retries(ended: Iterable[int], read: Callable[[int], TaskState]) -> tuple[RetryTask, ...]:
     """Commands that give tasks without success another life, and before them what would end them again.
 
@@ -94,12 +80,3 @@ def retries(ended: Iterable[int], read: Callable[[int], TaskState]) -> tuple[Ret
         RetryTask(task_id=task_id, force=task.retry_count >= task.spec.max_retries)
         for task_id, task in sorted(tasks.items())
     )
-
-
-def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:
-    listed = _listed(ids)
-    return Obstacle(reason, detail.format(listed), lifts.format(listed), {"unmet": len(ids)}, tasks=tuple(sorted(ids)))
-
-
-def _listed(ids: set[int]) -> str:
-    return ", ".join(str(task_id) for task_id in sorted(ids))

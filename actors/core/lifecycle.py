@@ -9,10 +9,11 @@ from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
 from ...events.system_events import ServiceStarted, ServiceStopped
 from ...handlers.errors import TempQuotaReached
-from .admission import Limits, Sample, temp_quota
 from .dependencies import ended
+from .limits import Limits
 from .messages import Boot
-from .running import Running
+from .resources import Sample, temp_quota
+from .state import Running
 from .timeouts import tick
 from .turn import SCHEDULER, Origin, Turn
 

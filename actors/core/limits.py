@@ -1,9 +1,45 @@
-"""The limits that hold now: the configuration, with the operators' changes laid over it. A fold of the log."""
+"""What operators allow: the limits that hold now, and the pauses. Both are folds of the log.
 
+A limit or a pause may be about one type, one user or one label. The queue asks whether it keeps a task from starting.
+"""
+
+from collections import Counter
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
 from msgspec.structs import replace
 
-from ...events.system_events import LimitsChanged
-from .admission import UNLIMITED, Limits
+from ...events import Fact, TaskState
+from ...events.system_events import LimitsChanged, QueueDrained, QueuePaused, QueueResumed
+
+UNLIMITED = 2**63 - 1
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator allows. Bytes; CPU in percent of the whole machine."""
+
+    max_concurrent: int = 1
+    max_memory: int = UNLIMITED
+    max_cpu: float = 100.0
+    max_temp_size: int = UNLIMITED
+    temp_low: int = 0
+    """With less free temp space than this nothing starts, …"""
+    temp_high: int = 0
+    """… until there is so much again."""
+    max_task_temp: int = 0
+    """Bytes of temp space one task may use at most; 0: by its estimate alone."""
+    max_crashes: int = 3
+    max_per_type: int = 0
+    """Attempts of one type, user or label at once; 0: any number. A number of its own goes before it."""
+    max_per_user: int = 0
+    max_per_label: int = 0
+    types: dict[str, int] = {}
+    users: dict[str, int] = {}
+    labels: dict[str, int] = {}
+    fair_share: bool = False
+    """Whether users take turns, whatever the priorities."""
+
 
 _BYTES = frozenset({"max_memory", "max_temp_size"})
 _PLAIN = (
@@ -86,3 +122,125 @@ def laid_over(configured: Limits, changes: LimitsChanged) -> Limits:
 def _table(configured: dict[str, int], changes: dict[str, int | None]) -> dict[str, int]:
     both = {**configured, **changes}
     return {name: number for name, number in both.items() if number is not None}
+
+
+Scope = tuple[str, str | int]
+EVERYTHING: Scope = ("all", "")
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A pause that holds now: who wanted it, why, and where it is recorded."""
+
+    type: str | None = None
+    user_id: int | None = None
+    drain: bool = False
+    drained: bool = False
+    """Nothing has run since the drain was asked for."""
+    since: datetime
+    actor: str
+    reason: str
+    position: int
+
+
+class Pauses:
+    """The pauses that hold now, by scope."""
+
+    def __init__(self) -> None:
+        self.held: dict[Scope, Pause] = {}
+
+    def apply(self, fact: Fact, position: int) -> None:
+        """Fold one record."""
+        event = fact.event
+        if isinstance(event, QueuePaused):
+            self.held[scope_of(event)] = Pause(
+                type=event.type,
+                user_id=event.user_id,
+                drain=event.drain,
+                since=fact.recorded_at,
+                actor=fact.actor,
+                reason=fact.reason,
+                position=position,
+            )
+        elif isinstance(event, QueueResumed):
+            self.held.pop(scope_of(event), None)
+        elif isinstance(event, QueueDrained) and self.everything is not None:
+            self.held[EVERYTHING] = msgspec.structs.replace(self.everything, drained=True)
+
+    @property
+    def everything(self) -> Pause | None:
+        """The pause of the whole queue, if it is paused."""
+        return self.held.get(EVERYTHING)
+
+    def of(self, kind: str, name: str | int) -> Pause | None:
+        """The pause of a type or of a user."""
+        return self.held.get((kind, name))
+
+    def all(self) -> tuple[Pause, ...]:
+        """All that hold, oldest first."""
+        return tuple(sorted(self.held.values(), key=lambda pause: pause.position))
+
+
+def scope_of(event: QueuePaused | QueueResumed | Pause) -> Scope:
+    """What a pause is about, or its end."""
+    if event.type is not None:
+        return ("type", event.type)
+    return EVERYTHING if event.user_id is None else ("user", event.user_id)
+
+
+class GateKind(StrEnum):
+    """What a gate looks at."""
+
+    TYPE = "type"
+    USER = "user"
+    LABEL = "label"
+
+
+Gate = tuple[GateKind, str | int]
+Gates = tuple[Gate, ...]
+
+
+def gates_of(task: TaskState) -> Gates:
+    """The gates that a task goes through. A task without a label is in no group."""
+    spec = task.spec
+    gates: Gates = ((GateKind.TYPE, spec.type), (GateKind.USER, spec.user_id))
+    return (*gates, (GateKind.LABEL, spec.label)) if spec.label else gates
+
+
+class Tally(msgspec.Struct):
+    """How many attempts hold a slot, behind each gate."""
+
+    counts: Counter[Gate] = msgspec.field(default_factory=Counter)
+
+    def take(self, task: TaskState) -> None:
+        """One more."""
+        self.counts.update(gates_of(task))
+
+    def give_back(self, task: TaskState) -> None:
+        """One less; a gate that nobody is behind is forgotten."""
+        for gate in gates_of(task):
+            self.counts[gate] -= 1
+            if not self.counts[gate]:
+                del self.counts[gate]
+
+
+def limit_of(gate: Gate, limits: Limits) -> int:
+    """How many may run behind the gate; 0: any number. One's own number goes before the general one."""
+    kind, name = gate
+    match kind:
+        case GateKind.TYPE:
+            return limits.types.get(str(name), limits.max_per_type)
+        case GateKind.USER:
+            return limits.users.get(str(name), limits.max_per_user)
+        case GateKind.LABEL:
+            return limits.labels.get(str(name), limits.max_per_label)
+
+
+def is_full(gate: Gate, limits: Limits, tally: Tally) -> bool:
+    """Whether the limit is reached."""
+    limit = limit_of(gate, limits)
+    return bool(limit) and tally.counts[gate] >= limit
+
+
+def is_shut(gate: Gate, limits: Limits, tally: Tally, pauses: Pauses) -> bool:
+    """Whether nothing behind the gate may start now: its limit is reached, or it is paused."""
+    return is_full(gate, limits, tally) or pauses.of(*gate) is not None

@@ -13,7 +13,8 @@ from ...events.experience import Correction
 from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...events.values import MAX_INTEGER
 from ...handlers.process.frames import Order, Report
-from .admission import Limits, Sample
+from .limits import Limits
+from .resources import Sample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):

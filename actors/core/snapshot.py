@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ...events import Recorded, TaskState
 from ...events.experience import Experience
 from ...events.system_events import ClockJumped, LimitsChanged
-from .pauses import Pause, scope_of
+from .limits import Pause, scope_of
 from .schedules import Schedule
 from .state import SchedulerState
 

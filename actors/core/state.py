@@ -1,8 +1,11 @@
-"""What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about this very moment."""
+"""What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about the present moment."""
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from heapq import heappop, heappush
+from typing import TypeAlias
+
+import msgspec
 
 from ...events import Completed, Created, Event, Fact, Recorded, Started, TaskState
 from ...events.clock_jumps import Jumps
@@ -11,19 +14,169 @@ from ...events.experience import Correction, Experience
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted, ClockJumped, DeliveryAttempted, EndpointEnabled, LimitsChanged
-from ...events.timeouts import End, attempt_ends, waiting_ends
-from .admission import Limits, Reserved, Sample
-from .fair_share import EQUAL, Share, Turns
-from .families import Families
-from .gates import Gate, GateKind, Tally, gates_of, is_shut
-from .limits import LimitBook
-from .outputs import Outputs
-from .oversized import Oversized
-from .pauses import Pauses
-from .ready_queue import ReadyQueue
-from .running import Reconciliation, Running
+from ...events.task_events import Estimated, output_of
+from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
+from .limits import Gate, GateKind, LimitBook, Limits, Pauses, Tally, gates_of, is_shut
+from .messages import Submit
+from .queue import EQUAL, ReadyQueue, Share, Turns
+from .resources import Oversized, Reserved, Sample
 from .schedules import Schedules
-from .timer import Timer
+
+PUBLISH_PATIENCE = timedelta(seconds=60)
+"""How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
+Key: TypeAlias = tuple[int, int]
+"""Task and attempt."""
+MAX_BEAT = 15.0
+"""Seconds between two signs of life, at most."""
+
+
+class Running(msgspec.Struct):
+    """An attempt that holds a slot, from its `Started` until the executor reports its process tree gone."""
+
+    task_id: int
+    attempt: int
+    started_position: int
+    reserved_for: TaskState
+    since: datetime
+    """When it began. Like all moments here, as the clock would have shown it that shows the present."""
+    seen: bool = False
+    """Whether the machine was sampled since it started."""
+    stopping: bool = False
+    granted_at: datetime | None = None
+    """When it was allowed to publish its output."""
+    estimate: Estimated | None = None
+    """What its look into the input led to."""
+    temp_peak: int = 0
+    """The most temp space that a sample saw it use."""
+    reported_at: datetime | None = None
+    """When its progress was last recorded."""
+    deferred: list[Submit] = []
+    """Commands that wait for the end of publishing."""
+    heard_at: datetime | None = None
+    """Its last sign of life; none: nothing was heard yet."""
+    moved_at: datetime | None = None
+    """When its percentage last changed, or a checkpoint came."""
+    doubted: End | None = None
+    """The limit on silence that was reached when it was looked at last."""
+    percent: float = 0.0
+    """What it reported last, recorded or not."""
+
+    def signs(self) -> Signs:
+        """What the limits of an attempt are measured by."""
+        since = self.since
+        return Signs(started_at=since, heard_at=self.heard_at or since, moved_at=self.moved_at or since)
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was set: nothing has lasted longer or shorter for that."""
+        self.since += by
+        for name in ("granted_at", "reported_at", "heard_at", "moved_at"):
+            moment = getattr(self, name)
+            if moment is not None:
+                setattr(self, name, moment + by)
+
+    @property
+    def publishing(self) -> bool:
+        """Whether its output may appear at any moment."""
+        return self.granted_at is not None
+
+
+class Reconciliation(msgspec.Struct):
+    """How far the comparison of running attempts with those that the executor holds has come."""
+
+    number: int = 0
+    """Of the last question."""
+    asked: frozenset[Key] = frozenset()
+    """What ran when it was put."""
+    held: bool = False
+    """Whether the executor held anything when it answered last."""
+    missing: frozenset[Key] = frozenset()
+    """What the last answer did not hold."""
+    strange: frozenset[Key] = frozenset()
+    """What only the last answer held."""
+
+
+def beat_every(spec: Created) -> float:
+    """Seconds between two signs of life of a task's worker; 0 for none."""
+    return 0.0 if spec.heartbeat_timeout is None else beat_in(spec.heartbeat_timeout)
+
+
+def beat_in(limit: float) -> float:
+    """Seconds: four beats in the time that may pass without a sign."""
+    return min(MAX_BEAT, limit / 4)
+
+
+class Timer(msgspec.Struct, frozen=True, order=True):
+    """Look at a task again at `at`. `attempt` 0: it may be due; otherwise that attempt may have run too long."""
+
+    at: datetime
+    task_id: int
+    attempt: int = 0
+
+
+class Families:
+    """Links from parents to children, kept as long as the child is open or has something open below it."""
+
+    def __init__(self) -> None:
+        self.parents: dict[int, int] = {}
+        self._children: dict[int, set[int]] = {}
+
+    def link(self, task_id: int, parent_of: Callable[[int], int | None]) -> None:
+        """A task is open: see to it that every task above it leads to it. `parent_of` must know them all."""
+        while task_id not in self.parents and (parent := parent_of(task_id)) is not None:
+            self.parents[task_id] = parent
+            self._children.setdefault(parent, set()).add(task_id)
+            task_id = parent
+
+    def unlink(self, task_id: int, is_open: Callable[[int], bool]) -> None:
+        """A task is over: drop the links that lead to nothing open any more."""
+        while task_id in self.parents and task_id not in self._children and not is_open(task_id):
+            parent = self.parents.pop(task_id)
+            siblings = self._children[parent]
+            siblings.discard(task_id)
+            if siblings:
+                return
+            del self._children[parent]
+            task_id = parent
+
+    def below(self, task_id: int) -> Iterator[int]:
+        """All that is below a task, parents before their children; among them tasks that are over."""
+        generation = [task_id]
+        while generation:
+            generation = [child for parent in generation for child in sorted(self._children.get(parent, ()))]
+            yield from generation
+
+
+class Outputs:
+    """The files that unfinished tasks write, and who does."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, int] = {}
+        """Output → the task that writes it; of several, which overwrite on purpose, the one with the lowest id."""
+        self._others: dict[str, set[int]] = {}
+        """Those that have only one writer are not in here: there may be a million."""
+
+    def claim(self, task: TaskState) -> None:
+        """The task is not finished. Saying so again changes nothing."""
+        output = output_of(task.spec)
+        holder = self.first.setdefault(output, task.id) if output else task.id
+        if holder != task.id:
+            self.first[output] = min(holder, task.id)
+            self._others.setdefault(output, set()).update({holder, task.id} - {self.first[output]})
+
+    def give_back(self, task: TaskState) -> None:
+        """The task is over."""
+        output = output_of(task.spec)
+        others = self._others.get(output)
+        if others is None:
+            if self.first.get(output) == task.id:
+                del self.first[output]
+            return
+        others.discard(task.id)
+        if self.first[output] == task.id:
+            self.first[output] = min(others)
+            others.remove(self.first[output])
+        if not others:
+            del self._others[output]
 
 
 class SchedulerState:

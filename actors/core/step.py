@@ -20,7 +20,7 @@ from ...events import (
 from ...events.errors import NotReady
 from ...events.system_events import ClockJumped
 from ...handlers.process.frames import AttemptsHeld
-from . import commands, lifecycle, operators, reconcile, reports, scheduling, timeouts
+from . import attempts, commands, lifecycle, timeouts
 from .dispatch import dispatch
 from .messages import (
     Boot,
@@ -37,8 +37,7 @@ from .messages import (
     Tick,
     WorkOn,
 )
-from .running import Running
-from .state import SchedulerState
+from .state import Running, SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -90,7 +89,7 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
         _handle(turn, message)
         dispatch(turn)
         if not state.closed:
-            operators.note_drained(turn)
+            commands.note_drained(turn)
     return Staged(turn.facts, turn.effects)
 
 
@@ -111,9 +110,9 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an a
         case Delivered():
             turn.record(0, message.fact, Origin(actor="notifier"))
         case Reconcile():
-            reconcile.ask(turn)
+            attempts.ask_for_held(turn)
         case AttemptsHeld():
-            reconcile.heard(turn, message)
+            attempts.reconcile(turn, message)
         case Boot():
             lifecycle.boot(turn, message)
         case WorkOn():
@@ -123,12 +122,12 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an a
         case Close():
             lifecycle.close(turn)
         case _:
-            reports.handle(turn, message)
+            attempts.handle_report(turn, message)
 
 
 def _fire(turn: Turn) -> None:
     if not turn.state.draining and turn.state.own is None:
-        scheduling.fire(turn)
+        timeouts.fire(turn)
 
 
 def _refuse(turn: Turn, message: Message) -> None:

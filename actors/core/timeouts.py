@@ -1,18 +1,25 @@
-"""What the timers find: waiting that has lasted too long, attempts that have, and tasks that are due.
+"""What time brings: limits on waiting and on attempts that are reached, tasks that are due, runs of schedules.
 
-What has lasted is counted over jumps of the wall clock; see docs/explanation/scheduling.md.
+Elapsed time is counted over jumps of the wall clock; see docs/explanation/scheduling.md.
 """
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from ...events import TaskState
+from msgspec.structs import replace
+
+from ...events import Created, TaskState
 from ...events.commands import EndAttempt, GiveUp
+from ...events.creation import check_output
 from ...events.decide import decide
+from ...events.errors import OutputTaken
+from ...events.recorded import timestamp
 from ...events.system_events import ClockJumped
+from ...events.task_events import output_of
 from ...events.timeouts import End, limits_waiting
-from .dependencies import ended
-from .running import PUBLISH_PATIENCE, Running, beat_in
+from .dependencies import ended, enter
+from .schedules import FIRE_TIME, Schedule, due_runs
+from .state import PUBLISH_PATIENCE, Running, beat_in
 from .turn import SCHEDULER, Origin, Turn
 
 
@@ -131,3 +138,51 @@ def _end(turn: Turn, task: TaskState, running: Running, end: End) -> None:
 def _first(turn: Turn, ends: Iterator[End]) -> End | None:
     """The limit that was reached first, if one was."""
     return min((end for end in ends if end.at <= turn.now), default=None)
+
+
+def fire(turn: Turn) -> None:
+    """Create the tasks whose time has come.
+
+    The time stands in `Created`, so whoever folds the log knows which runs were made: none is made twice.
+    """
+    schedules = turn.state.schedules
+    while (schedule := schedules.take_due(turn.now)) is not None:
+        name = schedule.spec.schedule
+        for at in due_runs(schedule, turn.now):
+            _create(turn, schedule, at)
+        schedules.done(name, turn.now)
+
+
+def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
+    spec = schedule.spec
+    compact = at.strftime("%Y%m%dT%H%M%SZ")
+    event = replace(
+        spec.task,
+        schedule=spec.schedule,
+        fire_time=at,
+        output_file=spec.task.output_file.replace(FIRE_TIME, compact),
+        output_real=spec.task.output_real.replace(FIRE_TIME, compact),
+    )
+    origin = Origin(
+        actor=f"schedule:{spec.schedule}",
+        reason=f"the run of {timestamp(at)}",
+        command_id=f"schedule:{spec.schedule}:{compact}",
+        causation_id=f"event:{schedule.position}",
+    )
+    task_id = turn.state.last_task_id + 1
+    taken = _taken(turn, event)
+    turn.record(task_id, event, origin)
+    if taken is None:
+        enter(turn, task_id, origin)
+    else:  # a schedule can be refused nothing: that its run was made, and why it came to nothing, is in its history
+        command = GiveUp(task_id=task_id, error=taken.message, error_type=type(taken).__name__, rule=taken.code)
+        turn.record_all(task_id, decide(turn.state.tasks[task_id], command, turn.decision_facts()), origin)
+
+
+def _taken(turn: Turn, event: Created) -> OutputTaken | None:
+    try:
+        if not event.overwrite:
+            check_output(output_of(event), turn.state.outputs.first)
+    except OutputTaken as error:
+        return error
+    return None

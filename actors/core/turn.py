@@ -12,8 +12,7 @@ from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
 from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
-from .running import PUBLISH_PATIENCE, Running
-from .state import SchedulerState
+from .state import PUBLISH_PATIENCE, Running, SchedulerState
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

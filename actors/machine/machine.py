@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from ..core.admission import Sample
+from ..core.resources import Sample
 from .cgroup import Groups, find_groups
 
 

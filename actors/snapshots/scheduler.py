@@ -9,7 +9,7 @@ import msgspec
 from ...events import TaskState
 from ...events.log.event_log import Head
 from ..base import log as diary
-from ..core.admission import Limits
+from ..core.limits import Limits
 from ..core.snapshot import Book, book_of, complete, follow, restore, tasks_of
 from ..core.state import SchedulerState
 from .common import ReadableLog, between, chunks, code_of, loader, uncollected

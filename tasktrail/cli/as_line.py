@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .session import DEFAULT_DATA, Session
 
 if TYPE_CHECKING:
-    from ..actors.core.admission import Lifting
+    from ..actors.core.explanation import Lifting
     from ..events.operator_commands import SetLimits
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
-from ..actors.core.why import Why
+from ..actors.core.explanation import Why
 from ..commands.commanding import Commanding
 from ..commands.refusal import check_commands
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError

@@ -26,7 +26,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from ..actors.core.admission import Limits
+    from ..actors.core.limits import Limits
     from ..handlers.process.sandbox import Sandbox
 
 _TEN_YEARS = 10 * 365 * 86400
@@ -296,7 +296,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def limits(self, disk: int = 0) -> "Limits":
         """What the Scheduler is told about limits. `disk`: bytes of the one that temp files lie on; 0: not known."""
-        from ..actors.core.admission import UNLIMITED, Limits
+        from ..actors.core.limits import UNLIMITED, Limits
 
         low = self._kept_free(disk) if self.temp_low is None else self.temp_low
         return Limits(

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
-from ..actors.core.why import Why
+from ..actors.core.explanation import Why
 from ..events import Accepted, AdjustTask
 from ..events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from ..reading.asking import QUEUE_SHOWN

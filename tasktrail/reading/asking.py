@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.core.admission import Limits, Obstacle, WaitReason
 from ..actors.core.board import (
     LimitsBoard,
     QueueBoard,
@@ -20,9 +19,10 @@ from ..actors.core.board import (
     schedule_boards,
 )
 from ..actors.core.dependencies import retries
+from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
+from ..actors.core.limits import Limits
 from ..actors.core.state import SchedulerState
 from ..actors.core.turn import Turn
-from ..actors.core.why import Why, explain
 from ..events import Recorded, Task, TaskState
 from ..events.state import FINISHED, fold
 from ..events.values import check_task_id, check_whole

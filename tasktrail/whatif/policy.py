@@ -5,8 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from ..actors.core.admission import Limits
-from ..actors.core.limits import laid_over, merged
+from ..actors.core.limits import Limits, laid_over, merged
 from ..actors.core.messages import Message, Submit
 from ..actors.core.state import SchedulerState
 from ..events import CreateTask

@@ -10,8 +10,7 @@ from heapq import heapify, heappop, heappush
 from msgspec.structs import replace
 
 from ..actors.core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
-from ..actors.core.running import Running
-from ..actors.core.state import SchedulerState
+from ..actors.core.state import Running, SchedulerState
 from ..actors.core.step import needed, resume, step
 from ..events import CreateTask, Recorded, Started, TaskState, TasktrailError
 from ..events.system_events import ClockJumped

@@ -9,8 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG
-from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Sampled, Submit, Tick
+from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Committed, Orders, Query, Ticket
 from tasktrail.actors.scheduler import Scheduler, _Kept

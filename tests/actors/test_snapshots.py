@@ -14,7 +14,7 @@ import pytest
 from histories import BEGIN, Journal, random_history
 
 from tasktrail.actors.base import PING
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.snapshot import book_of
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import WAKE

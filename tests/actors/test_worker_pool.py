@@ -10,7 +10,7 @@ from inline_executor import InlineExecutor
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.executor import Reporter

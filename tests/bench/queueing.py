@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from harness import Goal, Table, seconds
 
-from tasktrail.actors.core.gates import Gate, GateKind
-from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.actors.core.limits import Gate, GateKind
+from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.events import Created, TaskState
 from tasktrail.events.state import create
 

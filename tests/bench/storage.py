@@ -10,7 +10,7 @@ from pathlib import Path
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Answer, Completed, Created, Fact, Started
 from tasktrail.events.log.sqlite import SqliteEventLog

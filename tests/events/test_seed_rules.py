@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.core.admission import (
-    Limits,
-    Reserved,
-    Sample,
-    WaitReason,
-    is_too_big,
-    obstacles,
-    stands_against_all,
-)
-from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.actors.core.explanation import WaitReason, obstacles
+from tasktrail.actors.core.limits import Limits
+from tasktrail.actors.core.queue import ReadyQueue
+from tasktrail.actors.core.resources import Reserved, Sample, is_too_big, stands_against_all
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
 from tasktrail.events.commands import EndAttempt, TaskCommand
 from tasktrail.events.decide import Facts, decide

@@ -8,7 +8,7 @@ from house import House
 from ledger import Ledger
 from sim_executor import SimulatedExecutor
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.handlers.process.frames import Run, Stop

@@ -3,8 +3,8 @@
 from broken import broken
 from world import World
 
+from tasktrail.actors.core.explanation import explain
 from tasktrail.actors.core.messages import Tick
-from tasktrail.actors.core.why import explain
 from tasktrail.events import Created, Started
 
 ASKED = 4

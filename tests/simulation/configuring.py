@@ -2,7 +2,7 @@
 
 from random import Random
 
-from tasktrail.actors.core.admission import UNLIMITED, Limits
+from tasktrail.actors.core.limits import UNLIMITED, Limits
 
 MAX_MEMORY = 10
 

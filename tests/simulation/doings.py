@@ -9,8 +9,8 @@ from broken import must
 from configuring import some_limits
 from world import World
 
-from tasktrail.actors.core.admission import Sample
 from tasktrail.actors.core.messages import Drain, LimitsChanged, Reconcile, Sampled, Submit, Tick
+from tasktrail.actors.core.resources import Sample
 from tasktrail.events.errors import Fenced
 from tasktrail.handlers.process.frames import AttemptEnded
 

@@ -5,7 +5,7 @@ An eligible task is overtaken at most `dispatch.BACKFILL_BOUND` times while some
 
 from collections.abc import Iterator
 
-from tasktrail.actors.core.gates import gates_of, is_shut
+from tasktrail.actors.core.limits import gates_of, is_shut
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.events.priority import queue_key

@@ -8,7 +8,7 @@ from broken import BrokenInvariantError
 from disk import SimulatedLog
 
 from tasktrail.actors.alarm import Alarm
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Committed, Orders

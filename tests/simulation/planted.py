@@ -6,15 +6,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core import commands, dispatch, lifecycle, reconcile, reports, timeouts
-from tasktrail.actors.core.admission import UNLIMITED, Limits, Reserved, Sample
-from tasktrail.actors.core.outputs import Outputs
-from tasktrail.actors.core.oversized import Best
-from tasktrail.actors.core.running import Running
-from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeouts
+from tasktrail.actors.core.limits import UNLIMITED, Limits
+from tasktrail.actors.core.resources import Best, Reserved, Sample
+from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
 from tasktrail.actors.jump_watch import JumpWatch
-from tasktrail.events import Failed, Retried, TaskState, attempts
+from tasktrail.events import Failed, Retried, TaskState
+from tasktrail.events import attempts as rules
 from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.state import _EVOLVE
 from tasktrail.events.system_events import ClockJumped
@@ -50,7 +49,7 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
 def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
     patch.setattr("tasktrail.events.attempts._refuse_stale", lambda _state, _report: None)
-    patch.setattr(reports, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
+    patch.setattr(attempts, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
 @planted("I7: task .* two live attempts|I7: attempts without|I7: the limits have")
@@ -76,7 +75,7 @@ def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: the output may be published|I7: task .* while it publishes")
 def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     """The grant is given whatever became of the task meanwhile."""
-    patch.setattr(reports, "_publish_wanted", lambda turn, report: turn.order(Grant(report.task_id, report.attempt)))
+    patch.setattr(attempts, "_publish_wanted", lambda turn, report: turn.order(Grant(report.task_id, report.attempt)))
 
 
 @planted("I14: .*never")
@@ -101,21 +100,21 @@ def crashes_uncounted(patch: pytest.MonkeyPatch) -> None:
 @planted("I6: task .* without its delay")
 def retry_without_delay(patch: pytest.MonkeyPatch) -> None:
     """A failed task is tried again at once."""
-    after = attempts._after_failure
+    after = rules._after_failure
 
     def hasty(*arguments: Any) -> tuple[Any, ...]:
         return tuple(
             replace(event, due_at=None) if isinstance(event, Retried) else event for event in after(*arguments)
         )
 
-    patch.setattr(attempts, "_after_failure", hasty)
+    patch.setattr(rules, "_after_failure", hasty)
 
 
 @planted("I6: task .* beyond its retries")
 def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
     """`max_retries` is looked at and never reached."""
-    after = attempts._after_failure
-    patch.setattr(attempts, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
+    after = rules._after_failure
+    patch.setattr(rules, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
 
 
 @planted("starts, and .* write /out")
@@ -297,4 +296,4 @@ def due_time_ignored(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: slots are held for nothing|I5: stuck for ever")
 def comparison_left_out(patch: pytest.MonkeyPatch) -> None:
     """What the executor has forgotten is never found."""
-    patch.setattr(reconcile, "heard", lambda _turn, _report: None)
+    patch.setattr(attempts, "reconcile", lambda _turn, _report: None)

@@ -8,13 +8,10 @@ from msgspec.structs import replace
 from planted import after_resume, planted
 from planted_log import PLANTED
 
-from tasktrail.actors.core import commands, dispatch, gates, operators, scheduling, step, waiting, why
-from tasktrail.actors.core.admission import Limits, Sample
-from tasktrail.actors.core.fair_share import EQUAL, Share
-from tasktrail.actors.core.gates import GateKind, Tally
-from tasktrail.actors.core.limits import LimitBook
-from tasktrail.actors.core.pauses import EVERYTHING
-from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.actors.core import commands, dispatch, explanation, limits, schedules, step, timeouts
+from tasktrail.actors.core.limits import EVERYTHING, GateKind, LimitBook, Limits, Tally
+from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
+from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
@@ -85,16 +82,16 @@ def enabled_endpoint_stays_disabled(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: .* of type")
 def type_limit_ignored(patch: pytest.MonkeyPatch) -> None:
     """The limit of a type can be set and is not looked at."""
-    full = gates.is_full
-    patch.setattr(gates, "is_full", lambda gate, *rest: gate[0] is not GateKind.TYPE and full(gate, *rest))
+    full = limits.is_full
+    patch.setattr(limits, "is_full", lambda gate, *rest: gate[0] is not GateKind.TYPE and full(gate, *rest))
 
 
 @planted("I7: .* of (type|user_id|label) .* where")
 def own_limit_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     """The general number counts although there is one of its own."""
-    limit_of = gates.limit_of
+    limit_of = limits.limit_of
     patch.setattr(
-        gates, "limit_of", lambda gate, limits: limit_of(gate, replace(limits, types={}, users={}, labels={}))
+        limits, "limit_of", lambda gate, limits: limit_of(gate, replace(limits, types={}, users={}, labels={}))
     )
 
 
@@ -169,7 +166,7 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
 @planted("drained, and that is not recorded")
 def drain_never_ends(patch: pytest.MonkeyPatch) -> None:
     """The last attempt has ended, and nobody is told."""
-    patch.setattr(operators, "note_drained", lambda _turn: None)
+    patch.setattr(commands, "note_drained", lambda _turn: None)
 
 
 @planted("although .* is paused")
@@ -177,7 +174,7 @@ def pause_ignored_by_hand(patch: pytest.MonkeyPatch) -> None:
     """`StartTask` goes ahead of the queue, and past a pause as well."""
 
     def hasty(turn: Turn, task: TaskState) -> Any:
-        return tuple(one for one in waiting.why_not_now(turn, task) if one.reason != "Paused")
+        return tuple(one for one in explanation.why_not_now(turn, task) if one.reason != "Paused")
 
     patch.setattr(commands, "why_not_now", hasty)
 
@@ -198,24 +195,24 @@ def disk_low_without_hysteresis(patch: pytest.MonkeyPatch) -> None:
 @planted("schedule .* makes .* at once|should skip it")
 def missed_runs_all_made(patch: pytest.MonkeyPatch) -> None:
     """The policy for missed runs is not looked at."""
-    due = scheduling.due_runs
+    due = schedules.due_runs
 
     def eager(schedule: Any, now: Any) -> Iterable[Any]:
         plain = replace(schedule, spec=replace(schedule.spec, missed="all", max_missed=5))
         return due(plain, now)
 
-    patch.setattr(scheduling, "due_runs", eager)
+    patch.setattr(timeouts, "due_runs", eager)
 
 
 @planted("I5: schedule .* has not run")
 def missed_runs_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Every run that comes late is skipped, whatever the policy."""
-    due = scheduling.due_runs
+    due = schedules.due_runs
 
     def lazy(schedule: Any, now: Any) -> Iterable[Any]:
         return due(replace(schedule, spec=replace(schedule.spec, missed="skip")), now)
 
-    patch.setattr(scheduling, "due_runs", lazy)
+    patch.setattr(timeouts, "due_runs", lazy)
 
 
 # --- notices and why ----------------------------------------------------------------------------------------------
@@ -230,7 +227,7 @@ def redelivery_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("why has no reason|starts at .* although .* paused")
 def why_knows_no_pauses(patch: pytest.MonkeyPatch) -> None:
     """A paused task seems to wait for nothing."""
-    patch.setattr(waiting, "pauses_of", lambda *_: ())
+    patch.setattr(explanation, "pauses_of", lambda *_: ())
 
 
 @planted("why says that task .*(NotBefore|RetryDelay)")
@@ -238,6 +235,6 @@ def why_does_not_look_at_the_clock(patch: pytest.MonkeyPatch) -> None:
     """A task whose time has come seems to wait for it."""
 
     def slow(state: SchedulerState, task: TaskState, now: Any) -> Any:
-        return waiting.own_timers(state, task, now.replace(year=now.year - 1))
+        return explanation.own_timers(state, task, now.replace(year=now.year - 1))
 
-    patch.setattr(why, "own_timers", slow)
+    patch.setattr(explanation, "own_timers", slow)

@@ -11,8 +11,9 @@ from story import Story
 from structlog.testing import capture_logs
 from world import World
 
-from tasktrail.actors.core.admission import Limits, Sample
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsChanged, Reconcile, Sampled
+from tasktrail.actors.core.resources import Sample
 from tasktrail.events import Started
 
 WORLD_STEPS = 5000

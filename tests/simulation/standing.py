@@ -10,7 +10,7 @@ import firing
 from broken import broken, must
 from msgspec.structs import replace
 
-from tasktrail.actors.core.admission import UNLIMITED, Limits
+from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.events import Created, Recorded, TaskState
 from tasktrail.events.clock_jumps import corrects
 from tasktrail.events.system_events import (

@@ -8,8 +8,10 @@ from broken import broken, must
 from eligible import is_eligible
 
 from tasktrail.actors.core import dispatch
-from tasktrail.actors.core.admission import Limits, Sample, obstacles, stands_against_all
+from tasktrail.actors.core.explanation import obstacles
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Staged
+from tasktrail.actors.core.resources import Sample, stands_against_all
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key

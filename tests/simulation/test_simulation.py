@@ -14,7 +14,7 @@ from simulate import main, worlds
 from simulation import play
 from story import Story
 
-from tasktrail.actors.core import dispatch, rehearsal
+from tasktrail.actors.core import dispatch
 
 SCRIPT = Path(__file__).parent / "simulate.py"
 
@@ -59,8 +59,7 @@ def test_nobody_is_overtaken_more_often_than_the_bound_says(
 ) -> None:
     """Every world has other limits, machines and priorities. Each bound is also reached: no lower one would do."""
     monkeypatch.setattr(dispatch, "BACKFILL_BOUND", bound)
-    for module in (dispatch, rehearsal):
-        monkeypatch.setattr(module, "BACKFILL_DEPTH", depth)
+    monkeypatch.setattr(dispatch, "BACKFILL_DEPTH", depth)
     most = 0
     for seed in range(200, 240):
         most = max(most, play(seed, steps=4000).most_overtaken)

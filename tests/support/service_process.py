@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.messages import Query
 from tasktrail.config.settings import Config

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.core.admission import UNLIMITED
+from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.secret import Secret
 from tasktrail.config.load import checked, keys, load_config
 from tasktrail.config.reference import reference

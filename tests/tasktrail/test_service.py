@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tasktrail import TaskFilters, TaskService
-from tasktrail.actors.core.admission import Obstacle
+from tasktrail.actors.core.explanation import Obstacle
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
 from tasktrail.events.errors import (

@@ -12,7 +12,7 @@ from ..session import Session
 from ..words import TASK_ID, duration, plain
 
 if TYPE_CHECKING:
-    from ...actors.core.why import Why
+    from ...actors.core.explanation import Why
     from ...events.task_events import PriorityTerms
 
 _AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=True), Column("TERMS", "text", leaves=1))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Jumped, Message, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import needed, step

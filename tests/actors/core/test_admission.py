@@ -8,11 +8,11 @@ from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasktrail.actors.core.admission import Limits, Reserved, Sample, WaitReason, fits, obstacles
+from tasktrail.actors.core.explanation import WaitReason, obstacles, why_not_now
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsChanged, Sampled
-from tasktrail.actors.core.oversized import at_best
+from tasktrail.actors.core.resources import Reserved, Sample, at_best, fits
 from tasktrail.actors.core.turn import Turn
-from tasktrail.actors.core.waiting import why_not_now
 from tasktrail.events import Created
 from tasktrail.events.errors import CannotStartNow
 from tasktrail.events.state import create

@@ -7,12 +7,13 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core import dispatch
-from tasktrail.actors.core.admission import Limits, Sample
 from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
+from tasktrail.actors.core.explanation import STANDS_ASIDE, explain
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
+from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.core.why import STANDS_ASIDE, explain
 from tasktrail.events.errors import CannotStartNow
 
 MakeCore = Callable[..., Core]

@@ -3,8 +3,9 @@
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.admission import QUOTA_FLOOR, Limits, Sample, temp_quota
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsChanged, Sampled
+from tasktrail.actors.core.resources import QUOTA_FLOOR, Sample, temp_quota
 from tasktrail.events import Accepted
 from tasktrail.events.errors import NeverFits
 from tasktrail.events.task_events import Completed, Created, Estimated, Failed, Retried, Started

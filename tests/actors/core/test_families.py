@@ -3,8 +3,8 @@
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.families import Families
 from tasktrail.actors.core.messages import Intake
+from tasktrail.actors.core.state import Families
 from tasktrail.events import Accepted, CancelTask, CreateGraph, CreateTask, GraphTask
 from tasktrail.events.errors import IllegalTransition, TasktrailError, UnknownDependency
 

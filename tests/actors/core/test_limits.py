@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.admission import UNLIMITED, Limits
+from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.actors.core.messages import LimitsChanged as Configured
 from tasktrail.actors.core.step import resume
 from tasktrail.actors.errors import NothingToChange

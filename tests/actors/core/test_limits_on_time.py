@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.admission import Sample
 from tasktrail.actors.core.messages import Sampled, Tick
+from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.errors import NothingToChange
 from tasktrail.events import AdjustTask, Created, TasktrailError
 from tasktrail.events.errors import CannotStartNow, IllegalTransition, InvalidValue, UnknownTask

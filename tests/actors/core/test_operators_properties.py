@@ -8,9 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tasktrail.actors.core.admission import Limits, Sample, obstacles
-from tasktrail.actors.core.gates import gates_of, is_shut, limit_of
+from tasktrail.actors.core.explanation import obstacles
+from tasktrail.actors.core.limits import Limits, gates_of, is_shut, limit_of
 from tasktrail.actors.core.messages import Sampled, Tick
+from tasktrail.actors.core.resources import Sample
 from tasktrail.events import AdjustTask, CreateTask, Started
 from tasktrail.events.operator_commands import (
     AddSchedule,

@@ -8,9 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tasktrail.actors.core.fair_share import EQUAL, Share
-from tasktrail.actors.core.gates import Gate, GateKind, gates_of
-from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.actors.core.limits import Gate, GateKind, gates_of
+from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key
 from tasktrail.events.state import create

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tasktrail.actors.core.ready_queue import ReadyQueue
+from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.events import Created, TaskState
 from tasktrail.events.state import create
 

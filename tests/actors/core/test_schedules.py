@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tasktrail.actors.core.fire_times import latest, next_after, times_after
 from tasktrail.actors.core.messages import Tick
+from tasktrail.actors.core.schedules import latest, next_after, times_after
 from tasktrail.actors.errors import ScheduleExists, UnknownSchedule
 from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.errors import InvalidValue

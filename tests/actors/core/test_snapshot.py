@@ -10,11 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_life import GRACE, live
 
-from tasktrail.actors.core.admission import Limits
-from tasktrail.actors.core.fair_share import Turns
-from tasktrail.actors.core.limits import LimitBook
+from tasktrail.actors.core.limits import LimitBook, Limits, Pauses
 from tasktrail.actors.core.messages import Boot
-from tasktrail.actors.core.pauses import Pauses
+from tasktrail.actors.core.queue import Turns
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.snapshot import Book, book_of, tasks_of
 from tasktrail.actors.core.state import SchedulerState

@@ -2,8 +2,8 @@
 
 from core_harness import Core
 
-from tasktrail.actors.core.admission import Reserved
 from tasktrail.actors.core.messages import Close
+from tasktrail.actors.core.resources import Reserved
 from tasktrail.events.errors import NotReady
 
 

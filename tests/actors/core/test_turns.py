@@ -7,9 +7,9 @@ from core_harness import Core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasktrail.actors.core import fair_share
+from tasktrail.actors.core import queue
 from tasktrail.actors.core.board import queue_board
-from tasktrail.actors.core.why import Why, explain
+from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.events import Started
 from tasktrail.events.operator_commands import PauseQueue, ResumeQueue
 from tasktrail.handlers.process.frames import CapacityChanged
@@ -72,7 +72,7 @@ def test_the_order_is_that_of_the_starts_when_there_are_slots_for_all(
 def test_a_user_who_is_forgotten_is_not_kept_behind_those_who_are_new(
     make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fair_share, "KNOWN_USERS", 3)
+    monkeypatch.setattr(queue, "KNOWN_USERS", 3)
     core = make_core(slots=1, fair_share=True)
     core.end(core.create(user_id=1))
     core.create(user_id=2)

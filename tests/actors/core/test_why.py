@@ -5,11 +5,10 @@ from collections.abc import Callable
 from core_harness import Core
 from why_worlds import explained
 
-from tasktrail.actors.core import why as why_module
-from tasktrail.actors.core.admission import Obstacle, WaitReason
+from tasktrail.actors.core import explanation
 from tasktrail.actors.core.dependencies import retries
+from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why, explain
 from tasktrail.actors.core.messages import Tick
-from tasktrail.actors.core.why import Why, explain
 from tasktrail.events import RetryTask, StartTask
 from tasktrail.events.operator_commands import PauseQueue, SetLimits
 
@@ -80,7 +79,7 @@ def test_memory_names_its_holders_and_where_the_limit_was_set_and_what_never_fit
     assert reasons_of(core, waits)[WaitReason.MEMORY].evidence == (started, changed)
     assert reasons_of(core, waits)[WaitReason.MEMORY].commands == (SetLimits(max_memory=14),)
     assert explained(core, waits).remark == ""
-    assert explained(core, core.create(memory=11)).remark == why_module.NEVER_FITS
+    assert explained(core, core.create(memory=11)).remark == explanation.NEVER_FITS
 
 
 def test_more_slots_are_asked_for_only_where_a_worker_is_free(make_core: Callable[..., Core]) -> None:

@@ -10,9 +10,8 @@ from core_harness import Core
 from hypothesis import Phase, event, given, settings
 from why_worlds import Lifting, Scenario, explained, scenarios
 
-from tasktrail.actors.core import rehearsal, waiting
-from tasktrail.actors.core import why as why_module
-from tasktrail.actors.core.admission import Obstacle, WaitReason, obstacles
+from tasktrail.actors.core import dispatch, explanation
+from tasktrail.actors.core.explanation import Obstacle, WaitReason, obstacles
 from tasktrail.events import Accepted, StartTask
 from tasktrail.events.errors import CannotStartNow
 
@@ -103,45 +102,45 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def _limits_untold(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(waiting, "is_full", lambda *_: False)
+    patch.setattr(explanation, "is_full", lambda *_: False)
 
 
 def _pauses_untold(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(waiting, "pauses_of", lambda *_: ())
+    patch.setattr(explanation, "pauses_of", lambda *_: ())
 
 
 def _order_untold(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(why_module, "who_goes_first", lambda *_: ())
+    patch.setattr(explanation, "who_goes_first", lambda *_: ())
 
 
 def _order_made_up(patch: pytest.MonkeyPatch) -> None:
-    first = rehearsal.who_goes_first
-    patch.setattr(why_module, "who_goes_first", lambda state, task: first(state, task) or (99,))
+    first = dispatch.who_goes_first
+    patch.setattr(explanation, "who_goes_first", lambda state, task: first(state, task) or (99,))
 
 
 def _one_resource_only(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(waiting, "obstacles", lambda *arguments: obstacles(*arguments)[:1])
+    patch.setattr(explanation, "obstacles", lambda *arguments: obstacles(*arguments)[:1])
 
 
 def _misnamed(patch: pytest.MonkeyPatch) -> None:
     """Others that wait, as many as should be named: the last ones in the queue."""
-    first = rehearsal.who_goes_first
+    first = dispatch.who_goes_first
     patch.setattr(
-        why_module,
+        explanation,
         "who_goes_first",
         lambda state, task: tuple(state.queue.first(100)[::-1][: len(first(state, task))]),
     )
 
 
 def _only_the_last_is_named(patch: pytest.MonkeyPatch) -> None:
-    first = rehearsal.who_goes_first
-    patch.setattr(why_module, "who_goes_first", lambda state, task: first(state, task)[-1:])
+    first = dispatch.who_goes_first
+    patch.setattr(explanation, "who_goes_first", lambda state, task: first(state, task)[-1:])
 
 
 def _all_that_wait_are_named(patch: pytest.MonkeyPatch) -> None:
-    first = rehearsal.who_goes_first
+    first = dispatch.who_goes_first
     patch.setattr(
-        why_module,
+        explanation,
         "who_goes_first",
         lambda state, task: first(state, task) and tuple(one for one in state.queue.first(100) if one != task.id),
     )

@@ -7,10 +7,10 @@ from core_harness import Core
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tasktrail.actors.core.admission import Obstacle, Sample
+from tasktrail.actors.core.explanation import Obstacle, Why, explain
 from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Tick
+from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.turn import Turn
-from tasktrail.actors.core.why import Why, explain
 from tasktrail.events import AdjustTask
 from tasktrail.events.operator_commands import PauseQueue, ResumeQueue
 from tasktrail.handlers.process.frames import CapacityChanged

@@ -12,7 +12,7 @@ import pykka
 import pytest
 
 from tasktrail.actors.base import PING, PONG
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.delivery.courier import Courier

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from histories import Journal
 from msgspec.structs import replace
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step

@@ -5,7 +5,7 @@ from typing import Any
 
 from recorded_world import World
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.events import Recorded
 from tasktrail.whatif.answer import WhatIf, compare_policies
 from tasktrail.whatif.policy import Policy, PolicyChange

@@ -10,7 +10,7 @@ from typing import Any
 
 from core_harness import Core
 
-from tasktrail.actors.core.admission import Limits
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import AdjustTask, Command, Recorded
 from tasktrail.events.log.memory import MemoryEventLog

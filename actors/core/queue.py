@@ -1,24 +1,114 @@
-"""The seed's TaskQueue: push, pop, peek, remove, len, in O(log n), although limits keep some of it from starting.
+"""The queue of the tasks that only wait for free resources, and the order in which users take turns.
 
-Tasks that share type, user and label share their gates, so they stand in one bucket, which is a heap. The buckets'
-first tasks stand in a heap of heads. A bucket whose gate is found shut is parked with that gate, and comes back when
-the gate opens: a million tasks of a type that is at its limit cost nothing at all while others start.
+This is the seed's TaskQueue: push, pop, peek, remove and len in O(log n). Tasks that share type, user and label come
+under the same limits, so they stand in one bucket, which is a heap. The buckets' first tasks stand in a heap of heads.
+A bucket that a limit or a pause keeps from starting is parked there, and comes back when that is over: a million tasks
+of a type that is at its limit cost nothing while others start.
+
+When users share the machine, the one with the fewest running attempts goes first, and of two with as many, the one
+whose last start is longer ago. So users take turns even where there is only one slot.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heappush, merge, nsmallest
+from heapq import heapify, heappop, heappush, heapreplace, merge, nsmallest
 from itertools import count, islice
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .fair_share import EQUAL, Entry, Line, Share, ahead_in_turns, in_turns
-from .gates import Gate, GateKind, Gates, gates_of
-from .heaps import in_order
+from .limits import Gate, GateKind, Gates, gates_of
+
+Entry: TypeAlias = tuple[float, int, int]
+"""Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
+KNOWN_USERS = 10_000
+"""So many users' last starts are remembered; one whose last start is further back counts as one who had none."""
+
+
+class Share(NamedTuple):
+    """What a user has had of the machine; the least goes first."""
+
+    running: int
+    last_start: int
+    """Position of the user's last `Started`; 0: none that is remembered."""
+
+
+EQUAL = Share(0, 0)
+"""What everybody has while nothing is shared out."""
+
+
+class Turns:
+    """When each user's last attempt started. A fold of the log."""
+
+    def __init__(self) -> None:
+        self.last_starts: dict[int, int] = {}
+        """User → position of the last `Started`; the user who has waited longest first."""
+
+    def take(self, user_id: int, position: int) -> int | None:
+        """An attempt of the user has started there. Returns the user who is forgotten for it, if one is."""
+        self.last_starts.pop(user_id, None)
+        self.last_starts[user_id] = position
+        if len(self.last_starts) <= KNOWN_USERS:
+            return None
+        forgotten = next(iter(self.last_starts))
+        del self.last_starts[forgotten]
+        return forgotten
+
+    def of(self, user_id: int) -> int:
+        """Position of the user's last `Started`, or 0."""
+        return self.last_starts.get(user_id, 0)
+
+
+class Line(NamedTuple):
+    """A user's tasks that wait."""
+
+    share: Share
+    best: Entry
+    waiting: int
+    others: Callable[[], Iterator[Entry]]
+    """Those after the best, best first. Asked of few users."""
+
+
+_LATER = 2**63
+"""Behind every position of the log."""
+
+
+def in_turns(lines: Iterable[Line]) -> Iterator[Entry]:
+    """The tasks of all users in the order in which they start if there are slots for all and nothing ends meanwhile.
+
+    When what runs will end, nobody knows.
+    """
+    found = list(lines)
+    heap = [(line.share, line.best, number) for number, line in enumerate(found)]
+    heapify(heap)
+    others: dict[int, Iterator[Entry]] = {}
+    starts = count(_LATER)
+    while heap:
+        share, entry, number = heap[0]
+        yield entry
+        following = next(others.setdefault(number, found[number].others()), None)
+        if following is None:
+            heappop(heap)
+        else:
+            heapreplace(heap, (Share(share.running + 1, next(starts)), following, number))
+
+
+def ahead_in_turns(mine: Line, own_ahead: int, others: Iterable[Line]) -> int:
+    """How many come `in_turns` before the task of `mine` that has `own_ahead` before it, without looking at each.
+
+    It starts when its user has so many running; by then another user has as many, or one more if his turn comes first.
+    Of two with as many running, it first comes to the one who began with more: the other had his last start before.
+    """
+    running = mine.share.running + own_ahead
+    turn = (-mine.share.running, mine.share.last_start, mine.best)
+    ahead = own_ahead
+    for other in others:
+        first = (-other.share.running, other.share.last_start, other.best) < turn
+        ahead += min(other.waiting, max(0, running - other.share.running + first))
+    return ahead
+
 
 Head: TypeAlias = tuple[Share, float, int, int]
 """Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
-
 _SLACK = 64
 
 
@@ -291,3 +381,17 @@ def _best(bucket: Bucket) -> Entry:
 
 def _user_of(gates: Gates) -> str | int:
     return next(name for kind, name in gates if kind is GateKind.USER)
+
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+def in_order(heap: list[T]) -> Iterator[T]:
+    """The smallest first, found as they are asked for: the next one is a child of those that have been."""
+    fringe = [(heap[0], 0)] if heap else []
+    while fringe:
+        entry, place = heappop(fringe)
+        yield entry
+        for child in (2 * place + 1, 2 * place + 2):
+            if child < len(heap):
+                heappush(fringe, (heap[child], child))

@@ -1,4 +1,12 @@
-"""What the executor says about attempts. Reports of an attempt that is not the current one are refused and counted."""
+"""What the executor says about attempts, and the comparison of running attempts with what it holds.
+
+Reports of an attempt that is not the current one are refused and counted.
+
+Every known way to lose an attempt is closed where it occurs; the comparison is for the unknown ones. A question goes to
+the executor behind the orders that were given before, and the answer comes behind the reports of what has ended. So an
+attempt that is missing in an answer is really missing. Nothing is done before two answers in a row agree, because other
+executors may be less exact.
+"""
 
 from datetime import timedelta
 
@@ -16,27 +24,28 @@ from ...handlers.process.frames import (
     AttemptEnded,
     AttemptProbed,
     AttemptProgressed,
+    AttemptsHeld,
     CapacityChanged,
     Grant,
     PublishWanted,
     Report,
     Saved,
+    Stop,
+    TellHeld,
     WorkerExited,
 )
 from . import commands
-from .admission import above_all
 from .dependencies import ended
-from .running import Running
-from .state import SchedulerState
+from .resources import above_all
+from .state import Key, Reconciliation, Running, SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
 PROGRESS_INTERVAL = timedelta(seconds=0.45)
 """Progress nearer to the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
-
 DONE = 100.0
 
 
-def handle(turn: Turn, report: Report) -> None:
+def handle_report(turn: Turn, report: Report) -> None:
     """Record what a report means and answer it. One that breaks the rules is refused and counted, like a stale one."""
     try:
         _handle(turn, report)
@@ -218,3 +227,44 @@ def _end(report: AttemptEnded, outcome: AttemptOutcome, *, error: str = "", retr
         cpu_used=report.cpu_used,
         exit_code=report.exit_code,
     )
+
+
+FORGOTTEN = "AttemptForgotten"
+"""The error type of an attempt that no executor holds."""
+
+
+def ask_for_held(turn: Turn) -> None:
+    """Ask the executor what it holds, if there is anything to compare."""
+    state = turn.state
+    look = state.look
+    if not state.running and not look.held and not look.strange:
+        return
+    look.number += 1
+    look.asked = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
+    turn.order(TellHeld(look.number))
+
+
+def reconcile(turn: Turn, report: AttemptsHeld) -> None:
+    """Compare. An attempt that nobody holds is ended as lost, one that nobody wants is stopped."""
+    state = turn.state
+    look = state.look
+    if report.number != look.number:
+        state.stale_reports += 1
+        return
+    held = frozenset(report.attempts)
+    known = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
+    missing, strange = (look.asked & known) - held, held - known
+    lost, unwanted = missing & look.missing, strange & look.strange
+    # A number further: the same answer once more would be one to an older question.
+    state.look = Reconciliation(look.number + 1, held=bool(held), missing=missing - lost, strange=strange)
+    for key in sorted(lost):
+        _end_as_lost(turn, key)
+    for task_id, attempt in sorted(unwanted):
+        turn.order(Stop(task_id, attempt))
+
+
+def _end_as_lost(turn: Turn, key: Key) -> None:
+    task_id, attempt = key
+    turn.order(Stop(task_id, attempt))  # should it be there all the same
+    error = f"The executor did not hold attempt {attempt} any more: no process of it was left, and no end was reported"
+    handle_report(turn, AttemptEnded(task_id, attempt, "lost", error=error, error_type=FORGOTTEN))

@@ -1,0 +1,383 @@
+"""Why a task is not running: every reason with its numbers, its evidence in the log, and what would lift it."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import AdjustTask, RetryTask, StartTask, Status, TaskState
+from ...events.operator_commands import ResumeQueue, SetLimits
+from ...events.priority import terms
+from ...events.recorded import timestamp
+from ...events.task_events import PriorityTerms
+from .dispatch import Room, room_for, who_goes_first
+from .limits import Gate, GateKind, Limits, Pause, gates_of, is_full, limit_of
+from .resources import Reserved, Sample, at_best, is_too_big
+from .state import SchedulerState
+from .turn import Turn
+
+
+class WaitReason(StrEnum):
+    """Why a task is not running."""
+
+    DEPENDENCY = "Dependency"
+    DEPENDENCY_FAILED = "DependencyFailed"
+    NOT_BEFORE = "NotBefore"
+    RETRY_DELAY = "RetryDelay"
+    CONCURRENCY_LIMIT = "ConcurrencyLimit"
+    TYPE_LIMIT = "TypeLimit"
+    USER_LIMIT = "UserLimit"
+    LABEL_LIMIT = "LabelLimit"
+    PAUSED = "Paused"
+    MEMORY = "Memory"
+    CPU = "Cpu"
+    TEMP_SPACE = "TempSpace"
+    HIGHER_PRIORITY = "HigherPriority"
+    HELD = "Held"
+    STOPPING = "Stopping"
+    NO_HANDLER = "NoHandler"
+    SHUTTING_DOWN = "ShuttingDown"
+
+
+Lifting: TypeAlias = AdjustTask | ResumeQueue | RetryTask | SetLimits | StartTask
+
+
+class Obstacle(msgspec.Struct, frozen=True):
+    """One reason why a task waits, with the numbers behind it."""
+
+    reason: WaitReason
+    detail: str
+    """In words."""
+    lifts: str = ""
+    """What would take it away, in words."""
+    numbers: dict[str, float] = {}
+    evidence: tuple[int, ...] = ()
+    """Positions of the log that it rests on; none where it rests on the machine or the configuration."""
+    tasks: tuple[int, ...] = ()
+    """Other tasks that it is about."""
+    commands: tuple[Lifting, ...] = ()
+    """What can be sent as it is to take it away; none where only time or the machine can."""
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """A waiting task that comes before the one in question."""
+
+    task_id: int
+    type: str
+    effective_priority: float
+    terms: PriorityTerms
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a task is not running. With all the reasons gone it starts; with any one of them left it waits."""
+
+    task_id: int
+    status: Status
+    waiting: bool
+    """False: it runs or has ended, and there is nothing to explain."""
+    reasons: tuple[Obstacle, ...] = ()
+    effective_priority: float = 0.0
+    terms: PriorityTerms = PriorityTerms()
+    place: int | None = None
+    """Its place in the order of those that wait for room only; none while it waits for something else."""
+    ahead: tuple[Ahead, ...] = ()
+    """The first of those before it."""
+    position: int = 0
+    """The log was folded up to here."""
+    live: bool = True
+    """Whether a running service answers, which knows the machine."""
+    remark: str = ""
+
+
+NOT_LIVE = (
+    "No service runs. What is said comes from the log; slots, limits in use, handlers, the machine's samples and the "
+    "order among what could start are known to a running service only."
+)
+STANDS_ASIDE = (
+    "It would not fit even once everything that runs here has ended, so no room is kept for it and others go ahead: it "
+    "starts when others on the machine give back what they hold."
+)
+NEVER_FITS = (
+    "It would not fit if nothing else ran either: it starts once a limit is raised or the machine has more, not before."
+)
+SHOWN = 10
+"""So many of the tasks ahead are named."""
+LIMIT_REASONS = {
+    GateKind.TYPE: WaitReason.TYPE_LIMIT,
+    GateKind.USER: WaitReason.USER_LIMIT,
+    GateKind.LABEL: WaitReason.LABEL_LIMIT,
+}
+_TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
+_RESOURCES = {
+    WaitReason.MEMORY: "max_memory",
+    WaitReason.TEMP_SPACE: "max_temp_size",
+    WaitReason.CPU: "max_cpu",
+}
+
+
+def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Why | None:
+    """Why the task waits; none when memory does not hold it: then it has ended, or never was."""
+    task = state.tasks.get(task_id)
+    if task is None:
+        return None
+    if not task.waiting:
+        return Why(task_id=task_id, status=task.status, waiting=False, position=state.position, live=live)
+    parts = terms(task, now)
+    found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
+    if live:
+        found += [*live_obstacles(state, task), *_order(state, task)]
+    place, ahead = _ahead(state, task, now) if task_id in state.queue else (None, ())
+    return Why(
+        task_id=task_id,
+        status=task.status,
+        waiting=True,
+        reasons=tuple(found),
+        effective_priority=round(parts.total, 3),
+        terms=parts,
+        place=place,
+        ahead=ahead,
+        position=state.position,
+        live=live,
+        remark=_remark(state, task) if live else NOT_LIVE,
+    )
+
+
+def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
+    """What stands against starting this very task at once, ahead of the queue and of its own timer."""
+    return (*recorded_obstacles(turn.state, task), *live_obstacles(turn.state, task))
+
+
+def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
+    """The hold and the times that the task waits for; `StartTask` puts itself above them."""
+    found = []
+    adjusted = state.adjusted_at.get(task.id)
+    evidence = () if adjusted is None else (adjusted,)
+    if task.held:
+        release = (StartTask(task_id=task.id),)
+        text = "is held until somebody starts it"
+        found.append(Obstacle(WaitReason.HELD, text, "its release", {}, evidence, commands=release))
+    scheduled = task.scheduled_for if task.started_at is None else None
+    if scheduled is not None and scheduled > now:
+        sooner = AdjustTask(task_id=task.id, scheduled_for=now)
+        found.append(replace(_until(WaitReason.NOT_BEFORE, scheduled, now, evidence), commands=(sooner,)))
+    not_before = state.not_before(task)
+    if task.due_at is not None and task.due_at > now and not_before is not None and not_before >= task.due_at:
+        by_hand = StartTask(task_id=task.id)
+        found.append(replace(_until(WaitReason.RETRY_DELAY, task.due_at, now, ()), commands=(by_hand,)))
+    return tuple(found)
+
+
+def recorded_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
+    """What the log alone tells: pauses and dependencies."""
+    found = [_paused(pause) for pause in pauses_of(state, task)]
+    return (*found, *unmet(state, task))
+
+
+def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
+    """What only a running service knows: handlers, slots, what runs beside, the machine."""
+    found = []
+    kind = task.spec.type
+    if kind not in state.grace:
+        text = f"no handler is installed for type {kind}"
+        found.append(Obstacle(WaitReason.NO_HANDLER, text, "a restart with the handler installed"))
+    if state.draining:
+        found.append(Obstacle(WaitReason.SHUTTING_DOWN, "the service is stopping", "the next start of the service"))
+    own = state.running.get(task.id)
+    if own is not None:
+        text = f"attempt {own.attempt} is still being stopped"
+        position = (own.started_position,)
+        found.append(Obstacle(WaitReason.STOPPING, text, "the end of its process tree", evidence=position))
+    room = room_for(state, task)
+    if room.free_slots <= 0:
+        found.append(_no_slot(state))
+    limits = state.limits
+    found += [_full(state, gate) for gate in gates_of(task) if is_full(gate, limits, room.tally)]
+    return (*found, *_with_holders(state, task, limits, room))
+
+
+def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
+    """The pauses that the task is under."""
+    found = [state.pauses.everything, *(state.pauses.of(*gate) for gate in gates_of(task))]
+    return tuple(pause for pause in found if pause is not None)
+
+
+def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, room: Room) -> tuple[Obstacle, ...]:
+    """What the machine's resources say; with the starts of the attempts that hold them, and where a limit was set."""
+    starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
+    told = []
+    for one in obstacles(task, limits, state.sample, room.reserved):
+        holders = starts if "missing" in one.numbers else ()
+        # What a limit stands against has a command that raises it.
+        changed = state.limit_book.recorded(_RESOURCES[one.reason]) if one.commands else ()
+        told.append(replace(one, evidence=(*holders, *changed)))
+    return tuple(told)
+
+
+def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int, ...]) -> Obstacle:
+    left = round((at - now).total_seconds(), 3)
+    text = timestamp(at)
+    return Obstacle(reason, f"not before {text}, in {left:,.0f} s", f"the time {text}", {"seconds": left}, evidence)
+
+
+def _paused(pause: Pause) -> Obstacle:
+    scope = "everything" if pause.user_id is None else f"user {pause.user_id}"
+    scope = scope if pause.type is None else f"type {pause.type}"
+    who = f" by {pause.actor}" if pause.actor else ""
+    why = f": {pause.reason}" if pause.reason else ""
+    word, end = ("being drained", "the end of the drain") if pause.drain else ("paused", "the end of the pause")
+    resume = ResumeQueue(type=pause.type, user_id=pause.user_id)
+    text = f"{scope} is {word}{who}{why}"
+    return Obstacle(WaitReason.PAUSED, text, end, {}, (pause.position,), commands=(resume,))
+
+
+def _no_slot(state: SchedulerState) -> Obstacle:
+    used, limit = len(state.running), state.limits.max_concurrent
+    more = used + 1
+    return Obstacle(
+        WaitReason.CONCURRENCY_LIMIT,
+        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if state.slots else "no worker is ready",
+        "the end of an attempt, or more workers and a higher max_concurrent",
+        {"running": used, "workers": state.slots, "limit": limit},
+        (*(entry.started_position for entry in state.running.values()), *state.limit_book.recorded("max_concurrent")),
+        tuple(state.running),
+        # Where workers are what is missing a higher limit would change nothing.
+        (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
+    )
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt{'s' * (number != 1)}"
+
+
+def _full(state: SchedulerState, gate: Gate) -> Obstacle:
+    kind, name = gate
+    limit = limit_of(gate, state.limits)
+    holders = [entry for entry in state.running.values() if gate in gates_of(entry.reserved_for)]
+    own = state.limit_book.recorded(_TABLES[kind], str(name))
+    recorded = own or state.limit_book.recorded(f"max_per_{kind}")
+    higher: dict[str, Any] = {_TABLES[kind]: {str(name): len(holders) + 1}}
+    return Obstacle(
+        LIMIT_REASONS[kind],
+        f"{_attempts(len(holders))} of {kind} {name} run{'s' * (len(holders) == 1)}, {limit} may",
+        f"the end of one of them, or a higher limit of {kind} {name}",
+        {"running": len(holders), "limit": limit},
+        (*(entry.started_position for entry in holders), *recorded),
+        tuple(entry.task_id for entry in holders),
+        (SetLimits(**higher),),
+    )
+
+
+def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
+    """What the machine's resources say against starting the task now; empty when nothing does."""
+    found = []
+    memory, temp = task.memory_needed, task.temp_needed
+    if reserved.memory + memory > limits.max_memory:
+        found.append(_over(WaitReason.MEMORY, reserved.memory + memory, memory, limits.max_memory, "max_memory"))
+    if reserved.unseen_memory + memory > sample.memory_available:
+        left = sample.memory_available - reserved.unseen_memory
+        found.append(_lack(WaitReason.MEMORY, memory, left, "the machine"))
+    if sample.cpu_percent > limits.max_cpu:
+        found.append(_busy(sample.cpu_percent, limits.max_cpu))
+    if reserved.temp + temp > limits.max_temp_size:
+        found.append(_over(WaitReason.TEMP_SPACE, reserved.temp + temp, temp, limits.max_temp_size, "max_temp_size"))
+    if reserved.unseen_temp + temp > sample.temp_free:
+        found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free - reserved.unseen_temp, "the disk"))
+    if sample.disk_low:
+        found.append(_disk_low(sample.temp_free, max(limits.temp_low, limits.temp_high)))
+    return tuple(found)
+
+
+def _over(reason: WaitReason, together: int, needed: int, limit: int, name: str) -> Obstacle:
+    """With the task, `together` bytes would be promised, and the limit `name` is lower."""
+    lack = _lack(reason, needed, limit - together + needed, name)
+    higher: dict[str, Any] = {name: together}
+    return replace(lack, commands=(SetLimits(**higher),))
+
+
+def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
+    missing = needed - left  # more than the need, when more is promised than there is by now
+    left = max(0, left)
+    return Obstacle(
+        reason,
+        f"needs {needed:,} bytes, {left:,} are left of {owner}",
+        f"{missing:,} bytes more of {owner}",
+        {"needed": needed, "left": left, "missing": missing},
+    )
+
+
+def _busy(used: float, limit: float) -> Obstacle:
+    return Obstacle(
+        WaitReason.CPU,
+        f"{used:.0f} % is used, max_cpu is {limit:.0f} %",
+        f"a sample of at most {limit:g} %, or a higher max_cpu",
+        {"used": used, "limit": limit},
+        commands=(SetLimits(max_cpu=100.0),),
+    )
+
+
+def _disk_low(free: int, high: int) -> Obstacle:
+    return Obstacle(
+        WaitReason.TEMP_SPACE,
+        f"temp space has run low: {free:,} bytes are free, and nothing starts until there are {high:,}",
+        f"{max(0, high - free):,} bytes more of free temp space",
+        {"free": free, "until": high},
+    )
+
+
+def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
+    """Why the task waits for others. What is blocked and over can only be helped by hand: see `retries`."""
+    blocked = state.blocked.get(task.id, set())
+    over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
+    if blocked - over:
+        yield _obstacle(WaitReason.DEPENDENCY, blocked - over, "waits for task {}", "task {} completed")
+    if over:
+        text = "task {} has ended without success; retry it"
+        if len(over) > 1:
+            text = "tasks {} have ended without success; retry them"
+        yield _obstacle(WaitReason.DEPENDENCY_FAILED, over, text, "a retry of task {}, and its completion")
+
+
+def _obstacle(reason: WaitReason, ids: set[int], detail: str, lifts: str) -> Obstacle:
+    listed = _listed(ids)
+    return Obstacle(reason, detail.format(listed), lifts.format(listed), {"unmet": len(ids)}, tasks=tuple(sorted(ids)))
+
+
+def _listed(ids: set[int]) -> str:
+    return ", ".join(str(task_id) for task_id in sorted(ids))
+
+
+def _remark(state: SchedulerState, task: TaskState) -> str:
+    if is_too_big(task, state.limits, state.sample):
+        return NEVER_FITS
+    return "" if at_best(state.limits, state.sample, state.reserved).bears(task) else STANDS_ASIDE
+
+
+def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
+    first = who_goes_first(state, task)
+    if not first:
+        return ()
+    ids = ", ".join(map(str, first[:SHOWN]))
+    return (
+        Obstacle(
+            WaitReason.HIGHER_PRIORITY,
+            f"task {ids} would start first, or has resources kept for it",
+            "their start or their end, or a start by hand, which goes ahead of the queue",
+            {"first": len(first)},
+            tasks=first,
+            commands=(StartTask(task_id=task.id),),
+        ),
+    )
+
+
+def _ahead(state: SchedulerState, task: TaskState, now: datetime) -> tuple[int, tuple[Ahead, ...]]:
+    """The place in the queue, from 1, and the first of those before it."""
+    fair = state.limits.fair_share
+    place = state.queue.ahead_of(task, fair=fair) + 1
+    shown = []
+    for task_id in state.queue.first(min(SHOWN, place - 1), fair=fair):
+        parts = terms(state.tasks[task_id], now)
+        shown.append(Ahead(task_id, state.tasks[task_id].spec.type, round(parts.total, 3), parts))
+    return place, tuple(shown)

@@ -1,0 +1,194 @@
+"""Whether the machine's resources suffice for a task. The check and the reservation are one step of the Scheduler.
+
+This is the seed's ResourceMonitor: `CanExecute` is `fits`, `AllocateResources` and `ReleaseResources` are
+`Reserved.take` and `Reserved.give_back`. Too few resources are a reason to wait, never an error of the task. A task
+that would not fit even if nothing else of ours ran stands aside, and no resources are kept for it.
+"""
+
+from collections.abc import Iterator
+from heapq import heapify, heappush
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import TaskState
+from ...events.priority import queue_key
+from .limits import UNLIMITED, Limits
+
+QUOTA_FLOOR = 1024**3
+QUOTA_FACTOR = 3
+"""A task's temp quota is so many times its estimate, and no less than the floor: guesses are only guesses."""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine said last. Bytes; CPU in percent of the whole machine."""
+
+    cpu_percent: float = 0.0
+    memory_available: int = UNLIMITED
+    temp_free: int = UNLIMITED
+    memory_total: int = UNLIMITED
+    temp_total: int = UNLIMITED
+    """Of the disk, others' files included."""
+    disk_low: bool = False
+    """Temp space fell below the low mark and has not reached the high one since. Found by the Scheduler."""
+
+    def after(self, before: "Sample", limits: Limits) -> "Sample":
+        """This sample, with the mark of the one before: between low and high nothing changes."""
+        mark = max(limits.temp_low, limits.temp_high) if before.disk_low else limits.temp_low
+        return replace(self, disk_low=self.temp_free < mark)
+
+
+class Reserved(msgspec.Struct):
+    """What running tasks have been promised, and how the last sample differs: it has not seen starts and ends since."""
+
+    memory: int = 0
+    temp: int = 0
+    unseen_memory: int = 0
+    unseen_temp: int = 0
+    gone_memory: int = 0
+    gone_temp: int = 0
+    """Of tasks that have ended: the sample shows it as used."""
+
+    def take(self, task: TaskState) -> None:
+        """Promise a task what it is expected to need."""
+        self.memory += task.memory_needed
+        self.temp += task.temp_needed
+        self.unseen_memory += task.memory_needed
+        self.unseen_temp += task.temp_needed
+
+    def give_back(self, task: TaskState, *, seen: bool = False) -> None:
+        """The task needs nothing more. `seen`: a sample was taken since it started."""
+        self.memory -= task.memory_needed
+        self.temp -= task.temp_needed
+        if seen:
+            self.gone_memory += task.memory_needed
+            self.gone_temp += task.temp_needed
+        else:
+            self.unseen_memory -= task.memory_needed
+            self.unseen_temp -= task.temp_needed
+
+    def sampled(self) -> None:
+        """What runs is part of the newest sample, and nothing else of ours is."""
+        self.unseen_memory = self.unseen_temp = self.gone_memory = self.gone_temp = 0
+
+    @property
+    def more_to_come(self) -> bool:
+        """Whether the next sample will show that something was given back."""
+        return self.gone_memory > 0 or self.gone_temp > 0
+
+
+def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> bool:
+    """Whether there are no `obstacles`, found without a word: it is asked of many tasks at each step."""
+    memory, temp = task.memory_needed, task.temp_needed
+    return (
+        reserved.memory + memory <= limits.max_memory
+        and reserved.unseen_memory + memory <= sample.memory_available
+        and reserved.temp + temp <= limits.max_temp_size
+        and reserved.unseen_temp + temp <= sample.temp_free
+        and not stands_against_all(sample, limits)
+    )
+
+
+def stands_against_all(sample: Sample, limits: Limits) -> bool:
+    """Whether the machine bears no further task, whatever it needs."""
+    return sample.cpu_percent > limits.max_cpu or sample.disk_low
+
+
+def temp_quota(task: TaskState, limits: Limits) -> int:
+    """Bytes of temp space at which a running task is stopped; 0: none, for nothing is known of it."""
+    by_estimate = max(QUOTA_FLOOR, QUOTA_FACTOR * task.temp_needed) if task.temp_needed else 0
+    return min(filter(None, (by_estimate, limits.max_task_temp)), default=0)
+
+
+def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
+    """Whether the task could not start even on a machine that does nothing else."""
+    return bool(above_all(task.memory_needed, task.temp_needed, limits, sample))
+
+
+def above_all(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
+    """In words, which of these bytes are more than there could ever be; empty when none are."""
+    ceilings = (
+        ("memory", memory, limits.max_memory, "max_memory is"),
+        ("memory", memory, sample.memory_total, "the machine has"),
+        ("temp space", temp, limits.max_temp_size, "max_temp_size is"),
+        ("temp space", temp, sample.temp_total, "the disk has"),
+    )
+    over = (
+        f"it needs {needed:,} bytes of {what}, and {whose} {most:,}"
+        for what, needed, most, whose in ceilings
+        if needed > most
+    )
+    return next(over, "")
+
+
+_SLACK = 64
+
+
+class Best(NamedTuple):
+    """Bytes that a task could have once everything that runs has ended."""
+
+    memory: int
+    temp: int
+
+    def bears(self, task: TaskState) -> bool:
+        """Whether that would do."""
+        return task.memory_needed <= self.memory and task.temp_needed <= self.temp
+
+
+def at_best(limits: Limits, sample: Sample, reserved: Reserved) -> Best:
+    """What others on the machine leave. What runs may take less than was promised to it; then this is too much."""
+    memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
+    temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
+    return Best(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
+
+
+_Parked: TypeAlias = tuple[int, float, int]
+"""Bytes, and the place in the queue: key and id."""
+
+
+class Oversized:
+    """By what they need too much of, memory or temp space; the least need first."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Parked] = {}
+        self._memory: list[_Parked] = []
+        self._temp: list[_Parked] = []
+
+    def park(self, task: TaskState, best: Best) -> None:
+        """Keep the task, which `best` does not bear."""
+        of_memory = task.memory_needed > best.memory
+        entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
+        self._entries[task.id] = entry
+        heap = self._memory if of_memory else self._temp
+        heappush(heap, entry)
+        if len(heap) > 2 * len(self._entries) + _SLACK:
+            heap[:] = [one for one in heap if self._counts(one)]
+            heapify(heap)
+
+    def discard(self, task_id: int) -> None:
+        """Forget the task, if it is here."""
+        self._entries.pop(task_id, None)
+
+    def borne(self, best: Best) -> Iterator[int]:
+        """Tasks whose need, as far as they stand here for it, `best` bears. Those that it does not cost nothing."""
+        for heap, most in ((self._memory, best.memory), (self._temp, best.temp)):
+            ahead = [0]
+            while ahead:
+                place = ahead.pop()
+                if place < len(heap) and heap[place][0] <= most:
+                    ahead += [2 * place + 1, 2 * place + 2]
+                    if self._counts(heap[place]):
+                        yield heap[place][2]
+
+    def _counts(self, entry: _Parked) -> bool:
+        return self._entries.get(entry[2]) is entry
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._entries)
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
