@@ -19,6 +19,7 @@ import msgspec
 
 from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TasktrailError
 from ..events.clock import Clock
+from ..events.creation import ids_by_name
 from ..events.errors import (
     CommandIdReused,
     Fenced,
@@ -29,7 +30,6 @@ from ..events.errors import (
     NotReady,
     OutcomeUnknown,
 )
-from ..events.graphs import ids_by_name
 from ..events.log.event_log import already_appended
 from ..events.log.sqlite import LogReader
 from ..events.state import fold

@@ -4,11 +4,13 @@ from .commands import (
     Accepted,
     AdjustTask,
     CancelTask,
+    Command,
     CreateGraph,
     CreateTask,
     EnableEndpoint,
     GraphTask,
     LifeCommand,
+    OperatorCommand,
     RedeliverNotice,
     RetryTask,
     SaveCheckpoint,
@@ -17,7 +19,6 @@ from .commands import (
 )
 from .errors import TasktrailError
 from .log.event_log import Answer, EventLog, Head
-from .operator_commands import Command, OperatorCommand
 from .recorded import Event, Fact, Recorded
 from .state import Status, TaskState
 from .system_events import SystemEvent

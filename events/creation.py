@@ -1,14 +1,14 @@
 """New tasks: what their creation must keep to, and what is recorded of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from heapq import heapify, heappop, heappush
 
 from msgspec.structs import replace
 
-from .commands import CreateGraph, CreateTask, TaskFields
-from .errors import InvalidValue, OutputTaken, UnknownDependency
-from .facts import Facts
-from .graphs import as_commands
+from .commands import CreateGraph, CreateTask, GraphTask, TaskFields
+from .context import DecisionContext
+from .errors import GraphCycle, InvalidValue, OutputTaken, UnknownDependency
 from .recorded import Event
 from .task_events import Created, DependencyPolicies
 
@@ -16,49 +16,49 @@ _WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_o
 _COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
 
 
-def create(command: CreateTask, facts: Facts) -> tuple[Event, ...]:
+def create(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
     """The one event of a new task. Raises `UnknownDependency` or `InvalidValue`, naming the field."""
     for other in (*command.depends_on, *filter(None, (command.parent_task_id,))):
-        if not 1 <= other <= facts.last_task_id:
+        if not 1 <= other <= context.last_task_id:
             field = "depends_on" if other in command.depends_on else "parent_task_id"
             raise UnknownDependency(f"Task {other} does not exist", field=field)
-    _check_deadline(command, facts)
+    _check_deadline(command, context)
     if not command.overwrite:
-        check_output(facts.output_real or command.output_file, facts.outputs)
+        check_output(context.output_real or command.output_file, context.outputs)
     depends_on, policies = _edges(command)
-    can_resume = facts.can_resume
+    can_resume = context.can_resume
     return (
         Created(
             **{name: getattr(command, name) for name in _COPIED},
-            estimated_time=command.estimated_time or facts.estimated_time,
+            estimated_time=command.estimated_time or context.estimated_time,
             resumable=can_resume if command.resumable is None else command.resumable and can_resume,
-            output_real=facts.output_real,
+            output_real=context.output_real,
             parent_task_id=command.parent_task_id,
             depends_on=depends_on,
             on_dependency_failure=policies,
             notify_on=tuple(dict.fromkeys(command.notify_on)),
             notify_targets=tuple(dict.fromkeys(command.notify_targets)),
-            estimated_memory=facts.estimated_memory,
-            estimated_temp=facts.estimated_temp,
-            guessed_memory=facts.guessed_memory,
-            guessed_temp=facts.guessed_temp,
-            guessed_time=facts.guessed_time,
-            estimate_basis=facts.estimate_basis,
+            estimated_memory=context.estimated_memory,
+            estimated_temp=context.estimated_temp,
+            guessed_memory=context.guessed_memory,
+            guessed_temp=context.guessed_temp,
+            guessed_time=context.guessed_time,
+            estimate_basis=context.estimate_basis,
         ),
     )
 
 
-def create_graph(command: CreateGraph, facts: Facts) -> tuple[Event, ...]:
+def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event, ...]:
     """A `Created` for each task, in the order of their ids, which follow `last_task_id`. All or nothing."""
     events: list[Event] = []
     writers: dict[str, str] = {}
     """Output → the first of the graph's own tasks that writes it."""
-    for number, (name, place, create_one) in enumerate(as_commands(command, facts.last_task_id + 1)):
+    for number, (name, place, create_one) in enumerate(as_commands(command, context.last_task_id + 1)):
         found = replace(
-            facts.by_name.get(name, facts),
-            now=facts.now,
-            last_task_id=facts.last_task_id + number,
-            outputs=facts.outputs,
+            context.by_name.get(name, context),
+            now=context.now,
+            last_task_id=context.last_task_id + number,
+            outputs=context.outputs,
         )
         output = found.output_real or create_one.output_file
         try:
@@ -76,10 +76,10 @@ def check_output(output: str, taken: Mapping[str, int]) -> None:
         raise OutputTaken(f"Task {taken[output]} is not finished and will write {output!r}", field="output_file")
 
 
-def _check_deadline(command: CreateTask, facts: Facts) -> None:
+def _check_deadline(command: CreateTask, context: DecisionContext) -> None:
     if command.deadline is None:
         return
-    if command.deadline <= facts.now:
+    if command.deadline <= context.now:
         raise InvalidValue(
             f"The deadline {command.deadline.isoformat(timespec='seconds')} is over already", field="deadline"
         )
@@ -110,3 +110,98 @@ def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
             raise InvalidValue(f"Task {other} is given two policies", field="on_dependency_failure")
     same = set(edges.values())
     return tuple(edges), same.pop() if len(same) == 1 else tuple(edges.values()) or "wait"
+
+
+# --- graphs: the order of their tasks, their ids, and the cycles that are refused; no recursion ---
+
+_SHARED = TaskFields.__struct_fields__
+
+
+def ids_by_name(command: CreateGraph, first: int) -> dict[str, int]:
+    """The id of each task when the first one gets `first`. Whoever must come earlier gets the lower one."""
+    return {command.tasks[place].name: first + number for number, place in enumerate(_order(command.tasks))}
+
+
+def as_commands(command: CreateGraph, first: int) -> Iterator[tuple[str, int, CreateTask]]:
+    """(name, place in the command, the single command with ids in place of names), in the order of ids."""
+    ids = ids_by_name(command, first)
+    places = {task.name: place for place, task in enumerate(command.tasks)}
+    for name in ids:
+        task = command.tasks[places[name]]
+        parent = ids[task.parent] if isinstance(task.parent, str) else task.parent
+        for other in _numbers(task):
+            if other >= first:  # it would silently mean one of the graph's own
+                place = places[name]
+                field = "depends_on" if other in task.depends_on else "parent"
+                raise UnknownDependency(f"Task {name}: task {other} does not exist", field=f"tasks[{place}].{field}")
+        create = CreateTask(
+            **{field: getattr(task, field) for field in _SHARED},
+            parent_task_id=parent,
+            depends_on=tuple(ids[other] if isinstance(other, str) else other for other in task.depends_on),
+        )
+        yield name, places[name], create
+
+
+def _names(task: GraphTask) -> Iterator[str]:
+    """The tasks of the graph that must have been created before."""
+    for other in (*task.depends_on, task.parent):
+        if isinstance(other, str):
+            yield other
+
+
+def _numbers(task: GraphTask) -> Iterator[int]:
+    for other in (*task.depends_on, task.parent):
+        if isinstance(other, int):
+            yield other
+
+
+def _order(tasks: tuple[GraphTask, ...]) -> list[int]:
+    """Places in the order of creation: as given, as far as references allow. Raises `GraphCycle`."""
+    places = _places(tasks)
+    before = [{places[name] for name in _names(task)} for task in tasks]
+    after: list[list[int]] = [[] for _ in tasks]
+    for place, earlier in enumerate(before):
+        for other in earlier:
+            after[other].append(place)
+    missing = [len(earlier) for earlier in before]
+    ready = [place for place, number in enumerate(missing) if not number]
+    heapify(ready)
+    order: list[int] = []
+    while ready:
+        place = heappop(ready)
+        order.append(place)
+        for later in after[place]:
+            missing[later] -= 1
+            if not missing[later]:
+                heappush(ready, later)
+    if len(order) < len(tasks):
+        circle = " → ".join(tasks[place].name for place in _cycle(before, missing))
+        raise GraphCycle(f"The tasks wait for each other: {circle}", field="tasks")
+    return order
+
+
+def _places(tasks: tuple[GraphTask, ...]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for place, task in enumerate(tasks):
+        if places.setdefault(task.name, place) != place:
+            raise InvalidValue(f"Two tasks are called {task.name}", field=f"tasks[{place}].name")
+    for place, task in enumerate(tasks):
+        for name in _names(task):
+            if name not in places:
+                field = "parent" if name == task.parent else "depends_on"
+                raise UnknownDependency(
+                    f"Task {task.name}: there is no task {name} in the graph", field=f"tasks[{place}].{field}"
+                )
+    return places
+
+
+def _cycle(before: list[set[int]], missing: list[int]) -> list[int]:
+    """One circle among the places that could not be put in order, the first again at its end."""
+    place = next(place for place, number in enumerate(missing) if number)
+    path: list[int] = []
+    seen: dict[int, int] = {}
+    while place not in seen:
+        seen[place] = len(path)
+        path.append(place)
+        place = min(other for other in before[place] if missing[other])
+    return [*path[seen[place] :], place]

@@ -6,7 +6,7 @@ from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
 from .verify.findings import Finding, Verification
-from .views.building import Records, catch_up, rebuild
+from .views.building import catch_up, rebuild
 from .views.writer import TaskViews
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "DisabledEndpoint",
     "Finding",
     "NoticeStatus",
-    "Records",
     "Stats",
     "TaskFilters",
     "TaskQueries",

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .events.log.private import PRIVATE_FILE, PRIVATE_FOLDER
+from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from .paths import DataPaths
 
 _OTHERS = 0o077

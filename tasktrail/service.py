@@ -23,7 +23,7 @@ from .commands.refusal import check_commands
 from .config.load import checked, load_config
 from .config.settings import Config
 from .events import Accepted, Command, RedeliverNotice, Task
-from .events.digest import digest
+from .events.commands import digest
 from .events.errors import NotReady, TasktrailError, WaitTimeout
 from .events.state import FINISHED
 from .events.values import check_patience, check_task_id

@@ -109,7 +109,7 @@ def _progressed(turn: Turn, report: AttemptProgressed) -> None:
     command = RecordProgress(
         task_id=report.task_id, attempt=report.attempt, progress=report.progress, message=report.message
     )
-    events = decide(turn.state.tasks[report.task_id], command, turn.decision_facts())
+    events = decide(turn.state.tasks[report.task_id], command, turn.decision_context())
     turn.record_all(report.task_id, events, _origin(running))
     running.reported_at = turn.now
 
@@ -134,7 +134,7 @@ def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
         progress=report.progress,
         message=report.message,
     )
-    events = decide(turn.state.tasks[report.task_id], command, turn.decision_facts())
+    events = decide(turn.state.tasks[report.task_id], command, turn.decision_context())
     turn.record_all(report.task_id, events, _origin(running))
     turn.order(Saved(report.task_id, report.attempt))
 
@@ -175,7 +175,7 @@ def _record_end(turn: Turn, report: AttemptEnded, running: Running) -> None:
         time_used=report.time_used,
         estimate=running.estimate,
     )
-    events = decide(task, command, turn.decision_facts())
+    events = decide(task, command, turn.decision_context())
     turn.record_all(report.task_id, events, _origin(running))
 
 

@@ -23,11 +23,18 @@ from ...events import (
     StartTask,
     TasktrailError,
 )
-from ...events.commands import NoticeCommand
+from ...events.commands import (
+    AddSchedule,
+    DrainQueue,
+    NoticeCommand,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    SetLimits,
+)
+from ...events.creation import ids_by_name
 from ...events.decide import decide
 from ...events.errors import CannotStartNow, InvalidValue, NeverFits, NotReady
-from ...events.graphs import ids_by_name
-from ...events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from ...events.system_events import (
     EndpointEnabled,
     LimitsChanged,
@@ -109,7 +116,7 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
         case RetryTask():
             position = _retry(turn, submit, command)
         case SaveCheckpoint():
-            events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_facts())
+            events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_context())
             position = turn.record_all(command.task_id, events, _origin(submit))
         case AdjustTask():
             position = _adjust(turn, submit, command)
@@ -125,7 +132,7 @@ def _create(turn: Turn, submit: Submit, command: CreateTask) -> Accepted:
     _refuse_while_stopping(turn)
     state = turn.state
     intake = submit.intake.corrected(state.correction(command.type))
-    events = decide(None, command, turn.decision_facts(intake))
+    events = decide(None, command, turn.decision_context(intake))
     task_id = state.last_task_id + 1
     _own(turn, task_id)
     turn.record_all(task_id, events, _origin(submit))
@@ -139,7 +146,7 @@ def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
     found = submit.intake.by_name
     types = {task.name: task.type for task in command.tasks}
     corrected = {name: intake.corrected(state.correction(types[name])) for name, intake in found.items()}
-    events = decide(None, command, turn.decision_facts(Intake(by_name=corrected)))
+    events = decide(None, command, turn.decision_context(Intake(by_name=corrected)))
     ids = ids_by_name(command, state.last_task_id + 1)
     _own(turn, *ids.values())
     for task_id, event in zip(ids.values(), events, strict=True):
@@ -162,7 +169,7 @@ def _refuse_while_stopping(turn: Turn) -> None:
 
 def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
     task = turn.state.tasks.get(command.task_id)
-    events = decide(task, command, turn.decision_facts())
+    events = decide(task, command, turn.decision_context())
     assert task is not None
     if events:
         position = turn.record_all(command.task_id, events, _origin(submit))
@@ -178,7 +185,7 @@ def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
 
 def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
     task = turn.state.tasks.get(command.task_id)
-    events = decide(task, command, turn.decision_facts())
+    events = decide(task, command, turn.decision_context())
     wanted = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
     if all(value is None or value == getattr(task, name) for name, value in wanted.items()):
         remedy = f"`tasktrail show {command.task_id}` shows how it is."
@@ -194,7 +201,7 @@ def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:
     if task is not None and (above := above_all(task.memory_needed, task.temp_needed, state.limits, state.sample)):
         raise NeverFits(f"Task {task.id}: {above}")
     in_the_way = that_would_end(state, task) if task is not None else ()
-    events = decide(task, command, turn.decision_facts(ended_dependencies=in_the_way))
+    events = decide(task, command, turn.decision_context(ended_dependencies=in_the_way))
     turn.record_all(command.task_id, events, _origin(submit))
     enter(turn, command.task_id, _origin(submit))
     return state.position
@@ -218,13 +225,13 @@ def cancel(turn: Turn, command: CancelTask, origin: Origin) -> int:
     below = list(_open_below(state, command))
     task = state.tasks.get(command.task_id)
     if not below or (task is not None and not task.finished):
-        events = decide(task, command, turn.decision_facts())
+        events = decide(task, command, turn.decision_context())
         position = turn.record_all(command.task_id, events, origin)
         _over(turn, command.task_id, origin)
         origin = replace(origin, causation_id=f"event:{position}")
     for task_id in below:
         if not state.tasks[task_id].finished:  # the end of another may have ended it already
-            turn.record_all(task_id, decide(state.tasks[task_id], command, turn.decision_facts()), origin)
+            turn.record_all(task_id, decide(state.tasks[task_id], command, turn.decision_context()), origin)
             _over(turn, task_id, origin)
     return state.position
 
@@ -325,7 +332,7 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
             field="task.output_file",
             remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
         )
-    (task,) = decide(None, command.task, turn.decision_facts(intake))
+    (task,) = decide(None, command.task, turn.decision_context(intake))
     assert isinstance(task, Created)
     event = ScheduleAdded(
         schedule=command.schedule,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from ...events import RetryTask, TaskState
-from ...events.dependencies import after_dependency, ends_with, how_it_ended, policy_for
+from ...events.decide import after_dependency, ends_with, how_it_ended, policy_for
 from .state import SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 

@@ -127,7 +127,7 @@ def _start_or_give_up(turn: Turn, task: TaskState) -> None:
     except Exception as error:  # noqa: BLE001 - whatever an odd task from an old log leads to
         told = f"The task cannot be started: {type(error).__name__}: {error}"
         command = GiveUp(task_id=task.id, error=told, error_type=UNSTARTABLE, rule="cannot start")
-        turn.record_all(task.id, decide(task, command, turn.decision_facts()), SCHEDULER)
+        turn.record_all(task.id, decide(task, command, turn.decision_context()), SCHEDULER)
         ended(turn, task.id)
     else:
         _start(turn, task, *prepared, SCHEDULER)

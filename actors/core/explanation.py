@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events import AdjustTask, RetryTask, StartTask, Status, TaskState
-from ...events.operator_commands import ResumeQueue, SetLimits
+from ...events.commands import ResumeQueue, SetLimits
 from ...events.priority import terms
 from ...events.recorded import timestamp
 from ...events.task_events import PriorityTerms

@@ -90,7 +90,7 @@ def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     resumes = task.resume_from is not None
     command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="interrupted", error=error)
     origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
-    turn.record_all(task.id, decide(task, command, turn.decision_facts()), origin)
+    turn.record_all(task.id, decide(task, command, turn.decision_context()), origin)
 
 
 def work_on(turn: Turn, task_id: int) -> None:
@@ -129,7 +129,7 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
         temp_used=running.temp_peak,
         estimate=running.estimate,
     )
-    events = decide(task, command, turn.decision_facts())
+    events = decide(task, command, turn.decision_context())
     turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
     turn.stop(running)
     ended(turn, task.id)

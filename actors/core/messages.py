@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
-from ...events.experience import Correction
+from ...events.estimates import Correction
 from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...events.values import MAX_INTEGER
 from ...handlers.process.frames import Order, Report

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events import Recorded, TaskState
-from ...events.experience import Experience
+from ...events.estimates import Experience
 from ...events.system_events import ClockJumped, LimitsChanged
 from .limits import Pause, scope_of
 from .schedules import Schedule

@@ -9,8 +9,8 @@ import msgspec
 
 from ...events import Completed, Created, Event, Fact, Recorded, Started, TaskState
 from ...events.clock_jumps import Jumps
-from ...events.dependencies import is_met
-from ...events.experience import Correction, Experience
+from ...events.decide import is_met
+from ...events.estimates import Correction, Experience
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted, ClockJumped, DeliveryAttempted, EndpointEnabled, LimitsChanged

@@ -56,7 +56,7 @@ def _look_at_waiting(turn: Turn, task: TaskState) -> None:
         turn.place(task)
         return
     command = GiveUp(task_id=task.id, error=end.error, error_type=end.error_type, rule=end.name)
-    turn.record_all(task.id, decide(task, command, turn.decision_facts()), Origin(actor="scheduler", reason=end.name))
+    turn.record_all(task.id, decide(task, command, turn.decision_context()), Origin(actor="scheduler", reason=end.name))
     ended(turn, task.id)
 
 
@@ -125,7 +125,7 @@ def _end(turn: Turn, task: TaskState, running: Running, end: End) -> None:
         error_type=end.error_type,
         retryable=not end.final,
     )
-    events = decide(task, command, turn.decision_facts())
+    events = decide(task, command, turn.decision_context())
     cause = f"event:{running.started_position}"
     turn.record_all(task.id, events, Origin(actor="scheduler", reason=end.name, causation_id=cause))
     turn.stop(running)
@@ -176,7 +176,7 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
         enter(turn, task_id, origin)
     else:  # a schedule can be refused nothing: that its run was made, and why it came to nothing, is in its history
         command = GiveUp(task_id=task_id, error=taken.message, error_type=type(taken).__name__, rule=taken.code)
-        turn.record_all(task_id, decide(turn.state.tasks[task_id], command, turn.decision_facts()), origin)
+        turn.record_all(task_id, decide(turn.state.tasks[task_id], command, turn.decision_context()), origin)
 
 
 def _taken(turn: Turn, event: Created) -> OutputTaken | None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ...events import Accepted, Created, Event, Fact, Retried, TaskState, TasktrailError
-from ...events.decide import Facts
+from ...events.context import DecisionContext
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
@@ -51,10 +51,10 @@ class Turn:
         """The moment so many seconds from now."""
         return self.now + timedelta(seconds=seconds)
 
-    def decision_facts(self, intake: Intake = NOTHING, ended_dependencies: tuple[int, ...] = ()) -> Facts:
-        """The facts that `decide` needs."""
+    def decision_context(self, intake: Intake = NOTHING, ended_dependencies: tuple[int, ...] = ()) -> DecisionContext:
+        """What `decide` has to know besides the task."""
         state = self.state
-        return Facts(
+        return DecisionContext(
             now=self.now,
             last_task_id=state.last_task_id,
             max_crashes=state.limits.max_crashes,
@@ -62,7 +62,7 @@ class Turn:
             output_real=intake.output_real,
             retry_rules=state.retry_rules,
             ended_dependencies=ended_dependencies,
-            by_name={name: self.decision_facts(found) for name, found in intake.by_name.items()},
+            by_name={name: self.decision_context(found) for name, found in intake.by_name.items()},
             can_resume=intake.can_resume,
             estimated_memory=intake.estimated_memory,
             estimated_temp=intake.estimated_temp,

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from ...events.log.event_log import ReadableLog
 from ...projections.verify.findings import Finding, Verification
 from . import outbox, scheduler
-from .common import ReadableLog, between, uncollected
+from .common import between, uncollected
 from .file import Absent, OtherCode, Unusable, reading
 
 Fold = Callable[[ReadableLog, int], Iterator[bytes]]

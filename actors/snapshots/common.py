@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ...events import Recorded, TaskState
 from ...events.errors import LogCorrupt
-from ...events.log.event_log import Head
+from ...events.log.event_log import ReadableLog
 from ...events.state import fold
 from ...projections.views.schema import FOLD
 from ..core.snapshot import Load
@@ -22,19 +22,6 @@ FORMAT = 1
 """To be raised when a snapshot is written otherwise, but for the fields of its Structs, which are looked at."""
 CHUNK = 5000
 """Tasks in one line of the file."""
-
-
-class ReadableLog(Protocol):
-    """What a snapshot needs of a log."""
-
-    def head(self) -> Head:
-        """Where it ends."""
-
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records in order of position, from `after + 1` on."""
-
-    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task; `adjusted`: and the service's adjustments of it."""
 
 
 def code_of(*shapes: Any) -> str:

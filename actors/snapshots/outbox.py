@@ -6,12 +6,12 @@ from pathlib import Path
 
 import msgspec
 
-from ...events.log.event_log import Head
+from ...events.log.event_log import Head, ReadableLog
 from ...projections.history.stream import recall_from
 from ...projections.notices.outbox import Outbox
 from ..base import log as diary
 from ..delivery.dispatcher import Dispatcher, Kept
-from .common import ReadableLog, between, code_of, uncollected
+from .common import between, code_of, uncollected
 from .file import Absent, Header, Unusable, reading, write
 
 KIND = "outbox"

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 
 from ...events import TaskState
-from ...events.log.event_log import Head
+from ...events.log.event_log import Head, ReadableLog
 from ..base import log as diary
 from ..core.limits import Limits
 from ..core.snapshot import Book, book_of, complete, follow, restore, tasks_of
 from ..core.state import SchedulerState
-from .common import ReadableLog, between, chunks, code_of, loader, uncollected
+from .common import between, chunks, code_of, loader, uncollected
 from .file import Absent, Header, Unusable, reading, write
 
 KIND = "scheduler"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import structlog
 
+from ...events.log.event_log import ReadableLog
 from ...events.log.sqlite import LogReader
 from . import outbox, scheduler
-from .common import ReadableLog
 from .file import clear_parts
 
 _PR_SET_PDEATHSIG = 1

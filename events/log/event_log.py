@@ -28,11 +28,21 @@ class Answer(msgspec.Struct, frozen=True):
     position: int
 
 
-class EventLog(Protocol):
-    """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
+class ReadableLog(Protocol):
+    """A log to read from: an `EventLog`, or a reader of one."""
 
     def head(self) -> Head:
         """Where the log ends."""
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+
+
+class EventLog(ReadableLog, Protocol):
+    """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """All or nothing, durable on return, at positions `expected + 1`, `expected + 2`, …
@@ -40,12 +50,6 @@ class EventLog(Protocol):
         Raises `ConcurrencyError` when the log does not end at `expected` or a task's version is taken, `Fenced` when a
         newer service owns the log, `OutcomeUnknown` when the commit failed half-way: then only a fresh read tells.
         """
-
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records in order of position, from `after + 1` on."""
-
-    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""

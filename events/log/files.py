@@ -1,8 +1,8 @@
-"""The files of an open log: whether they are still the ones that were opened, and what to save when they are not.
+"""The files of an open log: they are private, and they are still the ones that were opened.
 
-A file that was deleted or replaced lives on for whoever has it open. What is written to it then is fsynced and gone
-with the process, so this is looked at before each commit and once more before it is acknowledged. By `stat` alone: to
-open and close the log's file here would drop SQLite's locks on it.
+A file that was deleted or replaced lives on for the process that has it open. What is written to it then is fsynced and
+lost when the process ends. So the files are looked at before each commit, and again before it is acknowledged. Only
+`stat` is used: to open and close the log's file here would drop SQLite's locks on it.
 """
 
 import os
@@ -13,6 +13,23 @@ from typing import NamedTuple
 
 from ..errors import LogGone
 from .event_log import Head
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def create_private(path: Path) -> None:
+    """Make the file, empty, unless it is there: SQLite would ask the umask. What it makes beside it gets the same mode.
+
+    A file that is there is not opened: to close it again would take the locks away that SQLite has on it.
+    """
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            os.fchmod(descriptor, PRIVATE_FILE)
+        finally:
+            os.close(descriptor)
+
 
 _PARTS = ("", "-wal", "-shm")
 _SHARED = 2

@@ -27,10 +27,9 @@ from ..errors import (
     TasktrailError,
 )
 from ..recorded import Fact, Recorded, record_at, timestamp
-from .answers import first_of, line_of, read_answered
 from .chain import GENESIS, checksum, link
 from .event_log import Answer, Head
-from .files import HeadMark, LogFiles
+from .files import HeadMark, LogFiles, create_private
 from .integrity import (
     Damage,
     Fault,
@@ -39,15 +38,17 @@ from .integrity import (
     chain_faults,
     damaged_indexes,
     epoch_faults,
+    first_of,
     has_sums,
     is_as_written,
+    line_of,
     raw_rows,
+    read_answered,
     schema_faults,
     structure_faults,
     unanswered,
     whole_faults,
 )
-from .private import create_private
 from .rows import COLUMNS, from_row, to_row
 from .schema import APPLIED, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
 

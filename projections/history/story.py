@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Recorded, Retried, Started
 from ...events.errors import UnknownTask
+from ...events.log.event_log import ReadableLog
 from ...events.recorded import EVENT_TAGS
 from ...events.task_events import AttemptOutcome, Estimated
-from ..views.building import Records
 from .describe import describe
 from .stream import read_stream
 
@@ -72,7 +72,7 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the two goes on; empty for a task that is over."""
 
 
-def read_history(log: Records, task_id: int, now: datetime) -> TaskHistory:
+def read_history(log: ReadableLog, task_id: int, now: datetime) -> TaskHistory:
     """The story of a task. Raises `UnknownTask`."""
     records = read_stream(log, task_id)
     if not records:

@@ -1,13 +1,13 @@
 """One task's records: its own, and what the service noted about it under task id 0."""
 
 from ...events import Recorded, TaskState
+from ...events.log.event_log import ReadableLog
 from ...events.state import fold
 from ..notices.outbox import Recall
-from ..views.building import Records
 from ..views.notes import SPEAK_OF_A_TASK
 
 
-def read_stream(log: Records, task_id: int) -> list[Recorded]:
+def read_stream(log: ReadableLog, task_id: int) -> list[Recorded]:
     """All records that speak of a task, in order of position; empty when there is none."""
     own = log.read_task(task_id) if 0 < task_id < 2**63 else []
     if not own:
@@ -16,7 +16,7 @@ def read_stream(log: Records, task_id: int) -> list[Recorded]:
     return sorted((*own, *notes), key=lambda record: record.position)
 
 
-def recall_from(log: Records) -> Recall:
+def recall_from(log: ReadableLog) -> Recall:
     """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept."""
 
     def recall(task_id: int, position: int) -> tuple[TaskState, Recorded] | None:

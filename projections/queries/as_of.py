@@ -8,11 +8,11 @@ from typing import Self, TypeAlias
 
 from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
+from ...events.log.event_log import ReadableLog
 from ...events.task import view
 from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
 from ..history.stream import read_stream
-from ..views.building import Records
 from ..views.tally import Tally
 from ..views.task_view import fold_batch
 from ..views.writer import TaskViews
@@ -96,7 +96,7 @@ class Past:
         self.close()
 
 
-def as_of(log: Records, point: str | Point, scratch: str = ":memory:") -> Past:
+def as_of(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> Past:
     """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet.
 
     `scratch`: where the views of then are built, as SQLite names it; an empty name is a file that goes with them.
@@ -115,7 +115,7 @@ def as_of(log: Records, point: str | Point, scratch: str = ":memory:") -> Past:
     return Past(views, moment)
 
 
-def task_as_of(log: Records, task_id: int, point: str | Point) -> Task:
+def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     """One task as of the point, from its own records alone. Raises `UnknownTask` when it was not created yet."""
     check_task_id(task_id)
     point = parse_point(point)
@@ -126,7 +126,7 @@ def task_as_of(log: Records, task_id: int, point: str | Point) -> Task:
     return view(states[task_id], moment)
 
 
-def _moment(log: Records, point: Point) -> datetime:
+def _moment(log: ReadableLog, point: Point) -> datetime:
     if isinstance(point, datetime):
         return point
     head = log.head().position
@@ -136,7 +136,7 @@ def _moment(log: Records, point: Point) -> datetime:
     return latest.recorded_at if latest else datetime.min.replace(tzinfo=UTC)
 
 
-def _until(log: Records, point: Point) -> Iterator[Recorded]:
+def _until(log: ReadableLog, point: Point) -> Iterator[Recorded]:
     # Time never decreases along the log, so the first record beyond the point ends the walk.
     return log.read(0, point) if isinstance(point, int) else _up_to(log.read(), point)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...events import Cancelled, CancelTask, TasktrailError
-from ...events.digest import digest as digest_of
+from ...events.commands import digest as digest_of
 from ...events.log.chain import GENESIS, link
 from ...events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
 from ...events.log.rows import from_row

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from ...events import TasktrailError
+from ...events.log.event_log import ReadableLog
 from ..queries.reader import connect
 from ..sums import find_damage
-from ..views.building import BULK_PAGE, Progress, Records, pull
+from ..views.building import BULK_PAGE, Progress, pull
 from ..views.row import COLUMNS, decode_state
 from ..views.writer import TaskViews
 from .findings import Findings
@@ -32,7 +33,7 @@ _NUMBERS = {
 _WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"
 
 
-def compare(log: Records, path: Path, findings: Findings, progress: Progress | None) -> int | None:
+def compare(log: ReadableLog, path: Path, findings: Findings, progress: Progress | None) -> int | None:
     """Add what differs; answers with the views' position, or none when they could not be compared."""
     try:
         conn = connect(path)[0]
@@ -63,7 +64,7 @@ def compare(log: Records, path: Path, findings: Findings, progress: Progress | N
         conn.close()
 
 
-def _stands_in(log: Records, position: int, digest: bytes, findings: Findings) -> bool:
+def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
     """Whether the views are of this very log."""
     if position == 0:
         return True

@@ -1,15 +1,15 @@
 """Pulling the views up to the log: what was missed, or everything."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from ...events import Head, Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
-from ...events.log.private import create_private
+from ...events.log.event_log import ReadableLog
+from ...events.log.files import create_private
 from ..errors import ViewsDamaged, ViewsFailed
 from ..sums import sound
 from . import schema
@@ -22,20 +22,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Is told the position reached and the one to reach."""
 
 
-class Records(Protocol):
-    """A log to read from: an `EventLog` or a reader of one."""
-
-    def head(self) -> Head:
-        """Where the log ends."""
-
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
-        """Records in order of position, from `after + 1` on."""
-
-    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
-        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
-
-
-def catch_up(log: Records, views: TaskViews, progress: Progress | None = None) -> int:
+def catch_up(log: ReadableLog, views: TaskViews, progress: Progress | None = None) -> int:
     """Fold in what the views are missing, page by page; answers with the position reached.
 
     Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them.
@@ -50,7 +37,7 @@ def catch_up(log: Records, views: TaskViews, progress: Progress | None = None) -
     return views.position
 
 
-def _belongs(log: Records, views: TaskViews) -> bool:
+def _belongs(log: ReadableLog, views: TaskViews) -> bool:
     if views.position == 0:
         return True
     latest = next(log.read(views.position - 1, 1), None)
@@ -81,7 +68,7 @@ def known_end(path: Path) -> End | None:
         return None
 
 
-def pull(log: Records, views: TaskViews, until: int, size: int = _PAGE, progress: Progress | None = None) -> None:
+def pull(log: ReadableLog, views: TaskViews, until: int, size: int = _PAGE, progress: Progress | None = None) -> None:
     """Fold in page after page, up to a position that the log has reached."""
     while views.position < until:
         page = list(log.read(views.position, min(size, until - views.position)))
@@ -92,7 +79,7 @@ def pull(log: Records, views: TaskViews, until: int, size: int = _PAGE, progress
             progress(views.position, until)
 
 
-def rebuild(log: Records, path: Path, progress: Progress | None = None) -> int:
+def rebuild(log: ReadableLog, path: Path, progress: Progress | None = None) -> int:
     """Build views.db anew beside the old one, then replace that; answers with the position reached.
 
     Readers see the old or the new, never a mix: the copy into place is one transaction.

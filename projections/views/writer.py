@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ...events import Recorded, TaskState
-from ...events.log.private import create_private
+from ...events.log.files import create_private
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices.rules import log_id

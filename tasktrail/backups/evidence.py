@@ -14,8 +14,7 @@ import msgspec
 from ..actors.base import log as diary
 from ..actors.snapshots.file import Unusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
-from ..events.log.files import mark_of, read_mark
-from ..events.log.private import create_private
+from ..events.log.files import create_private, mark_of, read_mark
 from ..events.log.sqlite import LogReader
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted

@@ -8,7 +8,7 @@ from .session import DEFAULT_DATA, Session
 
 if TYPE_CHECKING:
     from ..actors.core.explanation import Lifting
-    from ..events.operator_commands import SetLimits
+    from ..events.commands import SetLimits
 
 
 def as_line(command: "Lifting", session: Session) -> str:
@@ -18,7 +18,7 @@ def as_line(command: "Lifting", session: Session) -> str:
 
 def _words(command: "Lifting") -> tuple[str, ...]:
     from ..events import AdjustTask, RetryTask, StartTask
-    from ..events.operator_commands import ResumeQueue, SetLimits
+    from ..events.commands import ResumeQueue, SetLimits
     from ..events.recorded import timestamp
 
     match command:

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from ..actors.core.messages import Intake
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
+from ..events.commands import AddSchedule, PauseQueue, SetLimits
 from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
-from ..events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType
 from ..handlers.packages import require_packages

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..events import Accepted, AdjustTask, Command
+from ..events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from ..events.errors import InvalidValue
-from ..events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from ..events.system_events import MissedRuns
 from ..events.values import check_plain
 from .refusal import refusal

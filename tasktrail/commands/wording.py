@@ -7,8 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from ..events.commands import LocalName
-from ..events.operator_commands import ScheduleName, UserKey
+from ..events.commands import LocalName, ScheduleName, UserKey
 
 _KINDS = {
     "int": "a whole number",

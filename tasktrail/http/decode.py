@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from ..commands.refusal import refusal
 from ..commands.wording import told
 from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
+from ..events.commands import AddSchedule
 from ..events.errors import InvalidPath, InvalidValue
-from ..events.operator_commands import AddSchedule
 from .errors import TooLarge
 
 MAX_COMMAND = 1024 * 1024

@@ -11,7 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.explanation import Why
 from ..events import Accepted, AdjustTask
-from ..events.operator_commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from ..events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from ..reading.asking import QUEUE_SHOWN
 from .commands import SLACK, Json, json_body, one
 from .decode import MAX_COMMAND, decode_kind, decode_on_task

@@ -9,8 +9,7 @@ from ..actors.core.limits import Limits, laid_over, merged
 from ..actors.core.messages import Message, Submit
 from ..actors.core.state import SchedulerState
 from ..events import CreateTask
-from ..events.commands import Count
-from ..events.operator_commands import Name, Number, SetLimits, UserKey
+from ..events.commands import Count, Name, Number, SetLimits, UserKey
 from ..events.system_events import LimitsChanged
 
 MAX_ROWS = 10_000

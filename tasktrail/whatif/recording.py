@@ -28,7 +28,7 @@ from ..events import (
     Started,
     StartTask,
 )
-from ..events.operator_commands import DrainQueue, PauseQueue, ResumeQueue, SetLimits
+from ..events.commands import DrainQueue, PauseQueue, ResumeQueue, SetLimits
 from ..events.system_events import (
     Adjusted,
     ClockJumped,

@@ -32,7 +32,7 @@ from tasktrail.events import (
     TasktrailError,
 )
 from tasktrail.events.clock import Clock, SystemClock
-from tasktrail.events.digest import digest
+from tasktrail.events.commands import digest
 from tasktrail.events.errors import (
     CommandIdReused,
     DiskFailed,

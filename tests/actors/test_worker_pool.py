@@ -19,7 +19,7 @@ from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.worker_pool import RECONCILE_EVERY, WorkerPool
 from tasktrail.events import Completed, CreateTask, Failed, Recorded, Started
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.digest import digest
+from tasktrail.events.commands import digest
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.handlers.process.frames import AttemptEnded, Order, Report, Run, TellHeld
 

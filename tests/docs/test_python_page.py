@@ -11,7 +11,7 @@ import tasktrail
 from tasktrail import Client, CreateTask, TaskService
 from tasktrail.commands.commanding import Commanding
 from tasktrail.commands.operating import Operating
-from tasktrail.events.operator_commands import AddSchedule, SetLimits
+from tasktrail.events.commands import AddSchedule, SetLimits
 from tasktrail.surface import Tasks
 
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from tasktrail.events import Checkpoint, Checkpointed, Created, Progressed
-from tasktrail.events import codec as module
-from tasktrail.events.codec import decode, encode
 from tasktrail.events.errors import LogCorrupt, LogTooNew
+from tasktrail.events.log import rows as module
+from tasktrail.events.log.rows import decode, encode
 from tasktrail.events.recorded import EVENT_TAGS
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint, GraphTask, Recorded, TasktrailError
-from tasktrail.events.codec import decode, encode
 from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, LifeCommand
-from tasktrail.events.decide import Facts, decide
+from tasktrail.events.context import DecisionContext
+from tasktrail.events.decide import decide
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.rows import from_row, to_row
+from tasktrail.events.log.rows import decode, encode, from_row, to_row
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import Adjusted
@@ -158,7 +158,7 @@ def test_decide_raises_nothing_but_our_own_errors(steps: Steps, command: Any, pi
     states = played(steps).states
     state = states.get(pick)
     try:
-        events = decide(state, command, Facts(now=BEGIN, last_task_id=len(states)))
+        events = decide(state, command, DecisionContext(now=BEGIN, last_task_id=len(states)))
     except TasktrailError:
         return
     assert all(type(event) in EVENT_TAGS for event in events)
@@ -171,7 +171,7 @@ def test_the_same_command_on_the_same_state_leads_to_the_same_events(steps: Step
     if state is None:
         return
     command = EndAttempt(task_id=pick, attempt=state.attempt, outcome="failed", error="timeout")
-    facts = Facts(now=BEGIN)
+    facts = DecisionContext(now=BEGIN)
     try:
         events = decide(state, command, facts)
     except TasktrailError:
@@ -184,7 +184,7 @@ def test_the_same_command_on_the_same_state_leads_to_the_same_events(steps: Step
 def test_a_task_may_only_refer_to_tasks_that_exist() -> None:
     for fields in ({"depends_on": (2,)}, {"parent_task_id": 2}, {"depends_on": (1, 3)}):
         with pytest.raises(TasktrailError) as refusal:
-            decide(None, CreateTask(type="noop", **fields), Facts(now=BEGIN, last_task_id=1))
+            decide(None, CreateTask(type="noop", **fields), DecisionContext(now=BEGIN, last_task_id=1))
         assert refusal.value.field in fields
 
 

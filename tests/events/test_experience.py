@@ -5,15 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.experience import (
-    ENOUGH,
-    MEMORY_BOUNDS,
-    TEMP_BOUNDS,
-    TIME_BOUNDS,
-    WINDOW,
-    Correction,
-    Experience,
-)
+from tasktrail.events.estimates import ENOUGH, MEMORY_BOUNDS, TEMP_BOUNDS, TIME_BOUNDS, WINDOW, Correction, Experience
 from tasktrail.events.state import TaskState, create, evolve
 from tasktrail.events.task_events import Completed, Created, Started
 

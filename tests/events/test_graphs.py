@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import Created, CreateGraph, GraphTask
-from tasktrail.events.decide import Facts, decide
+from tasktrail.events.context import DecisionContext
+from tasktrail.events.creation import ids_by_name
+from tasktrail.events.decide import decide
 from tasktrail.events.errors import GraphCycle, InvalidValue, UnknownDependency
-from tasktrail.events.graphs import ids_by_name
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -22,7 +23,7 @@ def graph(*tasks: tuple[str, Any], **fields: Any) -> CreateGraph:
 
 
 def created(command: CreateGraph, last: int = 0) -> dict[int, Created]:
-    events = decide(None, command, Facts(now=NOW, last_task_id=last))
+    events = decide(None, command, DecisionContext(now=NOW, last_task_id=last))
     assert all(isinstance(event, Created) for event in events)
     return dict(enumerate(events, last + 1))  # type: ignore[arg-type]  # see the line before
 
@@ -71,7 +72,7 @@ def test_a_circle_is_refused_and_named(command: CreateGraph, data: st.DataObject
         for task in command.tasks
     )
     with pytest.raises(GraphCycle) as refusal:
-        decide(None, CreateGraph(tasks=tasks), Facts(now=NOW))
+        decide(None, CreateGraph(tasks=tasks), DecisionContext(now=NOW))
     names = refusal.value.message.split(": ")[1].split(" → ")
     assert names[0] == names[-1]
     by_name = {task.name: task for task in tasks}

@@ -14,8 +14,8 @@ from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.actors.core.resources import Reserved, Sample, is_too_big, stands_against_all
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
 from tasktrail.events.commands import EndAttempt, TaskCommand
-from tasktrail.events.decide import Facts, decide
-from tasktrail.events.dependencies import after_dependency
+from tasktrail.events.context import DecisionContext
+from tasktrail.events.decide import after_dependency, decide
 from tasktrail.events.errors import IllegalTransition, RetriesExhausted, UnknownDependency
 from tasktrail.events.priority import effective_priority
 from tasktrail.events.retry import RetryRule, matching_rule
@@ -54,7 +54,7 @@ def failed(**fields: Any) -> TaskState:
 
 def after(state: TaskState, command: Any) -> TaskState:
     """The state after what `command` leads to."""
-    for event in decide(state, command, Facts(now=NOW)):
+    for event in decide(state, command, DecisionContext(now=NOW)):
         state = evolve(state, event, NOW)  # type: ignore[arg-type]  # task events
     return state
 
@@ -85,16 +85,16 @@ def test_a_priority_outside_of_0_to_10_is_refused(priority: int) -> None:
 
 def test_a_dependency_has_to_exist() -> None:
     with pytest.raises(UnknownDependency, match="7"):
-        decide(None, CreateTask(type="noop", depends_on=(7,)), Facts(now=NOW, last_task_id=6))
+        decide(None, CreateTask(type="noop", depends_on=(7,)), DecisionContext(now=NOW, last_task_id=6))
 
 
 def test_a_parent_has_to_exist() -> None:
     with pytest.raises(UnknownDependency, match="7"):
-        decide(None, CreateTask(type="noop", parent_task_id=7), Facts(now=NOW, last_task_id=6))
+        decide(None, CreateTask(type="noop", parent_task_id=7), DecisionContext(now=NOW, last_task_id=6))
 
 
 def test_dependencies_are_an_array_of_ids_and_each_counts_once() -> None:
-    (event,) = decide(None, CreateTask(type="noop", depends_on=(2, 1, 2)), Facts(now=NOW, last_task_id=2))
+    (event,) = decide(None, CreateTask(type="noop", depends_on=(2, 1, 2)), DecisionContext(now=NOW, last_task_id=2))
     assert isinstance(event, Created)
     assert event.depends_on == (2, 1)
 
@@ -122,7 +122,7 @@ def test_a_failure_is_tried_again_after_the_delay_of_the_task() -> None:
 def test_a_rule_of_the_users_own_comes_first_and_is_recorded() -> None:
     rules = (RetryRule("never", retryable=False, contains="timeout"),)
     report = EndAttempt(task_id=1, attempt=1, outcome="failed", error="timeout")
-    (event,) = decide(running(max_retries=2), report, Facts(now=NOW, retry_rules=rules))
+    (event,) = decide(running(max_retries=2), report, DecisionContext(now=NOW, retry_rules=rules))
     assert isinstance(event, Failed)
     assert (event.final, event.rule) == (True, "never")
 
@@ -133,14 +133,14 @@ def test_a_rule_of_the_users_own_may_forbid_to_try_again_after_a_crash(
 ) -> None:
     rules = (RetryRule("oom", retryable=retryable, exit_code=-9),)
     report = EndAttempt(task_id=1, attempt=1, outcome="lost", error="killed", exit_code=-9)
-    event = decide(running(), report, Facts(now=NOW, retry_rules=rules))[0]
+    event = decide(running(), report, DecisionContext(now=NOW, retry_rules=rules))[0]
     assert isinstance(event, Failed)
     assert (event.rule, event.final, event.exit_code) == (rule, final, -9)
 
 
 def test_the_last_words_of_a_worker_that_died_are_no_reason_to_give_up() -> None:
     report = EndAttempt(task_id=1, attempt=1, outcome="lost", error="killed: PermissionError", error_type="WorkerLost")
-    event = decide(running(), report, Facts(now=NOW))[0]
+    event = decide(running(), report, DecisionContext(now=NOW))[0]
     assert isinstance(event, Failed)
     assert (event.rule, event.final) == ("crash", False)
 
@@ -149,7 +149,7 @@ def test_a_crash_too_many_is_poison_whatever_a_rule_allows() -> None:
     task = msgspec.structs.replace(running(), crash_count=2)
     rules = (RetryRule("oom", retryable=True, exit_code=-9),)
     report = EndAttempt(task_id=1, attempt=1, outcome="lost", exit_code=-9)
-    (event,) = decide(task, report, Facts(now=NOW, retry_rules=rules))
+    (event,) = decide(task, report, DecisionContext(now=NOW, retry_rules=rules))
     assert isinstance(event, Failed)
     assert event.rule == "poison: 3 crashes in a row"
 
@@ -196,11 +196,11 @@ def test_any_other_error_is_not_retryable() -> None:
 
 def test_a_retry_by_hand_is_refused_when_none_are_left() -> None:
     with pytest.raises(RetriesExhausted):
-        decide(failed(max_retries=0), RetryTask(task_id=1), Facts(now=NOW))
+        decide(failed(max_retries=0), RetryTask(task_id=1), DecisionContext(now=NOW))
 
 
 def test_a_forced_retry_says_that_it_was_forced() -> None:
-    (event,) = decide(failed(max_retries=0), RetryTask(task_id=1, force=True), Facts(now=NOW))
+    (event,) = decide(failed(max_retries=0), RetryTask(task_id=1, force=True), DecisionContext(now=NOW))
     assert isinstance(event, Retried)
     assert event.forced
 
@@ -239,7 +239,7 @@ def test_a_checkpoint_is_kept_for_the_next_attempt() -> None:
 
 def test_a_checkpoint_of_a_task_that_does_not_run_is_refused() -> None:
     with pytest.raises(IllegalTransition):
-        decide(waiting(), SaveCheckpoint(task_id=1, checkpoint=Checkpoint()), Facts(now=NOW))
+        decide(waiting(), SaveCheckpoint(task_id=1, checkpoint=Checkpoint()), DecisionContext(now=NOW))
 
 
 @pytest.mark.parametrize(

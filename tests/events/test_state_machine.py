@@ -25,7 +25,8 @@ from tasktrail.events import (
     TasktrailError,
 )
 from tasktrail.events.commands import AttemptReport, EndAttempt, LifeCommand, RecordCheckpoint, RecordProgress
-from tasktrail.events.decide import Facts, decide
+from tasktrail.events.context import DecisionContext
+from tasktrail.events.decide import decide
 from tasktrail.events.errors import IllegalTransition, StaleAttempt, UnknownTask
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import Status, create, evolve
@@ -33,7 +34,7 @@ from tasktrail.events.task_events import TAGS, Created, is_terminal
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 STATUSES: tuple[Status, ...] = get_args(Status)
-FACTS = Facts(now=NOW, last_task_id=1)
+FACTS = DecisionContext(now=NOW, last_task_id=1)
 
 
 def state(status: Status, **fields: Any) -> TaskState:

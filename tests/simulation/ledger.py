@@ -19,9 +19,8 @@ from tasktrail.events import (
     Started,
     TaskState,
 )
-from tasktrail.events.codec import decode
 from tasktrail.events.log.chain import GENESIS, link
-from tasktrail.events.log.rows import to_row
+from tasktrail.events.log.rows import decode, to_row
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import Adjusted, QueueDrained, ServiceStarted

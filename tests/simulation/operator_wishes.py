@@ -9,14 +9,7 @@ from wishes import LABELS
 
 from tasktrail.actors.core.messages import Intake
 from tasktrail.events import Command, CreateTask
-from tasktrail.events.operator_commands import (
-    AddSchedule,
-    DrainQueue,
-    PauseQueue,
-    RemoveSchedule,
-    ResumeQueue,
-    SetLimits,
-)
+from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 
 SCHEDULES = ("first", "second", "third")
 PATTERNS: tuple[dict[str, Any], ...] = (

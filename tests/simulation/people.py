@@ -18,7 +18,7 @@ from sim_notifier import Receivers
 from tasktrail.actors.core.messages import Intake, Submit
 from tasktrail.actors.messages import Reply, Ticket
 from tasktrail.events import Accepted, Command, CreateTask, TasktrailError
-from tasktrail.events.digest import digest
+from tasktrail.events.commands import digest
 from tasktrail.events.errors import CommandIdReused, Fenced, OutcomeUnknown
 
 Answer: TypeAlias = Accepted | TasktrailError

@@ -13,7 +13,7 @@ from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
 from tasktrail.actors.jump_watch import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState
-from tasktrail.events import attempts as rules
+from tasktrail.events import decide as rules
 from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.state import _EVOLVE
 from tasktrail.events.system_events import ClockJumped

@@ -22,7 +22,8 @@ from tasktrail.events import (
     TasktrailError,
 )
 from tasktrail.events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, SaveCheckpoint
-from tasktrail.events.decide import Facts, decide
+from tasktrail.events.context import DecisionContext
+from tasktrail.events.decide import decide
 from tasktrail.events.log.event_log import Answer
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.priority import effective_priority
@@ -64,7 +65,7 @@ class Journal:
         """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
         create_new = isinstance(command, CreateTask)
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
-        facts = Facts(now=self.at, last_task_id=len(self.states), can_resume=force_resumable)
+        facts = DecisionContext(now=self.at, last_task_id=len(self.states), can_resume=force_resumable)
         events = decide(None if create_new else self.states.get(task_id), command, facts)
         return self.record(task_id, *events, command_id=getattr(command, "command_id", ""))
 

@@ -10,8 +10,8 @@ from tasktrail.commands.operating import command_from_fields
 from tasktrail.commands.refusal import refusal
 from tasktrail.commands.wording import told
 from tasktrail.events import CancelTask, Command, CreateGraph, CreateTask
+from tasktrail.events.commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
-from tasktrail.events.operator_commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.http.decode import decode_command, decode_kind
 
 WORK = {"type": "noop"}

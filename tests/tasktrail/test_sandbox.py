@@ -9,8 +9,8 @@ import pytest
 
 from tasktrail import TaskService
 from tasktrail.events import CreateTask, Task
+from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import InvalidPath, InvalidValue
-from tasktrail.events.operator_commands import AddSchedule
 from tasktrail.events.task_events import Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.handlers.process.limits import MEMORY_FLOOR
 

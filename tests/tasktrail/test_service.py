@@ -20,6 +20,7 @@ from tasktrail import TaskFilters, TaskService
 from tasktrail.actors.core.explanation import Obstacle
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
+from tasktrail.events.commands import SetLimits
 from tasktrail.events.errors import (
     CannotStartNow,
     DataInUse,
@@ -39,7 +40,6 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
-from tasktrail.events.operator_commands import SetLimits
 from tasktrail.handlers.registry import Registry
 from tasktrail.reading.files import Reader
 

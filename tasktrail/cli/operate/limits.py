@@ -86,7 +86,7 @@ def command(session: Session, /, reason: str | None, actor: str | None, **limits
     if any(number == 0 for name in tables for number in given.get(name, {}).values()):
         raise click.UsageError("A limit is at least 1. `tasktrail pause` stops a type or a user.")
     if given:
-        from ...events.operator_commands import SetLimits
+        from ...events.commands import SetLimits
 
         send(session, SetLimits, {**given, **who(reason, actor)})
         return

@@ -40,7 +40,7 @@ def _with_scope(function: Any) -> Any:
 @pass_session
 def pause(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
     """Start nothing more: of all tasks, of a type, or of a user. It holds over restarts, until `resume`."""
-    from ...events.operator_commands import PauseQueue
+    from ...events.commands import PauseQueue
 
     send(session, PauseQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
@@ -58,7 +58,7 @@ def pause(session: Session, type: str | None, user_id: int | None, reason: str |
 @pass_session
 def resume(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
     """End a pause of the same scope; without a scope also a drain."""
-    from ...events.operator_commands import ResumeQueue
+    from ...events.commands import ResumeQueue
 
     send(session, ResumeQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
@@ -76,7 +76,7 @@ def resume(session: Session, type: str | None, user_id: int | None, reason: str 
 @pass_session
 def drain(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> None:
     """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
-    from ...events.operator_commands import DrainQueue
+    from ...events.commands import DrainQueue
 
     begun = _drain_under_way(session) if wait else None
     position = begun or send(session, DrainQueue, who(reason, actor)).position

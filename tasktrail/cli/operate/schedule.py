@@ -80,7 +80,7 @@ def add(
     **given: Any,
 ) -> None:
     """Add a schedule. `{fire_time}` in OUTPUT becomes the time of the run, as 20260801T220000Z."""
-    from ...events.operator_commands import AddSchedule
+    from ...events.commands import AddSchedule
 
     envelope = {"reason": given.pop("reason"), "command_id": given.pop("command_id"), "actor": given.pop("actor")}
     task = {field: value for field, value in given.items() if value is not None}
@@ -127,6 +127,6 @@ def list_schedules(session: Session) -> None:
 @pass_session
 def remove(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Remove a schedule; tasks that it has created stay."""
-    from ...events.operator_commands import RemoveSchedule
+    from ...events.commands import RemoveSchedule
 
     send(session, RemoveSchedule, {"schedule": name, **who(reason, actor)})

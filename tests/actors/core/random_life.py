@@ -7,14 +7,7 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Delivered, Tick
 from tasktrail.events import AdjustTask, CreateTask, EnableEndpoint
-from tasktrail.events.operator_commands import (
-    AddSchedule,
-    DrainQueue,
-    PauseQueue,
-    RemoveSchedule,
-    ResumeQueue,
-    SetLimits,
-)
+from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.system_events import DeliveryAttempted
 
 TYPES = ("work", "other")

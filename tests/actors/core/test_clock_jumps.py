@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.messages import Tick
 from tasktrail.events import Created, Event, Failed, Started
 from tasktrail.events.clock_jumps import KEPT, Jumps
-from tasktrail.events.commands import CreateTask
-from tasktrail.events.operator_commands import AddSchedule
+from tasktrail.events.commands import AddSchedule, CreateTask
 from tasktrail.events.system_events import ClockJumped
 from tasktrail.handlers.process.frames import AttemptBeat
 

@@ -11,8 +11,8 @@ from tasktrail.actors.core.messages import LimitsChanged as Configured
 from tasktrail.actors.core.step import resume
 from tasktrail.actors.errors import NothingToChange
 from tasktrail.events import CreateTask
+from tasktrail.events.commands import SetLimits
 from tasktrail.events.errors import CannotStartNow
-from tasktrail.events.operator_commands import SetLimits
 from tasktrail.events.system_events import LimitsChanged
 from tasktrail.handlers.process.frames import CapacityChanged
 

@@ -10,8 +10,8 @@ from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.errors import NothingToChange
 from tasktrail.events import AdjustTask, Created, TasktrailError
+from tasktrail.events.commands import DrainQueue, PauseQueue, ResumeQueue
 from tasktrail.events.errors import CannotStartNow, IllegalTransition, InvalidValue, UnknownTask
-from tasktrail.events.operator_commands import DrainQueue, PauseQueue, ResumeQueue
 from tasktrail.events.system_events import Adjusted, QueueDrained, QueuePaused, QueueResumed
 
 MakeCore = Callable[..., Core]

@@ -13,14 +13,7 @@ from tasktrail.actors.core.limits import Limits, gates_of, is_shut, limit_of
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.resources import Sample
 from tasktrail.events import AdjustTask, CreateTask, Started
-from tasktrail.events.operator_commands import (
-    AddSchedule,
-    DrainQueue,
-    PauseQueue,
-    RemoveSchedule,
-    ResumeQueue,
-    SetLimits,
-)
+from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.system_events import QueueDrained
 
 TYPES = ("work", "other")

@@ -8,8 +8,8 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Intake, Tick
 from tasktrail.events import Accepted, CreateGraph, CreateTask, Failed, GraphTask
+from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import OutputTaken
-from tasktrail.events.operator_commands import AddSchedule
 
 OUT = "/films/out.mp4"
 

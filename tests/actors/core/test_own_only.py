@@ -5,8 +5,8 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Tick, WorkOn
 from tasktrail.events import CreateTask, Started
+from tasktrail.events.commands import AddSchedule
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.operator_commands import AddSchedule
 
 
 @pytest.fixture

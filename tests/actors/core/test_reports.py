@@ -7,8 +7,8 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Intake, Submit
 from tasktrail.events import Checkpoint, Checkpointed, Completed, Failed, Progressed, SaveCheckpoint
-from tasktrail.events.codec import decode, encode
 from tasktrail.events.errors import InvalidValue
+from tasktrail.events.log.rows import decode, encode
 from tasktrail.events.system_events import WorkerExited as WorkerExitedEvent
 from tasktrail.handlers.process.frames import (
     AttemptCheckpointed,

@@ -16,8 +16,8 @@ from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.core.schedules import latest, next_after, times_after
 from tasktrail.actors.errors import ScheduleExists, UnknownSchedule
 from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
+from tasktrail.events.commands import AddSchedule, PauseQueue, RemoveSchedule
 from tasktrail.events.errors import InvalidValue
-from tasktrail.events.operator_commands import AddSchedule, PauseQueue, RemoveSchedule
 from tasktrail.events.system_events import ScheduleAdded
 
 MakeCore = Callable[..., Core]

@@ -23,7 +23,7 @@ from tasktrail.actors.snapshots import outbox, scheduler
 from tasktrail.actors.snapshots.common import loader
 from tasktrail.events import AdjustTask
 from tasktrail.events.clock_jumps import Jumps
-from tasktrail.events.experience import Experience
+from tasktrail.events.estimates import Experience
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.projections.history.stream import recall_from

@@ -11,7 +11,7 @@ from tasktrail.actors.core import queue
 from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.events import Started
-from tasktrail.events.operator_commands import PauseQueue, ResumeQueue
+from tasktrail.events.commands import PauseQueue, ResumeQueue
 from tasktrail.handlers.process.frames import CapacityChanged
 
 wishes = st.lists(

@@ -10,7 +10,7 @@ from tasktrail.actors.core.dependencies import retries
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why, explain
 from tasktrail.actors.core.messages import Tick
 from tasktrail.events import RetryTask, StartTask
-from tasktrail.events.operator_commands import PauseQueue, SetLimits
+from tasktrail.events.commands import PauseQueue, SetLimits
 
 
 def reasons_of(core: Core, task_id: int) -> dict[WaitReason, Obstacle]:

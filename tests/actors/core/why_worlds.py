@@ -12,7 +12,7 @@ from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Tick
 from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import AdjustTask
-from tasktrail.events.operator_commands import PauseQueue, ResumeQueue
+from tasktrail.events.commands import PauseQueue, ResumeQueue
 from tasktrail.handlers.process.frames import CapacityChanged
 
 TYPES = ("work", "other")

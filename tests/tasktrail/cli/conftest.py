@@ -38,8 +38,8 @@ from tasktrail.events import (
     Task,
     TasktrailError,
 )
+from tasktrail.events.creation import as_commands, ids_by_name
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
-from tasktrail.events.graphs import as_commands, ids_by_name
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
 from tasktrail.handlers.printed import Output, read

@@ -18,16 +18,16 @@ from tasktrail.cli.output import Paper
 from tasktrail.cli.session import Doors, Session
 from tasktrail.cli.words import rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
-from tasktrail.events.commands import EndAttempt
-from tasktrail.events.errors import ServiceUnreachable
-from tasktrail.events.operator_commands import (
+from tasktrail.events.commands import (
     AddSchedule,
     DrainQueue,
+    EndAttempt,
     PauseQueue,
     RemoveSchedule,
     ResumeQueue,
     SetLimits,
 )
+from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.system_events import QueueDrained
 
 Cli = Callable[..., Any]

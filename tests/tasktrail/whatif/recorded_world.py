@@ -13,8 +13,8 @@ from core_harness import Core
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import AdjustTask, Command, Recorded
+from tasktrail.events.commands import PauseQueue, ResumeQueue, SetLimits
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.operator_commands import PauseQueue, ResumeQueue, SetLimits
 from tasktrail.handlers.process.frames import CapacityChanged, Run, Stop
 
 GRACE = {"work": 0.5, "long": 0.5}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_world import World
 
-from tasktrail.events.operator_commands import SetLimits
+from tasktrail.events.commands import SetLimits
 from tasktrail.whatif.answer import WhatIf
 from tasktrail.whatif.timeline import Measures
 

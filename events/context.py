@@ -9,7 +9,7 @@ import msgspec
 from .retry import RetryRule
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     """What is true around the task that is decided about."""
 
     now: datetime
@@ -32,5 +32,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     guessed_temp: int = 0
     guessed_time: float = 0.0
     estimate_basis: dict[str, Any] = {}
-    by_name: Mapping[str, "Facts"] = {}
+    by_name: Mapping[str, "DecisionContext"] = {}
     """Of a graph: what was found out about each of its tasks."""
