@@ -233,8 +233,9 @@ def why_knows_no_pauses(patch: pytest.MonkeyPatch) -> None:
 @planted("why says that task .*(NotBefore|RetryDelay)")
 def why_does_not_look_at_the_clock(patch: pytest.MonkeyPatch) -> None:
     """A task whose time has come seems to wait for it."""
+    own_timers = explanation.own_timers
 
     def slow(state: SchedulerState, task: TaskState, now: Any) -> Any:
-        return explanation.own_timers(state, task, now.replace(year=now.year - 1))
+        return own_timers(state, task, now.replace(year=now.year - 1))
 
     patch.setattr(explanation, "own_timers", slow)
