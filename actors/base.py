@@ -1,4 +1,4 @@
-"""What all actors share: a quick inbox, a ping, and surviving a bad message.
+"""What all actors share: the class itself, an alarm, and the messages that they send each other.
 
 Pykka's own rules are harsher than they look: an exception while handling a `tell` ends the actor for good and drops
 its inbox; `SystemExit` in one actor stops them all; one in `on_start` is only logged. So nothing may leave `receive`,
@@ -10,17 +10,21 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pykka
 
-from ..events.errors import TasktrailError
-from .log import get_logger
+from ..events import Accepted, Recorded, TasktrailError
+from ..events.clock import Clock
+from ..handlers.process.frames import Order
+from .logger import get_logger
 
-log = get_logger()
+logger = get_logger()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -43,7 +47,7 @@ def complain(event: str, error: BaseException, **about: str) -> None:
         _complained[key] = at, left_out + 1
         return
     _complained[key] = now, 0
-    log.error(event, exc_info=error, **about, **({"like_it_before": left_out} if left_out else {}))
+    logger.error(event, exc_info=error, **about, **({"like_it_before": left_out} if left_out else {}))
 
 
 class Ping(msgspec.Struct, frozen=True):
@@ -117,3 +121,115 @@ class Actor(pykka.ThreadingActor):
 
     def on_fault(self, message: Any, error: BaseException) -> None:
         """Called after a message could not be handled: put the actor's own state right again."""
+
+
+_LONGEST_SLEEP = 30.0
+"""Seconds after which the wall clock is looked at again: it may have jumped."""
+
+
+class Alarm:
+    """Calls `ring` from its own thread at the set moment; setting it again replaces the moment."""
+
+    def __init__(self, ring: Callable[[], None], clock: Clock, name: str = "alarm") -> None:
+        self._ring = ring
+        self._clock = clock
+        self._at: datetime | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def set(self, at: datetime | None) -> None:
+        """Ring at `at`; none for not at all. A moment in the past rings at once."""
+        if at == self._at:
+            return
+        with self._changed:
+            earlier = at is not None and (self._at is None or at < self._at)
+            self._at = at
+            if earlier:  # a later moment is found when the thread wakes for the earlier one
+                self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and (left := self._seconds_left()) > 0:
+                    self._changed.wait(None if self._at is None else min(left, _LONGEST_SLEEP))
+                if self._closed:
+                    return
+                self._at = None
+            try:
+                self._ring()
+            except Exception:  # whoever is rung must not end the alarm for all later times
+                logger.exception("nobody heard an alarm", alarm=self._thread.name)
+
+    def _seconds_left(self) -> float:
+        return float("inf") if self._at is None else (self._at - self._clock.now()).total_seconds()
+
+
+# --- the messages between actors, beside those of the core
+
+Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """Travels with a command as its token: where the answer goes, and what makes a repetition harmless.
+
+    `reply` is called in the Scheduler's thread, after the commit: it must be quick, must not raise, and must let a
+    second call pass.
+    """
+
+    reply: Reply
+    command_id: str
+    digest: bytes
+    fresh: bool = False
+    """The command id was made for this very command: there is no earlier answer to look for."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """These records are durable. A consumer that missed some pulls them from the log."""
+
+    records: list[Recorded]
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """There is something in the feed."""
+
+
+WAKE = Wake()
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """For the WorkerPool, in order."""
+
+    orders: list[Order]
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """For the Projector: somebody waits for `position`."""
+
+    position: int
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """For the Projector: the views were looked through, and this is wrong with them; empty: nothing."""
+
+    damage: str
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """For the Projector: somebody who asked the views has found this."""
+
+    damage: str
+
+
+class Query(msgspec.Struct, frozen=True):
+    """Run `function` on the actor's state in its own thread and answer with the result; sent with `ask`."""
+
+    function: Callable[[Any], Any]

@@ -1,17 +1,20 @@
-"""Committed records on their way to a consumer, gathered for a moment.
+"""How others follow the log: consumers that take committed records, and threads that wait for one.
 
-A tell for every commit would wake the consumer's thread each time, and the Scheduler would wait for it to let go of
-the interpreter. So the first commit after a `take` sets an alarm, and what follows is just put beside it. A consumer
-in a hurry takes earlier.
+A consumer's own files may fail it: a full disk, a lock, a missing permission. None of this touches the log, which holds
+the truth. So such a failure must not end the consumer's actor, and with it the service; it is tried again.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
+from ..events import Recorded
 from ..events.clock import Clock
-from .alarm import Alarm
+from ..events.task_events import is_terminal
+from .base import Alarm, logger
 
 GATHER = timedelta(milliseconds=50)
 
@@ -20,9 +23,17 @@ T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """One producer, one consumer. `ring` is called, in a thread of its own, when there is something to take.
+    """Gathers committed records for one consumer.
 
-    `most`: so many portions wait at most, and further ones are dropped; none: all wait.
+    A message for every commit would wake the consumer's thread each time, and the Scheduler would wait until that
+    thread lets go of the interpreter. So the first commit after a `take` sets an alarm, and later ones are only added.
+    A consumer in a hurry may take earlier.
+
+    Args:
+        ring: called in a thread of its own when there is something to take.
+        name: of the consumer, for the thread's name.
+        gather: how long commits are gathered.
+        most: how many commits wait at most; further ones are dropped. With None all wait.
     """
 
     def __init__(
@@ -53,7 +64,7 @@ class Feed(Generic[T]):
             self._alarm.set(self._clock.now() + self._gather)
 
     def take(self) -> list[T]:
-        """All that is there, in order. What is put from now on rings again."""
+        """Everything that waits, in order. The next `put` rings again."""
         self._set = False
         taken: list[T] = []
         while self._waiting:
@@ -61,10 +72,123 @@ class Feed(Generic[T]):
         return taken
 
     def dropped(self) -> int:
-        """How many were dropped since this was asked last."""
+        """How many records were dropped since the last call."""
         dropped, self._dropped = self._dropped, 0
         return dropped
 
     def close(self) -> None:
-        """Ring no more."""
+        """Stop ringing."""
         self._alarm.close()
+
+
+FIRST_RETRY = 0.25
+LAST_RETRY = 1.0
+"""Seconds between two tries: twice as long each time, up to the last."""
+
+OnTrouble: TypeAlias = Callable[[Exception | None], None]
+
+
+class Retrier:
+    """Runs a consumer's work, and after a failure runs it again until it succeeds.
+
+    Args:
+        name: of the consumer, for the log and the alarm's thread.
+        ring: asks for another try; called in the alarm's thread.
+        on_trouble: gets the error when the work fails, and None when it succeeds again.
+    """
+
+    def __init__(self, name: str, ring: Callable[[], None], clock: Clock, on_trouble: OnTrouble) -> None:
+        self._name = name
+        self._clock = clock
+        self._on_trouble = on_trouble
+        self._alarm = Alarm(ring, clock, f"{name}-retry")
+        self._pause = FIRST_RETRY
+        self._not_before = 0.0
+        self._trouble: Exception | None = None
+
+    def run(self, work: Callable[[], None]) -> bool:
+        """Do the work, unless it failed a moment ago. Returns whether it was done."""
+        if self._trouble is not None and self._clock.monotonic() < self._not_before:
+            return False
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the consumer goes on
+            self._failed(error)
+            return False
+        if self._trouble is not None:
+            logger.info("a consumer goes on", consumer=self._name)
+            self._trouble, self._pause = None, FIRST_RETRY
+            self._on_trouble(None)
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        if type(error) is not type(self._trouble):
+            logger.error("a consumer has to wait", consumer=self._name, error=str(error) or type(error).__name__)
+        self._trouble = error
+        self._not_before = self._clock.monotonic() + self._pause
+        self._alarm.set(self._clock.now() + timedelta(seconds=self._pause))
+        self._pause = min(2 * self._pause, LAST_RETRY)
+        self._on_trouble(error)
+
+    def close(self) -> None:
+        """Stop ringing."""
+        self._alarm.close()
+
+
+class Watermark:
+    """How far something has come in the log. Cheap to raise when nobody waits."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._waiting = 0
+        self._risen = threading.Condition()
+
+    def rise(self, position: int) -> None:
+        """Everything up to `position` is done now."""
+        self.position = max(self.position, position)
+        if self._waiting:
+            with self._risen:
+                self._risen.notify_all()
+
+    def wait(self, position: int, timeout: float | None) -> bool:
+        """Wait until `position` is reached; whether it was in time."""
+        if self.position >= position:
+            return True
+        with self._risen:
+            self._waiting += 1
+            try:
+                return self._risen.wait_for(lambda: self.position >= position, timeout)
+            finally:
+                self._waiting -= 1
+
+
+class Endings:
+    """Wakes whoever waits for a task when its terminal event is durable."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: defaultdict[int, list[threading.Event]] = defaultdict(list)
+
+    def note(self, records: Sequence[Recorded]) -> None:
+        """Look through what was committed. Called by the Scheduler; does nothing when nobody waits."""
+        if not self._waiting:
+            return
+        for record in records:
+            if record.task_id in self._waiting and is_terminal(record.event):
+                with self._lock:
+                    for event in self._waiting.get(record.task_id, ()):
+                        event.set()
+
+    @contextmanager
+    def expecting(self, task_id: int) -> Iterator[threading.Event]:
+        """An event that is set when the task ends. Register first, then look whether it has ended already."""
+        event = threading.Event()
+        with self._lock:
+            self._waiting[task_id].append(event)
+        try:
+            yield event
+        finally:
+            with self._lock:
+                self._waiting[task_id].remove(event)
+                if not self._waiting[task_id]:
+                    del self._waiting[task_id]

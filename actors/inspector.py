@@ -13,10 +13,8 @@ from typing import Any
 
 from ..events.errors import LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
-from .base import Actor, log
-from .errand import Ended, Errand
-from .messages import WAKE, Wake
-from .snapshots.writer import stay_behind
+from .base import WAKE, Actor, Wake, logger
+from .side_process import Ended, Errand, stay_behind
 
 
 class Inspector(Actor):
@@ -57,13 +55,13 @@ class Inspector(Actor):
 
     def _end(self, ended: Ended) -> None:
         if ended.code or not ended.said:
-            log.warning("the log could not be checked", exit_code=ended.code, error=ended.last_words)
+            logger.warning("the log could not be checked", exit_code=ended.code, error=ended.last_words)
             return
         answer = json.loads(ended.said)
         if answer is None:
-            log.info("the log was checked and is sound")
+            logger.info("the log was checked and is sound")
         else:
-            log.error("the log is damaged", **answer)
+            logger.error("the log is damaged", **answer)
             self._on_damage(LogCorrupt(f"{self._log_path}: position {answer['position']}: {answer['message']}"))
 
 

@@ -8,11 +8,9 @@ from ..events import Completed, Recorded
 from ..events.clock import Clock
 from ..events.task_events import is_terminal
 from ..handlers.workspace import TempFiles
-from .alarm import Alarm
-from .base import Actor
+from .base import WAKE, Actor, Alarm, Wake
 from .core.messages import Tick
 from .feed import Feed
-from .messages import WAKE, Wake
 
 EVERY = timedelta(hours=1)
 AGAIN = timedelta(minutes=1)

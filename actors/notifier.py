@@ -20,15 +20,12 @@ from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.log.sqlite import LogReader
 from ..projections.notices.outbox import Notice
-from .alarm import Alarm
-from .base import Actor, log
-from .consumer import Attempts
+from .base import WAKE, Actor, Alarm, Wake, logger
 from .core.messages import Delivered, Tick
 from .delivery.dispatcher import AT_ONCE, Dispatcher
 from .delivery.lifeline import Lifeline
 from .delivery.result import Result
-from .feed import Feed
-from .messages import WAKE, Wake
+from .feed import Feed, Retrier
 from .snapshots.outbox import folded
 
 Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
@@ -94,7 +91,7 @@ class Notifier(Actor):
     def on_start(self) -> None:
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
-        self._attempts = Attempts("notifier", lambda: self._tell_self(WAKE), self._clock, lambda _: None)
+        self._attempts = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, lambda _: None)
         if self._attempts.run(self._catch_up):
             self._send_due()
 
@@ -166,7 +163,7 @@ class Notifier(Actor):
         jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
         attempt = self._dispatcher.done(finished.notice, finished.result, self._clock.now(), jitter)
         if not attempt.ok:
-            log.warning(
+            logger.warning(
                 "a notice was not delivered",
                 task_id=attempt.task_id,
                 channel=attempt.channel,
@@ -197,7 +194,7 @@ class Notifier(Actor):
             with lifeline:
                 result = self._deliver(notice, lifeline, self._clock.now())
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the notice
-            log.exception("a delivery broke", notice_id=notice.notice_id)
+            logger.exception("a delivery broke", notice_id=notice.notice_id)
             result = Result(ok=False, detail=f"internal error: {type(error).__name__}")
         finally:
             with self._lifelines_lock:

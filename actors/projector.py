@@ -20,11 +20,8 @@ from ..events.log.sqlite import LogReader
 from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild
 from ..projections.queries.reader import connect
 from ..projections.sums import find_damage
-from .base import Actor, log
-from .consumer import Attempts, OnTrouble
-from .feed import Feed
-from .messages import WAKE, Catch, Checked, Damaged, Wake
-from .watermark import Watermark
+from .base import WAKE, Actor, Catch, Checked, Damaged, Wake, logger
+from .feed import Feed, OnTrouble, Retrier, Watermark
 
 REBUILD_AGAIN = 10.0
 """Seconds until a rebuild that failed, for want of room say, is tried again."""
@@ -96,7 +93,7 @@ class Projector(Actor):
 
     def on_start(self) -> None:
         """Open the view and bring it up to the log."""
-        self._attempts = Attempts("projector", self._ring, self._clock, self._on_trouble)
+        self._attempts = Retrier("projector", self._ring, self._clock, self._on_trouble)
         self._fold()
         threading.Thread(target=self._check, name="views-check", daemon=True).start()
 
@@ -165,7 +162,7 @@ class Projector(Actor):
         """Build damaged views anew. Raises `ViewsFailed` when that is not possible now."""
         if self._clock.monotonic() < self._rebuild_at:
             raise ViewsFailed(f"{self._path} is damaged and could not be built anew: {self._damage}")
-        log.warning("the views are damaged and are built anew", path=str(self._path), damage=self._damage)
+        logger.warning("the views are damaged and are built anew", path=str(self._path), damage=self._damage)
         self._rebuild_at = self._clock.monotonic() + REBUILD_AGAIN
         if self._view is not None:
             self._view.close()
@@ -186,7 +183,7 @@ class Projector(Actor):
         except ViewsDamaged as error:
             damage = error.message
         except (sqlite3.Error, ViewsFailed) as error:
-            log.warning("the views could not be checked", error=str(error))
+            logger.warning("the views could not be checked", error=str(error))
         finally:
             self._checking = None
             with suppress(pykka.ActorDeadError):

@@ -10,7 +10,7 @@ import pykka
 
 from .base import Actor
 from .core.messages import Sampled
-from .machine.machine import Machine
+from .machine import Machine
 
 
 class Look(msgspec.Struct, frozen=True):

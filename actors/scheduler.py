@@ -34,15 +34,8 @@ from ..events.log.event_log import already_appended
 from ..events.log.sqlite import LogReader
 from ..events.state import fold
 from ..events.system_events import ClockJumped
-from ..handlers.process.frames import (
-    AttemptBeat,
-    AttemptProbed,
-    AttemptProgressed,
-    AttemptsHeld,
-    CapacityChanged,
-)
-from .alarm import Alarm
-from .base import Actor, log
+from ..handlers.process.frames import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
+from .base import Actor, Alarm, Committed, Orders, Query, Ticket, logger
 from .core.messages import (
     Answered,
     Boot,
@@ -61,8 +54,6 @@ from .core.messages import (
 )
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume, step
-from .jump_watch import JumpWatch
-from .messages import Committed, Orders, Query, Ticket
 from .snapshots.scheduler import folded
 
 MAX_BATCH = 2000
@@ -215,7 +206,7 @@ class Scheduler(Actor):
             self._retry_at = self._clock.monotonic()
         self._commit()
         if self._trouble is not None:
-            log.warning("the log could not be written until the end: what ran is recovered at the next start")
+            logger.warning("the log could not be written until the end: what ran is recovered at the next start")
         self._alarm.close()
         if self._opened is not None:
             self._opened.close()
@@ -248,7 +239,7 @@ class Scheduler(Actor):
 
     def _drop(self, message: Message, error: BaseException) -> None:
         """A step broke half-way: memory may be wrong, so it is made anew. The message at fault is left out."""
-        log.exception("a message could not be stepped", message=type(message).__name__)
+        logger.exception("a message could not be stepped", message=type(message).__name__)
         if isinstance(message, Submit):
             message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
         self._reports[:] = [report for report in self._reports if report is not message]
@@ -396,7 +387,7 @@ class Scheduler(Actor):
         except LogGone as error:
             self._append_failed(error)
         except TasktrailError as error:
-            log.warning("the log could not be looked after", error=str(error))
+            logger.warning("the log could not be looked after", error=str(error))
 
     def _is_too_early(self) -> bool:
         """After a failed commit the next try waits a little. The alarm goes by the wall clock, so it is set anew."""
@@ -411,7 +402,7 @@ class Scheduler(Actor):
         Answers come last: whoever has one may ask for its position at once.
         """
         if self._trouble is not None:
-            log.info("the log can be written again")
+            logger.info("the log can be written again")
             self._trouble = self._retry_at = None
             self._on_trouble(None)
         answered, orders = self._answered, self._orders
@@ -430,7 +421,7 @@ class Scheduler(Actor):
         try:
             tell(what)
         except Exception:  # noqa: BLE001 - whoever it is
-            log.exception("somebody could not be told", what=type(what).__name__)
+            logger.exception("somebody could not be told", what=type(what).__name__)
 
     def _append_failed(self, error: BaseException) -> None:
         if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew):
@@ -444,14 +435,14 @@ class Scheduler(Actor):
             self._answer_all(error)
             self._answered.clear()
         else:
-            log.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
+            logger.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
             self._reports[:] = filter(_can_be_written, self._reports)  # or the next batch would break on it, too
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
         """The log cannot be written. What is staged stays so, and is tried again after a while."""
         if type(error) is not type(self._trouble):
-            log.error("commands are refused until the log can be written again", error=str(error))
+            logger.error("commands are refused until the log can be written again", error=str(error))
         self._trouble = error
         self._retry_at = self._clock.monotonic() + seconds
         self._alarm.set(self._clock.now() + timedelta(seconds=seconds))
@@ -490,7 +481,7 @@ class Scheduler(Actor):
 def _warn_of_jumps(events: Iterable[Event]) -> None:
     for event in events:
         if isinstance(event, ClockJumped):
-            log.warning("the wall clock was set", shown=event.shown.isoformat(), shows=event.shows.isoformat())
+            logger.warning("the wall clock was set", shown=event.shown.isoformat(), shows=event.shows.isoformat())
 
 
 def _known_answer(known: Answer, command: Command) -> Accepted:
@@ -504,6 +495,32 @@ def _can_be_written(report: Message) -> bool:
     try:
         msgspec.json.encode(report)
     except Exception as error:  # noqa: BLE001 - whatever it is, the log would stumble over it
-        log.error("a report cannot be recorded", report=type(report).__name__, error=str(error))
+        logger.error("a report cannot be recorded", report=type(report).__name__, error=str(error))
         return False
     return True
+
+
+NOTICED = timedelta(seconds=1)
+"""A smaller difference is no jump, for the two clocks cannot be read at the same moment."""
+
+
+class JumpWatch:
+    """Notices when somebody sets the wall clock, by comparing it with the monotonic clock, which nobody can set.
+
+    A machine that sleeps looks like a jump forward: meanwhile only the wall clock goes on.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._monotonic, self._wall = clock.monotonic(), clock.now()
+
+    def look(self) -> tuple[datetime, ClockJumped | None]:
+        """The wall clock's time, and its jump since the last look if there was one."""
+        for _ in range(2):  # a thread may be held up between two readings, but hardly twice
+            # The monotonic clock first: a delay between the two then looks like a jump forward and ends nothing early.
+            monotonic, wall = self._clock.monotonic(), self._clock.now()
+            shown = self._wall + timedelta(seconds=monotonic - self._monotonic)
+            if abs(wall - shown) < NOTICED:
+                return wall, None
+        self._monotonic, self._wall = monotonic, wall
+        return wall, ClockJumped(shown=shown, shows=wall)

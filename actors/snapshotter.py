@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .base import Actor, log
-from .errand import Ended, Errand
-from .messages import WAKE, Wake
+from .base import WAKE, Actor, Wake, logger
+from .side_process import Ended, Errand
 from .snapshots import outbox, scheduler
 from .snapshots.file import Unusable, header_of
 from .snapshots.pace import Pace
@@ -55,7 +54,7 @@ class Snapshotter(Actor):
         try:
             self._writing.start(str(self._log_path), str(self._folder))
         except OSError as error:  # no process, no memory, no descriptor
-            log.warning("no snapshot can be taken now", error=str(error))
+            logger.warning("no snapshot can be taken now", error=str(error))
             self._pace.failed(self._position())
 
     def _end(self, ended: Ended) -> None:
@@ -65,7 +64,7 @@ class Snapshotter(Actor):
             if self._pace.is_due(self._position()):  # so much was recorded meanwhile
                 self._start()
         else:
-            log.warning("no snapshot could be taken", exit_code=ended.code, error=ended.last_words)
+            logger.warning("no snapshot could be taken", exit_code=ended.code, error=ended.last_words)
             self._pace.failed(self._position())
 
 

@@ -14,7 +14,7 @@ import pykka
 
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from .base import PING, PONG, Actor, Doing, complain, doing, log
+from .base import PING, PONG, Actor, Doing, complain, doing, logger
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
@@ -50,7 +50,7 @@ class Child:
             if self.ref is not None:
                 self.ref.tell(message)
         except pykka.ActorDeadError:
-            log.warning("a message was dropped", actor=self.name, message=type(message).__name__)
+            logger.warning("a message was dropped", actor=self.name, message=type(message).__name__)
 
     def ask(self, message: Any, timeout: float) -> Any:
         """Ask, never longer than `timeout` seconds. Raises `NotReady`."""
@@ -132,7 +132,7 @@ class Supervisor:
             silent = now - child.since
             if silent >= min(SILENT_AFTER, self._patience):
                 if not child.unwell:
-                    log.error("an actor hangs", actor=child.name, at=child.doing.message, where=child.doing.where())
+                    logger.error("an actor hangs", actor=child.name, at=child.doing.message, where=child.doing.where())
                 child.unwell = f"{child.name} has done nothing for {silent:.0f} s"
             if silent >= self._patience and not child.restart:
                 self._give_up(child, NotReady(f"{child.name} did not answer within {self._patience:g} s"))
@@ -150,12 +150,12 @@ class Supervisor:
             return
         child.deaths.append(now)
         child.asked, child.since = None, now
-        log.warning("an actor has died and is started anew", actor=child.name)
+        logger.warning("an actor has died and is started anew", actor=child.name)
         child.ref = child.start()
 
     def _give_up(self, child: Child, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.error("the service cannot go on", actor=child.name, error=str(error))
+            logger.error("the service cannot go on", actor=child.name, error=str(error))
             self._on_fatal(error)
 
     def stop(self, within: float) -> list[str]:

@@ -11,10 +11,9 @@ import pykka
 from ..events.errors import NotReady
 from ..handlers.process.frames import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
-from .base import Actor, log
+from .base import Actor, Orders, logger
 from .core.messages import Reconcile
 from .executor import Executor
-from .messages import Orders
 
 RECONCILE_EVERY = 2.0
 """Seconds between two comparisons of what the Scheduler believes to run with what does. Two in a row decide."""
@@ -68,7 +67,7 @@ class WorkerPool(Actor):
         try:
             self._executor.do(orders)
         except Exception:  # noqa: BLE001 - foreign code behind the seam
-            log.exception("orders could not be given", orders=len(orders))
+            logger.exception("orders could not be given", orders=len(orders))
             for order in orders:
                 with suppress(Exception):  # what it has lost is found when the Scheduler compares
                     self._executor.do([order])
@@ -91,4 +90,4 @@ class WorkerPool(Actor):
         try:
             remove_part(Path(output), task_id)
         except (OSError, ValueError) as error:
-            log.warning("a part file could not be removed", task_id=task_id, output=output, error=str(error))
+            logger.warning("a part file could not be removed", task_id=task_id, output=output, error=str(error))

@@ -18,8 +18,8 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
-from .actors.chronicle import LINES
-from .actors.log_pace import Pace
+from .actors.logger import RateLimit
+from .actors.service_log import LINES
 
 QUIET = ("httpx", "httpcore", "asyncio")
 """Libraries whose info lines tell nothing and may hold addresses with tokens in them."""
@@ -28,9 +28,9 @@ QUIET = ("httpx", "httpcore", "asyncio")
 class _Paced:
     """Holds back lines that come too often, of structlog and of the standard library; some have a pace of their own."""
 
-    def __init__(self, pace: Pace, *, chronicle: bool) -> None:
+    def __init__(self, pace: RateLimit, *, service_log: bool) -> None:
         self._take = pace.take
-        self._chronicle = chronicle
+        self._chronicle = service_log
 
     def __call__(self, _logger: Any, method: str, line: Any) -> Any:
         """As a processor of structlog."""
@@ -111,15 +111,15 @@ def set_up_logging(
     form: Literal["console", "json"] = "console",
     stream: TextIO | None = None,
     *,
-    chronicle: bool = True,
+    service_log: bool = True,
 ) -> None:
     """Send all logging of this process to `stream` (standard error). Calling it again replaces what was set up.
 
-    `chronicle`: with what happens to commands and attempts. A command that follows its one task tells that itself.
+    `service_log`: with what happens to commands and attempts. A command that follows its one task tells that itself.
     Call it before the actors start: loggers keep what they find at their first line.
     """
     stream = stream or sys.stderr
-    pace = _Paced(Pace(), chronicle=chronicle)
+    pace = _Paced(RateLimit(), service_log=service_log)
     unfailing: Any = _Unfailing(stream)
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,

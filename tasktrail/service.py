@@ -9,11 +9,11 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
+from .actors.base import Catch, Damaged, Query, Ticket
 from .actors.core.messages import Submit, WorkOn
 from .actors.core.resources import above_all
 from .actors.core.state import SchedulerState
-from .actors.messages import Catch, Damaged, Query, Ticket
-from .actors.watermark import Watermark
+from .actors.feed import Watermark
 from .backups.evidence import Acceptance
 from .backups.taking import Backup, back_up
 from .commands.commanding import Commanding
@@ -170,7 +170,7 @@ class TaskService(FileReading, Commanding):
         reply: Callable[[list[Accepted | TasktrailError]], None],
     ) -> None:
         reply(answers)
-        self._system.chronicle.answered(commands, answers)
+        self._system.service_log.answered(commands, answers)
 
     def _has_tasks(self, name: str) -> bool:
         """Whether the log has tasks of a type."""

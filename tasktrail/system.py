@@ -14,8 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from . import __version__
-from .actors.base import PING, log
-from .actors.chronicle import Chronicle
+from .actors.base import PING, WAKE, Committed, Query, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.resources import Best
@@ -24,23 +23,21 @@ from .actors.delivery.courier import Courier
 from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
-from .actors.endings import Endings
 from .actors.executor import Executor
-from .actors.feed import Feed
+from .actors.feed import Endings, Feed, Watermark
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
-from .actors.machine.machine import Machine, disk_size
-from .actors.messages import WAKE, Committed, Query
+from .actors.machine import Machine, disk_size
 from .actors.notifier import Notifier
 from .actors.projector import Health, Projector
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
+from .actors.service_log import ServiceLog
 from .actors.snapshots import outbox as outbox_snapshot
 from .actors.snapshots import scheduler as scheduler_snapshot
 from .actors.snapshots.pace import Pace
 from .actors.snapshotter import Snapshotter
 from .actors.supervisor import Child, Supervisor
-from .actors.watermark import Watermark
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.orphans import wait_for_orphans
@@ -109,7 +106,7 @@ class System:
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
-        self.chronicle = Chronicle(self._first_record, self.clock)
+        self.service_log = ServiceLog(self._first_record, self.clock)
         self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
         self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
@@ -144,7 +141,7 @@ class System:
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
-            self.chronicle.close()
+            self.service_log.close()
             self._lock.release()
             raise (self.fatal or error) from None
 
@@ -185,7 +182,7 @@ class System:
         for feed in (self._to_projector, self._to_notifier, self._to_janitor):
             feed.close()
         hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
-        self.chronicle.close()
+        self.service_log.close()
         if self._lock is not None:
             self._lock.release()
         return hung
@@ -202,7 +199,7 @@ class System:
         try:
             self.scheduler.ask(PING, timeout=5)
         except NotReady as error:
-            log.warning("the Scheduler did not settle before the stop", error=str(error))
+            logger.warning("the Scheduler did not settle before the stop", error=str(error))
 
     def _on_fatal(self, error: BaseException) -> None:
         self.fatal = self.fatal or error
@@ -222,7 +219,7 @@ class System:
             is_there = False
         if not is_there and self.fatal is None:
             error = LogGone(f"{self.paths.log} was deleted or replaced while the service ran")
-            log.error("the service cannot go on", error=str(error))
+            logger.error("the service cannot go on", error=str(error))
             self._on_fatal(error)
 
     def obstacle(self) -> TasktrailError | None:
@@ -271,7 +268,7 @@ class System:
     def _boot(self, opened: EventLog) -> Boot:
         epoch, rebuilt = (opened.epoch, opened.rebuilt) if isinstance(opened, SqliteEventLog) else (1, ())
         if rebuilt:
-            log.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
+            logger.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
         self._is_long = opened.head().position > AT_ONCE
         pid, host = os.getpid(), socket.gethostname()
         boot = Boot(version=__version__, epoch=epoch, pid=pid, host=host, rebuilt_indexes=rebuilt)
@@ -390,7 +387,7 @@ class System:
             self._booted = True
             self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
         self.committed.rise(message.records[-1].position)
-        self.chronicle.put(message.records)
+        self.service_log.put(message.records)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
         if any(is_terminal(record.event) for record in message.records):

@@ -55,7 +55,6 @@ PURE = (
     "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
-    "tasktrail.actors.errors",
     "tasktrail.whatif.timeline",
     "tasktrail.whatif.executor",
     "tasktrail.whatif.recording",

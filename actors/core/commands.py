@@ -34,7 +34,17 @@ from ...events.commands import (
 )
 from ...events.creation import ids_by_name
 from ...events.decide import decide
-from ...events.errors import CannotStartNow, InvalidValue, NeverFits, NotReady
+from ...events.errors import (
+    CannotStartNow,
+    EndpointDisabled,
+    InvalidValue,
+    NeverFits,
+    NothingToChange,
+    NotReady,
+    ScheduleExists,
+    UnknownEndpoint,
+    UnknownSchedule,
+)
 from ...events.system_events import (
     EndpointEnabled,
     LimitsChanged,
@@ -46,7 +56,6 @@ from ...events.system_events import (
     SystemEvent,
 )
 from ...projections.errors import UnknownNotice
-from ..errors import EndpointDisabled, NothingToChange, ScheduleExists, UnknownEndpoint, UnknownSchedule
 from .dependencies import ended, enter, that_would_end
 from .dispatch import start
 from .explanation import why_not_now

@@ -9,7 +9,7 @@ import msgspec
 from ...events.log.event_log import Head, ReadableLog
 from ...projections.history.stream import recall_from
 from ...projections.notices.outbox import Outbox
-from ..base import log as diary
+from ..base import logger
 from ..delivery.dispatcher import Dispatcher, Kept
 from .common import between, code_of, uncollected
 from .file import Absent, Header, Unusable, reading, write
@@ -37,7 +37,7 @@ def recalled(log: ReadableLog, path: Path | None) -> Dispatcher | None:
     except Absent:
         return None
     except Unusable as error:
-        diary.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
+        logger.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
         return None
     dispatcher = blank(log)
     dispatcher.restore(kept)

@@ -8,7 +8,7 @@ import msgspec
 
 from ...events import TaskState
 from ...events.log.event_log import Head, ReadableLog
-from ..base import log as diary
+from ..base import logger
 from ..core.limits import Limits
 from ..core.snapshot import Book, book_of, complete, follow, restore, tasks_of
 from ..core.state import SchedulerState
@@ -53,7 +53,7 @@ def recalled(log: ReadableLog, new_state: Callable[[], SchedulerState], path: Pa
     except Absent:
         return None
     except Unusable as error:
-        diary.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
+        logger.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
         return None
     restore(state, book, tasks)
     return state

@@ -4,23 +4,17 @@ It knows nothing of the service's memory: it folds the older snapshot and the re
 it writes is a fold of the log whatever the service does meanwhile, and the service is not held up.
 """
 
-import ctypes
 import gc
-import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from ...events.log.event_log import ReadableLog
 from ...events.log.sqlite import LogReader
+from ..side_process import stay_behind
 from . import outbox, scheduler
 from .file import clear_parts
-
-_PR_SET_PDEATHSIG = 1
-_NICE = 10
 
 
 def take(log: ReadableLog, folder: Path) -> tuple[int, int]:
@@ -36,16 +30,6 @@ def take(log: ReadableLog, folder: Path) -> tuple[int, int]:
     tasks = scheduler.take(log, folder / scheduler.KIND, head)
     outbox.take(log, folder / outbox.KIND, head)
     return head.position, tasks
-
-
-def stay_behind(parent: str) -> bool:
-    """Give way to others and die with the process that wanted this one; false when it is gone already."""
-    with suppress(OSError, AttributeError):  # not every system can do it; then it just finishes its work
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        return False
-    os.nice(_NICE)
-    return True
 
 
 def main(path: str, folder: str, parent: str) -> None:

@@ -29,7 +29,7 @@ from ...handlers.process.frames import (
 from ...handlers.process.sandbox import Sandbox
 from ...handlers.process.walls import walls
 from ..executor import Capabilities, Reporter
-from ..log import get_logger
+from ..logger import get_logger
 from .launch import LaunchSettings, launch, worker_environment
 from .orphans import family, open_shared_lock
 from .reactor import Reactor
@@ -40,7 +40,7 @@ _REMEMBERED = 4096
 _LAST_RESORT = 5.0
 """Seconds `close` waits for the sweep after it had to kill a keeper."""
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class LocalExecutor:
@@ -152,7 +152,7 @@ class LocalExecutor:
                 try:
                     self._do(order)
                 except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
-                    log.exception("order_failed", order=type(order).__name__)
+                    logger.exception("order_failed", order=type(order).__name__)
 
     def _do(self, order: Order) -> None:
         match order:
@@ -221,10 +221,10 @@ class LocalExecutor:
         self._tell_soon()
         for slot in self._slots:
             if slot.state == "idle" and slot not in self._idle:
-                log.warning("slot_found", state=slot.state)
+                logger.warning("slot_found", state=slot.state)
                 self.idle(slot)
             elif slot.state == "empty" and slot not in self._to_come and not self._closing:
-                log.warning("slot_found", state=slot.state)
+                logger.warning("slot_found", state=slot.state)
                 self.empty(slot, 0.0)
 
     # --- from the slots, with the lock held ------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class LocalExecutor:
             try:
                 self._report(reports)
             except Exception:  # a listener's fault must not end the thread that all workers hang on
-                log.exception("executor_report_failed", reports=len(reports))
+                logger.exception("executor_report_failed", reports=len(reports))
         if self._closing and all(slot.state == "empty" for slot in self._slots):
             self._finish()
 

@@ -11,11 +11,11 @@ from contextlib import suppress
 from itertools import count
 from typing import TypeAlias
 
-from ..log import get_logger
+from ..logger import get_logger
 
 Call: TypeAlias = Callable[[], None]
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class Reactor:
@@ -128,7 +128,7 @@ def _guarded(call: Call) -> None:
     try:
         call()
     except Exception:
-        log.exception("reactor_call_failed")
+        logger.exception("reactor_call_failed")
 
 
 class PipeWriter:

@@ -35,7 +35,7 @@ from ...handlers.process.frames import (
     encode,
 )
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
-from ..log import get_logger
+from ..logger import get_logger
 from . import watch
 from .launch import Launched
 from .reactor import Reactor
@@ -55,7 +55,7 @@ _DUMP = "Fatal Python error"
 _CLOCK_STEP = 0.02
 """Seconds that the clock which stamps files may be behind."""
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +145,7 @@ class Slot:
         try:
             process = WorkerProcess(self._launch(), self._hub.reactor, self._hub.lock, self)
         except Exception as error:  # noqa: BLE001 - whatever it is, the slot tries again, later and later
-            log.warning("worker_not_started", error=str(error), kind=type(error).__name__)
+            logger.warning("worker_not_started", error=str(error), kind=type(error).__name__)
             self.on_exit(Exit(code=127, tail=str(error)))
             return
         self._process = process

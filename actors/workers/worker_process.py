@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...handlers.process.frames import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
-from ..log import get_logger
+from ..logger import get_logger
 from .launch import Launched
 from .orphans import kill_marked
 from .reactor import PipeWriter, Reactor
@@ -15,7 +15,7 @@ from .reactor import PipeWriter, Reactor
 _CHUNK = 65536
 _SWEEP_PAUSE = 0.02
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class WorkerProcess:
                 self._deafen()
                 self._owner.on_garbage(str(error))
             except Exception as error:  # a fault of ours in one report: this worker is replaced, nobody else is hurt
-                log.exception("report_not_understood")
+                logger.exception("report_not_understood")
                 self._deafen()
                 self._owner.on_garbage(f"{type(error).__name__}: {error}")
         return len(data)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..actors.base import log as diary
+from ..actors.base import logger
 from ..actors.snapshots.file import Unusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
@@ -123,7 +123,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
     found = what_is_missing(paths)
     if found is None:
         if acceptance is not None:
-            diary.warning("no loss was accepted: nothing is missing")
+            logger.warning("no loss was accepted: nothing is missing")
         return noted
     known, head, _since = found
     loss = AcceptedLoss(known_position=known.position, known_hash=known.hash, log_position=head)

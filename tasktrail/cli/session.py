@@ -263,7 +263,7 @@ class Doors:
 
         config = session.load_config()
         announce(DataPaths(session.data).lock, "run")
-        set_up_logging("warning", config.log_format, chronicle=False)
+        set_up_logging("warning", config.log_format, service_log=False)
         return TaskService.open(session.data, config=config, own_only=True)
 
 

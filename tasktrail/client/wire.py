@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from ..actors import errors as _actors_errors  # noqa: F401 - so that these classes are known
 from ..events import Accepted, Recorded, TasktrailError
 from ..events.errors import LogCorrupt, OutcomeUnknown
 from ..events.log.rows import decode
-from ..http import errors as _http_errors  # noqa: F401 - so that these classes are known, too
+from ..http import errors as _http_errors  # noqa: F401 - so that these classes are known
 
 
 class _Flat(msgspec.Struct):

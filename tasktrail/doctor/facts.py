@@ -17,7 +17,7 @@ import psutil
 
 from ..actors.delivery.targets import check_targets
 from ..actors.executor import Capabilities
-from ..actors.machine.machine import Machine, MachineLimits, nearest_existing
+from ..actors.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
 from ..backups.evidence import refuse_older_log
 from ..client.client import Client

@@ -13,7 +13,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 
-from ..actors.log import get_logger
+from ..actors.logger import get_logger
 from .errors import ListenFailed
 from .peers import Peers
 
@@ -21,7 +21,7 @@ _SHORTEST = 16
 _LONGEST = 4096
 _SCHEME = b"bearer"
 
-log = get_logger("tasktrail.http")
+logger = get_logger("tasktrail.http")
 
 
 class Access:
@@ -58,11 +58,11 @@ def token_in(path: Path) -> str:
         token, private = _read(path)
         if private:
             return token
-        log.warning("others could read the secret of the port: it is replaced", path=str(path))
+        logger.warning("others could read the secret of the port: it is replaced", path=str(path))
     try:
         return _make(path)
     except OSError as error:
-        log.warning("the secret of the port cannot be written: none is taken", path=str(path), reason=str(error))
+        logger.warning("the secret of the port cannot be written: none is taken", path=str(path), reason=str(error))
         return ""
 
 

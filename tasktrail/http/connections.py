@@ -17,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from ..actors.log import get_logger
+from ..actors.logger import get_logger
 from ..events import TasktrailError
 from ..problem import problem
 from .bodies import Bodies
@@ -53,7 +53,7 @@ _AT_ONCE = 32
 _REST = 0.25
 """Seconds without taking connections when there are no means to."""
 
-log = get_logger("tasktrail.http")
+logger = get_logger("tasktrail.http")
 
 
 def raise_descriptor_limit() -> int:
@@ -128,7 +128,7 @@ class Guarded(H11Protocol):
         transport.set_write_buffer_limits(high=_BUFFER)
         transport.max_size = _READ  # type: ignore[attr-defined]  # asyncio's own; another's ignores it
         if not self.room.enter(self):
-            log.warning("a connection was refused: all are busy", room=self.room.size)
+            logger.warning("a connection was refused: all are busy", room=self.room.size)
             self._refuse(Busy("All connections are busy"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -269,7 +269,7 @@ class Listener:
             connection.close()
 
     def _rest(self, error: OSError) -> None:
-        log.warning("no connections can be taken for a moment", reason=error.strerror or str(error))
+        logger.warning("no connections can be taken for a moment", reason=error.strerror or str(error))
         for oldest in list(self._relief.idle)[:_AT_ONCE]:
             oldest.drop()
         self._loop.remove_reader(self._listening)

@@ -15,7 +15,7 @@ from itertools import islice
 
 import msgspec
 
-from ..actors.log import get_logger
+from ..actors.logger import get_logger
 from ..events import Recorded
 from .served import Served
 
@@ -32,7 +32,7 @@ _ENCODER = msgspec.json.Encoder()
 _LINE_ENDS = "\x85\u2028\u2029"
 """Control characters are escaped anyway."""
 
-log = get_logger("tasktrail.http")
+logger = get_logger("tasktrail.http")
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -180,5 +180,5 @@ class Feed:
             except Exception:  # a stream must outlive one bad read
                 if loop.is_closed() or not wanted.is_set():
                     return
-                log.exception("new records could not be read", position=position)
+                logger.exception("new records could not be read", position=position)
                 threading.Event().wait(_LOOK)

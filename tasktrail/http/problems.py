@@ -6,15 +6,15 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from ..actors.chronicle import first_line
-from ..actors.log import get_logger
+from ..actors.logger import get_logger
+from ..actors.service_log import first_line
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, Malformed
 from ..problem import problem
 from .errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod
 
 MEDIA_TYPE = "application/problem+json"
-log = get_logger("tasktrail.http")
+logger = get_logger("tasktrail.http")
 
 
 def unexpected() -> TasktrailError:
@@ -42,7 +42,7 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
 def _typed(request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:
     if isinstance(error, Malformed):  # no command yet, of which the log would tell by itself
         path, told = request.url.path, first_line(error.message)
-        log.warning("a request could not be read", method=request.method, path=path, error=told, field=error.field)
+        logger.warning("a request could not be read", method=request.method, path=path, error=told, field=error.field)
     return _answer(error, headers_of(error))
 
 
@@ -67,7 +67,7 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
 
 
 def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
+    logger.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
     return _answer(unexpected())
 
 

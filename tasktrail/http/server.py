@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from ..actors.log import get_logger
+from ..actors.logger import get_logger
 from .access import Access, token_in
 from .app import build_app
 from .connections import KEEP_ALIVE, MAX_HEAD, Guarded, Listener, Room, Rooms, raise_descriptor_limit
@@ -25,7 +25,7 @@ GRACE = 0.5
 
 _TICKS = 10
 
-log = get_logger("tasktrail.http")
+logger = get_logger("tasktrail.http")
 
 
 class HttpServer:
@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
             self.run(sockets)
         except BaseException as error:  # the last frame of the thread: whoever waits must learn of it
             self.fault = error
-            log.exception("the HTTP server has failed")
+            logger.exception("the HTTP server has failed")
         finally:
             for one in sockets:
                 one.close()

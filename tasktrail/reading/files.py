@@ -168,7 +168,7 @@ class FileReading(Asking):
 
     def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Folds the log, and asks what comes of it."""
-        from ..actors.machine.machine import disk_size
+        from ..actors.machine import disk_size
 
         now, config = self._clock.now(), load_config(self.paths.data)
         limits = config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.actors.machine.cgroup import Groups, MemoryRoom, find_groups
+from tasktrail.actors.machine import Groups, MemoryRoom, find_groups
 
 MIB = 1024 * 1024
 

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG
-from tasktrail.actors.feed import Feed
-from tasktrail.actors.messages import WAKE, Catch
+from tasktrail.actors.base import PING, PONG, WAKE, Catch
+from tasktrail.actors.feed import Feed, Watermark
 from tasktrail.actors.projector import Health, Projector
-from tasktrail.actors.watermark import Watermark
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
@@ -110,11 +109,11 @@ def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house
     assert house.watermark.wait(1, WITHIN)
 
 
-def test_a_consumer_complains_once(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_consumer_complains_once(house: House) -> None:
     house.shut = ViewsFailed("no room")
-    house.start()
     tries = threading.Event()
-    while len(house.troubles) < 4:
-        tries.wait(0.01)
-    said = capsys.readouterr().out
-    assert said.count("a consumer has to wait") == 1
+    with capture_logs() as lines:
+        house.start()
+        while len(house.troubles) < 4:
+            tries.wait(0.01)
+    assert [line["event"] for line in lines].count("a consumer has to wait") == 1

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from histories import BEGIN, Journal, random_history
 
-from tasktrail.actors.errand import Errand
 from tasktrail.actors.inspector import Inspector
+from tasktrail.actors.side_process import Errand
 from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.sqlite import SqliteEventLog
 

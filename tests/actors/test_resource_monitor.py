@@ -9,8 +9,7 @@ import pytest
 from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.core.messages import Sampled
 from tasktrail.actors.core.resources import Sample
-from tasktrail.actors.machine.cgroup import Group, Groups
-from tasktrail.actors.machine.machine import Machine, nearest_existing
+from tasktrail.actors.machine import Group, Groups, Machine, nearest_existing
 from tasktrail.actors.resource_monitor import LOOK, ResourceMonitor
 
 KIB = 1024

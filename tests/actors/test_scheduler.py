@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG
+from tasktrail.actors.base import PING, PONG, Committed, Orders, Query, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.messages import Committed, Orders, Query, Ticket
 from tasktrail.actors.scheduler import Scheduler, _Kept
 from tasktrail.events import (
     Accepted,

@@ -13,11 +13,10 @@ import msgspec
 import pytest
 from histories import BEGIN, Journal, random_history
 
-from tasktrail.actors.base import PING
+from tasktrail.actors.base import PING, WAKE
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.snapshot import book_of
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.messages import WAKE
 from tasktrail.actors.snapshots import outbox, scheduler
 from tasktrail.actors.snapshots.checking import with_snapshots
 from tasktrail.actors.snapshots.file import PART, Header, Unusable, header_of, reading, write

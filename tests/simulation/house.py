@@ -7,11 +7,10 @@ from typing import Any, NoReturn, Protocol
 from broken import BrokenInvariantError
 from disk import SimulatedLog
 
-from tasktrail.actors.alarm import Alarm
+from tasktrail.actors.base import Alarm, Committed, Orders
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.messages import Committed, Orders
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.snapshots.scheduler import folded
 from tasktrail.events import Recorded, TaskState, TasktrailError

@@ -11,7 +11,7 @@ from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.actors.core.resources import Best, Reserved, Sample
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
-from tasktrail.actors.jump_watch import JumpWatch
+from tasktrail.actors.scheduler import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState
 from tasktrail.events import decide as rules
 from tasktrail.events.clock_jumps import Jumps

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from tasktrail.actors.base import Query
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.messages import Query
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, Command, TasktrailError
 from tasktrail.log_setup import set_up_logging

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.actors.executor import Capabilities
-from tasktrail.actors.machine.machine import MachineLimits
+from tasktrail.actors.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
 from tasktrail.doctor.examine import examine, worst

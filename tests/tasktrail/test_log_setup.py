@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 import tasktrail
-from tasktrail.actors.log_pace import ALL_LINES, SAME_LINES, Pace
+from tasktrail.actors.logger import ALL_LINES, SAME_LINES, RateLimit
 from tasktrail.actors.secret import Secret
 from tasktrail.log_setup import QUIET, set_up_logging
 
@@ -128,7 +128,7 @@ def test_the_same_line_comes_a_few_times_a_minute_and_those_left_out_are_counted
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(Pace.__init__, "__defaults__", (lambda: now,))
+    monkeypatch.setattr(RateLimit.__init__, "__defaults__", (lambda: now,))
     stream = io.StringIO()
     set_up_logging("info", "json", stream)
     ours, theirs = structlog.get_logger(), logging.getLogger("uvicorn.error")
@@ -148,7 +148,7 @@ def test_the_same_line_comes_a_few_times_a_minute_and_those_left_out_are_counted
 
 def test_those_left_out_are_told_by_a_line_of_the_standard_library_too(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(Pace.__init__, "__defaults__", (lambda: now,))
+    monkeypatch.setattr(RateLimit.__init__, "__defaults__", (lambda: now,))
     stream = io.StringIO()
     set_up_logging("info", "console", stream)
     for _ in range(SAME_LINES + 5):
@@ -216,7 +216,7 @@ def test_a_line_for_people_is_one_line_and_no_order_to_the_terminal() -> None:
 
 def test_a_command_with_a_service_inside_tells_faults_and_leaves_the_rest_to_itself() -> None:
     stream = io.StringIO()
-    set_up_logging("info", "json", stream, chronicle=False)
+    set_up_logging("info", "json", stream, service_log=False)
     log = structlog.get_logger("tasktrail")
     log.error("attempt failed", task_id=1)
     log.error("an actor hangs")
@@ -237,9 +237,9 @@ def test_inside_a_program_lines_go_where_the_program_says_and_never_to_its_outpu
         "import logging, sys, structlog\n"
         "from tasktrail.actors import base\n"
         f"{set_up}\n"
-        "base.log.debug('small talk')\n"
-        "base.log.warning('a view was odd', error='ValueError: no luck')\n"
-        "try:\n    raise ValueError('100%')\nexcept ValueError:\n    base.log.exception('an actor broke')\n"
+        "base.logger.debug('small talk')\n"
+        "base.logger.warning('a view was odd', error='ValueError: no luck')\n"
+        "try:\n    raise ValueError('100%')\nexcept ValueError:\n    base.logger.exception('an actor broke')\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == ""
@@ -253,4 +253,4 @@ def test_all_of_our_lines_take_that_way() -> None:
     home = Path(tasktrail.__file__).parent
     sources = [Path(folder, name) for folder, _, names in os.walk(home, followlinks=True) for name in names]
     asking = [path.name for path in sources if path.suffix == ".py" and "structlog.get_logger" in path.read_text()]
-    assert set(asking) == {"log.py", "log_setup.py"}
+    assert set(asking) == {"logger.py", "log_setup.py"}

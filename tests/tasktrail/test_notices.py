@@ -18,12 +18,11 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from tasktrail import TaskService
-from tasktrail.actors.errors import EndpointDisabled, UnknownEndpoint
 from tasktrail.actors.secret import Secret
 from tasktrail.client import Client
 from tasktrail.config.settings import Smtp
 from tasktrail.events import Event
-from tasktrail.events.errors import ConfigurationError, InvalidValue, UnknownTask
+from tasktrail.events.errors import ConfigurationError, EndpointDisabled, InvalidValue, UnknownEndpoint, UnknownTask
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import NoticeStatus, UnknownNotice

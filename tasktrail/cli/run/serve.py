@@ -167,7 +167,7 @@ class Teller:
 
 
 def _log() -> Any:
-    from ...actors.log import get_logger
+    from ...actors.logger import get_logger
 
     return get_logger()
 

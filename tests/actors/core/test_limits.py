@@ -9,10 +9,9 @@ from core_harness import Core
 from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.actors.core.messages import LimitsChanged as Configured
 from tasktrail.actors.core.step import resume
-from tasktrail.actors.errors import NothingToChange
 from tasktrail.events import CreateTask
 from tasktrail.events.commands import SetLimits
-from tasktrail.events.errors import CannotStartNow
+from tasktrail.events.errors import CannotStartNow, NothingToChange
 from tasktrail.events.system_events import LimitsChanged
 from tasktrail.handlers.process.frames import CapacityChanged
 

@@ -4,8 +4,8 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Delivered
-from tasktrail.actors.errors import EndpointDisabled, UnknownEndpoint
 from tasktrail.events import EnableEndpoint, RedeliverNotice
+from tasktrail.events.errors import EndpointDisabled, UnknownEndpoint
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
 from tasktrail.projections import UnknownNotice
 

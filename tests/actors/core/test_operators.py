@@ -8,10 +8,9 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.resources import Sample
-from tasktrail.actors.errors import NothingToChange
 from tasktrail.events import AdjustTask, Created, TasktrailError
 from tasktrail.events.commands import DrainQueue, PauseQueue, ResumeQueue
-from tasktrail.events.errors import CannotStartNow, IllegalTransition, InvalidValue, UnknownTask
+from tasktrail.events.errors import CannotStartNow, IllegalTransition, InvalidValue, NothingToChange, UnknownTask
 from tasktrail.events.system_events import Adjusted, QueueDrained, QueuePaused, QueueResumed
 
 MakeCore = Callable[..., Core]

@@ -14,10 +14,9 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.core.schedules import latest, next_after, times_after
-from tasktrail.actors.errors import ScheduleExists, UnknownSchedule
 from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, PauseQueue, RemoveSchedule
-from tasktrail.events.errors import InvalidValue
+from tasktrail.events.errors import InvalidValue, ScheduleExists, UnknownSchedule
 from tasktrail.events.system_events import ScheduleAdded
 
 MakeCore = Callable[..., Core]

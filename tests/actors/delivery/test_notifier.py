@@ -11,7 +11,7 @@ from typing import Any
 import pykka
 import pytest
 
-from tasktrail.actors.base import PING, PONG
+from tasktrail.actors.base import PING, PONG, WAKE, Committed, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
@@ -23,7 +23,6 @@ from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
-from tasktrail.actors.messages import WAKE, Committed, Ticket
 from tasktrail.actors.notifier import Notifier
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret

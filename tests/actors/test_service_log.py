@@ -8,8 +8,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tasktrail.actors.chronicle import SAME_LINES, Chronicle
-from tasktrail.actors.log_pace import Pace
+from tasktrail.actors.logger import RateLimit
+from tasktrail.actors.service_log import LINES_OF_A_KIND, ServiceLog
 from tasktrail.events import (
     Accepted,
     Cancelled,
@@ -31,12 +31,14 @@ AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 class Told:
-    """A chronicle, and its lines."""
+    """A service's log, and its lines."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.asked: list[int] = []
-        self.chronicle = Chronicle(self._first, SystemClock(), Pace(lambda: self.now, same=SAME_LINES, most=2400))
+        self.service_log = ServiceLog(
+            self._first, SystemClock(), RateLimit(lambda: self.now, same=LINES_OF_A_KIND, most=2400)
+        )
 
     def _first(self, task_id: int) -> Recorded | None:
         self.asked.append(task_id)
@@ -46,10 +48,10 @@ class Told:
         with capture_logs() as lines:
             for one in news:
                 if isinstance(one, Recorded):
-                    self.chronicle.put([one])
+                    self.service_log.put([one])
                 else:
-                    self.chronicle.answered(*one)
-            self.chronicle.tell()
+                    self.service_log.answered(*one)
+            self.service_log.tell()
         return [dict(line) for line in lines]
 
 
@@ -58,7 +60,7 @@ def told() -> Iterator[Told]:
     structlog.configure()
     one = Told()
     yield one
-    one.chronicle.close()
+    one.service_log.close()
     structlog.reset_defaults()
 
 
@@ -166,20 +168,20 @@ def test_what_operators_and_deliveries_do_is_told_without_addresses(told: Told) 
 
 
 def test_of_a_flood_there_is_a_sample_and_a_count_and_other_lines_still_come(told: Told) -> None:
-    told.chronicle.put([record(Started(), task_id=number, attempt=1) for number in range(10_000)])
+    told.service_log.put([record(Started(), task_id=number, attempt=1) for number in range(10_000)])
     lines = told.lines(record(Failed(outcome="failed", error="no", final=True), attempt=1))
-    assert len(lines) == SAME_LINES + 1
+    assert len(lines) == LINES_OF_A_KIND + 1
     assert lines[-1]["event"] == "attempt failed"
     told.now = 61.0
     (line,) = told.lines(record(Started(), attempt=1))
-    assert line["left_out"] >= 10_000 - SAME_LINES - 1
+    assert line["left_out"] >= 10_000 - LINES_OF_A_KIND - 1
 
 
 def test_while_nobody_reads_what_comes_is_dropped_and_counted(told: Told) -> None:
-    told.chronicle.close()
+    told.service_log.close()
     for number in range(5000):
-        told.chronicle.put([record(Started(), task_id=number)])
-    assert len(told.chronicle._feed.take()) == 2000
+        told.service_log.put([record(Started(), task_id=number)])
+    assert len(told.service_log._feed.take()) == 2000
     told.lines()
     told.now = 61.0
     (line,) = told.lines(record(Started()))
@@ -188,7 +190,7 @@ def test_while_nobody_reads_what_comes_is_dropped_and_counted(told: Told) -> Non
 
 def test_inside_another_program_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.reset_defaults()
-    chronicle = Chronicle(lambda _: None, SystemClock())
-    chronicle.put([record(Started())])
-    chronicle.close()
+    service_log = ServiceLog(lambda _: None, SystemClock())
+    service_log.put([record(Started())])
+    service_log.close()
     assert capsys.readouterr() == ("", "")

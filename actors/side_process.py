@@ -1,6 +1,8 @@
 """A process of an actor's own, for work that would hold up everybody here: started, awaited by a thread, told of."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,9 @@ import msgspec
 import pykka
 
 from .workers.launch import worker_environment
+
+_PR_SET_PDEATHSIG = 1
+_NICE = 10
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -75,3 +80,13 @@ class Errand:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+
+def stay_behind(parent: str) -> bool:
+    """Give way to others and die with the process that wanted this one; false when it is gone already."""
+    with suppress(OSError, AttributeError):  # not every system can do it; then it just finishes its work
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        return False
+    os.nice(_NICE)
+    return True

@@ -39,12 +39,11 @@ from ..events.system_events import (
     WorkerExited,
 )
 from .feed import Feed
-from .log import get_logger
-from .log_pace import Pace
+from .logger import RateLimit, get_logger
 
-SAME_LINES = 300
+LINES_OF_A_KIND = 300
 """How many lines of a kind may come in a minute: a sample, where more happens. The event log has all of it."""
-ALL_LINES = 2400
+LINES_IN_ALL = 2400
 _WAITING = 2000
 """Commits and answers that may wait to be told."""
 _LINE = 300
@@ -97,7 +96,7 @@ class Answered(msgspec.Struct, frozen=True):
 News: TypeAlias = Recorded | Answered
 
 
-class Chronicle:
+class ServiceLog:
     """Gathers news and tells them. `put` and `answered` are quick and never wait.
 
     It says nothing unless somebody has set up structlog: inside another program the log is that program's own.
@@ -106,12 +105,14 @@ class Chronicle:
         first_record: the first recorded event of a task, to know its type and correlation id.
     """
 
-    def __init__(self, first_record: Callable[[int], Recorded | None], clock: Clock, pace: Pace | None = None) -> None:
+    def __init__(
+        self, first_record: Callable[[int], Recorded | None], clock: Clock, pace: RateLimit | None = None
+    ) -> None:
         self._first_record = first_record
-        self._pace = pace or Pace(same=SAME_LINES, most=ALL_LINES)
+        self._pace = pace or RateLimit(same=LINES_OF_A_KIND, most=LINES_IN_ALL)
         self._origins: OrderedDict[int, tuple[str, str]] = OrderedDict()
         self._log = get_logger()
-        self._feed: Feed[News] = Feed(self.tell, clock, "chronicle", most=_WAITING)
+        self._feed: Feed[News] = Feed(self.tell, clock, "service-log", most=_WAITING)
 
     def put(self, records: Sequence[Recorded]) -> None:
         """These were committed."""
