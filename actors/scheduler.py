@@ -466,7 +466,10 @@ class Scheduler(Actor):
             self._state = folded(self._log, self._new_state, self._snapshot, also=running)
             self._state.slots, self._state.sample = old.slots, old.sample
             self._state.draining = old.draining
-            self._state.look.number = old.look.number  # an answer to an older question must not pass for a newer one
+            # An answer to an older question must not pass for an answer to a newer one.
+            self._state.reconciliation.number = (
+                old.reconciliation.number
+            )  # an answer to an older question must not pass for a newer one
             self._state.limit_book.configure(old.limit_book.configured)
             self._begin_batch_of(running)
             self._jumps = jumps

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from .actors.base import Catch, Damaged, Query, Ticket
 from .actors.core.messages import Submit, WorkOn
-from .actors.core.resources import above_all
+from .actors.core.resources import why_it_never_fits
 from .actors.core.state import SchedulerState
 from .actors.feed import Watermark
 from .backups.evidence import Acceptance
@@ -180,7 +180,7 @@ class TaskService(FileReading, Commanding):
         """In words, why a task of such needs could never start. The Scheduler knows; it is asked only of huge ones."""
         if memory <= self._most.memory and temp <= self._most.temp:
             return ""
-        return self.asked(lambda state, _: above_all(memory, temp, state.limits, state.sample))
+        return self.asked(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
     def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)

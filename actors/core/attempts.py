@@ -36,7 +36,7 @@ from ...handlers.process.frames import (
 )
 from . import commands
 from .dependencies import ended
-from .resources import above_all
+from .resources import why_it_never_fits
 from .state import Key, Reconciliation, Running, SchedulerState
 from .turn import SCHEDULER, Origin, Turn
 
@@ -197,7 +197,7 @@ def _as_command(state: SchedulerState, report: AttemptEnded, task: TaskState, ru
             found = running.estimate
             if found is None or task.estimate is not None:
                 return _end(report, "failed", error="the worker asked for more room than any estimate speaks of")
-            if above := above_all(found.memory, found.temp, state.limits, state.sample):
+            if above := why_it_never_fits(found.memory, found.temp, state.limits, state.sample):
                 error = str(NeverFits(f"A look into the input has shown: {above}"))
                 return msgspec.structs.replace(
                     _end(report, "failed", error=error, retryable=False), error_type=NeverFits.__name__
@@ -236,7 +236,7 @@ FORGOTTEN = "AttemptForgotten"
 def ask_for_held(turn: Turn) -> None:
     """Ask the executor what it holds, if there is anything to compare."""
     state = turn.state
-    look = state.look
+    look = state.reconciliation
     if not state.running and not look.held and not look.strange:
         return
     look.number += 1
@@ -247,7 +247,7 @@ def ask_for_held(turn: Turn) -> None:
 def reconcile(turn: Turn, report: AttemptsHeld) -> None:
     """Compare. An attempt that nobody holds is ended as lost, one that nobody wants is stopped."""
     state = turn.state
-    look = state.look
+    look = state.reconciliation
     if report.number != look.number:
         state.stale_reports += 1
         return
@@ -256,7 +256,7 @@ def reconcile(turn: Turn, report: AttemptsHeld) -> None:
     missing, strange = (look.asked & known) - held, held - known
     lost, unwanted = missing & look.missing, strange & look.strange
     # A number further: the same answer once more would be one to an older question.
-    state.look = Reconciliation(look.number + 1, held=bool(held), missing=missing - lost, strange=strange)
+    state.reconciliation = Reconciliation(look.number + 1, held=bool(held), missing=missing - lost, strange=strange)
     for key in sorted(lost):
         _end_as_lost(turn, key)
     for task_id, attempt in sorted(unwanted):

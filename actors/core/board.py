@@ -7,7 +7,7 @@ import msgspec
 from ...events.priority import terms
 from ...events.system_events import LimitsChanged, ScheduleAdded
 from ...events.task_events import PriorityTerms
-from .limits import UNLIMITED, Limits, Pause, gates_of, is_shut
+from .limits import UNLIMITED, Limits, Pause, is_closed, limit_keys_of
 from .resources import Sample
 from .state import SchedulerState
 
@@ -120,7 +120,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         live=live,
         ready=len(state.queue),
         blocked=len(state.blocked),
-        aside=len(state.too_big),
+        aside=len(state.set_aside),
         entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=_resources(state),
@@ -163,7 +163,7 @@ def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
 def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    shut = (gate for gate in gates_of(task) if is_shut(gate, state.limits, state.tally, state.pauses))
+    shut = (key for key in limit_keys_of(task) if is_closed(key, state.limits, state.running_counts, state.pauses))
     return Queued(
         place=place,
         task_id=task_id,

@@ -61,7 +61,7 @@ from .dispatch import start
 from .explanation import why_not_now
 from .limits import EVERYTHING, scope_of
 from .messages import Intake, Submit
-from .resources import above_all
+from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check
 from .state import Running, SchedulerState
 from .turn import SCHEDULER, Origin, Turn
@@ -207,7 +207,9 @@ def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
 def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:
     state = turn.state
     task = state.tasks.get(command.task_id)
-    if task is not None and (above := above_all(task.memory_needed, task.temp_needed, state.limits, state.sample)):
+    if task is not None and (
+        above := why_it_never_fits(task.memory_needed, task.temp_needed, state.limits, state.sample)
+    ):
         raise NeverFits(f"Task {task.id}: {above}")
     in_the_way = that_would_end(state, task) if task is not None else ()
     events = decide(task, command, turn.decision_context(ended_dependencies=in_the_way))

@@ -18,9 +18,9 @@ from ...events.decide import decide
 from ...events.priority import queue_key, terms
 from ...handlers.process.frames import Run
 from .dependencies import ended
-from .limits import Gate, GateKind, Limits, Tally, gates_of, is_full
+from .limits import LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of
 from .queue import EQUAL, Entry, Share
-from .resources import Reserved, Sample, at_best, fits, stands_against_all
+from .resources import Reserved, Sample, fits, machine_is_busy, most_available
 from .state import Running, SchedulerState, beat_every
 from .turn import SCHEDULER, Origin, Turn
 
@@ -41,7 +41,7 @@ Sight: TypeAlias = tuple[object, ...]
 def dispatch(turn: Turn) -> None:
     """Start whatever can start now. While nothing changes after a look that found nobody, no other is taken."""
     state = turn.state
-    if state.seen_in_vain == _sight(state):
+    if state.found_nobody_in == _sight(state):
         return
     _take_back(turn)
     while state.free_slots > 0 and len(state.queue) and not state.draining and state.pauses.everything is None:
@@ -49,7 +49,7 @@ def dispatch(turn: Turn) -> None:
         if task is None:
             break
         _start_or_give_up(turn, task)
-    state.seen_in_vain = _sight(state)
+    state.found_nobody_in = _sight(state)
 
 
 def _sight(state: SchedulerState) -> Sight:
@@ -74,8 +74,8 @@ def _sight(state: SchedulerState) -> Sight:
 def _take_back(turn: Turn) -> None:
     """Queue those that stood aside and may fit now: all, or the best of them could come behind the others."""
     state = turn.state
-    best = at_best(state.limits, state.sample, state.reserved)
-    back = [state.tasks[task_id] for task_id in state.too_big.borne(best)]
+    best = most_available(state.limits, state.sample, state.reserved)
+    back = [state.tasks[task_id] for task_id in state.set_aside.fitting(best)]
     if len(back) > _ONE_BY_ONE:
         turn.place_all(back)
     else:
@@ -84,7 +84,7 @@ def _take_back(turn: Turn) -> None:
 
 
 def _next_fitting(state: SchedulerState) -> TaskState | None:
-    best = at_best(state.limits, state.sample, state.reserved)
+    best = most_available(state.limits, state.sample, state.reserved)
     aside: list[TaskState] = []
     chosen = None
     while len(aside) < BACKFILL_DEPTH:
@@ -95,12 +95,12 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
         if fits(task, state.limits, state.sample, state.reserved):
             chosen = task
             break
-        if not best.bears(task):
-            state.too_big.park(task, best)
+        if not best.suffices_for(task):
+            state.set_aside.park(task, best)
             state.overtaken.pop(task_id, None)
             continue
         aside.append(task)
-        if stands_against_all(state.sample, state.limits) or _has_been_overtaken_enough(state, task_id):
+        if machine_is_busy(state.sample, state.limits) or _has_been_overtaken_enough(state, task_id):
             break
     for task in aside:
         state.queue.push(task)
@@ -182,22 +182,22 @@ class Room(msgspec.Struct):
 
     free_slots: int
     reserved: Reserved
-    tally: Tally
+    running_counts: RunningCounts
 
 
 def room_for(state: SchedulerState, task: TaskState) -> Room:
     """What is taken now, copied, so that it may be changed."""
-    reserved, tally = replace(state.reserved), Tally(state.tally.counts.copy())
+    reserved, running_counts = replace(state.reserved), RunningCounts(state.running_counts.counts.copy())
     free = state.free_slots
     own = state.running.get(task.id)
     if own is not None:
         reserved.give_back(own.reserved_for, seen=own.seen)
-        tally.give_back(own.reserved_for)
+        running_counts.give_back(own.reserved_for)
         free += 1
-    return Room(free, reserved, tally)
+    return Room(free, reserved, running_counts)
 
 
-_TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
+_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
 _ALONE = -1
 """Marks tasks that do not stand in the queue: the one in question, and those that were too big before."""
 
@@ -208,8 +208,8 @@ class World(msgspec.Struct):
     limits: Limits
     sample: Sample
     room: Room
-    open_gates: frozenset[Gate]
-    """Gates whose pause is lifted, since the task is behind them."""
+    open_keys: frozenset[LimitKey]
+    """LimitKeys whose pause is lifted, since the task is behind them."""
 
 
 def lifted(state: SchedulerState, task: TaskState) -> World:
@@ -218,9 +218,9 @@ def lifted(state: SchedulerState, task: TaskState) -> World:
     limits, sample = state.limits, state.sample
     memory, temp = task.memory_needed, task.temp_needed
     tables = {name: dict(getattr(limits, name)) for name in _TABLES.values()}
-    for gate in gates_of(task):
-        if is_full(gate, limits, room.tally):
-            tables[_TABLES[gate[0]]][str(gate[1])] = room.tally.counts[gate] + 1
+    for key in limit_keys_of(task):
+        if is_full(key, limits, room.running_counts):
+            tables[_TABLES[key[0]]][str(key[1])] = room.running_counts.counts[key] + 1
     return World(
         limits=msgspec.structs.replace(
             limits,
@@ -238,7 +238,7 @@ def lifted(state: SchedulerState, task: TaskState) -> World:
             disk_low=False,
         ),
         room=msgspec.structs.replace(room, free_slots=max(room.free_slots, 1)),
-        open_gates=frozenset(gates_of(task)),
+        open_keys=frozenset(limit_keys_of(task)),
     )
 
 
@@ -268,7 +268,7 @@ def _rehearsed(state: SchedulerState, task: TaskState, only: tuple[int, ...] | N
     order = _Order(state, world, task, only)
     while len(aside) < BACKFILL_DEPTH and (other := order.next()) is not None:
         can_start = fits(other, world.limits, world.sample, world.room.reserved)
-        if not can_start and not at_best(world.limits, world.sample, world.room.reserved).bears(other):
+        if not can_start and not most_available(world.limits, world.sample, world.room.reserved).suffices_for(other):
             continue
         if other.id == task.id:
             return ()
@@ -294,12 +294,12 @@ class _Order:
         self._state = state
         self._world = world
         self._task = task
-        best = at_best(world.limits, world.sample, world.room.reserved)
-        others = state.too_big.borne(best) if only is None else only
+        best = most_available(world.limits, world.sample, world.room.reserved)
+        others = state.set_aside.fitting(best) if only is None else only
         alone = [task, *(state.tasks[one] for one in others if one != task.id)]
         best_of_each = state.queue.best() if only is None else []
-        best_of_each += [(gates_of(one), (*queue_key(one), _ALONE)) for one in alone]
-        self._gates = [gates for gates, _ in best_of_each]
+        best_of_each += [(limit_keys_of(one), (*queue_key(one), _ALONE)) for one in alone]
+        self._keys = [keys for keys, _ in best_of_each]
         self._rest: dict[int, Iterator[Entry]] = {}
         """Number of a bucket → its tasks that have not been shown. Most buckets are never asked for a second one."""
         self._looked_at: list[tuple[Entry, int]] = []
@@ -311,11 +311,11 @@ class _Order:
         heapify(self._heap)
 
     def next(self) -> TaskState | None:
-        """The next one whose gates are open."""
+        """The next one that no limit and no pause keeps from starting."""
         while self._heap:
             _, entry, number = heappop(self._heap)
-            if any(map(self._is_shut, self._gates[number])):
-                continue  # gates only shut while tasks start, so the whole bucket is out
+            if any(map(self._is_closed, self._keys[number])):
+                continue  # while tasks start, limits are only reached; so the whole bucket is out
             if entry[2] != _ALONE:
                 self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
@@ -329,7 +329,7 @@ class _Order:
         room = self._world.room
         room.free_slots -= 1
         room.reserved.take(task)
-        room.tally.take(task)
+        room.running_counts.take(task)
         self._starts += 1
         self._started[task.spec.user_id] = self._starts
         again, self._looked_at = self._looked_at[:-1], []
@@ -343,11 +343,11 @@ class _Order:
         """Whether the task cannot start any more: no slot, no place behind a limit, or not enough room is left."""
         world = self._world
         fitting = world.room.free_slots > 0 and fits(task, world.limits, world.sample, world.room.reserved)
-        return not fitting or any(map(self._is_shut, gates_of(task)))
+        return not fitting or any(map(self._is_closed, limit_keys_of(task)))
 
     def _show_next(self, number: int) -> None:
         if number not in self._rest:
-            self._rest[number] = self._state.queue.after_best(self._gates[number])
+            self._rest[number] = self._state.queue.after_best(self._keys[number])
         entry = next(self._rest[number], None)
         if entry is not None:
             heappush(self._heap, (self._share(number), entry, number))
@@ -355,14 +355,14 @@ class _Order:
     def _share(self, number: int) -> Share:
         if not self._world.limits.fair_share:
             return EQUAL
-        gate = next(gate for gate in self._gates[number] if gate[0] is GateKind.USER)
-        user_id = int(gate[1])
-        last = self._state.turns.of(user_id)
+        key = next(key for key in self._keys[number] if key[0] is LimitKind.USER)
+        user_id = int(key[1])
+        last = self._state.fair_share.of(user_id)
         if user_id in self._started:
             last = self._state.position + self._started[user_id]
-        return Share(self._world.room.tally.counts[gate], last)
+        return Share(self._world.room.running_counts.counts[key], last)
 
-    def _is_shut(self, gate: Gate) -> bool:
-        if gate not in self._world.open_gates and self._state.pauses.of(*gate) is not None:
+    def _is_closed(self, key: LimitKey) -> bool:
+        if key not in self._world.open_keys and self._state.pauses.of(*key) is not None:
             return True
-        return is_full(gate, self._world.limits, self._world.room.tally)
+        return is_full(key, self._world.limits, self._world.room.running_counts)

@@ -14,8 +14,8 @@ from ...events.priority import terms
 from ...events.recorded import timestamp
 from ...events.task_events import PriorityTerms
 from .dispatch import Room, room_for, who_goes_first
-from .limits import Gate, GateKind, Limits, Pause, gates_of, is_full, limit_of
-from .resources import Reserved, Sample, at_best, is_too_big
+from .limits import LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
+from .resources import Reserved, Sample, most_available, never_fits
 from .state import SchedulerState
 from .turn import Turn
 
@@ -106,11 +106,11 @@ NEVER_FITS = (
 SHOWN = 10
 """So many of the tasks ahead are named."""
 LIMIT_REASONS = {
-    GateKind.TYPE: WaitReason.TYPE_LIMIT,
-    GateKind.USER: WaitReason.USER_LIMIT,
-    GateKind.LABEL: WaitReason.LABEL_LIMIT,
+    LimitKind.TYPE: WaitReason.TYPE_LIMIT,
+    LimitKind.USER: WaitReason.USER_LIMIT,
+    LimitKind.LABEL: WaitReason.LABEL_LIMIT,
 }
-_TABLES = {GateKind.TYPE: "types", GateKind.USER: "users", GateKind.LABEL: "labels"}
+_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
 _RESOURCES = {
     WaitReason.MEMORY: "max_memory",
     WaitReason.TEMP_SPACE: "max_temp_size",
@@ -194,13 +194,13 @@ def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ..
     if room.free_slots <= 0:
         found.append(_no_slot(state))
     limits = state.limits
-    found += [_full(state, gate) for gate in gates_of(task) if is_full(gate, limits, room.tally)]
+    found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, room.running_counts)]
     return (*found, *_with_holders(state, task, limits, room))
 
 
 def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
     """The pauses that the task is under."""
-    found = [state.pauses.everything, *(state.pauses.of(*gate) for gate in gates_of(task))]
+    found = [state.pauses.everything, *(state.pauses.of(*key) for key in limit_keys_of(task))]
     return tuple(pause for pause in found if pause is not None)
 
 
@@ -252,10 +252,10 @@ def _attempts(number: int) -> str:
     return f"{number} attempt{'s' * (number != 1)}"
 
 
-def _full(state: SchedulerState, gate: Gate) -> Obstacle:
-    kind, name = gate
-    limit = limit_of(gate, state.limits)
-    holders = [entry for entry in state.running.values() if gate in gates_of(entry.reserved_for)]
+def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
+    kind, name = key
+    limit = limit_of(key, state.limits)
+    holders = [entry for entry in state.running.values() if key in limit_keys_of(entry.reserved_for)]
     own = state.limit_book.recorded(_TABLES[kind], str(name))
     recorded = own or state.limit_book.recorded(f"max_per_{kind}")
     higher: dict[str, Any] = {_TABLES[kind]: {str(name): len(holders) + 1}}
@@ -350,9 +350,9 @@ def _listed(ids: set[int]) -> str:
 
 
 def _remark(state: SchedulerState, task: TaskState) -> str:
-    if is_too_big(task, state.limits, state.sample):
+    if never_fits(task, state.limits, state.sample):
         return NEVER_FITS
-    return "" if at_best(state.limits, state.sample, state.reserved).bears(task) else STANDS_ASIDE
+    return "" if most_available(state.limits, state.sample, state.reserved).suffices_for(task) else STANDS_ASIDE
 
 
 def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:

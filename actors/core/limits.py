@@ -187,60 +187,60 @@ def scope_of(event: QueuePaused | QueueResumed | Pause) -> Scope:
     return EVERYTHING if event.user_id is None else ("user", event.user_id)
 
 
-class GateKind(StrEnum):
-    """What a gate looks at."""
+class LimitKind(StrEnum):
+    """What a limit of its own may be about."""
 
     TYPE = "type"
     USER = "user"
     LABEL = "label"
 
 
-Gate = tuple[GateKind, str | int]
-Gates = tuple[Gate, ...]
+LimitKey = tuple[LimitKind, str | int]
+LimitKeys = tuple[LimitKey, ...]
 
 
-def gates_of(task: TaskState) -> Gates:
-    """The gates that a task goes through. A task without a label is in no group."""
+def limit_keys_of(task: TaskState) -> LimitKeys:
+    """What the limits that a task comes under are about. A task without a label has no label limit."""
     spec = task.spec
-    gates: Gates = ((GateKind.TYPE, spec.type), (GateKind.USER, spec.user_id))
-    return (*gates, (GateKind.LABEL, spec.label)) if spec.label else gates
+    keys: LimitKeys = ((LimitKind.TYPE, spec.type), (LimitKind.USER, spec.user_id))
+    return (*keys, (LimitKind.LABEL, spec.label)) if spec.label else keys
 
 
-class Tally(msgspec.Struct):
-    """How many attempts hold a slot, behind each gate."""
+class RunningCounts(msgspec.Struct):
+    """How many attempts hold a slot, of each type, user and label."""
 
-    counts: Counter[Gate] = msgspec.field(default_factory=Counter)
+    counts: Counter[LimitKey] = msgspec.field(default_factory=Counter)
 
     def take(self, task: TaskState) -> None:
         """One more."""
-        self.counts.update(gates_of(task))
+        self.counts.update(limit_keys_of(task))
 
     def give_back(self, task: TaskState) -> None:
-        """One less; a gate that nobody is behind is forgotten."""
-        for gate in gates_of(task):
-            self.counts[gate] -= 1
-            if not self.counts[gate]:
-                del self.counts[gate]
+        """One less; what has none left is forgotten."""
+        for key in limit_keys_of(task):
+            self.counts[key] -= 1
+            if not self.counts[key]:
+                del self.counts[key]
 
 
-def limit_of(gate: Gate, limits: Limits) -> int:
-    """How many may run behind the gate; 0: any number. One's own number goes before the general one."""
-    kind, name = gate
+def limit_of(key: LimitKey, limits: Limits) -> int:
+    """How many may run at once; 0 means any number. A limit by name goes before the general one."""
+    kind, name = key
     match kind:
-        case GateKind.TYPE:
+        case LimitKind.TYPE:
             return limits.types.get(str(name), limits.max_per_type)
-        case GateKind.USER:
+        case LimitKind.USER:
             return limits.users.get(str(name), limits.max_per_user)
-        case GateKind.LABEL:
+        case LimitKind.LABEL:
             return limits.labels.get(str(name), limits.max_per_label)
 
 
-def is_full(gate: Gate, limits: Limits, tally: Tally) -> bool:
+def is_full(key: LimitKey, limits: Limits, running_counts: RunningCounts) -> bool:
     """Whether the limit is reached."""
-    limit = limit_of(gate, limits)
-    return bool(limit) and tally.counts[gate] >= limit
+    limit = limit_of(key, limits)
+    return bool(limit) and running_counts.counts[key] >= limit
 
 
-def is_shut(gate: Gate, limits: Limits, tally: Tally, pauses: Pauses) -> bool:
-    """Whether nothing behind the gate may start now: its limit is reached, or it is paused."""
-    return is_full(gate, limits, tally) or pauses.of(*gate) is not None
+def is_closed(key: LimitKey, limits: Limits, running_counts: RunningCounts, pauses: Pauses) -> bool:
+    """Whether nothing of this type, user or label may start now: its limit is reached, or it is paused."""
+    return is_full(key, limits, running_counts) or pauses.of(*key) is not None

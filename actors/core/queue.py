@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .limits import Gate, GateKind, Gates, gates_of
+from .limits import LimitKey, LimitKeys, LimitKind, limit_keys_of
 
 Entry: TypeAlias = tuple[float, int, int]
 """Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
@@ -36,7 +36,7 @@ EQUAL = Share(0, 0)
 """What everybody has while nothing is shared out."""
 
 
-class Turns:
+class FairShare:
     """When each user's last attempt started. A fold of the log."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Turns:
         return self.last_starts.get(user_id, 0)
 
 
-class Line(NamedTuple):
+class UserQueue(NamedTuple):
     """A user's tasks that wait."""
 
     share: Share
@@ -72,13 +72,13 @@ _LATER = 2**63
 """Behind every position of the log."""
 
 
-def in_turns(lines: Iterable[Line]) -> Iterator[Entry]:
+def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
     """The tasks of all users in the order in which they start if there are slots for all and nothing ends meanwhile.
 
     When what runs will end, nobody knows.
     """
-    found = list(lines)
-    heap = [(line.share, line.best, number) for number, line in enumerate(found)]
+    found = list(queues)
+    heap = [(queue.share, queue.best, number) for number, queue in enumerate(found)]
     heapify(heap)
     others: dict[int, Iterator[Entry]] = {}
     starts = count(_LATER)
@@ -92,7 +92,7 @@ def in_turns(lines: Iterable[Line]) -> Iterator[Entry]:
             heapreplace(heap, (Share(share.running + 1, next(starts)), following, number))
 
 
-def ahead_in_turns(mine: Line, own_ahead: int, others: Iterable[Line]) -> int:
+def ahead_in_turns(mine: UserQueue, own_ahead: int, others: Iterable[UserQueue]) -> int:
     """How many come `in_turns` before the task of `mine` that has `own_ahead` before it, without looking at each.
 
     It starts when its user has so many running; by then another user has as many, or one more if his turn comes first.
@@ -113,23 +113,23 @@ _SLACK = 64
 
 
 class Bucket:
-    """The tasks behind the same gates, best first; some entries may be of tasks that have left."""
+    """The tasks that come under the same limits, best first; some entries may be of tasks that have left."""
 
-    __slots__ = ("gates", "head", "heap", "live", "number", "parked_at", "woken_by")
+    __slots__ = ("head", "heap", "keys", "live", "number", "parked_at", "woken_by")
 
-    def __init__(self, number: int, gates: Gates) -> None:
+    def __init__(self, number: int, keys: LimitKeys) -> None:
         self.number = number
-        self.gates = gates
+        self.keys = keys
         self.heap: list[Entry] = []
         self.live = 0
         self.head: Head | None = None
-        """As what it stands among the heads, or with the gate that it is parked at."""
-        self.parked_at: Gate | None = None
-        self.woken_by: Gate | None = None
-        """The gate that let it go, and must let the next one go when this one moves."""
+        """Its entry among the heads, or among those that are parked."""
+        self.parked_at: LimitKey | None = None
+        self.woken_by: LimitKey | None = None
+        """The limit whose end brought it back. When it moves, the next bucket that is parked there comes back."""
 
 
-def _always_open(_gate: Gate) -> bool:
+def _always_open(_gate: LimitKey) -> bool:
     return False
 
 
@@ -137,22 +137,22 @@ class ReadyQueue:
     """Tasks that may start as soon as there is room, best first.
 
     Args:
-        is_shut: whether nothing behind a gate may start now.
-        share: what a user has had of the machine; the least goes first. Without it, all are equal.
+        is_closed: whether a limit or a pause keeps everything of a type, user or label from starting now.
+        share: what a user has had of the machine; the one with the least goes first. Without it, all users are equal.
     """
 
     def __init__(
-        self, is_shut: Callable[[Gate], bool] = _always_open, share: Callable[[int], Share] | None = None
+        self, is_closed: Callable[[LimitKey], bool] = _always_open, share: Callable[[int], Share] | None = None
     ) -> None:
-        self._is_shut = is_shut
+        self._is_closed = is_closed
         self._share = share
         self._entries: dict[int, Entry] = {}
-        self._buckets: dict[Gates, Bucket] = {}
+        self._buckets: dict[LimitKeys, Bucket] = {}
         self._by_number: dict[int, Bucket] = {}
         self._numbers = count()
         self._heads: list[Head] = []
-        self._parked: dict[Gate, list[Head]] = {}
-        self._of_user: dict[str | int, dict[Gates, Bucket]] = {}
+        self._parked: dict[LimitKey, list[Head]] = {}
+        self._of_user: dict[str | int, dict[LimitKeys, Bucket]] = {}
         self.changes = 0
         """How often anything was done that may let another task be next."""
 
@@ -163,7 +163,7 @@ class ReadyQueue:
         if old is not None and old[:2] == key:
             return
         self.changes += 1
-        bucket = self._by_number[old[2]] if old is not None else self._bucket(gates_of(task))
+        bucket = self._by_number[old[2]] if old is not None else self._bucket(limit_keys_of(task))
         entry = (*key, bucket.number)
         self._entries[task.id] = entry
         heappush(bucket.heap, entry)
@@ -180,7 +180,7 @@ class ReadyQueue:
             behind = (spec.type, spec.user_id, spec.label)
             bucket = grown.get(behind)
             if bucket is None:
-                bucket = grown[behind] = self._bucket(gates_of(task))
+                bucket = grown[behind] = self._bucket(limit_keys_of(task))
             entry = (*queue_key(task), bucket.number)
             self._entries[task.id] = entry
             bucket.heap.append(entry)
@@ -190,7 +190,7 @@ class ReadyQueue:
             self._settle(bucket)
 
     def pop(self) -> int | None:
-        """Take the id of the task that runs next; none when there is none whose gates are open."""
+        """Take the id of the task that runs next; none when limits or pauses keep all from starting."""
         task_id = self.peek()
         if task_id is not None:
             self.remove(task_id)
@@ -204,11 +204,11 @@ class ReadyQueue:
             if bucket is None or bucket.head is not head:
                 heappop(self._heads)
                 continue
-            gate = next(filter(self._is_shut, bucket.gates), None)
-            if gate is None:
+            key = next(filter(self._is_closed, bucket.keys), None)
+            if key is None:
                 return head[2]
             heappop(self._heads)
-            self._park(bucket, head, gate)
+            self._park(bucket, head, key)
         return None
 
     def remove(self, task_id: int) -> bool:
@@ -223,22 +223,22 @@ class ReadyQueue:
         self._settle(bucket)
         return True
 
-    # --- gates --------------------------------------------------------------------------------------------------
+    # --- limits --------------------------------------------------------------------------------------------------
 
-    def wake(self, gate: Gate) -> None:
-        """A slot behind the gate is free: the best of the buckets that are parked with it goes back."""
+    def wake(self, key: LimitKey) -> None:
+        """A place under the limit is free: the best of the buckets that are parked there comes back."""
         self.changes += 1
-        parked = self._parked.get(gate)
-        if parked is None or self._is_shut(gate):
+        parked = self._parked.get(key)
+        if parked is None or self._is_closed(key):
             return
         while parked:
             head = heappop(parked)
             bucket = self._by_number.get(head[3])
-            if bucket is not None and self._is_parked(head, gate):
-                bucket.parked_at, bucket.woken_by = None, gate
+            if bucket is not None and self._is_parked(head, key):
+                bucket.parked_at, bucket.woken_by = None, key
                 heappush(self._heads, head)
                 return
-        del self._parked[gate]
+        del self._parked[key]
 
     def wake_all(self) -> None:
         """Limits, pauses or the way of sharing have changed: everything is looked at again."""
@@ -259,30 +259,30 @@ class ReadyQueue:
     # --- questions ----------------------------------------------------------------------------------------------
 
     def first(self, number: int, *, fair: bool = False) -> list[int]:
-        """The ids of the first tasks, whether their gates are open or not: by priority, or as users take turns."""
+        """The ids of the first tasks, whether they may start or not: by priority, or as users take turns."""
         if fair:
-            ordered = in_turns(map(self._line, self._of_user))
-        else:  # none of them stands in another bucket than in those whose best are the best
+            ordered = in_turns(map(self._queue_of, self._of_user))
+        else:  # they can only stand in the buckets with the best first tasks
             ordered = self._merged(nsmallest(number, self._buckets.values(), key=_best))
         return [entry[1] for entry in islice(ordered, number)]
 
-    def _line(self, user: str | int) -> Line:
+    def _queue_of(self, user: str | int) -> UserQueue:
         buckets = self._of_user[user].values()
         share = self._share(int(user)) if self._share is not None else EQUAL
         best = min(bucket.heap[0] for bucket in buckets)
         waiting = sum(bucket.live for bucket in buckets)
-        return Line(share, best, waiting, lambda: islice(self._merged(buckets), 1, None))
+        return UserQueue(share, best, waiting, lambda: islice(self._merged(buckets), 1, None))
 
     def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
         return merge(*map(self._ordered, buckets))
 
-    def best(self) -> list[tuple[Gates, Entry]]:
-        """The best task behind each set of gates."""
-        return [(gates, bucket.heap[0]) for gates, bucket in self._buckets.items()]
+    def best(self) -> list[tuple[LimitKeys, Entry]]:
+        """The best task of each bucket."""
+        return [(keys, bucket.heap[0]) for keys, bucket in self._buckets.items()]
 
-    def after_best(self, gates: Gates) -> Iterator[Entry]:
-        """The other tasks behind the same gates, best first."""
-        return islice(self._ordered(self._buckets[gates]), 1, None)
+    def after_best(self, keys: LimitKeys) -> Iterator[Entry]:
+        """The other tasks of the same bucket, best first."""
+        return islice(self._ordered(self._buckets[keys]), 1, None)
 
     def _ordered(self, bucket: Bucket) -> Iterator[Entry]:
         return (entry for entry in in_order(bucket.heap) if self._entries.get(entry[1]) is entry)
@@ -294,7 +294,9 @@ class ReadyQueue:
             return sum(1 for entry in self._entries.values() if entry < key)
         mine = task.spec.user_id
         own = sum(1 for entry in self._merged(self._of_user[mine].values()) if entry < key)
-        return ahead_in_turns(self._line(mine), own, (self._line(user) for user in self._of_user if user != mine))
+        return ahead_in_turns(
+            self._queue_of(mine), own, (self._queue_of(user) for user in self._of_user if user != mine)
+        )
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._entries)
@@ -307,12 +309,12 @@ class ReadyQueue:
 
     # --- buckets ------------------------------------------------------------------------------------------------
 
-    def _bucket(self, gates: Gates) -> Bucket:
-        bucket = self._buckets.get(gates)
+    def _bucket(self, keys: LimitKeys) -> Bucket:
+        bucket = self._buckets.get(keys)
         if bucket is None:
-            bucket = self._buckets[gates] = Bucket(next(self._numbers), gates)
+            bucket = self._buckets[keys] = Bucket(next(self._numbers), keys)
             self._by_number[bucket.number] = bucket
-            self._of_user.setdefault(_user_of(gates), {})[gates] = bucket
+            self._of_user.setdefault(_user_of(keys), {})[keys] = bucket
         return bucket
 
     def _settle(self, bucket: Bucket) -> None:
@@ -324,7 +326,7 @@ class ReadyQueue:
             self._forget(bucket)
             return
         rank, task_id, _ = heap[0]
-        share = self._share(int(_user_of(bucket.gates))) if self._share is not None else EQUAL
+        share = self._share(int(_user_of(bucket.keys))) if self._share is not None else EQUAL
         head = bucket.head
         if head is not None and head[:3] == (share, rank, task_id):
             return
@@ -337,20 +339,20 @@ class ReadyQueue:
             heapify(self._heads)
 
     def _forget(self, bucket: Bucket) -> None:
-        del self._buckets[bucket.gates], self._by_number[bucket.number]
-        user = _user_of(bucket.gates)
-        del self._of_user[user][bucket.gates]
+        del self._buckets[bucket.keys], self._by_number[bucket.number]
+        user = _user_of(bucket.keys)
+        del self._of_user[user][bucket.keys]
         if not self._of_user[user]:
             del self._of_user[user]
         bucket.head = bucket.parked_at = None
         self._release_next(bucket)
 
-    def _park(self, bucket: Bucket, head: Head, gate: Gate) -> None:
-        bucket.parked_at = gate
-        parked = self._parked.setdefault(gate, [])
+    def _park(self, bucket: Bucket, head: Head, key: LimitKey) -> None:
+        bucket.parked_at = key
+        parked = self._parked.setdefault(key, [])
         heappush(parked, head)
         if len(parked) > 2 * len(self._buckets) + _SLACK:
-            parked[:] = [one for one in parked if self._is_parked(one, gate)]
+            parked[:] = [one for one in parked if self._is_parked(one, key)]
             heapify(parked)
         self._release_next(bucket)
 
@@ -358,15 +360,15 @@ class ReadyQueue:
         bucket = self._by_number.get(head[3])
         return bucket is not None and bucket.head is head and bucket.parked_at is None
 
-    def _is_parked(self, head: Head, gate: Gate) -> bool:
+    def _is_parked(self, head: Head, key: LimitKey) -> bool:
         bucket = self._by_number.get(head[3])
-        return bucket is not None and bucket.head is head and bucket.parked_at == gate
+        return bucket is not None and bucket.head is head and bucket.parked_at == key
 
     def _release_next(self, bucket: Bucket) -> None:
-        """While a gate is open, the best bucket parked with it stands among the heads."""
-        gate, bucket.woken_by = bucket.woken_by, None
-        if gate is not None:
-            self.wake(gate)
+        """While a limit has a free place, the best bucket that was parked there stands among the heads."""
+        key, bucket.woken_by = bucket.woken_by, None
+        if key is not None:
+            self.wake(key)
 
     def _tidy(self, bucket: Bucket) -> None:
         """Forget entries that are of no use before they outnumber the others."""
@@ -379,8 +381,8 @@ def _best(bucket: Bucket) -> Entry:
     return bucket.heap[0]
 
 
-def _user_of(gates: Gates) -> str | int:
-    return next(name for kind, name in gates if kind is GateKind.USER)
+def _user_of(keys: LimitKeys) -> str | int:
+    return next(name for kind, name in keys if kind is LimitKind.USER)
 
 
 T = TypeVar("T", bound=tuple[Any, ...])

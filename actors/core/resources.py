@@ -86,11 +86,11 @@ def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) ->
         and reserved.unseen_memory + memory <= sample.memory_available
         and reserved.temp + temp <= limits.max_temp_size
         and reserved.unseen_temp + temp <= sample.temp_free
-        and not stands_against_all(sample, limits)
+        and not machine_is_busy(sample, limits)
     )
 
 
-def stands_against_all(sample: Sample, limits: Limits) -> bool:
+def machine_is_busy(sample: Sample, limits: Limits) -> bool:
     """Whether the machine bears no further task, whatever it needs."""
     return sample.cpu_percent > limits.max_cpu or sample.disk_low
 
@@ -101,12 +101,12 @@ def temp_quota(task: TaskState, limits: Limits) -> int:
     return min(filter(None, (by_estimate, limits.max_task_temp)), default=0)
 
 
-def is_too_big(task: TaskState, limits: Limits, sample: Sample) -> bool:
+def never_fits(task: TaskState, limits: Limits, sample: Sample) -> bool:
     """Whether the task could not start even on a machine that does nothing else."""
-    return bool(above_all(task.memory_needed, task.temp_needed, limits, sample))
+    return bool(why_it_never_fits(task.memory_needed, task.temp_needed, limits, sample))
 
 
-def above_all(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
+def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
     """In words, which of these bytes are more than there could ever be; empty when none are."""
     ceilings = (
         ("memory", memory, limits.max_memory, "max_memory is"),
@@ -125,29 +125,29 @@ def above_all(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
 _SLACK = 64
 
 
-class Best(NamedTuple):
+class MostAvailable(NamedTuple):
     """Bytes that a task could have once everything that runs has ended."""
 
     memory: int
     temp: int
 
-    def bears(self, task: TaskState) -> bool:
+    def suffices_for(self, task: TaskState) -> bool:
         """Whether that would do."""
         return task.memory_needed <= self.memory and task.temp_needed <= self.temp
 
 
-def at_best(limits: Limits, sample: Sample, reserved: Reserved) -> Best:
+def most_available(limits: Limits, sample: Sample, reserved: Reserved) -> MostAvailable:
     """What others on the machine leave. What runs may take less than was promised to it; then this is too much."""
     memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
-    return Best(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
+    return MostAvailable(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
 
 
 _Parked: TypeAlias = tuple[int, float, int]
 """Bytes, and the place in the queue: key and id."""
 
 
-class Oversized:
+class SetAside:
     """By what they need too much of, memory or temp space; the least need first."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Oversized:
         self._memory: list[_Parked] = []
         self._temp: list[_Parked] = []
 
-    def park(self, task: TaskState, best: Best) -> None:
+    def park(self, task: TaskState, best: MostAvailable) -> None:
         """Keep the task, which `best` does not bear."""
         of_memory = task.memory_needed > best.memory
         entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
@@ -170,7 +170,7 @@ class Oversized:
         """Forget the task, if it is here."""
         self._entries.pop(task_id, None)
 
-    def borne(self, best: Best) -> Iterator[int]:
+    def fitting(self, best: MostAvailable) -> Iterator[int]:
         """Tasks whose need, as far as they stand here for it, `best` bears. Those that it does not cost nothing."""
         for heap, most in ((self._memory, best.memory), (self._temp, best.temp)):
             ahead = [0]

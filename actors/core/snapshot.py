@@ -53,7 +53,7 @@ def book_of(state: SchedulerState) -> Book:
         pauses=state.pauses.all(),
         schedules=[replace(schedule, next_at=None) for _, schedule in sorted(state.schedules.by_name.items())],
         jumps=state.jumps.kept,
-        last_starts=list(state.turns.last_starts.items()),
+        last_starts=list(state.fair_share.last_starts.items()),
         adjusted_at=sorted(state.adjusted_at.items()),
         experience={
             name: (list(one.memory), list(one.temp), list(one.time)) for name, one in sorted(state.experience.items())
@@ -81,7 +81,7 @@ def restore(state: SchedulerState, book: Book, tasks: Iterable[TaskState]) -> No
     state.pauses.held = {scope_of(pause): pause for pause in book.pauses}
     state.schedules.restore(book.schedules)
     state.jumps.kept = book.jumps
-    state.turns.last_starts = dict(book.last_starts)
+    state.fair_share.last_starts = dict(book.last_starts)
     state.adjusted_at = dict(book.adjusted_at)
     state.experience = {name: Experience(*ratios) for name, ratios in book.experience.items()}
     state.disabled = set(book.disabled)

@@ -16,10 +16,10 @@ from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted, ClockJumped, DeliveryAttempted, EndpointEnabled, LimitsChanged
 from ...events.task_events import Estimated, output_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
-from .limits import Gate, GateKind, LimitBook, Limits, Pauses, Tally, gates_of, is_shut
+from .limits import LimitBook, LimitKey, LimitKind, Limits, Pauses, RunningCounts, is_closed, limit_keys_of
 from .messages import Submit
-from .queue import EQUAL, ReadyQueue, Share, Turns
-from .resources import Oversized, Reserved, Sample
+from .queue import EQUAL, FairShare, ReadyQueue, Share
+from .resources import Reserved, Sample, SetAside
 from .schedules import Schedules
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
@@ -198,7 +198,7 @@ class SchedulerState:
         self.pauses = Pauses()
         self.schedules = Schedules()
         self.jumps = Jumps()
-        self.turns = Turns()
+        self.fair_share = FairShare()
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
         self.own = own
@@ -209,17 +209,17 @@ class SchedulerState:
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
         self.sample = Sample()
         self.reserved = Reserved()
-        self.tally = Tally()
+        self.running_counts = RunningCounts()
         self.slots = 0
         self.draining = self.closed = False
         self.tasks: dict[int, TaskState] = {}
         self.last_task_id = self.position = self.system_version = 0
         self.last_at: datetime | None = None
-        self.queue = ReadyQueue(self._is_shut, self._share)
+        self.queue = ReadyQueue(self._is_closed, self._share)
         self.timers: list[Timer] = []
         self._tidy_at = 64
         self.running: dict[int, Running] = {}
-        self.look = Reconciliation()
+        self.reconciliation = Reconciliation()
         self.blocked: dict[int, set[int]] = {}
         """Task → the dependencies it still waits for."""
         self.dependents: dict[int, set[int]] = {}
@@ -233,9 +233,9 @@ class SchedulerState:
         """How often that may be; none: as often as the dispatch allows by itself."""
         self.adjusted_at: dict[int, int] = {}
         """Open task that was adjusted → where that is recorded last."""
-        self.too_big = Oversized()
+        self.set_aside = SetAside()
         """Tasks that were next and would not fit if nothing ran; they come back when limits or machine allow."""
-        self.seen_in_vain: object = None
+        self.found_nobody_in: object = None
         """What the dispatch saw when it last found nobody who could start."""
         self.experience: dict[str, Experience] = {}
         """Task type → how its estimates came out."""
@@ -270,7 +270,7 @@ class SchedulerState:
         if self.adjusted_at and task.finished:
             self.adjusted_at.pop(task.id, None)
         if type(event) is Started:
-            forgotten = self.turns.take(task.spec.user_id, self.position)
+            forgotten = self.fair_share.take(task.spec.user_id, self.position)
             if forgotten is not None:
                 self.queue.share_changed(forgotten)
         elif type(event) is Completed:
@@ -308,8 +308,8 @@ class SchedulerState:
         """The limits that hold now."""
         return self.limit_book.now
 
-    def _is_shut(self, gate: Gate) -> bool:
-        return is_shut(gate, self.limit_book.now, self.tally, self.pauses)
+    def _is_closed(self, key: LimitKey) -> bool:
+        return is_closed(key, self.limit_book.now, self.running_counts, self.pauses)
 
     def is_ours(self, task_id: int) -> bool:
         """Whether this service works on the task."""
@@ -318,7 +318,7 @@ class SchedulerState:
     def _share(self, user_id: int) -> Share:
         if not self.limit_book.now.fair_share:
             return EQUAL
-        return Share(self.tally.counts[GateKind.USER, user_id], self.turns.of(user_id))
+        return Share(self.running_counts.counts[LimitKind.USER, user_id], self.fair_share.of(user_id))
 
     def load(self, task: TaskState) -> None:
         """Take in a task that `needed` has named, until the next commit."""
@@ -349,7 +349,7 @@ class SchedulerState:
         task = running.reserved_for
         self.running[running.task_id] = running
         self.reserved.take(task)
-        self.tally.take(task)
+        self.running_counts.take(task)
         self.queue.share_changed(task.spec.user_id)
 
     def release(self, running: Running) -> None:
@@ -357,9 +357,9 @@ class SchedulerState:
         task = running.reserved_for
         del self.running[running.task_id]
         self.reserved.give_back(task, seen=running.seen)
-        self.tally.give_back(task)
-        for gate in gates_of(task):
-            self.queue.wake(gate)
+        self.running_counts.give_back(task)
+        for key in limit_keys_of(task):
+            self.queue.wake(key)
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
 

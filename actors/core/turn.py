@@ -157,7 +157,7 @@ class Turn:
     def _is_ready(self, task: TaskState) -> bool:
         """Whether a waiting task waits for room only. If for a moment as well, it is looked at again then."""
         state = self.state
-        state.too_big.discard(task.id)
+        state.set_aside.discard(task.id)
         parked = task.held or task.spec.type not in state.grace or not state.is_ours(task.id)
         not_before = state.not_before(task)
         early = not_before is not None and not_before > self.now
@@ -183,14 +183,14 @@ class Turn:
             self.state.set_timer(first.at, running.task_id, running.attempt)
 
     def look_again(self) -> None:
-        """Limits or pauses have changed: what stands behind a gate may start now."""
+        """Limits or pauses have changed: tasks that they kept back may start now."""
         self.state.queue.wake_all()
 
     def unplace(self, task_id: int) -> None:
         """The task waits no longer, whatever it waited for."""
         state = self.state
         state.queue.remove(task_id)
-        state.too_big.discard(task_id)
+        state.set_aside.discard(task_id)
         state.overtaken.pop(task_id, None)
         state.unblocked_at.pop(task_id, None)
         for dependency in state.blocked.pop(task_id, ()):

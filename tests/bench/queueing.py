@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from harness import Goal, Table, seconds
 
-from tasktrail.actors.core.limits import Gate, GateKind
+from tasktrail.actors.core.limits import LimitKey, LimitKind
 from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.events import Created, TaskState
 from tasktrail.events.state import create
@@ -36,10 +36,10 @@ def _tasks(number: int, users: int) -> list[TaskState]:
 
 
 def _filled(number: int, users: int, *, shut: bool) -> tuple[ReadyQueue, float]:
-    def is_shut(gate: Gate) -> bool:
-        return shut and gate == (GateKind.TYPE, _TYPES[0])
+    def is_closed(key: LimitKey) -> bool:
+        return shut and key == (LimitKind.TYPE, _TYPES[0])
 
-    queue = ReadyQueue(is_shut)
+    queue = ReadyQueue(is_closed)
     tasks = _tasks(number, users)
     gc.collect()
 

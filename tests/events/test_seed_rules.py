@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.explanation import WaitReason, obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.queue import ReadyQueue
-from tasktrail.actors.core.resources import Reserved, Sample, is_too_big, stands_against_all
+from tasktrail.actors.core.resources import Reserved, Sample, machine_is_busy, never_fits
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
 from tasktrail.events.commands import EndAttempt, TaskCommand
 from tasktrail.events.context import DecisionContext
@@ -275,7 +275,7 @@ def test_what_reaches_a_limit_exactly_still_fits_and_one_byte_more_does_not(
     reserved.take(waiting(2, estimated_memory=50, estimated_temp=5))
     assert obstacles(waiting(**needs), limits, sample, reserved) == ()
     assert len(obstacles(waiting(**needs | more), limits, sample, reserved)) == 1
-    assert not is_too_big(waiting(**needs), limits, sample)
+    assert not never_fits(waiting(**needs), limits, sample)
 
 
 def test_a_cpu_as_busy_as_allowed_lets_a_task_start_and_a_busier_one_does_not() -> None:
@@ -283,7 +283,7 @@ def test_a_cpu_as_busy_as_allowed_lets_a_task_start_and_a_busier_one_does_not() 
     for percent, fits in ((50.0, True), (50.1, False)):
         sample = Sample(cpu_percent=percent)
         assert (obstacles(waiting(), limits, sample, Reserved()) == ()) is fits
-        assert stands_against_all(sample, limits) is not fits
+        assert machine_is_busy(sample, limits) is not fits
 
 
 def test_what_is_taken_is_missing_until_it_is_given_back() -> None:

@@ -22,7 +22,7 @@ DURABLE: dict[str, Callable[[SchedulerState], object]] = {
     "disabled": lambda state: state.disabled,
     "experience": lambda state: {kind: state.correction(kind) for kind in state.experience},
     "limits": lambda state: state.limit_book.changes,
-    "turns": lambda state: list(state.turns.last_starts.items()),
+    "turns": lambda state: list(state.fair_share.last_starts.items()),
     "pauses": lambda state: state.pauses.all(),
     "schedules": lambda state: [(one.spec, one.position, one.runs) for one in state.schedules.by_name.values()],
     "adjusted_at": lambda state: {task: at for task, at in state.adjusted_at.items() if task in state.tasks},
@@ -77,12 +77,12 @@ def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetim
     for task in tasks:
         queued, blocked = task.id in state.queue, state.blocked.get(task.id)
         if not task.waiting:
-            if queued or blocked or task.id in state.too_big or task.id in state.overtaken:
+            if queued or blocked or task.id in state.set_aside or task.id in state.overtaken:
                 broken(f"task {task.id} is {task.status} and still waits somewhere")
         elif task.held or task.spec.type not in state.grace or task.id in state.running or blocked:
             if queued:
                 broken(f"task {task.id} is queued although something stands against it")
-        elif not queued and task.id not in state.too_big:
+        elif not queued and task.id not in state.set_aside:
             asleep.append(task)
     if asleep:
         _check_wakes(state, asleep, now)

@@ -5,7 +5,7 @@ An eligible task is overtaken at most `dispatch.BACKFILL_BOUND` times while some
 
 from collections.abc import Iterator
 
-from tasktrail.actors.core.limits import gates_of, is_shut
+from tasktrail.actors.core.limits import is_closed, limit_keys_of
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.events.priority import queue_key
@@ -15,7 +15,7 @@ def is_eligible(state: SchedulerState, task: TaskState) -> bool:
     """Whether the task waits for room only: it stands in the queue, and no limit and no pause is against it."""
     if task.id not in state.queue or state.pauses.everything is not None:
         return False
-    return not any(is_shut(gate, state.limits, state.tally, state.pauses) for gate in gates_of(task))
+    return not any(is_closed(key, state.limits, state.running_counts, state.pauses) for key in limit_keys_of(task))
 
 
 def overtaken_by(state: SchedulerState, started: TaskState) -> Iterator[int]:

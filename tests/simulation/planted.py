@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeouts
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.actors.core.resources import Best, Reserved, Sample
+from tasktrail.actors.core.resources import MostAvailable, Reserved, Sample
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
 from tasktrail.actors.scheduler import JumpWatch
@@ -252,7 +252,7 @@ def backfill_without_bound(patch: pytest.MonkeyPatch) -> None:
 @planted("I5: ")
 def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
     """Room is kept for a task that can never have enough."""
-    patch.setattr(dispatch, "at_best", lambda *_: Best(UNLIMITED, UNLIMITED))
+    patch.setattr(dispatch, "most_available", lambda *_: MostAvailable(UNLIMITED, UNLIMITED))
     patch.setattr(dispatch, "_has_been_overtaken_enough", lambda *_: True)
 
 
@@ -260,10 +260,10 @@ def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
 def room_kept_that_would_not_do(patch: pytest.MonkeyPatch) -> None:
     """What others hold on the machine is forgotten when it is asked whether keeping room would help."""
 
-    def best(limits: Limits, sample: Sample, _reserved: Reserved) -> Best:
-        return Best(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
+    def best(limits: Limits, sample: Sample, _reserved: Reserved) -> MostAvailable:
+        return MostAvailable(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
 
-    patch.setattr(dispatch, "at_best", best)
+    patch.setattr(dispatch, "most_available", best)
     patch.setattr(dispatch, "BACKFILL_BOUND", 2)
 
 

@@ -9,7 +9,7 @@ from planted import after_resume, planted
 from planted_log import PLANTED
 
 from tasktrail.actors.core import commands, dispatch, explanation, limits, schedules, step, timeouts
-from tasktrail.actors.core.limits import EVERYTHING, GateKind, LimitBook, Limits, Tally
+from tasktrail.actors.core.limits import EVERYTHING, LimitBook, LimitKind, Limits, RunningCounts
 from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
 from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.schedules import Schedules
@@ -83,27 +83,25 @@ def enabled_endpoint_stays_disabled(patch: pytest.MonkeyPatch) -> None:
 def type_limit_ignored(patch: pytest.MonkeyPatch) -> None:
     """The limit of a type can be set and is not looked at."""
     full = limits.is_full
-    patch.setattr(limits, "is_full", lambda gate, *rest: gate[0] is not GateKind.TYPE and full(gate, *rest))
+    patch.setattr(limits, "is_full", lambda key, *rest: key[0] is not LimitKind.TYPE and full(key, *rest))
 
 
 @planted("I7: .* of (type|user_id|label) .* where")
 def own_limit_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     """The general number counts although there is one of its own."""
     limit_of = limits.limit_of
-    patch.setattr(
-        limits, "limit_of", lambda gate, limits: limit_of(gate, replace(limits, types={}, users={}, labels={}))
-    )
+    patch.setattr(limits, "limit_of", lambda key, limits: limit_of(key, replace(limits, types={}, users={}, labels={})))
 
 
 @planted("I7: .* counted")
 def label_counted_only_at_start(patch: pytest.MonkeyPatch) -> None:
     """Who has ended still counts against the limit of its label."""
-    give_back = Tally.give_back
+    give_back = RunningCounts.give_back
 
-    def forgetful(self: Tally, task: TaskState) -> None:
+    def forgetful(self: RunningCounts, task: TaskState) -> None:
         give_back(self, replace(task, spec=replace(task.spec, label="")))
 
-    patch.setattr(Tally, "give_back", forgetful)
+    patch.setattr(RunningCounts, "give_back", forgetful)
 
 
 @planted("I5: task .* before it in the order")
@@ -122,7 +120,7 @@ def users_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
 @planted("I5: task .* before it in the order|I4")
 def turns_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
     """Whose turn it is lives in memory only."""
-    after_resume(patch, lambda state: state.turns.last_starts.clear())
+    after_resume(patch, lambda state: state.fair_share.last_starts.clear())
 
 
 @planted("I5: task .* nobody starts it|I5: task .* before it in the order")

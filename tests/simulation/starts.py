@@ -11,7 +11,7 @@ from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.explanation import obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Staged
-from tasktrail.actors.core.resources import Sample, stands_against_all
+from tasktrail.actors.core.resources import Sample, machine_is_busy
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key
@@ -54,8 +54,8 @@ def check_tally(state: SchedulerState) -> None:
     specs = [entry.reserved_for.spec for entry in state.running.values()]
     held = Counter(("type", spec.type) for spec in specs) + Counter(("user", spec.user_id) for spec in specs)
     held += Counter(("label", spec.label) for spec in specs if spec.label)
-    if state.tally.counts != held:
-        broken(f"I7: the limits have {state.tally.counts} counted, and {held} hold a slot")
+    if state.running_counts.counts != held:
+        broken(f"I7: the limits have {state.running_counts.counts} counted, and {held} hold a slot")
 
 
 def check_order(state: SchedulerState, last: int, last_starts: Mapping[int, int]) -> None:
@@ -100,7 +100,7 @@ def check_idle(state: SchedulerState) -> None:
     if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
     kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]
-    if kept and (state.running or state.reserved.more_to_come) and not stands_against_all(state.sample, state.limits):
+    if kept and (state.running or state.reserved.more_to_come) and not machine_is_busy(state.sample, state.limits):
         _check_kept(state, [state.tasks[task_id] for task_id in kept])
         return
     for task_id in state.queue:

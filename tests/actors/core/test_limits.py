@@ -121,7 +121,7 @@ def test_a_slot_freed_by_a_crash_is_free_behind_every_gate(make_core: MakeCore) 
     core.cancel(first)
     core.end(first, "stopped")
     assert core.running() == [second]
-    assert core.state.tally.counts.total() == 3
+    assert core.state.running_counts.counts.total() == 3
 
 
 def test_open_attempts_count_after_a_failed_commit(make_core: MakeCore) -> None:
@@ -135,7 +135,7 @@ def test_open_attempts_count_after_a_failed_commit(make_core: MakeCore) -> None:
         fresh.apply(record)
     fresh.slots = 8
     assert resume(fresh, dict(old.running), core.now).facts == []
-    assert fresh.tally == old.tally
+    assert fresh.running_counts == old.running_counts
 
 
 def test_with_fair_share_the_user_with_the_least_running_goes_first(make_core: MakeCore) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tasktrail.actors.core.explanation import obstacles
-from tasktrail.actors.core.limits import Limits, gates_of, is_shut, limit_of
+from tasktrail.actors.core.limits import Limits, is_closed, limit_keys_of, limit_of
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.resources import Sample
 from tasktrail.events import AdjustTask, CreateTask, Started
@@ -126,8 +126,8 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def what_holds_a_place_is_counted_exactly(self) -> None:
         state = self.core.state
-        held = Counter(gate for entry in state.running.values() for gate in gates_of(entry.reserved_for))
-        assert state.tally.counts == held
+        held = Counter(key for entry in state.running.values() for key in limit_keys_of(entry.reserved_for))
+        assert state.running_counts.counts == held
         assert state.reserved.memory == sum(one.reserved_for.spec.estimated_memory for one in state.running.values())
 
     @invariant()
@@ -136,10 +136,10 @@ class Operations(RuleBasedStateMachine):
         started = [fact.task_id for fact in self.core.facts if isinstance(fact.event, Started)]
         assert not started or state.pauses.everything is None, "the message that pauses starts nothing"
         for task_id in started:
-            for gate in gates_of(state.tasks[task_id]):
-                limit = limit_of(gate, state.limits)
-                assert not limit or state.tally.counts[gate] <= limit
-                assert state.pauses.of(*gate) is None
+            for key in limit_keys_of(state.tasks[task_id]):
+                limit = limit_of(key, state.limits)
+                assert not limit or state.running_counts.counts[key] <= limit
+                assert state.pauses.of(*key) is None
 
     @invariant()
     def nothing_that_could_start_waits(self) -> None:
@@ -169,5 +169,7 @@ def test_the_limit_of_a_gate_is_none_when_nobody_has_set_one() -> None:
     core = Core()
     core.create()
     (task,) = core.state.tasks.values()
-    assert [limit_of(gate, Limits()) for gate in gates_of(task)] == [0, 0]
-    assert not any(is_shut(gate, core.state.limits, core.state.tally, core.state.pauses) for gate in gates_of(task))
+    assert [limit_of(key, Limits()) for key in limit_keys_of(task)] == [0, 0]
+    assert not any(
+        is_closed(key, core.state.limits, core.state.running_counts, core.state.pauses) for key in limit_keys_of(task)
+    )

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tasktrail.actors.core.limits import Gate, GateKind, gates_of
+from tasktrail.actors.core.limits import LimitKey, LimitKind, limit_keys_of
 from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key
@@ -30,35 +30,35 @@ tasks = st.builds(
     st.sampled_from(["", "x", "y"]),
     st.integers(0, 60),
 )
-gates = st.sampled_from(
-    [(GateKind.TYPE, kind) for kind in "abc"]
-    + [(GateKind.USER, user) for user in range(3)]
-    + [(GateKind.LABEL, label) for label in "xy"]
+keys = st.sampled_from(
+    [(LimitKind.TYPE, kind) for kind in "abc"]
+    + [(LimitKind.USER, user) for user in range(3)]
+    + [(LimitKind.LABEL, label) for label in "xy"]
 )
 
 
 class QueueBehindGates(RuleBasedStateMachine):
-    """Against a list that is scanned. Running tasks hold a place at each of their gates."""
+    """Against a list that is scanned. Running tasks hold a place at each of their keys."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.limits: dict[Gate, int] = {}
-        self.held: Counter[Gate] = Counter()
+        self.limits: dict[LimitKey, int] = {}
+        self.held: Counter[LimitKey] = Counter()
         self.fair = False
         self.starts = 0
         self.last_starts: Counter[int] = Counter()
-        self.queue = ReadyQueue(self.is_shut, self.share)
+        self.queue = ReadyQueue(self.is_closed, self.share)
         self.waiting: dict[int, TaskState] = {}
         self.running: dict[int, TaskState] = {}
 
-    def is_shut(self, gate: Gate) -> bool:
-        return self.held[gate] >= self.limits.get(gate, 100)
+    def is_closed(self, key: LimitKey) -> bool:
+        return self.held[key] >= self.limits.get(key, 100)
 
     def share(self, user: int) -> Share:
-        return Share(self.held[GateKind.USER, user], self.last_starts[user]) if self.fair else EQUAL
+        return Share(self.held[LimitKind.USER, user], self.last_starts[user]) if self.fair else EQUAL
 
     def best(self) -> int | None:
-        free = [one for one in self.waiting.values() if not any(map(self.is_shut, gates_of(one)))]
+        free = [one for one in self.waiting.values() if not any(map(self.is_closed, limit_keys_of(one)))]
         first = min(free, key=lambda one: (self.share(one.spec.user_id), *queue_key(one)), default=None)
         return first.id if first else None
 
@@ -67,7 +67,7 @@ class QueueBehindGates(RuleBasedStateMachine):
         if state.id in self.running:
             return
         old = self.waiting.get(state.id)
-        if old is not None and gates_of(old) != gates_of(state):
+        if old is not None and limit_keys_of(old) != limit_keys_of(state):
             self.queue.remove(state.id)  # a task's type, user and label never change
         self.queue.push(state)
         self.waiting[state.id] = state
@@ -78,7 +78,7 @@ class QueueBehindGates(RuleBasedStateMachine):
         assert self.queue.pop() == best
         if best is not None:
             state = self.running[best] = self.waiting.pop(best)
-            self.held.update(gates_of(state))
+            self.held.update(limit_keys_of(state))
             self.starts += 1
             self.last_starts[state.spec.user_id] = self.starts
             self.queue.share_changed(state.spec.user_id)
@@ -88,18 +88,18 @@ class QueueBehindGates(RuleBasedStateMachine):
         if not self.running:
             return
         state = self.running.pop(sorted(self.running)[pick % len(self.running)])
-        self.held.subtract(gates_of(state))
-        for gate in gates_of(state):
-            self.queue.wake(gate)
+        self.held.subtract(limit_keys_of(state))
+        for key in limit_keys_of(state):
+            self.queue.wake(key)
         self.queue.share_changed(state.spec.user_id)
 
     @rule(task_id=st.integers(1, 25))
     def remove(self, task_id: int) -> None:
         assert self.queue.remove(task_id) == (self.waiting.pop(task_id, None) is not None)
 
-    @rule(gate=gates, limit=st.integers(0, 3))
-    def set_limit(self, gate: Gate, limit: int) -> None:
-        self.limits[gate] = limit
+    @rule(key=keys, limit=st.integers(0, 3))
+    def set_limit(self, key: LimitKey, limit: int) -> None:
+        self.limits[key] = limit
         self.queue.wake_all()
 
     @rule(fair=st.booleans())
@@ -119,23 +119,23 @@ TestQueueBehindGates.settings = settings(deadline=None, max_examples=150, statef
 
 
 def test_what_stands_behind_a_shut_gate_is_not_looked_at_again() -> None:
-    asked: Counter[Gate] = Counter()
+    asked: Counter[LimitKey] = Counter()
 
-    def is_shut(gate: Gate) -> bool:
-        asked[gate] += 1
-        return gate == (GateKind.TYPE, "a")
+    def is_closed(key: LimitKey) -> bool:
+        asked[key] += 1
+        return key == (LimitKind.TYPE, "a")
 
-    queue = ReadyQueue(is_shut)
+    queue = ReadyQueue(is_closed)
     for number in range(1, 1001):
         queue.push(task(number, "a", user=number % 100))
     for number in range(1001, 2001):
         queue.push(task(number, "b", minutes=5))
     assert [queue.pop() for _ in range(1000)] == list(range(1001, 2001))
-    assert asked[GateKind.TYPE, "a"] == 100, "one look for each bucket, not for each task and each start"
+    assert asked[LimitKind.TYPE, "a"] == 100, "one look for each bucket, not for each task and each start"
 
 
 def test_churn_behind_a_shut_gate_leaves_nothing_behind() -> None:
-    queue = ReadyQueue(lambda gate: gate[0] is GateKind.TYPE)
+    queue = ReadyQueue(lambda key: key[0] is LimitKind.TYPE)
     for number in range(5000):
         queue.push(task(number % 3 + 1, minutes=-number))
         assert queue.peek() is None
@@ -145,19 +145,19 @@ def test_churn_behind_a_shut_gate_leaves_nothing_behind() -> None:
 
 def test_one_slot_wakes_one_bucket_of_ten_thousand() -> None:
     open_now = [False]
-    queue = ReadyQueue(lambda gate: gate[0] is GateKind.TYPE and not open_now[0])
+    queue = ReadyQueue(lambda key: key[0] is LimitKind.TYPE and not open_now[0])
     for number in range(1, 10_001):
         queue.push(task(number, user=number))
     assert queue.peek() is None
     open_now[0] = True
-    queue.wake((GateKind.TYPE, "a"))
+    queue.wake((LimitKind.TYPE, "a"))
     assert len(queue._heads) == 1
     assert queue.peek() == 1
 
 
 def test_a_hundred_thousand_come_and_go_in_time_that_does_not_grow_with_their_number() -> None:
     """A generous bound: quadratic work would take minutes. The figures are those of the benchmark."""
-    queue = ReadyQueue(lambda gate: gate == (GateKind.TYPE, "a"))
+    queue = ReadyQueue(lambda key: key == (LimitKind.TYPE, "a"))
     waiting = [task(number, "ab"[number % 2], user=number % 1000) for number in range(1, 100_001)]
     started = perf_counter()
     for one in waiting:

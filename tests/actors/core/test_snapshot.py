@@ -12,7 +12,7 @@ from random_life import GRACE, live
 
 from tasktrail.actors.core.limits import LimitBook, Limits, Pauses
 from tasktrail.actors.core.messages import Boot
-from tasktrail.actors.core.queue import Turns
+from tasktrail.actors.core.queue import FairShare
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.snapshot import Book, book_of, tasks_of
 from tasktrail.actors.core.state import SchedulerState
@@ -125,15 +125,25 @@ def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
 # --- what is in it ----------------------------------------------------------------------------------------------
 
 FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
-FOLDED |= {"jumps", "limit_book", "pauses", "schedules", "turns"}
-OF_THE_MOMENT = {"retry_rules", "work_root", "grace", "sample", "reserved", "tally", "slots", "draining", "closed"}
+FOLDED |= {"jumps", "limit_book", "pauses", "schedules", "fair_share"}
+OF_THE_MOMENT = {
+    "retry_rules",
+    "work_root",
+    "grace",
+    "sample",
+    "reserved",
+    "running_counts",
+    "slots",
+    "draining",
+    "closed",
+}
 OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
 OF_THE_MOMENT |= {
-    "look",
+    "reconciliation",
     "overtaken",
     "backfill_bound",
-    "too_big",
-    "seen_in_vain",
+    "set_aside",
+    "found_nobody_in",
     "stale_reports",
     "_passing",
     "own",
@@ -151,7 +161,7 @@ def test_the_parts_of_the_parts_are_kept_too() -> None:
     assert vars(Pauses()).keys() == {"held"}
     assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
     assert vars(Jumps()).keys() == {"kept"}
-    assert vars(Turns()).keys() == {"last_starts"}
+    assert vars(FairShare()).keys() == {"last_starts"}
     assert vars(Experience()).keys() == {"memory", "temp", "time"}
 
 

@@ -148,7 +148,7 @@ class Lifting:
     def leave_only(self, named: tuple[int, ...]) -> None:
         """Nobody else waits for room any more. Nothing starts meanwhile."""
         self.core.state.draining = True
-        for other in [*self.core.state.queue.first(100), *self.core.state.too_big]:
+        for other in [*self.core.state.queue.first(100), *self.core.state.set_aside]:
             if other not in (self.task.id, *named):
                 self.core.cancel(other)
 
