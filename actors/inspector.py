@@ -14,7 +14,7 @@ from typing import Any
 from ..events.errors import LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
 from .base import WAKE, Actor, Wake, logger
-from .side_process import Ended, Errand, stay_behind
+from .side_process import Ended, SideProcess, stay_behind
 
 
 class Inspector(Actor):
@@ -36,7 +36,7 @@ class Inspector(Actor):
 
     def on_start(self) -> None:
         """Check at once."""
-        self._check = Errand("tasktrail.actors.inspector", self.actor_ref.tell)
+        self._check = SideProcess("tasktrail.actors.inspector", self.actor_ref.tell)
         if self._wanted():
             self.actor_ref.tell(WAKE)
 
@@ -47,17 +47,17 @@ class Inspector(Actor):
     def receive(self, message: Any) -> None:
         """Start the process, or judge what came of it."""
         match message:
-            case Wake() if not self._check.under_way:
+            case Wake() if not self._check.running:
                 self._check.start(str(self._log_path))
             case Ended():
-                self._check.heard()
+                self._check.forget()
                 self._end(message)
 
     def _end(self, ended: Ended) -> None:
-        if ended.code or not ended.said:
-            logger.warning("the log could not be checked", exit_code=ended.code, error=ended.last_words)
+        if ended.code or not ended.output:
+            logger.warning("the log could not be checked", exit_code=ended.code, error=ended.last_error)
             return
-        answer = json.loads(ended.said)
+        answer = json.loads(ended.output)
         if answer is None:
             logger.info("the log was checked and is sound")
         else:

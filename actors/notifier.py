@@ -26,7 +26,7 @@ from .delivery.dispatcher import AT_ONCE, Dispatcher
 from .delivery.lifeline import Lifeline
 from .delivery.result import Result
 from .feed import Feed, Retrier
-from .snapshots.outbox import folded
+from .snapshots import folded_outbox
 
 Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
 
@@ -139,7 +139,7 @@ class Notifier(Actor):
         if self._log is None:
             self._log = self._open_log()
         if self._folded is None:
-            self._folded = folded(self._log, self._snapshot)
+            self._folded = folded_outbox(self._log, self._snapshot)
             self._folded.mail_limit = self._mail_limit
             self._news = True
         elif behind or (records and records[0].position > self._folded.position + 1):

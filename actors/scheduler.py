@@ -54,7 +54,7 @@ from .core.messages import (
 )
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume, step
-from .snapshots.scheduler import folded
+from .snapshots import folded_state
 
 MAX_BATCH = 2000
 """Facts after which a commit is made although more messages wait."""
@@ -176,7 +176,7 @@ class Scheduler(Actor):
     def _begin(self) -> None:
         opened = self._open_log()
         try:
-            self._state = folded(opened, self._new_state, self._snapshot)
+            self._state = folded_state(opened, self._new_state, self._snapshot)
         except BaseException:
             opened.close()
             raise
@@ -194,7 +194,7 @@ class Scheduler(Actor):
         except TasktrailError:
             raise error from None
         try:
-            self._state = folded(reader, self._new_state, self._snapshot)
+            self._state = folded_state(reader, self._new_state, self._snapshot)
         finally:
             reader.close()
         resume(self._state, {}, self._time()[0])  # for the queue; what is staged by that is the real start's to record
@@ -463,7 +463,7 @@ class Scheduler(Actor):
         old = self._state
         self._trouble = None
         try:
-            self._state = folded(self._log, self._new_state, self._snapshot, also=running)
+            self._state = folded_state(self._log, self._new_state, self._snapshot, also=running)
             self._state.slots, self._state.sample = old.slots, old.sample
             self._state.draining = old.draining
             # An answer to an older question must not pass for an answer to a newer one.

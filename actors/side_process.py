@@ -1,4 +1,4 @@
-"""A process of an actor's own, for work that would hold up everybody here: started, awaited by a thread, told of."""
+"""A process of an actor's own, for work that would hold everybody up if it were done in this one."""
 
 import ctypes
 import os
@@ -22,21 +22,22 @@ class Ended(msgspec.Struct, frozen=True):
     """To the actor: the process is gone."""
 
     code: int
-    said: str
+    output: str
     """Its standard output."""
-    complaint: str
+    errors: str
+    """Its standard error."""
 
     @property
-    def last_words(self) -> str:
+    def last_error(self) -> str:
         """The last line of its standard error."""
-        return self.complaint.strip().rpartition("\n")[2]
+        return self.errors.strip().rpartition("\n")[2]
 
 
-class Errand:
-    """Runs `python -m MODULE ARGUMENTS… PID`, one at a time; the module ends by itself when our process is gone.
+class SideProcess:
+    """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `stay_behind(PID)`.
 
     Args:
-        module: what is run.
+        module: the module to run.
         tell: gets `Ended`, in a thread of its own.
     """
 
@@ -46,12 +47,12 @@ class Errand:
         self.process: subprocess.Popen[str] | None = None
 
     @property
-    def under_way(self) -> bool:
-        """Whether it has begun, and its end was not heard yet."""
+    def running(self) -> bool:
+        """Whether it was started and the actor has not handled its end yet."""
         return self.process is not None
 
     def start(self, *arguments: str) -> None:
-        """Begin. Raises `OSError` when no process can be had."""
+        """Start it. Raises `OSError` when no process can be started."""
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", self._module, *arguments, str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -65,26 +66,26 @@ class Errand:
         self.process = process
 
         def wait() -> None:
-            said, complaint = process.communicate()
+            output, errors = process.communicate()
             with suppress(pykka.ActorDeadError):
-                self._tell(Ended(process.returncode, said, complaint))
+                self._tell(Ended(process.returncode, output, errors))
 
-        threading.Thread(target=wait, name=f"{self._module.rpartition('.')[2]}-errand", daemon=True).start()
+        threading.Thread(target=wait, name=f"{self._module.rpartition('.')[2]}-process", daemon=True).start()
 
-    def heard(self) -> None:
-        """Its end has come to the actor: the next one may begin."""
+    def forget(self) -> None:
+        """The actor has handled its end: the next one may start."""
         self.process = None
 
     def kill(self) -> None:
-        """End it, if it is under way."""
+        """End it if it runs."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
 
 def stay_behind(parent: str) -> bool:
-    """Give way to others and die with the process that wanted this one; false when it is gone already."""
-    with suppress(OSError, AttributeError):  # not every system can do it; then it just finishes its work
+    """Called in the process: give way to others, and die with the parent. False when the parent is gone already."""
+    with suppress(OSError, AttributeError):  # not every system can do it; then the process just finishes its work
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
         return False

@@ -1,27 +1,71 @@
-"""The Snapshotter: has a process of its own take snapshots, one at a time."""
+"""The Snapshotter: has a process of its own take the snapshots, one run at a time.
 
+The process knows nothing of the service's memory. It folds the older snapshots and the records since, as a start does.
+So what it writes is a fold of the log whatever the service does meanwhile, and it does not hold the service up.
+"""
+
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from ..events.log.sqlite import LogReader
 from .base import WAKE, Actor, Wake, logger
-from .side_process import Ended, Errand
-from .snapshots import outbox, scheduler
-from .snapshots.file import Unusable, header_of
-from .snapshots.pace import Pace
+from .side_process import Ended, SideProcess, stay_behind
+from .snapshot_file import Unusable, header_of
+from .snapshots import OUTBOX, SCHEDULER, take_snapshots
+
+_AFTER_FAILURE = 4
+"""How many times longer the next try waits after a failure."""
+
+
+class SnapshotPace:
+    """Counts records since the last snapshot, and says when the next one is due.
+
+    The Scheduler's thread asks at each commit, and the Snapshotter sets it; a position too early or too late does no
+    harm. A snapshot of many tasks takes long to write, so it also waits for half as many records as it has tasks:
+    then its price for each record is the same, however many tasks wait.
+
+    Args:
+        every: the least number of records between two snapshots; with 0 no snapshot is ever due.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._due: int | None = None
+
+    def is_due(self, position: int) -> bool:
+        """Whether to take one now. After a yes the answer is no until `taken` or `failed`."""
+        if self._due is None or position < self._due:
+            return False
+        self._due = None
+        return True
+
+    def taken(self, position: int, tasks: int) -> None:
+        """A snapshot as of `position`, with that number of tasks, is there."""
+        if self._every:
+            self._due = position + max(self._every, tasks // 2)
+
+    def failed(self, position: int) -> None:
+        """No snapshot could be taken: try again, but not soon."""
+        if self._every:
+            self._due = position + _AFTER_FAILURE * self._every
 
 
 class Snapshotter(Actor):
-    """Told that a snapshot is due, it starts the process, unless one is at work.
+    """Starts the process when a snapshot is due, unless it is at work already.
 
     Args:
         log_path: the log.
         folder: where the snapshots are.
-        pace: is told when one was taken.
+        pace: hears when a snapshot was taken.
         position: the last record that is committed.
     """
 
-    def __init__(self, *, log_path: Path, folder: Path, pace: Pace, position: Callable[[], int]) -> None:
+    def __init__(self, *, log_path: Path, folder: Path, pace: SnapshotPace, position: Callable[[], int]) -> None:
         super().__init__()
         self._log_path = log_path
         self._folder = folder
@@ -29,42 +73,42 @@ class Snapshotter(Actor):
         self._position = position
 
     def on_start(self) -> None:
-        """Go on from the older of the snapshots that there are."""
-        self._writing = Errand("tasktrail.actors.snapshots.writer", self.actor_ref.tell)
-        done = min(_position_of(self._folder / kind) for kind in (scheduler.KIND, outbox.KIND))
+        """Go on from the older of the snapshots that are there."""
+        self._process = SideProcess("tasktrail.actors.snapshotter", self.actor_ref.tell)
+        done = min(_position_of(self._folder / kind.name) for kind in (SCHEDULER, OUTBOX))
         position = self._position()
         self._pace.taken(done if done <= position else 0, 0)
         if self._pace.is_due(position):
             self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
-        """Nothing is lost with a snapshot that is not taken."""
-        self._writing.kill()
+        """End the process: nothing is lost with a snapshot that is not taken."""
+        self._process.kill()
 
     def receive(self, message: Any) -> None:
-        """Start the process, or note what came of it."""
+        """Start the process, or note its end."""
         match message:
-            case Wake() if not self._writing.under_way:
+            case Wake() if not self._process.running:
                 self._start()
             case Ended():
-                self._writing.heard()
+                self._process.forget()
                 self._end(message)
 
     def _start(self) -> None:
         try:
-            self._writing.start(str(self._log_path), str(self._folder))
+            self._process.start(str(self._log_path), str(self._folder))
         except OSError as error:  # no process, no memory, no descriptor
             logger.warning("no snapshot can be taken now", error=str(error))
             self._pace.failed(self._position())
 
     def _end(self, ended: Ended) -> None:
-        if ended.code == 0 and ended.said:
-            position, tasks = map(int, ended.said.split())
+        if ended.code == 0 and ended.output:
+            position, tasks = map(int, ended.output.split())
             self._pace.taken(position, tasks)
-            if self._pace.is_due(self._position()):  # so much was recorded meanwhile
+            if self._pace.is_due(self._position()):  # enough was recorded meanwhile
                 self._start()
         else:
-            logger.warning("no snapshot could be taken", exit_code=ended.code, error=ended.last_words)
+            logger.warning("no snapshot could be taken", exit_code=ended.code, error=ended.last_error)
             self._pace.failed(self._position())
 
 
@@ -73,3 +117,20 @@ def _position_of(path: Path) -> int:
         return header_of(path).position
     except Unusable:
         return 0
+
+
+def main(path: str, folder: str, parent: str) -> None:
+    """Take both snapshots, and print their position and the number of tasks. Ends when the parent process does."""
+    if not stay_behind(parent):
+        return
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
+    gc.disable()  # it makes a million objects, no garbage, and ends
+    log = LogReader(Path(path))
+    try:
+        sys.stdout.write("{} {}".format(*take_snapshots(log, Path(folder))))
+    finally:
+        log.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

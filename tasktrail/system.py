@@ -33,10 +33,8 @@ from .actors.projector import Health, Projector
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
 from .actors.service_log import ServiceLog
-from .actors.snapshots import outbox as outbox_snapshot
-from .actors.snapshots import scheduler as scheduler_snapshot
-from .actors.snapshots.pace import Pace
-from .actors.snapshotter import Snapshotter
+from .actors.snapshots import OUTBOX, SCHEDULER
+from .actors.snapshotter import SnapshotPace, Snapshotter
 from .actors.supervisor import Child, Supervisor
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
@@ -115,7 +113,7 @@ class System:
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
         self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
         self.inspector = Child("inspector", self._start_inspector, restart=True)
-        self._snapshot_pace = Pace(config.snapshot_every)
+        self._snapshot_pace = SnapshotPace(config.snapshot_every)
         self._lock: DataLock | None = None
         self._booted = False
         self._is_long = False
@@ -251,7 +249,7 @@ class System:
             on_fatal=self._on_fatal,
             on_trouble=self._on_trouble,
             read_log=lambda: LogReader(self.paths.log),
-            snapshot=self._snapshot(scheduler_snapshot.KIND),
+            snapshot=self._snapshot(SCHEDULER.name),
         )
 
     def _new_state(self) -> SchedulerState:
@@ -331,7 +329,7 @@ class System:
             deliver=Courier(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
             report=self.scheduler.tell,
             clock=self.clock,
-            snapshot=self._snapshot(outbox_snapshot.KIND),
+            snapshot=self._snapshot(OUTBOX.name),
             mail_limit=smtp.max_per_hour,
         )
 

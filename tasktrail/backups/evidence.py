@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ..actors.base import logger
-from ..actors.snapshots.file import Unusable, header_of, is_whole
+from ..actors.snapshot_file import Unusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
 from ..events.log.sqlite import LogReader

@@ -235,7 +235,7 @@ class FileReading(Asking):
 
         `progress` is told a position and the last one, now and then; a `Client` calls it once, at the end.
         """
-        from ..actors.snapshots.checking import with_snapshots  # what it needs is much, and nothing else needs it
+        from ..actors.snapshots import with_snapshots  # what it needs is much, and nothing else needs it
 
         self.settle()
         found = verify(self._reader(), self.paths.views, progress)

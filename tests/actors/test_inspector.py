@@ -11,7 +11,7 @@ import pytest
 from histories import BEGIN, Journal, random_history
 
 from tasktrail.actors.inspector import Inspector
-from tasktrail.actors.side_process import Errand
+from tasktrail.actors.side_process import SideProcess
 from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.sqlite import SqliteEventLog
 
@@ -79,7 +79,7 @@ def test_a_sound_log_and_one_that_cannot_be_looked_at_stop_nobody(path: Path, mo
 
 
 def test_one_that_is_not_wanted_starts_no_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Errand, "start", lambda self, *_: pytest.fail(f"{self} has started a process"))
+    monkeypatch.setattr(SideProcess, "start", lambda self, *_: pytest.fail(f"{self} has started a process"))
     told = Told()
     with inspecting(path, told, wanted=False):
         pass
@@ -88,15 +88,15 @@ def test_one_that_is_not_wanted_starts_no_process(path: Path, monkeypatch: pytes
 
 def test_one_that_stops_ends_its_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    start = Errand.start
+    start = SideProcess.start
     begun = Event()
 
-    def noted(self: Errand, *arguments: str) -> None:
+    def noted(self: SideProcess, *arguments: str) -> None:
         start(self, *arguments)
         started.append(self.process)
         begun.set()
 
-    monkeypatch.setattr(Errand, "start", noted)
+    monkeypatch.setattr(SideProcess, "start", noted)
     with inspecting(path, Told()):
         assert begun.wait(WITHIN)
     assert started[0].wait(WITHIN) is not None

@@ -17,12 +17,9 @@ from tasktrail.actors.base import PING, WAKE
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.snapshot import book_of
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.snapshots import outbox, scheduler
-from tasktrail.actors.snapshots.checking import with_snapshots
-from tasktrail.actors.snapshots.file import PART, Header, Unusable, header_of, reading, write
-from tasktrail.actors.snapshots.pace import Pace
-from tasktrail.actors.snapshots.writer import take
-from tasktrail.actors.snapshotter import Snapshotter
+from tasktrail.actors.snapshot_file import PART, Header, Unusable, header_of, reading, write
+from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, take_snapshots, with_snapshots
+from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
@@ -47,8 +44,8 @@ def snapshots(log: MemoryEventLog, tmp_path: Path) -> Path:
     """A folder with good snapshots of the first half of the log."""
     half = log.head().position // 2
     (record,) = log.read(after=half - 1, limit=1)
-    scheduler.take(log, tmp_path / "scheduler", Head(half, record.hash))
-    outbox.take(log, tmp_path / "outbox", Head(half, record.hash))
+    SCHEDULER.take(log, tmp_path / "scheduler", Head(half, record.hash))
+    OUTBOX.take(log, tmp_path / "outbox", Head(half, record.hash))
     return tmp_path
 
 
@@ -116,19 +113,19 @@ FAULTS = {
 def test_a_bad_snapshot_leads_to_the_fold_of_the_whole_log(fault: str, log: MemoryEventLog, snapshots: Path) -> None:
     FAULTS[fault](snapshots / "scheduler")
     FAULTS[fault](snapshots / "outbox")
-    assert scheduler.recalled(log, new_state, snapshots / "scheduler") is None
-    assert outbox.recalled(log, snapshots / "outbox") is None
-    state = scheduler.folded(log, new_state, snapshots / "scheduler")
-    assert book_of(state) == book_of(scheduler.folded(log, new_state))
-    assert state.tasks == scheduler.folded(log, new_state).tasks
-    assert outbox.folded(log, snapshots / "outbox").kept() == outbox.folded(log).kept()
+    assert SCHEDULER.recalled(log, snapshots / "scheduler", new_state) is None
+    assert OUTBOX.recalled(log, snapshots / "outbox") is None
+    state = folded_state(log, new_state, snapshots / "scheduler")
+    assert book_of(state) == book_of(folded_state(log, new_state))
+    assert state.tasks == folded_state(log, new_state).tasks
+    assert folded_outbox(log, snapshots / "outbox").kept() == folded_outbox(log).kept()
 
 
 def test_a_good_snapshot_is_used(log: MemoryEventLog, snapshots: Path) -> None:
-    state = scheduler.recalled(log, new_state, snapshots / "scheduler")
+    state = SCHEDULER.recalled(log, snapshots / "scheduler", new_state)
     assert state is not None
     assert state.position == log.head().position // 2
-    assert outbox.recalled(log, snapshots / "outbox") is not None
+    assert OUTBOX.recalled(log, snapshots / "outbox") is not None
 
 
 def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> None:
@@ -136,24 +133,21 @@ def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> Non
     whole = path.read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 300)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        assert outbox.recalled(log, path) is None, f"byte {place}"
+        assert OUTBOX.recalled(log, path) is None, f"byte {place}"
 
 
 def test_a_reader_that_takes_all_lines_has_read_a_whole_file(log: MemoryEventLog, snapshots: Path) -> None:
     path = snapshots / "scheduler"
     flip(1)(path)
-    with pytest.raises(Unusable, match="damaged"), reading(path, "scheduler", scheduler.code(), log) as (_, lines):
+    with pytest.raises(Unusable, match="damaged"), reading(path, "scheduler", SCHEDULER.code(), log) as (_, lines):
         list(lines)
 
 
 def test_other_fields_or_another_fold_make_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = scheduler.code()
-    scheduler.code.cache_clear()
-    assert scheduler.code() == before
-    monkeypatch.setattr("tasktrail.actors.snapshots.common.FOLD", 10**6)
-    scheduler.code.cache_clear()
-    assert scheduler.code() != before
-    scheduler.code.cache_clear()
+    before = SCHEDULER.code()
+    assert SCHEDULER.code() == before
+    monkeypatch.setattr("tasktrail.actors.snapshots.FOLD", 10**6)
+    assert SCHEDULER.code() != before
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -191,14 +185,14 @@ def data(tmp_path: Path) -> Path:
 _SLOW_WRITER = """
 import sys, os
 from pathlib import Path
-from tasktrail.actors.snapshots import file, writer
+from tasktrail.actors import snapshotter
 plain = os.fsync
 def fsync(fd):
     print("writing", flush=True)
     sys.stdin.read()
     plain(fd)
 os.fsync = fsync
-writer.main(sys.argv[1], sys.argv[2], str(os.getppid()))
+snapshotter.main(sys.argv[1], sys.argv[2], str(os.getppid()))
 """
 
 
@@ -206,7 +200,7 @@ writer.main(sys.argv[1], sys.argv[2], str(os.getppid()))
 def test_a_writer_that_is_killed_leaves_the_older_snapshot(data: Path) -> None:
     reader = LogReader(data / "log.db")
     folder = data / "snapshots"
-    take(reader, folder)
+    take_snapshots(reader, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     command = [sys.executable, "-c", _SLOW_WRITER, str(data / "log.db"), str(folder)]
     writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -217,13 +211,13 @@ def test_a_writer_that_is_killed_leaves_the_older_snapshot(data: Path) -> None:
     left = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert [name for name in left if name.endswith(PART)], "it was killed before the end"
     assert {name: content for name, content in left.items() if not name.endswith(PART)} == before
-    take(reader, folder)
+    take_snapshots(reader, folder)
     assert {path.name for path in folder.iterdir()} == {"scheduler", "outbox"}
     reader.close()
 
 
 def test_an_empty_log_gives_no_snapshot(tmp_path: Path) -> None:
-    assert take(MemoryEventLog(), tmp_path) == (0, 0)
+    assert take_snapshots(MemoryEventLog(), tmp_path) == (0, 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,31 +225,31 @@ def test_an_empty_log_gives_no_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_is_due_after_so_many_records_and_once() -> None:
-    pace = Pace(100)
+    pace = SnapshotPace(100)
     assert not pace.is_due(10**9), "nobody has looked yet what there is"
     pace.taken(50, tasks=0)
     assert [pace.is_due(position) for position in (149, 150, 151)] == [False, True, False]
 
 
 def test_a_snapshot_of_many_tasks_waits_for_half_as_many_records() -> None:
-    pace = Pace(100)
+    pace = SnapshotPace(100)
     pace.taken(0, tasks=1000)
     assert [pace.is_due(position) for position in (499, 500)] == [False, True]
 
 
 def test_after_a_failure_the_next_try_waits() -> None:
-    pace = Pace(100)
+    pace = SnapshotPace(100)
     pace.failed(1000)
     assert [pace.is_due(position) for position in (1399, 1400)] == [False, True]
 
 
 def test_no_snapshot_is_ever_due_when_none_are_wanted() -> None:
-    pace = Pace(0)
+    pace = SnapshotPace(0)
     pace.taken(0, tasks=0)
     assert not pace.is_due(10**9)
 
 
-class _Pace(Pace):
+class _Pace(SnapshotPace):
     """Tells when it was told."""
 
     def __init__(self) -> None:
@@ -273,7 +267,7 @@ class _Pace(Pace):
         self.told.set()
 
 
-def _snapshotter(data: Path, folder: Path, pace: Pace, position: int) -> Any:
+def _snapshotter(data: Path, folder: Path, pace: SnapshotPace, position: int) -> Any:
     ref = Snapshotter.start(log_path=data / "log.db", folder=folder, pace=pace, position=lambda: position)
     ref.ask(PING, timeout=WITHIN)
     return ref
@@ -288,8 +282,8 @@ def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
     pace.told.clear()
     assert pace.told.wait(WITHIN)
     assert pace.said[1:] == [("taken", head)]
-    assert scheduler.recalled(reader, new_state, data / "snapshots" / "scheduler") is not None
-    assert outbox.recalled(reader, data / "snapshots" / "outbox") is not None
+    assert SCHEDULER.recalled(reader, data / "snapshots" / "scheduler", new_state) is not None
+    assert OUTBOX.recalled(reader, data / "snapshots" / "outbox") is not None
     ref.stop(timeout=WITHIN)
     again = _Pace()
     _snapshotter(data, data / "snapshots", again, head).stop(timeout=WITHIN)
@@ -309,7 +303,7 @@ def test_a_snapshot_that_cannot_be_taken_is_no_trouble(data: Path) -> None:
 
 
 def test_a_snapshotter_that_stops_ends_its_process(data: Path) -> None:
-    ref = _snapshotter(data, data / "snapshots", Pace(1), 0)
+    ref = _snapshotter(data, data / "snapshots", SnapshotPace(1), 0)
     ref.tell(WAKE)
     ref.stop(timeout=WITHIN)
     assert not ref.is_alive()
@@ -336,7 +330,7 @@ def _command_of(process: Path) -> bytes:
 
 def test_verify_finds_nothing_wrong_with_a_good_snapshot(data: Path) -> None:
     reader = LogReader(data / "log.db")
-    take(reader, data / "snapshots")
+    take_snapshots(reader, data / "snapshots")
     assert with_snapshots(verify(reader), reader, data / "snapshots").ok
     reader.close()
 
@@ -345,7 +339,7 @@ def test_verify_finds_nothing_wrong_with_a_good_snapshot(data: Path) -> None:
 def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> None:
     """Its hash fits, but a task in it has another state than the log says."""
     reader = LogReader(data / "log.db")
-    take(reader, data / "snapshots")
+    take_snapshots(reader, data / "snapshots")
     path = data / "snapshots" / kind
     lines = path.read_bytes().splitlines()
     changed = [line.replace(b'"priority":4', b'"priority":5') for line in lines[1:-1]]
@@ -359,7 +353,7 @@ def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> 
 
 def test_verify_says_when_a_snapshot_is_damaged_and_is_silent_about_one_of_other_code(data: Path) -> None:
     reader = LogReader(data / "log.db")
-    take(reader, data / "snapshots")
+    take_snapshots(reader, data / "snapshots")
     flip(0.5)(data / "snapshots" / "scheduler")
     with_header(code="0")(data / "snapshots" / "outbox")
     found = with_snapshots(verify(reader), reader, data / "snapshots")

@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 from harness import Goal, Table
 from storage import fill, started
 
-from tasktrail.actors.snapshots.writer import take
+from tasktrail.actors.snapshots import take_snapshots
 from tasktrail.events.log.sqlite import LogReader
 
 _EVERY = 10**9
@@ -43,6 +43,6 @@ def _folder(number: int) -> Path:
     fill(folder / "log.db", number, ended=False)
     started(folder)
     log = LogReader(folder / "log.db")
-    take(log, folder / "snapshots")
+    take_snapshots(log, folder / "snapshots")
     log.close()
     return folder

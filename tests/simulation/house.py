@@ -12,7 +12,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.scheduler import Scheduler
-from tasktrail.actors.snapshots.scheduler import folded
+from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Recorded, TaskState, TasktrailError
 from tasktrail.events.clock import Clock
 from tasktrail.handlers.process.frames import Order
@@ -164,7 +164,7 @@ class House:
 
     def folded(self) -> SchedulerState:
         """A memory made anew from the log."""
-        return folded(self._scheduler._log, self._scheduler._new_state)
+        return folded_state(self._scheduler._log, self._scheduler._new_state)
 
     @property
     def wake_at(self) -> datetime | None:

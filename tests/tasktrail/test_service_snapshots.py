@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from tasktrail import TaskService
 from tasktrail.actors.base import Query
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.snapshots import scheduler
-from tasktrail.actors.snapshots.file import Unusable, header_of
+from tasktrail.actors.snapshot_file import Unusable, header_of
+from tasktrail.actors.snapshots import SCHEDULER
 
 WITHIN = 30.0
 Opener = Callable[..., TaskService]
@@ -60,13 +60,13 @@ def test_a_snapshot_is_taken_and_the_next_start_goes_on_from_it(
         wait_for_snapshot(service, busy(service) - 5)
         before = memory(service)
     used: list[SchedulerState | None] = []
-    recalled = scheduler.recalled
+    recalled = SCHEDULER.recalled
 
     def noted(*args: Any) -> SchedulerState | None:
         used.append(recalled(*args))
         return used[-1]
 
-    monkeypatch.setattr(scheduler, "recalled", noted)
+    monkeypatch.setattr(SCHEDULER, "recalled", noted)
     with open_service(snapshot_every=5) as again:
         assert memory(again) == before
         assert again.verify().ok

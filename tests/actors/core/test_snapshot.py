@@ -19,8 +19,7 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
 from tasktrail.actors.delivery.dispatcher import Dispatcher
 from tasktrail.actors.delivery.lanes import Lanes
-from tasktrail.actors.snapshots import outbox, scheduler
-from tasktrail.actors.snapshots.common import loader
+from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, loader
 from tasktrail.events import AdjustTask
 from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.estimates import Experience
@@ -70,11 +69,11 @@ def test_a_snapshot_anywhere_and_the_rest_give_what_the_whole_log_gives(
     dice = Random(seed)
     chain, alone = (tmp_path_factory.mktemp("snapshot") / kind for kind in ("scheduler", "alone"))
     for position in sorted(dice.randint(1, last) for _ in range(4)):
-        scheduler.take(log, chain, head_at(log, position))
+        SCHEDULER.take(log, chain, head_at(log, position))
         alone.unlink(missing_ok=True)
-        scheduler.take(log, alone, head_at(log, position))
+        SCHEDULER.take(log, alone, head_at(log, position))
         assert chain.read_bytes() == alone.read_bytes(), "one by way of older ones is that of all records"
-    assert everything(scheduler.folded(log, new_state, chain)) == everything(scheduler.folded(log, new_state))
+    assert everything(folded_state(log, new_state, chain)) == everything(folded_state(log, new_state))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,8 +86,8 @@ def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(
     dice = Random(seed)
     chain = tmp_path_factory.mktemp("snapshot") / "outbox"
     for position in sorted(dice.randint(1, last) for _ in range(4)):
-        outbox.take(log, chain, head_at(log, position))
-    told, whole = outbox.folded(log, chain), outbox.folded(log)
+        OUTBOX.take(log, chain, head_at(log, position))
+    told, whole = folded_outbox(log, chain), folded_outbox(log)
     assert told.kept() == whole.kept()
     for seconds in (0, 60, 100_000):
         core.wait(seconds)
@@ -99,7 +98,7 @@ def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(
 @pytest.mark.parametrize("seed", range(8))
 def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
     core = live(seed, 200)
-    folded = scheduler.folded(core.log, new_state)
+    folded = folded_state(core.log, new_state)
     kept = tasks_of(folded, loader(core.log))
     assert [task for task in kept if not task.finished] == sorted(
         (task for task in core.state.tasks.values() if not task.finished), key=lambda task: task.id
@@ -112,14 +111,14 @@ def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
 
 def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
     """Otherwise the tests above could not fail."""
-    states = [scheduler.folded(live(seed, 150).log, new_state) for seed in range(12)]
+    states = [folded_state(live(seed, 150).log, new_state) for seed in range(12)]
     for field in Book.__struct_fields__:
         assert any(getattr(book_of(state), field) != getattr(book_of(new_state()), field) for state in states), field
-    kept = outbox.folded(live(3, 150).log).kept()
+    kept = folded_outbox(live(3, 150).log).kept()
     assert kept.outbox.notices
     assert kept.outbox.tasks
-    assert any(outbox.folded(live(seed, 150).log).kept().rests for seed in range(5))
-    assert any(outbox.folded(live(seed, 150).log).kept().outbox.disabled for seed in range(12))
+    assert any(folded_outbox(live(seed, 150).log).kept().rests for seed in range(5))
+    assert any(folded_outbox(live(seed, 150).log).kept().outbox.disabled for seed in range(12))
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------
@@ -182,7 +181,7 @@ def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
 
 
 def taken(core: Core, folder: Path) -> Path:
-    scheduler.take(core.log, folder / "s", core.log.head())
+    SCHEDULER.take(core.log, folder / "s", core.log.head())
     return folder / "s"
 
 
@@ -192,7 +191,7 @@ def test_a_finished_task_that_is_retried_after_the_snapshot_comes_back_from_the_
     core.end(task_id, "failed")
     path = taken(core, tmp_path)
     core.retry(task_id, force=True)
-    assert scheduler.folded(core.log, new_state, path).tasks[task_id] == core.state.tasks[task_id]
+    assert folded_state(core.log, new_state, path).tasks[task_id] == core.state.tasks[task_id]
 
 
 def test_a_finished_task_that_a_later_one_depends_on_comes_back_from_the_log(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_a_finished_task_that_a_later_one_depends_on_comes_back_from_the_log(tmp
     core.end(first)
     path = taken(core, tmp_path)
     core.create(depends_on=(first,), parent_task_id=first)
-    folded = scheduler.folded(core.log, new_state, path)
+    folded = folded_state(core.log, new_state, path)
     assert folded.tasks[first] == core.read(first)
     assert everything(folded)["parents"] == {2: 1}
 
@@ -211,8 +210,8 @@ def test_a_task_whose_attempt_still_runs_is_in_memory_although_it_is_over(tmp_pa
     task_id = core.create()
     core.cancel(task_id)
     path = taken(core, tmp_path)
-    assert task_id not in scheduler.folded(core.log, new_state, path).tasks
-    assert scheduler.folded(core.log, new_state, path, also=core.running()).tasks[task_id].status == "cancelled"
+    assert task_id not in folded_state(core.log, new_state, path).tasks
+    assert folded_state(core.log, new_state, path, also=core.running()).tasks[task_id].status == "cancelled"
 
 
 def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) -> None:
@@ -223,6 +222,6 @@ def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) ->
     core.cancel(task_id)
     path = taken(core, tmp_path)
     core.retry(task_id, force=True)
-    for state in (core.state, scheduler.folded(core.log, new_state, path), scheduler.folded(core.log, new_state)):
+    for state in (core.state, folded_state(core.log, new_state, path), folded_state(core.log, new_state)):
         assert state.tasks[task_id].priority == 9
         assert state.adjusted_at == {}

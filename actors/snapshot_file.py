@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from ...events.log.event_log import ReadableLog
+from ..events.log.event_log import ReadableLog
 
 PART = ".part"
 

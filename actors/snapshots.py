@@ -1,0 +1,253 @@
+"""The two snapshots of a data folder: the Scheduler's memory and the Notifier's outbox, each a fold of the log.
+
+A start folds only what was recorded since. A snapshot that cannot be used costs time and nothing else: then the whole
+log is folded.
+"""
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from ..events import Recorded, TaskState
+from ..events.errors import LogCorrupt
+from ..events.log.event_log import Head, ReadableLog
+from ..events.state import fold
+from ..projections.history.stream import recall_from
+from ..projections.notices.outbox import Outbox
+from ..projections.verify.findings import Finding, Verification
+from ..projections.views.schema import FOLD
+from .base import logger
+from .core.limits import Limits
+from .core.snapshot import Book, Load, book_of, complete, follow, restore, tasks_of
+from .core.state import SchedulerState
+from .delivery.dispatcher import Dispatcher, Kept
+from .snapshot_file import Absent, Header, OtherCode, Unusable, clear_parts, reading, write
+
+FORMAT = 1
+"""Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
+CHUNK = 5000
+"""Tasks in one line of the file."""
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+class _Folded(Protocol):
+    @property
+    def position(self) -> int:
+        """The last record that is folded in."""
+
+
+F = TypeVar("F", bound=_Folded)
+
+
+class SnapshotKind(Generic[F]):
+    """One kind of snapshot: what it is a fold into, and how that is written and read."""
+
+    name: ClassVar[str]
+    shapes: ClassVar[tuple[Any, ...]]
+    """What its lines encode."""
+
+    def blank(self, log: ReadableLog) -> F:
+        """Something to fold into."""
+        raise NotImplementedError
+
+    def advance(self, folded: F, records: Iterable[Recorded], log: ReadableLog) -> None:
+        """Fold further records in."""
+        raise NotImplementedError
+
+    def lines_of(self, folded: F, log: ReadableLog) -> Iterator[bytes]:
+        """The lines of the file. The same history always gives the same bytes."""
+        raise NotImplementedError
+
+    def restore(self, blank: F, lines: Iterator[bytes]) -> None:
+        """Bring `blank` to where the snapshot was taken. Takes all lines; ValueError when they do not fit."""
+        raise NotImplementedError
+
+    def code(self) -> str:
+        """Stands for the fields of the Structs, the meaning of the events (`FOLD`) and the form of the file."""
+        schema = msgspec.json.schema_components(self.shapes)
+        return sha256(msgspec.json.encode([FORMAT, FOLD, schema], order="deterministic")).hexdigest()[:16]
+
+    def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], F] | None = None) -> F | None:
+        """What the snapshot holds, or None when it cannot be used. The reason for that is logged."""
+        if path is None:
+            return None
+        recalled = blank() if blank is not None else self.blank(log)
+        try:
+            with reading(path, self.name, self.code(), log) as (_, lines):
+                self.restore(recalled, lines)
+        except Absent:
+            return None
+        except Unusable as error:
+            logger.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
+            return None
+        return recalled
+
+    def take(self, log: ReadableLog, path: Path, head: Head) -> F:
+        """Fold the log up to `head`, from the older snapshot on if possible, and write the result in its place."""
+        folded = self.recalled(log, path) or self.blank(log)
+        self.advance(folded, between(log, folded.position, head.position), log)
+        header = Header(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
+        write(path, header, self.lines_of(folded, log))
+        return folded
+
+    def findings(self, log: ReadableLog, path: Path) -> Iterator[Finding]:
+        """What is wrong with the file: it is compared, byte by byte, with a fold of all records."""
+        try:
+            with reading(path, self.name, self.code(), log) as (header, lines):
+                whole = self.blank(log)
+                self.advance(whole, between(log, 0, header.position), log)
+                differs = any(one != other for one, other in zip_longest(lines, self.lines_of(whole, log)))
+        except (Absent, OtherCode):  # a snapshot of other code is not read at a start either
+            return
+        except Unusable as error:
+            yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
+            return
+        if differs:
+            message = f"{path} is not what the log folds to at {header.position}. Stop the service and delete it."
+            yield Finding(position=header.position, code="snapshot", message=message)
+
+
+class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
+    """Everything but the tasks in the first line, then the tasks."""
+
+    name = "scheduler"
+    shapes = (Book, TaskState)
+    _book = msgspec.json.Decoder(Book)
+    _tasks = msgspec.json.Decoder(list[TaskState])
+
+    def blank(self, log: ReadableLog) -> SchedulerState:  # noqa: ARG002 - the state asks no log
+        return SchedulerState(Limits(), grace={})  # neither limits nor types have a part in the fold
+
+    def advance(self, folded: SchedulerState, records: Iterable[Recorded], log: ReadableLog) -> None:
+        follow(folded, records, loader(log))
+
+    def lines_of(self, folded: SchedulerState, log: ReadableLog) -> Iterator[bytes]:
+        tasks = tasks_of(folded, loader(log))
+        yield _ENCODER.encode(book_of(folded))
+        yield from (_ENCODER.encode(chunk) for chunk in _chunks(tasks))
+
+    def restore(self, blank: SchedulerState, lines: Iterator[bytes]) -> None:
+        book = self._book.decode(next(lines, b""))
+        tasks: list[TaskState] = []
+        for line in lines:
+            tasks += self._tasks.decode(line)
+        restore(blank, book, tasks)
+
+
+class _OutboxSnapshot(SnapshotKind[Dispatcher]):
+    """All of it in one line."""
+
+    name = "outbox"
+    shapes = (Kept,)
+    _kept = msgspec.json.Decoder(Kept)
+
+    def blank(self, log: ReadableLog) -> Dispatcher:
+        return Dispatcher(Outbox(recall_from(log)))
+
+    def advance(self, folded: Dispatcher, records: Iterable[Recorded], log: ReadableLog) -> None:  # noqa: ARG002 - the outbox was given it
+        folded.apply(records)
+
+    def lines_of(self, folded: Dispatcher, log: ReadableLog) -> Iterator[bytes]:  # noqa: ARG002 - the outbox was given it
+        yield _ENCODER.encode(folded.kept())
+
+    def restore(self, blank: Dispatcher, lines: Iterator[bytes]) -> None:
+        (kept,) = [self._kept.decode(line) for line in lines]
+        blank.restore(kept)
+
+
+SCHEDULER = _SchedulerSnapshot()
+OUTBOX = _OutboxSnapshot()
+
+
+def folded_state(
+    log: ReadableLog, new_state: Callable[[], SchedulerState], path: Path | None = None, also: Iterable[int] = ()
+) -> SchedulerState:
+    """The Scheduler's state at the end of the log: from the snapshot in `path` on, if that can be used.
+
+    `also` names tasks that must be in memory although they may be finished.
+    """
+    with uncollected():
+        state = SCHEDULER.recalled(log, path, new_state) or new_state()
+        SCHEDULER.advance(state, log.read(after=state.position), log)
+        complete(state, loader(log), also)
+    return state
+
+
+def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
+    """The outbox at the end of the log: from the snapshot in `path` on, if that can be used."""
+    with uncollected():
+        dispatcher = OUTBOX.recalled(log, path) or OUTBOX.blank(log)
+        OUTBOX.advance(dispatcher, log.read(after=dispatcher.position), log)
+    return dispatcher
+
+
+def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
+    """Write both snapshots as of the log's end. Returns its position, and how many tasks were in memory.
+
+    Raises OSError, and whatever reading a log may raise.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    clear_parts(folder)
+    head = log.head()
+    if not head.position:
+        return 0, 0
+    tasks = len(SCHEDULER.take(log, folder / SCHEDULER.name, head).tasks)
+    OUTBOX.take(log, folder / OUTBOX.name, head)
+    return head.position, tasks
+
+
+def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verification:
+    """Add what is wrong with the snapshots to what was found in log and views. A log with faults has no fold."""
+    if not found.ok:
+        return found
+    with uncollected():
+        wrong = [
+            *SCHEDULER.findings(log, folder / SCHEDULER.name),
+            *OUTBOX.findings(log, folder / OUTBOX.name),
+        ]
+    return replace(found, ok=not wrong, findings=tuple(wrong))
+
+
+def loader(log: ReadableLog) -> Load:
+    """Reads a task from the log, as it was at a position."""
+
+    def load(task_id: int, position: int) -> TaskState:
+        records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]
+        task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # a task's records hold task events
+        if task is None:
+            raise LogCorrupt(f"Task {task_id} should exist at position {position}, but the log has no record of it")
+        return task
+
+    return load
+
+
+def between(log: ReadableLog, after: int, last: int) -> Iterator[Recorded]:
+    """The records after one position, up to another one."""
+    return log.read(after=after, limit=max(0, last - after))
+
+
+def _chunks(tasks: Iterable[TaskState]) -> Iterator[Sequence[TaskState]]:
+    """The tasks of one line after another."""
+    rest = iter(tasks)
+    while chunk := tuple(islice(rest, CHUNK)):
+        yield chunk
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Switch the search for cyclic garbage off: it would visit a million new objects again and again, and find none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
