@@ -142,7 +142,7 @@ def task_type_of(handler: object) -> TaskType:
 
 
 def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
-    """Run one attempt in this thread and, when it finished, publish its output as the worker does.
+    """Run one attempt in this thread and publish its output, or remove what it left of one, as the worker does.
 
     What the handler raises comes out, but for `Unusable`, which is `Rejected`, and `StopAsked`, which is `Stopped`. An
     `async def` handler is awaited.
@@ -155,7 +155,7 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
     try:
         answer = task_type.handle(context)
     except Unusable as error:
-        return Rejected(reason=str(error))
+        answer = Rejected(reason=str(error))
     except StopAsked:
         answer = Stopped()
     judge(answer, stop_wanted=True)
@@ -165,6 +165,8 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
             context.output_part.replace(context.output_file)
         elif task_type.needs_output:
             raise OutputMissing(f"The handler ended without writing its output {context.output_part.name}")
+    elif context.output_file.name:
+        context.output_part.unlink(missing_ok=True)
     return outcome
 
 

@@ -1,15 +1,11 @@
-"""Office documents are zip archives of XML: looked over before any program opens them."""
+"""Office documents are zip archives of XML, which are inspected before any program opens them."""
 
 import re
 import zipfile
-from io import BytesIO
 from pathlib import Path
-
-from PIL import Image, UnidentifiedImageError
 
 from ..archives import MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, SMALL, open_zip
 from ..contract import Unusable
-from .sizes import pixels
 
 _CHUNK = 1 << 20
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
@@ -19,23 +15,16 @@ _SLIDE = re.compile(r"ppt/slides/slide\d+\.xml")
 _STATISTICS = ("docProps/app.xml", "meta.xml")
 _MAX_STATISTICS = 100_000
 _PAGES = re.compile(rb"<Pages>(\d{1,6})</Pages>|page-count=\"(\d{1,6})\"")
-_THUMBNAILS = (
-    "Thumbnails/thumbnail.png",
-    "docProps/thumbnail.jpeg",
-    "docProps/thumbnail.jpg",
-    "docProps/thumbnail.png",
-)
-_MAX_THUMBNAIL = 8_000_000
-_MAX_THUMBNAIL_PIXELS = 25_000_000
 
 
 def inspect_archive(path: Path) -> None:
-    """Refuse bombs and XML that declares entities. Reads all of it once, in small steps; nothing is unpacked.
+    """Refuse zip bombs and XML that declares entities. All parts are read once, in small steps; nothing is unpacked.
 
-    Stricter than `preflight`: another program will unpack it, which need not believe the sizes in the directory.
+    This is stricter than `preflight`, because another program will unpack the archive, and it need not believe the
+    sizes in the directory.
 
     Raises:
-        Unusable: it is one, or damaged, or encrypted.
+        Unusable: it is such an archive, or damaged, or encrypted.
         OSError: it cannot be read.
     """
     limit = min(MAX_UNPACKED, max(SMALL, MAX_RATIO * path.stat().st_size))
@@ -51,7 +40,7 @@ def inspect_archive(path: Path) -> None:
 
 
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, limit: int) -> int:
-    """Bytes the part unpacks to: those that come, not those it claims."""
+    """Count the bytes that the part unpacks to, whatever size it claims."""
     size, before = 0, b""
     with archive.open(entry) as part:
         while chunk := part.read(_CHUNK):
@@ -69,7 +58,7 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, l
 
 
 def page_hint(path: Path) -> int | None:
-    """How many pages the document itself says it has; none when it does not. It may be wrong. Raises Unusable."""
+    """How many pages the document says it has, which may be wrong; None when it does not say it. Raises Unusable."""
     with open_zip(path) as archive:
         names = archive.namelist()
         slides = sum(1 for name in names if _SLIDE.fullmatch(name))
@@ -82,54 +71,3 @@ def page_hint(path: Path) -> int | None:
                 if found:
                     return int(found[1] or found[2])
     return None
-
-
-def read_thumbnail(path: Path) -> Image.Image:
-    """The small picture of the first page that the document carries.
-
-    Raises:
-        Unusable: it has none, or one that cannot be read.
-    """
-    with open_zip(path) as archive:
-        found = next((name for name in _THUMBNAILS if name in archive.namelist()), None)
-        if found is None:
-            raise Unusable(f"{path.name} carries no thumbnail: it takes LibreOffice to draw it")
-        with archive.open(found) as part:
-            data = part.read(_MAX_THUMBNAIL + 1)
-    if len(data) > _MAX_THUMBNAIL:
-        raise Unusable(f"the thumbnail in {path.name} is too large")
-    try:
-        with Image.open(BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > _MAX_THUMBNAIL_PIXELS:
-                raise Unusable(f"the thumbnail in {path.name} is too large")
-            return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unusable(f"the thumbnail in {path.name} cannot be read: {error}") from error
-
-
-class ThumbnailPage:
-    """A document of one page: its own thumbnail, a pixel a point.
-
-    Raises:
-        Unusable: there is none.
-    """
-
-    count = 1
-    most = 1.0
-
-    def __init__(self, path: Path) -> None:
-        inspect_archive(path)
-        self._picture = read_thumbnail(path)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def size(self, _number: int) -> tuple[float, float]:
-        """Of the picture."""
-        return float(self._picture.width), float(self._picture.height)
-
-    def draw(self, _number: int, factor: float, background: str) -> Image.Image:
-        """The picture, on the background where it has holes."""
-        paper = Image.new("RGB", self._picture.size, background)
-        paper.paste(self._picture, mask=self._picture if self._picture.mode == "RGBA" else None)
-        return paper.resize(pixels(*self.size(1), factor), Image.Resampling.LANCZOS)

@@ -1,7 +1,24 @@
-"""Where LibreOffice is, and what to do when it is nowhere. Light: the service imports this."""
+"""LibreOffice: where it is, and how it makes a PDF of an office document.
 
+It runs without the document's macros, without its links, the user's profile or the network. No Pillow is loaded here:
+the service imports this.
+"""
+
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+
+from ..contract import Unusable
+from ..process import seccomp
+from ..programs import pass_on
+from .archive import inspect_archive
+from .kinds import PACKED
 
 NAMES = ("soffice", "libreoffice")
 PLACES = (
@@ -16,11 +33,154 @@ HOW_TO_INSTALL = (
     "libreoffice-impress-nogui; Fedora: dnf install libreoffice-writer libreoffice-calc libreoffice-impress; "
     "macOS: brew install --cask libreoffice)"
 )
+POLL = 0.1
+"""Seconds between two looks at whether somebody wants the attempt to end."""
+_START_AGAIN = 81
+"""The exit code of LibreOffice when it has made its profile and wants to be started once more."""
+_STARTS = 3
+
+# Not DisableActiveContent: with it the charts of every document stay blank.
+_SETTINGS = (
+    ("Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
+    ("Common/Security/Scripting", "DisableMacrosExecution", "true"),
+    ("Common/Security/Scripting", "MacroSecurityLevel", "3"),
+    ("Writer/Content/Update", "Link", "0"),  # never; Writer and Calc count differently
+    ("Calc/Content/Update", "Link", "1"),
+)
+_ITEM = (
+    '<item oor:path="/org.openoffice.Office.{place}"><prop oor:name="{name}" oor:op="fuse">'
+    "<value>{value}</value></prop></item>"
+)
+_PROFILE = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<oor:items xmlns:oor="http://openoffice.org/2001/registry" '
+    'xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">{}</oor:items>\n'
+)
+
+
+class OfficeFailedError(RuntimeError):
+    """LibreOffice ended without a PDF."""
 
 
 def find_libreoffice() -> Path | None:
-    """The program, on the search path or at one of the usual places; none when it is not installed."""
+    """The program, on the search path or at one of the usual places; None when it is not installed."""
     for name in NAMES:
         if found := shutil.which(name):
             return Path(found)
     return next((place for place in PLACES if place.is_file()), None)
+
+
+def require_libreoffice(name: str) -> Path:
+    """The program. Raises Unusable, with what to install, when it is not there."""
+    program = find_libreoffice()
+    if program is None:
+        raise Unusable(
+            f"{name} needs LibreOffice, which is not on this machine. {HOW_TO_INSTALL}; or set the option office to "
+            "thumbnail"
+        )
+    return program
+
+
+def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[], None]) -> Path:
+    """Make a PDF of the document.
+
+    Args:
+        source: the document.
+        kind: its kind, by its content.
+        folder: is made for this, and nothing else may be in it. LibreOffice sees only a copy of the document there, so
+            that links relative to it lead nowhere.
+        check_stop: raises an exception to stop the work; no process of it is left then.
+
+    Raises:
+        Unusable: LibreOffice is not there, or the document must not be opened.
+        OfficeFailedError: LibreOffice made no PDF of it.
+    """
+    program = require_libreoffice(source.name)
+    if kind in PACKED:
+        inspect_archive(source)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("in", "out", "home", "profile/user"):
+        (folder / name).mkdir(parents=True)
+    (folder / "profile" / "user" / "registrymodifications.xcu").write_text(
+        _PROFILE.format("".join(_ITEM.format(place=place, name=name, value=value) for place, name, value in _SETTINGS))
+    )
+    document = folder / "in" / f"document.{kind}"
+    shutil.copyfile(source, document)
+    for _ in range(_STARTS):
+        code, line = _run(_command(program, folder, document), folder, check_stop)
+        if code != _START_AGAIN:
+            break
+    pdf = folder / "out" / "document.pdf"
+    if not pdf.is_file() or not pdf.stat().st_size:
+        raise OfficeFailedError(f"LibreOffice made no PDF of {source.name}: {line or 'it said nothing'}")
+    return pdf
+
+
+def _command(program: Path, folder: Path, document: Path) -> list[str]:
+    switches = ("--headless", "--norestore", "--nolockcheck", "--nodefault", "--nologo", "--nofirststartwizard")
+    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    meeting = "-env:OSL_SOCKET_PATH=."  # a socket's name is short, that of the folder it starts in may be long
+    task = ("--convert-to", "pdf", "--outdir", str(folder / "out"), str(document))
+    return [*without_network(), *_kept_from_tmp(program), profile, meeting, *switches, *task]
+
+
+def _kept_from_tmp(program: Path) -> tuple[str, ...]:
+    """The command that starts the program so that its processes meet in a folder of the task instead of /tmp.
+
+    LibreOffice goes there only when it may not write to /tmp, and only its binary does, not the script that starts it.
+    """
+    binary = program.resolve().with_name("soffice.bin")
+    if not binary.is_file():
+        return (str(program),)
+    return (sys.executable, "-I", "-S", seccomp.__file__, str(binary))
+
+
+@cache
+def without_network() -> tuple[str, ...]:
+    """The command that starts another one without the network; empty where the machine does not allow that."""
+    for command in (("unshare", "--net"), ("unshare", "--map-current-user", "--net")):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "true"], capture_output=True, check=False)
+            if done.returncode == 0:
+                return command
+    return ()
+
+
+def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str]:
+    """The program's exit code, and the last line that it printed."""
+    environment = {
+        "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "home"),
+        "LANG": "C.UTF-8",
+        "SAL_USE_VCLPLUGIN": "svp",  # no display, whatever is installed
+        "CUPS_SERVER": str(folder / "no-printer"),  # else it is asked for at port 631
+    }
+    with (folder / "printed").open("wb") as printed:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            cwd=folder / "home",
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            check_stop()
+            try:
+                process.wait(POLL)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        _kill_group(process)
+        with (folder / "printed").open("rb") as printed:
+            lines = pass_on(printed)
+    return process.returncode, "".join(lines[-1:])
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End the program and those that it has started: all are in its session, and none may outlive the attempt."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

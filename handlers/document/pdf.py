@@ -55,8 +55,8 @@ class PdfPages:
             raise Unusable(f"{self._name} has no pages")
         self._pdf.init_forms()
 
-    def notes(self) -> list[str]:
-        """What cannot be seen on the pages: that PDFium had to look for the parts of the file itself."""
+    def notes(self, _numbers: list[int]) -> list[str]:
+        """That PDFium had to look for the parts of the file itself, so that something may be missing on any page."""
         if FPDF_DocumentHasValidCrossReferenceTable(self._pdf.raw):
             return []
         table = (

@@ -1,5 +1,6 @@
 """The pages of a text: A4, laid out in points once, drawn in pixels page by page."""
 
+import codecs
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -12,8 +13,58 @@ from ..contract import Unusable
 from .blocks import BODY, MARGIN, PAGE, TEXT_WIDTH, Block, markdown_blocks, plain_blocks
 from .fonts import FACES, AnyFont, Face, Ruler, can_shape, load_font, runs_to_left
 from .inline import STYLES, UNDERLINED
-from .reading import read_text, text_lines
-from .sizes import pixels
+from .pages import pixels
+
+MAX_TEXT = 16 * 1024 * 1024
+"""Bytes. A longer text is no document to look at."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_TAB = 4
+
+
+def read_text(path: Path) -> str:
+    """The text, with plain line ends, and spaces for tabs and control characters.
+
+    Raises:
+        Unusable: it is too long, or not text.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT + 1)
+    if len(data) > MAX_TEXT:
+        raise Unusable(f"{path.name} has more than {MAX_TEXT // 2**20} MB of text")
+    text = _decode(data)
+    if "\0" in text:
+        raise Unusable(f"{path.name} is not text")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in lines) if not _plain(lines) else lines
+
+
+def _plain(text: str) -> bool:
+    """Whether there is nothing to replace; quick, because most texts are so."""
+    return text.replace("\n", "").replace("\t", "").isprintable()
+
+
+def _decode(data: bytes) -> str:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def text_lines(text: str) -> list[str]:
+    """The lines, tabs as spaces up to the next stop."""
+    return [line.expandtabs(_TAB).rstrip() for line in text.split("\n")]
+
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -58,7 +109,7 @@ class TextPages:
         """All pages are alike."""
         return PAGE
 
-    def notes(self, numbers: Sequence[int]) -> list[str]:
+    def notes(self, numbers: list[int]) -> list[str]:
         """What cannot be shown on these pages as it should."""
         rulers = _rulers()
         missing = backwards = 0

@@ -1,4 +1,4 @@
-"""Opening a picture that nobody vouches for: few formats, its size known before anything is decoded."""
+"""Open a picture that nobody vouches for: only a few formats, and its size is known before anything is decoded."""
 
 import struct
 import warnings
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -15,8 +16,9 @@ from ..faults import text_of
 from ..inputs import refuse_empty
 from ..media.damage import exif_behind_pixels, is_picture, unreadable
 from ..media.estimate import Packing, packing_of
+from ..media.formats import has_heic
 from ..media.pictures import pixel_limit
-from .heic import has_heic
+from .limits import check_pixels
 
 
 def _heic_formats() -> tuple[str, ...]:
@@ -28,22 +30,25 @@ def _heic_formats() -> tuple[str, ...]:
 
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", *_heic_formats())
-"""What is opened at all. Pillow's other readers start programs (EPS) or are seldom used and seldom tested."""
+"""Only these are opened. Pillow's other readers start programs (EPS) or are seldom used and seldom tested."""
 
-MAX_SIDE = 65_535
-MAX_PILLOW_PIXELS = 178_956_970
-"""Of a picture that Pillow decodes. It holds it whole, at up to 4 bytes a pixel and more."""
+MAX_PAGES = 1_000_000
+"""Directories of a TIFF that are counted. Each takes only a few bytes of the file."""
 
 _NUMBERS = {"F": "floating-point numbers", "I": "32-bit numbers"}
 """Modes of measurements (heights, temperatures, masks): nothing in the file says which number is black or white."""
+_CUT_SHORT = (TypeError, IndexError, KeyError)
+"""What Pillow raises where a header stops in the middle."""
+_BYTE_ORDERS = {b"II": "<", b"MM": ">"}
+_BIG_TIFF = 43
 
 
 @contextmanager
 def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
-    """The file, its header read and nothing decoded yet. Decode it inside of `blame_picture`.
+    """Open the file and read its header; nothing is decoded yet. Decode it inside of `blame_picture`.
 
     Raises:
-        Unusable: not a picture of `READ_FORMATS`, one that cannot be read, of numbers, or of more than `max_pixels`.
+        Unusable: it is no picture of `READ_FORMATS`, cannot be read, holds numbers, or has more than `max_pixels`.
         OSError: the disk's fault.
     """
     refuse_empty(path)
@@ -63,34 +68,11 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
             yield image
 
 
-def check_pixels(name: str, size: tuple[int, int], most: int) -> None:
-    """Raise `Unusable` for a picture of more pixels than are read, or decoded."""
-    if size[0] * size[1] > most or max(size) > MAX_SIDE:
-        raise Unusable(
-            f"{name} is too large: {size[0]}x{size[1]} pixels; at most {most:,} are possible here, {MAX_SIDE:,} a side"
-        )
-
-
-def format_in(image: ImageFile) -> str:
-    """Pillow's name of the format; many cameras put further pictures behind that of a JPEG, which stays one."""
-    return "JPEG" if image.format == "MPO" else str(image.format)
-
-
-def packing_in(image: ImageFile, size: int) -> Packing | None:
-    """How tightly the file, of so many bytes, packs the picture. To be asked before a smaller one is drafted."""
-    compression = str(image.info.get("compression", ""))
-    return packing_of(format_in(image), size, image.width * image.height, mode=image.mode, compression=compression)
-
-
-_CUT_SHORT = (TypeError, IndexError, KeyError)
-"""What Pillow ends with where a header stops in the middle."""
-
-
 @contextmanager
 def blame_picture(path: Path) -> Iterator[None]:
     """Turn what Pillow raises while it decodes `path` into `Unusable`; let the disk's faults pass.
 
-    Nothing but decoding belongs inside: it would be taken for the picture's fault.
+    Only decoding belongs inside: anything else that fails there would be taken for the picture's fault.
     """
     try:
         yield
@@ -108,3 +90,55 @@ def blame_picture(path: Path) -> Iterator[None]:
         raise unreadable(path, "Pillow", text_of(error)) from error
     except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error, *_CUT_SHORT) as error:
         raise unreadable(path, "Pillow", text_of(error) or type(error).__name__) from error
+
+
+def format_in(image: ImageFile) -> str:
+    """Pillow's name of the format. Many cameras put further pictures behind that of a JPEG, which stays a JPEG."""
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def packing_in(image: ImageFile, size: int) -> Packing | None:
+    """How tightly the file, of `size` bytes, packs the picture. Ask before a smaller picture is drafted."""
+    compression = str(image.info.get("compression", ""))
+    return packing_of(format_in(image), size, image.width * image.height, mode=image.mode, compression=compression)
+
+
+def pages_in(image: ImageFile, path: Path) -> int:
+    """The number of pages or frames. A preview, a depth map or the other eye in a JPEG does not count.
+
+    Raises `Unusable` for a TIFF whose directories run in a circle, never end, or are cut off.
+    """
+    if image.format == "TIFF":  # Pillow visits each page to count them, and its work is quadratic
+        with path.open("rb") as file:
+            return _tiff_pages(file, path.name, path.stat().st_size)
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:
+    """Follow the chain of directories, one for each page; each says where the next one stands."""
+    head = file.read(16)
+    order = _BYTE_ORDERS.get(head[:2], "<")
+    big = len(head) >= 4 and struct.unpack_from(f"{order}H", head, 2)[0] == _BIG_TIFF  # noqa: PLR2004 - its mark
+    count_as, entry, place_as = ("Q", 20, "Q") if big else ("H", 12, "I")
+    places = struct.Struct(order + place_as)
+    counts = struct.Struct(order + count_as)
+    begin = 8 if big else 4
+    if len(head) < begin + places.size:
+        return 1
+    place = places.unpack_from(head, begin)[0]
+    seen: set[int] = set()
+    while place:
+        if place in seen:
+            raise Unusable(f"{name} has pages that follow each other in a circle")
+        if len(seen) >= MAX_PAGES:
+            raise Unusable(f"{name} has more than {MAX_PAGES:,} pages")
+        end = place
+        if place + counts.size <= size:
+            file.seek(place)
+            end += counts.size + entry * counts.unpack(file.read(counts.size))[0]
+        if end + places.size > size or end == place:
+            raise Unusable(f"{name} was cut: its page {len(seen) + 1} lies behind the end of the file")
+        seen.add(place)
+        file.seek(end)
+        place = places.unpack(file.read(places.size))[0]
+    return max(1, len(seen))

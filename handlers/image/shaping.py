@@ -1,4 +1,4 @@
-"""What is done to a decoded picture on its way: plain mode, size, upright, sRGB."""
+"""Change a decoded picture with Pillow: set it upright, scale it, bring it into a plain mode and into sRGB."""
 
 import struct
 from functools import cache
@@ -25,9 +25,10 @@ BROKEN_TAGS = (struct.error, SyntaxError, ValueError, TypeError, KeyError, Index
 
 
 def exif_of(picture: Image.Image) -> Image.Exif:
-    """Its tags; what makes no sense is left out, for it says nothing about the pixels. Nothing is decoded."""
+    """The picture's tags, without those that make no sense: they say nothing about the pixels. Nothing is decoded."""
     try:
-        if picture.format == "PNG":  # its own way decodes all, to look behind the pixels; `open_picture` has looked
+        # A PNG's own method decodes all, to look behind the pixels, where `open_picture` has looked.
+        if picture.format == "PNG":
             return Image.Image.getexif(picture)
         return picture.getexif()
     except BROKEN_TAGS:
@@ -35,12 +36,12 @@ def exif_of(picture: Image.Image) -> Image.Exif:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. A TIFF counts as upright: Pillow tells its turned size and turns it on loading."""
+    """The EXIF orientation, 1 to 8. A TIFF counts as upright: Pillow gives its turned size and turns it on loading."""
     return 1 if picture.format == "TIFF" else _orientation_in(exif_of(picture))
 
 
 def orientation_left(picture: Image.Image) -> int:
-    """The same for libvips, which turns an AVIF on loading, and a TIFF not."""
+    """The EXIF orientation that is left when libvips has loaded the picture: it turns an AVIF, and not a TIFF."""
     return 1 if picture.format == "AVIF" else _orientation_in(exif_of(picture))
 
 
@@ -68,14 +69,14 @@ def scaled(source: Size, box: Size, fit: str, *, enlarge: bool = False) -> Size:
 
 
 def middle(picture: Image.Image, box: Size) -> Image.Image:
-    """The middle of the picture, of this size or what there is of it."""
+    """The middle of the picture, in this size or as much of it as there is."""
     width, height = min(picture.width, box[0]), min(picture.height, box[1])
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
 
 
 def plain_mode(picture: Image.Image) -> Image.Image:
-    """Palettes, bits and deep greys as modes that a filter can work on; a colour that means transparent is so."""
+    """The picture in a mode that a filter can work on; a colour that stands for transparency becomes transparent."""
     match picture.mode:
         case "1" | "L" | "RGB" if "transparency" in picture.info:
             return picture.convert("RGBA")
@@ -90,7 +91,7 @@ def plain_mode(picture: Image.Image) -> Image.Image:
 
 
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Apply the colour profile, if it works, and forget it with all other metadata."""
+    """The picture in sRGB by its colour profile, if that works; without the profile and all other metadata."""
     if profile and picture.mode != "L":
         picture = _by_profile(picture, profile)
     if picture.mode == "CMYK":
@@ -111,7 +112,7 @@ def _by_profile(picture: Image.Image, profile: bytes) -> Image.Image:
 
 @cache
 def _usual_inks() -> bytes:
-    """What libvips takes inks for that no profile describes: so a thumbnail has the colours of the conversion."""
+    """Libvips' profile for inks that no profile describes, so that a thumbnail has the colours of a conversion."""
     import pyvips  # noqa: PLC0415 - few pictures are in inks, and the others need no second library
 
     return bytes(pyvips.Operation.call("profile_load", "cmyk"))

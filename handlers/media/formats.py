@@ -1,5 +1,6 @@
-"""Which picture formats are written, by the output's suffix. No Pillow here: the service imports this."""
+"""The picture formats that are written, by the output's suffix, and HEIC. No Pillow here: the service imports this."""
 
+from importlib.util import find_spec
 from pathlib import PurePath
 
 from ...events.errors import InvalidPath
@@ -8,11 +9,11 @@ from ..contract import Unusable
 WRITE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF"}
 """Suffix → Pillow's name of the format."""
 MAX_SIDES = {"JPEG": 65_500, "GIF": 65_535, "WEBP": 16_383, "AVIF": 16_384}
-"""Pixels a side that a format, or its encoder, can hold; none: as many as we read."""
-MAX_PIXELS = 512_000_000
-"""Of a picture that is read. Larger ones are refused from their header."""
+"""Pixels on one side that a format, or its encoder, can hold. The other formats hold every picture that is read."""
+HEIC_SUFFIXES = (".heic", ".heif")
+"""Written only where `has_heic`."""
 _HEIC_STRIP = (32, 4_208)
-"""Where one side has fewer pixels, the encoder of HEIC takes no more than this of the other."""
+"""If one side has fewer pixels than the first number, HEIC's encoder takes at most the second number on the other."""
 
 
 def format_of(output_file: PurePath) -> str:
@@ -28,7 +29,7 @@ def format_of(output_file: PurePath) -> str:
 
 
 def check_sides(size: tuple[int, int], kind: str) -> None:
-    """Refuse a picture that the format cannot hold, before its encoder says so in words of its own. Raises Unusable."""
+    """Raise `Unusable` for a picture that the format cannot hold, before its encoder fails in words of its own."""
     most, short = MAX_SIDES.get(kind), ""
     if kind == "HEIF" and min(size) < _HEIC_STRIP[0]:
         most, short = _HEIC_STRIP[1], f" where the other has fewer than {_HEIC_STRIP[0]}"
@@ -37,3 +38,8 @@ def check_sides(size: tuple[int, int], kind: str) -> None:
             f"{kind.lower()} cannot hold a picture of {size[0]}x{size[1]} pixels, only {most:,} a side{short}: "
             "take png or tiff, or give a smaller width or height"
         )
+
+
+def has_heic() -> bool:
+    """Whether the optional package for HEIC, `pillow-heif`, is installed. It is not loaded."""
+    return find_spec("pillow_heif") is not None

@@ -27,9 +27,10 @@ from sample_files import ASTRONAUT, CHINA, CITY_STILL, RETINA
 
 from tasktrail.demo.samples import EARTH, fetch
 from tasktrail.handlers import Finished, Outcome, Rejected
-from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
+from tasktrail.handlers.image.convert import image_convert
+from tasktrail.handlers.image.convert.options import ImageConvertOptions
 from tasktrail.handlers.image.thumbnail import image_thumbnail
-from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions
+from tasktrail.handlers.image.thumbnail.options import ImageThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 PHOTOS = (ASTRONAUT, CHINA, CITY_STILL, RETINA, EARTH, *[photo for photo in HELD_OUT if photo.name.endswith(".jpg")])

@@ -1,4 +1,4 @@
-"""Animations and files of several pages: each frame becomes a piece, and at the end all are put together."""
+"""Convert an animation or a file of several pages: each frame becomes a piece, and at the end they are put together."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,28 +13,28 @@ from ...faults import writing
 from ...media.formats import check_sides
 from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
-from ..opening import MAX_PILLOW_PIXELS, blame_picture, open_picture
+from ..limits import MAX_PILLOW_PIXELS
+from ..opening import blame_picture, open_picture
 from ..shaping import Size
-from .errors import StopAskedError
 from .metadata import add_exif, metadata_for_pillow
 from .options import ImageConvertOptions
-from .shape import shape
+from .still import shaped_by_pillow
 
 _FRAMES_UNTIL = 70.0
 _USUAL_DURATION = 100
-"""Milliseconds a frame is shown where the source does not say."""
+"""Milliseconds that a frame is shown if the source does not say it."""
 _DURATION = "duration"
 
 
 def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> tuple[Size, float]:
-    """Write all `count` frames of the input to `output_part`; width and height of the first, and seconds in all."""
+    """Write all `count` frames of the input to `output_part`; the size of the first frame, and the seconds of all."""
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
         loop = int(source.info.get("loop", 0))
         kept = metadata_for_pillow(source) if context.options.metadata == "keep" else {}
         for number in pieces.missing(count):
-            _stop_if_asked(context)
+            context.check_stop()
             _keep_frame(context, source, pieces, number, count, kind)
     pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
     return _compose(context, kind, _Frames(context, pieces, count), loop, kept)
@@ -46,7 +46,7 @@ def _keep_frame(
     with blame_picture(context.input_file):
         source.seek(number)
         stored = source.copy()
-    frame = shape(stored, context.options)
+    frame = shaped_by_pillow(stored, context.options)
     check_sides(frame.size, kind)
     if frame.mode == "CMYK":  # a PNG cannot hold it
         frame = frame.convert("RGB")
@@ -58,7 +58,7 @@ def _keep_frame(
 
 
 class _Frames:
-    """The finished frames, one in memory at a time; read as the encoder asks for them, twice if it likes."""
+    """The finished frames. They are read as the encoder asks for them, so that only one is in memory at a time."""
 
     def __init__(self, context: TaskContext[ImageConvertOptions], pieces: Pieces, count: int) -> None:
         self._context = context
@@ -70,7 +70,7 @@ class _Frames:
             yield self.frame(number)
 
     def frame(self, number: int) -> Image.Image:
-        _stop_if_asked(self._context)
+        self._context.check_stop()
         percent = _FRAMES_UNTIL + (100 - _FRAMES_UNTIL) * number / self._count
         self._context.progress(percent, f"writing frame {number + 1} of {self._count}")
         with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
@@ -79,7 +79,7 @@ class _Frames:
         return frame
 
     def sizes(self) -> set[Size]:
-        """Width and height of all frames, each once."""
+        """The different sizes among the frames."""
         found = set()
         for number in range(self._count):
             with Image.open(self._pieces.path(number), formats=("PNG",)) as frame:
@@ -117,8 +117,3 @@ def _compose(
         with writing(context.output_part):
             add_exif(context.output_part, exif)
     return first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000
-
-
-def _stop_if_asked(context: TaskContext[ImageConvertOptions]) -> None:
-    if context.should_stop():
-        raise StopAskedError

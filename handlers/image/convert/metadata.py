@@ -1,4 +1,4 @@
-"""What a picture's file tells beside the picture: taken along where the format can hold it, and named where not."""
+"""The metadata in a picture's file: which there is, and how it gets into the output where the format can hold it."""
 
 import struct
 import warnings
@@ -18,14 +18,14 @@ _TELLING = (
     *(0x8769, _GPS),  # the directories of EXIF and of the place
     *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
 )
-"""Tags about the picture. All others of a TIFF say how its own pixels lie, and would be wrong in another file."""
+"""Tags about the picture. All others of a TIFF say how its own pixels are stored, and would be wrong elsewhere."""
 _XMP_TEXT = "XML:com.adobe.xmp"
 _ENTRY, _EXIF_HEAD = 12, 14
 """Bytes."""
 
 
 def names_in(image: ImageFile) -> frozenset[str]:
-    """What the file tells, from its header alone."""
+    """The kinds of metadata that the file has, from its header alone."""
     exif = exif_of(image)
     texts = [value for name, value in image.info.items() if isinstance(value, str) and name != _XMP_TEXT]
     found = {
@@ -48,7 +48,7 @@ def telling_exif(image: ImageFile) -> bytes:
 
 
 def metadata_for_pillow(image: ImageFile) -> dict[str, bytes]:
-    """What is to be kept, as Pillow's writers name it."""
+    """The metadata to keep, under the names that Pillow's writers use."""
     found = {"exif": telling_exif(image), "xmp": image.info.get("xmp"), "comment": image.info.get("comment")}
     return {name: data for name, data in found.items() if data}
 
@@ -108,7 +108,7 @@ def _loaded(data: bytes) -> Image.Exif:
 
 
 def _entries(directory: bytes, order: str) -> dict[int, bytes]:
-    """Tag → entry, as it stands there."""
+    """Tag → the bytes of its entry."""
     (count,) = struct.unpack_from(f"{order}H", directory)
     lines = (directory[start : start + _ENTRY] for start in range(2, 2 + _ENTRY * count, _ENTRY))
     return {struct.unpack_from(f"{order}H", line)[0]: line for line in lines}

@@ -1,4 +1,4 @@
-"""What `image_convert` can be told. No image library here: the service imports this."""
+"""The options of `image_convert`. No image library here: the service imports this."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -7,25 +7,24 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
-from ...media.formats import WRITE_FORMATS
-from ..heic import HEIC_SUFFIXES, has_heic
+from ...media.formats import HEIC_SUFFIXES, WRITE_FORMATS, has_heic
 
 MAX_FRAMES = 10_000
 
 CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF"}
 """Suffix → Pillow's name of the format."""
 MANY_FRAMES = frozenset({"GIF", "WEBP", "TIFF", "AVIF", "PNG"})
-"""What can hold an animation or several pages."""
+"""Formats that can hold an animation or several pages."""
 _LOSSLESS = frozenset({"PNG", "WEBP", "AVIF", "TIFF", "GIF"})
 
-Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+_Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 
 class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `image_convert` can be told. The format is that of the output's suffix."""
+    """The options of `image_convert`. The format is that of the output's suffix."""
 
-    width: Annotated[Side | None, msgspec.Meta(description="Width of the box, in pixels; none: as it comes.")] = None
-    height: Annotated[Side | None, msgspec.Meta(description="Height of the box, in pixels; none: as it comes.")] = None
+    width: Annotated[_Side | None, msgspec.Meta(description="Width of the box, in pixels; none: as it comes.")] = None
+    height: Annotated[_Side | None, msgspec.Meta(description="Height of the box, in pixels; none: as it comes.")] = None
     fit: Annotated[
         Literal["fit", "fill", "crop"],
         msgspec.Meta(
@@ -57,7 +56,7 @@ class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     ] = "all"
 
 
-def format_of(output_file: Path) -> str:
+def target_format(output_file: Path) -> str:
     """Pillow's name of the format that the suffix asks for. Raises InvalidPath when it cannot be written here."""
     suffix = output_file.suffix.lower()
     if suffix in HEIC_SUFFIXES:
@@ -79,8 +78,8 @@ def format_of(output_file: Path) -> str:
 
 
 def check(job: Job[ImageConvertOptions]) -> None:
-    """Whether the options agree with each other and with the output's format."""
-    options, kind = job.options, format_of(job.output_file)
+    """Raise InvalidOptions or InvalidPath if the options do not fit each other, or not the output's format."""
+    options, kind = job.options, target_format(job.output_file)
     if options.fit != "fit" and (options.width is None or options.height is None):
         raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
     if options.lossless and kind not in _LOSSLESS:

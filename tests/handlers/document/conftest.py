@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from tasktrail.handlers import Outcome
-from tasktrail.handlers.document.preview import DocumentPreviewOptions, document_preview
+from tasktrail.handlers.document.preview import document_preview
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 Context: TypeAlias = RecordingContext[DocumentPreviewOptions]

@@ -8,7 +8,8 @@ import msgspec
 from file_context import FileContext, last_checkpoint
 
 from tasktrail.handlers import pieces
-from tasktrail.handlers.document.preview import DocumentPreviewOptions, document_preview
+from tasktrail.handlers.document.preview import document_preview
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from tasktrail.handlers import Unusable
-from tasktrail.handlers.document import office
-from tasktrail.handlers.document.estimate import estimate
-from tasktrail.handlers.document.preview import DocumentPreviewOptions, probe
+from tasktrail.handlers.document import libreoffice
+from tasktrail.handlers.document.preview.estimate import estimate
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
+from tasktrail.handlers.document.preview.probe import probe
 from tasktrail.testing import job_for
 
 Document = Callable[..., Path]
@@ -21,7 +22,8 @@ Document = Callable[..., Path]
 MEASURED = """
 import sys, json, msgspec
 from pathlib import Path
-from tasktrail.handlers.document.preview import DocumentPreviewOptions, document_preview
+from tasktrail.handlers.document.preview import document_preview
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
 from tasktrail.testing import RecordingContext, run_handler
 source, output, work, options = sys.argv[1:]
 options = msgspec.json.decode(options, type=DocumentPreviewOptions)
@@ -80,7 +82,7 @@ def test_a_look_refuses_what_the_work_would_refuse(document: Document, tmp_path:
 @pytest.fixture
 def office_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look does not start LibreOffice, it only has to be found."""
-    monkeypatch.setattr(office, "find_libreoffice", lambda: Path("/usr/bin/soffice"))
+    monkeypatch.setattr(libreoffice, "find_libreoffice", lambda: Path("/usr/bin/soffice"))
 
 
 @pytest.mark.usefixtures("office_is_there")

@@ -13,8 +13,9 @@ from PIL import Image
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.archives import MAX_ENTRIES
 from tasktrail.handlers.document.archive import inspect_archive
-from tasktrail.handlers.document.options import DocumentPreviewOptions
-from tasktrail.handlers.document.sizes import MAX_PIXELS, MAX_SIDE, choose_scale, pixels
+from tasktrail.handlers.document.pages import pixels
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
+from tasktrail.handlers.document.preview.sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, choose_scale
 
 Document = Callable[..., Path]
 Prepare = Callable[..., Any]
@@ -45,9 +46,9 @@ def reason(outcome: object) -> str:
 def test_no_page_gets_more_pixels_than_the_limits_allow(size: tuple[float, float], options: dict[str, Any]) -> None:
     scale = choose_scale(*size, DocumentPreviewOptions(**options), 1024)
     width, height = pixels(*size, scale.factor)
-    assert 1 <= width <= MAX_SIDE
-    assert 1 <= height <= MAX_SIDE
-    assert width * height <= MAX_PIXELS * 1.001
+    assert 1 <= width <= MAX_PAGE_SIDE
+    assert 1 <= height <= MAX_PAGE_SIDE
+    assert width * height <= MAX_PAGE_PIXELS * 1.001
 
 
 @pytest.mark.parametrize("size", [(1_000_000, 1_000_000), (1, 14_400), (14_400, 1)])
@@ -58,8 +59,8 @@ def test_an_absurd_page_is_drawn_smaller_and_the_result_says_so(
     result = draw(context).result
     assert result["reduced_pages"] == 1
     with Image.open(context.output_file) as picture:
-        assert picture.width * picture.height <= MAX_PIXELS
-        assert max(picture.size) <= MAX_SIDE
+        assert picture.width * picture.height <= MAX_PAGE_PIXELS
+        assert max(picture.size) <= MAX_PAGE_SIDE
 
 
 def test_a_sheet_beyond_the_limit_is_refused_before_a_page_is_drawn(

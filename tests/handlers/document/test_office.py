@@ -19,9 +19,9 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Rejected, Stopped
-from tasktrail.handlers.document import libreoffice, office
-from tasktrail.handlers.document.errors import OfficeFailedError
-from tasktrail.handlers.document.options import DocumentPreviewOptions, check
+from tasktrail.handlers.document import libreoffice
+from tasktrail.handlers.document.libreoffice import OfficeFailedError
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions, check
 from tasktrail.testing import SimulatedCrash, job_for
 
 Prepare = Callable[..., Any]
@@ -273,7 +273,7 @@ def test_what_a_document_links_to_is_neither_read_nor_fetched(
 ) -> None:
     """The profile alone has to be enough: not every machine lets us take the network away."""
     if not isolated:
-        monkeypatch.setattr(office, "without_network", lambda: ())
+        monkeypatch.setattr(libreoffice, "without_network", lambda: ())
     Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "secret.png")
     port, visitors = trap
     links = (f"file://{tmp_path}/secret.png", f"http://127.0.0.1:{port}/x.png", "../../../secret.png")

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Rejected, Stopped
-from tasktrail.handlers.document.options import DocumentPreviewOptions, check
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions, check
 from tasktrail.testing import job_for
 
 Document = Callable[..., Path]

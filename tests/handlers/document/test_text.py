@@ -9,12 +9,11 @@ import pytest
 from PIL import Image, ImageFont, features
 
 from tasktrail.handlers import Finished, Rejected, Unusable
-from tasktrail.handlers.document import fonts, reading
+from tasktrail.handlers.document import fonts, text
 from tasktrail.handlers.document.blocks import MARGIN, PAGE, Block, markdown_blocks
 from tasktrail.handlers.document.fonts import Face, Ruler, font_file
 from tasktrail.handlers.document.inline import styled
-from tasktrail.handlers.document.reading import read_text, text_lines
-from tasktrail.handlers.document.text import TextPages, wrap
+from tasktrail.handlers.document.text import TextPages, read_text, text_lines, wrap
 
 Prepare = Callable[..., Any]
 Draw = Callable[[Any], Any]
@@ -62,7 +61,7 @@ def test_what_is_not_text_is_refused(data: bytes, write: Callable[..., Path], pr
 
 
 def test_a_text_beyond_the_limit_is_refused(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_TEXT", 100)
+    monkeypatch.setattr(text, "MAX_TEXT", 100)
     assert read_text(write("a" * 100))
     with pytest.raises(Unusable, match="more than"):
         read_text(write("a" * 101))

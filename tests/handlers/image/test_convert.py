@@ -13,13 +13,14 @@ from PIL import Image, ImageChops, ImageCms, ImageColor, ImageSequence, ImageSta
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
-from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
+from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.convert import options as convert_options
-from tasktrail.handlers.image.convert.convert import probe
 from tasktrail.handlers.image.convert.metadata import add_exif
+from tasktrail.handlers.image.convert.options import ImageConvertOptions
+from tasktrail.handlers.image.convert.probe import probe
 from tasktrail.handlers.image.opening import READ_FORMATS
 from tasktrail.handlers.image.thumbnail import image_thumbnail
-from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions
+from tasktrail.handlers.image.thumbnail.options import ImageThumbnailOptions
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)

@@ -14,10 +14,11 @@ import pyvips
 from PIL import Image, ImageOps
 
 from tasktrail.handlers import Finished, Stopped
-from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert
+from tasktrail.handlers.image.convert import image_convert
+from tasktrail.handlers.image.convert.options import ImageConvertOptions
 from tasktrail.handlers.image.shaping import upright
 from tasktrail.handlers.image.thumbnail import image_thumbnail
-from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions
+from tasktrail.handlers.image.thumbnail.options import ImageThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 ORIENTATION = 0x0112

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasktrail.handlers import Unusable
-from tasktrail.handlers.image.pages import _directories, pages_in
+from tasktrail.handlers.image.opening import _tiff_pages, pages_in
 
 
 def directories(count: int, *, order: str = "<", last: int = 0) -> bytes:
@@ -81,6 +81,6 @@ def test_a_broken_chain_is_counted_or_refused_by_name(
 
     with path.open("rb") as file:
         try:
-            assert 1 <= _directories(file, path.name, path.stat().st_size) <= len(rest) + 16
+            assert 1 <= _tiff_pages(file, path.name, path.stat().st_size) <= len(rest) + 16
         except Unusable:
             return

@@ -13,11 +13,11 @@ from PIL import Image, ImageCms
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
-from tasktrail.handlers.image.opening import MAX_PILLOW_PIXELS
+from tasktrail.handlers.image.limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from tasktrail.handlers.image.thumbnail import image_thumbnail
-from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions, check, estimate
-from tasktrail.handlers.image.thumbnails import probe_picture
-from tasktrail.handlers.media.formats import MAX_PIXELS
+from tasktrail.handlers.image.thumbnail.estimate import estimate
+from tasktrail.handlers.image.thumbnail.options import ImageThumbnailOptions, check
+from tasktrail.handlers.image.thumbnail.probe import probe
 from tasktrail.testing import RecordingContext, job_for, run_handler
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
@@ -247,7 +247,7 @@ def test_a_damaged_picture_is_rejected(thumbnail: Make, tmp_path: Path, suffix: 
 
 def test_a_bomb_is_refused_from_its_header(thumbnail: Make, tmp_path: Path) -> None:
     """In words of ours, and with the same limit however far it is exceeded."""
-    for claimed, limit in ((14_000, MAX_PILLOW_PIXELS), (22_000, MAX_PILLOW_PIXELS), (40_000, MAX_PIXELS)):
+    for claimed, limit in ((14_000, MAX_PILLOW_PIXELS), (22_000, MAX_PILLOW_PIXELS), (40_000, MAX_IMAGE_PIXELS)):
         outcome, _ = thumbnail(bomb(tmp_path / "bomb.png", claimed))
         assert isinstance(outcome, Rejected)
         assert f"too large: {claimed}x{claimed} pixels; at most {limit:,}" in outcome.reason
@@ -266,7 +266,7 @@ def test_a_frame_larger_than_its_picture_is_no_way_round_the_limit(thumbnail: Ma
 @pytest.mark.slow
 def test_a_huge_jpeg_is_decoded_small(thumbnail: Make, tmp_path: Path) -> None:
     Image.new("L", (20_000, 20_000), 99).save(tmp_path / "in.jpg")
-    seen = probe_picture(job_for(ImageThumbnailOptions(), tmp_path / "in.jpg", tmp_path / "out.png"))
+    seen = probe(job_for(ImageThumbnailOptions(), tmp_path / "in.jpg", tmp_path / "out.png"))
     assert seen.memory < 200_000_000
     assert isinstance(thumbnail(tmp_path / "in.jpg")[0], Finished)
     outcome, _ = thumbnail(tmp_path / "in.jpg", fit="crop")

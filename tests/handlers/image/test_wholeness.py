@@ -12,10 +12,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tasktrail.handlers import Finished, Outcome, Rejected
-from tasktrail.handlers.image.convert import ImageConvertOptions, image_convert, still
+from tasktrail.handlers.image.convert import image_convert, still
+from tasktrail.handlers.image.convert.options import ImageConvertOptions
 from tasktrail.handlers.image.opening import READ_FORMATS
 from tasktrail.handlers.image.thumbnail import image_thumbnail
-from tasktrail.handlers.image.thumbnail_options import ImageThumbnailOptions
+from tasktrail.handlers.image.thumbnail.options import ImageThumbnailOptions
 from tasktrail.handlers.media.damage import fault_in
 from tasktrail.testing import RecordingContext, run_handler
 

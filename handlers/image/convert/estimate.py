@@ -7,20 +7,20 @@ import msgspec
 
 from ...contract import Estimate, Job
 from ...media.estimate import Packing, fitted_pixels, written_bytes
-from ...media.formats import MAX_PIXELS
-from .options import MANY_FRAMES, ImageConvertOptions, format_of
+from ..limits import MAX_IMAGE_PIXELS
+from .options import MANY_FRAMES, ImageConvertOptions, target_format
 
-_HUGE = 10_000_000
-"""Stands for no limit on one side of the box."""
+NO_BOX = 10_000_000
+"""Pixels; stands for no limit on one side of the box."""
 _GIF_GROWS = 3
-"""Times that the frames of a GIF are larger when they are kept one by one."""
+"""The frames of a GIF take so many times its bytes when each is kept by itself."""
 _SPEED, _AV1_SPEED = 20e6, 1e6
 """Pixels that are written in a second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
-"""Frames that the encoder holds, and bytes a pixel of each."""
+"""Frames that the encoder holds, and the bytes a pixel of each."""
 _ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 12}
 _USUAL_ENCODER = 5
-"""Bytes a pixel that a still has in its encoder: JPEG all coefficients, WebP planes and tokens of the whole picture."""
+"""Bytes a pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole picture."""
 _ALPHA, _WEBP_LOSSLESS = 16, 40
 """The alpha of WebP and AVIF is a picture of its own; without loss WebP has hash chains over all pixels."""
 _DEEP = 8
@@ -32,7 +32,7 @@ _HELD = {"WEBP": 4, "PNG": 4, "AVIF": 4, "GIF": 1, "TIFF": 0}
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a picture before it is decoded. Width and height as stored."""
+    """What the header of a picture says. Width and height are those of the stored picture."""
 
     format: str
     width: int
@@ -40,21 +40,21 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     alpha: bool = False
     orientation: int = 1
-    """By its EXIF, where width and height do not say it already."""
+    """The EXIF orientation, unless width and height already follow it."""
     left: int = 1
-    """What is left of it for libvips to turn."""
+    """The orientation that is left for us to turn when libvips has read the picture."""
     packing: Packing | None = None
-    """How tightly its file packs it."""
+    """How tightly the file packs the pixels."""
     deep: bool = False
     """Whether it has more than eight bits a channel."""
     inks: bool = False
     """Whether it is CMYK."""
     cut: bool = False
-    """Whether its file ends before the picture says it does, at a place where a frame begins."""
+    """Whether the file ends too early, at a place where a frame begins."""
     beside: int = 0
-    """Further pictures in a JPEG: previews, depth, the other eye."""
+    """The number of further pictures in a JPEG: previews, depth, the other eye."""
     tells: frozenset[str] = frozenset()
-    """What stands in the file beside the pixels."""
+    """The metadata that the file has: EXIF, GPS, XMP, comments."""
 
     @property
     def sideways(self) -> bool:
@@ -67,19 +67,19 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         return self.width * self.height
 
     def shrunk(self, written: int) -> float:
-        """How many times as long its sides are as those of a picture of so many pixels."""
+        """How many times longer its sides are than those of a picture of `written` pixels."""
         return sqrt(self.pixels / max(1, written))
 
 
 def estimate(job: Job[ImageConvertOptions]) -> Estimate:
     """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
-    side = int(sqrt(min(MAX_PIXELS, max(10 * job.input_size, 1_000_000))))
+    side = int(sqrt(min(MAX_IMAGE_PIXELS, max(10 * job.input_size, 1_000_000))))
     return estimate_for(job, Header(format="", width=side, height=side, frames=1), {"size": job.input_size})
 
 
 def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str, Any]) -> Estimate:
-    """What this picture needs: decoded once, in the worst case, and the encoder's copy of the result."""
-    kind = format_of(job.output_file)
+    """Estimate from the header: in the worst case the whole picture decoded, and the encoder's copy of the result."""
+    kind = target_format(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
     written = _written_pixels(job.options, header)
     memory = (
@@ -97,7 +97,7 @@ def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str,
 
 
 def _encoder_bytes(options: ImageConvertOptions, kind: str, header: Header) -> int:
-    """A pixel that is written."""
+    """Bytes that the encoder takes for each written pixel."""
     if kind == "WEBP" and options.lossless:
         return _WEBP_LOSSLESS
     return _ENCODER.get(kind, _USUAL_ENCODER) + (_ALPHA if header.alpha and kind in ("WEBP", "AVIF") else 0)
@@ -107,7 +107,9 @@ def _written_pixels(options: ImageConvertOptions, header: Header) -> int:
     if options.width is None and options.height is None:
         return header.pixels
     size = (header.height, header.width) if header.sideways else (header.width, header.height)
-    return fitted_pixels(size, (options.width or _HUGE, options.height or _HUGE), options.fit, enlarge=options.enlarge)
+    return fitted_pixels(
+        size, (options.width or NO_BOX, options.height or NO_BOX), options.fit, enlarge=options.enlarge
+    )
 
 
 def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: Header, written: int, frames: int) -> int:
@@ -122,7 +124,7 @@ def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: Header, writ
 
 
 def _kept_bytes(job: Job[ImageConvertOptions], header: Header, written: int, frames: int) -> int:
-    """Of the frames of an animation, which are PNG until they are put together."""
+    """Bytes of the frames of an animation, which are PNG until they are put together."""
     if frames == 1:
         return 0
     whole = written_bytes("PNG", frames * written, packing=header.packing, shrunk=header.shrunk(written))

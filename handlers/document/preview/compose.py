@@ -1,26 +1,51 @@
-"""One file out of many pages: a contact sheet, a tiff or a zip archive. The same pages give the same bytes."""
+"""Write pages: one page by itself, or many as a contact sheet, a tiff or a zip archive.
+
+The same pages give the same bytes.
+"""
 
 import shutil
 import zipfile
 from collections.abc import Generator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
-from ..contract import Unusable
-from ..faults import writing
-from .options import DocumentPreviewOptions
-from .sizes import MAX_PIXELS, MAX_SIDE, grid
+from ...contract import Unusable
+from ...faults import writing
+from ...media.formats import format_of
+from ...media.pictures import save, write_picture
+from .options import DocumentPreviewOptions, layout_of
+from .sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, grid
 
 _ALWAYS = (1980, 1, 1, 0, 0, 0)
-"""The date of every part of a zip archive: the oldest there can be."""
+"""The date of every part of a zip archive: the oldest that it can hold."""
 _MODE = 0o100644 << 16
 _TIFF_LIMIT = 4_000_000_000
 """Bytes; offsets in a tiff have 32 bits."""
 _MAX_SHEET_SIDE = 16_000
 """Pixels; webp ends at 16383."""
+_QUICK, _SMALL = 1, 6
+"""How hard a png is compressed."""
+
+
+def write_piece(picture: Image.Image, part: Path | BytesIO, options: DocumentPreviewOptions, output_file: Path) -> None:
+    """Write a page as a piece: in its final form for a zip archive, else as a png that is read again soon."""
+    if layout_of(output_file) != "zip":
+        save(picture, part, "PNG", compress_level=_QUICK)
+    elif options.page_format == "png":
+        save(picture, part, "PNG", compress_level=_SMALL)
+    else:
+        write_picture(picture, part, options.page_format.upper(), quality=options.quality)
+
+
+def write_output(
+    picture: Image.Image, part: Path | BytesIO, options: DocumentPreviewOptions, output_file: Path
+) -> None:
+    """Write the only picture there is, in the format of the output's suffix."""
+    write_picture(picture, part, format_of(output_file), quality=options.quality)
 
 
 class Page(NamedTuple):
@@ -44,7 +69,7 @@ def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Generator[int, 
 
 
 class _TiffFile(AppendingTiffWriter):
-    """May be closed twice: `io` closes what it collects once more, and Pillow's writer would seek in a closed file."""
+    """May be closed twice. `io` closes a collected file once more, and Pillow's writer would seek in a closed file."""
 
     def close(self) -> None:
         if not self.f.closed:
@@ -74,7 +99,7 @@ class Sheet(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the whole, in pixels."""
+        """Width and height of the whole, in pixels."""
         width, height = self.cell
         return self.columns * (width + self.gap) + self.gap, self.rows * (height + self.gap) + self.gap
 
@@ -84,7 +109,7 @@ def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions
     cell = max(width for width, _ in sizes), max(height for _, height in sizes)
     sheet = Sheet(*grid(len(sizes), cell, options.columns), cell, options.gap)
     width, height = sheet.size
-    if width * height > MAX_PIXELS or max(width, height) > min(MAX_SIDE, _MAX_SHEET_SIDE):
+    if width * height > MAX_PAGE_PIXELS or max(width, height) > min(MAX_PAGE_SIDE, _MAX_SHEET_SIDE):
         raise Unusable(
             f"the contact sheet of {len(sizes)} pages would have {width}x{height} pixels, more than is drawn: choose "
             "fewer pages or a smaller width, or write a zip"
@@ -109,6 +134,6 @@ def place_pages(whole: Image.Image, pages: Sequence[Page], sheet: Sheet) -> Gene
 
 
 def _shade(background: str) -> tuple[int, int, int]:
-    """A little darker than the paper, so that pages can be told from what is between them."""
+    """A colour a little darker than the paper, so that pages stand out from what is between them."""
     red, green, blue = (int(background[start : start + 2], 16) * 7 // 8 for start in (1, 3, 5))
     return red, green, blue

@@ -1,27 +1,30 @@
-"""What `document_preview` can be told. No library of documents or pictures here: the service imports this."""
+"""The options of `document_preview`, with its list of pages. No library of pictures here: the service imports this."""
 
+import re
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from ...events.errors import InvalidPath
-from ..contract import Job
-from ..media.formats import WRITE_FORMATS
-from .kinds import office_suffix
-from .libreoffice import HOW_TO_INSTALL, find_libreoffice
-from .page_list import parse_pages
+from ....events.errors import InvalidPath
+from ...contract import Job, Unusable
+from ...media.formats import WRITE_FORMATS
+from ..kinds import office_suffix
+from ..libreoffice import HOW_TO_INSTALL, find_libreoffice
 
 PAGE_CAP = 10_000
 ARCHIVES = (".zip",)
 MULTI_PAGE = (".tif", ".tiff")
 
-Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=20_000)]
+_Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=20_000)]
 Layout: TypeAlias = Literal["picture", "tiff", "zip"]
+
+_RANGE = re.compile(r"\s*(\d{1,7})\s*(-)?\s*(\d{1,7})?\s*")
 
 
 class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `document_preview` can be told. The form is that of the output's suffix."""
+    """The options of `document_preview`. The output's suffix says whether a picture, a tiff or a zip is written."""
 
     pages: Annotated[
         Annotated[int, msgspec.Meta(ge=1)] | Annotated[str, msgspec.Meta(max_length=1000)],
@@ -30,8 +33,8 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
     dpi: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=2400)] | None, msgspec.Meta(description="Instead of width and height.")
     ] = None
-    width: Annotated[Side | None, msgspec.Meta(description="Of the box a page is fitted into, in pixels.")] = None
-    height: Annotated[Side | None, msgspec.Meta(description="Of the box a page is fitted into, in pixels.")] = None
+    width: Annotated[_Side | None, msgspec.Meta(description="Of the box a page is fitted into, in pixels.")] = None
+    height: Annotated[_Side | None, msgspec.Meta(description="Of the box a page is fitted into, in pixels.")] = None
     columns: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100)] | None,
         msgspec.Meta(description="Of a contact sheet; none: about as many as rows."),
@@ -57,7 +60,7 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
     ] = "libreoffice"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Refuse options that contradict each other.
 
         Raises:
             ValueError: msgspec makes a `ValidationError` of it.
@@ -73,7 +76,7 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
 
 
 def format_name(output_file: PurePath) -> str:
-    """The output's format as all types call it: `jpeg` and `tiff`, whatever the suffix."""
+    """The output's format by the name that all types use: `jpeg` and `tiff`, whatever the suffix."""
     suffix = output_file.suffix.lower()
     if suffix in MULTI_PAGE:
         return "tiff"
@@ -81,7 +84,7 @@ def format_name(output_file: PurePath) -> str:
 
 
 def layout_of(output_file: PurePath) -> Layout:
-    """What the output's suffix asks for. Raises InvalidPath when nothing can be written to it."""
+    """The form that the output's suffix asks for. Raises InvalidPath when nothing can be written to it."""
     suffix = output_file.suffix.lower()
     if suffix in ARCHIVES:
         return "zip"
@@ -98,7 +101,7 @@ def layout_of(output_file: PurePath) -> Layout:
 
 
 def check(job: Job[DocumentPreviewOptions]) -> None:
-    """Whether the output can be written, and whether what the input's name asks for is installed."""
+    """Raise InvalidPath if the output cannot be written, or if the input needs a LibreOffice that is not installed."""
     layout_of(job.output_file)
     if office_suffix(job.input_file) and job.options.office == "libreoffice" and find_libreoffice() is None:
         raise InvalidPath(
@@ -106,3 +109,54 @@ def check(job: Job[DocumentPreviewOptions]) -> None:
             field="input_file",
             remedy=f"{HOW_TO_INSTALL}; or set the option office to thumbnail.",
         )
+
+
+def parse_pages(text: str) -> list[tuple[int, int | None]]:
+    """The ranges (first, last) of a list like "1-3,7", "5-" or "all", from 1; last is None for "to the end".
+
+    Raises:
+        ValueError: it is not such a list.
+    """
+    if text.strip().lower() == "all":
+        return [(1, None)]
+    return [_parse_range(part) for part in text.split(",")]
+
+
+def _parse_range(part: str) -> tuple[int, int | None]:
+    match = _RANGE.fullmatch(part)
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f'pages are given like "1-3,7", "5-" or "all", not {part.strip()!r}')
+    first = int(match[1])
+    last = (int(match[3]) if match[3] else None) if match[2] else first
+    if first < 1 or (last is not None and last < first):
+        raise ValueError(f"{part.strip()!r} is no range of pages: they count from 1 and go forward")
+    return first, last
+
+
+def choose_pages(text: str, count: int, limit: int) -> list[int]:
+    """The page numbers in the order written, each once. A range may end behind the last page, but not begin there.
+
+    Raises:
+        Unusable: a page is not there, or there are more than `limit`.
+    """
+    chosen: dict[int, None] = {}
+    for number in _numbers(text, count):
+        chosen[number] = None
+        if len(chosen) > limit:
+            raise Unusable(f"more than {limit} of {count} pages are asked for: choose fewer, or raise max_pages")
+    return list(chosen)
+
+
+def _numbers(text: str, count: int) -> Iterator[int]:
+    for first, last in parse_pages(text):
+        if first > count:
+            raise Unusable(f"there is no page {first}: the document has {count}")
+        yield from range(first, min(count, last or count) + 1)
+
+
+def most_pages(text: str, limit: int) -> int:
+    """The highest number of pages that the list can mean, while the document's own number is not known."""
+    total = 0
+    for first, last in parse_pages(text):
+        total += limit if last is None else last - first + 1
+    return min(total, limit)

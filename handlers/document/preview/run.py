@@ -1,55 +1,49 @@
-"""The course of `document_preview`: open (an office document becomes a PDF first), draw page by page, put together.
+"""Draw a document: open it (LibreOffice may have to make a PDF of it first), draw page by page, put the pages together.
 
 Each drawn page is a piece: the next attempt takes those that are whole and draws the others.
 """
 
+import shutil
 from contextlib import closing
 
 import msgspec
 import PIL
 import pypdfium2
 
-from ..contract import Finished, Outcome, Stopped, TaskContext
-from ..describing import describe
-from ..pieces import Pieces, fingerprint
-from .compose import Page, Sheet, new_sheet, place_pages, plan_sheet, write_tiff, write_zip
-from .encode import write_output, write_piece
-from .errors import StopAskedError
-from .fonts import font_names
-from .kinds import kind_of
-from .options import DocumentPreviewOptions, format_name, layout_of
-from .page_list import choose_pages
-from .pdf import PdfPages
-from .sizes import Scale, choose_scale, default_box, most_side, pixels
-from .sources import OFFICE_SHARE, Pages, open_pages, renderer_of
-from .text import TextPages
+from ...contract import Finished, TaskContext
+from ...describing import describe
+from ...pieces import Pieces, fingerprint
+from ..fonts import font_names
+from ..kinds import kind_of
+from ..libreoffice import convert_to_pdf
+from ..pages import Pages, pixels
+from ..pdf import PdfPages
+from ..text import TextPages
+from ..thumbnail import ThumbnailPage
+from .compose import Page, Sheet, new_sheet, place_pages, plan_sheet, write_output, write_piece, write_tiff, write_zip
+from .estimate import renderer_of
+from .options import DocumentPreviewOptions, choose_pages, format_name, layout_of
+from .sizes import Scale, choose_scale, default_box, most_side
 
-DRAWN_UNTIL = 90.0
+_PDF_PIECE = 0
+"""The number under which the PDF of an office document is kept. Pages have their own number, from 1."""
+_PDF_MADE = 30.0
+"""Percent of the work, when LibreOffice has made its PDF."""
+_ALL_DRAWN = 90.0
+"""Percent of the work, when all pages are drawn."""
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
-def preview(context: TaskContext[DocumentPreviewOptions]) -> Outcome:
+def run(context: TaskContext[DocumentPreviewOptions]) -> Finished:
     """Draw pages of `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
 
     Raises:
         Unusable: the document can never be drawn as asked.
         OfficeFailedError: LibreOffice could not read it.
         OSError: a file cannot be read or written.
+        StopAsked: somebody wants the attempt to end.
     """
-    try:
-        return _Preview(context).run()
-    except StopAskedError:
-        context.output_part.unlink(missing_ok=True)
-        return Stopped()
-
-
-def _notes_on(pages: Pages, numbers: list[int]) -> list[str]:
-    match pages:
-        case TextPages():
-            return pages.notes(numbers)
-        case PdfPages():
-            return pages.notes()
-    return []
+    return _Preview(context).run()
 
 
 class _Preview:
@@ -71,15 +65,15 @@ class _Preview:
         decided = (msgspec.to_builtins(self._options), self._layout, self._kind, self._renderer)
         return fingerprint(self._context.input_file, *decided, versions, fonts)
 
-    def run(self) -> Outcome:
+    def run(self) -> Finished:
         """Do what is left to do."""
-        with closing(open_pages(self._context, self._kind, self._renderer, self._pieces)) as pages:
+        with closing(self._open()) as pages:
             numbers = choose_pages(self._options.page_list, pages.count, self._options.max_pages)
             box = default_box(self._layout, len(numbers))
             side = most_side(self._context.output_file, self._options)
             scales = [choose_scale(*pages.size(number), self._options, box, pages.most, side) for number in numbers]
             sizes = [pixels(*pages.size(number), scale.factor) for number, scale in zip(numbers, scales, strict=True)]
-            self._notes = _notes_on(pages, numbers)
+            self._notes = pages.notes(numbers)
             self._reduced = sum(scale.reduced for scale in scales)
             if self._layout == "picture" and len(numbers) == 1:
                 return self._only_page(pages, numbers[0], scales[0])
@@ -91,30 +85,51 @@ class _Preview:
         largest = max(sizes, key=lambda size: size[0] * size[1])
         return self._finish(sheet.size if sheet else largest, count, len(numbers))
 
-    def _stop_if_asked(self) -> None:
-        if self._context.should_stop():
-            raise StopAskedError
+    def _open(self) -> Pages:
+        path = self._context.input_file
+        match self._renderer:
+            case "pdfium":
+                return PdfPages(path)
+            case "text":
+                return TextPages(path, markdown=self._kind == "markdown")
+            case "thumbnail":
+                return ThumbnailPage(path)
+        if _PDF_PIECE not in self._pieces:
+            self._make_pdf()
+        return PdfPages(self._pieces.path(_PDF_PIECE), path.name)
+
+    def _make_pdf(self) -> None:
+        context, pieces = self._context, self._pieces
+        context.progress(0, f"LibreOffice reads {context.input_file.name}")
+        folder = context.work_dir / "office"
+        try:
+            pdf = convert_to_pdf(context.input_file, self._kind, folder, context.check_stop)
+            pdf.replace(pieces.part(_PDF_PIECE))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        pieces.keep(_PDF_PIECE, _PDF_MADE, "LibreOffice is done")
+        pieces.save(_PDF_MADE, "LibreOffice is done")
 
     def _only_page(self, pages: Pages, number: int, scale: Scale) -> Finished:
-        """No piece is kept: drawing it again costs no more than finding it."""
-        self._stop_if_asked()
-        self._context.progress(OFFICE_SHARE, f"page {number} of {pages.count}")
+        """Draw the only page. No piece of it is kept: drawing it again costs no more than finding it."""
+        self._context.check_stop()
+        self._context.progress(_PDF_MADE, f"page {number} of {pages.count}")
         picture = pages.draw(number, scale.factor, self._options.background)
         write_output(picture, self._context.output_part, self._options, self._context.output_file)
         return self._finish(picture.size, pages.count, 1)
 
     def _draw(self, pages: Pages, numbers: list[int], scales: list[Scale]) -> None:
         """Draw every page that is not there yet."""
-        begun = OFFICE_SHARE if self._renderer == "libreoffice" else 0.0
+        begun = _PDF_MADE if self._renderer == "libreoffice" else 0.0
         for done, (number, scale) in enumerate(zip(numbers, scales, strict=True), 1):
             if number in self._pieces:
                 continue
-            self._stop_if_asked()
+            self._context.check_stop()
             picture = pages.draw(number, scale.factor, self._options.background)
             write_piece(picture, self._pieces.part(number), self._options, self._context.output_file)
-            percent = begun + (DRAWN_UNTIL - begun) * done / len(numbers)
+            percent = begun + (_ALL_DRAWN - begun) * done / len(numbers)
             self._pieces.keep(number, percent, f"page {done} of {len(numbers)}")
-        self._pieces.save(DRAWN_UNTIL, "all pages are drawn")
+        self._pieces.save(_ALL_DRAWN, "all pages are drawn")
 
     def _compose(self, pages: list[Page], sheet: Sheet | None) -> None:
         part = self._context.output_part
@@ -127,8 +142,8 @@ class _Preview:
             steps = write_tiff(pages, part, self._options.dpi)
         with closing(steps):
             for done in steps:
-                self._stop_if_asked()
-                percent = DRAWN_UNTIL + 9 * done / len(pages)
+                self._context.check_stop()
+                percent = _ALL_DRAWN + 9 * done / len(pages)
                 self._context.progress(percent, f"putting together, page {done} of {len(pages)}")
         if sheet is not None:
             write_output(whole, part, self._options, self._context.output_file)

@@ -1,22 +1,21 @@
-"""How many pixels a page gets. Lengths of pages are in points, 72 an inch."""
+"""How many pixels a page gets, and how pages stand on a contact sheet. Lengths of pages are in points."""
 
 import math
 from pathlib import Path
 from typing import NamedTuple
 
-from ..media.formats import MAX_SIDES, format_of
+from ...media.formats import MAX_SIDES, format_of
+from ..pages import POINTS_AN_INCH
 from .options import DocumentPreviewOptions, layout_of
 
-MAX_PIXELS = 25_000_000
-MAX_SIDE = 20_000
-"""Of one page. A page that would get more is drawn smaller: its size is the document's claim, and may be absurd."""
+MAX_PAGE_PIXELS = 25_000_000
+MAX_PAGE_SIDE = 20_000
+"""A page that would get more is drawn smaller: the document claims its size, which may be absurd."""
 PAGE_BOX = 1024
 TILE_BOX = 320
-"""The box where neither `dpi` nor a box is asked for: of a page, and of a page on a contact sheet."""
-POINTS_AN_INCH = 72
-
+"""The box where neither `dpi` nor a box is asked for, of a single page and of a page on a contact sheet."""
 _JUST_BELOW = 1 - 1e-9
-"""Sides are rounded up to whole pixels; a rounding error must not make one more of it."""
+"""Sides are rounded up to whole pixels, and a rounding error must not add one."""
 
 
 class Scale(NamedTuple):
@@ -25,16 +24,21 @@ class Scale(NamedTuple):
     factor: float
     """Pixels a point."""
     reduced: bool
-    """Whether the limits made it smaller than asked."""
+    """Whether the limits made the page smaller than asked for."""
 
 
 def choose_scale(
-    width: float, height: float, options: DocumentPreviewOptions, box: int, most: float = math.inf, side: int = MAX_SIDE
+    width: float,
+    height: float,
+    options: DocumentPreviewOptions,
+    box: int,
+    most: float = math.inf,
+    side: int = MAX_PAGE_SIDE,
 ) -> Scale:
-    """The scale for a page of this size in points; never more than `most`, nor than `side` pixels."""
+    """The scale for a page of this size in points: at most `most`, and no side of more than `side` pixels."""
     width, height = max(width, 1e-3), max(height, 1e-3)
     wanted = min(most, _wanted(width, height, options, box))
-    allowed = min(side / width, side / height, math.sqrt(MAX_PIXELS / (width * height)))
+    allowed = min(side / width, side / height, math.sqrt(MAX_PAGE_PIXELS / (width * height)))
     if width * allowed < 1 or height * allowed < 1:  # a thread of a page: its short side gets one pixel anyway
         allowed = min(side / width, side / height)
     return Scale(min(wanted, allowed) * _JUST_BELOW, reduced=wanted > allowed)
@@ -49,29 +53,24 @@ def _wanted(width: float, height: float, options: DocumentPreviewOptions, box: i
     return min((across or math.inf) / width, (down or math.inf) / height)
 
 
-def pixels(width: float, height: float, factor: float) -> tuple[int, int]:
-    """Width and height in pixels of a page drawn at this scale."""
-    return max(1, math.ceil(width * factor)), max(1, math.ceil(height * factor))
-
-
 def default_box(layout: str, pages: int) -> int:
     """The box for pages of this output, where none is asked for."""
     return TILE_BOX if layout == "picture" and pages > 1 else PAGE_BOX
 
 
 def most_side(output_file: Path, options: DocumentPreviewOptions) -> int:
-    """Pixels that a side of a page may have in this output."""
+    """The highest number of pixels that a side of a page may have in this output."""
     match layout_of(output_file):
         case "picture":
             kind = format_of(output_file)
         case "zip":
             kind = options.page_format.upper()
         case _:
-            return MAX_SIDE
-    return min(MAX_SIDE, MAX_SIDES.get(kind, MAX_SIDE))
+            return MAX_PAGE_SIDE
+    return min(MAX_PAGE_SIDE, MAX_SIDES.get(kind, MAX_PAGE_SIDE))
 
 
 def grid(pages: int, cell: tuple[float, float], columns: int | None) -> tuple[int, int]:
-    """Columns and rows of a contact sheet: about square, unless it is said."""
+    """Columns and rows of a contact sheet, which is about square unless `columns` is given."""
     across = min(columns or math.ceil(math.sqrt(pages * cell[1] / max(cell[0], 1e-3))), pages)
     return across, math.ceil(pages / across)

@@ -1,0 +1,59 @@
+"""What the headers of the input and of the finished output say, and a better estimate from the input's."""
+
+from pathlib import Path
+
+import msgspec
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from ...contract import Estimate, Job
+from ...media.damage import gif_is_whole
+from ...media.pictures import pixel_limit
+from ..limits import MAX_IMAGE_PIXELS
+from ..opening import blame_picture, format_in, open_picture, packing_in, pages_in
+from ..shaping import orientation_left, orientation_of
+from .estimate import Header, estimate_for
+from .metadata import names_in
+from .options import ImageConvertOptions
+
+_BYTE = 8
+
+
+def probe(job: Job[ImageConvertOptions]) -> Estimate:
+    """Estimate from the picture's real size and number of frames. Raises Unusable."""
+    header = read_header(job.input_file)
+    basis = {"format": header.format, "width": header.width, "height": header.height, "frames": header.frames}
+    return estimate_for(job, header, basis)
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of the input. Raises `Unusable`, or OSError for the disk's faults."""
+    with open_picture(path, MAX_IMAGE_PIXELS) as image, blame_picture(path):
+        return _header_of(image, path)
+
+
+def written_header(path: Path, kind: str, source: Header) -> Header:
+    """Read the header of a finished output, which is trusted. If Pillow cannot read it, nothing counts as lost."""
+    try:
+        with pixel_limit(None), Image.open(path, formats=[kind]) as image:
+            return _header_of(image, path)
+    except UnidentifiedImageError:  # a tiff of sixteen bits of grey and alpha
+        return msgspec.structs.replace(source, format=kind)
+
+
+def _header_of(image: ImageFile, path: Path) -> Header:
+    return Header(
+        format=format_in(image),
+        width=image.width,
+        height=image.height,
+        frames=pages_in(image, path),
+        alpha=image.has_transparency_data,
+        orientation=orientation_of(image),
+        left=orientation_left(image),
+        packing=packing_in(image, path.stat().st_size),
+        deep=any(";16" in str(tile.args) for tile in image.tile) or image.info.get("bit_depth", 8) > _BYTE,
+        inks=image.mode == "CMYK",
+        cut=image.format == "GIF" and not gif_is_whole(path),
+        beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,
+        tells=names_in(image),
+    )

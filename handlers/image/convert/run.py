@@ -1,0 +1,81 @@
+"""Convert an image: read the header, then convert one picture or all frames, and say what was lost."""
+
+from typing import Any
+
+from ...contract import Finished, TaskContext, Unusable
+from ...describing import describe
+from .estimate import Header
+from .frames import convert_frames
+from .options import MANY_FRAMES, MAX_FRAMES, ImageConvertOptions, target_format
+from .probe import read_header, written_header
+from .still import convert_still
+
+
+def run(context: TaskContext[ImageConvertOptions]) -> Finished:
+    """Convert `context.input_file` into `context.output_part`.
+
+    Raises:
+        Unusable: the input is no picture that can be read.
+        OSError: a file cannot be read or written for a reason that is not the picture's.
+        StopAsked: somebody wants the attempt to end.
+    """
+    kind = target_format(context.output_file)
+    context.progress(0, f"reading {context.input_file.name}")
+    header = read_header(context.input_file)
+    context.check_stop()
+    several = header.frames > 1 and context.options.frames == "all" and kind in MANY_FRAMES
+    if several:
+        _check_frames(context, kind, header)
+        (width, height), duration = convert_frames(context, kind, header.frames)
+    else:
+        (width, height), duration = convert_still(context, kind, header), 0.0
+    written = written_header(context.output_part, kind, header)
+    frames = written.frames if several else 1
+    result = describe(
+        context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
+    ) | _source(header)
+    if notes := _notes(context.options, header, written, several=several):
+        result["notes"] = notes
+    return Finished(result=result)
+
+
+def _check_frames(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> None:
+    """Raise `Unusable` for an animation that cannot be converted as asked."""
+    name = context.input_file.name
+    if header.frames > MAX_FRAMES:
+        raise Unusable(f"{name} has {header.frames:,} frames, at most {MAX_FRAMES:,} are converted")
+    if kind == "AVIF" and context.options.lossless:
+        raise Unusable(f"{name} has {header.frames} frames, and an avif of several is never lossless: take webp or png")
+
+
+def _source(header: Header) -> dict[str, Any]:
+    """What the result says of the input. Its size is that of the upright picture."""
+    upright = (header.height, header.width) if header.sideways else (header.width, header.height)
+    return {
+        "source_format": header.format.lower(),
+        "source_width": upright[0],
+        "source_height": upright[1],
+        "source_frames": header.frames,
+    }
+
+
+def _notes(options: ImageConvertOptions, source: Header, written: Header, *, several: bool) -> list[str]:
+    """What the output has lost against the input, a line for each, by the headers of both files.
+
+    What the options ask to drop is no loss, and neither is transparency in a format that has none.
+    """
+    kind, notes = written.format.lower(), []
+    if source.cut:
+        notes.append("the source was cut: the end of the gif is missing")
+    if source.frames > 1 and not several:
+        notes.append(f"only the first of {source.frames} frames is kept")
+    if source.beside:
+        notes.append(f"further pictures in the jpeg are not kept: {source.beside}")
+    if source.deep and not written.deep:
+        notes.append("more than 8 bits a channel became 8")
+    if options.colour == "keep" and source.inks and not written.inks:
+        notes.append(f"CMYK became RGB: {kind} has no inks")
+    lost = sorted(source.tells - written.tells) if options.metadata == "keep" else []
+    if lost:
+        notes.append(f"not kept in {kind}: {', '.join(lost)}")
+    return notes
