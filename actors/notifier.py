@@ -22,16 +22,37 @@ from ..events.log.sqlite import LogReader
 from ..projections.notices.outbox import Notice
 from .base import WAKE, Actor, Alarm, Wake, logger
 from .core.messages import Delivered, Tick
+from .delivery.attempt import Deadline, Result
 from .delivery.dispatcher import AT_ONCE, Dispatcher
-from .delivery.lifeline import Lifeline
-from .delivery.result import Result
+from .delivery.mail import MailSender
+from .delivery.targets import TargetSender
+from .delivery.webhook import WebhookSender
 from .feed import Feed, Retrier
 from .snapshots import folded_outbox
 
-Deliver: TypeAlias = Callable[[Notice, Lifeline, datetime], Result]
+Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
 
 DELIVER_WITHIN = 20.0
 """Seconds after which a delivery is cut off, however far it is."""
+
+
+class Senders:
+    """Takes a notice to its receiver by the way that its channel names. One object for all threads."""
+
+    def __init__(self, webhooks: WebhookSender, mail: MailSender, targets: TargetSender) -> None:
+        self._webhooks = webhooks
+        self._mail = mail
+        self._targets = targets
+
+    def deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
+        """Try once. Returns what came of it."""
+        match notice.channel:
+            case "webhook" | "callback":
+                return self._webhooks.send(notice, deadline, now)
+            case "email":
+                return self._mail.send(notice, deadline)
+            case "apprise":
+                return self._targets.send(notice, deadline)
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -48,7 +69,7 @@ class Notifier(Actor):
         feed: what is committed.
         open_log: called in this actor's thread; the outbox is folded from it at every start, …
         snapshot: … beginning with what this file holds, if it can be used.
-        deliver: sends one notice, in a thread of its own; see `Courier.deliver`.
+        deliver: sends one notice, in a thread of its own; see `Senders.deliver`.
         report: gets every try; called in this actor's thread.
         clock: for what is due.
         mail_limit: mails that one address gets within an hour; 0: any number.
@@ -76,8 +97,8 @@ class Notifier(Actor):
         self._snapshot = snapshot
         self._mail_limit = mail_limit
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="notice")
-        self._lifelines: set[Lifeline] = set()
-        self._lifelines_lock = threading.Lock()
+        self._deadlines: set[Deadline] = set()
+        self._deadlines_lock = threading.Lock()
         self._stopping = False
         self._log: EventLog | LogReader | None = None
         self._folded: Dispatcher | None = None
@@ -99,11 +120,11 @@ class Notifier(Actor):
         """Cut what is under way: it is not recorded and will be sent again."""
         self._alarm.close()
         self._attempts.close()
-        with self._lifelines_lock:
+        with self._deadlines_lock:
             self._stopping = True
-            under_way = list(self._lifelines)
-        for lifeline in under_way:
-            lifeline.end()
+            under_way = list(self._deadlines)
+        for deadline in under_way:
+            deadline.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._log is not None:
             self._log.close()
@@ -185,20 +206,20 @@ class Notifier(Actor):
 
     def _send(self, notice: Notice) -> None:
         """Runs in a sending thread. Whatever happens, the notice comes back."""
-        lifeline = Lifeline(self._within)
-        with self._lifelines_lock:
+        deadline = Deadline(self._within)
+        with self._deadlines_lock:
             if self._stopping:
                 return
-            self._lifelines.add(lifeline)
+            self._deadlines.add(deadline)
         try:
-            with lifeline:
-                result = self._deliver(notice, lifeline, self._clock.now())
+            with deadline:
+                result = self._deliver(notice, deadline, self._clock.now())
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the notice
             logger.exception("a delivery broke", notice_id=notice.notice_id)
             result = Result(ok=False, detail=f"internal error: {type(error).__name__}")
         finally:
-            with self._lifelines_lock:
-                self._lifelines.discard(lifeline)
+            with self._deadlines_lock:
+                self._deadlines.discard(deadline)
         self._tell_self(Finished(notice, result))
 
     def _tell_self(self, message: Any) -> None:

@@ -19,7 +19,6 @@ from .actors.core.limits import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.resources import MostAvailable
 from .actors.core.state import SchedulerState
-from .actors.delivery.courier import Courier
 from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
@@ -28,7 +27,7 @@ from .actors.feed import Endings, Feed, Watermark
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.machine import Machine, disk_size
-from .actors.notifier import Notifier
+from .actors.notifier import Notifier, Senders
 from .actors.projector import Health, Projector
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
@@ -326,7 +325,7 @@ class System:
         return Notifier.start(
             feed=self._to_notifier,
             open_log=lambda: LogReader(self.paths.log),
-            deliver=Courier(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
+            deliver=Senders(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
             report=self.scheduler.tell,
             clock=self.clock,
             snapshot=self._snapshot(OUTBOX.name),

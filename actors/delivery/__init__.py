@@ -1,1 +1,1 @@
-"""How one notice reaches its receiver: signed POST or mail, with a deadline, and a plain word about what came of it."""
+"""How one notice reaches its receiver, and which notice may go now."""

@@ -1,11 +1,13 @@
-"""Which notice may go now. Bookkeeping only: no thread, no clock, no network.
+"""Which notice may go now. This is bookkeeping only: no thread, no clock, no network.
 
-Nothing is marked as delivered here. The outbox changes when the record of a delivery comes back through the log; until
-then a sent notice is only kept from being sent twice.
+Nothing is marked as delivered here. The outbox changes when the record of a delivery comes back through the log. Until
+then a notice that was sent is only kept from being sent twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
+from heapq import heapify, heappop, heappush, heapreplace
 
 import msgspec
 
@@ -21,17 +23,18 @@ from ...events.system_events import (
 from ...projections.notices.kept import KeptOutbox
 from ...projections.notices.mail_pace import bare
 from ...projections.notices.outbox import Due, Notice, Outbox
-from .lanes import Lanes
-from .result import Result, next_delay, wish
+from ...projections.notices.rules import Channel
+from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wish
+from .ssrf import EndpointRefused, host_and_port, parse_endpoint
 
 AT_ONCE = 8
 """Deliveries at the same time, at most one to each endpoint."""
 
 CONFIRM_WITHIN = timedelta(seconds=30)
-"""A report that has not come back through the log by then is told again: its hearer may have started anew."""
+"""A report that has not come back through the log by then is sent again: the Scheduler may have started anew."""
 
 
-class _Told(msgspec.Struct):
+class _Unconfirmed(msgspec.Struct):
     fact: DeliveryAttempted | DeliveryPostponed
     at: datetime
 
@@ -49,15 +52,15 @@ class Dispatcher:
 
     def __init__(self, outbox: Outbox, *, at_once: int = AT_ONCE) -> None:
         self._outbox = outbox
-        self._lanes = Lanes(outbox.counts, at_once)
+        self._queues = EndpointQueues(outbox.counts, at_once)
         self._sending: dict[str, Due] = {}
-        self._told: dict[str, _Told] = {}
+        self._unconfirmed: dict[str, _Unconfirmed] = {}
         """Reports on their way through the log, by notice id."""
         self._unsent: list[DeliveryAttempted | DeliveryPostponed] = []
         self._mailed: dict[str, str] = {}
-        """Notice id → address of mails that were delivered, and that the log does not tell of yet."""
+        """Notice id → address, of mails that were delivered and are not in the log yet."""
         self.mail_limit = 0
-        """Mails that one address gets within an hour; 0: any number."""
+        """Mails that one address gets within an hour; 0 is no limit."""
 
     @property
     def position(self) -> int:
@@ -65,53 +68,53 @@ class Dispatcher:
         return self._outbox.position
 
     def apply(self, records: Iterable[Recorded]) -> bool:
-        """Fold records in; whether that may have changed what can be sent."""
+        """Fold records in. Returns whether that may have changed what can be sent."""
         before, changed = len(self._outbox), False
         for record in records:
             self._outbox.apply((record,))
             match record.event:
                 case DeliveryPostponed() as postponed:
-                    self._told.pop(postponed.notice_id, None)
+                    self._unconfirmed.pop(postponed.notice_id, None)
                     changed = True
                 case DeliveryAttempted() as attempt:
-                    self._told.pop(attempt.notice_id, None)
+                    self._unconfirmed.pop(attempt.notice_id, None)
                     self._mailed.pop(attempt.notice_id, None)
                     if attempt.rest_until is not None:
-                        self._lanes.rest_until(attempt.target, attempt.rest_until)
+                        self._queues.rest_until(attempt.target, attempt.rest_until)
                     changed = True
                 case ClockJumped() as jump if corrects(jump):
-                    self._lanes.come_back(jump.shows)
-                    for told in self._told.values():
-                        told.at = min(told.at, jump.shows)
+                    self._queues.come_back(jump.shows)
+                    for report in self._unconfirmed.values():
+                        report.at = min(report.at, jump.shows)
                     changed = True
                 case EndpointEnabled(target=target):
-                    self._lanes.forgive("webhook", target)
+                    self._queues.forgive("webhook", target)
                     changed = True
                 case RedeliveryRequested() as wanted:
-                    self._lanes.forgive(wanted.channel, wanted.target)
+                    self._queues.forgive(wanted.channel, wanted.target)
                     changed = True
         return changed or len(self._outbox) != before
 
     def kept(self) -> Kept:
         """What was folded, as data. Only of a dispatcher that was never asked what to send."""
-        return Kept(outbox=self._outbox.kept(), rests=self._lanes.rests())
+        return Kept(outbox=self._outbox.kept(), rests=self._queues.rests())
 
     def restore(self, kept: Kept) -> None:
         """Bring a new dispatcher to where `kept` was taken."""
         self._outbox.restore(kept.outbox)
-        self._lanes.restore(kept.rests)
+        self._queues.restore(kept.rests)
 
     def take(self, now: datetime) -> list[Notice]:
         """Notices to send now. Each must come back by `done`."""
         for ripe in self._outbox.take_due(now):
-            self._lanes.add(ripe)
+            self._queues.add(ripe)
         taken: list[Notice] = []
-        while (due := self._lanes.take(now)) is not None:
+        while (due := self._queues.take(now)) is not None:
             if self._has_to_wait(due, now):
                 continue
             notice = self._outbox.notice(due)
             if notice is None:
-                self._lanes.free(due)
+                self._queues.free(due)
                 self._give_up(due, now)
                 continue
             self._sending[due.notice_id] = due
@@ -119,7 +122,7 @@ class Dispatcher:
         return taken
 
     def _has_to_wait(self, due: Due, now: datetime) -> bool:
-        """Whether it is mail to an address that has had enough for now; it then comes back when that is over."""
+        """Whether it is mail to an address that has had its mails for this hour. It then waits until it may be sent."""
         if due.channel != "email" or not self.mail_limit:
             return False
         address = bare(due.target)
@@ -127,9 +130,9 @@ class Dispatcher:
         until = self._outbox.mail.wait(due.target, due.notice_id, now, self.mail_limit, under_way)
         if until is None:
             return False
-        self._lanes.free(due)
+        self._queues.free(due)
         self._outbox.mail.promise(due.target, due.notice_id, until)  # the next one must not be promised the same moment
-        self._tell_unsent(
+        self._report_later(
             DeliveryPostponed(
                 notice_id=due.notice_id,
                 task_id=self._outbox.task_of(due),
@@ -142,8 +145,8 @@ class Dispatcher:
         )
         return True
 
-    def _tell_unsent(self, fact: DeliveryAttempted | DeliveryPostponed, now: datetime) -> None:
-        self._told[fact.notice_id] = _Told(fact, now)
+    def _report_later(self, fact: DeliveryAttempted | DeliveryPostponed, now: datetime) -> None:
+        self._unconfirmed[fact.notice_id] = _Unconfirmed(fact, now)
         self._unsent.append(fact)
 
     def _give_up(self, due: Due, now: datetime) -> None:
@@ -157,18 +160,18 @@ class Dispatcher:
             final=True,
             detail="the log does not hold the task any more",
         )
-        self._tell_unsent(attempt, now)
+        self._report_later(attempt, now)
 
     def unsent(self) -> list[DeliveryAttempted | DeliveryPostponed]:
-        """What to report about notices that have to wait, or that cannot be made any more; each once."""
+        """Reports about notices that have to wait, or that cannot be made any more. Each is returned once."""
         unsent, self._unsent = self._unsent, []
         return unsent
 
     def done(self, notice: Notice, result: Result, now: datetime, jitter: float) -> DeliveryAttempted:
-        """What to report about a delivery. `jitter` is a random number from 0 to 1."""
+        """The report about a delivery. `jitter` is a random number from 0 to 1."""
         due = self._sending.pop(notice.notice_id)
-        self._lanes.free(due)
-        self._lanes.judge(due, result, now)
+        self._queues.free(due)
+        self._queues.note_result(due, result, now)
         delay = next_delay(result, notice.tries + 1, jitter)
         attempt = DeliveryAttempted(
             notice_id=notice.notice_id,
@@ -182,25 +185,194 @@ class Dispatcher:
             disabled=result.disabled,
             rest_until=now + timedelta(seconds=wish(result)) if wish(result) and not result.ok else None,
         )
-        self._told[notice.notice_id] = _Told(attempt, now)
+        self._unconfirmed[notice.notice_id] = _Unconfirmed(attempt, now)
         if result.ok and notice.channel == "email":
             self._mailed[notice.notice_id] = bare(notice.target)
         return attempt
 
     def unconfirmed(self, now: datetime) -> list[DeliveryAttempted | DeliveryPostponed]:
-        """Reports to tell again."""
-        late = [told for told in self._told.values() if now - told.at >= CONFIRM_WITHIN]
-        for told in late:
-            told.at = now
-        return [told.fact for told in late]
+        """Reports to send again."""
+        late = [report for report in self._unconfirmed.values() if now - report.at >= CONFIRM_WITHIN]
+        for report in late:
+            report.at = now
+        return [report.fact for report in late]
 
     def wake_at(self, now: datetime) -> datetime | None:
-        """When to look again, unless something happens before; none when there is nothing to wait for."""
-        moments = [told.at + CONFIRM_WITHIN for told in self._told.values()]
+        """When to look again unless something happens before, or None when there is nothing to wait for."""
+        moments = [report.at + CONFIRM_WITHIN for report in self._unconfirmed.values()]
         due = self._outbox.next_due()
         if due is not None:
             moments.append(max(due, now))
-        waiting = self._lanes.next_at(now)
+        waiting = self._queues.next_at(now)
         if waiting is not None:
             moments.append(waiting)
         return min(moments, default=None)
+
+
+FIRST_REST = 5.0
+LONGEST_REST = 300.0
+"""Seconds an endpoint or a receiver is left alone after failing; doubled with each failure in a row."""
+
+_MANY = 1000
+_LONGEST_WISH = timedelta(seconds=LONGEST_RETRY_AFTER)
+
+
+class _Rest(msgspec.Struct):
+    failures: int
+    until: datetime
+
+
+class EndpointQueues:
+    """Due notices, queued by endpoint, so that none ever waits for another endpoint's receiver.
+
+    One delivery at a time goes to an endpoint, and failing endpoints never hold all places. A queue holds a few words
+    for each notice and no thread, so 10,000 notices for a dead endpoint cost their queue and one delivery at a time.
+
+    Args:
+        counts: whether a notice still waits for just this delivery.
+        at_once: places for all deliveries; endpoints that failed last time get at most half of them.
+    """
+
+    def __init__(self, counts: Callable[[Due], bool], at_once: int) -> None:
+        self._counts = counts
+        self._at_once = at_once
+        self._queues: dict[str, list[tuple[datetime, Due]]] = {}
+        self._busy: set[str] = set()
+        self._rests: dict[str, _Rest] = {}
+        """By endpoint, when it did not answer, and by the whole address, when it did."""
+
+    def __len__(self) -> int:
+        """The number of queues with notices that wait."""
+        return len(self._queues)
+
+    def add(self, due: Due) -> None:
+        """A notice is due."""
+        queue = self._queues.setdefault(endpoint_of(due.channel, due.target), [])
+        heappush(queue, (due.at, due))
+        if len(queue) % _MANY == 0:  # redeliveries leave entries behind that count no more
+            queue[:] = [entry for entry in queue if self._counts(entry[1])]
+            heapify(queue)
+
+    def take(self, now: datetime) -> Due | None:
+        """The notice that is due longest among those that may go. Give its place back with `free`."""
+        while len(self._busy) < self._at_once:
+            best = min(
+                ((heads[0], name) for name in list(self._queues) if (heads := self._open(name, now))), default=None
+            )
+            if best is None:
+                return None
+            name = best[1]
+            if self._set_aside(name, now):
+                continue
+            self._busy.add(name)
+            queue = self._queues[name]
+            due = heappop(queue)[1]
+            if not queue:
+                del self._queues[name]
+            return due
+        return None
+
+    def _open(self, name: str, now: datetime) -> list[tuple[datetime, Due]]:
+        """The queue, beginning with a notice that counts and may go; empty when there is none."""
+        if name in self._busy or self._rests_until(name, now) or (name in self._rests and not self._room_for_failing()):
+            return []
+        queue = self._queues[name]
+        while queue and not self._counts(queue[0][1]):
+            heappop(queue)
+        if not queue:
+            del self._queues[name]
+            return []
+        return queue if queue[0][0] <= now else []
+
+    def _room_for_failing(self) -> bool:
+        return sum(name in self._rests for name in self._busy) < max(1, self._at_once // 2)
+
+    def _rests_until(self, name: str, now: datetime) -> datetime | None:
+        rest = self._rests.get(name)
+        return rest.until if rest is not None and rest.until > now else None
+
+    def _set_aside(self, name: str, now: datetime) -> bool:
+        """Put notices of resting receivers behind their rest. Returns whether the first notice was one of these."""
+        queue = self._queues[name]
+        moved = False
+        while queue[0][0] <= now and (until := self._rests_until(queue[0][1].target, now)):
+            heapreplace(queue, (until, queue[0][1]))
+            moved = True
+        return moved
+
+    def free(self, due: Due) -> None:
+        """The delivery is over, with whatever result."""
+        self._busy.discard(endpoint_of(due.channel, due.target))
+
+    def note_result(self, due: Due, result: Result, now: datetime) -> None:
+        """After a failure, leave the receiver alone for a while if it answered, else everything behind its endpoint."""
+        endpoint = endpoint_of(due.channel, due.target)
+        if result.ok or result.answered or not result.retryable:
+            self._rests.pop(endpoint, None)
+        if result.ok or not result.retryable:
+            self._rests.pop(due.target, None)
+            return
+        name = due.target if result.answered else endpoint
+        failures = self._rests[name].failures + 1 if name in self._rests else 1
+        seconds = max(min(LONGEST_REST, FIRST_REST * 2.0 ** min(failures - 1, 30)), wish(result))
+        self._rests[name] = _Rest(failures, now + timedelta(seconds=seconds))
+        if len(self._rests) > _MANY:
+            self._rests = {name: rest for name, rest in self._rests.items() if rest.until > now}
+
+    def rest_until(self, target: str, until: datetime) -> None:
+        """The log says that the receiver has asked to be left alone until then."""
+        rest = self._rests.setdefault(target, _Rest(1, until))
+        rest.until = max(rest.until, until)
+        if len(self._rests) > _MANY:  # nobody may rest longer than a day, so what ends a day earlier is over
+            self._rests = {name: rest for name, rest in self._rests.items() if rest.until > until - _LONGEST_WISH}
+
+    def rests(self) -> dict[str, tuple[int, datetime]]:
+        """Endpoint or address → failures in a row, and until when it is left alone."""
+        return {name: (rest.failures, rest.until) for name, rest in self._rests.items()}
+
+    def restore(self, rests: dict[str, tuple[int, datetime]]) -> None:
+        """Take over the rests from a snapshot."""
+        self._rests = {name: _Rest(*rest) for name, rest in rests.items()}
+
+    def forgive(self, channel: Channel, target: str) -> None:
+        """End the rest of a receiver: somebody says that it is there again."""
+        endpoint = endpoint_of(channel, target)
+        self._rests.pop(target, None)
+        self._rests.pop(endpoint, None)
+        queue = self._queues.get(endpoint, [])
+        queue[:] = [(due.at if due.target == target else at, due) for at, due in queue]
+        heapify(queue)
+
+    def come_back(self, now: datetime) -> None:
+        """The clock was far ahead until now: end all rests and waits by `now`."""
+        for rest in self._rests.values():
+            rest.until = min(rest.until, now)
+        for queue in self._queues.values():
+            queue[:] = [(min(at, now), due) for at, due in queue]
+            heapify(queue)
+
+    def next_at(self, now: datetime) -> datetime | None:
+        """When to look again, or None when only the end of a delivery can change anything."""
+        moments = (
+            max(queue[0][0], self._rests[name].until if name in self._rests else queue[0][0])
+            for name, queue in self._queues.items()
+            if name not in self._busy
+        )
+        return min((moment for moment in moments if moment > now), default=None)
+
+
+@lru_cache(maxsize=4096)
+def endpoint_of(channel: Channel, target: str) -> str:
+    """What is behind a receiver: the web server of the address, the one mail server, or the target.
+
+    A name that is not a host and port has a space in it, so it cannot equal one.
+    """
+    if channel == "email":
+        return "mail server"
+    if channel == "apprise":
+        return f"target {target}"
+    try:
+        host, port = host_and_port(parse_endpoint(target))
+    except EndpointRefused:
+        return "refused addresses"
+    return f"{host}:{port}"

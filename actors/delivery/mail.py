@@ -1,4 +1,4 @@
-"""Notices by email: one plain-text message to one address."""
+"""Notices by email: one plain-text message to one address, which is checked here, too."""
 
 import contextlib
 import hashlib
@@ -6,6 +6,7 @@ import re
 import smtplib
 import socket
 import ssl
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
@@ -14,9 +15,7 @@ import msgspec
 
 from ...projections.notices.rules import Notice
 from ..secret import Secret
-from .address import one_address
-from .lifeline import Lifeline
-from .result import Result, brief
+from .attempt import Deadline, Result, brief
 
 CONNECT_WITHIN = 5.0
 WITHIN = 20.0
@@ -69,18 +68,18 @@ def text(notice: Notice, longest: int = 4096) -> str:
 
 
 class _Watched(smtplib.SMTP):
-    """Under the lifeline from its first byte on: a server could already drip its greeting."""
+    """Under the deadline from its first byte on: a server could already drip its greeting."""
 
-    def __init__(self, lifeline: Lifeline, timeout: float) -> None:
+    def __init__(self, deadline: Deadline, timeout: float) -> None:
         # Without a name smtplib looks up this machine's own, which hangs under no time limit when no resolver answers.
         super().__init__(local_hostname=_own_name(), timeout=timeout)
-        self._lifeline = lifeline
+        self._deadline = deadline
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         # smtplib's own place for another kind of socket: `SMTP_SSL` uses it, too.
         self._host = host  # what STARTTLS checks the certificate against, when the constructor was given none
         connection = socket.create_connection((host, port), timeout, self.source_address)
-        self._lifeline.watch(connection)
+        self._deadline.watch(connection)
         return connection
 
 
@@ -100,7 +99,7 @@ class MailSender:
         self._within = within
         self._context = context or ssl.create_default_context()
 
-    def send(self, notice: Notice, lifeline: Lifeline) -> Result:
+    def send(self, notice: Notice, deadline: Deadline) -> Result:
         """Deliver, and say what came of it."""
         if self._server is None:
             return Result(ok=False, detail="no mail server is configured: set smtp.host and smtp.sender")
@@ -109,15 +108,15 @@ class MailSender:
         except ValueError as error:
             return Result(ok=False, detail=brief(str(error)), retryable=False, answered=True)
         try:
-            self._hand_in(message, self._server, lifeline)
+            self._hand_in(message, self._server, deadline)
         except (smtplib.SMTPException, OSError, ValueError) as error:
-            if lifeline.cut:
+            if deadline.cut:
                 return Result(ok=False, detail=f"the mail server took longer than {self._within:g} s")
-            return judge(error)
+            return classify_error(error)
         return Result(ok=True, detail="accepted by the mail server")
 
-    def _hand_in(self, message: EmailMessage, server: MailServer, lifeline: Lifeline) -> None:
-        smtp = _Watched(lifeline, min(CONNECT_WITHIN, self._within))
+    def _hand_in(self, message: EmailMessage, server: MailServer, deadline: Deadline) -> None:
+        smtp = _Watched(deadline, min(CONNECT_WITHIN, self._within))
         try:
             code, said = smtp.connect(server.host, server.port)
             if code != _READY:
@@ -135,7 +134,7 @@ class MailSender:
             smtp.close()
 
 
-def judge(error: Exception) -> Result:
+def classify_error(error: Exception) -> Result:
     """Whether another try could do better: what depends on the operator may, what the receiver refuses does not."""
     match error:
         case smtplib.SMTPRecipientsRefused():
@@ -155,3 +154,30 @@ def judge(error: Exception) -> Result:
 def _said(code: int, said: bytes | str) -> str:
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
     return brief(f"the mail server answered {code}: {text}")
+
+
+_WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PLAIN = rf"({_WORD}(?:\.{_WORD})*)@({_LABEL}(?:\.{_LABEL})*)"
+_NAMED = rf"([^<>@,;:\"\\()\[\]]*?)\s*<{_PLAIN}>"
+_LONGEST = 254
+
+
+def one_address(text: str) -> Address:
+    """The one address in a text. Raises ValueError for none, several, or anything that could become a header.
+
+    With several a notice would go to people nobody meant. The standard library's parser fails in odd ways on odd texts
+    (`<`, `.:`), so a pattern decides: plain ASCII addresses, with or without a name before them; no quoted local parts,
+    no comments, no groups.
+    """
+    stripped = text.strip(" ")
+    if not stripped.isprintable() or len(stripped) > _LONGEST:
+        raise ValueError("A mail address is one short line")
+    if "=?" in stripped:
+        # Mail programs, and the library that writes our headers, read `=?utf-8?q?=61?=` as another text than it shows.
+        raise ValueError("A mail address must not hold an encoded word (=?…?=)")
+    if match := re.fullmatch(_PLAIN, stripped):
+        return Address(username=match[1], domain=match[2])
+    if match := re.fullmatch(_NAMED, stripped):
+        return Address(display_name=match[1], username=match[2], domain=match[3])
+    raise ValueError("This is not one plain mail address")

@@ -15,9 +15,8 @@ from ...events.errors import ConfigurationError
 from ...projections.notices.rules import Notice
 from ..secret import Secret
 from ..workers.launch import worker_environment
-from .lifeline import Lifeline
+from .attempt import Deadline, Result, brief
 from .mail import text
-from .result import Result, brief
 
 CHECK_WITHIN = 60.0
 """Seconds that a look at all addresses may take: Apprise has its plugins to load."""
@@ -47,7 +46,7 @@ class TargetSender:
     def __init__(self, targets: Mapping[str, Secret]) -> None:
         self._targets = targets
 
-    def send(self, notice: Notice, lifeline: Lifeline) -> Result:
+    def send(self, notice: Notice, deadline: Deadline) -> Result:
         """Deliver, and say what came of it."""
         url = self._targets.get(notice.target)
         if url is None:
@@ -58,15 +57,15 @@ class TargetSender:
             "body": f"{text(notice, _LONGEST_LINE)}Notice:    {notice.notice_id}",
             "kind": _KINDS.get(notice.event, "info"),
         }
-        answer = _ask({"send": message}, lifeline.seconds, lifeline.at_end)
-        return judge(answer, lifeline)
+        answer = _ask({"send": message}, deadline.seconds, deadline.at_end)
+        return classify(answer, deadline)
 
 
-def judge(answer: _Answer | None, lifeline: Lifeline) -> Result:
-    """What came of a delivery, in words of our own: those of Apprise may hold parts of the address."""
+def classify(answer: _Answer | None, deadline: Deadline) -> Result:
+    """What came of a delivery, in our own words: those of Apprise may hold parts of the address."""
     if answer is None:
-        late = f"not delivered within {lifeline.seconds:g} s"
-        return Result(ok=False, detail=late if lifeline.cut else "the process that delivers broke")
+        late = f"not delivered within {deadline.seconds:g} s"
+        return Result(ok=False, detail=late if deadline.cut else "the process that delivers broke")
     if answer.ok:
         return Result(ok=True, detail="taken by the target", answered=True)
     if answer.status is not None:

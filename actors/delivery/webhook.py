@@ -13,11 +13,19 @@ from standardwebhooks import Webhook
 from ...events.recorded import timestamp
 from ...projections.notices.rules import Notice
 from ..secret import Secret
-from .endpoint import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
-from .lifeline import Lifeline
-from .resolver import BoundedResolver, Resolve, resolve
-from .result import Result, brief
-from .transport import GuardedBackend, GuardedTransport
+from .attempt import Deadline, Result, brief
+from .ssrf import (
+    BoundedResolver,
+    EndpointRefused,
+    GuardedBackend,
+    GuardedTransport,
+    Resolve,
+    check_public,
+    host_and_port,
+    is_exempt,
+    parse_endpoint,
+    resolve,
+)
 
 CONNECT_WITHIN = 5.0
 ALL_WITHIN = 20.0
@@ -96,10 +104,10 @@ class WebhookSender:
         self._all_within = all_within
         self._context = context or httpx.create_ssl_context()
 
-    def send(self, notice: Notice, lifeline: Lifeline, now: datetime) -> Result:
+    def send(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
         """Deliver, and say what came of it. Raises nothing that a receiver could bring about."""
         content = body(notice)
-        backend = GuardedBackend(lifeline, self._allowed, self._resolve)
+        backend = GuardedBackend(deadline, self._allowed, self._resolve)
         try:
             url = parse_endpoint(notice.target)
             if not is_exempt(*host_and_port(url), self._allowed):
@@ -115,16 +123,16 @@ class WebhookSender:
                     "POST", url, content=content, headers=headers(notice.notice_id, content, self._secret, now)
                 ) as response,
             ):
-                return judge(response.status_code, _read(response), response.headers.get("retry-after"), now)
+                return classify_answer(response.status_code, _read(response), response.headers.get("retry-after"), now)
         except EndpointRefused as error:
             return Result(ok=False, detail=str(error), retryable=False)
         except (httpx.HTTPError, OSError, ValueError) as error:
-            return self._failed(error, lifeline)
+            return self._failed(error, deadline)
 
-    def _failed(self, error: Exception, lifeline: Lifeline) -> Result:
+    def _failed(self, error: Exception, deadline: Deadline) -> Result:
         if isinstance(error, httpx.ConnectTimeout):
             return Result(ok=False, detail=f"no connection within {self._timeout.connect:g} s")
-        if lifeline.cut or isinstance(error, httpx.TimeoutException):
+        if deadline.cut or isinstance(error, httpx.TimeoutException):
             return Result(ok=False, detail=f"no complete answer within {self._all_within:g} s")
         return Result(ok=False, detail=brief(f"{type(error).__name__}: {error}"))
 
@@ -139,7 +147,7 @@ def _read(response: httpx.Response) -> bytes:
     return kept[:MAX_ANSWER]
 
 
-def judge(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
+def classify_answer(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
     """What an answer means: 2xx is delivered, 410 is goodbye, everything else (redirects too) is a failure."""
     if httpx.codes.is_success(status):
         return Result(ok=True, detail=f"HTTP {status}", answered=True)

@@ -6,8 +6,8 @@ Only what the address itself says. What a name means is looked at before every d
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from ..actors.delivery.address import one_address
-from ..actors.delivery.endpoint import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
+from ..actors.delivery.mail import one_address
+from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events.commands import TaskFields
 from ..events.errors import InvalidValue
 from ..projections.notices.rules import ENDS

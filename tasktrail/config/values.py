@@ -100,6 +100,6 @@ def check_target(text: str) -> None:
 
 def check_mail_address(text: str) -> None:
     """Exactly one mail address, with or without a name."""
-    from ..actors.delivery.address import one_address
+    from ..actors.delivery.mail import one_address
 
     one_address(text)

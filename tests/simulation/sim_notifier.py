@@ -9,8 +9,8 @@ from typing import TypeAlias
 from broken import broken, must
 
 from tasktrail.actors.core.messages import Delivered
+from tasktrail.actors.delivery.attempt import Result
 from tasktrail.actors.delivery.dispatcher import Dispatcher
-from tasktrail.actors.delivery.result import Result
 from tasktrail.events import Failed, Recorded, TaskState
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS

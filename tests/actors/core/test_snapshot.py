@@ -17,8 +17,7 @@ from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.snapshot import Book, book_of, tasks_of
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
-from tasktrail.actors.delivery.dispatcher import Dispatcher
-from tasktrail.actors.delivery.lanes import Lanes
+from tasktrail.actors.delivery.dispatcher import Dispatcher, EndpointQueues
 from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, loader
 from tasktrail.events import AdjustTask
 from tasktrail.events.clock_jumps import Jumps
@@ -172,8 +171,8 @@ def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
     kept = {"position", "log_id", "turns", "disabled", "tasks", "notices", "mail", "jumps"}
     assert set(KeptOutbox.__struct_fields__) == kept
     assert vars(MailPace()).keys() == {"_had", "_promised"}
-    assert vars(Lanes(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_lanes", "_busy", "_rests"}
-    theirs = {"_outbox", "_lanes", "_sending", "_told", "_unsent", "_mailed", "mail_limit"}
+    assert vars(EndpointQueues(lambda _: True, 1)).keys() == {"_counts", "_at_once", "_queues", "_busy", "_rests"}
+    theirs = {"_outbox", "_queues", "_sending", "_unconfirmed", "_unsent", "_mailed", "mail_limit"}
     assert vars(Dispatcher(Outbox(recall_from(log)))).keys() == theirs
 
 

@@ -13,8 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from tasktrail.actors.delivery.lifeline import Lifeline
-from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices.rules import Notice
@@ -171,7 +170,7 @@ def post() -> Callable[..., Result]:
 
     def send(target: str, allowed: tuple[str, ...] = (), *, secret: Secret = SECRET, **options: Any) -> Result:
         sender = WebhookSender(secret, allowed, **{"context": default_context()} | options)
-        with Lifeline(options.get("all_within", 20.0)) as lifeline:
-            return sender.send(make_notice(target), lifeline, NOW)
+        with Deadline(options.get("all_within", 20.0)) as deadline:
+            return sender.send(make_notice(target), deadline, NOW)
 
     return send

@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasktrail.actors.delivery.courier import endpoint_of
-from tasktrail.actors.delivery.dispatcher import AT_ONCE, CONFIRM_WITHIN, Dispatcher
-from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.attempt import Result
+from tasktrail.actors.delivery.dispatcher import AT_ONCE, CONFIRM_WITHIN, Dispatcher, endpoint_of
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled

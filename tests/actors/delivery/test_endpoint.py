@@ -5,17 +5,18 @@ from typing import Any
 
 import pytest
 
-from tasktrail.actors.delivery.endpoint import (
+from tasktrail.actors.delivery.attempt import Result
+from tasktrail.actors.delivery.ssrf import (
     EndpointRefused,
     all_public,
     check_public,
     host_and_port,
     is_exempt,
     is_public,
+    own_addresses,
     parse_endpoint,
+    resolve,
 )
-from tasktrail.actors.delivery.resolver import own_addresses, resolve
-from tasktrail.actors.delivery.result import Result
 
 PRIVATE = [
     "127.0.0.1",

@@ -19,11 +19,9 @@ from aiosmtpd.smtp import AuthResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.delivery.address import one_address
-from tasktrail.actors.delivery.lifeline import Lifeline
-from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, compose, judge
+from tasktrail.actors.delivery.attempt import Deadline, Result
+from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, classify_error, compose, one_address
 from tasktrail.actors.delivery.mail import text as mail_text
-from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices.rules import Notice
 
@@ -95,8 +93,8 @@ def mail_notice(notice_to: Callable[..., Notice]) -> Notice:
 
 
 def send(server: MailServer | None, notice: Notice, *, within: float = 20.0, **options: Any) -> Result:
-    with Lifeline(within) as lifeline:
-        return MailSender(server, within=within, **options).send(notice, lifeline)
+    with Deadline(within) as deadline:
+        return MailSender(server, within=within, **options).send(notice, deadline)
 
 
 def trusting(*, check_name: bool) -> ssl.SSLContext:
@@ -255,7 +253,7 @@ def test_what_lies_with_the_operator_is_tried_again() -> None:
         smtplib.SMTPNotSupportedError("no STARTTLS"),
         ConnectionRefusedError("nobody"),
     ):
-        assert judge(error).retryable
+        assert classify_error(error).retryable
 
 
 def test_no_resolver_is_asked_who_this_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +264,7 @@ def test_no_resolver_is_asked_who_this_machine_is(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(socket, name, hangs)
     for own, greeting in (("box.example.org", "box.example.org"), ("box", "[127.0.0.1]"), ("a b.c", "[127.0.0.1]")):
         monkeypatch.setattr(socket, "gethostname", lambda own=own: own)
-        assert _Watched(Lifeline(1.0), 1.0).local_hostname == greeting
+        assert _Watched(Deadline(1.0), 1.0).local_hostname == greeting
 
 
 def test_a_mail_server_that_says_nothing_is_cut_off(mail_notice: Notice) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasktrail.actors.delivery.attempt import Result
 from tasktrail.actors.delivery.dispatcher import CONFIRM_WITHIN, Dispatcher
-from tasktrail.actors.delivery.result import Result
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed

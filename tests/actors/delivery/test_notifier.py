@@ -15,15 +15,13 @@ from tasktrail.actors.base import PING, PONG, WAKE, Committed, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.delivery.courier import Courier
+from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.dispatcher import AT_ONCE
-from tasktrail.actors.delivery.lifeline import Lifeline
 from tasktrail.actors.delivery.mail import MailSender
-from tasktrail.actors.delivery.result import Result
 from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
-from tasktrail.actors.notifier import Notifier
+from tasktrail.actors.notifier import Notifier, Senders
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
 from tasktrail.events import Accepted, CancelTask, Command, CreateTask, Recorded, RetryTask, TasktrailError
@@ -53,7 +51,7 @@ class Deliveries:
         self.begun: queue.Queue[Notice] = queue.Queue()
         self.results: queue.Queue[Result | Exception] = queue.Queue()
 
-    def __call__(self, notice: Notice, _lifeline: Lifeline, _now: datetime) -> Result:
+    def __call__(self, notice: Notice, _deadline: Deadline, _now: datetime) -> Result:
         self.begun.put(notice)
         result = self.results.get(timeout=WITHIN)
         if isinstance(result, Exception):
@@ -64,9 +62,9 @@ class Deliveries:
         return self.begun.get(timeout=WITHIN)
 
 
-def courier_to(allowed: Collection[str]) -> Callable[[Notice, Lifeline, datetime], Result]:
+def courier_to(allowed: Collection[str]) -> Callable[[Notice, Deadline, datetime], Result]:
     """Real deliveries by web, to these hosts of ours too."""
-    return Courier(WebhookSender(Secret(""), allowed), MailSender(None), TargetSender({})).deliver
+    return Senders(WebhookSender(Secret(""), allowed), MailSender(None), TargetSender({})).deliver
 
 
 class House:

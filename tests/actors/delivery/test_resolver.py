@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tasktrail.actors.delivery.resolver import BoundedResolver
+from tasktrail.actors.delivery.ssrf import BoundedResolver
 
 
 def test_a_name_server_that_hangs_holds_nobody_and_only_so_many_threads() -> None:

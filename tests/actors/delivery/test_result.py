@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.delivery.result import DELAYS, JITTER, MAX_DETAIL, Result, brief, next_delay
+from tasktrail.actors.delivery.attempt import DELAYS, JITTER, MAX_DETAIL, Result, brief, next_delay
 
 FAILED = Result(ok=False, detail="no")
 jitters = st.floats(0, 1)

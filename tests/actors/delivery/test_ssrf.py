@@ -11,12 +11,9 @@ from typing import Any
 import httpcore
 import pytest
 
-from tasktrail.actors.delivery import transport
-from tasktrail.actors.delivery.endpoint import EndpointRefused
-from tasktrail.actors.delivery.lifeline import Lifeline
-from tasktrail.actors.delivery.resolver import BoundedResolver
-from tasktrail.actors.delivery.result import Result
-from tasktrail.actors.delivery.transport import GuardedBackend
+from tasktrail.actors.delivery import ssrf
+from tasktrail.actors.delivery.attempt import Deadline, Result
+from tasktrail.actors.delivery.ssrf import BoundedResolver, EndpointRefused, GuardedBackend
 
 Post = Callable[..., Result]
 Connections = list[tuple[str, int]]
@@ -168,8 +165,8 @@ def test_no_spelling_of_an_inner_address_gets_a_connection(url: str, post: Post,
 @pytest.mark.parametrize("host", HOSTS)
 def test_even_past_the_rule_against_numbers_what_a_host_means_is_looked_at(host: str, connections: Connections) -> None:
     """The second line of defence by itself. Some read as public addresses: a leading zero makes 010 an 8."""
-    with Lifeline(5) as lifeline, pytest.raises((EndpointRefused, httpcore.ConnectError)):
-        GuardedBackend(lifeline, (), BoundedResolver(generous)).connect_tcp(host.strip("[]"), 443, 1.0)
+    with Deadline(5) as deadline, pytest.raises((EndpointRefused, httpcore.ConnectError)):
+        GuardedBackend(deadline, (), BoundedResolver(generous)).connect_tcp(host.strip("[]"), 443, 1.0)
     assert all(ipaddress.ip_address(address).is_global for address, _port in connections)
 
 
@@ -206,7 +203,7 @@ def test_a_connection_that_ends_elsewhere_than_at_the_checked_address_is_dropped
 def test_the_public_address_of_this_very_machine_gets_no_connection(
     post: Post, connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "own_addresses", lambda: {"8.8.8.8"})
+    monkeypatch.setattr(ssrf, "own_addresses", lambda: {"8.8.8.8"})
     assert not post("https://example.org/", resolve=generous).ok
     assert connections == []
 

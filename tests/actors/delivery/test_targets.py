@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from tasktrail.actors.delivery import targets as module
-from tasktrail.actors.delivery.lifeline import Lifeline
-from tasktrail.actors.delivery.result import Result
+from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.targets import TargetSender, check_targets
 from tasktrail.actors.secret import Secret
 from tasktrail.events.errors import ConfigurationError
@@ -34,8 +33,8 @@ def tell(notice_to: Callable[..., Any]) -> Callable[..., Result]:
 
     def deliver(url: str, within: float = WITHIN, **changes: Any) -> Result:
         notice = notice_to("team", channel="apprise", **changes)
-        with Lifeline(within) as lifeline:
-            result = TargetSender({"team": Secret(url)}).send(notice, lifeline)
+        with Deadline(within) as deadline:
+            result = TargetSender({"team": Secret(url)}).send(notice, deadline)
         assert not any(secret in result.detail for secret in (TOKEN, PASSWORD, "127.0.0.1"))
         return result
 
@@ -76,8 +75,8 @@ def test_nobody_there_is_a_failure_that_is_tried_again(receiver: Any, tell: Call
 
 
 def test_a_name_that_is_configured_no_more_waits_for_its_return(notice_to: Callable[..., Any]) -> None:
-    with Lifeline(WITHIN) as lifeline:
-        result = TargetSender({}).send(notice_to("team", channel="apprise"), lifeline)
+    with Deadline(WITHIN) as deadline:
+        result = TargetSender({}).send(notice_to("team", channel="apprise"), deadline)
     assert result == Result(ok=False, detail="no target of that name is configured")
 
 
@@ -149,11 +148,11 @@ def test_no_proxy_of_the_environment_is_used(
 
 
 def test_the_time_is_that_of_the_delivery_and_not_of_the_start(receiver: Any, notice_to: Callable[..., Any]) -> None:
-    """A lifeline that was cut before ends the process at once."""
-    with Lifeline(60) as lifeline:
-        lifeline.end()
+    """A deadline that was cut before ends the process at once."""
+    with Deadline(60) as deadline:
+        deadline.end()
         began = time.monotonic()
-        result = TargetSender({"team": Secret(address(receiver))}).send(notice_to("team", channel="apprise"), lifeline)
+        result = TargetSender({"team": Secret(address(receiver))}).send(notice_to("team", channel="apprise"), deadline)
     assert not result.ok
     assert time.monotonic() - began < WITHIN
     assert receiver.requests == []

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tasktrail.actors.delivery.result import MAX_DETAIL, Result
-from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_BODY, body, headers, judge
+from tasktrail.actors.delivery.attempt import MAX_DETAIL, Result
+from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_BODY, body, classify_answer, headers
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices.rules import Notice
 
@@ -117,7 +117,7 @@ def test_a_long_notice_loses_its_long_fields_and_says_which(notice_to: Callable[
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_every_2xx_is_delivered(status: int) -> None:
-    assert judge(status, b"whatever", None, NOW).ok
+    assert classify_answer(status, b"whatever", None, NOW).ok
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
@@ -157,13 +157,13 @@ def test_a_redirect_is_a_failure_and_is_not_followed(receiver: Any, post: Post, 
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert judge(503, b"", header, NOW).retry_after == seconds
+    assert classify_answer(503, b"", header, NOW).retry_after == seconds
 
 
 @given(st.text(max_size=60))
 @example("0\x1f")
 def test_no_retry_after_can_break_anything(header: str) -> None:
-    seconds = judge(503, b"", header, NOW).retry_after
+    seconds = classify_answer(503, b"", header, NOW).retry_after
     assert seconds is None or seconds >= 0
 
 

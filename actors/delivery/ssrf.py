@@ -1,0 +1,223 @@
+"""The guard against request forgery (SSRF): which web addresses a notice may go to, and a transport to no other.
+
+The address comes from whoever created the task, so it is not trusted. Without these rules anybody who may create a task
+could have the service knock at doors that only the service can reach. They are checked at every try, on the very
+addresses that are then connected to, because a name may mean another address a moment later. Receivers that the
+operator names in `allow_endpoints` are exempt from everything but `parse_endpoint`.
+"""
+
+import queue
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Collection, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, TypeAlias
+
+import httpcore
+import httpx
+import psutil
+
+from .attempt import Deadline
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
+_PUBLIC_PORTS = frozenset({443, 8443})
+
+# A name whose last label is a number is an address to some resolver or other: 127.1, 0x7f.1, 2130706433, 0177.0.0.1.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+
+# What Python calls global differs between its versions and lets disguises through, so the blocks are named here, too.
+_NOT_PUBLIC_4 = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        ),
+    )
+)
+_PUBLIC_6 = ip_network("2000::/3")
+# Teredo and other protocols, documentation, 6to4, documentation.
+_NOT_PUBLIC_6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+"""The upper half of an interface id that carries an IPv4 address."""
+
+
+class EndpointRefused(Exception):
+    """A notice may not be sent there. The message names no address: it must not tell what is where."""
+
+
+def parse_endpoint(url: str) -> httpx.URL:
+    """The address of a web receiver. Raises EndpointRefused for anything but plain http and https."""
+    try:
+        parsed = httpx.URL(url)
+        _ = parsed.host  # a name in Punycode is read only now, and may be none
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise EndpointRefused("The address cannot be read") from error
+    if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+        raise EndpointRefused("Only http and https addresses can be notified")
+    if parsed.port is not None and not 1 <= parsed.port <= _LAST_PORT:
+        raise EndpointRefused("There is no such port")
+    if parsed.userinfo:
+        raise EndpointRefused("An address must not hold a user name or password")
+    if parsed.fragment:
+        raise EndpointRefused("An address must not hold a fragment (#)")
+    return parsed
+
+
+def host_and_port(url: httpx.URL) -> tuple[str, int]:
+    """Host and port of the address. The port is the scheme's own when the address names none."""
+    return url.host.lower(), url.port or _DEFAULT_PORTS[url.scheme]
+
+
+def is_exempt(host: str, port: int, allowed: Collection[str]) -> bool:
+    """Whether the operator has named exactly this `host` or `host:port`."""
+    name = f"[{host}]" if ":" in host else host
+    return bool({name, f"{name}:{port}"} & {entry.lower() for entry in allowed})
+
+
+def check_public(url: httpx.URL) -> None:
+    """Raises EndpointRefused unless the address is a name, with https on a usual port. Looks nothing up."""
+    host, port = host_and_port(url)
+    if url.scheme != "https":
+        raise EndpointRefused("Only https is allowed")
+    if port not in _PUBLIC_PORTS:
+        raise EndpointRefused("Only the ports 443 and 8443 are allowed")
+    if ":" in host or _NUMERIC.fullmatch(host):
+        raise EndpointRefused("Only names are allowed, no numbers")
+
+
+def all_public(addresses: Iterable[str], own: Collection[str] = ()) -> bool:
+    """Whether all addresses of a name are public, and none is this machine's own (`own`)."""
+    found = [is_public(address) and address not in own for address in addresses]
+    return bool(found) and all(found)
+
+
+def is_public(address: str) -> bool:
+    """Whether an address belongs to the open internet and holds no IPv4 address inside."""
+    try:
+        ip: IPv4Address | IPv6Address = ip_address(address)
+    except ValueError:
+        return False
+    if ip.is_multicast or not ip.is_global:
+        return False
+    if isinstance(ip, IPv4Address):
+        return not any(ip in network for network in _NOT_PUBLIC_4)
+    carries = (int(ip) >> 32) & 0xFFFF_FFFF in _ISATAP
+    return ip in _PUBLIC_6 and not carries and not any(ip in network for network in _NOT_PUBLIC_6)
+
+
+Resolve: TypeAlias = Callable[[str, int], list[str]]
+"""(host, port) → addresses. Raises OSError."""
+
+MAX_LOOKUPS = 16
+"""Threads that may wait for the system's resolver at once."""
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Ask the system's resolver, each address once."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class BoundedResolver:
+    """Looks names up with a time limit. One object for all threads.
+
+    The system's resolver cannot be interrupted, so a thread is left waiting for it when time is up. When `at_once`
+    threads wait, no further name is looked up until one of them is back.
+    """
+
+    def __init__(self, resolve: Resolve = resolve, *, at_once: int = MAX_LOOKUPS) -> None:
+        self._resolve = resolve
+        self._places = threading.BoundedSemaphore(at_once)
+
+    def __call__(self, host: str, port: int, within: float) -> list[str]:
+        """The addresses. Raises OSError, also when it takes longer than `within` seconds."""
+        if not self._places.acquire(blocking=False):
+            raise OSError("Too many names are being looked up")
+        answer: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._look_up, args=(host, port, answer), name="resolve", daemon=True).start()
+        try:
+            found = answer.get(timeout=max(0.0, within))
+        except queue.Empty:
+            raise OSError("The name was not resolved in time") from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _look_up(self, host: str, port: int, answer: "queue.SimpleQueue[list[str] | Exception]") -> None:
+        try:
+            answer.put(self._resolve(host, port))
+        except OSError as error:
+            answer.put(error)
+        except Exception as error:  # noqa: BLE001 - odd names raise odd errors (idna); whoever waits must hear of it
+            answer.put(OSError(f"The name cannot be looked up: {type(error).__name__}"))
+        finally:
+            self._places.release()
+
+
+def own_addresses() -> frozenset[str]:
+    """The addresses of this machine's interfaces."""
+    return frozenset(
+        address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses
+    )
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Resolves a name once, checks every address it means, and connects to one of these and no other."""
+
+    def __init__(self, deadline: Deadline, allowed: Collection[str], resolve: BoundedResolver) -> None:
+        self._deadline = deadline
+        self._allowed = allowed
+        self._resolve = resolve
+        self._plain = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """A connection to the first address that answers. Certificates are still checked against the name."""
+        patience = timeout if timeout is not None else self._deadline.seconds
+        try:
+            addresses = self._resolve(host, port, patience)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error) or "The name cannot be resolved") from error
+        if not is_exempt(host.lower(), port, self._allowed) and not all_public(addresses, own_addresses()):
+            raise EndpointRefused("The address is not allowed")
+        failure: Exception = httpcore.ConnectError("The name means no address")
+        for address in addresses:
+            if self._deadline.cut:
+                break
+            try:
+                stream = self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return self._checked(stream, address)
+        raise failure
+
+    def _checked(self, stream: httpcore.NetworkStream, address: str) -> httpcore.NetworkStream:
+        """The connection, if its other end is the address that was checked: nothing may have been put in between."""
+        connection = stream.get_extra_info("socket")
+        if connection.getpeername()[0] != address:
+            stream.close()
+            raise EndpointRefused("The address is not allowed")
+        self._deadline.watch(connection)
+        return stream
+
+
+class GuardedTransport(httpx.HTTPTransport):
+    """httpx over a `GuardedBackend`."""
+
+    def __init__(self, context: ssl.SSLContext, backend: GuardedBackend) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._pool.close()
+        # httpx offers no argument for the backend; the tests fail should this name ever change.
+        self._pool = httpcore.ConnectionPool(ssl_context=context, max_connections=1, network_backend=backend)
