@@ -68,6 +68,7 @@ PURE_IMPORTS = {
     "bisect",
     "collections",
     "collections.abc",
+    "contextlib",
     "cronsim",  # arithmetic on the datetime that it is given
     "datetime",
     "enum",

@@ -1,6 +1,6 @@
 """What the executor says about attempts, and the comparison of running attempts with what it holds.
 
-Reports of an attempt that is not the current one are refused and counted.
+Reports of an attempt that is not the current one are refused.
 
 Every known way to lose an attempt is closed where it occurs; the comparison is for the unknown ones. A question goes to
 the executor behind the orders that were given before, and the answer comes behind the reports of what has ended. So an
@@ -8,6 +8,7 @@ attempt that is missing in an answer is really missing. Nothing is done before t
 executors may be less exact.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
@@ -46,11 +47,9 @@ DONE = 100.0
 
 
 def handle_report(turn: Turn, report: Report) -> None:
-    """Record what a report means and answer it. One that breaks the rules is refused and counted, like a stale one."""
-    try:
+    """Record what a report means and answer it. A report that is stale or breaks the rules changes nothing."""
+    with suppress(TasktrailError):
         _handle(turn, report)
-    except TasktrailError:
-        turn.state.stale_reports += 1
 
 
 def _handle(turn: Turn, report: Report) -> None:
@@ -81,7 +80,6 @@ def _current(turn: Turn, task_id: int, attempt: int) -> Running | None:
     task = turn.state.tasks.get(task_id)
     current = running is not None and running.attempt == attempt
     if not current or task is None or task.status != "running" or task.attempt != attempt:
-        turn.state.stale_reports += 1
         return None
     return running
 
@@ -153,7 +151,6 @@ def _ended(turn: Turn, report: AttemptEnded) -> None:
     state = turn.state
     running = state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
-        state.stale_reports += 1
         return
     state.release(running)
     task = state.tasks[report.task_id]
@@ -249,7 +246,6 @@ def reconcile(turn: Turn, report: AttemptsHeld) -> None:
     state = turn.state
     look = state.reconciliation
     if report.number != look.number:
-        state.stale_reports += 1
         return
     held = frozenset(report.attempts)
     known = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())

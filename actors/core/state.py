@@ -241,7 +241,6 @@ class SchedulerState:
         """Task type → how its estimates came out."""
         self.disabled: set[str] = set()
         """Endpoints that have said that they are gone."""
-        self.stale_reports = 0
         self._passing: set[int] = set()
         """Tasks that were loaded, or whose attempt is gone, since `forget_finished` was asked last."""
 

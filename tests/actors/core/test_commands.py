@@ -161,7 +161,7 @@ def test_a_grant_asked_for_after_the_cancel_is_not_given(core: Core) -> None:
     core.cancel(task_id)
     core.want_to_publish(task_id)
     assert core.orders == []
-    assert core.state.stale_reports == 1
+    assert core.facts == []
 
 
 # --- retry by hand ----------------------------------------------------------------------------------------------

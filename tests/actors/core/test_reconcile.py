@@ -78,7 +78,6 @@ def test_the_answer_to_an_older_question_and_a_repeated_answer_count_for_nothing
     assert core.tell(AttemptsHeld(number, ())) == []
     assert core.tell(AttemptsHeld(number, ())) == []
     assert core.running() == [task_id]
-    assert core.state.stale_reports == 2
 
 
 def test_a_cancelled_attempt_that_is_gone_gives_its_slot_back(core: Core) -> None:

@@ -34,21 +34,19 @@ def stale(task_id: int, attempt: int) -> list[Report]:
 
 
 def assert_all_refused(core: Core, reports: list[Report]) -> None:
-    before = core.state.stale_reports
     for report in reports:
         assert core.tell(report) == []
         assert core.orders == []
-    assert core.state.stale_reports == before + len(reports)
 
 
-def test_reports_of_an_earlier_attempt_are_refused_and_counted(core: Core) -> None:
+def test_reports_of_an_earlier_attempt_are_refused(core: Core) -> None:
     task_id = core.create(max_retries=1, retry_delay=0.0)
     core.end(task_id, "failed", error="connection refused")
     assert_all_refused(core, stale(task_id, 1))
     assert core.running() == [task_id]
 
 
-def test_reports_of_an_attempt_that_was_never_started_are_refused_and_counted(core: Core) -> None:
+def test_reports_of_an_attempt_that_was_never_started_are_refused(core: Core) -> None:
     task_id = core.create()
     assert_all_refused(core, stale(task_id, 2))
     assert_all_refused(core, stale(99, 1))
@@ -60,7 +58,7 @@ def test_reports_after_a_cancel_are_refused_and_the_end_frees_the_slot(core: Cor
     core.cancel(task_id)
     assert_all_refused(core, stale(task_id, 1)[:3])
     assert core.end(task_id, "completed") == []
-    assert (core.running(), core.state.stale_reports) == ([], 3)
+    assert core.running() == []
 
 
 def test_a_second_end_of_the_same_attempt_is_refused(core: Core) -> None:
@@ -137,7 +135,6 @@ def test_progress_that_is_no_number_is_refused_and_breaks_nothing(core: Core, va
     assert core.tell(AttemptProgressed(task_id, 1, value)) == []
     assert core.tell(AttemptCheckpointed(task_id, 1, Checkpoint(), value)) == []
     assert core.tell(AttemptCheckpointed(task_id, 1, Checkpoint(last_position=value))) == []
-    assert core.state.stale_reports == 3
     assert core.progress(task_id, 5.0) == [Progressed(progress=5.0, message="working")]
 
 

@@ -142,7 +142,6 @@ OF_THE_MOMENT |= {
     "backfill_bound",
     "set_aside",
     "found_nobody_in",
-    "stale_reports",
     "_passing",
     "own",
     "outputs",
