@@ -1,15 +1,12 @@
-"""Functions stay small, and Structs keep annotations that msgspec can read."""
+"""Structs keep annotations that msgspec can read, and tests have the same names in every process."""
 
 import ast
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 ROOMS = ("actors", "events", "handlers", "projections", "tasktrail")
-FUNCTION_LINES = 60
 
 
 def sources(root: Path, *folders: str) -> Iterator[Path]:
@@ -17,18 +14,6 @@ def sources(root: Path, *folders: str) -> Iterator[Path]:
     for folder in folders:
         for where, _, files in os.walk(root / folder):
             yield from (Path(where, file) for file in sorted(files) if file.endswith(".py"))
-
-
-def too_long(path: Path) -> list[str]:
-    """Functions that do not fit a screen. A file may be as long as its one idea."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            size = (node.end_lineno or node.lineno) - node.lineno + 1
-            if size > FUNCTION_LINES:
-                found.append(f"{path}:{node.lineno}: {node.name} has {size} lines")
-    return found
 
 
 def structs_with_text_annotations(paths: list[Path]) -> list[str]:
@@ -51,19 +36,8 @@ def structs_with_text_annotations(paths: list[Path]) -> list[str]:
     ]
 
 
-def test_functions_fit_a_reader() -> None:
-    assert [line for path in sources(ROOT, *ROOMS, "tests") for line in too_long(path)] == []
-
-
 def test_no_file_with_structs_postpones_its_annotations() -> None:
     assert structs_with_text_annotations(list(sources(ROOT, *ROOMS, "tests"))) == []
-
-
-@pytest.mark.parametrize("keyword", ["def", "async def"])
-def test_a_long_function_is_found(tmp_path: Path, keyword: str) -> None:
-    path = tmp_path / "module.py"
-    path.write_text(f"{keyword} f():\n" + "    x = 1\n" * 60)
-    assert too_long(path) == [f"{path}:1: f has 61 lines"]
 
 
 def test_postponed_annotations_are_found_through_a_base_in_another_file(tmp_path: Path) -> None:
