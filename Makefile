@@ -42,10 +42,11 @@ test-all: $(READY) ## Run every test, and a short kill campaign
 	$(BIN)/pytest -n 2 $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
-check: $(READY) ## Lint, formatting, types, architecture
+check: $(READY) ## Lint, formatting, types, dead code, architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 	$(BIN)/pytest -q tests/test_architecture.py tests/test_source_shape.py tests/test_packaging.py
 
 coverage: $(READY) ## Run every test and report line and branch coverage

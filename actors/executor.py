@@ -19,7 +19,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it also ends processes that left for a session of their own or were daemonised."""
     finds_orphans: bool
     """Whether descendants are still found when the keeping process itself was killed."""
-    enforces_memory: bool = False
 
 
 class Executor(Protocol):

@@ -26,11 +26,6 @@ class Walls(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a worker sees its own processes only."""
 
     @property
-    def confines(self) -> bool:
-        """Whether an attempt can be walled in at all."""
-        return self.landlock > 0 or self.seccomp
-
-    @property
     def whole(self) -> bool:
         """Whether nothing is missing: files, network, signals and processes."""
         return self.landlock >= landlock.SCOPES and self.seccomp and self.pid_namespace

@@ -8,12 +8,9 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Recorded, Retried, Started
-from ...events.errors import UnknownTask
-from ...events.log.event_log import ReadableLog
 from ...events.recorded import EVENT_TAGS
 from ...events.task_events import AttemptOutcome, Estimated
 from .describe import describe
-from .stream import read_stream
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,16 +69,8 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the two goes on; empty for a task that is over."""
 
 
-def read_history(log: ReadableLog, task_id: int, now: datetime) -> TaskHistory:
-    """The story of a task. Raises `UnknownTask`."""
-    records = read_stream(log, task_id)
-    if not records:
-        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-    return history(task_id, records, now)
-
-
 def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHistory:
-    """The same from records of the task, in order of position. What goes on is counted until `now`."""
+    """The story of a task from its records, in order of position. What goes on is counted until `now`."""
     attempts = _attempts(records)
     waited, waits_since = _waited(records)
     runs_since = attempts[-1].started_at if attempts and attempts[-1].outcome is None else None
