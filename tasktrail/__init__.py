@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .api.client import Client
+    from .api.service import TaskService
     from .config.settings import Config
     from .events import Accepted, Checkpoint, CreateTask, Task, TasktrailError
     from .handlers import Finished, Rejected, Stopped, TaskContext, handler
     from .projections import TaskFilters
-    from .service import TaskService
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ __all__ = [
 _HOMES = {
     "Accepted": ".events",
     "Checkpoint": ".events",
-    "Client": ".client",
+    "Client": ".api.client",
     "Config": ".config.settings",
     "CreateTask": ".events",
     "Task": ".events",
@@ -48,7 +48,7 @@ _HOMES = {
     "TaskContext": ".handlers",
     "handler": ".handlers",
     "TaskFilters": ".projections",
-    "TaskService": ".service",
+    "TaskService": ".api.service",
 }
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from copy import copy
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from . import __version__
@@ -52,11 +53,8 @@ from .handlers.process.walls import walls
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
-from .paths import DataPaths
-from .private import close_to_others
+from .paths import DataPaths, close_to_others
 from .projections import TaskViews
-from .questions import count_running, count_unfinished, last_task_id, open_tasks, outputs_of_running
-from .surface import RecoveryReport
 
 ORPHANS_WITHIN = 10.0
 """Seconds that processes of a killed service get to be gone."""
@@ -64,6 +62,16 @@ START_WITHIN = 600.0
 """Seconds that folding the log may take."""
 STOP_WITHIN = 10.0
 _WATCH_EVERY = 0.5
+
+
+class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service found unfinished when it opened the log, and what became of it."""
+
+    unfinished: int
+    interrupted: tuple[int, ...]
+    """Tasks whose attempt was open; it is closed as interrupted and they are queued again."""
+    resuming: tuple[int, ...]
+    """Those of them that go on from a checkpoint."""
 
 
 class System:
@@ -407,3 +415,31 @@ def _recovery(records: list[Recorded]) -> RecoveryReport:
         interrupted=tuple(record.task_id for record in retried),
         resuming=tuple(record.task_id for record in retried if record.reason == RESUMING),
     )
+
+
+# --- What the running service asks of the Scheduler's state, in the Scheduler's own thread. ---
+
+
+def count_unfinished(state: SchedulerState) -> int:
+    """How many tasks are not finished."""
+    return sum(not task.finished for task in state.tasks.values())
+
+
+def open_tasks(state: SchedulerState) -> set[int]:
+    """Tasks that are not finished, or of which a process may still be there."""
+    return {task_id for task_id, task in state.tasks.items() if not task.finished} | set(state.running)
+
+
+def last_task_id(state: SchedulerState) -> int:
+    """The task that was created last."""
+    return state.last_task_id
+
+
+def outputs_of_running(state: SchedulerState) -> dict[int, str]:
+    """Running task → where its output will be."""
+    return {task_id: running.reserved_for.spec.output_file for task_id, running in state.running.items()}
+
+
+def count_running(state: SchedulerState) -> int:
+    """How many attempts hold a slot."""
+    return len(state.running)

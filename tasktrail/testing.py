@@ -21,8 +21,8 @@ from .handlers.publish import part_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .api.service import TaskService
     from .config.settings import Config
-    from .service import TaskService
 
 O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
 
@@ -181,7 +181,7 @@ def context_for(
     crash_after: int | None = None,
 ) -> RecordingContext[Any]:
     """A context for the handler, its options checked as when a task is created. Raises `InvalidOptions`."""
-    from .commands.options import convert_options
+    from .intake.refusals import convert_options
 
     return RecordingContext(
         convert_options(task_type_of(handler), options or {}),
@@ -207,11 +207,11 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
         config: as for `TaskService.open`; one worker unless it says otherwise.
     """
     from .actors.inline_executor import InlineExecutor
+    from .api.service import TaskService
     from .config.load import checked
     from .config.settings import Config
     from .handlers.registry import Registry
     from .paths import DataPaths
-    from .service import TaskService
     from .system import System
 
     config = Config(workers=1) if config is None else checked(config)

@@ -276,10 +276,10 @@ def test_no_modules_import_each_other_in_a_circle(house: Modules) -> None:
         ("handlers/video/convert/plan.py", "from ....actors import scheduler"),
         ("projections/views.py", "from ..handlers.contract import Estimate"),
         ("actors/pool.py", "from .. import service"),
-        ("actors/pool.py", "from importlib import import_module\nimport_module('tasktrail.service')"),
+        ("actors/pool.py", "from importlib import import_module\nimport_module('tasktrail.api.service')"),
         ("actors/pool.py", "import importlib\nimportlib.import_module('..service', __package__)"),
         ("actors/pool.py", "from tasktrail.events import Created"),
-        ("tasktrail/service.py", "import events.log"),
+        ("tasktrail/api/service.py", "import events.log"),
     ],
 )
 def test_an_import_that_goes_up_sideways_or_is_absolute_is_found(tmp_path: Path, file: str, line: str) -> None:

@@ -4,6 +4,7 @@ Views and snapshots are folds of the log and never ahead of it, whatever is kill
 disk before anybody folds it. So a log that lacks what they have seen is not the one they were made from.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import datetime
@@ -23,7 +24,6 @@ from ..projections import Verification
 from ..projections.verify.findings import REMEDIES, Finding
 from ..projections.views.building import known_end
 from ..projections.views.schema import delete_files
-from .copying import sync
 
 _SNAPSHOTS = ("scheduler", "outbox")
 
@@ -204,3 +204,15 @@ def _note(paths: DataPaths) -> Acceptance | None:
 
 def _note_path(paths: DataPaths) -> Path:
     return paths.data / "accepted-loss.json"
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder's names, on the disk. Raises `BackupFailed`."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise BackupFailed(f"{path} cannot be brought to the disk: {error.strerror}") from error

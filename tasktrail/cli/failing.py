@@ -7,8 +7,8 @@ from typing import Any, Final
 import click
 import msgspec
 
+from ..errors import problem
 from ..events.errors import NotReady, ServiceUnreachable, TasktrailError
-from ..problem import problem
 from .output import say
 from .words import plain
 

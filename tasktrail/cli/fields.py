@@ -156,9 +156,8 @@ def build_command(
     session: Session, task_type: str, input_file: str, output_file: str, given: dict[str, Any]
 ) -> "CreateTask":
     """The command for a new task, checked. Raises `InvalidValue` naming the field."""
-    from ..commands.ids import new_command_id
-    from ..commands.operating import command_from_fields
     from ..events import CreateTask
+    from ..intake.conversion import command_from_fields, new_command_id
 
     fields = {name: value for name, value in given.items() if value is not None}
     parents, suffix = fields.pop("parents", False), fields.pop("suffix", "")

@@ -9,8 +9,8 @@ from .display import ENDED, Display
 from .signals import Signals
 
 if TYPE_CHECKING:
+    from ..api.protocol import Reading, Tasks
     from ..events import Task
-    from ..surface import Reading, Tasks
 
 T = TypeVar("T")
 

@@ -13,14 +13,14 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from ..backups.restoring import Restored
-    from ..backups.taking import Backup
+    from ..api.protocol import Reading, Tasks, TypeInfo
+    from ..api.service import TaskService
+    from ..backups.backup import Backup
+    from ..backups.restore import Restored
     from ..config.settings import Config
     from ..events import TasktrailError
     from ..paths import DataPaths
     from ..projections import Verification
-    from ..service import TaskService
-    from ..surface import Reading, Tasks, TypeInfo
     from ..whatif.answer import WhatIf
     from .output import Paper
 
@@ -155,8 +155,7 @@ class Doors:
         import socket
 
         from ..events.log.lock import holder, role
-        from ..http.sockets import UnixName
-        from ..paths import NO_SOCKET, DataPaths
+        from ..paths import NO_SOCKET, DataPaths, UnixName
 
         paths = DataPaths(session.data)
         if paths.socket.exists():
@@ -178,23 +177,23 @@ class Doors:
         # Looked at before the client is loaded: most of the time of a reading command would go there.
         if not session.url and not DataPaths(session.data).socket.exists():
             raise DataPaths(session.data).no_service()
-        from ..client import Client
+        from ..api.client import Client
 
         return Client(session.url, token=session.token) if session.url else Client.connect(session.data)
 
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
+        from ..api.reader import Reader
         from ..handlers.registry import Registry
-        from ..reading.files import Reader
 
         return Reader(session.data, load=lambda: Registry.load(session.load_config().handlers))
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""
+        from ..api.reader import FileReading
         from ..events.clock import SystemClock
         from ..handlers.registry import Registry
         from ..paths import DataPaths
-        from ..reading.files import FileReading
 
         service = session.service_or_none()
         if service is not None:
@@ -243,23 +242,23 @@ class Doors:
 
     def back_up(self, session: Session, destination: Path, progress: Progress) -> "Backup":
         """Copy the log. Reads the file, whether a service runs or not."""
-        from ..backups.taking import back_up
+        from ..backups.backup import back_up
 
         return back_up(session.data, destination, progress)
 
     def restore(self, session: Session, source: Path, progress: Progress, **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""
-        from ..backups.restoring import restore
+        from ..backups.restore import restore
 
         temp = session.load_config().temp_dir
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
     def embedded(self, session: Session) -> "TaskService":
         """A service inside this process, for this command and its own task only."""
+        from ..api.service import TaskService
         from ..events.log.lock import announce
         from ..log_setup import set_up_logging
         from ..paths import DataPaths
-        from ..service import TaskService
 
         config = session.load_config()
         announce(DataPaths(session.data).lock, "run")

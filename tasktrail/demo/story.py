@@ -17,7 +17,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..client import Client
+from ..api.client import Client
 from ..events import Checkpointed, Started, Task
 from ..events.errors import NotReady, TasktrailError
 from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample, fetch

@@ -19,8 +19,8 @@ from ..actors.delivery.targets import check_targets
 from ..actors.executor import Capabilities
 from ..actors.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
+from ..api.client import Client
 from ..backups.evidence import refuse_older_log
-from ..client.client import Client
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
@@ -30,8 +30,7 @@ from ..handlers.packages import missing_packages
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.process.walls import Walls, walls
 from ..handlers.registry import Registry
-from ..paths import DataPaths
-from ..private import is_shared, loose
+from ..paths import DataPaths, is_shared, loose
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,10 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 
+from ..api.apart import VerifyQuestion
+from ..api.protocol import TypeInfo
 from ..events.errors import NotReady
 from ..projections import Stats, Verification
-from ..reading.apart import VerifyQuestion
-from ..surface import TypeInfo
 from .desk import Desk
 from .parameters import MinPosition
 

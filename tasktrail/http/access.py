@@ -14,7 +14,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from ..actors.logger import get_logger
-from .errors import ListenFailed
+from ..errors import ListenFailed
 from .peers import Peers
 
 _SHORTEST = 16

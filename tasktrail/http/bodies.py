@@ -11,8 +11,8 @@ from typing import Any
 
 from litestar.types import Receive
 
+from ..errors import Busy, RequestTimeout
 from .decode import MAX_BODY
-from .errors import Busy, RequestTimeout
 
 SMALL = 16 * 1024
 """Bytes of a body that needs no room."""

@@ -8,11 +8,10 @@ from litestar.di import NamedDependency
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 
+from ..errors import BadRequest, WrongContentType, problem
 from ..events import Accepted, CancelTask, RetryTask, StartTask, TasktrailError
-from ..problem import problem
 from .decode import MAX_BODY, MAX_COMMAND, Item, decode_array, decode_command, decode_create, decode_on_task, is_array
 from .desk import Desk
-from .errors import BadRequest, WrongContentType
 from .parameters import TaskId
 
 SLACK = 1024

@@ -18,10 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from ..actors.logger import get_logger
+from ..errors import BadRequest, Busy, Unauthorized, problem
 from ..events import TasktrailError
-from ..problem import problem
 from .bodies import Bodies
-from .errors import BadRequest, Busy, Unauthorized
 from .problems import MEDIA_TYPE, headers_of
 
 WANTED_DESCRIPTORS = 65_536

@@ -9,12 +9,11 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from ..commands.refusal import refusal
-from ..commands.wording import told
+from ..errors import TooLarge
 from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
 from ..events.commands import AddSchedule
 from ..events.errors import InvalidPath, InvalidValue
-from .errors import TooLarge
+from ..intake.refusals import refusal, sentence
 
 MAX_COMMAND = 1024 * 1024
 """Bytes of one command."""
@@ -96,7 +95,7 @@ def _fields(body: bytes) -> dict[str, Any]:
         try:
             fields[name] = msgspec.json.decode(raw)
         except msgspec.ValidationError as error:
-            raise InvalidValue(told(name, str(error).partition(" - at `")[0], name), field=name) from error
+            raise InvalidValue(sentence(name, str(error).partition(" - at `")[0], name), field=name) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise refusal(error) from error
     return fields

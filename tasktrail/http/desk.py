@@ -1,7 +1,7 @@
 """Between the event loop and the service: everything that may block runs in threads of its own.
 
 Commands have theirs, so that no question keeps them waiting. What takes long is answered by processes
-(`reading/apart.py`), two at once, and few may wait for one.
+(`api/apart.py`), two at once, and few may wait for one.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.launch import worker_environment
+from ..api.apart import Apart, Question
+from ..errors import Busy
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
-from ..reading.apart import Apart, Question
 from .connections import Held
 from .decode import Item
-from .errors import Busy
 from .feed import Feed
 from .served import Served
 

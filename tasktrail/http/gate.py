@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from ..errors import Unauthorized, WrongHost, WrongOrigin, problem
 from ..events import TasktrailError
-from ..problem import problem
 from .access import Access
-from .errors import Unauthorized, WrongHost, WrongOrigin
 from .head import answer_head
 from .problems import MEDIA_TYPE, headers_of
 

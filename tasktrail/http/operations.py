@@ -10,9 +10,9 @@ from litestar.params import PathParameter, QueryParameter
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.explanation import Why
+from ..api.asking import QUEUE_SHOWN
 from ..events import Accepted, AdjustTask
 from ..events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
-from ..reading.asking import QUEUE_SHOWN
 from .commands import SLACK, Json, json_body, one
 from .decode import MAX_COMMAND, decode_kind, decode_on_task
 from .desk import Desk

@@ -9,8 +9,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from ..events import TasktrailError
 from ..events.errors import Malformed, UnknownTask
-from ..projections.queries.as_of import parse_point
-from ..surface import Point
+from ..projections.queries.as_of import Point, parse_point
 
 LARGEST = 2**53
 """The largest number that every reader of JSON takes for what it is."""

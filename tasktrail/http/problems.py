@@ -8,10 +8,9 @@ from litestar.types import ExceptionHandlersMap
 
 from ..actors.logger import get_logger
 from ..actors.service_log import first_line
+from ..errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod, problem
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, Malformed
-from ..problem import problem
-from .errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod
 
 MEDIA_TYPE = "application/problem+json"
 logger = get_logger("tasktrail.http")

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Request, post
 from litestar.di import NamedDependency
 
-from ..commands.retrying import as_json
+from ..api.bulk import retry_answer
 from ..events.commands import Seconds
 from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
@@ -52,7 +52,7 @@ async def retry_tasks(request: Request[Any, Any, Any], desk: NamedDependency[Des
             actor=wanted.actor,
             command_id=wanted.command_id,
         )
-        return as_json(result)
+        return retry_answer(result)
 
     return await desk.bulk(retry)
 

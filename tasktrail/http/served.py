@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..api.protocol import Tasks
 from ..events import Accepted, Command, Recorded, TasktrailError
 from ..handlers.printed import PAGE, Output
 from ..paths import DataPaths
 from ..projections import TaskFilters
-from ..surface import Tasks
 
 
 class Committed(Protocol):

@@ -10,11 +10,11 @@ from typing import Any
 import uvicorn
 
 from ..actors.logger import get_logger
+from ..errors import ListenFailed
 from .access import Access, token_in
 from .app import build_app
 from .connections import KEEP_ALIVE, MAX_HEAD, Guarded, Listener, Room, Rooms, raise_descriptor_limit
 from .desk import Desk
-from .errors import ListenFailed
 from .gate import LOOPBACK, Gate
 from .served import Served
 from .sockets import identity, listen_tcp, listen_unix, remove_unix

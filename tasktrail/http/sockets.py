@@ -5,50 +5,11 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from .errors import ListenFailed
+from ..errors import ListenFailed
+from ..paths import UnixName
 
-MAX_UNIX_PATH = 107 if os.uname().sysname == "Linux" else 103
-"""Bytes that the operating system takes as the name of a Unix socket."""
-_DESCRIPTORS = Path("/proc/self/fd")
 _BACKLOG = 4096
-
-
-class UnixName:
-    """A name for a Unix socket that is short enough, for as long as this object is open.
-
-    A long path is reached through a descriptor of its folder, which Linux shows under /proc.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._folder: int | None = None
-        self.text = str(path)
-        if len(os.fsencode(self.text)) <= MAX_UNIX_PATH:
-            return
-        if not _DESCRIPTORS.is_dir():
-            raise ListenFailed(
-                f"The path of the socket is longer than {MAX_UNIX_PATH} bytes",
-                field="data",
-                remedy="Use a data folder with a shorter path.",
-            )
-        self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.text = str(_DESCRIPTORS / str(self._folder) / path.name)
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        if self._folder is not None:
-            os.close(self._folder)
-            self._folder = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def listen_unix(path: Path) -> socket.socket:

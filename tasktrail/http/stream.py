@@ -7,9 +7,9 @@ from math import inf
 
 import msgspec
 
+from ..errors import Busy
 from .connections import Guarded
 from .desk import Desk
-from .errors import Busy
 from .feed import Line, Pieces
 
 KEEP_ALIVE = 15.0

@@ -9,10 +9,10 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
+from ..api.apart import LIST_WITHIN, ListQuestion
 from ..events import Task
 from ..handlers.printed import PAGE, Output
 from ..projections import TaskFilters
-from ..reading.apart import LIST_WITHIN, ListQuestion
 from .desk import Desk
 from .parameters import LARGEST, AsOf, MinPosition, TaskId, point, unescaped
 

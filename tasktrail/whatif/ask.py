@@ -12,12 +12,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..actors.core.state import SchedulerState
-from ..commands.operating import command_from_fields
 from ..config.settings import Config
 from ..events import Recorded
 from ..events.errors import InvalidValue
-from ..projections.queries.as_of import parse_point
-from ..surface import Point
+from ..intake.conversion import command_from_fields
+from ..projections.queries.as_of import Point, parse_point
 from .answer import WhatIf, compare_policies
 from .policy import Policy, PolicyChange
 from .recording import Recording, RecordingBuilder

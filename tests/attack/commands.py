@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from wild import MOMENTS, Wild, as_json
 
-from tasktrail.client.client import Client
+from tasktrail.api.client import Client
 from tasktrail.events import Accepted, Checkpoint, Command, CreateTask, SaveCheckpoint, TasktrailError
 
 SUPPORT = Path(__file__).parent.parent / "support"

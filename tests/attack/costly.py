@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hostile"))
 
 from costly_files import COSTLY, Costly, sibling
 
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Task, TasktrailError
 from tasktrail.events.errors import WaitTimeout
-from tasktrail.service import TaskService
 
 CPU_LATE = 3.0
 """Seconds: a look every half second, on a few processors, and what the worker had to import."""

@@ -30,7 +30,7 @@ import msgspec
 import psutil
 from PIL import Image
 
-from tasktrail.client import Client
+from tasktrail import Client
 from tasktrail.events import Checkpoint, Checkpointed, Completed, Created, Fact, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskFilters
@@ -213,7 +213,7 @@ class Flood:
 SUBMITTER = """
 import json, sys, time
 from pathlib import Path
-from tasktrail.client import Client
+from tasktrail import Client
 from tasktrail.events.errors import TasktrailError
 where, seconds, document, picture, out = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
 client = Client(where) if where.startswith("http:") else Client("http://localhost", socket=Path(where))
@@ -261,7 +261,7 @@ def memory_of(service: psutil.Process) -> tuple[int, int]:
     total, readers = service.memory_info().rss, 0
     for child in service.children():
         with suppress(psutil.Error):
-            if "tasktrail.reading.apart" in child.cmdline():
+            if "tasktrail.api.apart" in child.cmdline():
                 total += child.memory_info().rss
                 readers += 1
     return total, readers

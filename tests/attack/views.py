@@ -21,10 +21,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import TasktrailError
 from tasktrail.projections import TaskFilters
-from tasktrail.service import TaskService
 
 SUPPORT = str(Path(__file__).parent.parent / "support")
 TASKS = 120

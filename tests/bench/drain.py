@@ -11,8 +11,8 @@ from pathlib import Path
 from harness import Goal, Table, quantile, scratch
 from services import service
 
+from tasktrail.api.service import TaskService
 from tasktrail.events import Accepted, Completed, CreateTask
-from tasktrail.service import TaskService
 
 _GAP = 0.015
 

@@ -17,9 +17,9 @@ from long_jobs import LongJob, make_jobs
 from plain_tools import plain_command
 from services import service
 
+from tasktrail.api.service import TaskService
 from tasktrail.events import Started
 from tasktrail.events.errors import TasktrailError
-from tasktrail.service import TaskService
 
 AXES = ("K", "L")
 SAMPLES = Path(os.environ.get("TASKTRAIL_SAMPLES", "gallery/samples"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness import SUPPORT
 
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
-from tasktrail.service import TaskService
 
 
 @contextmanager

@@ -103,7 +103,7 @@ _START = """
 import sys, time
 from pathlib import Path
 from tasktrail.config.settings import Config
-from tasktrail.service import TaskService
+from tasktrail.api.service import TaskService
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=int(sys.argv[2]))

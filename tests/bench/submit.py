@@ -8,8 +8,8 @@ from harness import Goal, Table, scratch, seconds
 from huey import SqliteHuey
 from services import service
 
+from tasktrail.api.service import TaskService
 from tasktrail.events import CreateTask
-from tasktrail.service import TaskService
 
 _HELD = CreateTask(type="noop", held=True)  # held: what is measured is the submit, not the run
 

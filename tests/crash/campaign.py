@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from tasktrail.actors.workers.orphans import family
+from tasktrail.api.reader import Reader
 from tasktrail.projections import TaskFilters
-from tasktrail.reading.files import Reader
 
 SUPPORT = Path(__file__).parent.parent / "support"
 MAX_A_ROUND = 40

@@ -30,12 +30,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasktrail.api.reader import Reader
 from tasktrail.backups.evidence import what_is_missing
 from tasktrail.events import TasktrailError
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.paths import DataPaths
-from tasktrail.reading.files import Reader
 
 SUPPORT = Path(__file__).parent.parent / "support"
 CALLS = "pwrite64,write,fdatasync,fsync,ftruncate,unlink,openat"

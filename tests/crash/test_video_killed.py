@@ -15,10 +15,10 @@ import av
 import msgspec
 import pytest
 
+from tasktrail.api.reader import Reader
 from tasktrail.events import Checkpointed, Recorded
 from tasktrail.handlers import Finished
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
-from tasktrail.reading.files import Reader
 from tasktrail.testing import RecordingContext, run_handler
 
 SUPPORT = Path(__file__).parent.parent / "support"

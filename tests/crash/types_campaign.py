@@ -23,7 +23,7 @@ import msgspec
 import psutil
 from long_jobs import LongJob, make_jobs, make_more_jobs
 
-from tasktrail.client import Client
+from tasktrail import Client
 from tasktrail.demo.story import ServiceProcess
 from tasktrail.events import Retried, Task
 

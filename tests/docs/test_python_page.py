@@ -9,10 +9,9 @@ from python_page import PAGE, annotation, doc, page, shared
 
 import tasktrail
 from tasktrail import Client, CreateTask, TaskService
-from tasktrail.commands.commanding import Commanding
-from tasktrail.commands.operating import Operating
+from tasktrail.api.commands import Commanding, Operating
+from tasktrail.api.protocol import Tasks
 from tasktrail.events.commands import AddSchedule, SetLimits
-from tasktrail.surface import Tasks
 
 
 def test_the_page_is_what_the_docstrings_say() -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import TasktrailError
-from tasktrail.service import TaskService
 
 OUTPUTS = {
     "image_thumbnail": ".jpg",

@@ -14,11 +14,11 @@ import msgspec
 
 import tasktrail
 from tasktrail import Checkpoint, Client, CreateTask, Finished, Rejected, Stopped, Task, TaskFilters, TaskService
-from tasktrail.commands.operating import Operating
+from tasktrail.api.commands import Operating
+from tasktrail.api.protocol import Reading, Tasks
 from tasktrail.events import Accepted, Command, Created
 from tasktrail.events.task_events import DependencyPolicies, DependencyPolicy, Told
 from tasktrail.handlers import Bounds, Estimate, Job, Packages, TaskContext
-from tasktrail.surface import Reading, Tasks
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
 HEAD = """---

@@ -14,10 +14,10 @@ import msgspec
 from tasktrail.actors.base import Query
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, Command, TasktrailError
 from tasktrail.log_setup import set_up_logging
-from tasktrail.service import TaskService
 
 
 def main() -> None:

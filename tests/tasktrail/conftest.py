@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
-from tasktrail.service import TaskService
 
 SUPPORT = str(Path(__file__).parent.parent / "support")
 

@@ -16,10 +16,11 @@ from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasktrail.backups import copying
-from tasktrail.backups.copying import check_chain, check_copy, copy_log
-from tasktrail.backups.restoring import restore
-from tasktrail.backups.taking import back_up
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
+from tasktrail.backups import backup
+from tasktrail.backups.backup import back_up, check_chain, check_copy, copy_log
+from tasktrail.backups.restore import restore
 from tasktrail.events import Checkpointed, Created, Fact, Started
 from tasktrail.events.errors import BackupFailed, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
 from tasktrail.events.log.lock import DataLock
@@ -27,8 +28,6 @@ from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import ServiceStarted
 from tasktrail.projections import TaskViews, catch_up
 from tasktrail.projections.verify.log import verify
-from tasktrail.reading.files import Reader
-from tasktrail.service import TaskService
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ def test_a_part_that_a_killed_backup_left_is_overwritten_and_one_being_written_i
 ) -> None:
     part = tmp_path / ".copy.db.part"
     part.write_bytes(b"half of a backup" * 10_000)
-    with copying.part_file(tmp_path / "copy.db"), pytest.raises(BackupFailed, match="being written"):
+    with backup.part_file(tmp_path / "copy.db"), pytest.raises(BackupFailed, match="being written"):
         back_up(data, tmp_path / "copy.db")
     part.write_bytes(b"half of a backup" * 10_000)
     assert back_up(data, tmp_path / "copy.db").position == head_of(data / "log.db")[0]
@@ -173,7 +172,7 @@ def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path) -> None:
 def test_several_processes_check_a_large_copy_and_each_part_is_looked_at(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "_SHARE", 10)
+    monkeypatch.setattr(backup, "_SHARE", 10)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     copy = tmp_path / "copy.db"
     copy.touch()
@@ -190,7 +189,7 @@ def test_several_processes_check_a_large_copy_and_each_part_is_looked_at(
 def test_the_structure_of_a_large_copy_is_checked_too(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "_SHARE", 10)
+    monkeypatch.setattr(backup, "_SHARE", 10)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     copy = tmp_path / "copy.db"
     copy.touch()

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.secret import Secret
+from tasktrail.api.service import TaskService
 from tasktrail.config.load import checked, keys, load_config
 from tasktrail.config.reference import reference
 from tasktrail.config.settings import Config, Smtp, usable_cpus
 from tasktrail.config.values import parse_duration, parse_size
 from tasktrail.events.errors import ConfigurationError
-from tasktrail.service import TaskService
 from tasktrail.testing import inline_service
 
 ROOT = Path(__file__).parent.parent.parent

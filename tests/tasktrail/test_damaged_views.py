@@ -13,14 +13,14 @@ import pytest
 
 from tasktrail.actors import projector
 from tasktrail.actors.projector import Health
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild
 from tasktrail.projections.queries.reader import connect
 from tasktrail.projections.sums import find_damage, teach
-from tasktrail.reading.files import Reader
-from tasktrail.service import TaskService
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]
@@ -186,7 +186,7 @@ def test_every_table_of_the_views_has_checksums(data: Path) -> None:
 
 def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     service.settle()
-    monkeypatch.setattr("tasktrail.service.MENDED_WITHIN", 0.01)
+    monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 0.01)
     health = service._system.views
     assert health.doubt(health.generation)
     with pytest.raises(NotReady, match="checked, or built anew"):

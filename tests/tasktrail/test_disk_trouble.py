@@ -17,7 +17,8 @@ import pytest
 
 from tasktrail import system
 from tasktrail.actors.core.messages import Intake
-from tasktrail.client.client import Client
+from tasktrail.api.client import Client
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.doctor.examine import examine
 from tasktrail.events import CancelTask, CreateTask, Recorded
@@ -26,7 +27,6 @@ from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskViews, ViewsFailed
-from tasktrail.service import TaskService
 
 WITHIN = 20.0
 ONCE = {"connection": "close"}
@@ -66,7 +66,7 @@ def held(command_id: str) -> CreateTask:
 def any_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are about a type that needs nothing."""
     monkeypatch.setattr(
-        "tasktrail.commands.intake.IntakeDesk.examine",
+        "tasktrail.intake.examination.IntakeDesk.examine",
         lambda _self, command, **_: (command, Intake()),
     )
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
+from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import what_is_missing
-from tasktrail.backups.restoring import restore
-from tasktrail.backups.taking import back_up
+from tasktrail.backups.restore import restore
 from tasktrail.cli.session import Doors, Session
 from tasktrail.config.settings import Config
 from tasktrail.doctor.examine import examine
@@ -20,8 +22,6 @@ from tasktrail.events.log.files import mark_of
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
-from tasktrail.reading.files import Reader
-from tasktrail.service import TaskService
 
 HANDLERS = ("sample_handlers", "crash_handlers")
 
@@ -241,7 +241,7 @@ def test_a_restore_that_was_cut_short_leaves_no_loss_to_record(
     def killed(_paths: DataPaths) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tasktrail.backups.restoring._put_aside", killed)
+    monkeypatch.setattr("tasktrail.backups.restore._put_aside", killed)
     with pytest.raises(KeyboardInterrupt):
         restore(tmp_path / "earlier.db", tmp_path / "data", force=True)
     with reopen(tmp_path / "data") as again:

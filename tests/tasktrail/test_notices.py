@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
-from tasktrail import TaskService
+from tasktrail import Client, TaskService
 from tasktrail.actors.secret import Secret
-from tasktrail.client import Client
 from tasktrail.config.settings import Smtp
 from tasktrail.events import Event
 from tasktrail.events.errors import ConfigurationError, EndpointDisabled, InvalidValue, UnknownEndpoint, UnknownTask

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tasktrail.api.service import TaskService
 from tasktrail.events.errors import InvalidOptions
-from tasktrail.service import TaskService
 
 
 @pytest.mark.parametrize(

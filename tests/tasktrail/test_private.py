@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect
 from tasktrail.doctor.rules import judge
 from tasktrail.http.server import HttpServer
-from tasktrail.paths import DataPaths
-from tasktrail.private import close_to_others, is_shared, loose
-from tasktrail.reading.files import Reader
-from tasktrail.service import TaskService
+from tasktrail.paths import DataPaths, close_to_others, is_shared, loose
 
 Opener = Callable[..., TaskService]
 

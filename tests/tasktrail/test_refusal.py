@@ -5,14 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasktrail.commands.intake import validated
-from tasktrail.commands.operating import command_from_fields
-from tasktrail.commands.refusal import refusal
-from tasktrail.commands.wording import told
 from tasktrail.events import CancelTask, Command, CreateGraph, CreateTask
 from tasktrail.events.commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
 from tasktrail.http.decode import decode_command, decode_kind
+from tasktrail.intake.conversion import command_from_fields, validated
+from tasktrail.intake.refusals import refusal, sentence
 
 WORK = {"type": "noop"}
 
@@ -111,6 +109,6 @@ def test_what_breaks_off_behind_the_fault_is_refused_all_the_same() -> None:
 
 
 def test_words_of_a_handler_stay_as_they_are() -> None:
-    assert told("option crf of x", "crf and bitrate exclude each other", "crf") == (
+    assert sentence("option crf of x", "crf and bitrate exclude each other", "crf") == (
         "option crf of x: crf and bitrate exclude each other"
     )

@@ -10,9 +10,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from tasktrail.api.service import TaskService
 from tasktrail.events import Retried
 from tasktrail.events.errors import RetriesExhausted
-from tasktrail.service import TaskService
 
 WITHIN = 60.0
 

@@ -18,6 +18,7 @@ import pytest
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.actors.core.explanation import Obstacle
+from tasktrail.api.reader import Reader
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
 from tasktrail.events.commands import SetLimits
@@ -41,7 +42,6 @@ from tasktrail.events.errors import (
     WaitTimeout,
 )
 from tasktrail.handlers.registry import Registry
-from tasktrail.reading.files import Reader
 
 WITHIN = 20.0
 Opener = Callable[..., TaskService]

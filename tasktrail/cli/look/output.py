@@ -11,8 +11,8 @@ from ..session import Session
 from ..words import TASK_ID, Whole, plain, size
 
 if TYPE_CHECKING:
+    from ...api.protocol import Reading
     from ...handlers.printed import Output
-    from ...surface import Reading
 
 LINES = 5
 """That are shown of a failed attempt beside what else is told of it."""

@@ -18,8 +18,8 @@ from .queue import WAITING, headline, rows
 
 if TYPE_CHECKING:
     from ...actors.core.board import QueueBoard, Resources
+    from ...api.protocol import Reading
     from ...projections import Stats
-    from ...surface import Reading
 
 _WAITING_SHOWN = 15
 _RUNNING = (

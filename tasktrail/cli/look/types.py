@@ -14,7 +14,7 @@ from ..session import Session
 from ..words import plain
 
 if TYPE_CHECKING:
-    from ...surface import TypeInfo
+    from ...api.protocol import TypeInfo
 
 
 @click.command(

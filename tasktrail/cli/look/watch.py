@@ -21,9 +21,9 @@ from ..words import TASK_ID
 from .board import Board, Terminal, means_of, totals_of, totals_since
 
 if TYPE_CHECKING:
+    from ...api.protocol import Reading
     from ...events import Task
     from ...projections import Stats
-    from ...surface import Reading
 
 _AT_ONCE = 100
 

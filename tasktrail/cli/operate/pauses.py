@@ -151,7 +151,7 @@ def who(reason: str | None, actor: str | None) -> dict[str, str]:
 
 def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted":
     """Send a command to the running service and tell where it is recorded."""
-    from ...commands.operating import command_from_fields
+    from ...intake.conversion import command_from_fields
 
     given = {name: value for name, value in fields.items() if value is not None}
     with session.tasks() as tasks:

@@ -19,9 +19,9 @@ from ..signals import Signals
 from ..words import duration, moment, percent, plain
 
 if TYPE_CHECKING:
+    from ...api.protocol import Tasks
+    from ...api.service import TaskService
     from ...events import CreateTask, Task
-    from ...service import TaskService
-    from ...surface import Tasks
 
 SECOND_CTRL_C = 1.5
 """Seconds after a first Ctrl-C in which a second one cancels."""

@@ -19,9 +19,9 @@ from ..signals import Signals
 from ..words import Whole
 
 if TYPE_CHECKING:
+    from ...api.service import TaskService
     from ...config.settings import Config
     from ...http.server import HttpServer
-    from ...service import TaskService
 
 STOP_WITHIN = 20.0
 """Seconds for a stop in good order; whatever holds it up longer is left to recovery."""
@@ -80,9 +80,9 @@ def command(
     hide_process()
     config = session.load_config()
     announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
+    from ...api.service import TaskService
     from ...http.server import HttpServer
     from ...log_setup import log_what_is_printed, set_up_logging
-    from ...service import TaskService
 
     set_up_logging(config.log_level, config.log_format)
     if config.log_format == "json":

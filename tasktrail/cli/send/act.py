@@ -15,8 +15,8 @@ from ..words import OPEN_ID, WAITING_ID, TaskId, duration, moment
 from .many import cancel_filtered, filter_options, many_or_ids, retry_filtered
 
 if TYPE_CHECKING:
+    from ...api.protocol import Tasks
     from ...events import Accepted
-    from ...surface import Tasks
 
 waiting_ids = click.argument("ids", nargs=-1, required=True, type=WAITING_ID, metavar="ID…")
 open_ids = click.argument("ids", nargs=-1, type=OPEN_ID, metavar="[ID…]")

@@ -16,12 +16,11 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
 
     Raises `Malformed`, `InvalidValue` or `TooLarge`.
     """
-    from ...commands.ids import new_command_id
-    from ...commands.operating import command_from_fields
-    from ...commands.refusal import refusal
+    from ...errors import TooLarge
     from ...events import CreateGraph
     from ...http.decode import MAX_COMMAND
-    from ...http.errors import TooLarge
+    from ...intake.conversion import command_from_fields, new_command_id
+    from ...intake.refusals import refusal
 
     data = source.read(MAX_COMMAND + 1)
     if len(data) > MAX_COMMAND:

@@ -53,14 +53,14 @@ def many_or_ids(ids: tuple[int, ...], filters: dict[str, str], example: str) -> 
 
 def retry_filtered(session: Session, filters: dict[str, str], **how: Any) -> int:
     """Retry what passes the filters, as `Tasks.retry_tasks` is told; say how many, and why others were refused."""
-    from ...commands.retrying import as_json
+    from ...api.bulk import retry_answer
     from ...projections import TaskFilters
 
     wanted = TaskFilters.parse(filters)
     with session.tasks() as tasks:
         result = tasks.retry_tasks(wanted, **how)
     if session.as_json:
-        print_json(as_json(result))
+        print_json(retry_answer(result))
     return _report(session, len(result.retried), result.refused, "retried")
 
 
@@ -68,7 +68,7 @@ def cancel_filtered(
     session: Session, filters: dict[str, str], *, reason: str, actor: str, children: bool, yes: bool
 ) -> int:
     """Cancel what passes the filters, after a question that says how many there are."""
-    from ...commands.many import ids_that_pass, send_each, told
+    from ...api.bulk import bulk_answer, ids_that_pass, send_each
     from ...events import CancelTask
     from ...projections import TaskFilters
 
@@ -83,7 +83,7 @@ def cancel_filtered(
             lambda task_id: CancelTask(task_id=task_id, reason=reason, actor=actor, children=children),
         )
     if session.as_json:
-        print_json(told(answers.done, answers.refused, answers.position, name="cancelled"))
+        print_json(bulk_answer(answers.done, answers.refused, answers.position, name="cancelled"))
     return _report(session, len(answers.done), answers.refused, "cancelled")
 
 

@@ -11,14 +11,13 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec.structs import replace
 
-from ...commands.ids import new_command_id
-from ...commands.refusal import refusal
+from ...api.protocol import Tasks
+from ...errors import TooLarge, problem
 from ...events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
 from ...events.errors import NotReady, ServiceUnreachable
 from ...http.decode import MAX_COMMAND
-from ...http.errors import TooLarge
-from ...problem import problem
-from ...surface import Tasks
+from ...intake.conversion import new_command_id
+from ...intake.refusals import refusal
 from ..failing import DONE, encode, exit_code
 from ..fields import absolute, me
 

@@ -16,10 +16,11 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
+from tasktrail.api.asking import Asking, folded
+from tasktrail.api.bulk import RetriedTasks, retry_all
+from tasktrail.api.protocol import TypeInfo
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Doors, Presence, Session
-from tasktrail.commands.operating import command_from_fields
-from tasktrail.commands.retrying import RetriedTasks, retry_all
 from tasktrail.events import (
     Accepted,
     CancelTask,
@@ -43,6 +44,7 @@ from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
 from tasktrail.handlers.printed import Output, read
+from tasktrail.intake.conversion import command_from_fields
 from tasktrail.projections import (
     DisabledEndpoint,
     NoticeStatus,
@@ -53,9 +55,7 @@ from tasktrail.projections import (
     UnknownNotice,
 )
 from tasktrail.projections.notices.rules import log_id, redelivery
-from tasktrail.projections.queries.as_of import task_as_of
-from tasktrail.reading.asking import Asking, folded
-from tasktrail.surface import Point, TypeInfo
+from tasktrail.projections.queries.as_of import Point, task_as_of
 
 T = TypeVar("T")
 

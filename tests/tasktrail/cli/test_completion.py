@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.shell_completion import CompletionItem, ShellComplete
 
+from tasktrail.api.reader import FileReading
 from tasktrail.cli.app import app
 from tasktrail.cli.known import Bash, options, values
 from tasktrail.cli.session import Session
@@ -18,7 +19,6 @@ from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import EndAttempt
 from tasktrail.handlers.registry import Registry
 from tasktrail.paths import DataPaths
-from tasktrail.reading.files import FileReading
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tasktrail.api.reader import FileReading
 from tasktrail.cli.send.submit import command as submit
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.clock import SystemClock
@@ -18,7 +19,6 @@ from tasktrail.events.errors import OutcomeUnknown
 from tasktrail.handlers.contract import Job, handler
 from tasktrail.handlers.registry import Registry
 from tasktrail.paths import DataPaths
-from tasktrail.reading.files import FileReading
 
 ME = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
 from tasktrail.events.errors import TasktrailError
 
 SUPPORT = Path(__file__).parents[2] / "support"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tasktrail import Client
 from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Doors, Presence, Session
-from tasktrail.client import Client
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.log.lock import DataLock, holder
 from tasktrail.http.sockets import listen_unix

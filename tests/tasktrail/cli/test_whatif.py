@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from recorded_world import World
 
+from tasktrail.api.reader import Reader
 from tasktrail.cli.session import Doors, Session
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, Malformed
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.reading.files import Reader
 from tasktrail.whatif import ask as whatif_module
 from tasktrail.whatif import replay
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from tasktrail.client import Client
+from tasktrail import Client
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import CreateTask
 from tasktrail.http.server import HttpServer
-from tasktrail.service import TaskService
 
 JSON = {"content-type": "application/json"}
 

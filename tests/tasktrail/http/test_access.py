@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
+from tasktrail.api.service import TaskService
+from tasktrail.errors import ListenFailed, Unauthorized
 from tasktrail.events.errors import InvalidValue
 from tasktrail.http import peers
 from tasktrail.http.access import Access, token_in
-from tasktrail.http.errors import ListenFailed, Unauthorized
 from tasktrail.http.peers import Peers
 from tasktrail.http.server import HttpServer
-from tasktrail.service import TaskService
 
 Serve = Callable[..., HttpServer]
 NOBODY = 65534

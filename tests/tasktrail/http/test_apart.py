@@ -15,15 +15,15 @@ import msgspec
 import psutil
 import pytest
 
+from tasktrail.api import apart as apart_module
+from tasktrail.api.apart import Apart, ListQuestion, VerifyQuestion, answered
+from tasktrail.api.reader import FileReading
+from tasktrail.api.service import TaskService
 from tasktrail.events.errors import NotReady, TooCostly
 from tasktrail.http import desk as desk_module
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskFilters
 from tasktrail.projections.errors import BeyondTheLog
-from tasktrail.reading import apart as apart_module
-from tasktrail.reading.apart import Apart, ListQuestion, VerifyQuestion, answered
-from tasktrail.reading.files import FileReading
-from tasktrail.service import TaskService
 
 Serve = Callable[..., HttpServer]
 Wish = Callable[..., dict[str, Any]]
@@ -43,7 +43,7 @@ def helpers() -> set[int]:
     found = set()
     for child in psutil.Process().children():
         try:
-            if any("reading.apart" in word for word in child.cmdline()):
+            if any("api.apart" in word for word in child.cmdline()):
                 found.add(child.pid)
         except psutil.ZombieProcess:
             found.add(child.pid)

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tasktrail.errors import Busy, RequestTimeout
 from tasktrail.http import bodies, connections
 from tasktrail.http.bodies import Bodies
-from tasktrail.http.errors import Busy, RequestTimeout
 from tasktrail.http.server import HttpServer
 
 Serve = Callable[..., HttpServer]

@@ -11,7 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.client import Client, connection
+from tasktrail import Client
+from tasktrail.api import connection
+from tasktrail.api.protocol import Tasks
+from tasktrail.api.service import TaskService
 from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, StartTask, TasktrailError
 from tasktrail.events.errors import (
     IllegalTransition,
@@ -28,8 +31,6 @@ from tasktrail.events.errors import (
 )
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskFilters
-from tasktrail.service import TaskService
-from tasktrail.surface import Tasks
 
 Wish = Callable[..., dict[str, Any]]
 Many = Callable[..., list[CreateTask]]
@@ -316,7 +317,7 @@ def test_something_else_at_the_address_is_a_typed_error(server: HttpServer) -> N
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(
     serve: Callable[..., HttpServer], service: TaskService, many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.client.client.PAUSES", (0.0, 0.1, 0.5))
+    monkeypatch.setattr("tasktrail.api.client.PAUSES", (0.0, 0.1, 0.5))
     service.send_many(many(2000, reason="x" * 3000))
     after = service.watermark.position - 2000
     first = serve()

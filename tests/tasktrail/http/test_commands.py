@@ -7,9 +7,9 @@ import httpx
 import msgspec
 import pytest
 
+from tasktrail.api.service import TaskService
 from tasktrail.http import desk
 from tasktrail.http.server import HttpServer
-from tasktrail.service import TaskService
 
 Wish = Callable[..., dict[str, Any]]
 PROBLEM = {"type", "title", "status", "detail", "code", "field", "remedy"}

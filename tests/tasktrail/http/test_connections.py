@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
 from tasktrail.http import connections
 from tasktrail.http.connections import Held, Listener, Room, Rooms, raise_descriptor_limit
 from tasktrail.http.server import HttpServer

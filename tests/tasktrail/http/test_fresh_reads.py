@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Completed, StartTask
 from tasktrail.events.errors import NotReady
 from tasktrail.http.server import HttpServer
-from tasktrail.reading.files import Reader
-from tasktrail.service import TaskService
 
 Wish = Callable[..., dict[str, Any]]
 WITHIN = 30.0
@@ -175,7 +175,7 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
     lagging.create_task(**wish())
     assert lagging.get_task(1).status == "pending"
     with monkeypatch.context() as patch:
-        patch.setattr("tasktrail.service.VIEWS_WITHIN", 0.05)
+        patch.setattr("tasktrail.api.service.VIEWS_WITHIN", 0.05)
         patch.setattr(lagging._system.projector, "tell", lambda _: None)
         lagging.cancel_task(1)
         with httpx.Client(base_url=house.address, trust_env=False) as web:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
 
 Wish = Callable[..., dict[str, Any]]
 

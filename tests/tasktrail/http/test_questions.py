@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
+from tasktrail.api.service import TaskService
 from tasktrail.events.errors import UnknownAttempt
 from tasktrail.handlers.printed import PrintedWriter
-from tasktrail.service import TaskService
 
 Wish = Callable[..., dict[str, Any]]
 

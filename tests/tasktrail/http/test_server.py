@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasktrail.client import Client
+from tasktrail import Client
+from tasktrail.api.service import TaskService
+from tasktrail.errors import ListenFailed
 from tasktrail.events import CreateTask
-from tasktrail.http.errors import ListenFailed
 from tasktrail.http.server import HttpServer
-from tasktrail.http.sockets import MAX_UNIX_PATH, UnixName
-from tasktrail.service import TaskService
+from tasktrail.paths import MAX_UNIX_PATH, UnixName
 
 Serve = Callable[..., HttpServer]
 Many = Callable[..., list[CreateTask]]

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tasktrail.api.service import TaskService
 from tasktrail.events import Accepted, CreateTask
 from tasktrail.http import feed, stream
-from tasktrail.service import TaskService
 
 Many = Callable[..., list[CreateTask]]
 Wish = Callable[..., dict[str, Any]]

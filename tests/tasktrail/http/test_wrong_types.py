@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasktrail import TaskService
-from tasktrail.client import Client
+from tasktrail import Client, TaskService
+from tasktrail.api.protocol import Tasks
 from tasktrail.events import CreateTask
 from tasktrail.events.errors import InvalidValue, Malformed, NotReady, UnknownTask
-from tasktrail.surface import Tasks
 
 ABOUT_A_TASK: dict[str, Callable[[Tasks, Any], object]] = {
     "get_task": lambda tasks, one: tasks.get_task(one),

@@ -5,21 +5,18 @@ routes are written against these two, so they never care who is behind them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import msgspec
 
-from .actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
-from .actors.core.explanation import Why
-from .commands.retrying import RetriedTasks
-from .events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
-from .events.values import MAX_INTEGER
-from .handlers.printed import Output
-from .projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
-
-Point: TypeAlias = int | datetime
-"""A moment of the history: a position, or a time."""
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from ..actors.core.explanation import Why
+from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
+from ..events.values import MAX_INTEGER
+from ..handlers.printed import Output
+from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.queries.as_of import Point
+from .bulk import RetriedTasks
 
 
 class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,16 +37,6 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Packages that it needs and that are not installed there; its tasks are refused until they are."""
     install: str = ""
     """What to install when some are missing."""
-
-
-class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service found unfinished when it opened the log, and what became of it."""
-
-    unfinished: int
-    interrupted: tuple[int, ...]
-    """Tasks whose attempt was open; it is closed as interrupted and they are queued again."""
-    resuming: tuple[int, ...]
-    """Those of them that go on from a checkpoint."""
 
 
 class Reading(Protocol):

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.messages import Intake
+from ..actors.delivery.mail import one_address
+from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
-from ..events.commands import AddSchedule, PauseQueue, SetLimits
+from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
 from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType
 from ..handlers.packages import require_packages
 from ..handlers.process.roots import check_apart
 from ..handlers.registry import Registry
-from .operating import command_from_fields
-from .options import convert_options
+from ..projections.notices.rules import ENDS
+from .conversion import validated
 from .paths import check_form, check_name, check_root, resolved
-from .receivers import check_receivers
+from .refusals import convert_options
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -220,18 +223,6 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
     )
 
 
-def validated(command: Command) -> Command:
-    """The command with every value checked. Raises `InvalidValue` naming the field."""
-    fields = _fields(command)
-    if isinstance(command, CreateGraph):
-        fields["tasks"] = [_fields(task) if isinstance(task, GraphTask) else task for task in command.tasks]
-    return command_from_fields(type(command), fields)
-
-
-def _fields(struct: msgspec.Struct) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}
-
-
 def _refuse_odd(command: Command | GraphTask) -> None:
     if isinstance(command, AddSchedule):
         _refuse_odd(command.task)
@@ -259,3 +250,43 @@ def _check_json(value: Any, field: str, limit: int) -> None:
     size = len(_encoder.encode(value))
     if size > limit:
         raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field)
+
+
+# --- Whether those who are to be told can be told at all: looked at when a task is created, long before its end. ---
+
+
+def check_receivers(command: TaskFields, allowed: Collection[str], targets: Collection[str]) -> None:
+    """Raises `InvalidValue` naming the field that nothing could ever be sent to.
+
+    Args:
+        command: asks for a task.
+        allowed: hosts that are exempt from the rules for addresses.
+        targets: names in the configuration.
+    """
+    for field in ("notify_webhook", "callback_url"):
+        _check_address(getattr(command, field), field, allowed)
+    if command.notify_email:
+        try:
+            one_address(command.notify_email)
+        except ValueError as error:
+            raise InvalidValue(f"notify_email: {error}", field="notify_email") from error
+        if command.notify_on and not ENDS.intersection(command.notify_on):
+            raise InvalidValue("notify_on names no end, so no mail would ever be sent", field="notify_on")
+    for name in command.notify_targets:
+        if name not in targets:
+            near = get_close_matches(name, targets, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            remedy = "Targets are what the operator has named under [apprise] in the configuration."
+            raise InvalidValue(f"There is no target {name!r}{hint}", field="notify_targets", remedy=remedy)
+
+
+def _check_address(address: str, field: str, allowed: Collection[str]) -> None:
+    if not address:
+        return
+    try:
+        url = parse_endpoint(address)
+        if not is_exempt(*host_and_port(url), allowed):
+            check_public(url)
+    except EndpointRefused as error:
+        remedy = "Use https and a public name, or have the operator add the host to `allow_endpoints`."
+        raise InvalidValue(f"{field}: {error}", field=field, remedy=remedy) from error

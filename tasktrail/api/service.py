@@ -9,30 +9,28 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from .actors.base import Catch, Damaged, Query, Ticket
-from .actors.core.messages import Submit, WorkOn
-from .actors.core.resources import why_it_never_fits
-from .actors.core.state import SchedulerState
-from .actors.feed import Watermark
-from .backups.evidence import Acceptance
-from .backups.taking import Backup, back_up
-from .commands.commanding import Commanding
-from .commands.ids import new_command_id
-from .commands.intake import IntakeDesk
-from .commands.refusal import check_commands
-from .config.load import checked, load_config
-from .config.settings import Config
-from .events import Accepted, Command, RedeliverNotice, Task
-from .events.commands import digest
-from .events.errors import NotReady, TasktrailError, WaitTimeout
-from .events.state import FINISHED
-from .events.values import check_patience, check_task_id
-from .paths import DataPaths
-from .projections import ViewsDamaged, ViewsFailed
-from .projections.notices.rules import log_id, redelivery
-from .reading.files import FileReading
-from .surface import RecoveryReport
-from .system import System
+from ..actors.base import Catch, Damaged, Query, Ticket
+from ..actors.core.messages import Submit, WorkOn
+from ..actors.core.resources import why_it_never_fits
+from ..actors.core.state import SchedulerState
+from ..actors.feed import Watermark
+from ..backups.backup import Backup, back_up
+from ..backups.evidence import Acceptance
+from ..config.load import checked, load_config
+from ..config.settings import Config
+from ..events import Accepted, Command, RedeliverNotice, Task
+from ..events.commands import digest
+from ..events.errors import NotReady, TasktrailError, WaitTimeout
+from ..events.state import FINISHED
+from ..events.values import check_patience, check_task_id
+from ..intake.conversion import check_commands, new_command_id
+from ..intake.examination import IntakeDesk
+from ..paths import DataPaths
+from ..projections import ViewsDamaged, ViewsFailed
+from ..projections.notices.rules import log_id, redelivery
+from ..system import RecoveryReport, System
+from .commands import Commanding
+from .reader import FileReading
 
 T = TypeVar("T")
 

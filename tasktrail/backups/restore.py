@@ -17,9 +17,8 @@ from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths
 from ..projections.verify.log import verify
-from .copying import Progress, called, check_file, copy_log, part_file, silent, sync
-from .evidence import Acceptance, note_loss
-from .taking import position_of
+from .backup import Progress, called, check_file, copy_log, part_file, position_of, silent
+from .evidence import Acceptance, note_loss, sync
 
 _OTHER_BACKUP = "Use another backup. Nothing was changed."
 

@@ -1,4 +1,4 @@
-"""Questions that take long, answered in a process of their own: `python -m tasktrail.reading.apart`.
+"""Questions that take long, answered in a process of their own: `python -m tasktrail.api.apart`.
 
 A fold of the whole log takes seconds of Python and much memory. In a thread of the service it would share the
 interpreter with every command; in a process it can be bounded, gives way to others, and takes its memory with it.
@@ -28,7 +28,7 @@ from ..events.errors import NotReady, TooCostly
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskFilters
-from .files import FileReading
+from .reader import FileReading
 
 IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
@@ -109,7 +109,7 @@ class Apart:
             if self._closed:
                 raise EOFError
             self._pipe, theirs = Pipe()
-            command = [sys.executable, "-P", "-m", "tasktrail.reading.apart", str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", "tasktrail.api.apart", str(theirs.fileno())]
             with theirs:
                 self._process = subprocess.Popen(
                     [*command, str(self._paths.data), str(self._paths.temp), str(os.getpid())],

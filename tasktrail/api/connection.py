@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from socket import AF_UNIX
 from socket import socket as Socket  # noqa: N812 - a class
@@ -10,12 +12,15 @@ from typing import Any
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
-from ..events import TasktrailError
-from ..events.errors import InvalidValue, NotReady, OutcomeUnknown, ServiceUnreachable
+from .. import errors as _errors  # noqa: F401 - so that these classes are known
+from ..events import Accepted, Command, Recorded, TasktrailError
+from ..events.errors import InvalidValue, LogCorrupt, NotReady, OutcomeUnknown, ServiceUnreachable
+from ..events.log.rows import decode
 from ..events.values import in_words
-from ..http.sockets import UnixName
-from .wire import error_of, is_doubtful
+from ..intake.conversion import new_command_id
+from ..paths import UnixName
 
 ANSWER_WITHIN = 40.0
 """Seconds to wait for an answer unless said otherwise; the service itself gives up a command after 30."""
@@ -183,3 +188,156 @@ def _error_in(response: httpx.Response) -> TasktrailError:
         except msgspec.DecodeError:
             pass
     return NotReady(f"{response.url} answers {response.status_code}, which is no answer of tasktrail")
+
+
+# --- Commands on their way out: an id each, JSON that loses nothing, arrays of a handy size. ---
+
+MAX_NUMBER = 1000
+"""Commands in one request."""
+MAX_BYTES = 8 * 1024 * 1024
+_MAX_DEPTH = 100
+"""Far beyond what a service takes, and before Python's own limit."""
+
+
+def with_id(command: Command) -> Command:
+    """The command under an id, so that it can be repeated."""
+    return command if command.command_id else replace(command, command_id=new_command_id())
+
+
+def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, TasktrailError | None]]:
+    """Arrays of a handy size, with their ids; a command that cannot be written stands alone, with the reason."""
+    ids: list[str] = []
+    bodies: list[bytes] = []
+    size = 0
+    for command in commands:
+        try:
+            body, wrong = encode_command(command), None
+        except TasktrailError as error:
+            body, wrong = b"", error
+        if ids and (wrong or len(ids) == MAX_NUMBER or size + len(body) > MAX_BYTES):
+            yield ids, b"[" + b",".join(bodies) + b"]", None
+            ids, bodies, size = [], [], 0
+        if wrong is not None:
+            yield [], b"", wrong
+            continue
+        ids.append(command.command_id)
+        bodies.append(body)
+        size += len(body)
+    if ids:
+        yield ids, b"[" + b",".join(bodies) + b"]", None
+
+
+def encode_command(command: Command) -> bytes:
+    """The command's JSON. Raises `InvalidValue` for what JSON would lose: infinite numbers, keys that are no text."""
+    for field in command.__struct_fields__:
+        _refuse_lossy(getattr(command, field), field)
+    try:
+        return msgspec.json.encode(command)
+    except (TypeError, ValueError, UnicodeError, RecursionError) as error:
+        raise InvalidValue(f"The command cannot be written as JSON: {error}") from error
+
+
+def _refuse_lossy(value: Any, field: str, depth: int = 0) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidValue(f"{field} is nested too deeply", field=field)
+    match value:
+        case float() if not isfinite(value):
+            raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidValue(f"{field} has a key that is not text: {key!r}", field=field)
+                _refuse_lossy(item, field, depth + 1)
+        case list() | tuple():
+            for item in value:
+                _refuse_lossy(item, field, depth + 1)
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                _refuse_lossy(getattr(value, name), field, depth + 1)
+        case _:
+            pass
+
+
+# --- What comes over HTTP, back as what it was: recorded events and typed errors. ---
+
+
+class _Flat(msgspec.Struct):
+    """`Recorded.flat()` as JSON."""
+
+    position: int
+    task_id: int
+    version: int
+    event: str
+    recorded_at: datetime
+    data: msgspec.Raw
+    hash: str
+    actor: str = ""
+    reason: str = ""
+    command_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    attempt: int = 0
+    life: int = 0
+
+
+_flat = msgspec.json.Decoder(_Flat)
+_flats = msgspec.json.Decoder(list[_Flat])
+
+
+def recorded(line: bytes) -> Recorded:
+    """One record from its flat JSON. Raises `LogTooNew` for an event of a newer service."""
+    return _rebuild(_flat.decode(line))
+
+
+def recorded_all(body: bytes) -> list[Recorded]:
+    """An array of them."""
+    return [_rebuild(flat) for flat in _flats.decode(body)]
+
+
+def _rebuild(flat: _Flat) -> Recorded:
+    try:
+        digest = bytes.fromhex(flat.hash)
+    except ValueError as error:
+        raise LogCorrupt(f"Position {flat.position} has arrived with a damaged hash") from error
+    return Recorded(
+        flat.task_id,
+        flat.version,
+        decode(flat.event, bytes(flat.data), flat.position),
+        flat.recorded_at,
+        flat.actor,
+        flat.reason,
+        flat.command_id,
+        flat.correlation_id,
+        flat.causation_id,
+        flat.attempt,
+        flat.life,
+        flat.position,
+        digest,
+    )
+
+
+def error_of(problem: Mapping[str, Any]) -> TasktrailError:
+    """The error that a problem tells, as the class it was raised with; the root class for a code that is not known."""
+    classes = {known.code: known for known in _tree(TasktrailError)}
+    kind = classes.get(str(problem.get("code", "")), TasktrailError)
+    error = kind.__new__(kind)
+    message = str(problem.get("detail") or problem.get("title") or "The service has refused the request")
+    advice = str(problem.get("remedy", ""))
+    TasktrailError.__init__(error, message, field=str(problem.get("field", "")), remedy=advice)
+    return error
+
+
+def _tree(root: type[TasktrailError]) -> Iterator[type[TasktrailError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def is_doubtful(error: TasktrailError) -> bool:
+    """Whether repeating the command with its id may well give an answer at once."""
+    return error.code in (OutcomeUnknown.code, "concurrency")
+
+
+def answer_of(one: Mapping[str, Any]) -> Accepted | TasktrailError:
+    """The answer to one command of an array."""
+    return error_of(one) if "code" in one else msgspec.convert(one, Accepted)

@@ -37,15 +37,16 @@ from ..projections import (
     catch_up,
     rebuild,
 )
+from ..projections.queries.as_of import Point, parse_point, task_as_of
 from ..projections.queries.as_of import as_of as replayed_to
-from ..projections.queries.as_of import parse_point, task_as_of
 from ..projections.queries.filters import filters_of, values_of
 from ..projections.verify.log import verify
-from ..surface import Point, TypeInfo
 from .asking import Asking, folded
+from .protocol import TypeInfo
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
+
 
 T = TypeVar("T")
 
@@ -235,7 +236,9 @@ class FileReading(Asking):
 
         `progress` is told a position and the last one, now and then; a `Client` calls it once, at the end.
         """
-        from ..actors.snapshots import with_snapshots  # what it needs is much, and nothing else needs it
+        from ..actors.snapshots import (
+            with_snapshots,  # what it needs is much, and nothing else needs it
+        )
 
         self.settle()
         found = verify(self._reader(), self.paths.views, progress)

@@ -12,8 +12,6 @@ from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.explanation import Why
-from ..commands.commanding import Commanding
-from ..commands.refusal import check_commands
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import ServiceUnreachable, UnknownTask, WaitTimeout
 from ..events.state import FINISHED
@@ -28,15 +26,27 @@ from ..events.values import (
     in_words,
 )
 from ..handlers.printed import PAGE, Output
+from ..intake.conversion import check_commands
 from ..paths import DataPaths
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
-from ..projections.queries.as_of import parse_point
+from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import filters_of
-from ..reading.asking import QUEUE_SHOWN
-from ..surface import Point, TypeInfo
-from .connection import ANSWER_WITHIN, PAUSES, Connection, Params, StreamBroken
-from .outgoing import chunks, encode_command, with_id
-from .wire import answer_of, recorded, recorded_all
+from .asking import QUEUE_SHOWN
+from .commands import Commanding
+from .connection import (
+    ANSWER_WITHIN,
+    PAUSES,
+    Connection,
+    Params,
+    StreamBroken,
+    answer_of,
+    chunks,
+    encode_command,
+    recorded,
+    recorded_all,
+    with_id,
+)
+from .protocol import TypeInfo
 
 _LONGEST_STREAM = 3600.0
 _NOT_NOW = 503

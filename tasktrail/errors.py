@@ -1,6 +1,22 @@
 """What only HTTP can refuse. The domain's own refusals are in `events/errors.py`."""
 
-from ..events import TasktrailError
+from typing import Any
+
+from .events import TasktrailError
+
+
+def problem(error: TasktrailError, **more: Any) -> dict[str, Any]:
+    """What happened, where, and what to do; `more` says what it was about."""
+    return {
+        "type": f"urn:tasktrail:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+        "field": error.field,
+        "remedy": error.advice,
+        **more,
+    }
 
 
 class UnknownRoute(TasktrailError):

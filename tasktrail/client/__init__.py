@@ -1,5 +1,0 @@
-"""`Client`: the methods of `TaskService`, answered by a service in another process."""
-
-from .client import Client
-
-__all__ = ["Client"]

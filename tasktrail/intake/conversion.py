@@ -1,0 +1,65 @@
+"""From plain values, or from a Struct that a program has built, to a command whose every value is checked."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..events import Command, CreateGraph, GraphTask
+from ..events.errors import InvalidValue
+from ..events.values import check_plain, in_words
+from .refusals import KINDS, refusal
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def new_command_id() -> str:
+    """A fresh id in hex: 48 bits of milliseconds, then 80 random bits (the layout of UUID version 7)."""
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big").hex() + os.urandom(10).hex()
+
+
+def check_commands(commands: object) -> None:
+    """Raise `InvalidValue` unless they are a sequence of commands; then none of them is sent."""
+    if isinstance(commands, str | bytes) or not isinstance(commands, Sequence):
+        raise InvalidValue(f"commands have to be a list of commands, not {in_words(commands)}", field="commands")
+    for one in commands:
+        if not isinstance(one, KINDS):
+            raise InvalidValue(
+                f"A command has to be a Struct such as CreateTask or CancelTask, not {in_words(one)}",
+                field="command",
+                remedy="Import it from tasktrail.events, or use a method such as `cancel_task`.",
+            )
+
+
+def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
+    """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field."""
+    try:
+        return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
+    except UnicodeEncodeError as error:
+        raise _unwritable(fields) from error
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise refusal(error, fields, kind) from error
+
+
+def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
+    """Which text holds half a character: the converter does not say."""
+    for name, value in fields.items():
+        try:
+            check_plain(value if isinstance(value, str | dict | list | tuple) else None, name)
+        except InvalidValue as error:
+            return error
+    return InvalidValue("A text holds what UTF-8 cannot write")
+
+
+def validated(command: Command) -> Command:
+    """The command with every value checked. Raises `InvalidValue` naming the field."""
+    fields = _fields(command)
+    if isinstance(command, CreateGraph):
+        fields["tasks"] = [_fields(task) if isinstance(task, GraphTask) else task for task in command.tasks]
+    return command_from_fields(type(command), fields)
+
+
+def _fields(struct: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}

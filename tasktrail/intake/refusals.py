@@ -1,0 +1,213 @@
+"""A decoder's complaint as one of our errors, in words and with the field it is about."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from ..events import Command, GraphTask, TasktrailError
+from ..events.commands import LocalName, ScheduleName, UserKey
+from ..events.errors import InvalidOptions, InvalidValue, Malformed
+from ..handlers.contract import TaskType
+
+KINDS: tuple[type[Any], ...] = get_args(Command)
+_BY_TAG = {str(kind.__struct_config__.tag): kind for kind in KINDS}
+KNOWN = tuple(_BY_TAG)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_ANY_KEY = "[...]"
+_EMPTY = '""'
+
+
+def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
+    """The refusal of a field that `kind` does not have, with the nearest one that it has. `field`: where it stands."""
+    near = get_close_matches(name, kind.__struct_fields__, n=1) if kind else []
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
+
+
+def refusal(
+    error: Exception, given: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
+) -> TasktrailError:
+    """What `error`, raised while bytes or values were made a command, means to its sender.
+
+    Args:
+        error: msgspec's, or that of reading text.
+        given: what was decoded or converted; msgspec does not say which key of an object it is about.
+        kind: what it was to be; none: the command that it names.
+    """
+    if isinstance(error, RecursionError):
+        return Malformed("The JSON is nested too deeply")
+    if isinstance(error, UnicodeError):
+        return Malformed("The body is not valid UTF-8")
+    text, _, where = str(error).partition(" - at `")
+    field = where.removeprefix("key` in `").removeprefix("$").lstrip(".").rstrip("`")
+    if field == "command":
+        return Malformed(f"{text}; the commands are {', '.join(KNOWN)}", field="command")
+    if match := _MISSING.fullmatch(text):
+        name = f"{field}.{match[1]}" if field else match[1]
+        more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
+        return Malformed(f"`{name}` has to be given{more}", field=name)
+    if match := _UNKNOWN.fullmatch(text):
+        if field:
+            inner = GraphTask if field.startswith("tasks[") else None
+            return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
+        return unknown_field(match[1], kind or _BY_TAG.get(str(_values(given).get("command"))))
+    if not isinstance(error, msgspec.ValidationError) or not field:
+        return Malformed(sentence("The body", text, "") if text.startswith("Expected") else text)
+    if where.startswith("key` in") or field.endswith(_ANY_KEY):
+        field = _with_key(field.removesuffix(_ANY_KEY), _values(given), kind)
+    return InvalidValue(sentence(field, text, field, *KINDS, GraphTask), field=field)
+
+
+def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(given, bytes):
+        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            return msgspec.json.decode(given, type=dict[str, Any])
+        return {}
+    return given
+
+
+def _with_key(field: str, values: Mapping[str, Any], kind: type[msgspec.Struct] | None) -> str:
+    """The field of an object, and the first key in it that cannot be, or whose value cannot."""
+    kind = kind or _BY_TAG.get(str(values.get("command")))
+    types = {known.name: known.type for known in msgspec.structs.fields(kind)} if kind else {}
+    inside = values.get(field)
+    for key, value in inside.items() if field in types and isinstance(inside, Mapping) else ():
+        try:
+            msgspec.convert({key: value}, types[field])
+        except msgspec.ValidationError:
+            return f"{field}.{key or _EMPTY}"
+    return field
+
+
+# --- What msgspec says about a value, in words for whoever gave it. ---
+
+_KIND_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "datetime": "a time",
+    "null": "null",
+}
+_GOT = {**_KIND_WORDS, "float": "a number with a fraction"}
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+_PARTS = {"str": "characters", "array": "entries", "object": "entries"}
+_PATTERNS = {
+    meta.pattern: meta.description for meta in (get_args(kind)[1] for kind in (LocalName, UserKey, ScheduleName))
+}
+_NO_CHOICE = "Invalid enum value "
+_EXAMPLE = "2026-08-01T22:00:00Z"
+
+_BOUND = re.compile(r"Expected `(int|float)` ([<>]=?) (.*)")
+_LENGTH = re.compile(r"Expected `(str|array|object)` of length ([<>]=) (\d+)")
+_PATTERN = re.compile(r"Expected `str` matching regex (['\"])(.*)\1", re.DOTALL)
+_KIND = re.compile(r"Expected `([a-z |]+)`(?:, got `(\w+)`)?")
+
+
+def sentence(subject: str, text: str, field: str, *kinds: type[msgspec.Struct]) -> str:
+    """A sentence on `subject`. What is not msgspec's own, such as the words of a handler, stays as it is.
+
+    Args:
+        subject: what the sentence begins with.
+        text: msgspec's own, without the place.
+        field: that place, such as `tasks[0].notify_on[1]`.
+        kinds: where fields of that name may be defined, with the words that they take.
+    """
+    clause = _clause(text)
+    if text.startswith(_NO_CHOICE):
+        name = re.sub(r"\[[^]]*\]$", "", field).rpartition(".")[2]
+        clause = f"cannot be {text.removeprefix(_NO_CHOICE)}: allowed is {', '.join(_choices(kinds).get(name, ()))}"
+    return f"{subject} {clause}" if clause else f"{subject}: {text}"
+
+
+def _clause(text: str) -> str:
+    if text == "Number out of range":
+        return "is too large a number"
+    if text == "Invalid RFC3339 encoded datetime":
+        return f"has to be a time such as {_EXAMPLE}"
+    if text == "Expected `datetime` with a timezone component":
+        return f"has to be a time with its zone, such as {_EXAMPLE}"
+    if match := _BOUND.fullmatch(text):
+        return f"has to be {_KIND_WORDS[match[1]]}, {_BOUNDS[match[2]]} {match[3].removesuffix('.0')}"
+    if match := _LENGTH.fullmatch(text):
+        if match[2] == ">=" and match[3] == "1":
+            return "may not be empty"
+        return f"has to have {_BOUNDS[match[2]]} {match[3]} {_PARTS[match[1]]}"
+    if match := _PATTERN.fullmatch(text):
+        pattern = match[2].replace("\\\\", "\\")
+        return f"has to be {_PATTERNS[pattern]}" if pattern in _PATTERNS else f"has to match {pattern}"
+    if match := _KIND.fullmatch(text):
+        kinds = " or ".join(_KIND_WORDS.get(kind, kind) for kind in match[1].split(" | "))
+        return f"has to be {kinds}, not {_GOT.get(match[2], match[2])}" if match[2] else f"has to be {kinds}"
+    return ""
+
+
+@cache
+def _choices(kinds: tuple[type[msgspec.Struct], ...]) -> dict[str, tuple[str, ...]]:
+    """Field → the words that it takes."""
+    fields = (field for kind in kinds for field in msgspec.structs.fields(kind))
+    return {field.name: words for field in fields if (words := tuple(dict.fromkeys(_words(field.type))))}
+
+
+def _words(kind: Any) -> Iterator[str]:
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    else:
+        for part in get_args(kind):
+            yield from _words(part)
+
+
+# --- From the options of a command to the Struct of its type, or to a refusal that names the option. ---
+
+
+def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Struct:
+    """The options as the type's handler sees them. Raises InvalidOptions."""
+    _refuse_unknown(task_type, options)
+    try:
+        return msgspec.convert(options, task_type.options)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`") or _blamed(task_type, options, text)
+        subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
+        said = sentence(subject, text, name, task_type.options)
+        raise InvalidOptions(said, field=f"options.{name}" if name else "options") from error
+
+
+def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:
+    """Which option is meant: what a type's own rules refuse comes without a name.
+
+    It is the first that the text names, best one without which the others would do; or such a one that is not named.
+    """
+    named = sorted((name for name in options if name in text), key=text.find)
+    cures = [name for name in options if _do(task_type, {key: options[key] for key in options if key != name})]
+    best = [name for name in named if name in cures] or named or cures
+    return best[0] if best else ""
+
+
+def _do(task_type: TaskType, options: dict[str, Any]) -> bool:
+    try:
+        msgspec.convert(options, task_type.options)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
+    """Name the option that the type does not have, and the nearest that it has."""
+    config = task_type.options.__struct_config__
+    if not config.forbid_unknown_fields:
+        return
+    known = task_type.options.__struct_encode_fields__
+    for name in options:
+        if name not in known and name != config.tag_field:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidOptions(f"{task_type.name} has no option {name!r}{hint}", field=f"options.{name}")
