@@ -19,7 +19,7 @@ import pykka
 from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.log.sqlite import LogReader
-from ..projections.notices.outbox import Notice
+from ..projections.outbox import Notice
 from .base import WAKE, Actor, Alarm, Wake, logger
 from .core.messages import Delivered, Tick
 from .delivery.attempt import Deadline, Result

@@ -19,7 +19,7 @@ from ..events.errors import LogCorrupt
 from ..events.log.sqlite import LogReader
 from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild
 from ..projections.queries.reader import connect
-from ..projections.sums import find_damage
+from ..projections.views.checksums import find_damage
 from .base import WAKE, Actor, Catch, Checked, Damaged, Wake, logger
 from .feed import Feed, OnTrouble, Retrier, Watermark
 

@@ -19,9 +19,9 @@ from ..events import Recorded, TaskState
 from ..events.errors import LogCorrupt
 from ..events.log.event_log import Head, ReadableLog
 from ..events.state import fold
-from ..projections.history.stream import recall_from
-from ..projections.notices.outbox import Outbox
-from ..projections.verify.findings import Finding, Verification
+from ..projections.history import recall_from
+from ..projections.outbox import Outbox
+from ..projections.verification import Finding, Verification
 from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits

@@ -1,12 +1,12 @@
 """Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
 
 from .errors import BeyondTheLog, UnknownNotice, ViewsDamaged, ViewsFailed, ViewsGap
-from .notices.view import DisabledEndpoint, NoticeStatus
 from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
-from .verify.findings import Finding, Verification
+from .verification import Finding, Verification
 from .views.building import catch_up, rebuild
+from .views.notice_table import DisabledEndpoint, NoticeStatus
 from .views.writer import TaskViews
 
 __all__ = [

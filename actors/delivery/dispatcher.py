@@ -20,10 +20,9 @@ from ...events.system_events import (
     EndpointEnabled,
     RedeliveryRequested,
 )
-from ...projections.notices.kept import KeptOutbox
-from ...projections.notices.mail_pace import bare
-from ...projections.notices.outbox import Due, Notice, Outbox
-from ...projections.notices.rules import Channel
+from ...projections.mail_limit import bare
+from ...projections.notices import Channel
+from ...projections.outbox import Due, KeptOutbox, Notice, Outbox
 from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wish
 from .ssrf import EndpointRefused, host_and_port, parse_endpoint
 

@@ -13,7 +13,7 @@ from email.utils import format_datetime
 
 import msgspec
 
-from ...projections.notices.rules import Notice
+from ...projections.notices import Notice
 from ..secret import Secret
 from .attempt import Deadline, Result, brief
 

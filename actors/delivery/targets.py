@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ...events.errors import ConfigurationError
-from ...projections.notices.rules import Notice
+from ...projections.notices import Notice
 from ..secret import Secret
 from ..workers.launch import worker_environment
 from .attempt import Deadline, Result, brief

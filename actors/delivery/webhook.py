@@ -11,7 +11,7 @@ import msgspec
 from standardwebhooks import Webhook
 
 from ...events.recorded import timestamp
-from ...projections.notices.rules import Notice
+from ...projections.notices import Notice
 from ..secret import Secret
 from .attempt import Deadline, Result, brief
 from .ssrf import (

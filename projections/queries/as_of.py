@@ -12,9 +12,8 @@ from ...events.log.event_log import ReadableLog
 from ...events.task import view
 from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
-from ..history.stream import read_stream
-from ..views.tally import Tally
-from ..views.task_view import fold_batch
+from ..history import read_stream
+from ..views.fold import Tally, fold_batch
 from ..views.writer import TaskViews
 from .filters import TaskFilters
 from .reader import TaskQueries

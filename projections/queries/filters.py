@@ -1,15 +1,17 @@
 """What a list of tasks may be asked for: filters, sort and page, with typed errors that name the field at fault."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeAlias, get_args
+from itertools import product
+from math import prod
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import msgspec
 
 from ...events.errors import InvalidValue
-from ...events.state import Status
+from ...events.state import WAITING, Status
 from ...events.values import check_whole, in_words
-from ..views.search import match_expression
+from ..views.rows import match_expression
 
 STATUSES: tuple[str, ...] = get_args(Status)
 SORTS = ("created_at", "id", "updated_at", "priority", "effective_priority")
@@ -128,3 +130,157 @@ def _not_one_of(field: str, value: str, allowed: tuple[str, ...]) -> InvalidValu
     near = get_close_matches(value.removeprefix("-"), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return InvalidValue(f"{value!r} is not one of {', '.join(allowed)}{hint}", field=field)
+
+
+# --- the filters in SQL ---
+#
+# Nothing a user gives becomes part of a statement: only our own names and question marks do.
+
+
+Counts: TypeAlias = Mapping[tuple[str, str], int]
+"""(type, status) → number of tasks, from the kept numbers."""
+Query: TypeAlias = tuple[str, list[object]]
+_V = TypeVar("_V")
+
+_MAX_BRANCHES = 16
+_DEEP = 20_000
+
+
+def kept_total(filters: TaskFilters, counts: Counts) -> int | None:
+    """How many tasks pass, when the kept numbers know: no more than status and type are asked for."""
+    return None if _by_text(filters) or _by_id(filters) else _passing(filters, counts)
+
+
+def count(filters: TaskFilters) -> Query:
+    """The statement that counts all tasks that pass."""
+    where, values = _where(filters, plus=_by_text(filters) or _by_id(filters))
+    source, expressions = _source(filters, rows=bool(where))
+    return f"SELECT count(*) FROM {source}{where}", expressions + values  # noqa: S608 - our own names
+
+
+def page(filters: TaskFilters, counts: Counts) -> Query:
+    """The statement that finds the ids of one page, in order."""
+    order, keys = _order(filters)
+    selects: list[str] = []
+    parameters: list[object] = []
+    for branch in _branches(filters):
+        where, values = _where(branch, plus=_tries_each_row(branch, counts))
+        source, expressions = _source(branch, rows=bool(where) or "tasks." in order)
+        selects.append(f"SELECT {keys} FROM {source}{where} ORDER BY {order}")  # noqa: S608 - our own names
+        parameters += expressions + values
+    if len(selects) > 1:
+        # Each alternative is a walk along an index that gives its first few; then they are merged.
+        last = filters.limit + filters.offset
+        union = " UNION ALL ".join(f"SELECT * FROM ({select} LIMIT {last:d})" for select in selects)  # noqa: S608 - our own names
+        selects = [f"SELECT * FROM ({union}) AS tasks ORDER BY {order}"]  # noqa: S608 - our own names
+    return f"{selects[0]} LIMIT ? OFFSET ?", [*parameters, filters.limit, filters.offset]
+
+
+def _branches(filters: TaskFilters) -> Iterator[TaskFilters]:
+    """The filter as alternatives with one value a field; itself when they would be too many or of no use."""
+    texts = [_singles(values_of(field)) for field in (filters.status, filters.type, filters.label)]
+    numbers = [_singles(ids_of(field)) for field in (filters.user_id, filters.document_id, filters.parent_task_id)]
+    number = prod(len(choice) for choice in texts) * prod(len(choice) for choice in numbers)
+    of_use = _column(filters) == "id" and not _by_text(filters) and filters.offset <= _DEEP
+    if not (1 < number <= _MAX_BRANCHES and of_use):
+        yield filters
+        return
+    for (status, kind, label), (user, document, parent) in product(product(*texts), product(*numbers)):
+        yield TaskFilters(
+            status=status, type=kind, label=label, user_id=user, document_id=document, parent_task_id=parent
+        )
+
+
+def _singles(values: tuple[_V, ...]) -> list[tuple[_V, ...]]:
+    return [(value,) for value in values] or [()]
+
+
+def _by_text(filters: TaskFilters) -> bool:
+    return bool(filters.search.strip())
+
+
+def _by_id(filters: TaskFilters) -> bool:
+    """Whether a filter is set that lets far fewer tasks pass than status and type do."""
+    ids = any(ids_of(ids) for ids in (filters.user_id, filters.document_id, filters.parent_task_id))
+    return ids or bool(values_of(filters.label))
+
+
+def _only_waiting(filters: TaskFilters) -> bool:
+    statuses = values_of(filters.status)
+    return bool(statuses) and WAITING.issuperset(statuses)
+
+
+def _passing(filters: TaskFilters, counts: Counts) -> int:
+    """How many tasks pass status and type."""
+    statuses, types = values_of(filters.status), values_of(filters.type)
+    return sum(
+        number
+        for (kind, status), number in counts.items()
+        if (not statuses or status in statuses) and (not types or kind in types)
+    )
+
+
+def _column(filters: TaskFilters) -> str:
+    """The column to sort by. Ids are given in order of creation."""
+    field = filters.sort.removeprefix("-")
+    return {"created_at": "id", "effective_priority": "queue_key"}.get(field, field)
+
+
+def _order(filters: TaskFilters) -> tuple[str, str]:
+    """The order and the columns it needs. The head of the queue has the smallest key: there the sign turns round."""
+    column, down = _column(filters), filters.sort.startswith("-")
+    way = "DESC" if down else "ASC"
+    if column == "id":
+        key = "hit" if _by_text(filters) else "tasks.id"
+        return f"{key} {way}", key
+    if column == "queue_key":
+        way = "ASC NULLS LAST, tasks.id ASC" if down else "DESC NULLS FIRST, tasks.id DESC"
+        return f"tasks.queue_key {way}", "tasks.id, tasks.queue_key"
+    return f"tasks.{column} {way}, tasks.id {way}", f"tasks.id, tasks.{column}"
+
+
+def _tries_each_row(filters: TaskFilters, counts: Counts) -> bool:
+    """Whether status and type are tried on each row of a walk in the order asked for, not looked up and then sorted.
+
+    Sorting costs a look at every task that passes; a walk ends when the page is full, after one task in
+    `all / passing` on average.
+    """
+    if _by_text(filters) or _by_id(filters):
+        return True
+    column = _column(filters)
+    if column == "id":
+        return False
+    passing = _passing(filters, counts)
+    walk = (filters.offset + filters.limit) * sum(counts.values()) / max(1, passing)
+    return walk < passing or (column == "queue_key" and _only_waiting(filters))
+
+
+def _source(filters: TaskFilters, *, rows: bool) -> Query:
+    """`rows`: whether more is needed of a hit in the text index than its id."""
+    if not _by_text(filters):
+        return "tasks", []
+    # CROSS: the text index leads, in the order of ids, and each hit is looked up by its id.
+    hits = "(SELECT rowid AS hit FROM search WHERE search MATCH ?)"
+    return hits + (" CROSS JOIN tasks ON tasks.id = hit" if rows else ""), [match_expression(filters.search)]
+
+
+def _where(filters: TaskFilters, *, plus: bool) -> Query:
+    """`plus` keeps SQLite from using the index of status or type; with a search no index but the text's is of use."""
+    sign = "+" if plus else ""
+    by_hit = "+" if _by_text(filters) else ""
+    terms: list[str] = []
+    parameters: list[object] = []
+    for column, values in (
+        (f"{sign}tasks.status", values_of(filters.status)),
+        (f"{sign}tasks.type", values_of(filters.type)),
+        (f"{by_hit}tasks.user_id", ids_of(filters.user_id)),
+        (f"{by_hit}tasks.document_id", ids_of(filters.document_id)),
+        (f"{by_hit}tasks.parent_task_id", ids_of(filters.parent_task_id)),
+        (f"{by_hit}tasks.label", values_of(filters.label)),
+    ):
+        if values:
+            terms.append(f"{column} = ?" if len(values) == 1 else f"{column} IN ({', '.join('?' * len(values))})")
+            parameters += values
+    if _column(filters) == "queue_key" and _only_waiting(filters):
+        terms.append("tasks.queue_key IS NOT NULL")
+    return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters

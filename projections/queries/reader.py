@@ -15,13 +15,11 @@ from ...events.log.sqlite import connect_read_only, is_written
 from ...events.task import Children, view
 from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
-from ..notices.view import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
-from ..sums import OF_TASKS, is_damage, sound, teach
-from ..views.notes import read_notes
-from ..views.row import COLUMNS, state_of
+from ..views.checksums import OF_TASKS, is_damage, sound, teach
+from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
+from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
-from .filters import TaskFilters
-from .selection import count, kept_total, page
+from .filters import TaskFilters, count, kept_total, page
 from .stats import Stats, read_counts, read_stats
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names

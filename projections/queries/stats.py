@@ -7,8 +7,8 @@ from itertools import accumulate
 
 import msgspec
 
-from ..sums import sound
-from ..views.tally import upper_bound
+from ..views.checksums import sound
+from ..views.fold import upper_bound
 from .filters import STATUSES
 
 

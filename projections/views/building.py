@@ -11,8 +11,8 @@ from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog
 from ...events.log.files import create_private
 from ..errors import ViewsDamaged, ViewsFailed
-from ..sums import sound
 from . import schema
+from .checksums import sound
 from .writer import TaskViews
 
 _PAGE = 2000

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import fields
 
 from ...events import Created, TaskState
-from ..sums import create_triggers, teach
+from .checksums import create_triggers, teach
 
 FOLD = 3
 """Raise it when the fold makes something else of old events: views built before are built again, snapshots not used."""

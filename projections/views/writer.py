@@ -11,15 +11,26 @@ from ...events import Recorded, TaskState
 from ...events.log.files import create_private
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
-from ..notices.rules import log_id
-from ..notices.view import write_notices
-from ..sums import is_damage, sound, teach
+from ..notices import log_id
 from . import schema
-from .notes import write_notes
-from .row import COLUMNS, INSERT, MOVE, TOUCH, same_place, state_of, to_insert, to_move, to_touch
-from .search import Text, text_of, write_text
-from .tally import Tally
-from .task_view import fold_batch, touched
+from .checksums import is_damage, sound, teach
+from .fold import Tally, fold_batch, touched
+from .notice_table import write_notices
+from .rows import (
+    COLUMNS,
+    INSERT,
+    MOVE,
+    TOUCH,
+    Text,
+    same_place,
+    state_of,
+    text_of,
+    to_insert,
+    to_move,
+    to_touch,
+    write_notes,
+    write_text,
+)
 
 _HOT = 8192
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names

@@ -26,7 +26,7 @@ from ..actors.core.turn import Turn
 from ..events import Recorded, Task, TaskState
 from ..events.state import FINISHED, fold
 from ..events.values import check_task_id, check_whole
-from ..projections.history.describe import describe
+from ..projections.describe import describe
 
 T = TypeVar("T")
 

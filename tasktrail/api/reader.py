@@ -40,7 +40,7 @@ from ..projections import (
 from ..projections.queries.as_of import Point, parse_point, task_as_of
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.filters import filters_of, values_of
-from ..projections.verify.log import verify
+from ..projections.verification import verify
 from .asking import Asking, folded
 from .protocol import TypeInfo
 

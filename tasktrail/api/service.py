@@ -27,7 +27,7 @@ from ..intake.conversion import check_commands, new_command_id
 from ..intake.examination import IntakeDesk
 from ..paths import DataPaths
 from ..projections import ViewsDamaged, ViewsFailed
-from ..projections.notices.rules import log_id, redelivery
+from ..projections.notices import log_id, redelivery
 from ..system import RecoveryReport, System
 from .commands import Commanding
 from .reader import FileReading

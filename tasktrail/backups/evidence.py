@@ -21,7 +21,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
-from ..projections.verify.findings import REMEDIES, Finding
+from ..projections.verification import REMEDIES, Finding
 from ..projections.views.building import known_end
 from ..projections.views.schema import delete_files
 

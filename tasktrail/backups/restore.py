@@ -16,7 +16,7 @@ from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths
-from ..projections.verify.log import verify
+from ..projections.verification import verify
 from .backup import Progress, called, check_file, copy_log, part_file, position_of, silent
 from .evidence import Acceptance, note_loss, sync
 

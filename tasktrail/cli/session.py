@@ -210,7 +210,7 @@ class Doors:
                 return tasks.verify()
         from ..backups.evidence import with_missing
         from ..events.log.sqlite import LogReader
-        from ..projections.verify.log import verify
+        from ..projections.verification import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)

@@ -26,7 +26,7 @@ from ..handlers.contract import Estimate, Job, TaskType
 from ..handlers.packages import require_packages
 from ..handlers.process.roots import check_apart
 from ..handlers.registry import Registry
-from ..projections.notices.rules import ENDS
+from ..projections.notices import ENDS
 from .conversion import validated
 from .paths import check_form, check_name, check_root, resolved
 from .refusals import convert_options

@@ -23,7 +23,7 @@ from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
-from tasktrail.projections.verify.log import verify
+from tasktrail.projections.verification import verify
 
 WITHIN = 30
 

@@ -28,7 +28,7 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.event_log import Answer
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
-from tasktrail.projections.verify.log import verify
+from tasktrail.projections.verification import verify
 
 SUPPORT = Path(__file__).parent.parent / "support"
 GB = 1_000_000_000

@@ -37,8 +37,7 @@ from tasktrail.events.errors import HistoryMissing, LogCorrupt, LogGone, Tasktra
 from tasktrail.events.log.files import refuse_rescued
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.paths import DataPaths
-from tasktrail.projections.verify.findings import Finding
-from tasktrail.projections.verify.log import verify
+from tasktrail.projections.verification import Finding, verify
 
 PAGE = 4096
 OPEN_EACH = 20

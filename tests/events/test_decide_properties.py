@@ -20,7 +20,7 @@ from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Started, is_terminal
-from tasktrail.projections.verify.lawful import Lawbook
+from tasktrail.projections.lawful import Lawbook
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
 Steps = list[tuple[str, int, int]]

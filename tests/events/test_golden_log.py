@@ -12,9 +12,8 @@ from tasktrail.events import Recorded
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import from_row, to_row
 from tasktrail.events.task_events import TAGS
-from tasktrail.projections.verify.lawful import Lawbook
-from tasktrail.projections.views.tally import Tally
-from tasktrail.projections.views.task_view import fold_batch
+from tasktrail.projections.lawful import Lawbook
+from tasktrail.projections.views.fold import Tally, fold_batch
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 HEADS = {"0.1": "69544f8a315481c085a1726e89ee2a9c6983e566853e6ac8598da862e6c4eb3f"}

@@ -13,9 +13,8 @@ from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.events.task_events import Started
-from tasktrail.projections.history.describe import describe
-from tasktrail.projections.history.story import TaskHistory, history
-from tasktrail.projections.history.stream import read_stream
+from tasktrail.projections.describe import describe
+from tasktrail.projections.history import TaskHistory, history, read_stream
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 9), st.integers(0, 100)), max_size=60)
 

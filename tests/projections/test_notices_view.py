@@ -12,9 +12,9 @@ from tasktrail.events import CancelTask
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled
 from tasktrail.projections import NoticeStatus, TaskQueries, TaskViews
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.rules import log_id, redelivery
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.notices import log_id, redelivery
+from tasktrail.projections.outbox import Outbox
 
 WHERE = ("https://a.test/", "https://b.test/", "m@example.org")
 PLAYED = [operation for operation in OPERATIONS if operation != "deliver"]

@@ -16,9 +16,9 @@ from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled, ServiceStopped
 from tasktrail.events.task_events import Failed, Started, is_terminal
 from tasktrail.projections import ViewsGap
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.rules import log_id, redelivery
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.notices import log_id, redelivery
+from tasktrail.projections.outbox import Outbox
 
 
 def test_a_webhook_hears_of_the_start_and_the_end(journal: Journal) -> None:

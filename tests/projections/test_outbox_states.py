@@ -14,8 +14,8 @@ from tasktrail.events import Cancelled, Created, Fact, RetryTask
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import Adjusted
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.outbox import Outbox
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.outbox import Outbox
 from tasktrail.projections.queries.as_of import task_as_of
 
 

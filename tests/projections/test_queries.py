@@ -18,7 +18,7 @@ from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.priority import queue_key
 from tasktrail.events.task import view
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
-from tasktrail.projections.queries import selection as selection_module
+from tasktrail.projections.queries import filters as selection_module
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
 
 WORDS = [

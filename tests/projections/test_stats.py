@@ -13,7 +13,7 @@ from tasktrail.events.task_events import Completed, is_terminal
 from tasktrail.projections import TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import STATUSES
 from tasktrail.projections.queries.stats import Stats
-from tasktrail.projections.views.tally import MINUTES_KEPT, bucket, upper_bound
+from tasktrail.projections.views.fold import MINUTES_KEPT, bucket, upper_bound
 
 
 def stats_of(journal: Journal, later: timedelta = timedelta(minutes=1)) -> Stats:

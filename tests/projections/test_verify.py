@@ -16,7 +16,7 @@ from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.schema import migrations
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.projections import TaskViews, Verification, rebuild
-from tasktrail.projections.verify.log import verify
+from tasktrail.projections.verification import verify
 
 RECORDS = 40
 STARTED, COMPLETED, CREATED = "event = 'started'", "event = 'completed'", "event = 'created'"
@@ -513,7 +513,7 @@ def test_a_table_of_another_shape_is_found(folder: Path) -> None:
 
 
 def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.verify.findings.LIMIT", 5)
+    monkeypatch.setattr("tasktrail.projections.verification.LIMIT", 5)
     by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
     found = checked(folder)
     assert len(found.findings) == 5
@@ -521,7 +521,7 @@ def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.verify.log._EVERY", 10)
+    monkeypatch.setattr("tasktrail.projections.verification._EVERY", 10)
     told: list[tuple[int, int]] = []
     reader = LogReader(folder / "log.db")
     verify(reader, None, lambda position, head: told.append((position, head)))

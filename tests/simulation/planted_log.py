@@ -16,9 +16,8 @@ from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.projections.notices.mail_pace import MailPace
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.pending import PendingNotices
+from tasktrail.projections.mail_limit import MailPace
+from tasktrail.projections.outbox import Outbox, PendingNotices
 
 __all__ = ["PLANTED"]
 

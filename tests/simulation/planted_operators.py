@@ -16,7 +16,7 @@ from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import Created, TaskState
-from tasktrail.projections.notices.outbox import Outbox
+from tasktrail.projections.outbox import Outbox
 
 __all__ = ["PLANTED"]
 

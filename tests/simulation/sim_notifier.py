@@ -16,8 +16,8 @@ from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled, RedeliveryRequested
 from tasktrail.events.task_events import is_terminal
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.outbox import Notice, Outbox
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.outbox import Notice, Outbox
 
 Place: TypeAlias = tuple[int, str, str]
 """Position of the event, channel and target: what a notice is about, whatever its id."""

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.system_events import DeliveryAttempted
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.rules import Notice, log_id, redelivery
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.notices import Notice, log_id, redelivery
+from tasktrail.projections.outbox import Outbox
 
 HOOK = {"notify_webhook": "https://example.org/hook"}
 DONE = {"callback_url": "https://example.org/done"}

@@ -27,7 +27,7 @@ from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import ServiceStarted
 from tasktrail.projections import TaskViews, catch_up
-from tasktrail.projections.verify.log import verify
+from tasktrail.projections.verification import verify
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild
 from tasktrail.projections.queries.reader import connect
-from tasktrail.projections.sums import find_damage, teach
+from tasktrail.projections.views.checksums import find_damage, teach
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]

@@ -13,7 +13,7 @@ from tasktrail.events import CreateGraph, GraphTask
 from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.retry import RetryRule
-from tasktrail.projections.verify.log import verify
+from tasktrail.projections.verification import verify
 
 WITHIN = 20.0
 

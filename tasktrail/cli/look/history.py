@@ -14,7 +14,7 @@ from ..words import TASK_ID, duration, localized, percent, plain, size
 from .output import last_lines
 
 if TYPE_CHECKING:
-    from ...projections.history.story import Attempt, Line, TaskHistory
+    from ...projections.history import Attempt, Line, TaskHistory
 
 _TOLD = 3
 """Failed attempts of which the last lines are shown, the latest ones."""
@@ -49,7 +49,7 @@ def command(session: Session, task_id: int, *, everything: bool) -> None:
                 click.echo(encode(record.flat()))
             return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
-        from ...projections.history.story import history
+        from ...projections.history import history
 
         story = history(task_id, records, session.doors.now())
         failed = [attempt.number for attempt in story.attempts if attempt.error]

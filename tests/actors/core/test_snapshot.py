@@ -24,11 +24,9 @@ from tasktrail.events.clock_jumps import Jumps
 from tasktrail.events.estimates import Experience
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.kept import KeptOutbox
-from tasktrail.projections.notices.mail_pace import MailPace
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.pending import PendingNotices
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.mail_limit import MailPace
+from tasktrail.projections.outbox import KeptOutbox, Outbox, PendingNotices
 
 
 def new_state() -> SchedulerState:

@@ -16,7 +16,7 @@ import pytest
 from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.notices.rules import Notice
+from tasktrail.projections.notices import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
 """Key and certificate of `receiver.test`, made for these tests and used nowhere else."""

@@ -10,9 +10,9 @@ from tasktrail.actors.delivery.dispatcher import AT_ONCE, CONFIRM_WITHIN, Dispat
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.rules import Notice, log_id, redelivery
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.notices import Notice, log_id, redelivery
+from tasktrail.projections.outbox import Outbox
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 OK = Result(ok=True, detail="HTTP 204")

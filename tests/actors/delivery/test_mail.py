@@ -23,7 +23,7 @@ from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, classify_error, compose, one_address
 from tasktrail.actors.delivery.mail import text as mail_text
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.notices.rules import Notice
+from tasktrail.projections.notices import Notice
 
 PEM = Path(__file__).parent / "receiver.pem"
 SENDER = "Tasks <tasks@example.org>"

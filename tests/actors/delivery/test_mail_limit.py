@@ -14,10 +14,10 @@ from tasktrail.actors.delivery.dispatcher import CONFIRM_WITHIN, Dispatcher
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed
-from tasktrail.projections.history.stream import recall_from
-from tasktrail.projections.notices.mail_pace import MailPace, bare
-from tasktrail.projections.notices.outbox import Outbox
-from tasktrail.projections.notices.rules import Notice, log_id, redelivery
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.mail_limit import MailPace, bare
+from tasktrail.projections.notices import Notice, log_id, redelivery
+from tasktrail.projections.outbox import Outbox
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -28,7 +28,7 @@ from tasktrail.events import Accepted, CancelTask, Command, CreateTask, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
-from tasktrail.projections.notices.rules import Notice
+from tasktrail.projections.notices import Notice
 
 WITHIN = 20
 OK = Result(ok=True, detail="HTTP 204")

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.delivery.attempt import MAX_DETAIL, Result
 from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_BODY, body, classify_answer, headers
 from tasktrail.actors.secret import Secret
-from tasktrail.projections.notices.rules import Notice
+from tasktrail.projections.notices import Notice
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 500_000, tzinfo=UTC)
 KEY = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -54,7 +54,7 @@ from tasktrail.projections import (
     TaskViews,
     UnknownNotice,
 )
-from tasktrail.projections.notices.rules import log_id, redelivery
+from tasktrail.projections.notices import log_id, redelivery
 from tasktrail.projections.queries.as_of import Point, task_as_of
 
 T = TypeVar("T")

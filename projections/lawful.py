@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from ...events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
-from ...events.recorded import EVENT_TAGS
-from ...events.system_events import (
+from ..events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import (
     SYSTEM_TAGS,
     Adjusted,
     DeliveryAttempted,

@@ -6,10 +6,10 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ...events import Created, Failed, Recorded
-from ...events.recorded import EVENT_TAGS
-from ...events.system_events import RedeliveryRequested
-from ...events.task_events import Told, is_terminal
+from ..events import Created, Failed, Recorded
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import RedeliveryRequested
+from ..events.task_events import Told, is_terminal
 
 Channel: TypeAlias = Literal["webhook", "callback", "email", "apprise"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import ViewsDamaged
+from ..errors import ViewsDamaged
 
 _PACK = msgspec.msgpack.Encoder().encode
 

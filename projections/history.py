@@ -1,4 +1,4 @@
-"""One task's story: a line for each event, and its attempts with what became of each."""
+"""The history of one task, for a person: a line for each event, and its attempts with what became of each."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -7,10 +7,25 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from ...events import Cancelled, Checkpointed, Completed, Created, Failed, Progressed, Recorded, Retried, Started
-from ...events.recorded import EVENT_TAGS
-from ...events.task_events import AttemptOutcome, Estimated
+from ..events import (
+    Cancelled,
+    Checkpointed,
+    Completed,
+    Created,
+    Failed,
+    Progressed,
+    Recorded,
+    Retried,
+    Started,
+    TaskState,
+)
+from ..events.log.event_log import ReadableLog
+from ..events.recorded import EVENT_TAGS
+from ..events.state import fold
+from ..events.task_events import AttemptOutcome, Estimated
 from .describe import describe
+from .outbox import Recall
+from .views.rows import SPEAK_OF_A_TASK
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +85,7 @@ class TaskHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHistory:
-    """The story of a task from its records, in order of position. What goes on is counted until `now`."""
+    """The history of a task from its `records`, in order of position. What goes on is counted until `now`."""
     attempts = _attempts(records)
     waited, waits_since = _waited(records)
     runs_since = attempts[-1].started_at if attempts and attempts[-1].outcome is None else None
@@ -189,3 +204,28 @@ def _ended(attempt: Attempt, record: Recorded, outcome: AttemptOutcome) -> Attem
 
 def _seconds(start: datetime, end: datetime) -> float:
     return (end - start).total_seconds()
+
+
+def read_stream(log: ReadableLog, task_id: int) -> list[Recorded]:
+    """All records that speak of a task, in order of position; empty when there is none."""
+    own = log.read_task(task_id) if 0 < task_id < 2**63 else []
+    if not own:
+        return []
+    notes = [record for record in log.read_task(0) if _speaks_of(record, task_id)]
+    return sorted((*own, *notes), key=lambda record: record.position)
+
+
+def recall_from(log: ReadableLog) -> Recall:
+    """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept."""
+
+    def recall(task_id: int, position: int) -> tuple[TaskState, Recorded] | None:
+        records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]
+        state = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events and adjustments
+        own = [record for record in records if record.task_id == task_id]
+        return None if state is None else (state, own[-1])
+
+    return recall
+
+
+def _speaks_of(record: Recorded, task_id: int) -> bool:
+    return isinstance(record.event, SPEAK_OF_A_TASK) and record.event.task_id == task_id

@@ -10,8 +10,8 @@ import msgspec
 from ...events import Cancelled, Completed, Created, Failed, Recorded, Retried, Started, TaskState
 from ...events.recorded import EVENT_TAGS, timestamp
 from ...events.system_events import DeliveryAttempted, DeliveryPostponed, EndpointEnabled, RedeliveryRequested
-from ..sums import sound
-from .rules import Channel, notice_id, receivers, tells_somebody
+from ..notices import Channel, notice_id, receivers, tells_somebody
+from .checksums import sound
 
 NoticeState: TypeAlias = Literal["pending", "delivered", "given_up", "disabled"]
 

@@ -2,19 +2,9 @@
 
 from typing import assert_never
 
-from ...events import (
-    Cancelled,
-    Checkpointed,
-    Completed,
-    Created,
-    Event,
-    Failed,
-    Progressed,
-    Retried,
-    Started,
-)
-from ...events.recorded import timestamp
-from ...events.system_events import (
+from ..events import Cancelled, Checkpointed, Completed, Created, Event, Failed, Progressed, Retried, Started
+from ..events.recorded import timestamp
+from ..events.system_events import (
     Adjusted,
     ClockJumped,
     DeliveryAttempted,

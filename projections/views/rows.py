@@ -1,14 +1,18 @@
-"""A task's state ↔ its row in views.db."""
+"""What views.db stores of a task: its row, the words it is found by, and where the service noted something about it."""
 
+import re
+import sqlite3
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple, fields
 
-from ...events import Created, TaskState
+from ...events import Created, Recorded, TaskState
 from ...events.priority import queue_key
+from ...events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ..errors import ViewsDamaged
-from ..sums import row_sum
+from .checksums import row_sum, sound
 
 # What changes over a task's life, under the field names of TaskState; the rest, its `spec`, is written once.
 _Changing = msgspec.defstruct(
@@ -116,3 +120,60 @@ def to_touch(state: TaskState) -> Row:
     """The parameters of `TOUCH`."""
     changing = _changing(state)
     return (*changing[-2:], row_sum(*changing), state.id)
+
+
+# --- full text over type, paths and error ---
+
+Text: TypeAlias = tuple[str, str, str, str]
+
+# Chinese, Japanese and Korean do not put spaces between words; each of their characters is indexed as a word.
+_IDEOGRAPH = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff])")
+
+
+def _spaced(text: str) -> str:
+    return text if text.isascii() else _IDEOGRAPH.sub(r" \1 ", text)
+
+
+def text_of(state: TaskState) -> Text:
+    """The words a task is found by. Its message is left out: that changes with every progress."""
+    spec = state.spec
+    error = state.error or state.last_error
+    return _spaced(spec.type), _spaced(spec.input_file), _spaced(spec.output_file), _spaced(error)
+
+
+def write_text(conn: sqlite3.Connection, changes: Sequence[tuple[int, Text | None, Text]]) -> None:
+    """Index (id, old text, new text). The index keeps no texts, so it must be told what to take out."""
+    conn.executemany(
+        "INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)",
+        [(task_id, *old) for task_id, old, _new in changes if old is not None],
+    )
+    conn.executemany(
+        "INSERT INTO search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)",
+        [(task_id, *new) for task_id, _old, new in changes],
+    )
+
+
+def match_expression(search: str) -> str:
+    """The search text in FTS5's language: every word must begin a word of the task. Empty when no word is in it.
+
+    Words are quoted, so nothing a user types is an operator.
+    """
+    words = [_spaced(word) for word in search.replace("\0", " ").split() if any(map(str.isalnum, word))]
+    return " ".join('"' + word.replace('"', '""') + '"*' for word in words)
+
+
+# --- positions of what the service noted about a task under task id 0; the log has no index for them ---
+
+SPEAK_OF_A_TASK = Adjusted | DeliveryAttempted | DeliveryPostponed | RedeliveryRequested
+
+
+def write_notes(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
+    """Fold a batch in."""
+    rows = [(record.event.task_id, record.position) for record in records if isinstance(record.event, SPEAK_OF_A_TASK)]
+    conn.executemany("INSERT INTO notes VALUES (?, ?, NULL)", rows)
+
+
+def read_notes(conn: sqlite3.Connection, task_id: int) -> list[int]:
+    """The positions of what is noted of a task, in order."""
+    rows = sound(conn.execute("SELECT * FROM notes WHERE task_id = ? ORDER BY position", (task_id,)))
+    return [position for _task_id, position in rows]

@@ -1,1 +1,0 @@
-"""One task's past, told for a person."""

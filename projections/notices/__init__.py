@@ -1,1 +1,0 @@
-"""Which notices follow from the log, and what became of each."""

@@ -1,0 +1,384 @@
+"""Checks a log: its schema, structure and indexes; the chain, the numbering and the rules, row by row; then the views.
+
+It reads what is there and never raises on damage: each fault is a finding with its position. It can be run beside a
+live service, on a copy, or with no service at all.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..events import Cancelled, CancelTask, TasktrailError
+from ..events.commands import digest as digest_of
+from ..events.log.chain import GENESIS, link
+from ..events.log.event_log import ReadableLog
+from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
+from ..events.log.rows import from_row
+from ..events.log.sqlite import LogReader
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import SYSTEM_TAGS, Adjusted, RedeliveryRequested
+from ..events.task_events import is_terminal
+from .lawful import Lawbook
+from .queries.reader import connect
+from .views.building import BULK_PAGE, Progress, pull
+from .views.checksums import find_damage
+from .views.rows import COLUMNS, decode_state
+from .views.writer import TaskViews
+
+LIMIT = 1000
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong."""
+
+    position: int
+    """Where in the log; for the views, the position they stand at. 0 for what has no position."""
+    code: str
+    """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views,
+    snapshot, or missing: another file knows of a record that the log lacks."""
+    message: str
+    remedy: str = ""
+    """What to do about it."""
+
+
+REMEDIES = {
+    "views": "Stop the service and run `tasktrail rebuild`: views are built from the log, which is the truth.",
+    "snapshot": "Stop the service and delete the folder `snapshots`: it is made anew.",
+    "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
+    "index": "Restore a backup, or have SQLite build the indexes again on a copy (`REINDEX`) and verify that.",
+}
+RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
+"""Of all that is wrong with the log itself."""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """The result. The log is sound when there are no findings; `head` is to be compared with one kept elsewhere."""
+
+    ok: bool
+    records: int
+    tasks: int
+    position: int
+    """The last position that could be read."""
+    head: str
+    """Its hash, in hex."""
+    answers: int
+    views_position: int | None
+    """Where the views stand that were compared with the fold. None: there are none, or the log itself is damaged."""
+    findings: tuple[Finding, ...]
+    more: int
+    """Findings beyond those listed."""
+
+
+class Findings:
+    """Collects what is wrong, up to a number that a person still reads."""
+
+    def __init__(self) -> None:
+        self.listed: list[Finding] = []
+        self.more = 0
+
+    def add(self, position: object, code: str, message: str) -> None:
+        """Note one thing that is wrong. A damaged row may give no number as its position."""
+        if len(self.listed) < LIMIT:
+            at = position if isinstance(position, int) else 0
+            self.listed.append(Finding(position=at, code=code, message=message, remedy=REMEDIES.get(code, RESTORE)))
+        else:
+            self.more += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.listed)
+
+
+# --- the log ---
+
+
+__all__ = ["Verification", "verify"]
+
+_EVERY = 5000
+_ABOUT_A_TASK = (SYSTEM_TAGS[Adjusted], SYSTEM_TAGS[RedeliveryRequested])
+_CANCELLED = EVENT_TAGS[Cancelled]
+
+
+def verify(log: LogReader, views: Path | None = None, progress: Progress | None = None) -> Verification:
+    """Check everything that can be checked without a key. `progress` is told the position and the head."""
+    findings = Findings()
+    walk = _Walk(findings)
+    for fault in log.file_faults():
+        findings.add(*fault)
+    try:
+        head = log.head().position
+    except (*UNREADABLE, TasktrailError) as error:
+        findings.add(0, "file", f"the end of the log cannot be read: {error}")
+        head = 0
+    for row in log.raw_rows():
+        walk.check(row)
+        if progress is not None and walk.records % _EVERY == 0:
+            progress(walk.position, head)
+    walk.finish()
+    answers = _check_answers(log, findings)
+    views_position = None
+    if views is not None and not findings:
+        views_position = compare(log, views, findings, progress)
+    return Verification(
+        ok=not findings,
+        records=walk.records,
+        tasks=walk.law.tasks,
+        position=walk.position,
+        head=walk.hash.hex(),
+        answers=answers,
+        views_position=views_position,
+        findings=tuple(sorted(findings.listed, key=lambda finding: finding.position)),
+        more=findings.more,
+    )
+
+
+class _Walk:
+    """One pass over the rows. After a fault it goes on from what stands there, so that one fault is one finding."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self.law = Lawbook()
+        self.records = 0
+        self.position = 0
+        self.hash = GENESIS
+        self._versions: defaultdict[int, int] = defaultdict(int)
+        self._recorded_at = datetime.min.replace(tzinfo=UTC)
+
+    def check(self, row: tuple[Any, ...] | Damage) -> None:
+        """One row in order of position, its hash last."""
+        if isinstance(row, Damage):
+            self._findings.add(row.position, "unreadable", row.reason)
+            self.position, self.hash = row.position, b""
+            return
+        position, digest = row[0], row[14]
+        self.records += 1
+        if not is_well_typed(row):
+            self._findings.add(position, "unreadable", "a value is not of the type that a log stores, or is no UTF-8")
+            self.position, self.hash = position, digest if isinstance(digest, bytes) else b""
+            self.law.lose(row[1])
+            return
+        if position != self.position + 1:
+            self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
+        elif self.hash:  # that of the record in front, if it could be read
+            self._check_chain(row[:14], digest)
+        self.position, self.hash = position, digest
+        self._check_version(position, row[1], row[2])
+        self._check_record(row[:14], digest)
+
+    def _check_chain(self, row: tuple[Any, ...], digest: bytes) -> None:
+        if link(self.hash, row) != digest:
+            self._findings.add(row[0], "chain", "the record or one before it was changed: its hash does not fit")
+
+    def _check_version(self, position: int, task_id: int, version: int) -> None:
+        expected = self._versions[task_id] + 1
+        if version != expected:
+            self._findings.add(position, "version", f"task {task_id} is at version {version}, {expected} is due")
+        self._versions[task_id] = version
+
+    def _check_record(self, row: tuple[Any, ...], digest: bytes) -> None:
+        position, terminal = row[0], row[12]
+        try:
+            record = from_row(row, digest)
+        except TasktrailError as error:
+            self._findings.add(position, "unreadable", error.message)
+            self.law.lose(row[1])
+            return
+        at = record.recorded_at
+        if at.utcoffset() is None:
+            self._findings.add(position, "unreadable", f"the time {row[4]!r} has no time zone")
+        elif at < self._recorded_at:
+            self._findings.add(position, "time", f"recorded at {row[4]}, before the record in front of it")
+        else:
+            self._recorded_at = at
+        if bool(terminal) != is_terminal(record.event):
+            self._findings.add(position, "illegal", f"marked terminal = {terminal}, which its event is not")
+        for fault in self.law.judge(record):
+            self._findings.add(position, "illegal", fault)
+
+    def finish(self) -> None:
+        """What only the end of the log shows."""
+        for position, fault in self.law.end():
+            self._findings.add(position, "illegal", fault)
+
+
+def _check_answers(log: LogReader, findings: Findings) -> int:
+    """Every answer must point at the last event its command caused, name its task, and be as it was written.
+
+    Every command that caused something must have one. Says how many there are.
+    """
+    number = 0
+    try:
+        for position, command_id in log.unanswered():
+            findings.add(position, "answer", f"the answer to {command_id} is missing")
+        summed = log.has_sums()
+        for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
+            number += 1
+            if fault := _fault_of(log, (command_id, digest, task_id, position), caused_by, tuple(record), before):
+                findings.add(position, "answer", f"the answer to {command_id} {fault}")
+            elif summed and not is_as_written((command_id, digest, task_id, position), found):
+                findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
+    except (*UNREADABLE, TypeError, TasktrailError) as error:
+        findings.add(0, "file", f"the answers cannot be read: {error}")
+    return number
+
+
+def _fault_of(
+    log: LogReader, answer: tuple[Any, ...], caused_by: str | None, record: tuple[Any, ...], before: str | None
+) -> str:
+    """What is wrong with where an answer points, in words. `record` is there; `before` caused the one before that."""
+    command_id, digest, task_id, position = answer
+    if caused_by is None:
+        return "points behind the end of the log"
+    if caused_by != command_id:
+        return f"points at an event of {caused_by!r}"
+    first = record if before != command_id else log.first_of(command_id, position)
+    if first is None or task_id != _meant(log, digest, first):
+        return f"names task {task_id}, not the event's"
+    return ""
+
+
+def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:
+    """The task that a command was about: that of the first record it led to, with one exception.
+
+    A cancel with children whose task was over already leads to records of tasks below it only. Which one was meant
+    does not stand in them; the command's digest tells.
+    """
+    task_id, event, data = first
+    if task_id == 0:
+        return _spoken_of(data) if event in _ABOUT_A_TASK else 0
+    if event == _CANCELLED:
+        for above in log.line_of(task_id):
+            if digest == digest_of(CancelTask(task_id=above, children=True)):
+                return above
+    return int(task_id)
+
+
+def _spoken_of(data: str) -> int | None:
+    """The task that a record under task 0 speaks of."""
+    try:
+        task_id = json.loads(data).get("task_id")
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    return task_id if isinstance(task_id, int) else None
+
+
+# --- views.db, compared row by row with a fold of the log that is built beside it ---
+
+
+_VALUES = COLUMNS[:-2]
+"""Without the checksums, which go by how a value is written."""
+_ROWS = f"SELECT {', '.join(_VALUES)} FROM tasks ORDER BY id"  # noqa: S608 - our own names
+_NUMBERS = {
+    "counts": "SELECT * FROM counts WHERE number != 0 ORDER BY type, status",
+    "totals": "SELECT * FROM totals ORDER BY type",
+    "durations": "SELECT * FROM durations WHERE number != 0 ORDER BY type, bucket",
+    "ends": "SELECT * FROM ends WHERE number != 0 ORDER BY minute, status",
+    "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",
+    "notes": "SELECT * FROM notes ORDER BY task_id, position",
+    "disabled": "SELECT * FROM disabled ORDER BY target",
+    "search": "SELECT term, doc, cnt FROM temp.words ORDER BY term",
+}
+_WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"
+
+
+def compare(log: ReadableLog, path: Path, findings: Findings, progress: Progress | None) -> int | None:
+    """Add what differs; answers with the views' position, or none when they could not be compared."""
+    try:
+        conn = connect(path)[0]
+    except TasktrailError as error:
+        findings.add(0, "views", error.message)
+        return None
+    try:
+        conn.execute("BEGIN")
+        position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
+        if not _stands_in(log, position, digest, findings):
+            return None
+        # An empty name is SQLite's for a database in a temporary file of its own.
+        fold = TaskViews("", bulk=True)
+        try:
+            pull(log, fold, position, BULK_PAGE, progress)
+            _compare_rows(conn, fold.connection, position, findings)
+            _compare_numbers(conn, fold.connection, position, findings)
+            if not findings and (damage := find_damage(conn)):
+                findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
+        finally:
+            fold.close()
+    except (sqlite3.Error, TasktrailError, TypeError) as error:
+        findings.add(0, "views", f"{path} cannot be compared: {error}")
+        return None
+    else:
+        return int(position)
+    finally:
+        conn.close()
+
+
+def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
+    """Whether the views are of this very log."""
+    if position == 0:
+        return True
+    record = next(log.read(position - 1, 1), None)
+    if record is None or record.position != position:
+        findings.add(position, "views", f"the views stand at {position}, which the log does not hold")
+        return False
+    if record.hash != digest:
+        findings.add(position, "views", "the views were built from another log: the hash at their position differs")
+        return False
+    return True
+
+
+def _compare_rows(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:
+    for found, due in _side_by_side(views.execute(_ROWS), fold.execute(_ROWS)):
+        if found is None:
+            findings.add(position, "views", f"task {due[0]} is missing")
+        elif due is None:
+            findings.add(position, "views", f"task {found[0]} is there and should not be")
+        elif found != due:
+            for difference in _differences(found, due):
+                findings.add(position, "views", f"task {due[0]}: {difference}")
+
+
+def _side_by_side(found: Iterator[Any], due: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+    """Rows of both with the same id together; none where one side has no such row."""
+    left, right = next(found, None), next(due, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left[0] < right[0]):
+            yield left, None
+            left = next(found, None)
+        elif left is None or right[0] < left[0]:
+            yield None, right
+            right = next(due, None)
+        else:
+            yield left, right
+            left, right = next(found, None), next(due, None)
+
+
+def _differences(found: tuple[Any, ...], due: tuple[Any, ...]) -> Iterator[str]:
+    for column, value, right in zip(_VALUES[:-2], found, due, strict=False):
+        if value != right:
+            yield f"{column} is {value!r}, the fold says {right!r}"
+    # The same number may be written in two ways (1 and 1.0): what is read counts.
+    try:
+        state = decode_state(due[0], *found[-2:])
+    except (msgspec.DecodeError, TypeError) as error:
+        yield f"its state cannot be read: {error}"
+        return
+    folded = decode_state(due[0], *due[-2:])
+    for field in folded.__struct_fields__:
+        if getattr(state, field) != getattr(folded, field):
+            yield f"{field} is {getattr(state, field)!r}, the fold says {getattr(folded, field)!r}"
+
+
+def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:
+    for conn in (views, fold):
+        conn.execute(_WORDS)
+    for table, select in _NUMBERS.items():
+        for found, due in zip_longest(views.execute(select), fold.execute(select)):
+            if found != due:
+                findings.add(position, "views", f"table {table} has {found}, the fold says {due}")
+                break

@@ -1,1 +1,0 @@
-"""Whether log and views are what they claim to be."""
