@@ -271,7 +271,7 @@ def test_no_modules_import_each_other_in_a_circle(house: Modules) -> None:
         ("events/log.py", "from ..handlers import registry"),
         ("events/log.py", "def later():\n    from ..actors.core import step"),
         ("handlers/image.py", "from ..projections import queries"),
-        ("handlers/video/convert/plan.py", "from ....actors import scheduler"),
+        ("handlers/video/convert/checkpoint.py", "from ....actors import scheduler"),
         ("projections/views.py", "from ..handlers.contract import Estimate"),
         ("actors/pool.py", "from .. import service"),
         ("actors/pool.py", "from importlib import import_module\nimport_module('tasktrail.api.service')"),

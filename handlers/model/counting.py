@@ -4,12 +4,13 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import msgspec
 
 from ..contract import Unusable
 from ..inputs import refuse_empty
 from .gltf import read_gltf
-from .sizing import Counted
 from .threemf import look_into
 
 MAX_FACES = 20_000_000
@@ -20,6 +21,26 @@ _HEAD = 65_536
 _PLY_SIZES = {"char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8}
 _PLY_SIZES |= {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
 _BLOCK = 1 << 20
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look into a model has shown."""
+
+    kind: str
+    """The suffix, without the dot, or `text stl`; empty when it is not known."""
+    size: int
+    """Bytes of the file, unpacked."""
+    faces: int
+    vertices: int
+    pixels: int = 0
+    """Of the textures, guessed from their size."""
+    exact: bool = False
+    """Counted, not guessed from the size."""
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """For people."""
+        return {"format": self.kind, "faces": self.faces, "vertices": self.vertices, "exact": self.exact}
 
 
 def count(path: Path) -> Counted:

@@ -6,7 +6,7 @@ import av
 from av.codec import Codec
 
 from ..contract import Finding
-from .convert.target import AUDIO_ENCODERS, VIDEO_ENCODERS
+from .convert.options import AUDIO_ENCODERS, VIDEO_ENCODERS
 from .program import HOW_TO_INSTALL, examine, find_program
 
 

@@ -1,16 +1,19 @@
-"""The frames of the input in order, from the start or from where an earlier attempt had come."""
+"""The decoded frames of a source: all in order, its keyframes only, or those at chosen moments."""
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 
 import av
+from av.error import FFmpegError
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..faults import text_of
-from .errors import UndecodableError
-from .interlacing import deinterlaced
-from .opening import is_damage, open_input, packets_of, picture_of, seek
+from .opening import UndecodableError, is_damage, open_input, packets_of, picture_of, seek
 from .probe import Source
 
 _STEP_BACK = 5
@@ -112,3 +115,137 @@ def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], 
             continue
         good += 1
         yield from frames
+
+
+# --- Interlaced frames ---
+
+
+_LEAST_WIDTH, _LEAST_HEIGHT = 3, 4
+
+
+def has_fields(width: int, height: int) -> bool:
+    """Whether a picture is large enough to be made of two; the filter refuses smaller ones."""
+    return width >= _LEAST_WIDTH and height >= _LEAST_HEIGHT
+
+
+def deinterlaced(frames: Iterator[tuple[int, VideoFrame]], time_base: Fraction) -> Iterator[tuple[int, VideoFrame]]:
+    """One whole picture for each frame, with the frame's own moment.
+
+    A picture is made of its frame, the one before and the one after. So it is the same wherever reading began, if one
+    frame before it was read.
+    """
+    moments: deque[int] = deque()
+    graph: Graph | None = None
+    shape: tuple[int, int, str] | None = None
+    for moment, frame in frames:
+        current = (frame.width, frame.height, frame.format.name)
+        if graph is None or current != shape:
+            if graph is not None:
+                yield from _rest(graph, moments)
+            graph, shape = _graph(frame, time_base), current
+        frame.pts, frame.time_base = moment, time_base
+        moments.append(moment)
+        graph.vpush(frame)
+        yield from _ready(graph, moments)
+    if graph is not None:
+        yield from _rest(graph, moments)
+
+
+def _graph(frame: VideoFrame, time_base: Fraction) -> Graph:
+    """`send_frame`: as many pictures as frames. `deint=all`: the caller has decided, flags may be missing."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)
+    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")).configure()
+    return graph
+
+
+def _rest(graph: Graph, moments: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
+    graph.vpush(None)
+    yield from _ready(graph, moments)
+    moments.clear()
+
+
+def _ready(graph: Graph, moments: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
+    while moments:
+        try:
+            picture = graph.vpull()
+        except (BlockingIOError, EOFError, FFmpegError):
+            return
+        yield moments.popleft(), picture
+
+
+# --- Keyframes ---
+
+
+def keyframes_of(source: Source) -> Iterator[tuple[int, VideoFrame]]:
+    """All keyframes that can be decoded, with their moments, strictly rising."""
+    last: int | None = None
+    with open_input(source.path) as container:
+        stream = picture_of(container, source.path.name)
+        stream.codec_context.skip_frame = "NONKEY"
+        for packet in chain(packets_of(container, stream), [None]):
+            if packet is not None and not packet.is_keyframe:
+                continue
+            try:
+                frames = stream.decode(packet)
+            except av.error.FFmpegError as error:
+                if not is_damage(error):
+                    raise
+                continue
+            for frame in frames:
+                moment = frame.pts if source.clock == "pts" else frame.dts
+                if moment is not None and (last is None or moment > last):
+                    last = moment
+                    yield moment, frame
+
+
+# --- Frames at chosen moments ---
+
+
+_WORTH_A_SEEK = 5.0
+"""Seconds ahead from which on a file without an index is searched anew instead of being read on."""
+_LAST_STEP = 2.0
+"""Seconds before the end; doubled until a frame is found."""
+
+
+def pick(source: Source, moments: Sequence[int], tick: Callable[[], None]) -> Iterator[tuple[int, VideoFrame]]:
+    """For each of the rising `moments` the first frame at or after it, or the last frame of all.
+
+    Yields one frame each, with its own moment; the same frame may come twice. `tick` is called for each frame that is
+    decoded and may raise. Yields nothing more once the source turns out to have no frame at all.
+    """
+    frames: Iterator[tuple[int, VideoFrame]] = iter(())
+    current: tuple[int, VideoFrame] | None = None
+    for moment in moments:
+        if current is None or current[0] < moment:
+            if current is None or _jump_pays(source, current[0], moment):
+                frames = frames_after(source, None if moment <= source.start else moment - 1, tick)
+            current = next((found for found in frames if found[0] >= moment), None) or _last(source, moment, tick)
+        if current is None:
+            return
+        yield current
+
+
+def spread(source: Source, count: int) -> list[int]:
+    """So many moments, each in the middle of its equal share of the video."""
+    return [source.start + (source.end - source.start) * (2 * number + 1) // (2 * count) for number in range(count)]
+
+
+def _jump_pays(source: Source, here: int, there: int) -> bool:
+    """Whether a seek would land ahead of where reading has come."""
+    if not source.keyframes:
+        return (there - here) * source.time_base > _WORTH_A_SEEK
+    return bisect_right(source.keyframes, there) > bisect_right(source.keyframes, here)
+
+
+def _last(source: Source, moment: int, tick: Callable[[], None]) -> tuple[int, VideoFrame] | None:
+    """The last frame before `moment`: the file ends before it says it does."""
+    back = max(1, int(_LAST_STEP / source.time_base))
+    while True:
+        start = moment - back
+        last: tuple[int, VideoFrame] | None = None
+        for found in frames_after(source, start if start > source.start else None, tick):
+            last = found
+        if last is not None or start <= source.start:
+            return last
+        back *= 2

@@ -1,4 +1,4 @@
-"""A file opened as a video: what is read at all, and which of its faults are the file's own."""
+"""How a file is opened as a video: which formats are read at all, and which faults are the file's own."""
 
 import errno
 import os
@@ -13,9 +13,30 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from ..contract import Unusable
 from ..inputs import refuse_empty
 from ..media.damage import lacking_bytes
-from .errors import UnusableInputError
+
+
+class UnusableInputError(Unusable):
+    """The request can never work, whatever is tried: not a video, or nothing in it that can be shown."""
+
+
+class UndecodableError(ValueError):
+    """Too much of the video cannot be decoded, or is missing, for the rest to be of use; why, the text says."""
+
+
+class StopAskedError(Exception):
+    """Somebody wants the attempt to end. Does not leave the handler: it becomes `Stopped`."""
+
+
+class ProgramFailedError(RuntimeError):
+    """The ffmpeg program ended badly, or wrote something else than the frames it was given."""
+
+
+class EncoderFailedError(RuntimeError):
+    """The encoder gave back something else than the frames it was given."""
+
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""

@@ -2,16 +2,15 @@
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from ...packages import media
-from ..figures import FILM_BOUNDS
+from ..estimate import FILM_BOUNDS
 from ..program import state
-from .costs import estimate
-from .options import VideoConvertOptions
-from .target import check
+from .estimate import estimate
+from .options import VideoConvertOptions, check
 
 
 def probe(job: Job[VideoConvertOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
-    from .convert import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+    from .run import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
     return look(job)
 
@@ -29,12 +28,12 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     bounds=FILM_BOUNDS,
     programs=state,
     output_suffix=".mp4",
-    preload=("tasktrail.handlers.video.convert.convert",),
+    preload=("tasktrail.handlers.video.convert.run",),
     packages=media("av"),
 )
 def video_convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert a video to mp4, mov, mkv or webm; resumes after the last finished segment."""
-    from .convert import convert  # noqa: PLC0415 - as above
+    from .run import convert  # noqa: PLC0415 - as above
 
     return convert(context)
 

@@ -8,10 +8,9 @@ from ....events.errors import InvalidOptions
 from ...contract import Unusable
 from ..program import Program, ask, environment
 from .hardware import REMEDY, require
-from .options import VideoConvertOptions
+from .options import Target, VideoConvertOptions, require_program
 from .picture import Look, builtin_formats
-from .program_arguments import before_input, for_picture
-from .target import Target, require_program
+from .program_encoder import before_input, for_picture
 
 _SIDE = 256
 _PATIENCE = 10.0

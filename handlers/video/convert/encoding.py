@@ -6,10 +6,9 @@ import msgspec
 
 from ..probe import Source
 from ..program import Program
-from .options import VideoConvertOptions
+from .checkpoint import Plan
+from .options import Target, VideoConvertOptions
 from .picture import Look
-from .plan import Plan
-from .target import Target
 
 
 class Encoding(msgspec.Struct, frozen=True, kw_only=True):

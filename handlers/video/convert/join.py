@@ -13,10 +13,10 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from ..probe import Source
+from .checkpoint import AudioTrack, Segment
 from .marks import Chapter, Marks, mark, write_chapters
-from .saved import AudioTrack, Segment
+from .options import Target
 from .subtitles import Subtitles, SubtitleWriter
-from .target import Target
 from .timing import decoding_times, durations
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a file says of its tracks and of its parts: taken along as far as the container has a place for it."""
+"""What a file says of its tracks and parts. It is kept as far as the container of the result has a place for it."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -36,6 +36,9 @@ _QUICKTIME = {
     "fao": "fo ",
 }
 """Languages that a mov has a number for, which FFmpeg knows under another name."""
+_INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
+_TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration", "timecode"}
+_NAMED = 10
 _MOST_CHAPTERS = 10_000
 _MILLISECONDS = 1000
 
@@ -101,3 +104,19 @@ def write_chapters(output: OutputContainer, chapters: Sequence[Chapter], begin: 
             written.append({"id": number, "start": start, "end": end, "time_base": unit, "metadata": title})
     if written:
         output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
+
+
+def track_notes(container: InputContainer) -> list[str]:
+    """Which tracks that nobody chooses are left out."""
+    counts = dict.fromkeys(_INTERESTING, 0)
+    for stream in container.streams:
+        if stream.type in counts:
+            counts[stream.type] += 1
+    counts["video"] -= 1
+    found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
+    codes = {name: value for part in (container, *container.streams) for name, value in part.metadata.items()}
+    if code := next((value for name, value in codes.items() if name.lower() == "timecode"), ""):
+        found.append(f"timecode {code} dropped")
+    if told := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
+        found.append(f"tags dropped: {', '.join(told[:_NAMED])}")
+    return found

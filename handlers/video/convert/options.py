@@ -1,8 +1,18 @@
-"""What `video_convert` can be told. No media library here: the service imports this."""
+"""The options of `video_convert`, and the container and encoders that they ask for.
 
+No media library here: the service imports this.
+"""
+
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+
+from ....events.errors import InvalidOptions, InvalidPath
+from ...contract import Job
+from ...idle import refuse_idle
+from ...media.x264 import steady_x264
+from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
 
 VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
@@ -109,3 +119,235 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError(f"audio_encoder {self.audio_encoder} needs backend ffmpeg")
         if self.audio_codec not in ("auto", "aac"):
             raise ValueError(f"audio_encoder {self.audio_encoder} makes aac, not {self.audio_codec}")
+
+
+# --- Container and encoders ---
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """A container format and what may stand in it; the first of each is the default."""
+
+    format: str
+    video: tuple[str, ...]
+    audio: tuple[str, ...]
+    copied: tuple[str, ...]
+    """Sound that is taken as it is."""
+    subtitles: str
+    """FFmpeg's name of the encoder for text."""
+    copied_subtitles: tuple[str, ...]
+    options: dict[str, str]
+
+
+_BITEXACT = {"fflags": "+bitexact"}
+"""Without it Matroska files carry a random id, and no two runs agree."""
+_FASTSTART = {**_BITEXACT, "movflags": "+faststart"}
+_MP4 = Container(
+    format="mp4",
+    video=("h264", "h265", "av1", "vp9"),
+    audio=("aac", "opus", "mp3"),
+    copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac"),
+    subtitles="mov_text",
+    copied_subtitles=(),
+    options=_FASTSTART,
+)
+
+CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container(
+        format="mov",
+        video=("h264", "h265"),
+        audio=("aac", "mp3"),
+        copied=("aac", "mp3", "ac3", "eac3", "alac"),
+        subtitles="mov_text",
+        copied_subtitles=(),
+        options=_FASTSTART,
+    ),
+    ".mkv": Container(
+        format="matroska",
+        video=("h264", "h265", "av1", "vp9"),
+        audio=("aac", "opus", "mp3"),
+        copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts"),
+        subtitles="subrip",
+        copied_subtitles=("subrip", "srt", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle"),
+        options=_BITEXACT,
+    ),
+    ".webm": Container(
+        format="webm",
+        video=("vp9", "av1"),
+        audio=("opus",),
+        copied=("opus", "vorbis"),
+        subtitles="webvtt",
+        copied_subtitles=(),
+        options=_BITEXACT,
+    ),
+}
+
+VIDEO_ENCODERS = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
+AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
+
+USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
+_VP9_CPU_USED = {
+    "ultrafast": 8,
+    "superfast": 7,
+    "veryfast": 6,
+    "faster": 5,
+    "fast": 4,
+    "medium": 3,
+    "slow": 2,
+    "slower": 1,
+    "veryslow": 0,
+}
+_VP9_REALTIME_FROM = 6
+_AV1_PRESET = {
+    "ultrafast": 12,
+    "superfast": 11,
+    "veryfast": 10,
+    "faster": 9,
+    "fast": 8,
+    "medium": 7,
+    "slow": 5,
+    "slower": 4,
+    "veryslow": 3,
+}
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be made."""
+
+    container: Container
+    video_codec: str
+    video_encoder: str
+    """FFmpeg's name of the encoder."""
+    video_options: dict[str, str]
+    video_bitrate: int
+    """Bits a second; 0 where quality is asked for."""
+    audio_codec: str
+    """What to encode sound to. Empty: no sound."""
+    audio_encoder: str
+    """FFmpeg's name of the encoder."""
+
+
+def choose_target(options: VideoConvertOptions, output: Path) -> Target:
+    """Resolve every `auto` that does not depend on the input.
+
+    Raises:
+        InvalidPath: no such container.
+        InvalidOptions: the codec does not go into it.
+    """
+    container = CONTAINERS.get(output.suffix.lower())
+    if container is None:
+        raise InvalidPath(
+            f"A video cannot be written to {output.name!r}",
+            field="output_file",
+            remedy=f"Give it one of the suffixes {', '.join(CONTAINERS)}.",
+        )
+    video = _choose("video_codec", options.video_codec, container.video, output)
+    wanted = "auto" if options.audio_codec == "copy" else options.audio_codec
+    if options.audio_encoder != "usual":
+        wanted = "aac"
+    audio = "" if wanted == "none" else _choose("audio_codec", wanted, container.audio, output)
+    if options.crf is not None and options.crf > MAX_CRF[video]:
+        raise InvalidOptions(
+            f"crf of {video} goes up to {MAX_CRF[video]}, not {options.crf}", field="options.crf", remedy="Lower it."
+        )
+    hardware = options.encoder != "software"
+    return Target(
+        container=container,
+        video_codec=video,
+        video_encoder=f"{CODECS[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
+        video_options=_hardware_options(video, options) if hardware else _encoder_options(video, options),
+        video_bitrate=options.video_bitrate or 0,
+        audio_codec=audio,
+        audio_encoder=AUDIO_ENCODERS.get(audio, "") if options.audio_encoder == "usual" else options.audio_encoder,
+    )
+
+
+def holds_aspect(target: Target) -> bool:
+    """Whether the result can say the shape of its pixels. PyAV does not let mkv and webm say it, h264 and h265 do."""
+    return target.video_codec in ("h264", "h265") or target.container.format in ("mp4", "mov")
+
+
+def check(job: Job[VideoConvertOptions]) -> None:
+    """Whether suffix, codecs and options go together, and the program is there if it is asked for.
+
+    Raises InvalidPath or InvalidOptions.
+    """
+    target = choose_target(job.options, job.output_file)
+    if job.options.audio_codec == "none":
+        refuse_idle(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
+    if job.options.encoder != "software":
+        refuse_idle(job.options, ("preset",), "with a hardware encoder")
+    if job.options.backend == "ffmpeg":
+        require_program(job.options, target)
+
+
+def require_program(options: VideoConvertOptions, target: Target) -> Program:
+    """The ffmpeg program with the encoders that are asked for. Raises InvalidOptions with what to do."""
+    path = find_program()
+    instead = "or leave the option backend at builtin."
+    if path is None:
+        raise InvalidOptions(
+            "The program ffmpeg is not on the search path",
+            field="options.backend",
+            remedy=f"{HOW_TO_INSTALL}; {instead}",
+        )
+    program = examine(path)
+    if program.trouble:
+        raise InvalidOptions(program.told(), field="options.backend", remedy=f"{HOW_TO_INSTALL}; {instead}")
+    wanted = [("backend" if options.encoder == "software" else "encoder", target.video_encoder)]
+    if options.audio_encoder != "usual":
+        wanted.append(("audio_encoder", target.audio_encoder))
+    for field, name in wanted:
+        if name not in program.encoders:
+            raise InvalidOptions(
+                f"{path} {program.version} has no encoder {name}",
+                field=f"options.{field}",
+                remedy=f"Install a build that has it, or leave the option {field} at its default.",
+            )
+    return program
+
+
+def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> str:
+    if wanted == "auto":
+        return allowed[0]
+    if wanted not in allowed:
+        raise InvalidOptions(
+            f"{wanted} does not go into {output.suffix}",
+            field=f"options.{field}",
+            remedy=f"Take {' or '.join(allowed)}, or another suffix.",
+        )
+    return wanted
+
+
+def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
+    """Quality in the terms of each maker. Presets are left at their own default: the names differ by model."""
+    if options.video_bitrate:
+        return {}
+    quality = str(USUAL_CRF[codec] if options.crf is None else options.crf)
+    match options.encoder:
+        case "nvenc":
+            return {"rc": "vbr", "cq": quality}
+        case "qsv":
+            return {"global_quality": quality}
+        case "vaapi":
+            return {"rc_mode": "CQP", "global_quality": quality}
+        case "videotoolbox":
+            return {"q:v": str(max(1, 100 - 100 * int(quality) // MAX_CRF[codec]))}  # of 100, higher is better
+        case _:
+            return {"rc": "cqp", "qp_i": quality, "qp_p": quality}
+
+
+def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
+    quality = {} if options.video_bitrate else {"crf": str(USUAL_CRF[codec] if options.crf is None else options.crf)}
+    match codec:
+        case "h264":
+            return {**quality, "preset": options.preset, **steady_x264()}
+        case "h265":
+            return {**quality, "preset": options.preset, "x265-params": "log-level=error"}
+        case "vp9":
+            speed = _VP9_CPU_USED[options.preset]
+            deadline = "realtime" if speed >= _VP9_REALTIME_FROM else "good"
+            return {**quality, "deadline": deadline, "cpu-used": str(speed), "row-mt": "1"}
+        case _:
+            return {**quality, "preset": str(_AV1_PRESET[options.preset])}

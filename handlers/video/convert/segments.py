@@ -14,12 +14,12 @@ from av.video.stream import VideoStream
 from ...abandoned import abandon
 from ...contract import Unusable
 from ...pieces import seal
-from ..errors import EncoderFailedError
 from ..frames import frames_after
+from ..opening import EncoderFailedError
+from .checkpoint import Segment, segment_name
 from .encoding import Encoding
 from .picture import Shaper, output_aspect, output_size
-from .program_segment import ProgramSegment
-from .saved import Segment, segment_name
+from .program_encoder import ProgramSegment
 from .timing import decoding_times
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from av.subtitles.stream import SubtitleStream
 
 from ..opening import is_damage, open_input, picture_of
 from .marks import lost_marks, mark, marks_of
-from .options import VideoConvertOptions
-from .target import Container
+from .options import Container, VideoConvertOptions
 
 if TYPE_CHECKING:
     from av.stream import Stream

@@ -2,14 +2,14 @@
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from ...packages import media
-from ..figures import FILM_BOUNDS
-from .costs import estimate
+from ..estimate import FILM_BOUNDS
+from .estimate import estimate
 from .options import VideoPreviewOptions, check
 
 
 def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
-    from .work import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+    from .run import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
     return look(job)
 
@@ -26,12 +26,12 @@ def probe(job: Job[VideoPreviewOptions]) -> Estimate:
     resumable=True,
     bounds=FILM_BOUNDS,
     output_suffix=".jpg",
-    preload=("tasktrail.handlers.video.preview.work",),
+    preload=("tasktrail.handlers.video.preview.run",),
     packages=media("av", "numpy", "PIL"),
 )
 def video_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """Make a contact sheet or a short animation of a video; resumes after the last finished frame."""
-    from .work import make_preview  # noqa: PLC0415 - as above
+    from .run import make_preview  # noqa: PLC0415 - as above
 
     return make_preview(context)
 

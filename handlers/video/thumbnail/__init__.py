@@ -2,13 +2,14 @@
 
 from ...contract import Estimate, Job, Outcome, TaskContext, handler
 from ...packages import media
-from ..figures import FILM_BOUNDS
-from .options import VideoThumbnailOptions, check, estimate
+from ..estimate import FILM_BOUNDS
+from .estimate import estimate
+from .options import VideoThumbnailOptions, check
 
 
 def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     """A better estimate, from the input's header and first frames."""
-    from .work import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
+    from .run import look  # noqa: PLC0415 - FFmpeg is loaded where the work is done, not in the service
 
     return look(job)
 
@@ -24,12 +25,12 @@ def probe(job: Job[VideoThumbnailOptions]) -> Estimate:
     checkup="tasktrail.handlers.video.checkup:checkup",
     bounds=FILM_BOUNDS,
     output_suffix=".jpg",
-    preload=("tasktrail.handlers.video.thumbnail.work", "tasktrail.handlers.video.judging"),
+    preload=("tasktrail.handlers.video.thumbnail.run", "tasktrail.handlers.video.scoring"),
     packages=media("av", "numpy", "PIL"),
 )
 def video_thumbnail(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     """Make a picture of a video: the frame at a position, or the best of several."""
-    from .work import make_thumbnail  # noqa: PLC0415 - as above
+    from .run import make_thumbnail  # noqa: PLC0415 - as above
 
     return make_thumbnail(context)
 

@@ -1,18 +1,47 @@
-"""What `video_thumbnail` can be told, and what it then needs. No media library here: the service imports this."""
+"""The options of `video_thumbnail`. No media library here: the service imports this."""
 
-from typing import Annotated, Literal
+import math
+import re
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from ...contract import Estimate, Job
+from ...contract import Job
 from ...idle import refuse_idle
-from ...media.estimate import fitted_pixels, written_bytes
 from ...media.formats import format_of
-from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
-from ..position import Position, position_of
 
-_SMOOTHNESS = 0.93
-"""Frames of films have a little less in them than photographs."""
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_MINUTE, _HOUR = 60, 3600
+_WHOLE = 100.0
+
+
+class Position(NamedTuple):
+    """Either seconds from the start or a share of the length."""
+
+    value: float
+    relative: bool
+
+    def seconds(self, length: float) -> float:
+        """Seconds from the start of a video of this length."""
+        return self.value * length if self.relative else self.value
+
+
+def position_of(text: float | str) -> Position:
+    """Read seconds, `minutes:seconds`, `hours:minutes:seconds` or a percentage. Raises ValueError."""
+    if isinstance(text, int | float):
+        if not math.isfinite(text) or text < 0:
+            raise ValueError(f"a position of {text} seconds does not exist: give 0 or more")
+        return Position(float(text), relative=False)
+    if found := _SHARE.fullmatch(text.strip()):
+        share = float(found[1])
+        if share > _WHOLE:
+            raise ValueError(f"a position of {share:g}% lies behind the end: give 0% to 100%")
+        return Position(share / _WHOLE, relative=True)
+    if found := _CLOCK.fullmatch(text.strip()):
+        hours, minutes, seconds = (float(part or 0) for part in found.groups())
+        return Position(hours * _HOUR + minutes * _MINUTE + seconds, relative=False)
+    raise ValueError(f"{text!r} is no position: give seconds, hours:minutes:seconds, or a percentage such as 25%")
 
 
 class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,24 +78,6 @@ class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     def where(self) -> Position | None:
         """The wanted position; none: the best one."""
         return None if self.position == "best" else position_of(self.position)
-
-
-def estimate(job: Job[VideoThumbnailOptions]) -> Estimate:
-    """Guess from the file size alone."""
-    return estimate_for(job, ASSUMED.of_size(job.input_size))
-
-
-def estimate_for(job: Job[VideoThumbnailOptions], picture: Picture) -> Estimate:
-    """What a picture of this video needs."""
-    options = job.options
-    box = fitted_pixels((picture.width, picture.height), (options.width, options.height), options.fit)
-    frames = 1 if options.where else options.candidates
-    return Estimate(
-        memory=reading_memory(picture) + 12 * box,
-        temp=written_bytes(format_of(job.output_file), box, quality=options.quality, calm=_SMOOTHNESS),
-        seconds=0.2 + frames * reading_seconds(picture) + box / 15e6,
-        basis=picture.basis(),
-    )
 
 
 def check(job: Job[VideoThumbnailOptions]) -> None:

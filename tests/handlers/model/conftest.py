@@ -11,8 +11,8 @@ import trimesh
 from PIL import Image
 
 from tasktrail.handlers import Finished
-from tasktrail.handlers.model.options import ModelPreviewOptions
 from tasktrail.handlers.model.preview import model_preview
+from tasktrail.handlers.model.preview.options import ModelPreviewOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 Context: TypeAlias = RecordingContext[ModelPreviewOptions]

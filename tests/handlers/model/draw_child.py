@@ -7,8 +7,8 @@ from pathlib import Path
 from file_context import FileContext, last_checkpoint
 
 from tasktrail.handlers import pieces
-from tasktrail.handlers.model.options import ModelPreviewOptions
 from tasktrail.handlers.model.preview import model_preview
+from tasktrail.handlers.model.preview.options import ModelPreviewOptions
 from tasktrail.testing import run_handler
 
 pieces.SAVE_EVERY = 0.0  # so that what a kill may cost is one frame

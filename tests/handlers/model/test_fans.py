@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.handlers.model.fans import LEAST, divided_evenly
+from tasktrail.handlers.model.loading import LEAST, divided_evenly
 
 
 def ring(corners: int, *, squeeze: float = 1.0, digits: int = 12) -> Any:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished
-from tasktrail.handlers.model.options import ModelPreviewOptions, check
 from tasktrail.handlers.model.preview import model_preview, probe
-from tasktrail.handlers.model.sizing import estimate
+from tasktrail.handlers.model.preview.estimate import estimate
+from tasktrail.handlers.model.preview.options import ModelPreviewOptions, check
 from tasktrail.testing import job_for, run_handler
 
 BACKGROUND = (0xF2, 0xF3, 0xF5)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tasktrail.handlers import Finished, Stopped, pieces
-from tasktrail.handlers.model import course
-from tasktrail.handlers.model.preview import model_preview
+from tasktrail.handlers.model.preview import model_preview, run
 from tasktrail.testing import SimulatedCrash, run_handler
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -22,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def save_at_once_and_in_small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(course, "_BAND", 25_000)
+    monkeypatch.setattr(run, "_BAND", 25_000)
 
 
 def finish(context: Any) -> bytes:

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from tasktrail.handlers.model.camera import VIEWS, Camera, cameras
-from tasktrail.handlers.model.embree import Embree
 from tasktrail.handlers.model.loading import load_model
-from tasktrail.handlers.model.options import ModelPreviewOptions
-from tasktrail.handlers.model.tracing import tracer_for
-from tasktrail.handlers.model.zbuffer import Zbuffer
+from tasktrail.handlers.model.preview.camera import VIEWS, Camera, cameras
+from tasktrail.handlers.model.preview.embree import Embree
+from tasktrail.handlers.model.preview.options import ModelPreviewOptions
+from tasktrail.handlers.model.preview.tracing import Zbuffer, tracer_for
 
 
 @pytest.fixture
@@ -77,5 +76,5 @@ def test_a_turntable_never_leaves_the_picture(knot: Any) -> None:
 
 
 def test_without_the_wheel_of_embree_the_z_buffer_draws(knot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tasktrail.handlers.model.embree", None)
+    monkeypatch.setitem(__import__("sys").modules, "tasktrail.handlers.model.preview.embree", None)
     assert isinstance(tracer_for(knot.vertices, knot.faces), Zbuffer)

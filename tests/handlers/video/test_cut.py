@@ -11,11 +11,10 @@ from PIL import Image
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.media.damage import lacking_bytes
-from tasktrail.handlers.video.errors import UndecodableError
 from tasktrail.handlers.video.frames import frames_after
-from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview, work
-from tasktrail.handlers.video.probe import Source, probe
-from tasktrail.handlers.video.telling import cut_notes
+from tasktrail.handlers.video.opening import UndecodableError
+from tasktrail.handlers.video.preview import VideoPreviewOptions, run, video_preview
+from tasktrail.handlers.video.probe import Source, cut_notes, probe
 from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
 from tasktrail.testing import RecordingContext, run_handler
 
@@ -174,7 +173,7 @@ def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
         source.write_bytes(whole)
         return found
 
-    monkeypatch.setattr(work, "probe", probe_and_copy)
+    monkeypatch.setattr(run, "probe", probe_and_copy)
     run_handler(video_preview, context("moving"))
     monkeypatch.undo()
     again, quiet = (run_handler(video_preview, context(folder)) for folder in ("moving", "quiet"))

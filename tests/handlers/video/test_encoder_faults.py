@@ -9,7 +9,7 @@ import pytest
 
 from tasktrail.handlers import Finished, Stopped, abandoned
 from tasktrail.handlers.video.convert import segments
-from tasktrail.handlers.video.errors import EncoderFailedError
+from tasktrail.handlers.video.opening import EncoderFailedError
 
 Packets = list[Any]
 

@@ -9,8 +9,8 @@ import pytest
 
 from tasktrail.handlers.contract import resolve
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
-from tasktrail.handlers.video.convert.costs import estimate_for
-from tasktrail.handlers.video.figures import Picture
+from tasktrail.handlers.video.convert.estimate import estimate_for
+from tasktrail.handlers.video.estimate import Picture
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.testing import job_for, task_type_of

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.handlers import Estimate
-from tasktrail.handlers.video.convert.costs import estimate
+from tasktrail.handlers.video.convert.checkpoint import MAX_SEGMENTS, Plan, choose_cuts, step_for
+from tasktrail.handlers.video.convert.estimate import estimate
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
-from tasktrail.handlers.video.convert.plan import MAX_SEGMENTS, Plan, choose_cuts, step_for
 from tasktrail.handlers.video.convert.timing import decoding_times
 from tasktrail.testing import job_for
 

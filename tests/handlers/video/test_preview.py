@@ -16,9 +16,9 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Rejected, Stopped, pieces
-from tasktrail.handlers.video.preview import VideoPreviewOptions, sheet, video_preview
-from tasktrail.handlers.video.preview.scenes import spread_over
-from tasktrail.handlers.video.preview.sheet import clock
+from tasktrail.handlers.video.preview import VideoPreviewOptions, output, video_preview
+from tasktrail.handlers.video.preview.output import clock
+from tasktrail.handlers.video.preview.plan import spread_over
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler, task_type_of
 
 SMALL = {"columns": 3, "rows": 2, "width": 64, "gap": 2, "timestamps": False}
@@ -97,7 +97,7 @@ def test_positions_and_stamps_are_those_of_the_frames_that_were_taken(
         stamps.append(seconds)
         return clock(seconds)
 
-    monkeypatch.setattr(sheet, "clock", stamp)
+    monkeypatch.setattr(output, "clock", stamp)
     source = clips(uneven=True)
     broken = preview(source, crash_after=3, timestamps=True, columns=8)
     with pytest.raises(SimulatedCrash):

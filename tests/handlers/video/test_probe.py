@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tasktrail.handlers.video import probe as module
-from tasktrail.handlers.video.picking import pick, spread
+from tasktrail.handlers.video.frames import pick, spread
 from tasktrail.handlers.video.probe import probe
 
 CLIPS: dict[str, dict[str, Any]] = {

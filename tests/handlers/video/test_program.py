@@ -21,7 +21,7 @@ from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Job, Rejected, Stopped
 from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
 from tasktrail.handlers.video.convert.hardware import REMEDY
-from tasktrail.handlers.video.errors import ProgramFailedError
+from tasktrail.handlers.video.opening import ProgramFailedError
 from tasktrail.handlers.video.probe import probe
 from tasktrail.handlers.video.program import examine, state
 from tasktrail.testing import run_handler, task_type_of

@@ -13,7 +13,7 @@ import pytest
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.video.convert import VideoConvertOptions
-from tasktrail.handlers.video.convert.target import Target, require_program
+from tasktrail.handlers.video.convert.options import Target, require_program
 from tasktrail.handlers.video.program import Program
 from tasktrail.testing import RecordingContext, SimulatedCrash
 

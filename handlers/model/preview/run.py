@@ -1,28 +1,100 @@
-"""The course of `model_preview`: read the model (0-50 %), draw it piece by piece (50-95 %), put the pieces together."""
+"""The work of `model_preview`: read the model (0-50 %), draw it piece by piece (50-95 %), put the pieces together."""
 
+import re
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from PIL import Image
 
-from ..contract import Finished, Outcome, Stopped, TaskContext
-from ..describing import describe
-from ..media.animation import FILM_CODEC, frames_in
-from ..media.pictures import save
-from ..pieces import Pieces, fingerprint
+from ...contract import Finished, Outcome, Stopped, TaskContext
+from ...describing import describe
+from ...media.animation import FILM_CODEC, frame_times, frames_in, with_palette, write_film
+from ...media.pictures import save, write_picture
+from ...pieces import Pieces, fingerprint
+from ..counting import Counted, count
+from ..loading import Model, load_model
+from ..threemf import has_colours
 from .camera import cameras, cell, grid
-from .counting import count
 from .drawing import Painter
-from .loading import Model, load_model
 from .options import ModelPreviewOptions, format_for
-from .output import write_animation, write_still
-from .sizing import Counted
 from .tracing import tracer_for
-from .unread import missing_faces, unread_colours
+
+_BEST_CRF, _CRF_STEP = 14, 0.3
+"""x264's quality for 100, and how much it loses with each point below."""
+
+
+def write_still(picture: Image.Image, path: Path, kind: str, options: ModelPreviewOptions) -> None:
+    """Write one picture, without an alpha channel unless it is needed."""
+    if options.background != "transparent":
+        picture = picture.convert("RGB")
+    write_picture(picture, path, kind, quality=options.quality)
+
+
+def write_animation(frames: Iterator[Image.Image], path: Path, kind: str, options: ModelPreviewOptions) -> None:
+    """Write an animation that runs for ever, or an mp4. Each frame is asked for when it is needed."""
+    solid = options.background != "transparent"
+    frames = (frame.convert("RGB") if solid else frame for frame in frames)
+    if kind == "MP4":
+        crf = round(_BEST_CRF + _CRF_STEP * (100 - options.quality))
+        write_film(frames, path, (options.width, options.height), Fraction(options.fps), crf=crf, preset="medium")
+        return
+    if kind == "GIF":
+        frames = (with_palette(frame) for frame in frames)
+    first = next(frames)
+    how: dict[str, Any] = {"duration": frame_times(options.frames, options.fps, kind), "loop": 0}
+    if kind == "WEBP":
+        how |= {"quality": options.quality, "method": 2, "minimize_size": False}
+    if kind == "GIF":
+        how |= {"disposal": 1 if solid else 2, "optimize": False}
+    save(first, path, kind, save_all=True, append_images=frames, **how)
+
+
+# --- What is not drawn ---
+
+
+_HEAD = 65_536
+"""Where exporters name the other file."""
+_LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\s])", re.MULTILINE)
+_TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*[^\s])", re.MULTILINE | re.IGNORECASE)
+_LONGEST = 100
+_PROMISING = ("ply", "off")
+"""Formats of text whose header says how many faces there are, in polygons: as triangles they are as many, or more."""
+
+
+def missing_faces(read: int, counted: Counted) -> list[str]:
+    """What the header of a text promises and the rest of it does not hold. Of binary files such a one is refused."""
+    if counted.kind not in _PROMISING or read >= counted.faces:
+        return []
+    return [f"the model was cut or is damaged: it has {read:,} of the {counted.faces:,} faces that it promises"]
+
+
+def unread_colours(path: Path) -> list[str]:
+    """What is left out of a model that has been read. A worker opens no file but its input."""
+    match path.suffix.lower():
+        case ".obj":
+            return [f"materials in {name} are not read" for name in _names(path, _LIBRARY)]
+        case ".ply":
+            return [f"the texture {name} is not read" for name in _names(path, _TEXTURE)]
+        case ".3mf" if has_colours(path):
+            return ["colours of a 3mf are not read"]
+    return []
+
+
+def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
+    """Names of other files; they come from strangers, in any encoding."""
+    with path.open("rb") as file:
+        found = [name.decode("utf-8", "replace")[:_LONGEST] for name in named.findall(file.read(_HEAD))[:1]]
+    return ["".join(sign if sign.isprintable() else "?" for sign in name) for name in found]
+
+
+# --- The work ---
+
 
 _STYLE = 1
 """To be raised when the same model would come out in other pixels."""

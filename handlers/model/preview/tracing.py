@@ -1,12 +1,36 @@
-"""Which face a ray meets first, without Embree: slower, and it knows no shadows. For machines without its wheel."""
+"""Which face of a model a ray meets first: by Embree, or by a z-buffer where there is no wheel of Embree."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .camera import Camera
-from .hits import Hits
+
+
+class Hits(NamedTuple):
+    """What the rays that meet something meet."""
+
+    rays: Any
+    """Their numbers."""
+    faces: Any
+    shares: Any
+    """How near the place is to each corner of the face, float32 (n, 3), together 1."""
+    distances: Any
+
+
+class Tracer(Protocol):
+    """Finds out which faces rays meet."""
+
+    shadows: bool
+    """Whether `blocked` knows anything."""
+
+    def first(self, camera: Camera, rows: tuple[int, int], origins: Any, directions: Any) -> Hits:
+        """The first face that each of the camera's rays in these rows meets."""
+
+    def blocked(self, origins: Any, directions: Any, reach: float) -> Any:
+        """Whether each ray meets anything within its reach."""
+
 
 _PAIRS = 500_000
 """Candidates that are looked at together."""
@@ -92,3 +116,12 @@ class Zbuffer:
         distance = np.einsum("ij,ij->i", beside, turned) / scale
         met = usable & (u >= 0) & (v >= 0) & (u + v <= 1) & (distance > 0)
         return met, distance, np.stack((1 - u - v, u, v), axis=1).astype(np.float32)
+
+
+def tracer_for(vertices: Any, faces: Any) -> Tracer:
+    """Embree where its wheel is installed, else the z-buffer."""
+    try:
+        from .embree import Embree  # noqa: PLC0415 - there is no wheel for every machine
+    except ImportError:
+        return Zbuffer(vertices, faces)
+    return Embree(vertices, faces)

@@ -1,14 +1,44 @@
-"""The contact sheet out of its tiles."""
+"""The files of a preview: its frames while it is made, and the sheet or the animation in the end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
+from ...media.animation import even_size, frame_times, with_palette, write_film
+from ...media.pictures import save
 from ..probe import Source
-from .frame_file import open_frame
 from .options import VideoPreviewOptions
+
+SUFFIX = ".tif"
+_FORMATS = ["TIFF"]
+
+
+def write_frame(picture: Image.Image, moment: int, path: Path) -> None:
+    """Write an RGB picture and the moment, in the source's own ticks, that it was taken at.
+
+    The plan has the moments that were wanted, and an attempt that goes on has not seen the frames of the one before.
+    """
+    save(picture, path, "TIFF", description=str(moment))
+
+
+def open_frame(path: Path) -> Image.Image:
+    """The picture, to be closed by the caller."""
+    return Image.open(path, formats=_FORMATS)
+
+
+def moment_of(path: Path) -> int:
+    """The moment that it was taken at."""
+    with Image.open(path, formats=_FORMATS) as picture:
+        return int(picture.tag_v2[IMAGEDESCRIPTION])  # type: ignore[attr-defined]  # a TIFF has tags
+
+
+# --- The contact sheet ---
+
 
 _TEXT, _SHADE = "#ffffff", (0, 0, 0, 150)
 _HOUR, _MINUTE = 3600, 60
@@ -90,3 +120,35 @@ def clock(seconds: float) -> str:
     hours, rest = divmod(round(seconds), _HOUR)
     minutes, rest = divmod(rest, _MINUTE)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+# --- The animation ---
+
+
+_BEST_CRF, _WORST_CRF = 16, 44
+
+
+def write_animation(
+    frames: Sequence[Path], path: Path, kind: str, options: VideoPreviewOptions, tick: Callable[[int], None]
+) -> None:
+    """Write GIF, WEBP or MP4. `tick` is told how many frames have been handed over; it may raise."""
+    pictures = _pictures(frames, tick)
+    first = next(pictures)
+    if kind == "MP4":
+        crf = round(_WORST_CRF - (_WORST_CRF - _BEST_CRF) * options.quality / 100)
+        rate = Fraction(options.fps).limit_denominator(1000)
+        write_film(chain([first], pictures), path, even_size(*first.size), rate, crf=crf, preset="medium")
+        return
+    parameters: dict[str, Any] = {"quality": options.quality, "method": 4} if kind == "WEBP" else {"disposal": 1}
+    if kind == "GIF":
+        first, pictures = with_palette(first), map(with_palette, pictures)
+    times = frame_times(len(frames), options.fps, kind)
+    save(first, path, kind, save_all=True, append_images=pictures, duration=times, loop=0, **parameters)
+
+
+def _pictures(frames: Sequence[Path], tick: Callable[[int], None]) -> Iterator[Image.Image]:
+    """One at a time: the encoders ask for the next when they are done with the one before."""
+    for number, path in enumerate(frames):
+        tick(number)
+        with open_frame(path) as picture:
+            yield picture.convert("RGB")

@@ -2,7 +2,7 @@
 
 from ...contract import Estimate, Job
 from ...media.estimate import written_bytes
-from ..figures import ASSUMED, Picture, reading_memory, reading_seconds
+from ..estimate import ASSUMED, Picture, reading_memory, reading_seconds
 from .options import VideoPreviewOptions, kind_of
 
 _FRAME_BYTES, _FRAME_HEADER = 3, 400

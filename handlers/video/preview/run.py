@@ -13,18 +13,22 @@ from ...media.animation import FILM_CODEC, even_size, frames_in
 from ...media.formats import check_sides
 from ...media.pictures import write_picture
 from ...pieces import Pieces, fingerprint
-from ..errors import StopAskedError
-from ..looking import picture_in
-from ..picking import pick
-from ..probe import Source, probe
+from ..frames import pick
+from ..opening import StopAskedError
+from ..probe import Source, cut_notes, picture_in, probe, told_of
 from ..stills import Camera, seen_size
-from ..telling import cut_notes, told_of
-from .animation import write_animation
-from .costs import estimate_for
-from .frame_file import SUFFIX, moment_of, write_frame
+from .estimate import estimate_for
 from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
+from .output import (
+    SUFFIX,
+    Tile,
+    compose,
+    moment_of,
+    size_of,
+    write_animation,
+    write_frame,
+)
 from .plan import plan
-from .sheet import Tile, compose, size_of
 
 _PLANNED, _TAKEN = 10.0, 85.0
 

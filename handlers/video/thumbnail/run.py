@@ -10,13 +10,12 @@ from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, 
 from ...describing import describe
 from ...media.formats import format_of
 from ...media.pictures import write_picture
-from ..errors import StopAskedError
-from ..looking import picture_in
-from ..picking import pick, spread
-from ..probe import Source, probe
+from ..frames import pick, spread
+from ..opening import StopAskedError
+from ..probe import Source, cut_notes, picture_in, probe, told_of
 from ..stills import Camera
-from ..telling import cut_notes, told_of
-from .options import VideoThumbnailOptions, estimate_for
+from .estimate import estimate_for
+from .options import VideoThumbnailOptions
 
 
 def look(job: Job[VideoThumbnailOptions]) -> Estimate:
@@ -72,7 +71,7 @@ def _choose(context: TaskContext[VideoThumbnailOptions], source: Source, tick: A
 
 
 def _scorer() -> Callable[[VideoFrame], float]:
-    from ..judging import Judge  # noqa: PLC0415 - to load numpy takes longer than to read one frame
+    from ..scoring import Judge  # noqa: PLC0415 - to load numpy takes longer than to read one frame
 
     return Judge().score
 

@@ -14,29 +14,35 @@ import msgspec
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
 from ...describing import describe
 from ...pieces import fingerprint
-from ..errors import EncoderFailedError, StopAskedError, UndecodableError
-from ..frames import beyond_use
-from ..interlacing import has_fields
-from ..looking import picture_in
-from ..opening import open_input, picture_of
-from ..probe import Source, probe
+from ..frames import beyond_use, has_fields
+from ..opening import (
+    EncoderFailedError,
+    StopAskedError,
+    UndecodableError,
+    open_input,
+    picture_of,
+)
+from ..probe import Source, cut_notes, picture_in, probe, told_of
 from ..program import Program
-from ..telling import cut_notes, told_of
-from .audio import convert_audio
 from .backend import formats_of, open_backend
-from .costs import estimate_for
+from .checkpoint import (
+    Plan,
+    Saved,
+    Segment,
+    choose_cuts,
+    recall,
+    remove_leftovers,
+    step_for,
+)
 from .encoding import Encoding
+from .estimate import estimate_for
 from .join import Parts, duration_of, join
-from .marks import Marks, chapters_of, lost_marks, marks_of
-from .notes import picture_notes, track_notes
-from .options import VideoConvertOptions
-from .picture import choose_look, output_aspect, output_size
-from .plan import Plan, choose_cuts, step_for
-from .saved import Saved, Segment, recall, remove_leftovers
+from .marks import Marks, chapters_of, lost_marks, marks_of, track_notes
+from .options import Target, VideoConvertOptions, choose_target, holds_aspect
+from .picture import choose_look, output_aspect, output_size, picture_notes
 from .segments import encode_segments
-from .sound_choice import choose_sound
+from .sound import choose_sound, convert_audio
 from .subtitles import choose_subtitles
-from .target import Target, choose_target, holds_aspect
 
 _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from ...events.errors import InvalidPath
-from ..contract import Job
-from ..idle import refuse_idle
-from ..media.formats import WRITE_FORMATS
+from ....events.errors import InvalidPath
+from ...contract import Job
+from ...idle import refuse_idle
+from ...media.formats import WRITE_FORMATS
 
 View: TypeAlias = Literal["iso", "front", "back", "left", "right", "top", "bottom"]
 Colour: TypeAlias = Annotated[str, msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$")]

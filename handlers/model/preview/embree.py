@@ -1,4 +1,4 @@
-"""Which face a ray meets first, and whether it meets any: Embree, on the CPU."""
+"""Embree, which finds on the CPU the face that a ray meets first. There is no wheel of it for every machine."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from .camera import Camera
-from .hits import Hits
+from .tracing import Hits
 
 
 class Embree:

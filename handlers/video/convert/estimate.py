@@ -3,9 +3,8 @@
 from math import pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
 
 from ...contract import Estimate, Job
-from ..figures import ASSUMED, BASE, MARGIN, Picture
-from .options import VideoConvertOptions
-from .target import USUAL_CRF, choose_target
+from ..estimate import ASSUMED, BASE, MARGIN, Picture
+from .options import USUAL_CRF, VideoConvertOptions, choose_target
 
 _SPEED = {
     "ultrafast": 190e6,

@@ -1,32 +1,12 @@
 """How much memory, temp space and time a model takes. The numbers are fitted to measurements, with room to spare."""
 
 import math
-from typing import Any
 
 import msgspec
 
-from ..contract import Estimate, Job
+from ...contract import Estimate, Job
+from ..counting import Counted
 from .options import ModelPreviewOptions, format_for
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look into a model has shown."""
-
-    kind: str
-    """The suffix, without the dot, or `text stl`; empty when it is not known."""
-    size: int
-    """Bytes of the file, unpacked."""
-    faces: int
-    vertices: int
-    pixels: int = 0
-    """Of the textures, guessed from their size."""
-    exact: bool = False
-    """Counted, not guessed from the size."""
-
-    @property
-    def basis(self) -> dict[str, Any]:
-        """For people."""
-        return {"format": self.kind, "faces": self.faces, "vertices": self.vertices, "exact": self.exact}
 
 
 class _Cost(msgspec.Struct, frozen=True):

@@ -1,0 +1,310 @@
+"""The sound of a video: which track is taken, and whether it is copied or encoded.
+
+It is converted once and in one piece: encoded per segment it would click at every join.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import av
+import msgspec
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+
+from ...contract import Unusable
+from ...pieces import seal
+from ..opening import is_damage, open_input, packets_of
+from ..program import Program
+from .checkpoint import AudioTrack
+from .marks import Marks, marks_of
+from .options import Target, VideoConvertOptions
+from .program_encoder import SILENT, Feed, for_sound
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+
+
+_STEADY = ("mov", "matroska", "mpegts")
+"""Containers whose times of sound can be trusted; from others it is copied only when asked for."""
+_IN_MP4 = ("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac")
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+"""What the encoders for aac and opus have a name for."""
+_MOST = {"aac": 8, "opus": 8, "mp3": 2}
+_CHANNEL_BITRATE = 64_000
+
+
+class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done with the sound."""
+
+    stream: int
+    """Number of the stream in the file."""
+    copy: bool
+    codec: str
+    """What the result will hold."""
+    encoder: str = ""
+    """FFmpeg's name of it; empty where sound is copied."""
+    layout: str = ""
+    bitrate: int = 0
+    marks: Marks = Marks()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """Name of the piece. MP4 has the finer clock but does not take everything."""
+        return "sound.mp4" if self.codec in _IN_MP4 else "sound.mka"
+
+
+def choose_sound(container: InputContainer, options: VideoConvertOptions, target: Target) -> SoundPlan | None:
+    """The plan; none where there is no sound or none is wanted. Raises Unusable for what cannot be had."""
+    if not target.audio_codec:
+        return None
+    tracks = container.streams.audio
+    stream = container.streams.best("audio")
+    if options.audio_track is not None:
+        if options.audio_track > len(tracks):
+            name = Path(container.name).name
+            raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")
+        stream = tracks[options.audio_track - 1]
+    if not isinstance(stream, AudioStream) or stream.codec_context is None:
+        return None
+    steady = any(name in container.format.name for name in _STEADY)
+    notes = () if len(tracks) == 1 else (f"1 of {len(tracks)} sound tracks kept",)
+    plan = _plan_for(stream, options, target, steady=steady)
+    return msgspec.structs.replace(plan, marks=marks_of(stream), notes=notes + plan.notes)
+
+
+def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target, *, steady: bool) -> SoundPlan:
+    codec = stream.codec_context.codec.canonical_name
+    fits = codec in target.container.copied
+    if options.audio_codec == "copy" and not fits:
+        raise Unusable(f"sound of {codec} cannot be copied into {target.container.format}: leave audio_codec at auto")
+    untouched = options.audio_encoder == "usual" and options.audio_bitrate is None and options.audio_channels == "auto"
+    free = options.audio_codec == "auto" and untouched
+    if options.audio_codec == "copy" or (free and fits and steady):
+        return SoundPlan(stream=stream.index, copy=True, codec=codec)
+    channels = max(1, stream.codec_context.channels)
+    most = {"auto": _MOST[target.audio_codec], "stereo": 2, "mono": 1}[options.audio_channels]
+    kept = max(count for count in _LAYOUTS if count <= min(channels, most))
+    notes = () if kept == channels else (f"{channels} sound channels became {kept}",)
+    return SoundPlan(
+        stream=stream.index,
+        copy=False,
+        codec=target.audio_codec,
+        encoder=target.audio_encoder,
+        layout=_LAYOUTS[kept],
+        bitrate=options.audio_bitrate or _CHANNEL_BITRATE * kept,
+        notes=notes,
+    )
+
+
+# --- Where decoded sound goes: to an encoder of the library, or to the ffmpeg program ---
+
+
+class Sink(Protocol):
+    """Takes the frames of one track."""
+
+    def track(self, rate: int) -> AudioStream:
+        """The track, of so many samples a second. Frames must come in its format."""
+
+    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
+        """The next frame; none: there are no more."""
+
+
+def open_part(part: Path, plan: SoundPlan) -> OutputContainer:
+    """The file that the track is written to."""
+    kind = "mp4" if plan.file.endswith(".mp4") else "matroska"
+    return av.open(str(part), "w", format=kind, options={"fflags": "+bitexact"})
+
+
+@contextmanager
+def open_sink(part: Path, plan: SoundPlan, program: Program | None, tick: Callable[[float], None]) -> Iterator[Sink]:
+    """The way into `part`, which is whole when the context is left without an error."""
+    if program is None:
+        with open_part(part, plan) as output:
+            yield _Library(output, plan)
+        return
+    sink = _Program(part, plan, program, tick)
+    try:
+        yield sink
+        sink.feed.finish()
+    except BaseException:  # whatever ends it: the program must not go on alone
+        sink.feed.discard()
+        raise
+
+
+class _Library:
+    def __init__(self, output: OutputContainer, plan: SoundPlan) -> None:
+        self._output = output
+        self._plan = plan
+
+    def track(self, rate: int) -> AudioStream:
+        track = self._output.add_stream(self._plan.encoder, rate=rate)
+        assert isinstance(track, AudioStream)
+        track.layout = self._plan.layout
+        track.bit_rate = self._plan.bitrate
+        return track
+
+    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
+        self._output.mux(track.encode(frame))
+
+
+class _Program:
+    def __init__(self, part: Path, plan: SoundPlan, program: Program, tick: Callable[[float], None]) -> None:
+        self._plan = plan
+        self._position = 0.0
+        # The pipe carries no names of channels, only their number.
+        command = [str(program.path), *SILENT, "-channel_layout", plan.layout]
+        self.feed = Feed(command, for_sound(plan.encoder, plan.bitrate), part, lambda: tick(self._position))
+
+    def track(self, rate: int) -> AudioStream:
+        track = self.feed.container.add_stream("pcm_f32le", rate=rate)
+        assert isinstance(track, AudioStream)
+        track.layout = self._plan.layout
+        track.format = "flt"
+        return track
+
+    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
+        self._position = (frame.time if frame else None) or self._position
+        self.feed.push(track, frame)
+
+
+# --- The conversion ---
+
+
+_RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
+
+
+def convert_audio(
+    path: Path, plan: SoundPlan, folder: Path, tick: Callable[[float], None], program: Program | None = None
+) -> AudioTrack | None:
+    """Copy or encode the chosen sound of `path` into `folder`; none if there is nothing in it to hear.
+
+    `tick` is told the position in seconds; it may raise. What is encoded is so by `program`, if there is one.
+    """
+    final = folder / plan.file
+    part = final.with_suffix(".part")
+    with open_input(path) as container:
+        stream = container.streams[plan.stream]
+        assert isinstance(stream, AudioStream)
+        try:
+            if plan.copy:
+                made = _copied(container, stream, plan, part, tick)
+            else:
+                made = _encoded(container, stream, plan, open_sink(part, plan, program, tick), tick)
+        except BaseException:  # whatever ends it: half a track must not be taken for one
+            part.unlink(missing_ok=True)
+            raise
+    if made is None:
+        part.unlink(missing_ok=True)
+        return None
+    start, samples = made
+    size, digest = seal(part, final)
+    return AudioTrack(name=plan.file, start=start, samples=samples, size=size, sha256=digest)
+
+
+def _copied(
+    container: InputContainer, stream: AudioStream, plan: SoundPlan, part: Path, tick: Callable[[float], None]
+) -> tuple[float, int] | None:
+    """The packets as they are: (where sound begins in seconds, number of packets).
+
+    Packets before the stated start are kept with negative times: decoders need them and players skip them.
+    """
+    assert stream.time_base is not None
+    count, last, unit = 0, None, float(stream.time_base)
+    begin = stream.start_time
+    with open_part(part, plan) as output:
+        track = output.add_stream_from_template(stream, opaque=True)
+        for packet in packets_of(container, stream):
+            if packet.pts is None or (last is not None and packet.pts <= last):
+                continue
+            begin = packet.pts if begin is None else begin
+            last = packet.pts
+            tick(packet.pts * unit)
+            packet.pts -= begin
+            packet.dts = packet.pts
+            packet.stream = track
+            count += _muxed(output, packet)
+        if not count:
+            return None
+    return float((begin or 0) * stream.time_base), count
+
+
+def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
+    """Write one packet; false for one that is too damaged to be understood."""
+    try:
+        output.mux(packet)
+    except av.error.FFmpegError as error:
+        if not is_damage(error):
+            raise
+        return False
+    return True
+
+
+def _encoded(
+    container: InputContainer,
+    stream: AudioStream,
+    plan: SoundPlan,
+    sink: AbstractContextManager[Sink],
+    tick: Callable[[float], None],
+) -> tuple[float, int] | None:
+    """Decoded and encoded anew: (where sound begins in seconds, number of samples).
+
+    Moments are counted in samples, because those of some sources jump.
+    """
+    frames = _decode(container, stream)
+    first = next(frames, None)
+    if first is None:
+        return None
+    samples = 0
+    with sink as output:
+        track = output.track(_rate(plan.codec, first.sample_rate))
+        for frame in _resampled(chain([first], frames), track, tick):
+            frame.pts = samples
+            frame.time_base = Fraction(1, track.sample_rate)
+            samples += frame.samples
+            output.push(track, frame)
+        output.push(track, None)
+    return first.time or 0.0, samples
+
+
+def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """What can be decoded; a bad packet costs its own piece of sound only."""
+    for packet in chain(packets_of(container, stream), [None]):
+        try:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            if not is_damage(error):
+                raise
+            continue
+        yield from frames
+
+
+def _resampled(
+    frames: Iterable[AudioFrame], stream: AudioStream, tick: Callable[[float], None]
+) -> Iterator[AudioFrame]:
+    """Frames in the encoder's format. Where the source changes its own in the middle, a new resampler takes over."""
+    resampler: AudioResampler | None = None
+    kind: tuple[str, str, int] | None = None
+    for frame in frames:
+        tick(frame.time or 0.0)
+        frame.pts = None
+        current = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if resampler is None or current != kind:
+            if resampler is not None:
+                yield from resampler.resample(None)
+            resampler = AudioResampler(stream.format, stream.layout, stream.sample_rate)
+            kind = current
+        yield from resampler.resample(frame)
+    if resampler is not None:
+        yield from resampler.resample(None)
+
+
+def _rate(codec: str, wanted: int) -> int:
+    """The source's own rate if the codec has it, else its best."""
+    return wanted if wanted in _RATES[codec] else _RATES[codec][0]

@@ -1,0 +1,28 @@
+"""What a picture of a video needs. No media library here: the service imports this."""
+
+from ...contract import Estimate, Job
+from ...media.estimate import fitted_pixels, written_bytes
+from ...media.formats import format_of
+from ..estimate import ASSUMED, Picture, reading_memory, reading_seconds
+from .options import VideoThumbnailOptions
+
+_SMOOTHNESS = 0.93
+"""Frames of films have a little less in them than photographs."""
+
+
+def estimate(job: Job[VideoThumbnailOptions]) -> Estimate:
+    """Guess from the file size alone."""
+    return estimate_for(job, ASSUMED.of_size(job.input_size))
+
+
+def estimate_for(job: Job[VideoThumbnailOptions], picture: Picture) -> Estimate:
+    """What a picture of this video needs."""
+    options = job.options
+    box = fitted_pixels((picture.width, picture.height), (options.width, options.height), options.fit)
+    frames = 1 if options.where else options.candidates
+    return Estimate(
+        memory=reading_memory(picture) + 12 * box,
+        temp=written_bytes(format_of(job.output_file), box, quality=options.quality, calm=_SMOOTHNESS),
+        seconds=0.2 + frames * reading_seconds(picture) + box / 15e6,
+        basis=picture.basis(),
+    )
