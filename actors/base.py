@@ -21,7 +21,7 @@ import pykka
 
 from ..events import Accepted, Recorded, TasktrailError
 from ..events.clock import Clock
-from ..handlers.process.frames import Order
+from ..events.reports import Order
 from .logger import get_logger
 
 logger = get_logger()

@@ -5,7 +5,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from ..handlers.process.frames import Order, Report
+from ..events.reports import Order, Report
 
 Reporter: TypeAlias = Callable[[list[Report]], None]
 

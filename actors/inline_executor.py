@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..events.errors import UnknownType
-from ..handlers.process.attempt import Ending, failure, perform
-from ..handlers.process.frames import (
+from ..events.reports import (
     AttemptBeat,
     AttemptEnded,
     AttemptsHeld,
@@ -21,10 +20,9 @@ from ..handlers.process.frames import (
     Saved,
     Stop,
     TellHeld,
-    Unencodable,
-    encode,
-    unencodable,
 )
+from ..handlers.process.attempt import Ending, failure, perform
+from ..handlers.process.frames import Unencodable, encode, unencodable
 from .executor import Capabilities
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from ..events.errors import (
 )
 from ..events.log.event_log import already_appended
 from ..events.log.sqlite import LogReader
+from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
 from ..events.system_events import ClockJumped
-from ..handlers.process.frames import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from .base import Actor, Alarm, Committed, Orders, Query, Ticket, logger
 from .core.messages import (
     Answered,

@@ -9,7 +9,7 @@ from typing import Any
 import pykka
 
 from ..events.errors import NotReady
-from ..handlers.process.frames import AttemptEnded, Order, Report, Run
+from ..events.reports import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
 from .base import Actor, Orders, logger
 from .core.messages import Reconcile

@@ -29,6 +29,7 @@ PURE = (
     "tasktrail.events.system_events",
     "tasktrail.events.clock_jumps",
     "tasktrail.events.commands",
+    "tasktrail.events.reports",
     "tasktrail.events.state",
     "tasktrail.events.decide",
     "tasktrail.events.context",

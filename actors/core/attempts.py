@@ -17,9 +17,7 @@ from ...events import TaskState, TasktrailError
 from ...events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from ...events.decide import decide
 from ...events.errors import NeverFits
-from ...events.system_events import WorkerExited as WorkerExitedEvent
-from ...events.task_events import AttemptOutcome, Estimated
-from ...handlers.process.frames import (
+from ...events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
@@ -33,8 +31,10 @@ from ...handlers.process.frames import (
     Saved,
     Stop,
     TellHeld,
-    WorkerExited,
+    WorkerGone,
 )
+from ...events.system_events import WorkerExited
+from ...events.task_events import AttemptOutcome, Estimated
 from . import commands
 from .dependencies import ended
 from .resources import why_it_never_fits
@@ -69,8 +69,8 @@ def _handle(turn: Turn, report: Report) -> None:
             _ended(turn, report)
         case CapacityChanged():
             turn.state.slots = report.slots
-        case WorkerExited():
-            event = WorkerExitedEvent(pid=report.pid, exit_code=report.exit_code, why=report.why)
+        case WorkerGone():
+            event = WorkerExited(pid=report.pid, exit_code=report.exit_code, why=report.why)
             turn.record(0, event, SCHEDULER)
 
 

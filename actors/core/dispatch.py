@@ -16,7 +16,7 @@ from ...events import Started, TaskState
 from ...events.commands import GiveUp
 from ...events.decide import decide
 from ...events.priority import queue_key, terms
-from ...handlers.process.frames import Run
+from ...events.reports import Run
 from .dependencies import ended
 from .limits import LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of
 from .queue import EQUAL, Entry, Share

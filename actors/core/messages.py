@@ -10,9 +10,9 @@ import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.estimates import Correction
+from ...events.reports import Order, Report
 from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...events.values import MAX_INTEGER
-from ...handlers.process.frames import Order, Report
 from .limits import Limits
 from .resources import Sample
 

@@ -18,8 +18,8 @@ from ...events import (
     TaskCommand,
 )
 from ...events.errors import NotReady
+from ...events.reports import AttemptsHeld
 from ...events.system_events import ClockJumped
-from ...handlers.process.frames import AttemptsHeld
 from . import attempts, commands, lifecycle, timeouts
 from .dispatch import dispatch
 from .messages import (

@@ -7,10 +7,10 @@ import msgspec
 
 from ...events import Accepted, Created, Event, Fact, Retried, TaskState, TasktrailError
 from ...events.context import DecisionContext
+from ...events.reports import Order, Stop
 from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
-from ...handlers.process.frames import Order, Stop
 from .messages import Answered, Commanded, Effect, Intake
 from .state import PUBLISH_PATIENCE, Running, SchedulerState
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...handlers.process.frames import (
+from ...events.reports import (
     AttemptEnded,
     AttemptsHeld,
     CapacityChanged,
@@ -19,13 +19,10 @@ from ...handlers.process.frames import (
     Report,
     Run,
     Saved,
-    Setup,
     Stop,
     TellHeld,
-    Unencodable,
-    encode,
-    unencodable,
 )
+from ...handlers.process.frames import Setup, Unencodable, encode, unencodable
 from ...handlers.process.sandbox import Sandbox
 from ...handlers.process.walls import walls
 from ..executor import Capabilities, Reporter

@@ -10,30 +10,24 @@ from typing import Any, Protocol
 import msgspec
 
 from ...events.errors import InvalidValue, TasktrailError
-from ...events.values import check_plain
-from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
-from ...handlers.printed import PrintedWriter, last_part
-from ...handlers.process.frames import (
+from ...events.reports import (
     AttemptBeat,
-    AttemptBounded,
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProbed,
     AttemptProgressed,
-    AttemptUsed,
-    GarbageFrame,
     Grant,
     PublishWanted,
     Report,
-    Retiring,
     Run,
     Saved,
-    Setup,
     Stop,
-    WorkerExited,
-    WorkerReady,
-    encode,
+    WorkerGone,
 )
+from ...events.values import check_plain
+from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
+from ...handlers.printed import PrintedWriter, last_part
+from ...handlers.process.frames import AttemptBounded, AttemptUsed, GarbageFrame, Retiring, Setup, WorkerReady, encode
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
 from ..logger import get_logger
 from . import watch
@@ -280,7 +274,7 @@ class Slot:
         died = self._faulty or not self._why
         why = self._why or ("its keeper was killed" if ending.keeper_killed else "it died")
         ending, said = self._with_output(ending)
-        self._hub.tell(WorkerExited(self._pid, ending.code, f"{why}: {said}" if died and said else why))
+        self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {said}" if died and said else why))
         if self._run is not None:
             self._tell_end(self._held or self._end_of(self._run, ending))
         self._deaths = self._deaths + 1 if died else self._deaths

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ...events.errors import InvalidPath, OutputExists
+from ...events.reports import AttemptEnd, AttemptProgressed, PublishWanted, Run
 from ..contract import Finished, Rejected, StopAsked, Stopped, TaskType, Unusable
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..faults import text_of
@@ -20,7 +21,6 @@ from ..publish import part_path, publish, remove_part, settle, staged_path, unst
 from ..workspace import make_private_folder, space_taken
 from .confine import is_confined
 from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
-from .frames import AttemptEnd, AttemptProgressed, PublishWanted, Run
 from .line import Line
 from .look import has_room
 from .printing import flush, print_causes, print_trace

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from ...events.errors import TasktrailError
+from ...events.reports import Run
 from ..contract import Job, TaskType
-from .frames import AttemptBounded, Run
+from .frames import AttemptBounded
 from .sandbox import Sandbox
 
 _MEGABYTE = 1_000_000

@@ -8,19 +8,8 @@ from collections.abc import Callable, Container
 from threading import Lock, Thread
 from typing import Any
 
-from .frames import (
-    AttemptBeat,
-    AttemptEnded,
-    FrameBuffer,
-    Grant,
-    Retiring,
-    Run,
-    Saved,
-    Setup,
-    Stop,
-    encode,
-    worker_order_decoder,
-)
+from ...events.reports import AttemptBeat, AttemptEnded, Grant, Run, Saved, Stop
+from .frames import FrameBuffer, Retiring, Setup, encode, worker_order_decoder
 
 _CHUNK = 32768
 

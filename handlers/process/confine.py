@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...events.reports import Run
 from ..contract import TaskType
 from . import landlock, seccomp
-from .frames import Run
 from .landlock import READ, READ_FILE, RUN, USE, WRITE, WRITE_FILE, Grant
 from .sandbox import Sandbox
 

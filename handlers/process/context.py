@@ -11,13 +11,13 @@ import msgspec
 
 from ...events import Checkpoint
 from ...events.errors import InvalidValue
+from ...events.reports import AttemptCheckpointed, AttemptProgressed, Run
 from ...events.values import check_plain
 from ..contract import StopAsked
 from ..errors import BadAnswer, CheckpointRefused
 from ..inputs import Input
 from ..publish import part_path
 from ..workspace import create_temp_file, make_private_folder
-from .frames import AttemptCheckpointed, AttemptProgressed, Run
 from .line import Line
 
 PROGRESS_INTERVAL = 0.5

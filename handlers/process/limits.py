@@ -11,9 +11,10 @@ import resource
 import sys
 from typing import NamedTuple
 
+from ...events.reports import Run
 from ..errors import FileSizeLimitReached, MemoryLimitReached
 from ..faults import text_of
-from .frames import AttemptBounded, Run
+from .frames import AttemptBounded
 
 GIB = 1024**3
 MEMORY_FLOOR = 2 * GIB

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from .frames import AttemptCheckpointed, AttemptProbed, AttemptProgressed, PublishWanted
+from ...events.reports import AttemptCheckpointed, AttemptProbed, AttemptProgressed, PublishWanted
 
 
 class Line(Protocol):

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from ...events.reports import AttemptProbed, Run
 from ...events.task_events import Estimated
 from ...events.values import MAX_INTEGER
 from ..contract import Estimate, Job, TaskType
 from ..errors import BadAnswer
 from .context import plain_json
-from .frames import AttemptProbed, Run
 from .line import Line
 
 TOLERANCE = 1.25

@@ -18,8 +18,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from types import TracebackType
 
+from ...events.reports import Run
 from ..printed import PrintedWriter
-from .frames import Run
 
 _ASYNCIO = f"{Path(os.__file__).parent}/asyncio/"
 _CHUNK = 65536

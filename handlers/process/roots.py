@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 
 from ...events.errors import InvalidPath
-from .frames import Run
+from ...events.reports import Run
 from .sandbox import Sandbox
 
 _HIDDEN = re.compile(r"\.(tasktrail-\d+\.d|.+\.tasktrail-\d+(\.[^.]*)?)")

@@ -23,6 +23,16 @@ from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
+from ...events.reports import (
+    AttemptBeat,
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProbed,
+    AttemptProgressed,
+    Run,
+    Saved,
+    Stop,
+)
 from ..contract import TaskType
 from ..errors import BadAnswer
 from ..inputs import Input
@@ -34,18 +44,10 @@ from .confine import Reach, confine
 from .context import plain_text
 from .frames import (
     MAX_REPORT,
-    AttemptBeat,
-    AttemptCheckpointed,
-    AttemptEnded,
-    AttemptProbed,
-    AttemptProgressed,
     AttemptUsed,
     FrameBuffer,
     GarbageFrame,
     Retiring,
-    Run,
-    Saved,
-    Stop,
     Unencodable,
     encode,
     worker_report_decoder,

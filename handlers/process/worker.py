@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...events.errors import UnknownType
+from ...events.reports import AttemptEnded, Run
 from ..contract import TaskType, declared, resolve
 from ..packages import missing_packages
 from ..workspace import make_private_folder
@@ -24,7 +25,7 @@ from .attempt import Ending, failure, perform
 from .bounding import bound
 from .channel import Channel, ServiceGone
 from .clean import Baseline
-from .frames import AttemptBounded, AttemptEnded, Retiring, Run, Setup, WorkerReady
+from .frames import AttemptBounded, Retiring, Setup, WorkerReady
 from .limits import Limits
 from .printing import Printing, print_line_by_line, print_trace
 from .usage import Leftovers, Meter, cpu_seconds, trim

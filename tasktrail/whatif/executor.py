@@ -8,16 +8,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ..events import Checkpoint, Created
+from ..events.reports import AttemptCheckpointed, AttemptEnd, AttemptEnded, AttemptProbed, Report, Run, Stop
 from ..events.task_events import Estimated
-from ..handlers.process.frames import (
-    AttemptCheckpointed,
-    AttemptEnd,
-    AttemptEnded,
-    AttemptProbed,
-    Report,
-    Run,
-    Stop,
-)
 from .timeline import LifeKey
 
 Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]

@@ -29,6 +29,7 @@ from ..events import (
     StartTask,
 )
 from ..events.commands import DrainQueue, PauseQueue, ResumeQueue, SetLimits
+from ..events.reports import AttemptEnd, CapacityChanged
 from ..events.system_events import (
     Adjusted,
     ClockJumped,
@@ -38,7 +39,6 @@ from ..events.system_events import (
     ServiceStarted,
     ServiceStopped,
 )
-from ..handlers.process.frames import AttemptEnd, CapacityChanged
 from .executor import GONE_WITHIN, RecordedAttempt, RecordedAttempts
 from .timeline import LifeKey, Timeline
 

@@ -13,8 +13,8 @@ from ..actors.core.messages import Answered, Boot, Close, Commanded, Jumped, Mes
 from ..actors.core.state import Running, SchedulerState
 from ..actors.core.step import needed, resume, step
 from ..events import CreateTask, Recorded, Started, TaskState, TasktrailError
+from ..events.reports import CapacityChanged, Run, Stop
 from ..events.system_events import ClockJumped
-from ..handlers.process.frames import CapacityChanged, Run, Stop
 from .executor import AttemptAction, ReplayExecutor
 from .policy import Policy
 from .recording import LATE, Arrival, Recording, ServiceKilled, StartExpected, WorkersReady, unwatched

@@ -12,7 +12,7 @@ from inline_executor import Reports
 from papers import page_of, pdf_of
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.handlers.process.frames import AttemptEnded, Run, WorkerExited
+from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
 from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.handlers.registry import Registry
@@ -81,8 +81,8 @@ def begin_long_after(path: Path) -> None:
             return
 
 
-def workers_that_ended(reports: Reports) -> list[WorkerExited]:
-    return [report for report in reports.all if isinstance(report, WorkerExited)]
+def workers_that_ended(reports: Reports) -> list[WorkerGone]:
+    return [report for report in reports.all if isinstance(report, WorkerGone)]
 
 
 def test_every_limit_is_set(attempt: Attempt) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.slot import Slot, SlotRules
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptEnded,
     AttemptProgressed,
     AttemptsHeld,
@@ -22,7 +22,7 @@ from tasktrail.handlers.process.frames import (
     Run,
     Stop,
     TellHeld,
-    WorkerExited,
+    WorkerGone,
 )
 
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -54,8 +54,8 @@ def open_descriptors() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-def exits(reports: Reports) -> list[WorkerExited]:
-    return [report for report in reports.all if isinstance(report, WorkerExited)]
+def exits(reports: Reports) -> list[WorkerGone]:
+    return [report for report in reports.all if isinstance(report, WorkerGone)]
 
 
 def test_the_mechanism_of_the_kill_is_named(make: MakeExecutor) -> None:
@@ -209,7 +209,7 @@ def test_a_worker_that_never_gets_ready_is_replaced(make: MakeExecutor, tmp_path
     executor = make(pythonpath=(str(tmp_path),), rules=SlotRules(start_timeout=0.2))
     reports = Reports(executor)
 
-    reports.until(lambda report: isinstance(report, WorkerExited))
+    reports.until(lambda report: isinstance(report, WorkerGone))
 
     assert exits(reports)[0].why == "it was not ready in time"
 
@@ -221,11 +221,11 @@ def test_a_worker_that_dies_while_idle_costs_no_attempt(make: MakeExecutor) -> N
     worker = reports.end(1).result["pid"]
 
     os.kill(worker, signal.SIGKILL)
-    reports.until(lambda report: isinstance(report, WorkerExited))
+    reports.until(lambda report: isinstance(report, WorkerGone))
     executor.do([run("noop", 2)])
 
     assert reports.end(2).outcome == "completed"
-    assert exits(reports) == [WorkerExited(worker, -9, "it died")]
+    assert exits(reports) == [WorkerGone(worker, -9, "it died")]
 
 
 def test_signals_of_the_terminal_do_not_disturb_a_worker(make: MakeExecutor) -> None:

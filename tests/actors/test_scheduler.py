@@ -44,8 +44,7 @@ from tasktrail.events.errors import (
     UnknownTask,
 )
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
@@ -57,6 +56,7 @@ from tasktrail.handlers.process.frames import (
     Saved,
     Stop,
 )
+from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
 
 WITHIN = 10
 

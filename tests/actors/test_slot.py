@@ -7,7 +7,8 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Slot, SlotRules
-from tasktrail.handlers.process.frames import AttemptEnded, Report, Run, Setup, WorkerExited
+from tasktrail.events.reports import AttemptEnded, Report, Run, WorkerGone
+from tasktrail.handlers.process.frames import Setup
 
 
 class FakeHub:
@@ -45,7 +46,7 @@ def test_a_worker_that_cannot_start_is_tried_again_ever_later_up_to_a_limit() ->
         slot.start()
 
     assert hub.delays == [0.0, 0.1, 0.2, 0.4, 0.5, 0.5]
-    assert hub.told[0] == WorkerExited(0, 127, "it died: too many open files")
+    assert hub.told[0] == WorkerGone(0, 127, "it died: too many open files")
 
 
 def test_whatever_keeps_a_worker_from_starting_it_is_tried_again() -> None:

@@ -10,8 +10,8 @@ import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
 from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreoffice
-from tasktrail.handlers.process.frames import AttemptEnded, Run, WorkerExited
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.handlers.process.seccomp import available, program
 from tasktrail.handlers.process.walls import walls
@@ -118,7 +118,7 @@ def test_libreoffice_works_behind_the_walls_and_leaves_nothing_in_tmp(attempt: A
 
 
 def replaced(reports: Reports) -> list[str]:
-    return [report.why for report in reports.all if isinstance(report, WorkerExited)]
+    return [report.why for report in reports.all if isinstance(report, WorkerGone)]
 
 
 def test_a_handler_reaches_its_input_its_folder_and_its_output(
@@ -190,8 +190,8 @@ def test_the_use_of_an_attempt_that_died_is_its_own_and_the_worker_is_known_by_i
     dead = attempt("die", shape="kill")
 
     assert large.memory_used > 100_000_000 > dead.memory_used > 0
-    told = reports.until(lambda report: isinstance(report, WorkerExited))
-    assert isinstance(told, WorkerExited)
+    told = reports.until(lambda report: isinstance(report, WorkerGone))
+    assert isinstance(told, WorkerGone)
     assert told.pid > 2
 
 

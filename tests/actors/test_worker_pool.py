@@ -20,7 +20,7 @@ from tasktrail.events import Completed, CreateTask, Failed, Recorded, Started
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import digest
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.handlers.process.frames import AttemptEnded, Order, Report, Run, TellHeld
+from tasktrail.events.reports import AttemptEnded, Order, Report, Run, TellHeld
 
 WITHIN = 20
 TYPES = {name: getattr(sample_handlers, name).__tasktrail__ for name in ("noop", "patient")}

@@ -34,7 +34,7 @@ from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.orphans import wait_for_orphans
 from tasktrail.actors.workers.slot import SlotRules
 from tasktrail.config.settings import Config
-from tasktrail.handlers.process.frames import AttemptEnded, Report, Run
+from tasktrail.events.reports import AttemptEnded, Report, Run
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.handlers.process.walls import walls
 

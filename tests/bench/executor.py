@@ -24,7 +24,7 @@ import msgspec
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.handlers.process.frames import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop
 
 SUPPORT = Path(__file__).parent.parent / "support"
 HOMES = {name: f"sample_handlers:{name}" for name in ("noop", "hog", "parent")}

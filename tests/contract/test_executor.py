@@ -11,7 +11,7 @@ from inline_executor import InlineExecutor, Reports
 from tasktrail.actors.executor import Executor
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,

@@ -12,7 +12,7 @@ from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.slot import SlotRules
-from tasktrail.handlers.process.frames import AttemptProgressed, Run
+from tasktrail.events.reports import AttemptProgressed, Run
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = (

@@ -16,7 +16,7 @@ from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.orphans import wait_for_orphans
-from tasktrail.handlers.process.frames import Run, Stop, WorkerExited
+from tasktrail.events.reports import Run, Stop, WorkerGone
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="needs a sub-reaper and /proc")]
 
@@ -193,8 +193,8 @@ def test_a_worker_that_was_told_to_end_is_shown_with_the_reason(
 
     executor.do([Stop(1, 1)])
 
-    exited = reports.until(lambda report: isinstance(report, WorkerExited))
-    assert exited == WorkerExited(worker, -9, "stopped: its grace was over")
+    exited = reports.until(lambda report: isinstance(report, WorkerGone))
+    assert exited == WorkerGone(worker, -9, "stopped: its grace was over")
 
 
 def kill_service(lock: Path, shape: str, *extra: str, keeper_too: bool = False) -> list[int]:

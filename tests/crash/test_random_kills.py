@@ -11,7 +11,7 @@ from inline_executor import Reports
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.orphans import wait_for_orphans
 from tasktrail.actors.workers.slot import SlotRules
-from tasktrail.handlers.process.frames import AttemptEnded, Run, Stop
+from tasktrail.events.reports import AttemptEnded, Run, Stop
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = ("noop", "hog", "patient", "parent", "leave")

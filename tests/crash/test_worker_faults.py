@@ -9,7 +9,7 @@ import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.handlers.process.frames import AttemptProgressed, Run, Stop, WorkerExited
+from tasktrail.events.reports import AttemptProgressed, Run, Stop, WorkerGone
 
 pytestmark = pytest.mark.crash
 
@@ -93,8 +93,8 @@ def test_a_worker_that_holds_what_cannot_be_freed_is_replaced(
     executor.do([run("abandons")])
 
     assert reports.end(1).outcome == "completed"
-    exited = reports.until(lambda report: isinstance(report, WorkerExited))
-    assert isinstance(exited, WorkerExited)
+    exited = reports.until(lambda report: isinstance(report, WorkerGone))
+    assert isinstance(exited, WorkerGone)
     assert exited.why == "replaced: it gave up an encoder that cannot be freed"
 
 
@@ -106,8 +106,8 @@ def test_what_a_stray_thread_says_after_the_end_counts_for_nothing(
     assert reports.end(1).outcome == "completed"
     executor.do([run("noop", task_id=2)])
     assert reports.end(2).outcome == "completed"
-    exited = reports.until(lambda report: isinstance(report, WorkerExited))
-    assert isinstance(exited, WorkerExited)
+    exited = reports.until(lambda report: isinstance(report, WorkerGone))
+    assert isinstance(exited, WorkerGone)
     assert exited.why == "replaced: it left a thread"
 
 
@@ -137,5 +137,5 @@ def test_poison_tasks_in_a_row_do_not_make_a_fork_storm(
     executor.do([run("die", task_id=number, shape="kill") for number in range(1, 11)])
 
     assert {reports.end(number).outcome for number in range(1, 11)} == {"lost"}
-    exits = [report for report in reports.all if isinstance(report, WorkerExited)]
+    exits = [report for report in reports.all if isinstance(report, WorkerGone)]
     assert len(exits) == 10

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tasktrail.events import Checkpoint
+from tasktrail.events.reports import AttemptCheckpointed, AttemptProgressed, Run
 from tasktrail.handlers.errors import BadAnswer, CheckpointRefused
 from tasktrail.handlers.process.context import AttemptContext, Progress, clamped, plain_json, plain_text
-from tasktrail.handlers.process.frames import AttemptCheckpointed, AttemptProgressed, Run
 
 RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
 

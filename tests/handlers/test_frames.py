@@ -9,22 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers.process.frames import (
-    MAX_REPORT,
+from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnded,
     AttemptProgressed,
     CapacityChanged,
-    FrameBuffer,
-    GarbageFrame,
     Grant,
     PublishWanted,
-    Retiring,
     Run,
     Saved,
-    Setup,
     Stop,
-    WorkerExited,
+    WorkerGone,
+)
+from tasktrail.handlers.process.frames import (
+    MAX_REPORT,
+    FrameBuffer,
+    GarbageFrame,
+    Retiring,
+    Setup,
     WorkerReady,
     encode,
     worker_order_decoder,
@@ -63,14 +65,14 @@ def test_reports_come_out_as_they_went_in() -> None:
     assert FrameBuffer(worker_report_decoder).feed(b"".join(map(encode, REPORTS))) == REPORTS
 
 
-@pytest.mark.parametrize("frame", [*ORDERS, *REPORTS, CapacityChanged(2), WorkerExited(1, -9, "why")])
+@pytest.mark.parametrize("frame", [*ORDERS, *REPORTS, CapacityChanged(2), WorkerGone(1, -9, "why")])
 def test_the_collector_need_not_look_at_frames(frame: msgspec.Struct) -> None:
     assert frame.__struct_config__.gc is False
     assert frame.__struct_config__.frozen is True
 
 
 def test_tags_are_what_older_workers_say() -> None:
-    kinds: list[Any] = [*ORDERS, *REPORTS, CapacityChanged(2), WorkerExited(1, -9, "why")]
+    kinds: list[Any] = [*ORDERS, *REPORTS, CapacityChanged(2), WorkerGone(1, -9, "why")]
 
     assert sorted({str(kind.__struct_config__.tag) for kind in kinds}) == [
         *("capacity", "checkpointed", "ended", "exited", "grant", "progressed", "publish"),

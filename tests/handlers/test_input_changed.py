@@ -12,11 +12,11 @@ import pytest
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.errors import InvalidPath
+from tasktrail.events.reports import AttemptCheckpointed, PublishWanted, Run
 from tasktrail.handlers import Rejected, TaskContext, Unusable, handler, inputs
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.process.attempt import Ending, deliver, perform
-from tasktrail.handlers.process.frames import AttemptCheckpointed, PublishWanted, Run
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.testing import task_type_of
 

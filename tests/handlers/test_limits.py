@@ -5,7 +5,7 @@ import resource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.handlers.process.frames import Run
+from tasktrail.events.reports import Run
 from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR, Size, bounds, cpu_allowance
 
 AMOUNTS = st.integers(min_value=0, max_value=2**45)

@@ -11,10 +11,10 @@ from inline_executor import Reports
 
 from tasktrail.actors.inline_executor import InlineExecutor
 from tasktrail.events import Checkpoint
+from tasktrail.events.reports import AttemptProgressed, Run, Stop
 from tasktrail.handlers import Estimate, Finding, StopAsked, Stopped, TaskContext, TaskType, handler
 from tasktrail.handlers.contract import loaded
 from tasktrail.handlers.pieces import recalled, remove_others
-from tasktrail.handlers.process.frames import AttemptProgressed, Run, Stop
 from tasktrail.handlers.registry import Registry
 from tasktrail.testing import context_for, job_for, run_handler, task_type_of
 

@@ -11,7 +11,7 @@ from sim_executor import SimulatedExecutor
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
-from tasktrail.handlers.process.frames import Run, Stop
+from tasktrail.events.reports import Run, Stop
 
 DURABLE: dict[str, Callable[[SchedulerState], object]] = {
     "tasks": lambda state: state.tasks,

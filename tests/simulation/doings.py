@@ -12,7 +12,7 @@ from world import World
 from tasktrail.actors.core.messages import Drain, LimitsChanged, Reconcile, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import Sample
 from tasktrail.events.errors import Fenced
-from tasktrail.handlers.process.frames import AttemptEnded
+from tasktrail.events.reports import AttemptEnded
 
 Doing: TypeAlias = Callable[[World], None]
 

@@ -15,7 +15,7 @@ from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Recorded, TaskState, TasktrailError
 from tasktrail.events.clock import Clock
-from tasktrail.handlers.process.frames import Order
+from tasktrail.events.reports import Order
 
 
 class Watcher(Protocol):

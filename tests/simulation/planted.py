@@ -15,9 +15,9 @@ from tasktrail.actors.scheduler import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState
 from tasktrail.events import decide as rules
 from tasktrail.events.clock_jumps import Jumps
+from tasktrail.events.reports import Grant
 from tasktrail.events.state import _EVOLVE
 from tasktrail.events.system_events import ClockJumped
-from tasktrail.handlers.process.frames import Grant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

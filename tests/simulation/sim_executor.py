@@ -9,8 +9,7 @@ from broken import broken, must
 from ledger import Key, Ledger
 
 from tasktrail.events import Checkpoint
-from tasktrail.events.task_events import Estimated
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
@@ -26,8 +25,9 @@ from tasktrail.handlers.process.frames import (
     Saved,
     Stop,
     TellHeld,
-    WorkerExited,
+    WorkerGone,
 )
+from tasktrail.events.task_events import Estimated
 
 ERRORS = ("connection refused", "no such codec", "timeout while reading", "")
 
@@ -173,7 +173,7 @@ class SimulatedExecutor:
 
     def _end(self, attempt: Attempt, outcome: AttemptEnd) -> None:
         if outcome == "lost":
-            self._tell(WorkerExited(self._rng.randrange(1, 9999), -9, "killed"))
+            self._tell(WorkerGone(self._rng.randrange(1, 9999), -9, "killed"))
         error = "" if outcome == "completed" else self._rng.choice(ERRORS)
         self._tell(AttemptEnded(*attempt.key, outcome, error=error))
         del self.live[attempt.key]
@@ -204,14 +204,14 @@ class SimulatedExecutor:
 
     def repeat_an_old_report(self) -> None:
         """Something told before arrives once more, late or twice; or something about an attempt nobody ever ran."""
-        told = [report for report in self._told if not isinstance(report, WorkerExited | CapacityChanged)]
+        told = [report for report in self._told if not isinstance(report, WorkerGone | CapacityChanged)]
         nobody = AttemptEnded(self._rng.randrange(20), self._rng.randrange(9, 99), "completed")
         self.channel.append(self._rng.choice([*told, nobody]))
 
     def lose_a_report(self) -> None:
         """A report gets lost on its way. An attempt that waits for its answer hangs, until something kills it."""
         report = self.channel[0] if self.channel else None
-        if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerExited):
+        if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerGone):
             return
         self.channel.popleft()
         if isinstance(report, AttemptsHeld):

@@ -11,7 +11,7 @@ from ledger import Ledger
 
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, Fact, Failed, Retried, Started
-from tasktrail.handlers.process.frames import AttemptBeat, AttemptCheckpointed, AttemptProgressed, PublishWanted
+from tasktrail.events.reports import AttemptBeat, AttemptCheckpointed, AttemptProgressed, PublishWanted
 
 Key: TypeAlias = tuple[int, int]
 

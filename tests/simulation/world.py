@@ -35,8 +35,8 @@ from turns import Turns
 
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit, Tick
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
+from tasktrail.events.reports import Order
 from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
-from tasktrail.handlers.process.frames import Order
 
 STARTS = (
     datetime(2026, 1, 1, tzinfo=UTC),

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from tasktrail.actors.inline_executor import InlineExecutor
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnded,
     CapacityChanged,

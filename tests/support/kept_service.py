@@ -11,7 +11,7 @@ from pathlib import Path
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.handlers.process.frames import AttemptProgressed, Run
+from tasktrail.events.reports import AttemptProgressed, Run
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from tasktrail.events import Checkpoint
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
 from tasktrail.handlers.abandoned import abandon
-from tasktrail.handlers.process.frames import AttemptEnded, AttemptProgressed, encode
+from tasktrail.handlers.process.frames import encode
 
 Context: TypeAlias = TaskContext[Any]
 pure: dict[str, Any] = {"needs_input": False, "needs_output": False}

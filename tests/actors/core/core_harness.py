@@ -24,9 +24,7 @@ from tasktrail.events import (
     TasktrailError,
 )
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.state import fold
-from tasktrail.events.system_events import ClockJumped
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
@@ -37,6 +35,8 @@ from tasktrail.handlers.process.frames import (
     Run,
     Stop,
 )
+from tasktrail.events.state import fold
+from tasktrail.events.system_events import ClockJumped
 
 GRACE = {"work": 0.5}
 

@@ -15,8 +15,8 @@ from tasktrail.actors.core.resources import Reserved, Sample, fits, most_availab
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import Created
 from tasktrail.events.errors import CannotStartNow
+from tasktrail.events.reports import AttemptEnd, CapacityChanged
 from tasktrail.events.state import create
-from tasktrail.handlers.process.frames import AttemptEnd, CapacityChanged
 
 MakeCore = Callable[..., Core]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

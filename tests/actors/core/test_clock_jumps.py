@@ -12,8 +12,8 @@ from tasktrail.actors.core.messages import Tick
 from tasktrail.events import Created, Event, Failed, Started
 from tasktrail.events.clock_jumps import KEPT, Jumps
 from tasktrail.events.commands import AddSchedule, CreateTask
+from tasktrail.events.reports import AttemptBeat
 from tasktrail.events.system_events import ClockJumped
-from tasktrail.handlers.process.frames import AttemptBeat
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = 3600.0

@@ -23,7 +23,7 @@ from tasktrail.events.errors import (
     TasktrailError,
     UnknownTask,
 )
-from tasktrail.handlers.process.frames import Run
+from tasktrail.events.reports import Run
 
 
 def test_the_answer_names_the_task_and_the_last_position(core: Core) -> None:

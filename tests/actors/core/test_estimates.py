@@ -8,8 +8,8 @@ from tasktrail.actors.core.messages import LimitsChanged, Sampled
 from tasktrail.actors.core.resources import QUOTA_FLOOR, Sample, temp_quota
 from tasktrail.events import Accepted
 from tasktrail.events.errors import NeverFits
+from tasktrail.events.reports import AttemptProbed, CapacityChanged, Run
 from tasktrail.events.task_events import Completed, Created, Estimated, Failed, Retried, Started
-from tasktrail.handlers.process.frames import AttemptProbed, CapacityChanged, Run
 
 FOUND = Estimated(memory=900, temp=50, seconds=7.5, basis={"pages": 3})
 

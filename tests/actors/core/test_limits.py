@@ -12,8 +12,8 @@ from tasktrail.actors.core.step import resume
 from tasktrail.events import CreateTask
 from tasktrail.events.commands import SetLimits
 from tasktrail.events.errors import CannotStartNow, NothingToChange
+from tasktrail.events.reports import CapacityChanged
 from tasktrail.events.system_events import LimitsChanged
-from tasktrail.handlers.process.frames import CapacityChanged
 
 MakeCore = Callable[..., Core]
 TWO_TYPES = {"work": 0.5, "other": 0.5}

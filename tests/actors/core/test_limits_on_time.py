@@ -13,8 +13,8 @@ from tasktrail.actors.core.step import step
 from tasktrail.events import Event, Failed, Started
 from tasktrail.events.commands import CreateTask
 from tasktrail.events.errors import InvalidValue
+from tasktrail.events.reports import AttemptBeat, Run
 from tasktrail.events.system_events import ServiceStarted
-from tasktrail.handlers.process.frames import AttemptBeat, Run
 
 
 def after(core: Core, seconds: float) -> list[Event]:

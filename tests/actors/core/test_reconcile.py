@@ -6,7 +6,7 @@ from core_harness import Core
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.messages import Reconcile
 from tasktrail.events import Failed, Retried, priority
-from tasktrail.handlers.process.frames import AttemptsHeld, Run, Stop, TellHeld
+from tasktrail.events.reports import AttemptsHeld, Run, Stop, TellHeld
 
 
 def question(core: Core) -> int:

@@ -6,9 +6,9 @@ from core_harness import Core
 from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import Accepted, Completed, Failed, Retried, Started
 from tasktrail.events.errors import CannotStartNow, NotReady
+from tasktrail.events.reports import Run
 from tasktrail.events.state import RECOVERING, RESUMING
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
-from tasktrail.handlers.process.frames import Run
 
 
 def crash(core: Core, task_id: int) -> Failed:

@@ -9,8 +9,7 @@ from tasktrail.actors.core.messages import Intake, Submit
 from tasktrail.events import Checkpoint, Checkpointed, Completed, Failed, Progressed, SaveCheckpoint
 from tasktrail.events.errors import InvalidValue
 from tasktrail.events.log.rows import decode, encode
-from tasktrail.events.system_events import WorkerExited as WorkerExitedEvent
-from tasktrail.handlers.process.frames import (
+from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
@@ -19,8 +18,9 @@ from tasktrail.handlers.process.frames import (
     PublishWanted,
     Report,
     Saved,
-    WorkerExited,
+    WorkerGone,
 )
+from tasktrail.events.system_events import WorkerExited
 
 
 def stale(task_id: int, attempt: int) -> list[Report]:
@@ -95,7 +95,7 @@ def test_the_worker_reports_on_behalf_of_the_attempt(core: Core) -> None:
 
 
 def test_the_exit_of_a_worker_is_recorded(core: Core) -> None:
-    assert core.tell(WorkerExited(7, -9, "killed")) == [WorkerExitedEvent(pid=7, exit_code=-9, why="killed")]
+    assert core.tell(WorkerGone(7, -9, "killed")) == [WorkerExited(pid=7, exit_code=-9, why="killed")]
 
 
 @pytest.mark.parametrize(

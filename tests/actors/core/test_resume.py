@@ -7,7 +7,7 @@ from tasktrail.actors.core.messages import Intake, Message, Staged, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import resume, step
 from tasktrail.events import CancelTask, Failed, Retried
-from tasktrail.handlers.process.frames import AttemptEnded, Stop
+from tasktrail.events.reports import AttemptEnded, Stop
 
 
 def go_on(core: Core, message: Message, *, written: bool) -> Staged:

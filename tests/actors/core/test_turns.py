@@ -12,7 +12,7 @@ from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.events import Started
 from tasktrail.events.commands import PauseQueue, ResumeQueue
-from tasktrail.handlers.process.frames import CapacityChanged
+from tasktrail.events.reports import CapacityChanged
 
 wishes = st.lists(
     st.fixed_dictionaries(

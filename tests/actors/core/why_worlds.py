@@ -13,7 +13,7 @@ from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import AdjustTask
 from tasktrail.events.commands import PauseQueue, ResumeQueue
-from tasktrail.handlers.process.frames import CapacityChanged
+from tasktrail.events.reports import CapacityChanged
 
 TYPES = ("work", "other")
 GRACE = dict.fromkeys(TYPES, 0.5)

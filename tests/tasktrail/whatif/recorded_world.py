@@ -15,7 +15,7 @@ from tasktrail.actors.core.messages import Close, Drain, Tick
 from tasktrail.events import AdjustTask, Command, Recorded
 from tasktrail.events.commands import PauseQueue, ResumeQueue, SetLimits
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.handlers.process.frames import CapacityChanged, Run, Stop
+from tasktrail.events.reports import CapacityChanged, Run, Stop
 
 GRACE = {"work": 0.5, "long": 0.5}
 OPERATIONS = (

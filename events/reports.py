@@ -1,0 +1,188 @@
+"""What the Scheduler and an executor say to each other about attempts: orders one way, reports the other.
+
+The same Structs travel between an executor and its worker processes, as frames. Everything that is said about an
+attempt carries its number, so that a late message can be told from a current one.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from .task_events import Checkpoint, Estimated
+
+AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost", "outgrown"]
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame", gc=False):
+    """Encoded as an array behind its tag; never part of a reference cycle, so the collector need not look."""
+
+
+# --- orders: from the Scheduler to an executor, and on to the worker ---
+
+
+class Run(Frame, frozen=True, tag="run"):
+    """Run a handler. Answered by exactly one `AttemptEnded`."""
+
+    task_id: int
+    attempt: int
+    type: str
+    input_file: str
+    output_file: str
+    options: dict[str, Any]
+    checkpoint: Checkpoint | None
+    work_dir: str
+    """The task's own folder; made when it is needed."""
+    overwrite: bool = False
+    grace: float = 0.5
+    """Seconds between `Stop` and the kill."""
+    memory: int = 0
+    """Bytes that were reserved. Here and below: 0 is unknown."""
+    temp: int = 0
+    """Bytes of temp space that were reserved, the unpublished output included."""
+    seconds: float = 0.0
+    """Expected run time."""
+    probed: bool = False
+    """Whether these figures come from a look into the input; then no other is taken."""
+    beat: float = 0.0
+    """Seconds between two `AttemptBeat`; 0: none are wanted."""
+    expected: float = 0.0
+    """Seconds that the sender of the task expects it to take."""
+
+
+class Stop(Frame, frozen=True, tag="stop"):
+    """Somebody wants the attempt to end. After the attempt's grace its whole process tree is killed."""
+
+    task_id: int
+    attempt: int
+
+
+class Grant(Frame, frozen=True, tag="grant"):
+    """The attempt is current: its output may be published now."""
+
+    task_id: int
+    attempt: int
+
+
+class Saved(Frame, frozen=True, tag="saved"):
+    """The checkpoint reported last is durable."""
+
+    task_id: int
+    attempt: int
+
+
+class TellHeld(Frame, frozen=True, tag="tell_held"):
+    """Say which attempts are in hand. Answered by one `AttemptsHeld` with the same number, behind all told before."""
+
+    number: int
+
+
+WorkerBound: TypeAlias = Run | Stop | Grant | Saved
+
+
+Order: TypeAlias = WorkerBound | TellHeld
+
+
+# --- reports: from a worker to its executor, and on to the Scheduler ---
+
+
+class AttemptProgressed(Frame, frozen=True, tag="progressed"):
+    """How far the attempt is, 0 to 100. At most two a second."""
+
+    task_id: int
+    attempt: int
+    progress: float
+    message: str = ""
+
+
+class AttemptBeat(Frame, frozen=True, tag="beat"):
+    """The attempt's worker is alive. Sent every `Run.beat` seconds, whatever the handler does."""
+
+    task_id: int
+    attempt: int
+
+
+class AttemptCheckpointed(Frame, frozen=True, tag="checkpointed"):
+    """The attempt wants its resume data recorded and waits for `Saved`."""
+
+    task_id: int
+    attempt: int
+    checkpoint: Checkpoint
+    progress: float | None = None
+    message: str = ""
+
+
+class AttemptProbed(Frame, frozen=True, tag="probed"):
+    """A look into the input, before the handler was called, led to a better estimate."""
+
+    task_id: int
+    attempt: int
+    estimate: Estimated
+
+
+class PublishWanted(Frame, frozen=True, tag="publish"):
+    """The output is complete under its hidden name; the attempt waits for `Grant`."""
+
+    task_id: int
+    attempt: int
+
+
+class AttemptEnded(Frame, frozen=True, tag="ended"):
+    """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
+
+    `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
+    `stopped`, one that found its estimate to be more than was reserved is `outgrown`.
+    """
+
+    task_id: int
+    attempt: int
+    outcome: AttemptEnd
+    result: dict[str, Any] = {}
+    message: str = ""
+    error: str = ""
+    error_type: str = ""
+    memory_used: int = 0
+    """Peak resident bytes. For a killed worker: of its own process only."""
+    cpu_used: float = 0.0
+    """CPU seconds, finished child processes included."""
+    temp_used: int = 0
+    """Bytes of temp files and unpublished output, the most that was there when the worker looked."""
+    time_used: float = 0.0
+    """Seconds from the call of the handler to its end."""
+    exit_code: int | None = None
+    """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
+
+
+class WorkerGone(Frame, frozen=True, tag="exited"):
+    """A worker process is gone. Only to be shown; the attempt it ran has a report of its own."""
+
+    pid: int
+    exit_code: int
+    """Negative: the signal that killed it."""
+    why: str
+
+
+class CapacityChanged(Frame, frozen=True, tag="capacity"):
+    """So many attempts can run at once from now on."""
+
+    slots: int
+
+
+class AttemptsHeld(Frame, frozen=True, tag="held"):
+    """The attempts in the executor's hands when it came to `TellHeld`: waiting, running, or being killed."""
+
+    number: int
+    attempts: tuple[tuple[int, int], ...]
+    """Task and attempt."""
+
+
+Report: TypeAlias = (
+    AttemptProgressed
+    | AttemptBeat
+    | AttemptCheckpointed
+    | AttemptProbed
+    | PublishWanted
+    | AttemptEnded
+    | WorkerGone
+    | CapacityChanged
+    | AttemptsHeld
+)
