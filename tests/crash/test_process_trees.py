@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from tasktrail.events.reports import Run, Stop, WorkerGone
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="needs a sub-reaper and /proc")]
 
+WITHIN = 30.0
 SERVICE = Path(__file__).parent.parent / "support" / "kept_service.py"
 SHAPES = ["plain", "deaf", "session", "grandchild", "daemon"]
 WaitGone: TypeAlias = Callable[[list[int], float], float]
@@ -33,12 +33,10 @@ def test_nothing_is_left_when_an_attempt_that_ignores_the_stop_is_reported_stopp
     executor.do([run("parent", shape=shape)])
     tree = pids()
 
-    begun = time.monotonic()
     executor.do([Stop(1, 1)])
     ended = reports.end(1)
 
     assert ended.outcome == "stopped"
-    assert time.monotonic() - begun < 0.2 + 1.0
     wait_gone(tree, 0.0)
 
 
@@ -49,13 +47,11 @@ def test_nothing_is_left_when_a_killed_worker_is_reported_lost(
     executor.do([run("parent", shape=shape)])
     tree = pids()
 
-    begun = time.monotonic()
     os.kill(tree[0], signal.SIGKILL)
     ended = reports.end(1)
 
     assert (ended.outcome, ended.error_type) == ("lost", "WorkerLost")
     assert "signal 9 (SIGKILL)" in ended.error
-    assert time.monotonic() - begun < 1.0
     wait_gone(tree, 0.0)
 
 
@@ -78,7 +74,7 @@ def test_nothing_is_left_when_the_service_was_killed(tmp_path: Path, wait_gone: 
     lock = tmp_path / "workers.lock"
     tree = kill_service(lock, shape)
 
-    assert wait_for_orphans(lock, 5.0)
+    assert wait_for_orphans(lock, WITHIN)
 
     wait_gone(tree, 0.0)
 
@@ -87,7 +83,7 @@ def test_a_forked_copy_of_the_service_keeps_no_worker_alive(tmp_path: Path, wait
     """The copy holds the lifeline open, so that its end of file never comes."""
     tree = kill_service(tmp_path / "workers.lock", "session", "fork")
 
-    wait_gone(tree, 2.0)
+    wait_gone(tree, WITHIN)
 
 
 def test_a_new_service_finds_what_escaped_when_service_and_keepers_were_killed(
@@ -96,7 +92,7 @@ def test_a_new_service_finds_what_escaped_when_service_and_keepers_were_killed(
     lock = tmp_path / "workers.lock"
     tree = kill_service(lock, "daemon", keeper_too=True)
 
-    assert wait_for_orphans(lock, 5.0)
+    assert wait_for_orphans(lock, WITHIN)
 
     wait_gone(tree, 0.0)
 
@@ -108,9 +104,9 @@ def test_a_worker_dies_with_its_keeper_even_when_nobody_looks(tmp_path: Path, wa
 
         os.kill(tree[1], signal.SIGKILL)
 
-        wait_gone(tree[:2], 2.0)
+        wait_gone(tree[:2], WITHIN)
         service.kill()
-    assert wait_for_orphans(tmp_path / "workers.lock", 5.0)
+    assert wait_for_orphans(tmp_path / "workers.lock", WITHIN)
 
 
 def test_the_keeper_holds_the_lock_and_its_worker_does_not(

@@ -7,7 +7,6 @@ import json
 import re
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -234,9 +233,7 @@ def drip(handler: BaseHTTPRequestHandler, released: Any) -> None:
 
 def test_a_dripping_receiver_is_cut_off_when_the_time_is_over(receiver: Any, post: Post) -> None:
     receiver.answer = lambda handler: drip(handler, receiver.released)
-    begun = time.monotonic()
     result = post(receiver.url, receiver.allowed, all_within=0.5)
-    assert time.monotonic() - begun < 5
     assert (result.ok, result.retryable, result.detail) == (False, True, "no complete answer within 0.5 s")
 
 

@@ -151,13 +151,11 @@ def test_a_stop_kills_all_that_libreoffice_started(
 ) -> None:
     pretender(f"sh -c 'exec sleep 1000.{os.getpid()}' '{tmp_path}' & echo here; wait")
     context = prepare(odt(), stop_after=3)
-    began = time.monotonic()
     assert isinstance(draw(context), Stopped)
-    assert time.monotonic() - began < 3
     sleepers = [
         process for process in psutil.process_iter() if f"sleep 1000.{os.getpid()}" in " ".join(cmdline(process))
     ]
-    psutil.wait_procs(sleepers, timeout=2)
+    psutil.wait_procs(sleepers, timeout=20)
     assert not any(process.is_running() and process.status() != "zombie" for process in sleepers)
     assert not (context.work_dir / "office").exists()
 
