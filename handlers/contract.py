@@ -3,12 +3,15 @@
 from collections.abc import Callable, Coroutine, Iterable
 from functools import reduce
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from ..events import Checkpoint
+from ..events.errors import InvalidOptions
+from .errors import PackageMissing
 
 O = TypeVar("O")  # noqa: E741 - the type of the options
 O_co = TypeVar("O_co", covariant=True)
@@ -266,7 +269,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         """Call the handler. What it raises comes out."""
         target = loaded(self.run)
         answer = target()(context) if isinstance(target, type) else target(context)
-        return _awaited(answer, context)
+        return _awaited(answer, context)  # type: ignore[no-any-return]  # whoever asks looks at the answer
 
     def probe_input(self, job: Job[Any]) -> Estimate:
         """Call `probe`, which there has to be."""
@@ -359,13 +362,70 @@ def loaded(place: Any) -> Any:
     return resolve(place) if isinstance(place, str) else place
 
 
-def _awaited(answer: Any, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
-    """The answer, or that of the coroutine which a handler made with `async def` gives."""
-    if not isinstance(answer, Coroutine):
-        return answer  # type: ignore[no-any-return]  # it is judged by whoever called
-    from .coroutines import run_coroutine  # noqa: PLC0415 - most handlers need no event loop
+MEDIA = "tasktrail[media]"
+_found: set[str] = set()
+"""What was there once stays; what was not may be installed while we run."""
 
-    return run_coroutine(answer, context.stop_unheard)  # type: ignore[no-any-return]  # as above
+
+def media(*modules: str) -> Packages:
+    """Those of a built-in type."""
+    return Packages(modules=modules, install=MEDIA)
+
+
+def missing_packages(task_type: TaskType) -> tuple[str, ...]:
+    """Those that an attempt would import and that are not installed. Looks only; nothing is loaded."""
+    missing = []
+    for name in task_type.packages.modules:
+        if name not in _found and find_spec(name) is None:
+            missing.append(name)
+        else:
+            _found.add(name)
+    return tuple(missing)
+
+
+def require_packages(task_type: TaskType) -> None:
+    """Raises PackageMissing, with what to install."""
+    if missing := missing_packages(task_type):
+        wanted = task_type.packages.install or " ".join(missing)
+        raise PackageMissing(
+            f"{task_type.name} needs packages that are not installed: {', '.join(missing)}",
+            field="type",
+            remedy=f"Install {wanted} in the environment that the service runs in.",
+        )
+
+
+LOOK_EVERY = 0.05
+"""Seconds between two looks at whether somebody wants a handler made with `async def` to stop."""
+
+
+def _awaited(answer: Any, context: TaskContext[Any]) -> Any:
+    """The answer, or that of the coroutine which a handler made with `async def` gives.
+
+    Once somebody wants it to stop it is cancelled, one time: `asyncio.CancelledError` is raised where it awaits. It may
+    tidy up, save a checkpoint, and even go on to an answer. If the error leaves it, the answer is `Stopped`.
+    """
+    if not isinstance(answer, Coroutine):
+        return answer
+    import asyncio  # noqa: PLC0415 - most handlers need no event loop
+
+    async def cancel(work: "asyncio.Future[Any]") -> None:
+        while not context.stop_unheard():  # noqa: ASYNC110 - the wish comes from another process
+            await asyncio.sleep(LOOK_EVERY)
+        work.cancel()
+
+    async def run() -> Any:
+        work = asyncio.ensure_future(answer)
+        watch = asyncio.ensure_future(cancel(work))
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if watch.done():
+                return Stopped()
+            raise
+        finally:
+            watch.cancel()
+
+    return asyncio.run(run())
 
 
 def _check_places(name: str, **places: object) -> None:
@@ -393,24 +453,34 @@ def _check_paths(name: str, **declared: tuple[str, ...]) -> None:
                 raise ValueError(f"{name}: {field} has to hold absolute paths, and {path!r} is none")
 
 
-__all__ = [
-    "Bounds",
-    "Estimate",
-    "Estimator",
-    "Finding",
-    "Finished",
-    "Job",
-    "NoOptions",
-    "Outcome",
-    "Packages",
-    "Rejected",
-    "StopAsked",
-    "Stopped",
-    "TaskContext",
-    "TaskType",
-    "Unusable",
-    "declared",
-    "handler",
-    "loaded",
-    "resolve",
-]
+def refuse_unused(options: msgspec.Struct, names: Iterable[str], here: str) -> None:
+    """Refuse those of `names` that differ from their default, because they would do nothing. For `check`.
+
+    Args:
+        options: of a type whose options all have defaults.
+        names: the options without effect.
+        here: where that is so: `in a sheet`.
+
+    Raises:
+        InvalidOptions: with the first of them as field.
+    """
+    usual = type(options)()
+    for name in names:
+        if getattr(options, name) != getattr(usual, name):
+            raise InvalidOptions(f"{name} has no effect {here}", field=f"options.{name}", remedy="Leave it out.")
+
+
+_KEPT: list[object] = []
+
+
+def abandon(thing: object) -> None:
+    """Keep `thing`, and with it what it refers to, as long as this process lives; the worker is then replaced.
+
+    For objects of media libraries that can hang when they are freed.
+    """
+    _KEPT.append(thing)
+
+
+def has_abandoned() -> bool:
+    """Whether anything is kept so."""
+    return bool(_KEPT)

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -228,3 +229,26 @@ def _names(folder: Path) -> Iterator[tuple[int, int]]:
         attempt, _, start = name.partition(".")
         if attempt.isdecimal() and start.isdecimal():
             yield int(attempt), int(start)
+
+
+_CHUNK = 65536
+_LINE = 300
+"""Characters of a line."""
+
+
+def pass_on(said: BinaryIO) -> list[str]:
+    """For a handler that has kept in a file what a program printed: print it as the attempt's own output.
+
+    Returns the first and the last line that are not blank, for the text of an error; fewer if there are fewer. At most
+    64 KiB are searched for each of them.
+    """
+    said.seek(0)
+    first = data = said.read(_CHUNK)
+    last = b""
+    while data:
+        last = (last + data)[-_CHUNK:]
+        with contextlib.suppress(OSError):
+            os.write(2, data)
+        data = said.read(_CHUNK)
+    lines = [line for part in (first, last) for line in part.decode(errors="replace").splitlines() if line.strip()]
+    return list(dict.fromkeys(line.strip()[:_LINE] for line in (lines[0], lines[-1]))) if lines else []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.handlers.packages import MEDIA
+from tasktrail.handlers.contract import MEDIA
 from tasktrail.handlers.registry import Registry
 
 ROOT = Path(__file__).parent.parent

@@ -4,8 +4,8 @@ import re
 import zipfile
 from pathlib import Path
 
-from ..archives import MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, SMALL, open_zip
 from ..contract import Unusable
+from ..media.archives import MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, SMALL, open_zip
 
 _CHUNK = 1 << 20
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")

@@ -3,9 +3,9 @@
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias
 
-from ..archives import open_zip
 from ..contract import Unusable
 from ..inputs import refuse_empty
+from ..media.archives import open_zip
 
 Kind: TypeAlias = Literal[
     "pdf", "docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf", "text", "markdown"

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from ..contract import Unusable
+from ..printed import pass_on
 from ..process import seccomp
-from ..programs import pass_on
 from .archive import inspect_archive
 from .kinds import PACKED
 

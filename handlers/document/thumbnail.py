@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from ..archives import open_zip
 from ..contract import Unusable
+from ..media.archives import open_zip
 from .archive import inspect_archive
 from .pages import pixels
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..archives import preflight
 from ..contract import Unusable
+from ..media.archives import preflight
 
 _MAX_INSTANCES = 100_000
 _TAG = re.compile(rb"<(?:\w+:)?(object|component|item)\b([^>]*)>")

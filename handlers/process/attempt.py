@@ -12,11 +12,10 @@ import msgspec
 
 from ...events.errors import InvalidPath, OutputExists
 from ...events.reports import AttemptEnd, AttemptProgressed, PublishWanted, Run
-from ..contract import Finished, Rejected, StopAsked, Stopped, TaskType, Unusable
+from ..contract import Finished, Rejected, StopAsked, Stopped, TaskType, Unusable, require_packages
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..faults import text_of
 from ..inputs import Input
-from ..packages import require_packages
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .confine import is_confined

@@ -7,7 +7,7 @@ import threading
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import NamedTuple
 
-from ..abandoned import has_abandoned
+from ..contract import has_abandoned
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")

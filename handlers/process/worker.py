@@ -18,8 +18,7 @@ from typing import NoReturn
 
 from ...events.errors import UnknownType
 from ...events.reports import AttemptEnded, Run
-from ..contract import TaskType, declared, resolve
-from ..packages import missing_packages
+from ..contract import TaskType, declared, missing_packages, resolve
 from ..workspace import make_private_folder
 from .attempt import Ending, failure, perform
 from .bounding import bound

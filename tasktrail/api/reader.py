@@ -21,7 +21,7 @@ from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady, Unknow
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
-from ..handlers.packages import missing_packages
+from ..handlers.contract import missing_packages
 from ..handlers.printed import Output, read
 from ..handlers.registry import Registry, unknown_type
 from ..paths import DataPaths

@@ -25,8 +25,7 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
-from ..handlers.contract import Finding, TaskType
-from ..handlers.packages import missing_packages
+from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.process.walls import Walls, walls
 from ..handlers.registry import Registry

@@ -10,8 +10,8 @@ import av
 import pytest
 
 from tasktrail.handlers import Unusable
-from tasktrail.handlers.archives import open_zip
 from tasktrail.handlers.document.pdf import PdfPages
+from tasktrail.handlers.media.archives import open_zip
 from tasktrail.handlers.model.loading import load_model
 from tasktrail.handlers.video.opening import open_input
 

@@ -15,7 +15,7 @@ import msgspec
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
-from tasktrail.handlers.abandoned import abandon
+from tasktrail.handlers.contract import abandon
 from tasktrail.handlers.process.frames import encode
 
 Context: TypeAlias = TaskContext[Any]

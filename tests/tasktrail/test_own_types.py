@@ -69,7 +69,7 @@ def test_the_error_of_an_async_handler_is_told_without_the_frames_of_the_loop(se
     assert "ValueError: -1 is below zero" in text
     assert "in waiter" in text
     assert "asyncio" not in text
-    assert "coroutines.py" not in text
+    assert "contract.py" not in text
 
 
 @pytest.mark.parametrize(

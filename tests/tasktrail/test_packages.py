@@ -36,7 +36,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.delitem(sys.modules, "lacking_types", raising=False)
-    monkeypatch.setattr("tasktrail.handlers.packages._found", set())
+    monkeypatch.setattr("tasktrail.handlers.contract._found", set())
     return folder
 
 

@@ -1,7 +1,6 @@
 """Draw pages of a document. The input is not trusted: sizes and counts are limited, nothing outside of it is read."""
 
-from ...contract import Bounds, TaskType
-from ...packages import media
+from ...contract import Bounds, TaskType, media
 from .estimate import estimate
 from .options import DocumentPreviewOptions, check
 

@@ -11,7 +11,7 @@ import PIL
 import pypdfium2
 
 from ...contract import Finished, TaskContext
-from ...describing import describe
+from ...media.result import describe
 from ...pieces import Pieces, fingerprint
 from ..fonts import font_names
 from ..kinds import kind_of

@@ -1,7 +1,6 @@
 """Turn an image into another one: format, size, colour, metadata; animations and many pages frame by frame."""
 
-from ...contract import Bounds, TaskType
-from ...packages import media
+from ...contract import Bounds, TaskType, media
 from .estimate import estimate
 from .options import ImageConvertOptions, check
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...contract import Finished, TaskContext, Unusable
-from ...describing import describe
+from ...media.result import describe
 from .estimate import Header
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_FRAMES, ImageConvertOptions, target_format

@@ -1,7 +1,6 @@
 """Make a small picture of an image. The input is not trusted, and nothing of its metadata is kept."""
 
-from ...contract import Bounds, TaskType
-from ...packages import media
+from ...contract import Bounds, TaskType, media
 from .estimate import estimate
 from .options import ImageThumbnailOptions, check
 

@@ -7,9 +7,9 @@ from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
 from ...contract import Finished, TaskContext
-from ...describing import describe
 from ...media.formats import format_of
 from ...media.pictures import write_picture
+from ...media.result import describe
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS, check_pixels
 from ..opening import blame_picture, format_in, open_picture
 from ..shaping import Size, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright

@@ -1,7 +1,6 @@
 """Draw a 3-D model. The service imports this file; the work, with trimesh and Embree, is loaded in the worker."""
 
-from ...contract import Bounds, Estimate, Job, Outcome, TaskContext, handler
-from ...packages import media
+from ...contract import Bounds, Estimate, Job, Outcome, TaskContext, handler, media
 from .estimate import estimate, estimate_for
 from .options import ModelPreviewOptions, check
 

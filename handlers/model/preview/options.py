@@ -6,8 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ....events.errors import InvalidPath
-from ...contract import Job
-from ...idle import refuse_idle
+from ...contract import Job, refuse_unused
 from ...media.formats import WRITE_FORMATS
 
 View: TypeAlias = Literal["iso", "front", "back", "left", "right", "top", "bottom"]
@@ -133,7 +132,7 @@ def check(job: Job[ModelPreviewOptions]) -> None:
             remedy=f"Give it the suffix of its format: {', '.join(READ_SUFFIXES)}.",
         )
     kind = format_for(options, output_file)
-    refuse_idle(options, _IDLE[options.kind], f"in a preview of kind {options.kind}")
+    refuse_unused(options, _IDLE[options.kind], f"in a preview of kind {options.kind}")
     if kind in _NO_ALPHA and options.background == "transparent":
         raise InvalidPath(
             f"{output_file.name!r} cannot be transparent", field="output_file", remedy="Write png, webp or gif."

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from ...contract import Finished, Outcome, Stopped, TaskContext
-from ...describing import describe
 from ...media.animation import FILM_CODEC, frame_times, frames_in, with_palette, write_film
 from ...media.pictures import save, write_picture
+from ...media.result import describe
 from ...pieces import Pieces, fingerprint
 from ..counting import Counted, count
 from ..loading import Model, load_model

@@ -1,7 +1,6 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
-from ...contract import Estimate, Job, Outcome, TaskContext, handler
-from ...packages import media
+from ...contract import Estimate, Job, Outcome, TaskContext, handler, media
 from ..estimate import FILM_BOUNDS
 from ..program import state
 from .estimate import estimate

@@ -9,8 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
-from ...contract import Job
-from ...idle import refuse_idle
+from ...contract import Job, refuse_unused
 from ...media.x264 import steady_x264
 from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
 
@@ -275,9 +274,9 @@ def check(job: Job[VideoConvertOptions]) -> None:
     """
     target = choose_target(job.options, job.output_file)
     if job.options.audio_codec == "none":
-        refuse_idle(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
+        refuse_unused(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
     if job.options.encoder != "software":
-        refuse_idle(job.options, ("preset",), "with a hardware encoder")
+        refuse_unused(job.options, ("preset",), "with a hardware encoder")
     if job.options.backend == "ffmpeg":
         require_program(job.options, target)
 

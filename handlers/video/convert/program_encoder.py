@@ -23,7 +23,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from ...pieces import seal
-from ...programs import pass_on
+from ...printed import pass_on
 from ..opening import ProgramFailedError
 from ..program import Program, environment
 from .checkpoint import Segment, segment_name

@@ -12,7 +12,7 @@ import av
 import msgspec
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
-from ...describing import describe
+from ...media.result import describe
 from ...pieces import fingerprint
 from ..frames import beyond_use, has_fields
 from ..opening import (

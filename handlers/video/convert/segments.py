@@ -11,8 +11,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from ...abandoned import abandon
-from ...contract import Unusable
+from ...contract import Unusable, abandon
 from ...pieces import seal
 from ..frames import frames_after
 from ..opening import EncoderFailedError

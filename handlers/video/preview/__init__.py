@@ -1,7 +1,6 @@
 """A look into a video: a sheet of frames, or a short animation."""
 
-from ...contract import Estimate, Job, Outcome, TaskContext, handler
-from ...packages import media
+from ...contract import Estimate, Job, Outcome, TaskContext, handler, media
 from ..estimate import FILM_BOUNDS
 from .estimate import estimate
 from .options import VideoPreviewOptions, check

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
-from ...contract import Job
-from ...idle import refuse_idle
+from ...contract import Job, refuse_unused
 from ...media.formats import WRITE_FORMATS
 
 Kind: TypeAlias = Literal["sheet", "animation"]
@@ -103,9 +102,9 @@ def check(job: Job[VideoPreviewOptions]) -> None:
     """Whether suffix, kind and the other options go together. Raises InvalidPath or InvalidOptions."""
     kind, form = kind_of(job.options, job.output_file)
     if kind == "sheet":
-        refuse_idle(job.options, _OF_ANIMATIONS, "in a sheet")
+        refuse_unused(job.options, _OF_ANIMATIONS, "in a sheet")
     else:
-        refuse_idle(job.options, _OF_SHEETS, "in an animation")
+        refuse_unused(job.options, _OF_SHEETS, "in an animation")
     if form == "GIF" and job.options.fps > MAX_GIF_FPS:
         raise InvalidOptions(
             f"a gif has at most {MAX_GIF_FPS} frames a second",

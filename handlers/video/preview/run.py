@@ -8,10 +8,10 @@ import msgspec
 import PIL.Image
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
-from ...describing import describe
 from ...media.animation import FILM_CODEC, even_size, frames_in
 from ...media.formats import check_sides
 from ...media.pictures import write_picture
+from ...media.result import describe
 from ...pieces import Pieces, fingerprint
 from ..frames import pick
 from ..opening import StopAskedError

@@ -1,7 +1,6 @@
 """One picture of a video: at a position, or the best of several."""
 
-from ...contract import Estimate, Job, Outcome, TaskContext, handler
-from ...packages import media
+from ...contract import Estimate, Job, Outcome, TaskContext, handler, media
 from ..estimate import FILM_BOUNDS
 from .estimate import estimate
 from .options import VideoThumbnailOptions, check

@@ -6,8 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from ...contract import Job
-from ...idle import refuse_idle
+from ...contract import Job, refuse_unused
 from ...media.formats import format_of
 
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)")
@@ -87,4 +86,4 @@ def check(job: Job[VideoThumbnailOptions]) -> None:
     """
     format_of(job.output_file)
     if job.options.where is not None:
-        refuse_idle(job.options, ("candidates",), "where a position is given")
+        refuse_unused(job.options, ("candidates",), "where a position is given")

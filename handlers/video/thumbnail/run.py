@@ -7,9 +7,9 @@ from typing import Any
 from av.video.frame import VideoFrame
 
 from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
-from ...describing import describe
 from ...media.formats import format_of
 from ...media.pictures import write_picture
+from ...media.result import describe
 from ..frames import pick, spread
 from ..opening import StopAskedError
 from ..probe import Source, cut_notes, picture_in, probe, told_of

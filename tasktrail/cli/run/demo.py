@@ -15,7 +15,7 @@ from ..base import Command
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
 def command(work: Path | None) -> int:
     """Run every task type on real files, with a kill -9 in the middle of a transcode."""
-    from ...handlers.packages import MEDIA, require_packages
+    from ...handlers.contract import MEDIA, require_packages
     from ...handlers.registry import Registry
 
     for task_type in Registry.load():

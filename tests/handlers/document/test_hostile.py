@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from tasktrail.handlers import Finished, Rejected, Unusable
-from tasktrail.handlers.archives import MAX_ENTRIES
 from tasktrail.handlers.document.archive import inspect_archive
 from tasktrail.handlers.document.pages import pixels
 from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
 from tasktrail.handlers.document.preview.sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, choose_scale
+from tasktrail.handlers.media.archives import MAX_ENTRIES
 
 Document = Callable[..., Path]
 Prepare = Callable[..., Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.handlers import Finished, Stopped, abandoned
+from tasktrail.handlers import Finished, Stopped, contract
 from tasktrail.handlers.video.convert import segments
 from tasktrail.handlers.video.opening import EncoderFailedError
 
@@ -77,9 +77,9 @@ def test_an_encoder_that_fails_again_and_again_ends_the_attempt_and_keeps_what_w
 def test_an_encoder_that_can_hang_when_it_is_freed_lives_as_long_as_its_worker(
     codec: str, kept: int, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    before = len(abandoned._KEPT)
+    before = len(contract._KEPT)
     assert isinstance(convert(prepare(clips(audio=""), video_codec=codec, stop_after=30)), Stopped)
-    assert len(abandoned._KEPT) - before == kept
+    assert len(contract._KEPT) - before == kept
 
 
 def _digest(path: Path) -> str:

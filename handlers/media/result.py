@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .pieces import settled
+from ..pieces import settled
 
 
 def describe(

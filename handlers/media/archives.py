@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from .contract import Unusable
-from .faults import text_of
+from ..contract import Unusable
+from ..faults import text_of
 
 MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000
