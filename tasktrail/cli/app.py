@@ -8,49 +8,44 @@ from typing import Any
 import click
 
 from .. import __version__
-from .base import everywhere, write_examples
+from .command import Command, everywhere, write_examples
 from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 
 # Name → module and attribute. The module is loaded when the command is called or listed.
 SECTIONS: dict[str, dict[str, str]] = {
-    "Run and serve": {"run": "run.run:command", "serve": "run.serve:command", "demo": "run.demo:command"},
-    "Send": {
-        "submit": "send.submit:command",
-        "start": "send.act:start",
-        "cancel": "send.act:cancel",
-        "retry": "send.act:retry",
-    },
+    "Run and serve": {"run": "run:run", "serve": "serve:serve", "demo": "run:demo"},
+    "Send": {"submit": "submit:submit", "start": "change:start", "cancel": "change:cancel", "retry": "change:retry"},
     "Operate": {
-        "pause": "operate.pauses:pause",
-        "resume": "operate.pauses:resume",
-        "drain": "operate.pauses:drain",
-        "adjust": "operate.pauses:adjust",
-        "limits": "operate.limits:command",
-        "schedule": "operate.schedule:command",
+        "pause": "operate:pause",
+        "resume": "operate:resume",
+        "drain": "operate:drain",
+        "adjust": "operate:adjust",
+        "limits": "operate:limits",
+        "schedule": "operate:schedule",
     },
     "Tell": {
-        "notices": "operate.notices:notices",
-        "redeliver": "operate.notices:redeliver",
-        "endpoints": "operate.notices:endpoints",
-        "enable": "operate.notices:enable",
+        "notices": "notices:notices",
+        "redeliver": "notices:redeliver",
+        "endpoints": "notices:endpoints",
+        "enable": "notices:enable",
     },
     "Look": {
-        "list": "look.list_tasks:command",
-        "show": "look.show:command",
-        "watch": "look.watch:command",
-        "why": "look.why:command",
-        "queue": "look.queue:command",
-        "top": "look.top:command",
-        "history": "look.history:command",
-        "output": "look.output:command",
-        "log": "look.log:command",
-        "stats": "look.stats:command",
-        "whatif": "look.whatif:command",
-        "types": "look.types:command",
+        "list": "tasks:list_tasks",
+        "show": "tasks:show",
+        "watch": "watch:watch",
+        "why": "queue:why",
+        "queue": "queue:queue",
+        "top": "queue:top",
+        "history": "tasks:history",
+        "output": "tasks:output",
+        "log": "tasks:log",
+        "stats": "queue:stats",
+        "whatif": "whatif:whatif",
+        "types": "reference:types",
     },
-    "Check": {"verify": "check.verify:command", "rebuild": "check.rebuild:command", "doctor": "check.doctor:command"},
-    "Keep": {"backup": "keep.backup:command", "restore": "keep.restore:command"},
-    "Set up": {"config": "config:command", "completion": "completion:command"},
+    "Check": {"verify": "data_folder:verify", "rebuild": "data_folder:rebuild", "doctor": "data_folder:doctor"},
+    "Keep": {"backup": "data_folder:backup", "restore": "data_folder:restore"},
+    "Set up": {"config": "reference:config", "completion": "app:completion"},
 }
 EXAMPLES = (
     ("tasktrail run image_thumbnail photo.jpg small.jpg", "one task to its end, no service needed"),
@@ -115,13 +110,35 @@ def app() -> None:
     """
 
 
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(
+    "completion",
+    cls=Command,
+    examples=[
+        ('eval "$(tasktrail completion bash)"', "for this shell; put the line into ~/.bashrc for all"),
+        ("tasktrail completion fish > ~/.config/fish/completions/tasktrail.fish", "for fish"),
+    ],
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that completes commands, options, types, their options, and task ids in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"click knows no completion for {shell}.")
+    click.echo(kind(app, {}, "tasktrail", "_TASKTRAIL_COMPLETE").source())
+
+
 def run(arguments: Sequence[str], doors: Any = None) -> int:
     """Carry out one command line and answer its exit code; errors have been told on standard error by then."""
     as_json = "--json" in arguments
     from ..events.errors import TasktrailError
 
     if os.environ.get("_TASKTRAIL_COMPLETE", "").startswith("bash"):
-        from .known import register
+        from .completion import register
 
         register()
     try:

@@ -1,28 +1,181 @@
-"""`tasktrail completion`: a script that teaches the shell our commands and options."""
+"""What the shell completes beside commands and options: types, their options and values, statuses, ids, names.
+
+Whoever answers commands is asked; when nobody can, nothing is offered, and nothing is said.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeAlias
 
 import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
-from .base import Command
+from .session import Session, session_of
 
-SHELLS = ("bash", "zsh", "fish")
+Offer: TypeAlias = tuple[str, str]
+"""A word, and what it stands for."""
+STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
+WORDS = "tasktrail.words"
+"""Where a context keeps the words of its command: click gives no argument to whoever completes an option."""
+_SHOWN = 50
+_SOUGHT = 500
 
 
-@click.command(
-    "completion",
-    cls=Command,
-    examples=[
-        ('eval "$(tasktrail completion bash)"', "for this shell; put the line into ~/.bashrc for all"),
-        ("tasktrail completion fish > ~/.config/fish/completions/tasktrail.fish", "for fish"),
-    ],
-)
-@click.argument("shell", type=click.Choice(SHELLS))
-def command(shell: str) -> None:
-    """Print the script that completes commands, options, types, their options, and task ids in SHELL."""
-    from click.shell_completion import get_completion_class
+class Known(click.ParamType[str]):
+    """A text of which some are known; any is taken, and whether it is right is for whoever gets it to say."""
 
-    from .app import app
+    def __init__(self, name: str, find: Callable[[Session], Iterable[Offer]], *, commas: bool = False) -> None:
+        self.name = name
+        self._find = find
+        self._commas = commas
 
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"click knows no completion for {shell}.")
-    click.echo(kind(app, {}, "tasktrail", "_TASKTRAIL_COMPLETE").source())
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:  # noqa: ARG002 - click's signature
+        """Those that begin so; behind a comma, those that are not there yet."""
+        before, comma, word = incomplete.rpartition(",") if self._commas else ("", "", incomplete)
+        given = before.split(",")
+        offers = ((before + comma + text, what) for text, what in asked(ctx, self._find) if text not in given)
+        return [item for item in offered(offers, incomplete) if word or not comma or item.value != incomplete]
+
+
+def asked(ctx: click.Context, find: Callable[[Session], Iterable[Offer]]) -> list[Offer]:
+    """What is found; nothing where nobody answers."""
+    try:
+        return list(find(session_of(ctx)))
+    except Exception:  # noqa: BLE001 - a traceback in the middle of a line that is typed helps nobody
+        return []
+
+
+def offered(offers: Iterable[Offer], incomplete: str) -> list[CompletionItem[Any]]:
+    """Those that begin so, as the shell wants them."""
+    return [CompletionItem(text, help=what) for text, what in offers if text.startswith(incomplete)]
+
+
+def types(session: Session) -> Iterator[Offer]:
+    """The task types."""
+    for info in session.doors.types(session)[0]:
+        yield info.name, info.summary
+
+
+def statuses(_session: Session) -> Iterator[Offer]:
+    """The six statuses."""
+    return ((status, "") for status in STATUSES)
+
+
+def task_ids(session: Session, begun: str, statuses: tuple[str, ...]) -> Iterator[Offer]:
+    """The newest tasks whose number begins so; with statuses, those of the newest that have one of them."""
+    from ..projections import TaskFilters
+
+    with session.reading() as reading:
+        if begun and not statuses:
+            newest = reading.list_tasks(TaskFilters(limit=1))[0]
+            numbers = islice(_numbers(begun, newest[0].id), _SHOWN) if newest else ()
+            found = [reading.get_task(number) for number in numbers]
+        else:
+            found = reading.list_tasks(TaskFilters(status=statuses, limit=_SOUGHT if begun else _SHOWN))[0]
+        for task in found:
+            yield str(task.id), f"{task.status} {task.type} {os.path.basename(task.input_file)}".rstrip()  # noqa: PTH119
+
+
+def _numbers(begun: str, last: int) -> Iterator[int]:
+    """The numbers up to the last that begin so, the greatest first; tasks are numbered without gaps."""
+    first = int(begun)
+    for digits in range(len(str(last)) - len(begun), -1, -1):
+        lowest = first * 10**digits
+        yield from range(min(lowest + 10**digits - 1, last), lowest - 1, -1)
+
+
+def sorts(_session: Session) -> Iterator[Offer]:
+    """What a list can be sorted by, both ways."""
+    from ..projections.queries.filters import SORTS
+
+    return ((f"{way}{field}", "") for field in SORTS for way in ("", "-"))
+
+
+def schedules(session: Session) -> Iterator[Offer]:
+    """The names of the schedules."""
+    with session.reading() as reading:
+        for board in reading.schedules():
+            yield board.schedule, board.spec.task.type
+
+
+def endpoints(session: Session) -> Iterator[Offer]:
+    """The endpoints that are disabled."""
+    with session.reading() as reading:
+        for endpoint in reading.endpoints():
+            yield endpoint.target, endpoint.detail
+
+
+TYPES = Known("types", types, commas=True)
+SORT_FIELDS = Known("fields", sorts)
+STATUS_WORDS = Known("statuses", statuses, commas=True)
+
+
+def options(session: Session, task_type: str) -> dict[str, dict[str, Any]]:
+    """The options of a type, by name, each with its JSON schema; empty for a type that nobody knows."""
+    for info in session.doors.types(session)[0]:
+        if info.name == task_type:
+            home = info.options.get("$defs", {}).get(info.options.get("$ref", "").rpartition("/")[2], info.options)
+            return {name: _resolved(option, info.options) for name, option in home.get("properties", {}).items()}
+    return {}
+
+
+def _resolved(option: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found = schema.get("$defs", {}).get(option.get("$ref", "").rpartition("/")[2], {})
+    return {**found, **option}
+
+
+def values(option: dict[str, Any]) -> Iterator[str]:
+    """The values that an option can be completed to: those of a list, yes or no, or its default."""
+    for branch in (option, *option.get("anyOf", ())):
+        yield from map(_as_typed, branch.get("enum", ()))
+        if branch.get("type") == "boolean":
+            yield from ("true", "false")
+    if option.get("default") not in (None, ""):
+        yield _as_typed(option["default"])
+
+
+def _as_typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[Offer]:
+    """`key=` for each option of the type that is among the words; behind the `=`, its values."""
+    known = next(filter(None, (options(session, word) for word in words)), {})
+    key, equals, _value = incomplete.partition("=")
+    if not equals:
+        yield from ((f"{name}=", option.get("description", "")) for name, option in known.items())
+    elif key in known:
+        yield from ((f"{key}={value}", "") for value in dict.fromkeys(values(known[key])))
+
+
+class Bash(BashComplete):
+    """Bash takes `key=value` for three words, and puts what it is told in place of the last of them."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words, put together again."""
+        number = int(os.environ["COMP_CWORD"])
+        words = split_arg_string(os.environ["COMP_WORDS"])[: number + 1]
+        words += [""] * (number + 1 - len(words))
+        joined: list[str] = []
+        self._cut = 0
+        for word in words:
+            if joined and (word == "=" or joined[-1].endswith("=")):
+                self._cut = len(joined[-1]) + (word == "=")
+                joined[-1] += word
+            else:
+                self._cut = 0
+                joined.append(word)
+        if joined[-1].startswith("--"):  # click completes the value of an option without its name
+            self._cut = max(0, self._cut - len(joined[-1].partition("=")[0]) - 1)
+        return joined[1:-1], joined[-1]
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        """Without what stands before the last word already."""
+        return f"{item.type},{item.value[self._cut :]}"
+
+
+def register() -> None:
+    """Have bash's completion go through `Bash`."""
+    add_completion_class(Bash)

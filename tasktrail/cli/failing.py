@@ -9,8 +9,7 @@ import msgspec
 
 from ..errors import problem
 from ..events.errors import NotReady, ServiceUnreachable, TasktrailError
-from .output import say
-from .words import plain
+from .terminal import plain, say
 
 DONE: Final = 0
 REFUSED: Final = 1

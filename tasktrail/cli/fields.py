@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from .known import WORDS, Known, asked, offered, pairs, types
+from .parameters import TASK_ID, Ids, Moment, Pair, Policies, Words
 from .session import Session
-from .times import Moment
-from .words import TASK_ID, Ids, Policies, Words
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from ..events import CreateTask
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,39 +24,6 @@ def me() -> str:
     except KeyError:
         name = str(os.getuid())
     return f"cli:{name}"
-
-
-TYPE = Known("type", types)
-FILE = click.Path()
-
-
-class Pair(click.ParamType[tuple[str, Any]]):
-    """`key=value`; the value is JSON when it reads as JSON (12, true, [1,2], "text"), otherwise text."""
-
-    name = "key=value"
-
-    def convert(
-        self, value: str | tuple[str, Any], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, Any]:
-        """Split at the first `=`."""
-        if isinstance(value, tuple):
-            return value
-        key, equals, text = value.partition("=")
-        if not equals or not key:
-            self.fail(f"{value!r} is not key=value.", param, ctx)
-        try:
-            return key, msgspec.json.decode(text.encode())
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            return key, text
-
-    def shell_complete(
-        self,
-        ctx: click.Context,
-        param: click.Parameter,  # noqa: ARG002 - click\'s signature
-        incomplete: str,
-    ) -> "list[CompletionItem[Any]]":
-        """The options of the type that was typed, and their values."""
-        return offered(asked(ctx, lambda session: pairs(session, ctx.meta.get(WORDS, ()), incomplete)), incomplete)
 
 
 def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:

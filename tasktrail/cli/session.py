@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 import msgspec
 
+from .terminal import Paper, say
+
 if TYPE_CHECKING:
     from ..api.protocol import Reading, Tasks, TypeInfo
     from ..api.service import TaskService
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from ..paths import DataPaths
     from ..projections import Verification
     from ..whatif.answer import WhatIf
-    from .output import Paper
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told the number reached and the one to reach."""
@@ -96,8 +97,6 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             if waited >= (STARTING_FOR if presence == "starting" else coming):
                 break
             if presence == "starting" and not told and not self.as_json:
-                from .output import say
-
                 say(f"a service is starting on {self.data.absolute()}; waiting for it", err=True)
                 told = True
             self.doors.pause(_STEP)
@@ -126,11 +125,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 raise
             return None
 
-    def paper(self) -> "Paper":
+    def paper(self) -> Paper:
         """What tables are printed on."""
-        from .output import Paper, width_of
-
-        return Paper(self.doors.now(), None if self.wide else width_of(sys.stdout))
+        return Paper.on_stdout(self.doors.now(), wide=self.wide)
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""
@@ -275,3 +272,13 @@ def _with_log(session: Session) -> "DataPaths":
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
     return paths
+
+
+GIVEN = "tasktrail.given"
+
+
+def session_of(ctx: click.Context) -> Session:
+    """The session, from what was typed before and after the command's name; the later word wins."""
+    given = dict(ctx.meta.get(GIVEN, {}))
+    as_json = bool(given.pop("json", False))
+    return Session(doors=ctx.find_root().obj or Doors(), as_json=as_json, **given)

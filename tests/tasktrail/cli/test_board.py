@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from tasktrail.cli.look import watch
-from tasktrail.cli.look.board import Board, Totals, in_words, means_of, picture, totals_of
-from tasktrail.cli.look.watch import Watch
+from tasktrail.cli import watch
+from tasktrail.cli.watch import Board, Totals, Watch, in_words, means_of, picture, totals_of
 from tasktrail.events import Started
 from tasktrail.events.commands import EndAttempt, RecordProgress
 from tasktrail.events.errors import ServiceUnreachable

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem, ShellComplete
 
 from tasktrail.api.reader import FileReading
 from tasktrail.cli.app import app
-from tasktrail.cli.known import Bash, options, values
+from tasktrail.cli.completion import Bash, options, values
 from tasktrail.cli.session import Session
 from tasktrail.events import Started
 from tasktrail.events.clock import SystemClock

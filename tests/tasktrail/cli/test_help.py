@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tasktrail import __version__
 from tasktrail.cli.app import app
-from tasktrail.cli.base import Command
+from tasktrail.cli.command import Command
 
 HEAVY = {"litestar", "uvicorn", "rich", "av", "PIL", "pykka", "httpx", "sqlite3", "structlog", "psutil"}
 

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasktrail.cli import output
-from tasktrail.cli.look.types import option_lines
-from tasktrail.cli.words import duration, moment, percent, plain, size
+from tasktrail.cli import terminal
+from tasktrail.cli.reference import option_lines
+from tasktrail.cli.terminal import duration, moment, percent, plain, size
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from tasktrail.handlers.printed import PrintedWriter
@@ -69,7 +69,7 @@ def test_list_says_when_a_waiting_task_is_due(
     tasks.journal.record(4, Started(worker="w"))
     tasks.journal.send(EndAttempt(task_id=4, attempt=1, outcome="failed", error="timeout", error_type="TimeoutError"))
     assert "due 2026-01-31 12:10:00Z" in cli("list").out
-    monkeypatch.setattr(output, "width_of", lambda _stream: 120)
+    monkeypatch.setattr(terminal, "width_of", lambda _stream: 120)
     rows = {line.split()[0]: line for line in cli("list").out.splitlines()[2:]}
     assert rows["1"].endswith("due in 10 m")
     assert "due" not in rows["2"]
@@ -371,7 +371,7 @@ def test_on_a_terminal_show_leaves_out_what_says_nothing(
     cli: Callable[..., Any], tasks: Any, story: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = {line.split()[0] for line in cli("show", str(story)).out.splitlines()}
-    monkeypatch.setattr(output, "width_of", lambda _stream: 80)
+    monkeypatch.setattr(terminal, "width_of", lambda _stream: 80)
     shown = {line.split()[0] for line in cli("show", str(story)).out.splitlines()}
     assert {"id", "type", "status", "input_file", "options", "duration", "last_error", "retry_count"} <= shown
     assert not {"timeout", "held", "label", "parent_task_id", "estimate", "priority_terms", "version"} & shown

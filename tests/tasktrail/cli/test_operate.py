@@ -11,12 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from tasktrail.actors.core.board import QueueBoard
-from tasktrail.cli.as_line import as_line
-from tasktrail.cli.look.queue import headline
-from tasktrail.cli.look.top import again, look, picture
-from tasktrail.cli.output import Paper
+from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Doors, Session
-from tasktrail.cli.words import rate
+from tasktrail.cli.terminal import Paper, rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
 from tasktrail.events.commands import (
     AddSchedule,
@@ -223,12 +220,12 @@ def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
     tasks.create_task(type="noop")
     service: Any = Restarting(tasks)
     paper = Paper(tasks.journal.at, 80)
-    first = picture(*look(service), paper)
-    lost, kept = again(service, first, paper)
+    first = screen(*ask(service), paper)
+    lost, kept = ask_again(service, first, paper)
     assert "No service answers; it is asked again." in lost.splitlines()[0]
     assert lost.endswith(first)
     assert kept is first
-    lost, kept = again(service, kept, paper)
+    lost, kept = ask_again(service, kept, paper)
     assert not lost
     assert kept is not first
 
@@ -251,7 +248,7 @@ def test_the_first_line_tells_of_those_that_need_more_than_there_is(tasks: Any) 
     for _ in range(3):
         tasks.create_task(type="noop")
     board = replace(tasks.queue(10), ready=1, aside=2, entries=())
-    assert headline(board, tasks.stats()) == (
+    assert summary(board, tasks.stats()) == (
         "0 run, 1 wait for room, 0 for another task, 2 need more than there is at best (see why), "
         "0 for a time, a release or a handler"
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli import follow
-from tasktrail.cli.run.run import SECOND_CTRL_C
+from tasktrail.cli import progress
+from tasktrail.cli.run import SECOND_CTRL_C
 from tasktrail.events import CreateTask, Started
 from tasktrail.events.commands import EndAttempt, RecordProgress
 from tasktrail.events.errors import ServiceUnreachable
@@ -177,7 +177,7 @@ def press_twice() -> None:
 def test_the_first_ctrl_c_interrupts_the_service_inside(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.cli.run.run.SECOND_CTRL_C", 0.01)
+    monkeypatch.setattr("tasktrail.cli.run.SECOND_CTRL_C", 0.01)
     tasks.script += [partial(start, tasks), press]
     shown = cli("run", "noop")
     assert (shown.code, shown.out) == (130, "")
@@ -199,7 +199,7 @@ def test_sigterm_interrupts_without_asking_again(cli: Callable[..., Any], tasks:
 def test_after_a_ctrl_c_the_task_goes_on_in_the_service(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.cli.run.run.SECOND_CTRL_C", 0.01)
+    monkeypatch.setattr("tasktrail.cli.run.SECOND_CTRL_C", 0.01)
     tasks.script += [partial(start, tasks), press]
     shown = cli("run", "noop")
     assert shown.code == 130
@@ -220,7 +220,7 @@ def test_a_second_ctrl_c_cancels(cli: Callable[..., Any], tasks: Any) -> None:
 def test_a_service_that_is_away_for_a_moment_is_waited_for(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(progress, "LOOK_EVERY", 0.01)
     look, away = tasks.get_task, iter([False, True, True])
 
     def flaky(task_id: int) -> Any:
@@ -237,8 +237,8 @@ def test_a_service_that_is_away_for_a_moment_is_waited_for(
 def test_a_service_that_stays_away_ends_the_wait(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(follow, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
 
     def away(_task_id: int) -> None:
         raise ServiceUnreachable("It is gone")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasktrail.api.reader import FileReading
-from tasktrail.cli.send.submit import command as submit
+from tasktrail.cli.submit import submit
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import EndAttempt

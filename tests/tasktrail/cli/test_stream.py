@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli.send.stream import AT_ONCE, send_stream
+from tasktrail.cli.submit_from import AT_ONCE, send_stream
 from tasktrail.events.errors import NotReady, ServiceUnreachable
 from tasktrail.http.decode import MAX_COMMAND
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli.display import Bars
-from tasktrail.cli.look import watch
-from tasktrail.cli.look.watch import Watch
+from tasktrail.cli import watch
+from tasktrail.cli.progress import Bars
+from tasktrail.cli.watch import Watch
 from tasktrail.events import Started
 from tasktrail.events.commands import EndAttempt, RecordProgress
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from recorded_world import World
 from rich.cells import cell_len
 
-from tasktrail.cli import output
-from tasktrail.cli.layout import Column, folded, table, wrapped
+from tasktrail.cli import terminal
 from tasktrail.cli.session import Doors
+from tasktrail.cli.terminal import Column, folded, table, wrapped
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
@@ -32,7 +32,7 @@ HOOK = "https://notices.example.org/hooks/tasktrail/receive?customer=4711"
 @pytest.fixture(params=WIDTHS)
 def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """The terminal that standard output and standard error are on."""
-    monkeypatch.setattr(output, "width_of", lambda _stream: request.param)
+    monkeypatch.setattr(terminal, "width_of", lambda _stream: request.param)
     return int(request.param)
 
 
@@ -106,7 +106,7 @@ def test_what_stands_in_a_table_is_what_a_wide_one_says(
 ) -> None:
     shown = cli(*line.split())
     lines_of(shown, width)
-    monkeypatch.setattr(output, "width_of", lambda _stream: 10_000)
+    monkeypatch.setattr(terminal, "width_of", lambda _stream: 10_000)
     whole = {word.lower().strip(":·") for word in words_of(cli(*line.split()))} | {"·", "─", ""}
     pieces = {word.lower().strip(":·") for word in words_of(shown) if not set(word) <= {"─"}}
     name = NAME.lower().replace(" ", "")
@@ -244,7 +244,7 @@ def test_errors_wrap_between_words(
     shown = cli(*line.split())
     assert shown.code
     lines_of(shown, width)
-    monkeypatch.setattr(output, "width_of", lambda _stream: None)
+    monkeypatch.setattr(terminal, "width_of", lambda _stream: None)
     assert words_of(shown) == words_of(cli(*line.split()))
 
 

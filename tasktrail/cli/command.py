@@ -7,13 +7,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from .known import WORDS
-from .session import Doors, Session
+from .completion import WORDS
+from .session import GIVEN, Session, session_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_GIVEN = "tasktrail.given"
 Example = tuple[str, str]
 
 
@@ -45,14 +44,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None:
-        ctx.meta.setdefault(_GIVEN, {})[param.name] = value
-
-
-def session_of(ctx: click.Context) -> Session:
-    """The session, from what was typed before and after the command's name; the later word wins."""
-    given = dict(ctx.meta.get(_GIVEN, {}))
-    as_json = bool(given.pop("json", False))
-    return Session(doors=ctx.find_root().obj or Doors(), as_json=as_json, **given)
+        ctx.meta.setdefault(GIVEN, {})[param.name] = value
 
 
 def pass_session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
@@ -98,7 +90,7 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     name = error.option_name.lstrip("-").replace("-", "_")
     if all(param.name != "task_type" for param in ctx.command.params):
         return error
-    from .known import asked, options
+    from .completion import asked, options
 
     kinds = [word for word in args if not word.startswith("-")]
     found = asked(ctx, lambda session: [(kind, "") for kind in kinds if name in options(session, kind)])

@@ -1,7 +1,7 @@
-"""`tasktrail submit --from`: a stream of commands in, a stream of answers out.
+"""What `tasktrail submit` reads from a file: a stream of commands (`--from`), or one graph of tasks (`--graph`).
 
-What has arrived is sent together, without waiting for more; while the service makes it durable, the next lines gather
-in the pipe. So a slow producer gets each answer at once, and a quick one shares commits.
+Of a stream, what has arrived is sent together, without waiting for more; while the service makes it durable, the next
+lines gather in the pipe. So a slow producer gets each answer at once, and a quick one shares commits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,15 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec.structs import replace
 
-from ...api.protocol import Tasks
-from ...errors import TooLarge, problem
-from ...events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
-from ...events.errors import NotReady, ServiceUnreachable
-from ...http.decode import MAX_COMMAND
-from ...intake.conversion import new_command_id
-from ...intake.refusals import refusal
-from ..failing import DONE, encode, exit_code
-from ..fields import absolute, me
+from ..api.protocol import Tasks
+from ..errors import TooLarge, problem
+from ..events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
+from ..events.errors import NotReady, ServiceUnreachable
+from ..http.decode import MAX_COMMAND
+from ..intake.conversion import new_command_id
+from ..intake.refusals import refusal
+from .failing import DONE, encode, exit_code
+from .fields import absolute, me
 
 AT_ONCE = 1000
 """Commands in one go, at most."""
@@ -121,3 +121,39 @@ def _answer_line(item: Item, answer: Accepted | TasktrailError) -> bytes:
         return _encoder.encode(answer) + b"\n"
     known = {} if isinstance(item.says, TasktrailError) else {"command_id": item.says.command_id}
     return encode(problem(answer, line=item.line, **known)) + b"\n"
+
+
+def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
+    """The command that a file holds: an array of tasks, or an object with `tasks`. Paths count from the current folder.
+
+    Raises `Malformed`, `InvalidValue` or `TooLarge`.
+    """
+    from ..errors import TooLarge
+    from ..events import CreateGraph
+    from ..http.decode import MAX_COMMAND
+    from ..intake.conversion import command_from_fields, new_command_id
+    from ..intake.refusals import refusal
+
+    data = source.read(MAX_COMMAND + 1)
+    if len(data) > MAX_COMMAND:
+        raise TooLarge(f"The graph is longer than {MAX_COMMAND:,} bytes")
+    try:
+        body = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        told = refusal(error)
+        told.message = f"{source.name} is no JSON that can be read: {told.message}"
+        told.advice = "The file holds one array of tasks, or an object with `tasks`."
+        raise told from error
+    fields = {"tasks": body} if isinstance(body, list) else dict(body) if isinstance(body, dict) else {}
+    fields.pop("command", None)
+    for task in fields.get("tasks") or ():
+        if isinstance(task, dict):
+            task.update({name: absolute(task[name]) for name in _PATHS if isinstance(task.get(name), str)})
+    fields.update({name: value for name, value in given.items() if value is not None})
+    fields.setdefault("actor", me())
+    fields.setdefault("command_id", new_command_id())
+    command: CreateGraph = command_from_fields(CreateGraph, fields)
+    return command
+
+
+_PATHS = ("input_file", "output_file")

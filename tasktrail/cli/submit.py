@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from ...events.errors import NotReady, OutcomeUnknown
-from ..base import Command, pass_session
-from ..failing import complain
-from ..fields import FILE, TYPE, build_command, task_fields
-from ..output import print_json
-from ..session import Session
-from .graph import read_graph
+from ..events.errors import NotReady, OutcomeUnknown
+from .command import Command, pass_session
+from .failing import complain
+from .fields import build_command, task_fields
+from .parameters import FILE, TYPE
+from .session import Session
+from .terminal import print_json
 
 _OF_ALL = ("command_id", "actor", "reason")
 
@@ -38,7 +38,7 @@ _OF_ALL = ("command_id", "actor", "reason")
 )
 @task_fields
 @pass_session
-def command(
+def submit(
     session: Session,
     /,
     task_type: str,
@@ -57,11 +57,13 @@ def command(
     if graph is not None:
         if task_type or source or any(value for name, value in given.items() if name not in _OF_ALL):
             raise click.UsageError("--graph takes whole tasks; give no TYPE, --from or option of a task with it.")
+        from .submit_from import read_graph
+
         return _submit_one(session, read_graph(graph, {name: given[name] for name in _OF_ALL}))
     if source is not None:
         if task_type or any(value for value in given.values()):
             raise click.UsageError("--from takes whole commands; give neither TYPE nor options of a task with it.")
-        from .stream import send_stream
+        from .submit_from import send_stream
 
         with session.tasks() as tasks:
             return send_stream(tasks, source, sys.stdout.buffer)

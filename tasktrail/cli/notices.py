@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..base import Command, pass_session
-from ..failing import DONE, complain
-from ..fields import me, who_and_why
-from ..known import Known
-from ..known import endpoints as endpoints_of
-from ..layout import Column
-from ..output import Paper, print_json, say
-from ..session import Session
-from ..words import TASK_ID, plain
+from .command import Command, pass_session
+from .completion import Known
+from .completion import endpoints as endpoints_of
+from .failing import DONE, complain
+from .fields import me, who_and_why
+from .parameters import TASK_ID
+from .session import Session
+from .terminal import Column, Paper, plain, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...projections import NoticeStatus
+    from ..projections import NoticeStatus
+
 
 _NOTICES = (
     Column("EVENT"),
@@ -99,7 +99,7 @@ def redeliver(
     session: Session, task_id: int, notice_ids: tuple[str, ...], reason: str | None, actor: str | None
 ) -> int:
     """Send notices of a task once more, under their old ids: those named, or all that were given up or not sent."""
-    from ...events.errors import TasktrailError
+    from ..events.errors import TasktrailError
 
     code = DONE
     with session.tasks() as tasks:

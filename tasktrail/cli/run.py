@@ -1,27 +1,27 @@
-"""`tasktrail run`: one task to its end, with a progress bar, inside this process or through the running service."""
+"""`tasktrail run` and `demo`: one task to its end with a progress bar, and the demo of them all."""
 
 import sys
+from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
 
-from ...events.errors import CannotStartNow
-from ..base import Command, pass_session
-from ..display import ENDED, Display, display_on
-from ..failing import DONE, INTERRUPTED, REFUSED
-from ..fields import FILE, TYPE, build_command, me, task_fields
-from ..follow import until_ended
-from ..output import as_text, print_json, print_pairs, say
-from ..session import Session
-from ..signals import Signals
-from ..words import duration, moment, percent, plain
+from ..events.errors import CannotStartNow
+from .command import Command, pass_session
+from .failing import DONE, INTERRUPTED, REFUSED
+from .fields import build_command, me, task_fields
+from .parameters import FILE, TYPE
+from .progress import ENDED, Display, Signals, display_on, until_ended
+from .session import Session
+from .terminal import as_text, duration, moment, percent, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
-    from ...api.protocol import Tasks
-    from ...api.service import TaskService
-    from ...events import CreateTask, Task
+    from ..api.protocol import Tasks
+    from ..api.service import TaskService
+    from ..events import CreateTask, Task
+
 
 SECOND_CTRL_C = 1.5
 """Seconds after a first Ctrl-C in which a second one cancels."""
@@ -43,7 +43,7 @@ _OTHERWISE_CALLED = {"resumable": "--no-resume", "parent_task_id": "--parent"}
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
 @task_fields
 @pass_session
-def command(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
+def run(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
     """Run one task to its end and show its progress.
 
     The running service does it when there is one on the data folder; otherwise a service inside this process, which
@@ -74,7 +74,7 @@ def command(session: Session, /, task_type: str, input_file: str, output_file: s
 
 def unfinished_like(tasks: "Tasks", wanted: "CreateTask") -> "Task | None":
     """The oldest unfinished task of the same type, paths and options."""
-    from ...projections import TaskFilters
+    from ..projections import TaskFilters
 
     filters = TaskFilters(status=("pending", "running", "retrying"), type=wanted.type, sort="id", limit=500)
     while True:
@@ -134,8 +134,8 @@ def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str]) 
 
 def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> None:
     """Raises `CannotStartNow` where the task waits for another, which nobody works on while this command runs."""
-    from ...events.errors import UnknownTask
-    from ...events.state import FINISHED
+    from ..events.errors import UnknownTask
+    from ..events.state import FINISHED
 
     policies = task.on_dependency_failure
     for number, other in enumerate(task.depends_on):
@@ -194,3 +194,22 @@ def report(session: Session, task: "Task") -> int:
         say(f"tasktrail: task {task.id} {task.status}{why}", err=True)
         say(f"  `tasktrail history {task.id}` tells its story; run it again for another try.", err=True)
     return REFUSED
+
+
+@click.command(
+    "demo",
+    cls=Command,
+    examples=[("tasktrail demo", "takes under two minutes; its files stay in ./.demo")],
+)
+@click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
+def demo(work: Path | None) -> int:
+    """Run every task type on real files, with a kill -9 in the middle of a transcode."""
+    from ..handlers.contract import MEDIA, require_packages
+    from ..handlers.registry import Registry
+
+    for task_type in Registry.load():
+        if task_type.packages.install == MEDIA:
+            require_packages(task_type)
+    from ..demo.story import run
+
+    return run(work)

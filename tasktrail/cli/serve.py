@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...events.errors import ConfigurationError, TasktrailError
-from ...events.log.lock import announce
-from ...paths import DataPaths
-from ..base import Command, pass_session
-from ..failing import DONE, INTERRUPTED, REFUSED, encode, exit_code
-from ..fields import me, who_and_why
-from ..output import say
-from ..session import Session
-from ..signals import Signals
-from ..words import Whole
+from ..events.errors import ConfigurationError, TasktrailError
+from .command import Command, pass_session
+from .failing import DONE, INTERRUPTED, REFUSED, encode, exit_code
+from .fields import me, who_and_why
+from .parameters import Whole
+from .progress import Signals
+from .session import Session
+from .terminal import say
 
 if TYPE_CHECKING:
-    from ...api.service import TaskService
-    from ...config.settings import Config
-    from ...http.server import HttpServer
+    from ..api.service import TaskService
+    from ..config.settings import Config
+    from ..http.server import HttpServer
+
 
 STOP_WITHIN = 20.0
 """Seconds for a stop in good order; whatever holds it up longer is left to recovery."""
@@ -55,7 +54,7 @@ _DOES_NOT_RUN = "the service does not run"
 @click.option("--strict", is_flag=True, help="Do not start when handlers cannot be loaded.")
 @who_and_why
 @pass_session
-def command(
+def serve(
     session: Session,
     host: str | None,
     port: int | None,
@@ -75,14 +74,16 @@ def command(
     """
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
-    from ...handlers.process.walls import hide_process
+    from ..events.log.lock import announce
+    from ..handlers.process.walls import hide_process
+    from ..paths import DataPaths
 
     hide_process()
     config = session.load_config()
     announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
-    from ...api.service import TaskService
-    from ...http.server import HttpServer
-    from ...log_setup import log_what_is_printed, set_up_logging
+    from ..api.service import TaskService
+    from ..http.server import HttpServer
+    from ..log_setup import log_what_is_printed, set_up_logging
 
     set_up_logging(config.log_level, config.log_format)
     if config.log_format == "json":
@@ -109,7 +110,7 @@ def command(
 
 def refuse_broken_handlers(config: "Config") -> None:
     """Raise `ConfigurationError` for a module that cannot be loaded, before anything starts."""
-    from ...handlers.registry import Registry
+    from ..handlers.registry import Registry
 
     errors = Registry.load(config.handlers).errors
     if errors:
@@ -167,7 +168,7 @@ class Teller:
 
 
 def _log() -> Any:
-    from ...actors.logger import get_logger
+    from ..actors.logger import get_logger
 
     return get_logger()
 

@@ -1,4 +1,4 @@
-"""`tasktrail types`: what kinds of work there are, and the options of each."""
+"""`tasktrail types` and `config`: every option of the task types, and every key of the configuration."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from ..base import Command, pass_session
-from ..failing import complain
-from ..fields import TYPE
-from ..output import print_json, print_pairs, say
-from ..session import Session
-from ..words import plain
+from .command import Command, pass_session
+from .failing import DONE, complain
+from .parameters import TYPE
+from .session import Session
+from .terminal import Column, as_text, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
-    from ...api.protocol import TypeInfo
+    from ..api.protocol import TypeInfo
+    from ..config.load import Setting
 
 
 @click.command(
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 )
 @click.argument("names", nargs=-1, type=TYPE, metavar="[TYPE]…")
 @pass_session
-def command(session: Session, names: tuple[str, ...]) -> int:
+def types(session: Session, names: tuple[str, ...]) -> int:
     """List the task types with their options, defaults and limits, and what could not be loaded."""
-    from ...handlers.registry import unknown_type
+    from ..handlers.registry import unknown_type
 
     found, errors = session.doors.types(session)
     known = [info.name for info in found]
@@ -42,11 +42,11 @@ def command(session: Session, names: tuple[str, ...]) -> int:
         for info in chosen:
             print_json(info)
     else:
-        _print(chosen)
+        _print_types(chosen)
     return max((complain(error, as_json=session.as_json) for error in errors), default=0)
 
 
-def _print(infos: Sequence["TypeInfo"]) -> None:
+def _print_types(infos: Sequence["TypeInfo"]) -> None:
     for number, info in enumerate(infos):
         if number:
             click.echo("")
@@ -106,3 +106,73 @@ def allowed(option: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 def _json(value: Any) -> str:
     return value if isinstance(value, str) and value else msgspec.json.encode(value).decode()
+
+
+_KEYS = (
+    Column("KEY"),
+    Column("VALUE", "text"),
+    Column("FROM", "name"),
+    Column("ALLOWED", "text", leaves=1),
+)
+
+
+@click.command(
+    "config",
+    cls=Command,
+    examples=[
+        ("tasktrail config", "what a service that starts on ./tasktrail-data now would work with"),
+        ("tasktrail config --data /srv/tasks --json", "a line of JSON for each key, with what it means"),
+    ],
+)
+@pass_session
+def config(session: Session) -> int:
+    """Print every key of the configuration: its value now, where that is set, and what is allowed.
+
+    A configuration that cannot be used is told first; then the keys are shown with their defaults.
+    """
+    session.files_only("config")
+    from ..config.load import defaults, settings
+    from ..events.errors import ConfigurationError
+
+    code = DONE
+    try:
+        found = settings(session.data, file=session.config)
+    except ConfigurationError as error:
+        code, found = complain(error, as_json=session.as_json), defaults()
+        if not session.as_json:
+            say("These are the keys there are, with their defaults:", err=True)
+    if session.as_json:
+        for setting in found:
+            print_json(_as_json(setting))
+        return code
+    rows = ((one.key.name, _value(one), one.origin, one.key.rule.allowed.replace("`", "")) for one in found)
+    session.paper().table(_KEYS, rows)
+    return code
+
+
+def _as_json(setting: "Setting") -> dict[str, Any]:
+    key = setting.key
+    return {
+        "key": key.name,
+        "value": _shown(setting.value),
+        "from": setting.origin,
+        "variable": key.variable,
+        "allowed": key.rule.allowed,
+        "meaning": key.rule.says,
+    }
+
+
+def _value(setting: "Setting") -> str:
+    if setting.origin == "default" and setting.key.rule.default:
+        return setting.key.rule.default.replace("`", "")
+    return as_text(_shown(setting.value))
+
+
+def _shown(value: Any) -> Any:
+    """For printing; a secret only says that it is set."""
+    from ..actors.secret import Secret
+
+    def hidden(one: Any) -> str:
+        return "" if isinstance(one, Secret) and not one else repr(one)
+
+    return msgspec.to_builtins(value, enc_hook=hidden)

@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..base import Command, pass_session
-from ..check.counting import counting
-from ..layout import Column
-from ..operate.limits import Bytes, Quota
-from ..output import Paper, print_json, print_pairs, say
-from ..session import Session
-from ..times import Point
-from ..words import Whole, duration, moment
+from .command import Command, pass_session
+from .parameters import Bytes, Point, Quota, Whole
+from .progress import counting
+from .session import Session
+from .terminal import Column, Paper, duration, moment, print_json, print_pairs, say
 
 if TYPE_CHECKING:
-    from ...whatif.answer import Changed, Fidelity, TypeRow, WhatIf
-    from ...whatif.timeline import Measures
+    from ..whatif.answer import Changed, Fidelity, TypeRow, WhatIf
+    from ..whatif.timeline import Measures
+
 
 _NUMBERS = ("TASKS", "STARTED", "WAIT P50", "WAIT P95", "WAIT MAX", "MAKESPAN", "USED", "OVERTAKEN")
 _MEASURES = (
@@ -63,7 +61,7 @@ _MOVES = (
 @click.option("--to", "end", type=Point(), metavar="WHEN", help="Play to it. Default: until all is done")
 @click.option("--rows", type=Whole(0, 10_000), metavar="N", help="Tasks listed, those that move most. Default: 10")
 @pass_session
-def command(session: Session, /, **given: Any) -> None:
+def whatif(session: Session, /, **given: Any) -> None:
     """Compare the recorded history with what another policy would have made of it.
 
     It reads the log in the data folder, whether a service runs or not, and changes nothing. Attempts run as long as

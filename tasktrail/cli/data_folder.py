@@ -1,0 +1,174 @@
+"""`tasktrail verify`, `rebuild`, `doctor`, `backup`, `restore`: commands that work on the files of a data folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import Command, pass_session
+from .failing import CHECK_FAILED, DONE, REFUSED, complain
+from .fields import me, who_and_why
+from .progress import counting
+from .session import Session
+from .terminal import fitted, moment, plain, print_json, say, size
+
+if TYPE_CHECKING:
+    from ..projections import Verification
+
+
+@click.command(
+    "verify",
+    cls=Command,
+    examples=[
+        ("tasktrail verify", "the whole log of ./tasktrail-data; exit code 4 when something is wrong"),
+        ("tasktrail verify --data /backup/tasks --json", "a backup, for a program"),
+    ],
+)
+@click.option("--seals", metavar="FILE", help="Compare with heads of the log that were kept elsewhere.")
+@pass_session
+def verify(session: Session, seals: str | None) -> int:
+    """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
+
+    It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
+    """
+    from ..events.errors import LogCorrupt, NotYet
+
+    if seals is not None:
+        raise NotYet("Seals cannot be compared yet", remedy="Compare the head that is printed with one kept elsewhere.")
+    try:
+        with counting("checking") as progress:
+            found = session.doors.verify(session, progress)
+    except LogCorrupt as error:
+        complain(error, as_json=session.as_json)
+        return CHECK_FAILED
+    if session.as_json:
+        print_json(found)
+    else:
+        _print_verification(found)
+    return DONE if found.ok else CHECK_FAILED
+
+
+def _print_verification(found: "Verification") -> None:
+    for finding in found.findings:
+        say(f"position {finding.position}: {finding.code}: {plain(finding.message)}")
+    for remedy in dict.fromkeys(finding.remedy for finding in found.findings if finding.remedy):
+        say(f"  {remedy}")
+    if found.more:
+        say(f"and {found.more} more")
+    views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"
+    sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
+    say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
+    say(f"head {found.position} {found.head}")
+
+
+@click.command(
+    "rebuild",
+    cls=Command,
+    examples=[("tasktrail rebuild", "after `verify` found views that differ; the service must be stopped")],
+)
+@pass_session
+def rebuild(session: Session) -> None:
+    """Build the views again from the log. Nothing is lost by it: the log is the truth."""
+    session.files_only("rebuild")
+    with counting("building") as progress:
+        position = session.doors.rebuild(session, progress)
+    if session.as_json:
+        print_json({"position": position})
+    else:
+        say(f"views built from {position} records")
+
+
+_MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+@click.command(
+    "doctor",
+    cls=Command,
+    examples=[
+        ("tasktrail doctor", "this machine and ./tasktrail-data; exit code 1 when something must be put right"),
+        ("tasktrail doctor --data /srv/tasks --json", "a line of JSON for each finding"),
+    ],
+)
+@pass_session
+def doctor(session: Session) -> int:
+    """Check the machine and the data folder, and say what is weaker here than it could be. Changes nothing."""
+    session.files_only("doctor")
+    from ..doctor.examine import examine, worst
+
+    findings = examine(session.data, session.load_config() if session.config else None)
+    width = session.paper().width
+    for finding in findings:
+        if session.as_json:
+            print_json(finding)
+            continue
+        mark, colour = _MARKS[finding.level]
+        told = f"{mark}  {finding.name}: {plain(finding.message)}"
+        told += f"\n      {plain(finding.remedy)}" if finding.remedy else ""
+        first, *more = told.split("\n")
+        shown = "\n".join([fitted(first, width, "      "), *(fitted(line, width) for line in more)])
+        click.echo(shown.replace(mark, click.style(mark, fg=colour), 1))
+    return REFUSED if worst(findings) == "fail" else DONE
+
+
+@click.command(
+    "backup",
+    cls=Command,
+    examples=[
+        ("tasktrail backup /mnt/backups/", "a new file in that folder, named by time and position"),
+        ("tasktrail backup --data /srv/tasks tasks.db --json", "to a file that does not exist yet, told to a program"),
+    ],
+)
+@click.argument("dest", type=click.Path(path_type=Path))
+@pass_session
+def backup(session: Session, dest: Path) -> None:
+    """Copy the log to DEST, a new file or a folder, whether a service runs or not, and check the copy.
+
+    All that was acknowledged before the call is in it. Nothing is ever overwritten. The configuration and the temp
+    files of tasks are not in it.
+    """
+    session.files_only("backup")
+    with counting("backing up") as progress:
+        taken = session.doors.back_up(session, dest, progress)
+    if session.as_json:
+        print_json(taken)
+    else:
+        say(f"{plain(taken.path)}: {size(taken.size)}, checked")
+        say(f"head {taken.position} {taken.head}")
+
+
+@click.command(
+    "restore",
+    cls=Command,
+    examples=[
+        ("tasktrail restore --data /srv/tasks tasks.db", "into a data folder without a log; then start the service"),
+        ("tasktrail restore tasks.db --dry-run", "check a backup, and change nothing"),
+        ("tasktrail restore tasks.db --force", "put a log that is there aside first"),
+    ],
+)
+@click.argument("src", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace a log that is there; it is moved to a folder beside.")
+@click.option("--dry-run", is_flag=True, help="Check the backup only.")
+@who_and_why
+@pass_session
+def restore(session: Session, src: Path, reason: str | None, actor: str | None, *, force: bool, dry_run: bool) -> None:
+    """Put a backup in place as the log of the data folder. No service may run on it.
+
+    The backup is checked as `tasktrail verify` does before anything is changed. What was there is kept; if it had
+    records that the backup lacks, the next start records that with actor and reason.
+    """
+    session.files_only("restore")
+    with counting("checking" if dry_run else "restoring") as progress:
+        restored = session.doors.restore(
+            session, src, progress, force=force, only_check=dry_run, actor=actor or me(), reason=reason or ""
+        )
+    if session.as_json:
+        print_json(restored)
+        return
+    until = f", the last recorded at {moment(restored.recorded_at)}" if restored.recorded_at else ""
+    told = "sound" if dry_run else "restored"
+    say(f"{told}: {restored.position} records of {restored.tasks} tasks, {size(restored.size)}{until}")
+    if restored.replaced_position:
+        say(f"the log that was there ended at {restored.replaced_position}")
+    if restored.kept:
+        say(f"what was there is kept in {plain(restored.kept)}")
+    say(f"head {restored.position} {restored.head}")

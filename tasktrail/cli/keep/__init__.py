@@ -1,1 +1,0 @@
-"""Commands that keep the log safe."""

@@ -1,1 +1,0 @@
-"""Commands that show tasks, the queue, the past and the reasons."""

@@ -1,0 +1,358 @@
+"""`tasktrail pause`, `resume`, `drain`, `adjust`, `limits`, `schedule`: what operators do to the queue."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .command import Command, Group, everywhere, pass_session
+from .completion import Known, schedules
+from .fields import absolute, me, repeated_fields, who_and_why
+from .parameters import FILE, TYPE, WAITING_ID, Bytes, Moment, Number, Quota, Whole
+from .session import Session
+from .terminal import Column, moment, plain, print_json, print_pairs, say, size
+
+if TYPE_CHECKING:
+    from ..actors.core.board import LimitsBoard
+    from ..events import Accepted
+
+
+_scope = (
+    click.option("--type", "type", type=TYPE, metavar="TYPE", help="Only this task type."),
+    click.option("--user-id", type=Whole(min=0), help="Only this user."),
+)
+
+
+def _with_scope(function: Any) -> Any:
+    for option in reversed(_scope):
+        function = option(function)
+    return function
+
+
+@click.command(
+    "pause",
+    cls=Command,
+    examples=[
+        ("tasktrail pause --reason 'disk is being changed'", "nothing more starts; what runs goes on"),
+        ("tasktrail pause --type video_convert", "only conversions wait"),
+    ],
+)
+@_with_scope
+@who_and_why
+@pass_session
+def pause(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
+    """Start nothing more: of all tasks, of a type, or of a user. It holds over restarts, until `resume`."""
+    from ..events.commands import PauseQueue
+
+    send(session, PauseQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
+
+
+@click.command(
+    "resume",
+    cls=Command,
+    examples=[
+        ("tasktrail resume", "end a pause or a drain of everything"),
+        ("tasktrail resume --user-id 7", "end the pause of one user"),
+    ],
+)
+@_with_scope
+@who_and_why
+@pass_session
+def resume(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
+    """End a pause of the same scope; without a scope also a drain."""
+    from ..events.commands import ResumeQueue
+
+    send(session, ResumeQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
+
+
+@click.command(
+    "drain",
+    cls=Command,
+    examples=[
+        ("tasktrail drain", "nothing more starts"),
+        ("tasktrail drain --wait && systemctl stop tasktrail", "come back when nothing runs any more"),
+    ],
+)
+@click.option("--wait", is_flag=True, help="Come back when the last attempt has ended.")
+@who_and_why
+@pass_session
+def drain(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> None:
+    """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
+    from ..events.commands import DrainQueue
+
+    begun = _drain_under_way(session) if wait else None
+    position = begun or send(session, DrainQueue, who(reason, actor)).position
+    if wait:
+        _wait_until_drained(session, position)
+
+
+def _drain_under_way(session: Session) -> int | None:
+    """Where a drain was asked for that has not been ended: whoever comes second waits with the first."""
+    with session.tasks() as tasks:
+        return next((pause.position for pause in tasks.limits().pauses if pause.drain), None)
+
+
+def _wait_until_drained(session: Session, after: int) -> None:
+    from ..events.system_events import QueueDrained, QueueResumed
+
+    with session.tasks() as tasks:
+        for record in tasks.follow(after):
+            match record.event:
+                case QueueDrained():
+                    say(f"drained at position {record.position}", err=session.as_json)
+                    return
+                case QueueResumed(type=None, user_id=None):
+                    raise click.ClickException(f"The queue was resumed at position {record.position}.")
+
+
+@click.command(
+    "adjust",
+    cls=Command,
+    examples=[
+        ("tasktrail adjust 3 --priority 9 --reason 'customer waits'", "task 3 moves forward"),
+        ("tasktrail adjust 3 --scheduled-for 2026-08-01T22:00:00Z", "not before that time"),
+        ("tasktrail adjust 3 --hold", "until `tasktrail start 3` or `adjust 3 --release`"),
+    ],
+)
+@click.argument("task_id", type=WAITING_ID, metavar="ID")
+@click.option("--priority", type=Whole(0, 10), help="0 to 10, higher runs first.")
+@click.option(
+    "--scheduled-for", type=Moment(), help="Not before this time, e.g. +10m, 'tomorrow 9:00', 2026-08-01T22:00:00Z."
+)
+@click.option("--hold", is_flag=True, help="Keep it waiting until somebody starts or releases it.")
+@click.option("--release", is_flag=True, help="Let it go.")
+@who_and_why
+@pass_session
+def adjust(
+    session: Session,
+    task_id: int,
+    priority: int | None,
+    scheduled_for: datetime | None,
+    reason: str | None,
+    actor: str | None,
+    *,
+    hold: bool,
+    release: bool,
+) -> None:
+    """Change the priority or the time of a waiting task, or hold or release it."""
+    from ..events import AdjustTask
+
+    if hold and release:
+        raise click.UsageError("Give --hold or --release, not both.")
+    if priority is None and scheduled_for is None and not hold and not release:
+        raise click.UsageError("Nothing to adjust: give --priority, --scheduled-for, --hold or --release.")
+    held = hold if hold or release else None
+    change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
+    send(session, AdjustTask, {**change, **who(reason, actor)})
+
+
+def who(reason: str | None, actor: str | None) -> dict[str, str]:
+    """The fields that say who and why."""
+    return {"actor": actor or me(), "reason": reason or ""}
+
+
+def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted":
+    """Send a command to the running service and tell where it is recorded."""
+    from ..intake.conversion import command_from_fields
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    with session.tasks() as tasks:
+        accepted: Accepted = tasks.send(command_from_fields(kind, given))
+    if session.as_json:
+        print_json(accepted)
+    else:
+        say(f"accepted at position {accepted.position}")
+    return accepted
+
+
+_BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
+
+
+@click.command(
+    "limits",
+    cls=Command,
+    examples=[
+        ("tasktrail limits", "what holds now, and who has paused what"),
+        ("tasktrail limits --max-concurrent 2 --reason 'backup runs'", "at most two tasks at once, from now on"),
+        ("tasktrail limits --type video_convert=1 --user 7=3", "numbers of their own; =none takes them away"),
+        ("tasktrail limits --reset", "the configuration holds again"),
+    ],
+)
+@click.option("--max-concurrent", type=Whole(1, 1024), help="Tasks at once.")
+@click.option("--max-memory", type=Bytes(), help="Memory that may be promised in all, e.g. 4GiB; 0: no limit.")
+@click.option("--max-cpu", type=Number(1, 100), help="No start while the CPU use is above, in percent.")
+@click.option("--max-temp-size", type=Bytes(), help="Temp space that may be promised in all; 0: no limit.")
+@click.option("--max-per-type", type=Whole(min=0), help="Tasks of one type at once; 0: any number.")
+@click.option("--max-per-user", type=Whole(min=0), help="Tasks of one user at once; 0: any number.")
+@click.option("--max-per-label", type=Whole(min=0), help="Tasks of one label at once; 0: any number.")
+@click.option("--type", "types", type=Quota(), multiple=True, help="A number for one type, e.g. video_convert=1.")
+@click.option("--user", "users", type=Quota(numbered=True), multiple=True, help="A number for one user, e.g. 7=3.")
+@click.option("--label", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
+@click.option("--fair-share/--no-fair-share", default=None, help="Users take turns, or not.")
+@click.option("--reset", is_flag=True, default=None, help="Forget all earlier changes first.")
+@who_and_why
+@pass_session
+def limits(session: Session, /, reason: str | None, actor: str | None, **limits: Any) -> None:
+    """Show the limits, or change them while the service runs; each change is recorded and holds over restarts."""
+    tables = ("types", "users", "labels")
+    given = {name: dict(value) if name in tables else value for name, value in limits.items()}
+    given = {name: value for name, value in given.items() if value not in (None, {})}
+    if any(number == 0 for name in tables for number in given.get(name, {}).values()):
+        raise click.UsageError("A limit is at least 1. `tasktrail pause` stops a type or a user.")
+    if given:
+        from ..events.commands import SetLimits
+
+        send(session, SetLimits, {**given, **who(reason, actor)})
+        return
+    with session.reading() as reading:
+        board = reading.limits()
+    if session.as_json:
+        print_json(board)
+    else:
+        print_pairs(limit_pairs(board))
+
+
+def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
+    """The limits and the pauses in words."""
+    changed = board.changes
+    rows = []
+    for name in board.limits.__struct_fields__:
+        value = getattr(board.limits, name)
+        mark = " (changed)" if getattr(changed, name, None) not in (None, {}) else ""
+        rows.append((name, f"{_in_words(name, value)}{mark}"))
+    for pause in board.pauses:
+        scope = f"type {pause.type}" if pause.type is not None else f"user {pause.user_id}"
+        everything = pause.type is None and pause.user_id is None
+        told = f"{'everything' if everything else scope} since {moment(pause.since)} by {pause.actor or '-'}"
+        why = f": {pause.reason}" if pause.reason else ""
+        rows.append(("drained" if pause.drained else "draining" if pause.drain else "paused", plain(told + why)))
+    return rows
+
+
+def _in_words(name: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return plain(", ".join(f"{key}={number}" for key, number in value.items())) or "-"
+        case 0:
+            return "no limit" if name.startswith("max") else "-"
+        case _:
+            return size(value) if name in _BYTES else f"{value:g}"
+
+
+_SCHEDULES = (
+    Column("NAME"),
+    Column("TYPE", leaves=1),
+    Column("NEXT", leaves=2),
+    Column("WHEN", "text", leaves=3),
+    Column("RUNS", right=True, leaves=4),
+    Column("MISSED", leaves=5, extra=True),
+    Column("ADDED BY", leaves=6, extra=True),
+)
+
+
+@click.group("schedule", cls=Group, params=everywhere(root=False))
+def schedule() -> None:
+    """Create tasks again and again: at the times of a cron expression, or every so many seconds."""
+
+
+_TIMES = (
+    click.option("--cron", metavar="EXPRESSION", help="Five fields as in cron: '30 2 * * *'."),
+    click.option("--every", type=Number(min=1), metavar="SECONDS", help="Instead: seconds between runs."),
+    click.option("--timezone", metavar="ZONE", help="Zone of the expression, e.g. Europe/Berlin. Default: UTC"),
+    click.option("--starting-at", type=Moment(), help="No run before this time. Default: now"),
+    click.option(
+        "--missed", type=click.Choice(["skip", "once", "all"]), help="Runs missed while no service ran. Default: once"
+    ),
+    click.option("--max-missed", type=Whole(1, 100), help="With `all`: at most so many. Default: 10"),
+)
+
+
+def _times(function: Any) -> Any:
+    for option in reversed(_TIMES):
+        function = option(function)
+    return function
+
+
+@schedule.command(
+    "add",
+    cls=Command,
+    examples=[
+        ("tasktrail schedule add nightly backup --cron '30 2 * * *'", "a task every night"),
+        ("tasktrail schedule add t image_thumbnail a.png 'a-{fire_time}.jpg' --every 60", "every minute"),
+    ],
+)
+@click.argument("name")
+@click.argument("task_type", type=TYPE, metavar="TYPE")
+@click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
+@click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
+@_times
+@repeated_fields
+@pass_session
+def add(
+    session: Session,
+    /,
+    name: str,
+    task_type: str,
+    input_file: str,
+    output_file: str,
+    cron: str | None,
+    every: float | None,
+    timezone: str | None,
+    starting_at: datetime | None,
+    missed: str | None,
+    max_missed: int | None,
+    **given: Any,
+) -> None:
+    """Add a schedule. `{fire_time}` in OUTPUT becomes the time of the run, as 20260801T220000Z."""
+    from ..events.commands import AddSchedule
+
+    envelope = {"reason": given.pop("reason"), "command_id": given.pop("command_id"), "actor": given.pop("actor")}
+    task = {field: value for field, value in given.items() if value is not None}
+    task |= {"type": task_type, "input_file": absolute(input_file), "output_file": absolute(output_file)}
+    when = {"cron": cron, "every": every, "timezone": timezone, "starting_at": starting_at}
+    policy = {"missed": missed, "max_missed": max_missed}
+    send(
+        session,
+        AddSchedule,
+        {"schedule": name, "task": task, **when, **policy, **envelope, "actor": envelope["actor"] or me()},
+    )
+
+
+@schedule.command("list", cls=Command, examples=[("tasktrail schedule list", "all of them, and when each runs next")])
+@pass_session
+def list_schedules(session: Session) -> None:
+    """List the schedules."""
+    with session.reading() as reading:
+        boards = reading.schedules()
+    if session.as_json:
+        for board in boards:
+            print_json(board)
+        return
+    paper = session.paper()
+    rows = [
+        (
+            board.schedule,
+            board.spec.task.type,
+            paper.when(board.next_at) or "never",
+            f"{board.spec.cron} ({board.spec.timezone})" if board.spec.cron else f"every {board.spec.every:g} s",
+            str(board.runs),
+            board.spec.missed,
+            plain(board.actor),
+        )
+        for board in boards
+    ]
+    paper.table(_SCHEDULES, rows)
+
+
+@schedule.command("remove", cls=Command, examples=[("tasktrail schedule remove nightly", "no more runs")])
+@click.argument("name", type=Known("name", schedules))
+@click.option("--reason", metavar="TEXT", help="Why; recorded with the event.")
+@click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER")
+@pass_session
+def remove(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Remove a schedule; tasks that it has created stay."""
+    from ..events.commands import RemoveSchedule
+
+    send(session, RemoveSchedule, {"schedule": name, **who(reason, actor)})

@@ -1,1 +1,0 @@
-"""Commands for whoever looks after the service: pauses, limits, schedules, notices."""

@@ -1,0 +1,268 @@
+"""The kinds of values that options and arguments take: times, ids, sizes, `key=value`; and what the shell offers."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from .completion import WORDS, Known, asked, offered, pairs, types
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SPAN = re.compile(r"([+-])((?:\d{1,9}[smhdw])+)")
+_BARE = re.compile(r"[+-]\d{1,9}")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_NEAR = {"yesterday": -1, "today": 0, "tomorrow": 1}
+FORMS = "+10m, 'tomorrow 9:00', 22:30, '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
+
+
+def read_time(text: str, now: datetime) -> datetime:
+    """The time that is meant; what names no zone is local time. Raises `ValueError`.
+
+    `+2h30m` counts from now, `-1d` back. A clock alone is its next time; `monday 9:00` is the next one, and a day
+    alone begins at midnight.
+
+    Args:
+        text: as it was typed.
+        now: an aware time.
+    """
+    words = text.strip().lower()
+    if words == "now":
+        return now
+    if span := _SPAN.fullmatch(words):
+        return now + _length(span[2]) * (1 if span[1] == "+" else -1)
+    first, _, rest = words.partition(" ")
+    here = now.astimezone()
+    if first in _NEAR:
+        return _at(here.date() + timedelta(days=_NEAR[first]), rest)
+    if first in _DAYS:
+        ahead = (_DAYS.index(first) - here.weekday()) % 7
+        at = _at(here.date() + timedelta(days=ahead), rest)
+        return at if at > now else _at(here.date() + timedelta(days=ahead + 7), rest)
+    if _CLOCK.fullmatch(words):
+        at = _at(here.date(), words)
+        return at if at > now else _at(here.date() + timedelta(days=1), words)
+    at = datetime.fromisoformat(text.strip())
+    return at if at.tzinfo else at.astimezone()
+
+
+def _length(text: str) -> timedelta:
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _at(day: date, clock: str) -> datetime:
+    """The local time of that day; midnight when no clock is given."""
+    found = _CLOCK.fullmatch(clock.strip() or "0:00")
+    if found is None:
+        raise ValueError(f"{clock!r} is no time of a day")
+    hour, minute, second = (int(part or 0) for part in found.groups())
+    return datetime.combine(day, time(hour, minute, second)).astimezone()
+
+
+def _now(ctx: click.Context | None) -> datetime:
+    doors = ctx.find_root().obj if ctx else None
+    told: datetime = doors.now() if doors is not None else datetime.now(UTC)
+    return told
+
+
+class Moment(click.ParamType[datetime]):
+    """A time; see `read_time`."""
+
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read the time."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return read_time(value, _now(ctx)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            bare = _BARE.fullmatch(value.strip())
+            why = f"lacks its unit, as in {value.strip()}m or {value.strip()}h" if bare else "is not a time"
+            self.fail(f"{value!r} {why}. Write {FORMS}.", param, ctx)
+
+
+_LONGEST = 20
+"""Digits of a position that a log could have; Python reads no number of more than 4,300."""
+
+
+class Point(click.ParamType[int | datetime]):
+    """A position of the log, or a time."""
+
+    name = "position|time"
+
+    def convert(
+        self, value: str | int | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | datetime:
+        """Digits are a position."""
+        if isinstance(value, int):
+            return value
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST:
+            return int(value)
+        return Moment().convert(value, param, ctx)
+
+
+class Ids(click.ParamType[tuple[int, ...]]):
+    """One or several task ids, separated by commas."""
+
+    name = "ID,ID"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Split at the commas and read the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(word) for word in value.split(",") if word.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
+
+
+class Policies(click.ParamType[str | tuple[str, ...]]):
+    """One policy for all dependencies, or one for each, separated by commas."""
+
+    name = "POLICY,POLICY"
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | tuple[str, ...]:
+        """Split at the commas; a single one stays a text."""
+        words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(","))
+        for word in words:
+            if word not in ("wait", "cancel", "fail", "ignore"):
+                self.fail(f"{word!r} is not one of wait, cancel, fail, ignore.", param, ctx)
+        return words if len(words) > 1 else words[0]
+
+
+class Words(click.ParamType[tuple[str, ...]]):
+    """One or several words, separated by commas."""
+
+    name = "word,word"
+
+    def convert(
+        self,
+        value: str | tuple[str, ...],
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        """Split at the commas; whether the words are known is for whoever gets them to say."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+class Whole(click.IntRange):
+    """A whole number; click would call what is none "not a valid integer range"."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number, with or without a fraction."""
+
+    name = "number"
+
+
+class TaskId(Whole):
+    """The number of a task; the shell offers the newest, of some statuses only where a command takes no others."""
+
+    name = "task id"
+
+    def __init__(self, *statuses: str) -> None:
+        super().__init__(min=1, max=2**53)
+        self._statuses = statuses
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click\'s signature
+        incomplete: str,
+    ) -> "list[CompletionItem[Any]]":
+        """Those that begin so."""
+        from .completion import asked, offered, task_ids
+
+        return offered(asked(ctx, lambda session: task_ids(session, incomplete, self._statuses)), incomplete)
+
+
+TASK_ID = TaskId()
+
+OPEN_ID = TaskId("pending", "running", "retrying")
+
+WAITING_ID = TaskId("pending", "retrying")
+
+TYPE = Known("type", types)
+
+FILE = click.Path()
+
+
+class Pair(click.ParamType[tuple[str, Any]]):
+    """`key=value`; the value is JSON when it reads as JSON (12, true, [1,2], "text"), otherwise text."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: str | tuple[str, Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Split at the first `=`."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not key=value.", param, ctx)
+        try:
+            return key, msgspec.json.decode(text.encode())
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return key, text
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click\'s signature
+        incomplete: str,
+    ) -> "list[CompletionItem[Any]]":
+        """The options of the type that was typed, and their values."""
+        return offered(asked(ctx, lambda session: pairs(session, ctx.meta.get(WORDS, ()), incomplete)), incomplete)
+
+
+class Bytes(click.ParamType[int]):
+    """Bytes, or a text such as `4GiB`."""
+
+    name = "size"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the size."""
+        from ..config.values import parse_size
+
+        try:
+            return value if isinstance(value, int) else parse_size(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a size like 4GiB.", param, ctx)
+
+
+class Quota(click.ParamType[tuple[str, int | None]]):
+    """`name=number`, or `name=none` to take the number away."""
+
+    name = "name=number"
+
+    def __init__(self, *, numbered: bool = False) -> None:
+        self._numbered = numbered
+
+    def convert(
+        self, value: str | tuple[str, int | None], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | None]:
+        """Split at the last `=`."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, number = value.rpartition("=")
+        if not equals or not name or not (number == "none" or number.isdecimal()):
+            self.fail(f"{value!r} is not name=number or name=none.", param, ctx)
+        if self._numbered and not name.isdecimal():
+            self.fail(f"{name!r} is no user: users have numbers, e.g. 7=3.", param, ctx)
+        return name, None if number == "none" else int(number)

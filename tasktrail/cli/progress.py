@@ -1,0 +1,257 @@
+"""Tasks and long checks while they go on: asking again and again, showing how far they are, stopping at Ctrl-C."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import PurePath
+from queue import Empty, SimpleQueue
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, TypeVar
+
+import click
+
+from ..events.errors import NotReady, ServiceUnreachable, WaitTimeout
+from .terminal import duration, localized, moment, percent, plain
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from ..api.protocol import Reading, Tasks
+    from ..events import Task
+
+
+class Signals:
+    """While it is entered, SIGINT and SIGTERM are queued. Only the main thread may enter it."""
+
+    def __init__(self) -> None:
+        # A SimpleQueue may be put to from a signal handler that interrupts its own `get`; an Event may not.
+        self._queue: SimpleQueue[int] = SimpleQueue()
+        self._before: dict[int, Any] = {}
+        self.last: int | None = None
+        """The signal that `next` answered last."""
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._queue.put(number)
+
+    def next(self, timeout: float = 0.0) -> int | None:
+        """The number of the signal that came, waiting up to `timeout` seconds for one; or none."""
+        try:
+            self.last = self._queue.get(block=timeout > 0, timeout=timeout or None)
+        except Empty:
+            return None
+        return self.last
+
+
+_STEP = 10
+"""Percent between two lines of a task whose state does not change."""
+ENDED = ("completed", "failed", "cancelled")
+
+
+class Display(AbstractContextManager["Display"], Protocol):
+    """Where progress is shown."""
+
+    def show(self, task: "Task") -> None:
+        """Show the task as it is now. It may be called as often as one likes."""
+
+    def say(self, text: str) -> None:
+        """A line of its own beside the progress."""
+
+
+def display_on(stream: TextIO) -> Display:
+    """Bars when the stream is a terminal that can draw them, else lines."""
+    if stream.isatty():
+        return Bars(stream)
+    return Lines(err=stream is sys.stderr)
+
+
+def headline(task: "Task") -> str:
+    """What the task is doing, in a few words."""
+    match task.status:
+        case "pending":
+            if task.held:
+                return "held"
+            due = task.scheduled_for
+            return f"waits until {moment(due)}" if due and due > datetime.now(UTC) else "waiting"
+        case "retrying":
+            return f"waits for its next attempt: {task.error or task.last_error}".rstrip(": ")
+        case "failed":
+            return f"failed: {task.error}"
+        case "running":
+            return localized(task.message) or "running"
+        case status:
+            return status
+
+
+class Lines(Display):
+    """For files and pipes: a line when the state changes, and every ten percent in between."""
+
+    def __init__(self, *, err: bool) -> None:
+        self._err = err
+        self._shown: dict[int, tuple[str, int, int]] = {}
+
+    def show(self, task: "Task") -> None:
+        """Print a line if there is something new."""
+        step = (task.status, task.attempt, int(task.progress // _STEP))
+        if self._shown.get(task.id) == step:
+            return
+        self._shown[task.id] = step
+        took = f" after {duration(task.duration)}" if task.status in ENDED and task.duration else ""
+        self.say(f"task {task.id} {task.type} {percent(task.progress)} {plain(headline(task))}{took}")
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        click.echo(text, err=self._err)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is left open."""
+
+
+class Bars(Display):
+    """For terminals: a bar for each task, with percent, message, time spent and time left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        self._bars: dict[int, tuple[TaskID, str]] = {}
+        self._progress = Progress(
+            TextColumn("{task.fields[name]}", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:5.1f} %", markup=False),
+            TextColumn("ran"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
+            console=Console(file=stream, highlight=False),
+            expand=True,
+            refresh_per_second=5,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, task: "Task") -> None:
+        """Move the task's bar."""
+        bar, status = self._bars.get(task.id, (None, ""))
+        if bar is None:
+            bar = self._progress.add_task("", total=100, start=False, name=_name(task))
+        if task.status == "running" and status != "running":
+            self._progress.start_task(bar)
+        if task.status != "running" and status == "running":
+            self._progress.stop_task(bar)
+        self._bars[task.id] = (bar, task.status)
+        self._progress.update(bar, completed=task.progress, description=plain(headline(task)))
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self._progress.console.print(text, markup=False)
+
+
+def _name(task: "Task") -> str:
+    return f"{task.id} {plain(PurePath(task.input_file).name) or task.type}"
+
+
+T = TypeVar("T")
+
+LOOK_EVERY = 0.4
+"""Seconds between two looks at a task."""
+PATIENCE = 15.0
+"""Seconds that a service may be away, for a restart, before that is an error."""
+
+
+class Glance:
+    """Asks again and again; bears it for a while when nobody answers."""
+
+    def __init__(self, display: Display, clock: Callable[[], float] = time.monotonic) -> None:
+        self._display = display
+        self._clock = clock
+        self._away_since: float | None = None
+
+    def at(self, reading: "Reading", task_id: int) -> "Task | None":
+        """The task, shown; or none while the service is away."""
+        task = self.ask(lambda: reading.get_task(task_id))
+        if task is not None:
+            self._display.show(task)
+        return task
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """The answer, or none while the service is away. Raises what it says once patience is at its end."""
+        try:
+            answer = question()
+        except (ServiceUnreachable, NotReady):
+            if self._patient():
+                return None
+            raise
+        self._away_since = None
+        return answer
+
+    def _patient(self) -> bool:
+        now = self._clock()
+        if self._away_since is None:
+            self._away_since = now
+            self._display.say("the service does not answer; waiting for it")
+        return now - self._away_since < PATIENCE
+
+
+def until_ended(tasks: "Tasks", task_id: int, display: Display, signals: Signals) -> "Task | None":
+    """The task once its life is over, or none when a signal came first."""
+    glance = Glance(display)
+    while True:
+        task = glance.at(tasks, task_id)
+        if task is not None and task.status in ENDED:
+            return task
+        if task is None:
+            signal = signals.next(LOOK_EVERY)
+        else:
+            _wait_a_little(tasks, task_id)
+            signal = signals.next()
+        if signal is not None:
+            return None
+
+
+def _wait_a_little(tasks: "Tasks", task_id: int) -> None:
+    """Until the task ends, at most `LOOK_EVERY`."""
+    try:
+        tasks.wait(task_id, timeout=LOOK_EVERY)
+    except (WaitTimeout, ServiceUnreachable, NotReady):
+        return
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to tell the number reached and the one to reach."""
+    if not sys.stderr.isatty():
+        yield lambda _reached, _goal: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(label, total=None)
+        yield lambda reached, goal: progress.update(bar, completed=reached, total=goal)

@@ -1,0 +1,422 @@
+"""`tasktrail queue`, `top`, `why`, `stats`: what runs, what waits and for what, and how many tasks come to an end."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import Command, pass_session
+from .failing import INTERRUPTED
+from .parameters import TASK_ID, Number, Whole
+from .progress import Signals
+from .session import DEFAULT_DATA, Session
+from .terminal import (
+    Column,
+    Paper,
+    duration,
+    fitted,
+    localized,
+    percent,
+    plain,
+    print_json,
+    print_pairs,
+    rate,
+    say,
+    size,
+)
+
+if TYPE_CHECKING:
+    from ..actors.core.board import QueueBoard, Resources
+    from ..actors.core.explanation import Lifting, Why
+    from ..api.protocol import Reading
+    from ..events.commands import SetLimits
+    from ..events.task_events import PriorityTerms
+    from ..projections.queries.stats import Ended, Stats
+
+
+WAITING = (
+    Column("PLACE", right=True),
+    Column("ID", right=True),
+    Column("TYPE"),
+    Column("INPUT", "name"),
+    Column("PRIORITY", right=True),
+    Column("SINCE", leaves=1, extra=True),
+    Column("USER", right=True, leaves=2, extra=True),
+    Column("TERMS", "text", leaves=3),
+    Column("HELD BACK BY", "text", leaves=4),
+)
+
+
+@click.command(
+    "queue",
+    cls=Command,
+    examples=[
+        ("tasktrail queue", "the first fifty, with the terms of their priorities"),
+        ("tasktrail queue --limit 500 --json", "more of them, for a program"),
+    ],
+)
+@click.option("--limit", type=Whole(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
+@pass_session
+def queue(session: Session, limit: int) -> None:
+    """Show the order of the queue: what runs next, and what each priority is made of."""
+    with session.reading() as reading:
+        board = reading.queue(limit)
+        stats = reading.stats()
+    if session.as_json:
+        print_json(board)
+        return
+    say(summary(board, stats))
+    if board.entries:
+        paper = session.paper()
+        paper.table(WAITING, rows(board, paper))
+    if board.fair_share:
+        say(
+            "Fair share: the user with the least running goes first, then the one whose last start is longest ago. So "
+            "they would start if nothing that runs ended before; the priority decides among the tasks of one user."
+        )
+    if not board.live:
+        say("No service runs: this is what would wait for room if one did.")
+
+
+def summary(board: "QueueBoard", stats: "Stats") -> str:
+    """How many run and wait, and what is paused."""
+    waiting = stats.counts["pending"] + stats.counts["retrying"]
+    later = max(0, waiting - board.ready - board.blocked - board.aside)  # the numbers may be an event apart
+    aside = f"{board.aside} need more than there is at best (see why), " if board.aside else ""
+    paused = "".join(
+        f"; {'draining' if pause.drain else 'paused'}: "
+        + (
+            f"type {pause.type}"
+            if pause.type is not None
+            else "all"
+            if pause.user_id is None
+            else f"user {pause.user_id}"
+        )
+        for pause in board.pauses
+    )
+    return (
+        f"{len(board.running)} run, {board.ready} wait for room, {board.blocked} for another task, {aside}"
+        f"{later} for a time, a release or a handler{plain(paused)}"
+    )
+
+
+def rows(board: "QueueBoard", paper: Paper) -> list[tuple[str, ...]]:
+    """A row for each task of the queue."""
+    return [
+        (
+            str(one.place),
+            str(one.task_id),
+            one.type,
+            PurePath(one.input_file).name,
+            f"{one.effective_priority:.1f}",
+            paper.when(one.waiting_since),
+            str(one.user_id),
+            sum_of(one.terms),
+            plain(", ".join(one.shut_by)),
+        )
+        for one in board.entries
+    ]
+
+
+_WAITING_SHOWN = 15
+_RUNNING = (
+    Column("RUNNING", right=True),
+    Column("TYPE"),
+    Column("INPUT", "name"),
+    Column("DONE", right=True),
+    Column("FOR", right=True),
+    Column("ATTEMPT", right=True, leaves=1, extra=True),
+    Column("USER", right=True, leaves=2, extra=True),
+    Column("PROMISED", right=True, leaves=3, extra=True),
+    Column("MESSAGE", "text", leaves=4),
+)
+
+
+@click.command(
+    "top",
+    cls=Command,
+    examples=[
+        ("tasktrail top", "a live view; Ctrl-C leaves it"),
+        ("tasktrail top --once", "the same once, for a log or a mail"),
+        ("tasktrail top --json", "once, for a program"),
+    ],
+)
+@click.option("--once", is_flag=True, help="Show it once instead of live. So it is in a pipe.")
+@click.option("--every", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds between looks.")
+@pass_session
+def top(session: Session, every: float, *, once: bool) -> int:
+    """Show what runs and what waits, the resources that are promised, and how many tasks end."""
+    with session.reading() as reading:
+        if session.as_json:
+            board, stats = ask(reading)
+            print_json({"queue": board, "stats": stats})
+        elif once or not sys.stdout.isatty():
+            click.echo(screen(*ask(reading), session.paper()))
+        else:
+            return _live(reading, session, every)
+    return 0
+
+
+def ask(reading: "Reading") -> "tuple[QueueBoard, Stats]":
+    """What is shown."""
+    return reading.queue(_WAITING_SHOWN), reading.stats()
+
+
+def _live(reading: "Reading", session: Session, every: float) -> int:
+    from rich.live import Live
+    from rich.text import Text
+
+    shown = screen(*ask(reading), session.paper())
+    with Signals() as signals, Live(Text(shown), auto_refresh=False, screen=True) as live:
+        while signals.next(every) is None:
+            lost, shown = ask_again(reading, shown, session.paper())
+            live.update(Text(lost or shown), refresh=True)
+    return INTERRUPTED
+
+
+def ask_again(reading: "Reading", before: str, paper: Paper) -> tuple[str, str]:
+    """Another look. While no service answers: the screen before under a line that says so, and that screen."""
+    from ..events.errors import NotReady, ServiceUnreachable
+
+    try:
+        return "", screen(*ask(reading), paper)
+    except (ServiceUnreachable, NotReady) as error:
+        told = fitted(f"{plain(error.message)}; it is asked again. So it was last:", paper.width)
+        return f"{told}\n{before}", before
+
+
+def screen(board: "QueueBoard", stats: "Stats", paper: Paper) -> str:
+    """All of it as text."""
+    lines = (
+        summary(board, stats),
+        _promised(board.resources, len(board.running), live=board.live),
+        _rates(stats),
+        "",
+        *paper.lines(_RUNNING, _running(board, paper)),
+        "",
+        *paper.lines(WAITING, rows(board, paper)),
+    )
+    return fitted("\n".join(lines), paper.width)
+
+
+def _promised(resources: "Resources", running: int, *, live: bool) -> str:
+    if not live:
+        return "no service runs: slots and the machine are unknown"
+    sample = resources.sample
+    memory = _of(resources.reserved_memory, resources.max_memory)
+    temp = _of(resources.reserved_temp, resources.max_temp_size)
+    free = f"{_free(sample.memory_available)} memory, {_free(sample.temp_free)} temp"
+    free += " (LOW)" if sample.disk_low else ""
+    cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
+    slots = min(resources.slots, resources.max_concurrent)
+    promised = f"{running} of {slots} slots · promised memory {memory}, temp {temp}"
+    return f"{promised} · CPU {cpu}, free {free}"
+
+
+def _free(count: int | None) -> str:
+    return "unknown" if count is None else size(count)
+
+
+def _of(used: int, limit: int) -> str:
+    return f"{size(used)} of {size(limit)}" if limit else size(used)
+
+
+def _rates(stats: "Stats") -> str:
+    minute, hour = stats.last_minute, stats.last_hour
+    return (
+        f"last minute: {minute.completed} completed, {minute.failed} failed · "
+        f"last hour: {hour.completed} completed, {hour.failed} failed, {rate(hour.per_minute)}"
+    )
+
+
+def _running(board: "QueueBoard", paper: Paper) -> Iterator[tuple[str, ...]]:
+    for one in board.running:
+        ran = duration(max(0.0, (paper.now - one.started_at).total_seconds())) if one.started_at else ""
+        yield (
+            str(one.task_id),
+            one.type,
+            PurePath(one.input_file).name,
+            "stopping" if one.stopping else percent(one.progress),
+            ran,
+            str(one.attempt),
+            str(one.user_id),
+            size(one.memory),
+            localized(one.message),
+        )
+
+
+_AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=True), Column("TERMS", "text", leaves=1))
+
+
+@click.command(
+    "why",
+    cls=Command,
+    examples=[
+        ("tasktrail why 3", "each reason with its numbers, its evidence and what would lift it"),
+        ("tasktrail why 3 --json", "for a program"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@pass_session
+def why(session: Session, task_id: int) -> None:
+    """Tell why a task is not running. With all the reasons gone it starts; while one is left it waits.
+
+    Without a service the reasons come from the log alone; slots, handlers and the machine are then unknown.
+    """
+    with session.reading() as reading:
+        why = reading.why(task_id)
+    if session.as_json:
+        print_json(why)
+    else:
+        print_why(why, session)
+
+
+def print_why(why: "Why", session: Session) -> None:
+    """The answer in words."""
+    if not why.waiting:
+        say(f"task {why.task_id} is {why.status}: it waits for nothing")
+    else:
+        say(
+            f"task {why.task_id} is {why.status}, effective priority {why.effective_priority:.1f} = {sum_of(why.terms)}"
+        )
+        _reasons(why, session)
+        _ahead(why, session)
+    if why.remark:
+        say(why.remark)
+
+
+def _reasons(why: "Why", session: Session) -> None:
+    if not why.reasons:
+        say("nothing in the log holds it" if not why.live else "nothing holds it: it is about to start")
+    for one in why.reasons:
+        left = one.numbers.get("seconds", 0.0)
+        in_words = f" ({duration(left)})" if left >= 60 else ""  # noqa: PLR2004 - a minute
+        say(f"  {one.reason}: {plain(one.detail)}{in_words}", hang="  ")
+        if one.lifts:
+            say(f"    lifted by: {plain(one.lifts)}", hang="  ")
+        for command in one.commands:
+            click.echo(f"      {plain(as_line(command, session))}")  # one line, to be copied
+        if one.evidence:
+            say(f"    evidence: position {', '.join(map(str, one.evidence))}")
+
+
+def _ahead(why: "Why", session: Session) -> None:
+    if why.place is None:
+        return
+    say(f"place {why.place} in the queue" + (", behind:" if why.ahead else ""))
+    rows = [(str(one.task_id), one.type, f"{one.effective_priority:.1f}", sum_of(one.terms)) for one in why.ahead]
+    if rows:
+        session.paper().table(_AHEAD, rows)
+    if more := why.place - 1 - len(rows):
+        say(f"and {more:,} more; `tasktrail queue` shows the order")
+
+
+def sum_of(terms: "PriorityTerms") -> str:
+    """The terms of a priority as a sum: `5 base + 10 user + 1.5 wait - 20 long`."""
+    parts = [f"{terms.base} base"]
+    if terms.user:
+        parts.append(f"+ {terms.user} user")
+    parts.append(f"+ {terms.wait:.1f} wait")
+    if terms.duration:
+        parts.append(f"- {-terms.duration} long")
+    return " ".join(parts)
+
+
+def as_line(command: "Lifting", session: Session) -> str:
+    """`tasktrail resume --type work`, quoted for a shell; it names the same service as this command line does."""
+    return shlex.join(("tasktrail", *_words(command), *_where(session)))
+
+
+def _words(command: "Lifting") -> tuple[str, ...]:
+    from ..events import AdjustTask, RetryTask, StartTask
+    from ..events.commands import ResumeQueue, SetLimits
+    from ..events.recorded import timestamp
+
+    match command:
+        case StartTask(task_id=task_id):
+            return ("start", str(task_id))
+        case RetryTask(task_id=task_id, force=force):
+            return ("retry", str(task_id), *(["--force"] if force else []))
+        case AdjustTask(task_id=task_id, scheduled_for=at):
+            return ("adjust", str(task_id), *(["--scheduled-for", timestamp(at)] if at else []))
+        case ResumeQueue(type=str(name)):
+            return ("resume", "--type", name)
+        case ResumeQueue(user_id=int(user)):
+            return ("resume", "--user-id", str(user))
+        case ResumeQueue():
+            return ("resume",)
+        case SetLimits():
+            return ("limits", *_limits(command))
+
+
+def _limits(command: "SetLimits") -> tuple[str, ...]:
+    plain = ("max_concurrent", "max_memory", "max_cpu", "max_temp_size")
+    given = {name: getattr(command, name) for name in plain}
+    words = [(f"--{name.replace('_', '-')}", f"{value:.17g}") for name, value in given.items() if value is not None]
+    for flag, table in (("--type", command.types), ("--user", command.users), ("--label", command.labels)):
+        words += [(flag, f"{name}={number}") for name, number in table.items()]
+    return tuple(word for pair in words for word in pair)
+
+
+def _where(session: Session) -> tuple[str, ...]:
+    """What was typed, and does not stand in the environment, has to be typed again."""
+    words: tuple[str, ...] = ()
+    if str(session.data) != os.environ.get("TASKTRAIL_DATA", str(DEFAULT_DATA)):
+        words += ("--data", str(session.data))
+    if session.url and session.url != os.environ.get("TASKTRAIL_URL"):
+        words += ("--url", session.url)
+    return words
+
+
+@click.command(
+    "stats",
+    cls=Command,
+    examples=[
+        ("tasktrail stats", "how many tasks of which kind, how long they take, how many end"),
+        ("tasktrail stats --json", "for a program"),
+    ],
+)
+@pass_session
+def stats(session: Session) -> None:
+    """Show how many tasks there are, how long they run, and how many come to an end."""
+    with session.reading() as reading:
+        stats = reading.stats()
+    if session.as_json:
+        print_json(stats)
+        return
+    print_pairs([("tasks", str(stats.total)), *((name, str(number)) for name, number in stats.counts.items())])
+    click.echo("")
+    print_pairs(
+        [
+            ("attempts", str(stats.attempts)),
+            ("retries", str(stats.retries)),
+            ("ended in the last minute", _ended(stats.last_minute)),
+            ("ended in the last hour", _ended(stats.last_hour)),
+            ("ended in the last day", _ended(stats.last_day)),
+            ("position of the log", str(stats.position)),
+        ]
+    )
+    if stats.by_type:
+        click.echo("")
+        _print_types(stats, session.paper())
+
+
+def _ended(ended: "Ended") -> str:
+    return f"{ended.completed} completed, {ended.failed} failed, {ended.cancelled} cancelled; {rate(ended.per_minute)}"
+
+
+def _print_types(stats: "Stats", paper: Paper) -> None:
+    statuses = tuple(stats.counts)
+    numbers = (*(status.upper() for status in statuses), "MEAN", "P50", "P95", "LONGEST")
+    columns = (Column("TYPE"), *(Column(name, right=True, leaves=place) for place, name in enumerate(numbers)))
+    rows = []
+    for name, kind in stats.by_type.items():
+        took = kind.durations
+        times = (took.mean, took.p50, took.p95, took.longest) if took else ()
+        counts = (str(kind.counts[status]) for status in statuses)
+        rows.append((name, *counts, *(duration(seconds) for seconds in times), *("",) * (4 - len(times))))
+    paper.table(columns, rows)

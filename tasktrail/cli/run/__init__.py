@@ -1,1 +1,0 @@
-"""Commands that run tasks here: one to its end, a service, the demo."""

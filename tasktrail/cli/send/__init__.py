@@ -1,1 +1,0 @@
-"""Commands that ask for something to happen to tasks."""

@@ -1,0 +1,410 @@
+"""`tasktrail list`, `show`, `history`, `output`, `log`: tasks, what has happened to them, and what they printed."""
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from .command import Command, pass_session
+from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
+from .failing import encode
+from .notices import in_short
+from .parameters import TASK_ID, Point, Whole
+from .queue import sum_of
+from .session import Session
+from .terminal import (
+    Column,
+    Paper,
+    as_text,
+    duration,
+    localized,
+    moment,
+    percent,
+    plain,
+    print_json,
+    print_pairs,
+    say,
+    size,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from ..api.protocol import Reading
+    from ..events import Task
+    from ..handlers.printed import Output
+    from ..projections.history import Attempt, Line, TaskHistory
+
+
+_LIST = (
+    Column("ID", right=True),
+    Column("STATUS"),
+    Column("TYPE"),
+    Column("DONE", right=True),
+    Column("INPUT", "name"),
+    Column("CREATED", leaves=1, extra=True),
+    Column("PRIORITY", right=True, leaves=2, extra=True),
+    Column("MESSAGE", "text", leaves=3),
+)
+
+
+@click.command(
+    "list",
+    cls=Command,
+    examples=[
+        ("tasktrail list --status running,retrying", "what is going on"),
+        ("tasktrail list --status failed --search holiday", "failed tasks with a word in type, paths or error"),
+        ("tasktrail list --as-of 2026-08-01T12:00:00Z --json", "as it was then, for a program"),
+    ],
+)
+@click.option(
+    "--status",
+    type=STATUS_WORDS,
+    default="",
+    metavar="A,B",
+    help="pending (held ones too), running, completed, failed, cancelled, retrying.",
+)
+@click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types.")
+@click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody.")
+@click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents.")
+@click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")
+@click.option("--label", default="", metavar="A,B", help="Tasks of these labels.")
+@click.option("--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error.")
+@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@click.option(
+    "--sort",
+    type=SORT_FIELDS,
+    default="",
+    metavar="FIELD",
+    help="created_at, id, updated_at, priority or effective_priority; a - before it turns it round "
+    "(write --sort=-priority). Default: -created_at",
+)
+@click.option("--limit", default="", metavar="N", help="At most so many, up to 500. Default: 50")
+@click.option("--offset", default="", metavar="N", help="Leave out the first N.")
+@pass_session
+def list_tasks(session: Session, /, as_of: int | datetime | None, **texts: str) -> None:
+    """List tasks, newest first. Several values, separated by commas, are alternatives."""
+    from ..projections import TaskFilters
+
+    moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of if as_of is not None else "")
+    filters = TaskFilters.parse({**texts, "as_of": moment})
+    with session.reading() as reading:
+        tasks, total = reading.list_tasks(filters)
+    if session.as_json:
+        for task in tasks:
+            print_json(task)
+        return
+    if not tasks:
+        click.echo("No task passes the filters." if total == 0 else f"None beyond {filters.offset} of {total}.")
+        return
+    paper = session.paper()
+    paper.table(_LIST, (_list_row(task, paper) for task in tasks))
+    if total > len(tasks):
+        say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
+
+
+def _list_row(task: "Task", paper: Paper) -> tuple[str, ...]:
+    return (
+        str(task.id),
+        task.status,
+        task.type,
+        percent(task.progress),
+        PurePath(task.input_file).name,
+        paper.when(task.created_at),
+        str(task.priority),
+        _message(task, paper),
+    )
+
+
+def _message(task: "Task", paper: Paper) -> str:
+    """What a waiting task waits for, as far as it says so itself; then its error or what it does."""
+    from ..events.state import WAITING
+
+    due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
+    told = (
+        "held" if task.held and task.status in WAITING else "",
+        f"due {paper.when(due)}" if due is not None and due > paper.now else "",
+        task.error
+        or (localized(task.message) if task.completed_at is None else "")
+        or (task.last_error if task.status == "retrying" else ""),
+    )
+    return "; ".join(filter(None, told))
+
+
+_BYTES = {"estimated_memory", "estimated_temp", "memory_used", "temp_used"}
+_SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", "time_used", "retry_max_delay"}
+_SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"}
+
+_INNER = {"estimate", "life", "version"}
+"""Of use to a program, or to whoever looks for a fault."""
+_OF_WAITING = {"effective_priority", "priority_terms"}
+
+
+@click.command(
+    "show",
+    cls=Command,
+    examples=[
+        ("tasktrail show 3", "what is to be known of task 3"),
+        ("tasktrail show 3 --wide", "every field, those that are unset as well"),
+        ("tasktrail show 3 --as-of 120", "as it was when the log ended at position 120"),
+        ("tasktrail show 3 --json", "for a program"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@pass_session
+def show(session: Session, task_id: int, as_of: int | datetime | None) -> None:
+    """Show one task; times are UTC.
+
+    On a terminal the fields that say something are shown: not what is unset, and not what nobody has asked for. With
+    --wide, with --json and in a pipe all are.
+    """
+    with session.reading() as reading:
+        task = reading.get_task(task_id, as_of=as_of)
+        brief = session.as_json or as_of is not None
+        notices = [] if brief else reading.notices(task_id)
+        failed = bool(task.error) or task.status == "retrying"
+        printed = last_lines(reading, task_id, task.attempt) if failed and task.attempt and not brief else []
+    if session.as_json:
+        print_json(task)
+    else:
+        print_pairs(
+            [
+                *field_pairs(task, every=session.paper().width is None),
+                *([("notices", in_short(notices))] if notices else []),
+            ]
+        )
+        for line in printed:
+            say(line)
+
+
+def field_pairs(task: "Task", *, every: bool = True) -> list[tuple[str, str]]:
+    """The task's fields with their values in words, under the names that JSON uses; `every`: also those at rest."""
+    told = {name: _in_words(name, getattr(task, name)) for name in task.__struct_fields__}
+    if not task.depends_on:
+        told["on_dependency_failure"] = "-"  # what is recorded then is about nothing
+    return [(name, text) for name, text in told.items() if every or not _is_at_rest(task, name, text)]
+
+
+def _is_at_rest(task: "Task", name: str, text: str) -> bool:
+    from ..events import CreateTask
+
+    usual = dict(zip(reversed(CreateTask.__struct_fields__), reversed(CreateTask.__struct_defaults__), strict=False))
+    waits = task.status in ("pending", "retrying")
+    return (
+        text in ("-", "0")
+        or (name in usual and getattr(task, name) == usual[name])
+        or name in _INNER
+        or (name in _OF_WAITING and not waits)
+    )
+
+
+def _in_words(name: str, value: object) -> str:
+    from ..events.task import Children
+    from ..events.task_events import PriorityTerms
+
+    match value:
+        case datetime():
+            return moment(value)
+        case int() | float() if name in _BYTES:
+            return size(value) if value else "-"
+        case int() | float() if name in _SECONDS:
+            return duration(value) if value else "-"
+        case PriorityTerms():
+            return sum_of(value)
+        case Children():
+            counts = ", ".join(f"{number} {status}" for status, number in value.by_status.items())
+            return f"{value.total}: {counts}; {percent(value.progress)} in the mean"
+        case str() if name == "message":
+            return as_text(localized(value))
+        case float() if name == "progress":
+            return percent(value)
+        case _:
+            return as_text(value)
+
+
+_TOLD = 3
+"""Failed attempts of which the last lines are shown, the latest ones."""
+_OFTEN = {"progressed", "checkpointed"}
+_NUMBERS = ("REACHED", "RAN", "WAITED", "CHECKPOINTS", "MEMORY", "CPU")
+_ATTEMPTS = (
+    Column("ATTEMPT", right=True),
+    Column("OUTCOME"),
+    *(Column(name, right=True, leaves=place) for place, name in enumerate(_NUMBERS, 1)),
+    Column("ERROR", "text", leaves=9),
+)
+
+
+@click.command(
+    "history",
+    cls=Command,
+    examples=[
+        ("tasktrail history 3", "how task 3 came to be what it is"),
+        ("tasktrail history 3 --all", "every single report of progress"),
+        ("tasktrail history 3 --json", "the recorded events as JSON Lines"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.option("--all", "everything", is_flag=True, help="Do not fold series of progress and checkpoints into one line.")
+@pass_session
+def history(session: Session, task_id: int, *, everything: bool) -> None:
+    """Show what happened to a task, when, by whom and why, and what became of each attempt."""
+    with session.reading() as reading:
+        records = reading.events(task_id)
+        if session.as_json:
+            for record in records:
+                click.echo(encode(record.flat()))
+            return
+        records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
+        from ..projections.history import history as story_of
+
+        story = story_of(task_id, records, session.doors.now())
+        failed = [attempt.number for attempt in story.attempts if attempt.error]
+        printed = [line for number in failed[-_TOLD:] for line in last_lines(reading, task_id, number)]
+    _print_story(story, session.paper(), everything=everything)
+    for line in printed:
+        say(line)
+
+
+def _print_story(story: "TaskHistory", paper: Paper, *, everything: bool) -> None:
+    click.echo(f"Task {story.task_id}" + ("; times are UTC" if paper.width is None else ""))
+    for line in story.lines if everything else collapsed(story.lines):
+        _print_line(line, paper)
+    if story.attempts:
+        click.echo("")
+        paper.table(_ATTEMPTS, map(_attempt, story.attempts))
+    still = f"; it still {story.still}" if story.still else ""
+    say(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
+
+
+def _print_line(line: "Line", paper: Paper) -> None:
+    who = f"  ({plain(line.actor)}{': ' + plain(localized(line.reason)) if line.reason else ''})" if line.actor else ""
+    when = paper.when(line.recorded_at)
+    before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "
+    if paper.width is None:
+        click.echo(f"{before}{plain(line.text)}{who}")
+        return
+    text = plain(line.text) + who
+    longest = max(24, *map(len, text.split()))
+    hang = " " * next((room for room in (len(before), 10) if room + longest <= paper.width), 0)
+    click.echo("\n".join(wrapped(text, paper.width, indent=before, hang=hang)))
+
+
+def collapsed(lines: Iterable["Line"]) -> Iterator["Line"]:
+    """The lines, a series of progress and checkpoints given by its last one."""
+    from msgspec.structs import replace
+
+    series: list[Line] = []
+    for line in (*lines, None):
+        if line is not None and line.event in _OFTEN:
+            series.append(line)
+            continue
+        if series:
+            last, more = series[-1], len(series) - 1
+            text = f"{last.text} (and {more} before)" if more else last.text
+            yield replace(last, text=text, after=sum(one.after for one in series))
+            series = []
+        if line is not None:
+            yield line
+
+
+def _attempt(attempt: "Attempt") -> tuple[str, ...]:
+    return (
+        str(attempt.number),
+        (attempt.outcome or "running").replace("_", " "),
+        percent(attempt.progress),
+        duration(attempt.duration) if attempt.duration is not None else "",
+        duration(attempt.waited),
+        str(attempt.checkpoints),
+        size(attempt.memory_used) if attempt.memory_used else "",
+        duration(attempt.cpu_used) if attempt.cpu_used else "",
+        attempt.error,
+    )
+
+
+_LINES_SHOWN = 5
+"""That are shown of a failed attempt beside what else is told of it."""
+_LAST = 4096
+_LOOK_EVERY = 0.3
+
+
+@click.command(
+    "output",
+    cls=Command,
+    examples=[
+        ("tasktrail output 3", "what the latest attempt of task 3 and its programs printed"),
+        ("tasktrail output 3 --attempt 1", "the same of its first attempt"),
+        ("tasktrail output 3 --follow", "what is there, and what comes until the attempt ends"),
+    ],
+)
+@click.argument("task_id", type=TASK_ID, metavar="ID")
+@click.option("--attempt", type=Whole(min=1), metavar="N", help="Which attempt. Default: the latest")
+@click.option("--follow", is_flag=True, help="Go on until the attempt has ended; Ctrl-C ends it before.")
+@pass_session
+def output(session: Session, task_id: int, attempt: int | None, *, follow: bool) -> None:
+    """Print what an attempt and its child programs have printed, and the traceback of its failure.
+
+    Of long output the beginning and the end are kept (key `max_output`). Colours are left out, and other control
+    characters stand there in letters. With --json and --follow there is an object for each part.
+    """
+    with session.reading() as reading:
+        part = reading.output(task_id, attempt)
+        _print_output(session, part)
+        while follow and part.running:
+            threading.Event().wait(_LOOK_EVERY)
+            part = reading.output(task_id, part.attempt, after=part.next)
+            if part.text or not session.as_json:
+                _print_output(session, part)
+    if not session.as_json and not part.size:
+        click.echo(f"task {task_id} has printed nothing{' yet' if part.running or not part.attempt else ''}", err=True)
+
+
+def _print_output(session: Session, part: "Output") -> None:
+    if session.as_json:
+        print_json(part)
+    else:
+        click.echo(part.text, nl=not part.running and bool(part.text) and not part.text.endswith("\n"))
+
+
+def last_lines(reading: "Reading", task_id: int, attempt: int) -> list[str]:
+    """Where an attempt's output is found, and its last lines; nothing when it printed nothing."""
+    part = reading.output(task_id, attempt, last=_LAST)
+    if not part.size:
+        return []
+    head = f"attempt {attempt} printed {size(part.size)} (tasktrail output {task_id} --attempt {attempt}), at the end:"
+    lines = [line for line in part.text.splitlines() if line.strip()][-_LINES_SHOWN:]
+    return [head, *(f"  {plain(line)}" for line in lines)]
+
+
+_AT_ONCE = 500
+
+
+@click.command(
+    "log",
+    cls=Command,
+    examples=[
+        ("tasktrail log > log.jsonl", "the whole history, for an archive or an auditor"),
+        ("tasktrail log --after 120 --limit 10", "ten records from position 121 on"),
+        ("tasktrail log --follow | jq .event", "what is there, and then what happens"),
+    ],
+)
+@click.option("--after", type=Whole(min=0), default=0, metavar="N", help="Begin after position N. Default: 0")
+@click.option("--limit", type=Whole(min=0), metavar="N", help="Stop after so many.")
+@click.option("--follow", is_flag=True, help="Wait for more; Ctrl-C ends it.")
+@pass_session
+def log(session: Session, after: int, limit: int | None, *, follow: bool) -> None:
+    """Print recorded events as JSON Lines, in the order of their positions."""
+    encoder = msgspec.json.Encoder()
+    write = sys.stdout.buffer.write
+    with session.reading() as reading:
+        records = reading.follow(after) if follow else reading.log(after, limit)
+        for number, record in enumerate(islice(records, limit), 1):
+            write(encoder.encode(record.flat()) + b"\n")
+            if follow or number % _AT_ONCE == 0:
+                sys.stdout.buffer.flush()
+    sys.stdout.buffer.flush()

@@ -1,0 +1,344 @@
+"""Output for people: values in words, text and tables that fit the terminal, and JSON for programs.
+
+Nothing is cut, and no word that fits on a line is broken. What handlers and users wrote cannot steer the terminal.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any, Literal, Self, TextIO
+
+import click
+import msgspec
+
+
+def plain(text: str) -> str:
+    """The text with control characters made visible: what handlers and users wrote must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def localized(text: str) -> str:
+    """The text, with the seed's messages as the seed has them where the locale is Chinese."""
+    if not text or not _is_chinese():
+        return text
+    from ..events.state import RECOVERING, RESUMING
+
+    for english, chinese in ((RECOVERING, "任务恢复中..."), (RESUMING, "从断点恢复...")):
+        if text.startswith(english):
+            return chinese + text.removeprefix(english).replace(" at ", " ", 1)
+    return text
+
+
+def _is_chinese() -> bool:
+    """By the variables of POSIX, in their order."""
+    told = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return next(filter(None, told), "").lower().startswith("zh")
+
+
+def moment(at: datetime | None) -> str:
+    """UTC, to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """A time as its distance, in one unit: 3 m ago, in 5 h, 12 d ago; with no unit that suits, the date."""
+    if at is None:
+        return ""
+    seconds = (now - at).total_seconds()
+    for unit, length, most in (("s", 1, 90), ("m", 60, 90), ("h", 3600, 48), ("d", 86400, 100)):
+        number = round(abs(seconds) / length)
+        if number < most:
+            return f"{number} {unit} ago" if seconds >= 0 else f"in {number} {unit}"
+    return f"{at.astimezone(UTC):%Y-%m-%d}"
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: 0.42 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
+    if seconds < 10:  # noqa: PLR2004 - the second digit says nothing beyond
+        return f"{seconds:.2f} s"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes}m {rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:  # noqa: PLR2004 - a day
+        return f"{hours}h {minutes:02}m"
+    return f"{hours // 24}d {hours % 24}h"
+
+
+def about(seconds: float) -> str:
+    """A duration that is only guessed, in one unit: about 45 s, about 12 min, about 3 h."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if (number := max(1, round(seconds / length))) < most:
+            return f"about {number} {unit}"
+    return f"about {round(seconds / 86400)} d"
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that suits: 512 B, 64.0 MiB."""
+    if count < 1024:  # noqa: PLR2004 - a KiB
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:  # noqa: PLR2004 - of the next unit
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def rate(per_minute: float) -> str:
+    """How often, in a unit in which the number is not tiny: 18 a minute, 1.5 an hour, 3 a day."""
+    if per_minute >= 1 or not per_minute:
+        return f"{round(per_minute, 1):g} a minute"
+    if per_minute * 60 >= 1:
+        return f"{round(per_minute * 60, 1):g} an hour"
+    return f"{round(per_minute * 1440, 1):g} a day"
+
+
+def percent(progress: float) -> str:
+    """With one digit, rounded down so that 100 % means all of it."""
+    return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
+
+
+_WORDS = re.compile(r"(\s*)((?:`[^`\s][^`]{0,60}`|\S)+)")
+"""What stands between backticks is for copying, and is one word."""
+_GAP = 2
+_INDENT = 4
+_NARROWEST = 4
+_LEAST = {"name": 16, "text": 24}
+"""Columns that a cell needs to be read well when it has to go over several lines."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a table, and what becomes of it where there is no room."""
+
+    heading: str
+    kind: Literal["word", "name", "text"] = "word"
+    """A word stays whole; a name and a text may go over several lines, a text needs more room to be read."""
+    right: bool = False
+    leaves: int = 0
+    """Who leaves the line first: the highest number does. 0 stays. It then stands on a line of its own, below."""
+    extra: bool = False
+    """It is left out instead of standing below: `--wide` shows it."""
+
+
+def wrapped(text: str, width: int, *, indent: str = "", hang: str = "") -> list[str]:
+    """The text in lines of at most `width` columns, the first behind `indent`, the others behind `hang`.
+
+    Only a word that is longer than a line goes beyond; it is not broken, so that it can still be copied.
+    """
+    from rich.cells import cell_len
+
+    lines: list[str] = []
+    line, used, begun = indent, cell_len(indent), False
+    for space, word in _WORDS.findall(text):
+        more = space + word if begun else word
+        if used + cell_len(more) > width and (begun or used > cell_len(hang)):
+            lines.append(line.rstrip())
+            line, used, more = hang, cell_len(hang), word
+        line += more
+        used += cell_len(more)
+        begun = True
+    return [*lines, line.rstrip()]
+
+
+def folded(text: str, width: int) -> list[str]:
+    """The text in pieces of at most `width` columns, broken between words where there are some and anywhere else."""
+    from rich.cells import cell_len, chop_cells
+
+    return [
+        piece
+        for line in wrapped(text, width)
+        for piece in (chop_cells(line, width) if cell_len(line) > width else [line])
+    ]
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """The lines of a table, headings first. `width`: of the screen; `None` for as long as a line needs to be."""
+    for lines in table_rows(columns, rows, width):
+        yield from lines
+
+
+def table_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[list[str]]:
+    """The same, the lines of the headings and of each row together."""
+    from rich.cells import cell_len
+
+    natural = [
+        max((cell_len(column.heading), *(cell_len(row[place]) for row in rows))) for place, column in enumerate(columns)
+    ]
+    inline = _that_stay(columns, natural, width)
+    widths = _widths(columns, natural, inline, width)
+    below = [place for place, column in enumerate(columns) if place not in inline and not column.extra]
+    kept = [columns[place] for place in inline]
+    yield [_line([column.heading for column in kept], kept, widths), (" " * _GAP).join("─" * wide for wide in widths)]
+    for row in rows:
+        cells = [_cell(columns[place], row[place], wide) for place, wide in zip(inline, widths, strict=True)]
+        lines = [_line(pieces, kept, widths) for pieces in zip_longest(*cells, fillvalue="")]
+        yield lines + list(_below([(columns[place], row[place]) for place in below], width or 0))
+
+
+def _need(column: Column, natural: int) -> int:
+    return min(natural, max(_LEAST.get(column.kind, natural), len(column.heading)))
+
+
+def _that_stay(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> list[int]:
+    """The places of the columns that stand side by side."""
+    stay = list(range(len(columns)))
+    if width is None:
+        return stay
+    leaving = sorted((place for place in stay if columns[place].leaves), key=lambda place: -columns[place].leaves)
+    for place in leaving:
+        if sum(_need(columns[one], natural[one]) + _GAP for one in stay) - _GAP <= width:
+            break
+        stay.remove(place)
+    return stay
+
+
+def _widths(columns: Sequence[Column], natural: Sequence[int], inline: Sequence[int], width: int | None) -> list[int]:
+    """What each gets: what it needs, and of what is left over as much as it can use."""
+    if width is None:
+        return [natural[place] for place in inline]
+    widths = [_need(columns[place], natural[place]) for place in inline]
+    left = width - sum(widths) - _GAP * (len(widths) - 1)
+    for number, place in enumerate(inline):
+        least = widths[number] if columns[place].kind == "word" else min(widths[number], _NARROWEST)
+        more = max(least - widths[number], min(left, natural[place] - widths[number]))
+        widths[number] += more
+        left -= more
+    return widths
+
+
+def _cell(column: Column, text: str, width: int) -> list[str]:
+    from rich.cells import cell_len
+
+    if column.kind == "word" or cell_len(text) <= width:
+        return [text]
+    return folded(text, width)
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    from rich.cells import cell_len
+
+    padded = []
+    for cell, column, wide in zip(cells, columns, widths, strict=True):
+        space = " " * (wide - cell_len(cell))
+        padded.append(space + cell if column.right else cell + space)
+    return (" " * _GAP).join(padded).rstrip()
+
+
+def _below(values: Sequence[tuple[Column, str]], width: int) -> Iterator[str]:
+    """Values that found no room on the row's own line: short ones together, texts on a line each."""
+    short = [f"{column.heading.lower()} {text}" for column, text in values if text and column.kind == "word"]
+    if short:
+        yield from wrapped(" · ".join(short), width, indent=" " * _INDENT, hang=" " * _INDENT)
+    for column, text in values:
+        if text and column.kind != "word":
+            told = f"{column.heading.lower()}: {text}"
+            yield from wrapped(told, width, indent=" " * _INDENT, hang=" " * (_INDENT + 2))
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Columns of the terminal behind the stream, or `None` when none is."""
+    if not stream.isatty():
+        return None
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL
+    except OSError:
+        return _USUAL
+
+
+_USUAL = 80
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on a line of its own."""
+    click.echo(msgspec.json.encode(value))
+
+
+def say(text: str, *, err: bool = False, hang: str = "") -> None:
+    """Text for people: on a terminal its lines are wrapped between words, elsewhere they are as long as they are.
+
+    `hang` stands before each line that goes on, behind the line's own indent.
+    """
+    click.echo(fitted(text, width_of(sys.stderr if err else sys.stdout), hang), err=err)
+
+
+def fitted(text: str, width: int | None, hang: str = "") -> str:
+    """The text with lines of at most `width` columns. `hang`: see `say`."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if width is None or 2 * len(line) <= width:  # no character takes more than two columns
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += wrapped(line, width, indent=indent, hang=indent + hang)
+    return "\n".join(lines)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
+    """Names and values, the values aligned; on a terminal long ones go on below their beginning."""
+    rows = list(pairs)
+    width = width_of(sys.stdout)
+    wide = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        before = f"{'':{indent}}{name:{wide}}  "
+        if width is None or len(before) + 2 * len(value) < width:  # no character takes more than two columns
+            click.echo(f"{before}{value}".rstrip())
+            continue
+        longest = max(map(len, value.split()))
+        hang = " " * next((room for room in (len(before), indent + 4) if room + longest <= width), 0)
+        click.echo("\n".join(wrapped(value, width, indent=before, hang=hang)))
+
+
+class Paper(msgspec.Struct, frozen=True):
+    """What tables are printed on."""
+
+    now: datetime
+    width: int | None
+    """Columns of the terminal; `None` in a pipe and with `--wide`: lines as long as they need to be, whole times."""
+
+    @classmethod
+    def on_stdout(cls, now: datetime, *, wide: bool) -> Self:
+        """For standard output, as wide as it is; with `wide` lines are as long as they need to be."""
+        return cls(now, None if wide else width_of(sys.stdout))
+
+    def when(self, at: datetime | None) -> str:
+        """A time: how long ago where columns count, else to the second."""
+        return moment(at) if self.width is None else ago(at, self.now)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """A table that fits the screen and cuts nothing; texts are shown as they are, never as markup."""
+        click.echo("\n".join(self.lines(columns, rows)))
+
+    def lines(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
+        """The lines of such a table."""
+        return list(table(columns, [[plain(cell) for cell in row] for row in rows], self.width))
+
+
+def as_text(value: Any) -> str:
+    """A field's value as a person reads it; JSON for what has an inside."""
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return plain(value)
+        case float():
+            return f"{value:g}"
+        case int():
+            return str(value)
+        case _ if not value and isinstance(value, dict | list | tuple):
+            return "-"
+        case _:
+            # With spaces, so that a long one can go on in the next line.
+            return plain(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
