@@ -467,10 +467,8 @@ class Scheduler(Actor):
             self._state.slots, self._state.sample = old.slots, old.sample
             self._state.draining = old.draining
             # An answer to an older question must not pass for an answer to a newer one.
-            self._state.reconciliation.number = (
-                old.reconciliation.number
-            )  # an answer to an older question must not pass for a newer one
-            self._state.limit_book.configure(old.limit_book.configured)
+            self._state.reconciliation.number = old.reconciliation.number
+            self._state.configure(old.configured)
             self._begin_batch_of(running)
             self._jumps = jumps
             self._keep(resume(self._state, running, now, jumps))

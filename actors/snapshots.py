@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -25,17 +25,21 @@ from ..projections.verification import Finding, Verification
 from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits
-from .core.snapshot import Book, Load, book_of, complete, follow, restore, tasks_of
-from .core.state import SchedulerState
+from .core.state import Durable, SchedulerState
 from .delivery.dispatcher import Dispatcher, Kept
 from .snapshot_file import Absent, Header, OtherCode, Unusable, clear_parts, reading, write
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
 CHUNK = 5000
 """Tasks in one line of the file."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
+_AS_IT_IS = msgspec.json.Encoder()
+"""Keeps the order of dicts: who has waited longest for a start stands first."""
+
+Load: TypeAlias = Callable[[int, int], TaskState]
+"""(task id, position) → the task as the log up to that position has it."""
 
 
 class _Folded(Protocol):
@@ -116,30 +120,35 @@ class SnapshotKind(Generic[F]):
 
 
 class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
-    """Everything but the tasks in the first line, then the tasks."""
+    """What the log says beside the tasks is the first line, as it is in memory; then come the tasks."""
 
     name = "scheduler"
-    shapes = (Book, TaskState)
-    _book = msgspec.json.Decoder(Book)
+    shapes = (Durable, TaskState)
+    _durable = msgspec.json.Decoder(Durable)
     _tasks = msgspec.json.Decoder(list[TaskState])
 
     def blank(self, log: ReadableLog) -> SchedulerState:  # noqa: ARG002 - the state asks no log
         return SchedulerState(Limits(), grace={})  # neither limits nor types have a part in the fold
 
     def advance(self, folded: SchedulerState, records: Iterable[Recorded], log: ReadableLog) -> None:
-        follow(folded, records, loader(log))
+        """A finished task that goes on comes back from the log."""
+        load, tasks = loader(log), folded.tasks
+        for record in records:
+            if record.version > 1 and record.task_id not in tasks and record.task_id:
+                tasks[record.task_id] = load(record.task_id, record.position - 1)
+            folded.apply(record, record.position)
 
     def lines_of(self, folded: SchedulerState, log: ReadableLog) -> Iterator[bytes]:
         tasks = tasks_of(folded, loader(log))
-        yield _ENCODER.encode(book_of(folded))
+        yield _AS_IT_IS.encode(folded.durable)
         yield from (_ENCODER.encode(chunk) for chunk in _chunks(tasks))
 
     def restore(self, blank: SchedulerState, lines: Iterator[bytes]) -> None:
-        book = self._book.decode(next(lines, b""))
+        durable = self._durable.decode(next(lines, b""))
         tasks: list[TaskState] = []
         for line in lines:
             tasks += self._tasks.decode(line)
-        restore(blank, book, tasks)
+        blank.restore(durable, tasks)
 
 
 class _OutboxSnapshot(SnapshotKind[Dispatcher]):
@@ -214,6 +223,47 @@ def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verif
             *OUTBOX.findings(log, folder / OUTBOX.name),
         ]
     return replace(found, ok=not wrong, findings=tuple(wrong))
+
+
+def tasks_of(state: SchedulerState, load: Load) -> list[TaskState]:
+    """The open tasks, and the finished ones that they need, in the order of their ids."""
+    needed = complete(state, load)
+    kept = [task for task in state.tasks.values() if not task.finished]
+    return sorted(kept + needed, key=lambda task: task.id)
+
+
+def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> list[TaskState]:
+    """See to it that memory holds the finished tasks that open ones depend on or are below, and those in `also`.
+
+    Returns those that open tasks need.
+    """
+    tasks, needed = state.tasks, dict[int, TaskState]()
+    climbed: set[int] = set()
+
+    def need(task_id: int) -> TaskState:
+        task = tasks.get(task_id) or needed.get(task_id) or load(task_id, state.position)
+        if task.finished:
+            needed[task_id] = task
+        return task
+
+    for task in tasks.values():
+        spec = task.spec
+        parent = spec.parent_task_id
+        if (parent is None and not spec.depends_on) or task.finished:
+            continue
+        for other in spec.depends_on:
+            need(other)
+        while parent is not None and parent not in climbed:
+            above = need(parent)
+            if not above.finished:
+                break  # it has a turn of its own
+            climbed.add(parent)
+            parent = above.spec.parent_task_id
+    tasks.update(needed)
+    for task_id in also:
+        if task_id not in tasks:
+            tasks[task_id] = load(task_id, state.position)
+    return list(needed.values())
 
 
 def loader(log: ReadableLog) -> Load:

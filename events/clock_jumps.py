@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+import msgspec
+
 from .system_events import ClockJumped
 
 KEPT = 32
@@ -16,11 +18,10 @@ def corrects(jump: ClockJumped) -> bool:
     return jump.shown - jump.shows > CORRECTION
 
 
-class Jumps:
-    """A fold of `ClockJumped`."""
+class Jumps(msgspec.Struct):
+    """The last jumps of the wall clock. A fold of the log."""
 
-    def __init__(self) -> None:
-        self.kept: list[ClockJumped] = []
+    kept: list[ClockJumped] = []
 
     def apply(self, event: ClockJumped) -> None:
         """One more."""

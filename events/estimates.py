@@ -4,9 +4,6 @@ Kept is how the last completed attempts compare with what the type itself had es
 figures: a correction cannot feed on itself.
 """
 
-from collections import deque
-from collections.abc import Iterable
-
 import msgspec
 
 from .state import TaskState
@@ -32,14 +29,12 @@ class Correction(msgspec.Struct, frozen=True):
     time: float = 1.0
 
 
-class Experience:
-    """What one task type has shown."""
+class Experience(msgspec.Struct):
+    """What one task type has shown: what was used, as a share of the type's own estimate; the newest last."""
 
-    def __init__(self, memory: Iterable[float] = (), temp: Iterable[float] = (), time: Iterable[float] = ()) -> None:
-        self.memory: deque[float] = deque(memory, maxlen=WINDOW)
-        """What was used, as a share of the type's own estimate; the newest last."""
-        self.temp: deque[float] = deque(temp, maxlen=WINDOW)
-        self.time: deque[float] = deque(time, maxlen=WINDOW)
+    memory: list[float] = []
+    temp: list[float] = []
+    time: list[float] = []
 
     def learn(self, task: TaskState, event: Completed) -> None:
         """An attempt of the type was completed. One that went on from a checkpoint does less, and does not count."""
@@ -48,11 +43,11 @@ class Experience:
             return
         memory, temp = spec.guessed_memory or spec.estimated_memory, spec.guessed_temp or spec.estimated_temp
         if memory > 0 and event.memory_used > 0:
-            self.memory.append(event.memory_used / memory)
+            self.memory = [*self.memory, event.memory_used / memory][-WINDOW:]
         if temp > 0 and event.temp_used > 0:
-            self.temp.append(event.temp_used / temp)
+            self.temp = [*self.temp, event.temp_used / temp][-WINDOW:]
         if spec.guessed_time > 0 and event.time_used > 0:
-            self.time.append(event.time_used / spec.guessed_time)
+            self.time = [*self.time, event.time_used / spec.guessed_time][-WINDOW:]
 
     def correction(self) -> Correction:
         """What to make of the type's next estimate: space is to suffice nearly always, time to be right on average."""
@@ -63,7 +58,7 @@ class Experience:
         )
 
 
-def _quantile(ratios: deque[float], share: float) -> float:
+def _quantile(ratios: list[float], share: float) -> float:
     """The smallest ratio that this share of them does not exceed."""
     if len(ratios) < ENOUGH:
         return 1.0

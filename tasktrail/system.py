@@ -432,7 +432,7 @@ def open_tasks(state: SchedulerState) -> set[int]:
 
 def last_task_id(state: SchedulerState) -> int:
     """The task that was created last."""
-    return state.last_task_id
+    return state.durable.last_task_id
 
 
 def outputs_of_running(state: SchedulerState) -> dict[int, str]:

@@ -124,7 +124,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in state.running),
         resources=_resources(state),
-        pauses=state.pauses.all(),
+        pauses=state.durable.pauses.all(),
         fair_share=state.limits.fair_share,
     )
 
@@ -137,15 +137,14 @@ def limits_board(state: SchedulerState) -> LimitsBoard:
             max_memory=state.limits.max_memory % UNLIMITED,
             max_temp_size=state.limits.max_temp_size % UNLIMITED,
         ),
-        changes=state.limit_book.changes,
-        pauses=state.pauses.all(),
+        changes=state.durable.limit_changes.merged,
+        pauses=state.durable.pauses.all(),
         position=state.position,
     )
 
 
 def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
     """All schedules, by name."""
-    state.schedules.next_wake()  # has the next times worked out
     return tuple(
         ScheduleBoard(
             schedule=name,
@@ -154,16 +153,17 @@ def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
             actor=schedule.actor,
             position=schedule.position,
             runs=schedule.runs,
-            next_at=schedule.next_at,
+            next_at=state.next_runs.of(name),
         )
-        for name, schedule in sorted(state.schedules.by_name.items())
+        for name, schedule in sorted(state.durable.schedules.by_name.items())
     )
 
 
 def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    shut = (key for key in limit_keys_of(task) if is_closed(key, state.limits, state.running_counts, state.pauses))
+    pauses = state.durable.pauses
+    closed = (key for key in limit_keys_of(task) if is_closed(key, state.limits, state.running_counts, pauses))
     return Queued(
         place=place,
         task_id=task_id,
@@ -174,7 +174,7 @@ def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Q
         waiting_since=task.waiting_since,
         effective_priority=round(parts.total, 3),
         terms=parts,
-        shut_by=tuple(f"{kind} {name}" for kind, name in shut),
+        shut_by=tuple(f"{kind} {name}" for kind, name in closed),
     )
 
 

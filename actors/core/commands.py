@@ -59,7 +59,7 @@ from ...projections.errors import UnknownNotice
 from .dependencies import ended, enter, that_would_end
 from .dispatch import start
 from .explanation import why_not_now
-from .limits import EVERYTHING, scope_of
+from .limits import Pause
 from .messages import Intake, Submit
 from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check
@@ -142,7 +142,7 @@ def _create(turn: Turn, submit: Submit, command: CreateTask) -> Accepted:
     state = turn.state
     intake = submit.intake.corrected(state.correction(command.type))
     events = decide(None, command, turn.decision_context(intake))
-    task_id = state.last_task_id + 1
+    task_id = state.durable.last_task_id + 1
     _own(turn, task_id)
     turn.record_all(task_id, events, _origin(submit))
     enter(turn, task_id, _origin(submit))
@@ -156,7 +156,7 @@ def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
     types = {task.name: task.type for task in command.tasks}
     corrected = {name: intake.corrected(state.correction(types[name])) for name, intake in found.items()}
     events = decide(None, command, turn.decision_context(Intake(by_name=corrected)))
-    ids = ids_by_name(command, state.last_task_id + 1)
+    ids = ids_by_name(command, state.durable.last_task_id + 1)
     _own(turn, *ids.values())
     for task_id, event in zip(ids.values(), events, strict=True):
         turn.record(task_id, event, _origin(submit))
@@ -288,7 +288,7 @@ def carry_out_operator(turn: Turn, command: OperatorCommand, intake: Intake, ori
 
 def note_drained(turn: Turn) -> None:
     """Record that a drain has reached its end, once."""
-    pause = turn.state.pauses.everything
+    pause = turn.state.durable.pauses.everything
     if pause is not None and pause.drain and not pause.drained and not turn.state.running:
         turn.record(0, QueueDrained(), Origin(actor=SCHEDULER.actor, causation_id=f"event:{pause.position}"))
 
@@ -297,15 +297,14 @@ def _limits(turn: Turn, command: SetLimits) -> LimitsChanged:
     change = LimitsChanged(**{name: value for name, value in asdict(command).items() if name not in _NOT_RECORDED})
     if change == LimitsChanged():
         raise NothingToChange("The command names no limit to change")
-    book = turn.state.limit_book
-    if book.changed_by(change) == book.changes:
+    changes = turn.state.durable.limit_changes
+    if changes.with_another(change) == changes.merged:
         raise NothingToChange("The limits are set so already")
     return change
 
 
 def _pause(turn: Turn, event: QueuePaused) -> QueuePaused:
-    scope = _scope(event)
-    held = turn.state.pauses.of(*scope)
+    held = _pause_about(turn, event)
     if held is not None and (held.drain or not event.drain):
         raise NothingToChange(f"{_words(event)} is paused already, since position {held.position}")
     return event
@@ -313,26 +312,26 @@ def _pause(turn: Turn, event: QueuePaused) -> QueuePaused:
 
 def _resume(turn: Turn, command: ResumeQueue) -> QueueResumed:
     event = QueueResumed(type=command.type, user_id=command.user_id)
-    if turn.state.pauses.of(*_scope(event)) is None:
+    if _pause_about(turn, event) is None:
         raise NothingToChange(f"{_words(event)} is not paused")
     return event
 
 
-def _scope(event: QueuePaused | QueueResumed) -> tuple[str, str | int]:
+def _pause_about(turn: Turn, event: QueuePaused | QueueResumed) -> Pause | None:
     if event.type is not None and event.user_id is not None:
         raise NothingToChange("A pause is about a type or about a user", field="user_id", remedy="Send two commands.")
-    return scope_of(event)
+    return turn.state.durable.pauses.about(event)
 
 
 def _words(event: QueuePaused | QueueResumed) -> str:
     if event.type is not None:
         return f"Type {event.type}"
-    return "The queue" if scope_of(event) == EVERYTHING else f"User {event.user_id}"
+    return "The queue" if event.user_id is None else f"User {event.user_id}"
 
 
 def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
     """What is recorded of a new schedule."""
-    if command.schedule in turn.state.schedules.by_name:
+    if command.schedule in turn.state.durable.schedules.by_name:
         raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
     for field in _ALONE:
         if getattr(command.task, field):
@@ -362,7 +361,7 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
 
 def removed(turn: Turn, command: RemoveSchedule) -> ScheduleRemoved:
     """What is recorded of the end of a schedule."""
-    if command.schedule not in turn.state.schedules.by_name:
+    if command.schedule not in turn.state.durable.schedules.by_name:
         raise UnknownSchedule(f"There is no schedule {command.schedule}", field="schedule")
     return ScheduleRemoved(schedule=command.schedule)
 
@@ -377,10 +376,10 @@ def carry_out_notice(turn: Turn, command: NoticeCommand, intake: Intake, origin:
             wanted = intake.redelivery
             if wanted is None:
                 raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
-            if wanted.target in turn.state.disabled:
+            if wanted.target in turn.state.durable.disabled:
                 raise EndpointDisabled(f"{wanted.target} has said that it is gone", field="notice_id")
             return turn.record(0, wanted, origin), command.task_id
         case EnableEndpoint():
-            if command.target not in turn.state.disabled:
+            if command.target not in turn.state.durable.disabled:
                 raise UnknownEndpoint(f"{command.target} is not disabled", field="target")
             return turn.record(0, EndpointEnabled(target=command.target), origin), 0

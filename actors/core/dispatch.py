@@ -44,7 +44,7 @@ def dispatch(turn: Turn) -> None:
     if state.found_nobody_in == _sight(state):
         return
     _take_back(turn)
-    while state.free_slots > 0 and len(state.queue) and not state.draining and state.pauses.everything is None:
+    while state.free_slots > 0 and len(state.queue) and not state.draining and state.durable.pauses.everything is None:
         task = _next_fitting(state)
         if task is None:
             break
@@ -59,7 +59,7 @@ def _sight(state: SchedulerState) -> Sight:
         state.queue.changes,
         state.free_slots,
         state.draining,
-        state.pauses.everything,
+        state.durable.pauses.everything,
         state.limits,
         state.sample,
         reserved.memory,
@@ -357,12 +357,12 @@ class _Order:
             return EQUAL
         key = next(key for key in self._keys[number] if key[0] is LimitKind.USER)
         user_id = int(key[1])
-        last = self._state.fair_share.of(user_id)
+        last = self._state.durable.fair_share.of(user_id)
         if user_id in self._started:
             last = self._state.position + self._started[user_id]
         return Share(self._world.room.running_counts.counts[key], last)
 
     def _is_closed(self, key: LimitKey) -> bool:
-        if key not in self._world.open_keys and self._state.pauses.of(*key) is not None:
+        if key not in self._world.open_keys and self._state.durable.pauses.of(key) is not None:
             return True
         return is_full(key, self._world.limits, self._world.room.running_counts)

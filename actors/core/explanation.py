@@ -153,7 +153,7 @@ def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
 def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
     """The hold and the times that the task waits for; `StartTask` puts itself above them."""
     found = []
-    adjusted = state.adjusted_at.get(task.id)
+    adjusted = state.durable.adjusted_at.get(task.id)
     evidence = () if adjusted is None else (adjusted,)
     if task.held:
         release = (StartTask(task_id=task.id),)
@@ -200,7 +200,7 @@ def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ..
 
 def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
     """The pauses that the task is under."""
-    found = [state.pauses.everything, *(state.pauses.of(*key) for key in limit_keys_of(task))]
+    found = [state.durable.pauses.everything, *(state.durable.pauses.of(key) for key in limit_keys_of(task))]
     return tuple(pause for pause in found if pause is not None)
 
 
@@ -211,7 +211,7 @@ def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, room: 
     for one in obstacles(task, limits, state.sample, room.reserved):
         holders = starts if "missing" in one.numbers else ()
         # What a limit stands against has a command that raises it.
-        changed = state.limit_book.recorded(_RESOURCES[one.reason]) if one.commands else ()
+        changed = state.durable.limit_changes.set_at(_RESOURCES[one.reason]) if one.commands else ()
         told.append(replace(one, evidence=(*holders, *changed)))
     return tuple(told)
 
@@ -235,13 +235,14 @@ def _paused(pause: Pause) -> Obstacle:
 
 def _no_slot(state: SchedulerState) -> Obstacle:
     used, limit = len(state.running), state.limits.max_concurrent
+    starts = (entry.started_position for entry in state.running.values())
     more = used + 1
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
         f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if state.slots else "no worker is ready",
         "the end of an attempt, or more workers and a higher max_concurrent",
         {"running": used, "workers": state.slots, "limit": limit},
-        (*(entry.started_position for entry in state.running.values()), *state.limit_book.recorded("max_concurrent")),
+        (*starts, *state.durable.limit_changes.set_at("max_concurrent")),
         tuple(state.running),
         # Where workers are what is missing a higher limit would change nothing.
         (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
@@ -256,8 +257,8 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
     kind, name = key
     limit = limit_of(key, state.limits)
     holders = [entry for entry in state.running.values() if key in limit_keys_of(entry.reserved_for)]
-    own = state.limit_book.recorded(_TABLES[kind], str(name))
-    recorded = own or state.limit_book.recorded(f"max_per_{kind}")
+    own = state.durable.limit_changes.set_at(_TABLES[kind], str(name))
+    recorded = own or state.durable.limit_changes.set_at(f"max_per_{kind}")
     higher: dict[str, Any] = {_TABLES[kind]: {str(name): len(holders) + 1}}
     return Obstacle(
         LIMIT_REASONS[kind],

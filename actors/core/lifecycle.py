@@ -29,7 +29,7 @@ def boot(turn: Turn, message: Boot) -> None:
         rebuilt_indexes=message.rebuilt_indexes,
     )
     turn.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else SCHEDULER)
-    if (jump := turn.state.jumps.unseen(turn.state.last_at, turn.now)) is not None:
+    if (jump := turn.state.durable.jumps.unseen(turn.state.durable.last_at, turn.now)) is not None:
         turn.record(0, jump, SCHEDULER)
     resume(turn, {})
 
@@ -137,7 +137,7 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
 
 def limits_changed(turn: Turn, limits: Limits) -> None:
     """Other limits are configured from now on; what operators have changed stays."""
-    turn.state.limit_book.configure(limits)
+    turn.state.configure(limits)
     turn.look_again()
 
 

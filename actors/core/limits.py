@@ -6,12 +6,15 @@ A limit or a pause may be about one type, one user or one label. The queue asks 
 from collections import Counter
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from ...events import Fact, TaskState
 from ...events.system_events import LimitsChanged, QueueDrained, QueuePaused, QueueResumed
+
+T = TypeVar("T", str, int)
 
 UNLIMITED = 2**63 - 1
 
@@ -55,46 +58,33 @@ _PLAIN = (
 _TABLES = ("types", "users", "labels")
 
 
-class LimitBook:
-    """What is configured, what was changed and where that is recorded, and what follows from both."""
+class LimitChanges(msgspec.Struct):
+    """What operators have changed of the configured limits, and where that is recorded."""
 
-    def __init__(self, configured: Limits) -> None:
-        self.configured = configured
-        self.changes = LimitsChanged()
-        """All changes since the last reset, laid over each other."""
-        self.now = configured
-        self.positions: dict[tuple[str, str], int] = {}
-        """(limit, name in its table or nothing) → where it was set last."""
-
-    def configure(self, configured: Limits) -> None:
-        """Another configuration; the changes stay on top of it."""
-        self.configured = configured
-        self.now = laid_over(configured, self.changes)
-
-    def restore(self, changes: LimitsChanged, positions: dict[tuple[str, str], int]) -> None:
-        """The changes as they were folded before."""
-        self.changes, self.positions = changes, positions
-        self.now = laid_over(self.configured, changes)
+    merged: LimitsChanged = LimitsChanged()
+    """All changes since the last reset, laid over each other."""
+    positions: dict[str, dict[str, int]] = {}
+    """Limit → the type, user or label that it is about, or "" → where it was set last."""
 
     def apply(self, event: LimitsChanged, position: int) -> None:
         """Fold one change."""
         if event.reset:
             self.positions = {}
-        self.changes = self.changed_by(event)
+        self.merged = self.with_another(event)
         for name in _PLAIN:
             if getattr(event, name) is not None:
-                self.positions[name, ""] = position
+                self.positions.setdefault(name, {})[""] = position
         for table in _TABLES:
-            self.positions.update({(table, name): position for name in getattr(event, table)})
-        self.now = laid_over(self.configured, self.changes)
+            for name in getattr(event, table):
+                self.positions.setdefault(table, {})[name] = position
 
-    def changed_by(self, event: LimitsChanged) -> LimitsChanged:
+    def with_another(self, event: LimitsChanged) -> LimitsChanged:
         """What the changes come to with one more."""
-        return merged(LimitsChanged() if event.reset else self.changes, event)
+        return merged(LimitsChanged() if event.reset else self.merged, event)
 
-    def recorded(self, name: str, key: str = "") -> tuple[int, ...]:
+    def set_at(self, name: str, key: str = "") -> tuple[int, ...]:
         """Where a limit was set last; empty when it is configured."""
-        position = self.positions.get((name, key))
+        position = self.positions.get(name, {}).get(key)
         return () if position is None else (position,)
 
 
@@ -124,10 +114,6 @@ def _table(configured: dict[str, int], changes: dict[str, int | None]) -> dict[s
     return {name: number for name, number in both.items() if number is not None}
 
 
-Scope = tuple[str, str | int]
-EVERYTHING: Scope = ("all", "")
-
-
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """A pause that holds now: who wanted it, why, and where it is recorded."""
 
@@ -142,17 +128,18 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
-class Pauses:
-    """The pauses that hold now, by scope."""
+class Pauses(msgspec.Struct):
+    """The pauses that hold now."""
 
-    def __init__(self) -> None:
-        self.held: dict[Scope, Pause] = {}
+    everything: Pause | None = None
+    types: dict[str, Pause] = {}
+    users: dict[int, Pause] = {}
 
     def apply(self, fact: Fact, position: int) -> None:
         """Fold one record."""
         event = fact.event
         if isinstance(event, QueuePaused):
-            self.held[scope_of(event)] = Pause(
+            pause = Pause(
                 type=event.type,
                 user_id=event.user_id,
                 drain=event.drain,
@@ -161,30 +148,43 @@ class Pauses:
                 reason=fact.reason,
                 position=position,
             )
+            self._put(event, pause)
         elif isinstance(event, QueueResumed):
-            self.held.pop(scope_of(event), None)
+            self._put(event, None)
         elif isinstance(event, QueueDrained) and self.everything is not None:
-            self.held[EVERYTHING] = msgspec.structs.replace(self.everything, drained=True)
+            self.everything = replace(self.everything, drained=True)
 
-    @property
-    def everything(self) -> Pause | None:
-        """The pause of the whole queue, if it is paused."""
-        return self.held.get(EVERYTHING)
+    def _put(self, event: QueuePaused | QueueResumed, pause: Pause | None) -> None:
+        if event.type is not None:
+            self.types = _with(self.types, event.type, pause)
+        elif event.user_id is not None:
+            self.users = _with(self.users, event.user_id, pause)
+        else:
+            self.everything = pause
 
-    def of(self, kind: str, name: str | int) -> Pause | None:
-        """The pause of a type or of a user."""
-        return self.held.get((kind, name))
+    def about(self, event: QueuePaused | QueueResumed) -> Pause | None:
+        """The pause that holds of what the event is about."""
+        if event.type is not None:
+            return self.types.get(event.type)
+        return self.everything if event.user_id is None else self.users.get(event.user_id)
+
+    def of(self, key: "LimitKey") -> Pause | None:
+        """The pause of a type or of a user. There is none of a label."""
+        kind, name = key
+        if kind is LimitKind.TYPE:
+            return self.types.get(name)  # type: ignore[arg-type]  # a type's name
+        return self.users.get(name) if kind is LimitKind.USER else None  # type: ignore[arg-type]  # a user's id
 
     def all(self) -> tuple[Pause, ...]:
         """All that hold, oldest first."""
-        return tuple(sorted(self.held.values(), key=lambda pause: pause.position))
+        held = [*self.types.values(), *self.users.values()]
+        held += [] if self.everything is None else [self.everything]
+        return tuple(sorted(held, key=lambda pause: pause.position))
 
 
-def scope_of(event: QueuePaused | QueueResumed | Pause) -> Scope:
-    """What a pause is about, or its end."""
-    if event.type is not None:
-        return ("type", event.type)
-    return EVERYTHING if event.user_id is None else ("user", event.user_id)
+def _with(pauses: dict[T, Pause], name: T, pause: Pause | None) -> dict[T, Pause]:
+    others = {one: held for one, held in pauses.items() if one != name}
+    return others if pause is None else {**others, name: pause}
 
 
 class LimitKind(StrEnum):
@@ -243,4 +243,4 @@ def is_full(key: LimitKey, limits: Limits, running_counts: RunningCounts) -> boo
 
 def is_closed(key: LimitKey, limits: Limits, running_counts: RunningCounts, pauses: Pauses) -> bool:
     """Whether nothing of this type, user or label may start now: its limit is reached, or it is paused."""
-    return is_full(key, limits, running_counts) or pauses.of(*key) is not None
+    return is_full(key, limits, running_counts) or pauses.of(key) is not None

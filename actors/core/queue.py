@@ -14,6 +14,8 @@ from heapq import heapify, heappop, heappush, heapreplace, merge, nsmallest
 from itertools import count, islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
+
 from ...events import TaskState
 from ...events.priority import queue_key
 from .limits import LimitKey, LimitKeys, LimitKind, limit_keys_of
@@ -36,12 +38,11 @@ EQUAL = Share(0, 0)
 """What everybody has while nothing is shared out."""
 
 
-class FairShare:
+class FairShare(msgspec.Struct):
     """When each user's last attempt started. A fold of the log."""
 
-    def __init__(self) -> None:
-        self.last_starts: dict[int, int] = {}
-        """User → position of the last `Started`; the user who has waited longest first."""
+    last_starts: dict[int, int] = {}
+    """User → position of the last `Started`; the user who has waited longest first."""
 
     def take(self, user_id: int, position: int) -> int | None:
         """An attempt of the user has started there. Returns the user who is forgotten for it, if one is."""

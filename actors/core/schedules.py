@@ -6,7 +6,7 @@ run in the hour that a change to summer time leaves out comes right after it, on
 once; those of every minute or hour go by the clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import takewhile
@@ -36,80 +36,93 @@ class Schedule(msgspec.Struct, kw_only=True):
     done_until: datetime
     """Runs up to here are made or given up."""
     runs: int = 0
-    next_at: datetime | None = None
 
 
-class Schedules:
-    """All schedules by name."""
+class Schedules(msgspec.Struct):
+    """All schedules by name. A fold of the log, but for the missed runs that were given up since the start."""
 
-    def __init__(self) -> None:
-        self.by_name: dict[str, Schedule] = {}
-        self._stale: dict[str, None] = {}
-        self._heap: list[tuple[datetime, str]] = []
+    by_name: dict[str, Schedule] = {}
 
-    def apply(self, fact: Fact, position: int) -> None:
-        """Fold one record."""
+    def apply(self, fact: Fact, position: int) -> list[str]:
+        """Fold one record; the schedules that run next at another time than before."""
         event = fact.event
         if isinstance(event, ScheduleAdded):
             added_at = event.added_at or fact.recorded_at
             self.by_name[event.schedule] = Schedule(
                 spec=event, added_at=added_at, actor=fact.actor, position=position, done_until=added_at
             )
-            self._stale[event.schedule] = None
-        elif isinstance(event, ScheduleRemoved):
+            return [event.schedule]
+        if isinstance(event, ScheduleRemoved):
             self.by_name.pop(event.schedule, None)
         elif isinstance(event, ClockJumped) and corrects(event):
-            self._come_back(event.shows)
+            return self._come_back(event.shows)
         elif isinstance(event, Created) and event.fire_time is not None and event.schedule in self.by_name:
-            self.by_name[event.schedule].runs += 1
-            self.done(event.schedule, event.fire_time)
+            schedule = self.by_name[event.schedule]
+            schedule.runs += 1
+            schedule.done_until = max(schedule.done_until, event.fire_time)
+            return [event.schedule]
+        return []
 
-    def _come_back(self, now: datetime) -> None:
+    def _come_back(self, now: datetime) -> list[str]:
         """Runs made ahead of time by a clock that was wrong count no longer: the right times are still to come."""
-        for name, schedule in self.by_name.items():
-            if schedule.done_until > now:
-                schedule.done_until = now
-                self._stale[name] = None
+        ahead = [name for name, schedule in self.by_name.items() if schedule.done_until > now]
+        for name in ahead:
+            self.by_name[name].done_until = now
+        return ahead
 
-    def restore(self, schedules: Iterable[Schedule]) -> None:
-        """The schedules as they were folded before."""
-        self.by_name = {schedule.spec.schedule: schedule for schedule in schedules}
-        self._stale = dict.fromkeys(self.by_name)
 
-    def done(self, name: str, until: datetime) -> None:
-        """Runs up to `until` are made or given up."""
-        schedule = self.by_name[name]
-        schedule.done_until = max(schedule.done_until, until)
-        self._stale[name] = None
+class NextRuns:
+    """When each schedule runs next. Worked out from the schedules, so it is made anew at each start."""
 
-    def next_wake(self) -> datetime | None:
-        """When the next of them runs."""
+    def __init__(self, schedules: Schedules) -> None:
+        self._schedules = schedules
+        self._next: dict[str, datetime | None] = {}
+        self._changed = dict.fromkeys(schedules.by_name)
+        self._heap: list[tuple[datetime, str]] = []
+
+    def changed(self, name: str) -> None:
+        """The schedule is new, or has come further."""
+        self._changed[name] = None
+
+    def of(self, name: str) -> datetime | None:
+        """When the schedule runs next; None when never again."""
+        self._refresh()
+        return self._next.get(name)
+
+    def first(self) -> datetime | None:
+        """When the next of all schedules runs."""
         self._refresh()
         while self._heap:
             at, name = self._heap[0]
-            schedule = self.by_name.get(name)
-            if schedule is not None and schedule.next_at == at:
+            if name in self._schedules.by_name and self._next.get(name) == at:
                 return at
             heappop(self._heap)
         return None
 
     def take_due(self, now: datetime) -> Schedule | None:
-        """One whose time has come, taken from the order until `done` puts it back."""
-        at = self.next_wake()
+        """A schedule whose time has come. Its next run is not looked for before `done`."""
+        at = self.first()
         if at is None or at > now:
             return None
         _, name = heappop(self._heap)
-        return self.by_name[name]
+        return self._schedules.by_name[name]
+
+    def done(self, name: str, until: datetime) -> None:
+        """All runs of the schedule up to `until` are made or given up."""
+        schedule = self._schedules.by_name[name]
+        schedule.done_until = max(schedule.done_until, until)
+        self._changed[name] = None
 
     def _refresh(self) -> None:
-        for name in self._stale:
-            schedule = self.by_name.get(name)
+        for name in self._changed:
+            schedule = self._schedules.by_name.get(name)
             if schedule is None:
+                self._next.pop(name, None)
                 continue
-            schedule.next_at = next_after(schedule.spec, schedule.done_until)
-            if schedule.next_at is not None:
-                heappush(self._heap, (schedule.next_at, name))
-        self._stale.clear()
+            at = self._next[name] = next_after(schedule.spec, schedule.done_until)
+            if at is not None:
+                heappush(self._heap, (at, name))
+        self._changed.clear()
 
 
 def check(schedule: ScheduleAdded) -> None:

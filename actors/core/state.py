@@ -1,26 +1,47 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about the present moment."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from typing import TypeAlias
 
 import msgspec
 
-from ...events import Completed, Created, Event, Fact, Recorded, Started, TaskState
+from ...events import Completed, Created, Fact, Started, TaskState
 from ...events.clock_jumps import Jumps
 from ...events.decide import is_met
 from ...events.estimates import Correction, Experience
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
-from ...events.system_events import Adjusted, ClockJumped, DeliveryAttempted, EndpointEnabled, LimitsChanged
+from ...events.system_events import (
+    Adjusted,
+    ClockJumped,
+    DeliveryAttempted,
+    EndpointEnabled,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    ScheduleAdded,
+    ScheduleRemoved,
+)
 from ...events.task_events import Estimated, output_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
-from .limits import LimitBook, LimitKey, LimitKind, Limits, Pauses, RunningCounts, is_closed, limit_keys_of
+from .limits import (
+    LimitChanges,
+    LimitKey,
+    LimitKind,
+    Limits,
+    Pauses,
+    RunningCounts,
+    is_closed,
+    laid_over,
+    limit_keys_of,
+)
 from .messages import Submit
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .resources import Reserved, Sample, SetAside
-from .schedules import Schedules
+from .schedules import NextRuns, Schedules
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
@@ -179,10 +200,32 @@ class Outputs:
             del self._others[output]
 
 
-class SchedulerState:
-    """The Scheduler's memory: open tasks, the queue, timers, slots and reservations.
+class Durable(msgspec.Struct):
+    """What the log says, beside the tasks: nothing but the log leads to it. A snapshot holds it as it is."""
 
-    `tasks` holds what is not finished, and for a moment the finished tasks that a message is about.
+    position: int = 0
+    """The log is folded up to here."""
+    last_task_id: int = 0
+    system_version: int = 0
+    last_at: datetime | None = None
+    limit_changes: LimitChanges = msgspec.field(default_factory=LimitChanges)
+    pauses: Pauses = msgspec.field(default_factory=Pauses)
+    schedules: Schedules = msgspec.field(default_factory=Schedules)
+    jumps: Jumps = msgspec.field(default_factory=Jumps)
+    fair_share: FairShare = msgspec.field(default_factory=FairShare)
+    adjusted_at: dict[int, int] = {}
+    """Open task that was adjusted → where that is recorded last."""
+    experience: dict[str, Experience] = {}
+    """Task type → how its estimates came out."""
+    disabled: dict[str, int] = {}
+    """Endpoint that has said that it is gone → where that is recorded."""
+
+
+class SchedulerState:
+    """The Scheduler's memory: what the log says (`durable` and `tasks`), and what holds at this moment only.
+
+    `tasks` holds what is not finished, and for a moment the finished tasks that a message is about. All the rest is
+    made anew at each start, from the tasks, the executor and the machine.
     """
 
     def __init__(
@@ -194,15 +237,14 @@ class SchedulerState:
         retry_rules: tuple[RetryRule, ...] = (),
         own: set[int] | None = None,
     ) -> None:
-        self.limit_book = LimitBook(limits)
-        self.pauses = Pauses()
-        self.schedules = Schedules()
-        self.jumps = Jumps()
-        self.fair_share = FairShare()
+        self.durable = Durable()
+        self.tasks: dict[int, TaskState] = {}
+        self.configured = self.limits = limits
+        """`limits` are those that hold: the configured ones, with the operators' changes laid over them."""
         self.retry_rules = retry_rules
         """The user's own, before the built-in ones."""
         self.own = own
-        """The tasks to work on when all others stay as they are; none: all."""
+        """The tasks to work on when all others stay as they are; None: all."""
         self.work_root = work_root
         """Folder that holds the work folder of each task."""
         self.grace = grace
@@ -212,10 +254,8 @@ class SchedulerState:
         self.running_counts = RunningCounts()
         self.slots = 0
         self.draining = self.closed = False
-        self.tasks: dict[int, TaskState] = {}
-        self.last_task_id = self.position = self.system_version = 0
-        self.last_at: datetime | None = None
         self.queue = ReadyQueue(self._is_closed, self._share)
+        self.next_runs = NextRuns(self.durable.schedules)
         self.timers: list[Timer] = []
         self._tidy_at = 64
         self.running: dict[int, Running] = {}
@@ -230,94 +270,103 @@ class SchedulerState:
         self.overtaken: dict[int, int] = {}
         """Queued task that did not fit → how many behind it have started before it."""
         self.backfill_bound: int | None = None
-        """How often that may be; none: as often as the dispatch allows by itself."""
-        self.adjusted_at: dict[int, int] = {}
-        """Open task that was adjusted → where that is recorded last."""
+        """How often that may be; None: as often as the dispatch allows by itself."""
         self.set_aside = SetAside()
         """Tasks that were next and would not fit if nothing ran; they come back when limits or machine allow."""
         self.found_nobody_in: object = None
-        """What the dispatch saw when it last found nobody who could start."""
-        self.experience: dict[str, Experience] = {}
-        """Task type → how its estimates came out."""
-        self.disabled: set[str] = set()
-        """Endpoints that have said that they are gone."""
+        """What the dispatch saw when it last found no task that could start."""
         self._passing: set[int] = set()
         """Tasks that were loaded, or whose attempt is gone, since `forget_finished` was asked last."""
 
-    def apply(self, record: Recorded) -> None:
-        """Fold one record of the log. Used at boot; afterwards the step folds what it stages itself."""
-        self.position = record.position
-        self.last_at = record.recorded_at
-        event = record.event
-        if record.task_id == 0:
-            self.system_version = record.version
-            self.apply_system(record, record.position)
+    @property
+    def position(self) -> int:
+        """The log is folded up to here."""
+        return self.durable.position
+
+    def restore(self, durable: Durable, tasks: Iterable[TaskState]) -> None:
+        """Bring a new state to where a snapshot was taken."""
+        self.durable = durable
+        self.tasks = {task.id: task for task in tasks}
+        self.next_runs = NextRuns(durable.schedules)
+        self.configure(self.configured)
+
+    def configure(self, limits: Limits) -> None:
+        """These limits are configured from now on; the operators' changes stay on top of them."""
+        self.configured = limits
+        self.limits = laid_over(limits, self.durable.limit_changes.merged)
+
+    def apply(self, fact: Fact, position: int) -> None:
+        """Fold one event, which is in the log at `position`, or will be once this step is durable."""
+        durable, event, task_id = self.durable, fact.event, fact.task_id
+        durable.position = position
+        durable.last_at = fact.recorded_at
+        if task_id == 0:
+            durable.system_version = fact.version
+            self._apply_system(fact, position)
         elif isinstance(event, Created):
-            self.last_task_id = record.task_id
-            self.tasks[record.task_id] = create(record.task_id, event, record.recorded_at)
-            self.schedules.apply(record, record.position)
+            durable.last_task_id = task_id
+            self.tasks[task_id] = create(task_id, event, fact.recorded_at)
+            if event.fire_time is not None:
+                self._apply_to_schedules(fact, position)
         else:
-            self.tasks[record.task_id] = evolve(
-                self.tasks[record.task_id],
-                event,  # type: ignore[arg-type]  # a task's records hold task events
-                record.recorded_at,
+            task = evolve(
+                self.tasks[task_id],
+                event,  # type: ignore[arg-type]  # a task's facts hold task events
+                fact.recorded_at,
             )
-            self.learn(self.tasks[record.task_id], event)
+            self.tasks[task_id] = task
+            if durable.adjusted_at and task.finished:
+                durable.adjusted_at.pop(task_id, None)
+            if type(event) is Started:
+                forgotten = durable.fair_share.take(task.spec.user_id, position)
+                if forgotten is not None:
+                    self.queue.share_changed(forgotten)
+            elif type(event) is Completed:
+                durable.experience.setdefault(task.spec.type, Experience()).learn(task, event)
 
-    def learn(self, task: TaskState, event: Event) -> None:
-        """Remember what the event says beyond its task, now that it is folded into that: turns, how estimates do."""
-        if self.adjusted_at and task.finished:
-            self.adjusted_at.pop(task.id, None)
-        if type(event) is Started:
-            forgotten = self.fair_share.take(task.spec.user_id, self.position)
-            if forgotten is not None:
-                self.queue.share_changed(forgotten)
-        elif type(event) is Completed:
-            self.experience.setdefault(task.spec.type, Experience()).learn(task, event)
-
-    def correction(self, task_type: str) -> Correction:
-        """What the history of the type makes of its estimates."""
-        experience = self.experience.get(task_type)
-        return Correction() if experience is None else experience.correction()
-
-    def apply_system(self, fact: Fact, position: int) -> None:
-        """Fold one record of the system stream."""
-        event = fact.event
+    def _apply_system(self, fact: Fact, position: int) -> None:
+        durable, event = self.durable, fact.event
         match event:
             case Adjusted():
                 if event.task_id in self.tasks:
                     self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, fact.recorded_at)
-                    self.adjusted_at[event.task_id] = position
+                    durable.adjusted_at[event.task_id] = position
             case LimitsChanged():
-                self.limit_book.apply(event, position)
+                durable.limit_changes.apply(event, position)
+                self.configure(self.configured)
             case DeliveryAttempted():
                 if event.disabled:
-                    self.disabled.add(event.target)
+                    durable.disabled[event.target] = position
             case EndpointEnabled():
-                self.disabled.discard(event.target)
+                durable.disabled.pop(event.target, None)
             case ClockJumped():
-                self.jumps.apply(event)
-                self.schedules.apply(fact, position)
-            case _:
-                self.pauses.apply(fact, position)
-                self.schedules.apply(fact, position)
+                durable.jumps.apply(event)
+                self._apply_to_schedules(fact, position)
+            case ScheduleAdded() | ScheduleRemoved():
+                self._apply_to_schedules(fact, position)
+            case QueuePaused() | QueueResumed() | QueueDrained():
+                durable.pauses.apply(fact, position)
 
-    @property
-    def limits(self) -> Limits:
-        """The limits that hold now."""
-        return self.limit_book.now
+    def _apply_to_schedules(self, fact: Fact, position: int) -> None:
+        for name in self.durable.schedules.apply(fact, position):
+            self.next_runs.changed(name)
+
+    def correction(self, task_type: str) -> Correction:
+        """What the history of the type makes of its estimates."""
+        experience = self.durable.experience.get(task_type)
+        return Correction() if experience is None else experience.correction()
 
     def _is_closed(self, key: LimitKey) -> bool:
-        return is_closed(key, self.limit_book.now, self.running_counts, self.pauses)
+        return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
 
     def is_ours(self, task_id: int) -> bool:
         """Whether this service works on the task."""
         return self.own is None or task_id in self.own
 
     def _share(self, user_id: int) -> Share:
-        if not self.limit_book.now.fair_share:
+        if not self.limits.fair_share:
             return EQUAL
-        return Share(self.running_counts.counts[LimitKind.USER, user_id], self.fair_share.of(user_id))
+        return Share(self.running_counts.counts[LimitKind.USER, user_id], self.durable.fair_share.of(user_id))
 
     def load(self, task: TaskState) -> None:
         """Take in a task that `needed` has named, until the next commit."""
@@ -397,35 +446,35 @@ class SchedulerState:
         if unmet:
             return False
         self.blocked.pop(task_id, None)
-        if self.tasks[task_id].spec.queue_timeout is not None and self.last_at is not None:
-            self.unblocked_at[task_id] = self.last_at
+        if self.tasks[task_id].spec.queue_timeout is not None and self.durable.last_at is not None:
+            self.unblocked_at[task_id] = self.durable.last_at
         return True
 
     def queued_at(self, task: TaskState) -> datetime | None:
         """Since when a waiting task waits for nothing but room; none while it is held or waits for others."""
         if task.held or self.blocked.get(task.id):
             return None
-        return self.jumps.moved(max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since)))
+        return self.durable.jumps.moved(max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since)))
 
     def not_before(self, task: TaskState) -> datetime | None:
         """The moment that the next attempt waits for; a retry's delay that a clock far ahead has set is over."""
         at = task.not_before
-        if at is None or task.due_at is None or not self.jumps.kept:
+        if at is None or task.due_at is None or not self.durable.jumps.kept:
             return at
-        if task.due_at < task.updated_at or self.jumps.reached(task.updated_at) == task.updated_at:
+        if task.due_at < task.updated_at or self.durable.jumps.reached(task.updated_at) == task.updated_at:
             return at
         return task.scheduled_for if task.started_at is None else None
 
     def waiting_ends(self, task: TaskState) -> Iterator[End]:
         """The limits of a waiting task."""
-        began = task.life_started_at and self.jumps.moved(task.life_started_at)
+        began = task.life_started_at and self.durable.jumps.moved(task.life_started_at)
         return waiting_ends(task, queued_at=self.queued_at(task), life_began_at=began)
 
     def attempt_ends(self, running: Running) -> Iterator[End]:
         """The limits of a running attempt."""
         task = self.tasks[running.task_id]
         began = task.life_started_at
-        began = running.since if began in (None, task.started_at) else self.jumps.moved(began)
+        began = running.since if began in (None, task.started_at) else self.durable.jumps.moved(began)
         return attempt_ends(task, running.signs(), began)
 
     @property
@@ -458,6 +507,6 @@ class SchedulerState:
 
     def next_wake(self) -> datetime | None:
         """When the earliest timer goes off, or a schedule's time comes."""
-        fires = self.schedules.next_wake() if self.own is None else None
+        fires = self.next_runs.first() if self.own is None else None
         moments = (self.timers[0].at if self.timers else None, fires)
         return min((at for at in moments if at is not None), default=None)

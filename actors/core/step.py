@@ -49,7 +49,7 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
     if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
         return
     for task_id in _about(state, message.command):
-        if task_id not in state.tasks and 1 <= task_id <= state.last_task_id:
+        if task_id not in state.tasks and 1 <= task_id <= state.durable.last_task_id:
             yield task_id
 
 
@@ -145,7 +145,7 @@ def resume(
     """
     turn = Turn(state, now)
     for jump in jumps:
-        if jump not in state.jumps.kept:
+        if jump not in state.durable.jumps.kept:
             turn.record(0, jump, SCHEDULER)
     lifecycle.resume(turn, running)
     return Staged(turn.facts, turn.effects)

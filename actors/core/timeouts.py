@@ -145,12 +145,12 @@ def fire(turn: Turn) -> None:
 
     The time stands in `Created`, so whoever folds the log knows which runs were made: none is made twice.
     """
-    schedules = turn.state.schedules
-    while (schedule := schedules.take_due(turn.now)) is not None:
+    next_runs = turn.state.next_runs
+    while (schedule := next_runs.take_due(turn.now)) is not None:
         name = schedule.spec.schedule
         for at in due_runs(schedule, turn.now):
             _create(turn, schedule, at)
-        schedules.done(name, turn.now)
+        next_runs.done(name, turn.now)
 
 
 def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
@@ -169,7 +169,7 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
         command_id=f"schedule:{spec.schedule}:{compact}",
         causation_id=f"event:{schedule.position}",
     )
-    task_id = turn.state.last_task_id + 1
+    task_id = turn.state.durable.last_task_id + 1
     taken = _taken(turn, event)
     turn.record(task_id, event, origin)
     if taken is None:

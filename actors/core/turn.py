@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ...events import Accepted, Created, Event, Fact, Retried, TaskState, TasktrailError
 from ...events.context import DecisionContext
 from ...events.reports import Order, Stop
-from ...events.state import create, evolve
 from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
 from .messages import Answered, Commanded, Effect, Intake
@@ -38,7 +38,7 @@ class Turn:
     def __init__(self, state: SchedulerState, now: datetime) -> None:
         self.state = state
         self.now = now
-        self._recorded_at = now if state.last_at is None else max(now, state.last_at)
+        self._recorded_at = now if state.durable.last_at is None else max(now, state.durable.last_at)
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
 
@@ -56,7 +56,7 @@ class Turn:
         state = self.state
         return DecisionContext(
             now=self.now,
-            last_task_id=state.last_task_id,
+            last_task_id=state.durable.last_task_id,
             max_crashes=state.limits.max_crashes,
             outputs=state.outputs.first,
             output_real=intake.output_real,
@@ -76,27 +76,14 @@ class Turn:
     def record(self, task_id: int, event: Event, origin: Origin) -> int:
         """Stage one event and fold it into memory; its position."""
         state = self.state
-        state.position += 1
-        state.last_at = self._recorded_at
+        position = state.durable.position + 1
         if type(event) in SYSTEM_TAGS:
-            state.system_version += 1
-            fact_task, version, attempt, life = 0, state.system_version, 0, 0
+            task_id, version = 0, state.durable.system_version + 1
         else:
-            if isinstance(event, Created):
-                task = create(task_id, event, self._recorded_at)
-                state.last_task_id = task_id
-                state.outputs.claim(task)
-            else:
-                task = evolve(state.tasks[task_id], event, self._recorded_at)  # type: ignore[arg-type]  # not a system event
-                state.learn(task, event)
-                if task.finished:
-                    state.outputs.give_back(task)
-                elif type(event) is Retried:
-                    state.outputs.claim(task)
-            state.tasks[task_id] = task
-            fact_task, version, attempt, life = task_id, task.version, task.attempt, task.life
+            before = state.tasks.get(task_id)
+            version = 1 if before is None else before.version + 1
         fact = Fact(
-            fact_task,
+            task_id,
             version,
             event,
             self._recorded_at,
@@ -105,22 +92,24 @@ class Turn:
             origin.command_id,
             origin.correlation_id,
             origin.causation_id,
-            attempt,
-            life,
         )
+        state.apply(fact, position)
+        if task_id:
+            task = state.tasks[task_id]
+            fact = replace(fact, attempt=task.attempt, life=task.life)
+            if task.finished:
+                state.outputs.give_back(task)
+            elif type(event) in (Created, Retried):
+                state.outputs.claim(task)
         self.facts.append(fact)
-        if not fact_task:
-            state.apply_system(fact, state.position)
-        elif isinstance(event, Created):
-            state.schedules.apply(fact, state.position)
-        return state.position
+        return position
 
     def record_all(self, task_id: int, events: tuple[Event, ...], origin: Origin) -> int:
         """Stage the events of one decision, each caused by the one before; the last position."""
         position = self.state.position
         for number, event in enumerate(events):
             if number:
-                origin = msgspec.structs.replace(origin, causation_id=f"event:{position}")
+                origin = replace(origin, causation_id=f"event:{position}")
             position = self.record(task_id, event, origin)
         return position
 

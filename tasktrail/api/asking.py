@@ -108,7 +108,7 @@ def folded(records: Iterable[Recorded], limits: Limits, now: datetime) -> Schedu
     """What a Scheduler would know from the log alone; every task that could wait for room stands in the queue."""
     state = SchedulerState(limits, grace={})
     for record in records:
-        state.apply(record)
+        state.apply(record, record.position)
     state.grace = {task.spec.type: 0.0 for task in state.tasks.values()}
     turn = Turn(state, now)
     for task in state.tasks.values():

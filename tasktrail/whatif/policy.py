@@ -73,9 +73,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def set_up(self, state: SchedulerState) -> None:
         """Give a state, new or folded, this policy."""
-        state.limit_book.configure(self.configured)
         if self.change.limits != LimitsChanged():
-            state.limit_book.apply(self.change.limits, state.position)
+            state.durable.limit_changes.apply(self.change.limits, state.position)
+        state.configure(self.configured)
         state.backfill_bound = self.change.backfill_bound
         if not self.change.user_bonus:
             for task_id, task in state.tasks.items():

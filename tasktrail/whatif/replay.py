@@ -88,12 +88,12 @@ class Replay:
     def _begin(self, now: datetime) -> None:
         state, recording = self._state, self._recording
         for record in recording.before:
-            state.apply(record)
+            state.apply(record, record.position)
             self.timeline.note(record)
             if isinstance(record.event, Started) and self._is_over(record):
                 self._executor.skip((record.task_id, record.life))
         self._policy.set_up(state)
-        state.experience.clear()  # the recorded estimates have been corrected already
+        state.durable.experience.clear()  # the recorded estimates have been corrected already
         for task_id, task in state.tasks.items():
             state.tasks[task_id] = replace(task, spec=unwatched(task.spec))
         self._known = dict(state.tasks)
@@ -116,7 +116,7 @@ class Replay:
         running = {}
         for task in self._state.tasks.values():
             if task.status == "running":
-                since = self._state.jumps.moved(task.started_at or now)
+                since = self._state.durable.jumps.moved(task.started_at or now)
                 running[task.id] = Running(task.id, task.attempt, self._state.position, task, since)
                 order = _run_of(task)
                 self._executor.run(order, task.life, task.spec, since)
@@ -180,7 +180,7 @@ class Replay:
     def _submit(self, arrival: Arrival, submit: Submit) -> None:
         state = self._state
         if isinstance(submit.command, CreateTask):
-            state.last_task_id = arrival.task_id - 1
+            state.durable.last_task_id = arrival.task_id - 1
         slots = state.slots
         if arrival.joined:
             state.slots = 0

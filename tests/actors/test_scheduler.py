@@ -263,7 +263,7 @@ def test_a_repeated_command_gets_the_first_answer_and_has_no_second_effect(house
         promise.get() for promise in house.send(create("same", actor="another", reason="impatient"), create("same"))
     ]
     assert again == [first, first]
-    assert house.state(lambda state: state.last_task_id) == 1
+    assert house.state(lambda state: state.durable.last_task_id) == 1
 
 
 def test_a_repetition_inside_one_batch_is_found_too(house: House) -> None:
@@ -478,9 +478,9 @@ def test_a_batch_that_cannot_be_written_costs_no_fold(stuck: House) -> None:
 def test_new_commands_are_refused_at_once_and_take_no_memory(stuck: House) -> None:
     answers = [promise.get() for promise in stuck.send(*(create(f"c{n}") for n in range(500)))]
     assert {type(answer) for answer in answers} == {LogFull}
-    assert stuck.state(lambda state: state.last_task_id) == 2
+    assert stuck.state(lambda state: state.durable.last_task_id) == 2
     room(stuck)
-    assert stuck.state(lambda state: state.last_task_id) == 3
+    assert stuck.state(lambda state: state.durable.last_task_id) == 3
 
 
 def test_a_command_of_the_batch_that_waits_is_not_staged_twice(stuck: House) -> None:

@@ -92,7 +92,7 @@ def _replay(events: int) -> float:
 
         def fold() -> None:
             for record in log.read():
-                state.apply(record)
+                state.apply(record, record.position)
 
         rate = number / seconds(fold)
         log.close()

@@ -13,9 +13,11 @@ from tasktrail.events.priority import queue_key
 
 def is_eligible(state: SchedulerState, task: TaskState) -> bool:
     """Whether the task waits for room only: it stands in the queue, and no limit and no pause is against it."""
-    if task.id not in state.queue or state.pauses.everything is not None:
+    if task.id not in state.queue or state.durable.pauses.everything is not None:
         return False
-    return not any(is_closed(key, state.limits, state.running_counts, state.pauses) for key in limit_keys_of(task))
+    return not any(
+        is_closed(key, state.limits, state.running_counts, state.durable.pauses) for key in limit_keys_of(task)
+    )
 
 
 def overtaken_by(state: SchedulerState, started: TaskState) -> Iterator[int]:

@@ -9,7 +9,7 @@ from planted import after_resume, planted
 from planted_log import PLANTED
 
 from tasktrail.actors.core import commands, dispatch, explanation, limits, schedules, step, timeouts
-from tasktrail.actors.core.limits import EVERYTHING, LimitBook, LimitKind, Limits, RunningCounts
+from tasktrail.actors.core.limits import LimitChanges, LimitKind, Limits, Pauses, RunningCounts
 from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
 from tasktrail.actors.core.resources import Sample
 from tasktrail.actors.core.schedules import Schedules
@@ -26,7 +26,11 @@ __all__ = ["PLANTED"]
 @planted("although .* is paused|I4: pauses")
 def pause_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
     """A pause lives in memory only."""
-    after_resume(patch, lambda state: state.pauses.held.clear())
+
+    def forget(state: SchedulerState) -> None:
+        state.durable.pauses = Pauses()
+
+    after_resume(patch, forget)
 
 
 @planted("I4: .*limits")
@@ -34,7 +38,8 @@ def limits_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
     """After a start the configuration holds, whatever operators have changed."""
 
     def forget(state: SchedulerState) -> None:
-        state.limit_book = LimitBook(state.limit_book.configured)
+        state.durable.limit_changes = LimitChanges()
+        state.configure(state.configured)
 
     after_resume(patch, forget)
 
@@ -44,11 +49,12 @@ def schedule_fired_twice_after_restart(patch: pytest.MonkeyPatch) -> None:
     """How far a schedule has come is kept in memory only."""
     apply = Schedules.apply
 
-    def forgetful(self: Schedules, fact: Any, position: int) -> None:
+    def forgetful(self: Schedules, fact: Any, position: int) -> list[str]:
         before = {name: one.done_until for name, one in self.by_name.items()}
-        apply(self, fact, position)
+        changed = apply(self, fact, position)
         if isinstance(fact.event, Created) and fact.event.schedule in before:
             self.by_name[fact.event.schedule].done_until = before[fact.event.schedule]
+        return changed
 
     patch.setattr(Schedules, "apply", forgetful)
 
@@ -56,7 +62,7 @@ def schedule_fired_twice_after_restart(patch: pytest.MonkeyPatch) -> None:
 @planted("I4: task|instead of|I4: the fold|I4: `tasks`")
 def adjustment_lost(patch: pytest.MonkeyPatch) -> None:
     """A priority that was changed is recorded, and memory keeps the old one."""
-    overlay = SchedulerState.apply_system.__globals__["overlay"]
+    overlay = SchedulerState.apply.__globals__["overlay"]
     patch.setattr(
         "tasktrail.actors.core.state.overlay",
         lambda state, event, at: overlay(state, replace(event, priority=None), at),
@@ -66,14 +72,14 @@ def adjustment_lost(patch: pytest.MonkeyPatch) -> None:
 @planted("I4: endpoints|I4: `disabled`")
 def enabled_endpoint_stays_disabled(patch: pytest.MonkeyPatch) -> None:
     """Somebody says that an endpoint is there again, and nobody listens."""
-    apply = SchedulerState.apply_system
+    apply = SchedulerState.apply
 
     def deaf(self: SchedulerState, fact: Any, position: int) -> None:
-        disabled = set(self.disabled)
+        disabled = dict(self.durable.disabled)
         apply(self, fact, position)
-        self.disabled |= disabled
+        self.durable.disabled |= disabled
 
-    patch.setattr(SchedulerState, "apply_system", deaf)
+    patch.setattr(SchedulerState, "apply", deaf)
 
 
 # --- limits and pauses --------------------------------------------------------------------------------------------
@@ -120,7 +126,7 @@ def users_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
 @planted("I5: task .* before it in the order|I4")
 def turns_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
     """Whose turn it is lives in memory only."""
-    after_resume(patch, lambda state: state.fair_share.last_starts.clear())
+    after_resume(patch, lambda state: state.durable.fair_share.last_starts.clear())
 
 
 @planted("I5: task .* nobody starts it|I5: task .* before it in the order")
@@ -147,15 +153,15 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
     """What was next when the drain came still starts."""
 
     def hasty(turn: Turn) -> None:
-        held = turn.state.pauses.held
-        pause = held.get(EVERYTHING)
+        pauses = turn.state.durable.pauses
+        pause = pauses.everything
         if pause is not None and pause.drain and not pause.drained:
-            del held[EVERYTHING]
+            pauses.everything = None
             if turn.state.free_slots > 0 and not turn.state.draining:
                 task = dispatch._next_fitting(turn.state)
                 if task is not None:
                     dispatch.start(turn, task)
-            held[EVERYTHING] = pause
+            pauses.everything = pause
         dispatch.dispatch(turn)
 
     patch.setattr(step, "dispatch", hasty)

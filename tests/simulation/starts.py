@@ -87,7 +87,7 @@ def check_missed_runs(state: SchedulerState, staged: Staged, now: datetime) -> N
         if isinstance(fact.event, Created) and fact.event.fire_time is not None:
             runs.setdefault(fact.event.schedule, []).append(fact.event.fire_time)
     for name, times in runs.items():
-        spec = state.schedules.by_name[name].spec
+        spec = state.durable.schedules.by_name[name].spec
         most = {"skip": spec.max_missed, "once": 1, "all": spec.max_missed}[spec.missed]
         must(len(times) <= most, f"schedule {name} makes {len(times)} runs at once, {most} may be")
         must(times == sorted(times) and times[-1] <= now, f"schedule {name} runs for {times} at {now}")

@@ -52,7 +52,7 @@ def compared(service: TaskService) -> str:
     position, live = service._system.scheduler.ask(Query(lambda state: (state.position, dict(state.tasks))), timeout=60)
     folded = SchedulerState(Limits(), grace={})
     for record in service.log(0, position):
-        folded.apply(record)
+        folded.apply(record, record.position)
     open_tasks = {task_id: task for task_id, task in folded.tasks.items() if not task.finished}
     odd = [task_id for task_id in open_tasks.keys() | live.keys() if live.get(task_id) != folded.tasks[task_id]]
     return "same" if not odd else f"memory differs from the log at {position} for tasks {sorted(odd)[:5]}"

@@ -65,9 +65,9 @@ class Core:
         limits = {"max_concurrent": 8} | limits
         self.state = SchedulerState(Limits(**limits), grace=grace, work_root="/data/tmp", own=own)
         for record in self.log.read():
-            self.state.apply(record)
+            self.state.apply(record, record.position)
         if self.log.head().position:
-            self.now = at or max(self.now, self.state.last_at or self.now) + timedelta(seconds=after)
+            self.now = at or max(self.now, self.state.durable.last_at or self.now) + timedelta(seconds=after)
         self.tell(Boot(version="1", epoch=1, pid=1, host="here"))
         self.tell(CapacityChanged(slots))
 

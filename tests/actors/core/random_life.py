@@ -37,11 +37,11 @@ def live(seed: int, steps: int) -> Core:
 
 
 def _some(core: Core, dice: Random) -> int:
-    return dice.randint(1, max(1, core.state.last_task_id))
+    return dice.randint(1, max(1, core.state.durable.last_task_id))
 
 
 def _create(core: Core, dice: Random, number: int) -> None:
-    known = core.state.last_task_id
+    known = core.state.durable.last_task_id
     core.ask(
         CreateTask(
             type=dice.choice(TYPES),

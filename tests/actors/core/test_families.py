@@ -166,7 +166,7 @@ def test_a_graph_with_one_bad_task_leaves_nothing_behind(core: Core) -> None:
     assert isinstance(answer, UnknownDependency)
     assert answer.field == "tasks[1].depends_on"
     assert core.log.head() == head
-    assert core.state.last_task_id == 0
+    assert core.state.durable.last_task_id == 0
 
 
 def test_a_graph_may_hang_on_a_task_that_has_failed_and_ends_as_far_as_it_must(core: Core) -> None:

@@ -130,9 +130,9 @@ def test_open_attempts_count_after_a_failed_commit(make_core: MakeCore) -> None:
     core.create()
     core.create()
     old = core.state
-    fresh = type(old)(old.limit_book.configured, grace=old.grace)
+    fresh = type(old)(old.configured, grace=old.grace)
     for record in core.log.read():
-        fresh.apply(record)
+        fresh.apply(record, record.position)
     fresh.slots = 8
     assert resume(fresh, dict(old.running), core.now).facts == []
     assert fresh.running_counts == old.running_counts

@@ -284,7 +284,7 @@ def test_what_the_start_itself_ends_stays_in_memory_until_it_is_in_the_log(core:
     task_id = core.create(deadline=core.now + timedelta(seconds=60), held=True)
     state = SchedulerState(Limits(), grace={"work": 0.5})
     for record in core.log.read():
-        state.apply(record)
+        state.apply(record, record.position)
     staged = step(state, Boot(version="1", epoch=2, pid=1, host="here"), core.now + timedelta(seconds=61))
     assert [type(fact.event) for fact in staged.facts] == [ServiceStarted, Failed]
     assert state.tasks[task_id].status == "failed"

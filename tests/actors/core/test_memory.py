@@ -3,7 +3,6 @@
 import msgspec
 from core_harness import Core
 
-from tasktrail.actors.core.snapshot import book_of
 from tasktrail.events import AdjustTask
 
 
@@ -28,6 +27,6 @@ def test_an_adjustment_leaves_nothing_in_memory_when_its_task_ends() -> None:
         for task_id in [core.create() for _ in range(20)]:
             core.ask(AdjustTask(task_id=task_id, priority=9))
             core.cancel(task_id)
-        book = msgspec.structs.replace(book_of(core.state), position=0, last_task_id=0, system_version=0)
-        sizes.add(len(msgspec.json.encode(book)))
+        durable = msgspec.structs.replace(core.state.durable, position=0, last_task_id=0, system_version=0)
+        sizes.add(len(msgspec.json.encode(durable)))
     assert len(sizes) == 1

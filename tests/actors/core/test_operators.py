@@ -39,7 +39,7 @@ def test_a_pause_holds_over_a_restart(core: Core) -> None:
     assert again.running() == []
     again.send(ResumeQueue())
     assert again.running() == [waiting]
-    assert again.again().state.pauses.all() == ()
+    assert again.again().state.durable.pauses.all() == ()
 
 
 @pytest.mark.parametrize("pause", [PauseQueue(type="work"), PauseQueue(user_id=7)])
@@ -65,7 +65,7 @@ def test_a_second_pause_of_the_same_scope_is_refused_and_of_another_is_not(core:
     core.send(PauseQueue())
     assert isinstance(core.ask(PauseQueue()), NothingToChange)
     core.send(PauseQueue(type="work"))
-    assert [(pause.type, pause.user_id) for pause in core.state.pauses.all()] == [(None, None), ("work", None)]
+    assert [(pause.type, pause.user_id) for pause in core.state.durable.pauses.all()] == [(None, None), ("work", None)]
 
 
 def test_a_drain_is_over_when_the_last_attempt_has_ended_and_says_so_once(make_core: MakeCore) -> None:
@@ -137,7 +137,7 @@ def test_where_an_ended_task_was_adjusted_is_forgotten_before_a_restart_as_after
     core.send(AdjustTask(task_id=task_id, priority=9))
     core.cancel(task_id)
     core.retry(task_id, force=True)
-    assert core.state.adjusted_at == core.again().state.adjusted_at == {}
+    assert core.state.durable.adjusted_at == core.again().state.durable.adjusted_at == {}
 
 
 def test_a_waiting_task_can_be_put_off_and_called_back(core: Core) -> None:

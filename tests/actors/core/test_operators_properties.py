@@ -113,12 +113,12 @@ class Operations(RuleBasedStateMachine):
         self.core.now = now
         new = self.core.state
         assert new.limits == old.limits
-        assert new.schedules.next_wake() == old.schedules.next_wake()
-        assert {one: schedule.runs for one, schedule in new.schedules.by_name.items()} == {
-            one: schedule.runs for one, schedule in old.schedules.by_name.items()
+        assert new.next_runs.first() == old.next_runs.first()
+        assert {one: schedule.runs for one, schedule in new.durable.schedules.by_name.items()} == {
+            one: schedule.runs for one, schedule in old.durable.schedules.by_name.items()
         }
-        assert [(one.position, one.drain) for one in new.pauses.all()] == [
-            (one.position, one.drain) for one in old.pauses.all()
+        assert [(one.position, one.drain) for one in new.durable.pauses.all()] == [
+            (one.position, one.drain) for one in old.durable.pauses.all()
         ]
         open_before = {one: task.priority for one, task in old.tasks.items() if not task.finished}
         assert {one: task.priority for one, task in new.tasks.items()} == open_before
@@ -134,12 +134,12 @@ class Operations(RuleBasedStateMachine):
     def what_starts_keeps_within_the_limits_and_the_pauses(self) -> None:
         state = self.core.state
         started = [fact.task_id for fact in self.core.facts if isinstance(fact.event, Started)]
-        assert not started or state.pauses.everything is None, "the message that pauses starts nothing"
+        assert not started or state.durable.pauses.everything is None, "the message that pauses starts nothing"
         for task_id in started:
             for key in limit_keys_of(state.tasks[task_id]):
                 limit = limit_of(key, state.limits)
                 assert not limit or state.running_counts.counts[key] <= limit
-                assert state.pauses.of(*key) is None
+                assert state.durable.pauses.of(key) is None
 
     @invariant()
     def nothing_that_could_start_waits(self) -> None:
@@ -154,7 +154,7 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def a_drain_that_is_over_says_so(self) -> None:
         state = self.core.state
-        pause = state.pauses.everything
+        pause = state.durable.pauses.everything
         if pause is not None and pause.drain:
             assert pause.drained == (not state.running)
         drained = [fact for fact in self.core.facts if isinstance(fact.event, QueueDrained)]
@@ -171,5 +171,6 @@ def test_the_limit_of_a_gate_is_none_when_nobody_has_set_one() -> None:
     (task,) = core.state.tasks.values()
     assert [limit_of(key, Limits()) for key in limit_keys_of(task)] == [0, 0]
     assert not any(
-        is_closed(key, core.state.limits, core.state.running_counts, core.state.pauses) for key in limit_keys_of(task)
+        is_closed(key, core.state.limits, core.state.running_counts, core.state.durable.pauses)
+        for key in limit_keys_of(task)
     )

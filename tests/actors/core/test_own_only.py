@@ -62,10 +62,10 @@ def test_the_time_of_others_is_not_its_to_count() -> None:
     core = Core(log=before.log, own=set(), after=3600)
     core.tell(Tick())
     assert core.state.tasks[waiting].status == "pending"
-    assert core.state.last_task_id == waiting
+    assert core.state.durable.last_task_id == waiting
     assert core.log.head().position > head
     wake = core.state.next_wake()
     assert wake is None or wake > core.now
     service = Core(log=before.log, after=3600)
     service.tell(Tick())
-    assert service.state.last_task_id > waiting
+    assert service.state.durable.last_task_id > waiting

@@ -19,7 +19,7 @@ def go_on(core: Core, message: Message, *, written: bool) -> Staged:
     core.state = SchedulerState(core.state.limits, grace=GRACE)
     core.state.slots = 1
     for record in core.log.read():
-        core.state.apply(record)
+        core.state.apply(record, record.position)
     return resume(core.state, before, core.now)
 
 

@@ -62,7 +62,7 @@ def test_a_schedule_whose_runs_would_all_write_one_file_is_refused(core: Core) -
     assert isinstance(refused, InvalidValue)
     assert refused.field == "task.output_file"
     assert "{fire_time}" in refused.advice
-    assert not core.state.schedules.by_name
+    assert not core.state.durable.schedules.by_name
     for wanted in (replace(fixed, overwrite=True), replace(fixed, output_file="")):
         assert isinstance(add(core, schedule=f"s{wanted.overwrite}", task=wanted, every=60.0), Accepted)
 
@@ -199,7 +199,7 @@ def test_each_run_creates_a_task_that_names_the_schedule_and_its_time(core: Core
     assert made[0].output_file == "/out/20260101T030000Z.txt"
     record = next(record for record in core.log.read() if isinstance(record.event, Created))
     assert (record.actor, record.command_id) == ("schedule:nightly", "schedule:nightly:20260101T030000Z")
-    assert record.causation_id == f"event:{core.state.schedules.by_name['nightly'].position}"
+    assert record.causation_id == f"event:{core.state.durable.schedules.by_name['nightly'].position}"
     assert core.running() == [1]
 
 

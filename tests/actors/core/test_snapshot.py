@@ -10,18 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_life import GRACE, live
 
-from tasktrail.actors.core.limits import LimitBook, Limits, Pauses
+from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot
-from tasktrail.actors.core.queue import FairShare
-from tasktrail.actors.core.schedules import Schedules
-from tasktrail.actors.core.snapshot import Book, book_of, tasks_of
-from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.state import Durable, SchedulerState
 from tasktrail.actors.core.step import step
 from tasktrail.actors.delivery.dispatcher import Dispatcher, EndpointQueues
-from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, loader
+from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, loader, tasks_of
 from tasktrail.events import AdjustTask
-from tasktrail.events.clock_jumps import Jumps
-from tasktrail.events.estimates import Experience
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.projections.history import recall_from
@@ -40,7 +35,7 @@ def head_at(log: MemoryEventLog, position: int) -> Head:
 
 def everything(state: SchedulerState) -> dict[str, Any]:
     """All that a start makes of a fold."""
-    staged = step(state, Boot(version="1", epoch=9, pid=1, host="here"), state.last_at)  # type: ignore[arg-type]  # not empty
+    staged = step(state, Boot(version="1", epoch=9, pid=1, host="here"), state.durable.last_at)  # type: ignore[arg-type]  # not empty
     return {
         "facts": staged.facts,
         "tasks": state.tasks,
@@ -52,7 +47,7 @@ def everything(state: SchedulerState) -> dict[str, Any]:
         "parents": state.families.parents,
         "limits": state.limits,
         "wake": state.next_wake(),
-        "book": book_of(state),
+        "durable": state.durable,
     }
 
 
@@ -96,12 +91,11 @@ def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(
 def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
     core = live(seed, 200)
     folded = folded_state(core.log, new_state)
-    kept = tasks_of(folded, loader(core.log))
-    assert [task for task in kept if not task.finished] == sorted(
+    assert [task for task in tasks_of(folded, loader(core.log)) if not task.finished] == sorted(
         (task for task in core.state.tasks.values() if not task.finished), key=lambda task: task.id
     )
-    ours, theirs = book_of(core.state), book_of(folded)
-    for field in Book.__struct_fields__:
+    ours, theirs = core.state.durable, folded.durable
+    for field in Durable.__struct_fields__:
         if field != "schedules":  # a run that was missed and given up is done, and nowhere recorded
             assert getattr(ours, field) == getattr(theirs, field), field
 
@@ -109,8 +103,8 @@ def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
 def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
     """Otherwise the tests above could not fail."""
     states = [folded_state(live(seed, 150).log, new_state) for seed in range(12)]
-    for field in Book.__struct_fields__:
-        assert any(getattr(book_of(state), field) != getattr(book_of(new_state()), field) for state in states), field
+    for field in Durable.__struct_fields__:
+        assert any(getattr(state.durable, field) != getattr(Durable(), field) for state in states), field
     kept = folded_outbox(live(3, 150).log).kept()
     assert kept.outbox.notices
     assert kept.outbox.tasks
@@ -119,45 +113,6 @@ def test_a_random_life_has_all_that_a_snapshot_keeps() -> None:
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------
-
-FOLDED = {"position", "last_task_id", "system_version", "last_at", "tasks", "adjusted_at", "experience", "disabled"}
-FOLDED |= {"jumps", "limit_book", "pauses", "schedules", "fair_share"}
-OF_THE_MOMENT = {
-    "retry_rules",
-    "work_root",
-    "grace",
-    "sample",
-    "reserved",
-    "running_counts",
-    "slots",
-    "draining",
-    "closed",
-}
-OF_THE_MOMENT |= {"queue", "timers", "_tidy_at", "running", "blocked", "dependents", "unblocked_at", "families"}
-OF_THE_MOMENT |= {
-    "reconciliation",
-    "overtaken",
-    "backfill_bound",
-    "set_aside",
-    "found_nobody_in",
-    "_passing",
-    "own",
-    "outputs",
-}
-
-
-def test_every_part_of_the_memory_is_kept_or_made_anew() -> None:
-    """Whoever adds a field decides here which it is; one that `apply` folds belongs into `Book`."""
-    assert vars(new_state()).keys() == FOLDED | OF_THE_MOMENT
-
-
-def test_the_parts_of_the_parts_are_kept_too() -> None:
-    assert vars(LimitBook(Limits())).keys() == {"configured", "changes", "now", "positions"}
-    assert vars(Pauses()).keys() == {"held"}
-    assert vars(Schedules()).keys() == {"by_name", "_stale", "_heap"}
-    assert vars(Jumps()).keys() == {"kept"}
-    assert vars(FairShare()).keys() == {"last_starts"}
-    assert vars(Experience()).keys() == {"memory", "temp", "time"}
 
 
 def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
@@ -220,4 +175,4 @@ def test_an_adjustment_of_a_task_that_has_ended_is_remembered(tmp_path: Path) ->
     core.retry(task_id, force=True)
     for state in (core.state, folded_state(core.log, new_state, path), folded_state(core.log, new_state)):
         assert state.tasks[task_id].priority == 9
-        assert state.adjusted_at == {}
+        assert state.durable.adjusted_at == {}

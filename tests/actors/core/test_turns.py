@@ -83,5 +83,5 @@ def test_a_user_who_is_forgotten_is_not_kept_behind_those_who_are_new(
     for _ in range(5):
         core.end(core.running()[0])
         started += core.running()
-    assert core.state.fair_share.of(1) > 0
+    assert core.state.durable.fair_share.of(1) > 0
     assert started.index(mine) == 2  # users 2, 3 and 4 were remembered in its place

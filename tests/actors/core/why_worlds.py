@@ -178,7 +178,7 @@ class Lifting:
         self.draining = False
 
     def _paused(self, one: Obstacle) -> None:
-        (pause,) = (pause for pause in self.core.state.pauses.all() if pause.position in one.evidence)
+        (pause,) = (pause for pause in self.core.state.durable.pauses.all() if pause.position in one.evidence)
         self.core.send(ResumeQueue(type=pause.type, user_id=pause.user_id))
 
     def _concurrencylimit(self, one: Obstacle) -> None:

@@ -143,7 +143,7 @@ class World:
             self.go_on(0.76)
             self.core.tell(Close())
         self._happenings.clear()
-        last_at = self.core.state.last_at or self.core.now
+        last_at = self.core.state.durable.last_at or self.core.now
         after = (self.core.now - last_at).total_seconds() + pause
         self.core = Core(log=self.log, slots=0, after=after, **self.settings)
         self._later(ready_after, self._ready)
@@ -163,7 +163,7 @@ class World:
 
     def act(self, operation: str, pick: int) -> None:
         """Do one of `OPERATIONS`; what the rules forbid changes nothing."""
-        known = self.core.state.last_task_id
+        known = self.core.state.durable.last_task_id
         task_id = pick % known + 1 if known else 0
         match operation:
             case "create":
