@@ -18,7 +18,7 @@ from . import __version__
 from .actors.base import PING, WAKE, Committed, Query, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
-from .actors.core.resources import MostAvailable
+from .actors.core.resources import Ceiling
 from .actors.core.state import SchedulerState
 from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
@@ -150,11 +150,11 @@ class System:
             self._lock.release()
             raise (self.fatal or error) from None
 
-    def ceiling(self) -> MostAvailable:
+    def ceiling(self) -> Ceiling:
         """What a task could get with nothing else running, as it was configured and the machine was at the start."""
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
         memory = Machine(self.paths.temp).limits().memory
-        return MostAvailable(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
+        return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not walls().whole:

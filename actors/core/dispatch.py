@@ -4,10 +4,13 @@
 resources kept for them, if the task's own reasons to wait were gone.
 """
 
+import math
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
 from heapq import heapify, heappop, heappush
 from pathlib import PurePath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -18,14 +21,11 @@ from ...events.decide import decide
 from ...events.priority import queue_key, terms
 from ...events.reports import Run
 from .dependencies import ended
-from .limits import LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of
+from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of
 from .queue import EQUAL, Entry, Share
-from .resources import Reserved, Sample, fits, machine_is_busy, most_available
+from .resources import Ceiling, Reserved, Sample, ceiling_of, fits, machine_is_busy
 from .state import Running, SchedulerState, beat_every
 from .turn import SCHEDULER, Origin, Turn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BACKFILL_BOUND = 32
 """So many tasks may start past one that does not fit; then resources are kept for it."""
@@ -35,13 +35,64 @@ _ONE_BY_ONE = 64
 """So many tasks are put into the queue one at a time; more of them all at once."""
 UNSTARTABLE = "CannotStart"
 """The error type of a task that cannot even be ordered to run."""
-Sight: TypeAlias = tuple[object, ...]
+
+
+class Situation(NamedTuple):
+    """What decides which task starts next, beside the order of the queue."""
+
+    limits: Limits
+    sample: Sample
+    reserved: Reserved
+    others_run: bool
+    """Whether something runs that will give resources back."""
+    overtaken: Mapping[int, int]
+    """Task that did not fit → how many have started past it."""
+    bound: int
+    """After so many, resources are kept for it."""
+
+    def ceiling(self) -> Ceiling:
+        """What a task could have once everything of ours has ended."""
+        return ceiling_of(self.limits, self.sample, self.reserved)
+
+
+class Choice(NamedTuple):
+    """The task that starts next, and those that come before it in the queue."""
+
+    task: TaskState | None
+    passed: list[TaskState]
+    """They do not fit now."""
+    too_big: list[TaskState]
+    """They would not fit even once everything of ours has ended."""
+    keeps_resources: bool = False
+    """For the last of `passed`: nothing behind it was looked at."""
+
+
+def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
+    """Decide which of the waiting tasks, given in the order of the queue, starts next. Changes nothing."""
+    limits, sample, reserved = situation.limits, situation.sample, situation.reserved
+    ceiling = situation.ceiling()
+    # Keeping resources helps only while something runs that will give some back, or has just done so.
+    bound = situation.bound if situation.others_run or reserved.more_to_come else math.inf
+    passed: list[TaskState] = []
+    too_big: list[TaskState] = []
+    for task in waiting:
+        if fits(task, limits, sample, reserved):
+            return Choice(task, passed, too_big)
+        if not ceiling.suffices_for(task):
+            too_big.append(task)
+            continue
+        passed.append(task)
+        if situation.overtaken.get(task.id, 0) >= bound:
+            return Choice(None, passed, too_big, keeps_resources=True)
+        if machine_is_busy(sample, limits) or len(passed) >= BACKFILL_DEPTH:
+            break
+    return Choice(None, passed, too_big)
 
 
 def dispatch(turn: Turn) -> None:
-    """Start whatever can start now. While nothing changes after a look that found nobody, no other is taken."""
+    """Start whatever can start now. When nothing could, the queue is not looked at again before something changes."""
     state = turn.state
-    if state.found_nobody_in == _sight(state):
+    if state.found_nobody_in == _what_decides(state):
         return
     _take_back(turn)
     while state.free_slots > 0 and len(state.queue) and not state.draining and state.durable.pauses.everything is None:
@@ -49,10 +100,10 @@ def dispatch(turn: Turn) -> None:
         if task is None:
             break
         _start_or_give_up(turn, task)
-    state.found_nobody_in = _sight(state)
+    state.found_nobody_in = _what_decides(state)
 
 
-def _sight(state: SchedulerState) -> Sight:
+def _what_decides(state: SchedulerState) -> tuple[object, ...]:
     """All that decides who starts next, beside what only a start changes."""
     reserved = state.reserved
     return (
@@ -72,10 +123,10 @@ def _sight(state: SchedulerState) -> Sight:
 
 
 def _take_back(turn: Turn) -> None:
-    """Queue those that stood aside and may fit now: all, or the best of them could come behind the others."""
+    """Queue the tasks that stood aside and may fit now: all of them, or the best could come behind the others."""
     state = turn.state
-    best = most_available(state.limits, state.sample, state.reserved)
-    back = [state.tasks[task_id] for task_id in state.set_aside.fitting(best)]
+    ceiling = ceiling_of(state.limits, state.sample, state.reserved)
+    back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
     if len(back) > _ONE_BY_ONE:
         turn.place_all(back)
     else:
@@ -84,35 +135,25 @@ def _take_back(turn: Turn) -> None:
 
 
 def _next_fitting(state: SchedulerState) -> TaskState | None:
-    best = most_available(state.limits, state.sample, state.reserved)
-    aside: list[TaskState] = []
-    chosen = None
-    while len(aside) < BACKFILL_DEPTH:
-        task_id = state.queue.pop()
-        if task_id is None:
-            break
-        task = state.tasks[task_id]
-        if fits(task, state.limits, state.sample, state.reserved):
-            chosen = task
-            break
-        if not best.suffices_for(task):
-            state.set_aside.park(task, best)
-            state.overtaken.pop(task_id, None)
-            continue
-        aside.append(task)
-        if machine_is_busy(state.sample, state.limits) or _has_been_overtaken_enough(state, task_id):
-            break
-    for task in aside:
+    """Take the task that starts next out of the queue; those that it starts past keep their places."""
+    situation = Situation(
+        state.limits, state.sample, state.reserved, bool(state.running), state.overtaken, bound_of(state)
+    )
+    choice = choose(situation, iter(partial(_pop, state), None))
+    ceiling = situation.ceiling()
+    for task in choice.too_big:
+        state.set_aside.park(task, ceiling)
+        state.overtaken.pop(task.id, None)
+    for task in choice.passed:
         state.queue.push(task)
-        if chosen is not None:
+        if choice.task is not None:
             state.overtaken[task.id] = state.overtaken.get(task.id, 0) + 1
-    return chosen
+    return choice.task
 
 
-def _has_been_overtaken_enough(state: SchedulerState, task_id: int) -> bool:
-    """Keeping resources helps only while something runs that will give some back, or has just done so."""
-    room_comes = bool(state.running) or state.reserved.more_to_come
-    return room_comes and state.overtaken.get(task_id, 0) >= bound_of(state)
+def _pop(state: SchedulerState) -> TaskState | None:
+    task_id = state.queue.pop()
+    return None if task_id is None else state.tasks[task_id]
 
 
 def bound_of(state: SchedulerState) -> int:
@@ -177,16 +218,16 @@ def _start(turn: Turn, task: TaskState, event: Started, run: Run, origin: Origin
     return position
 
 
-class Room(msgspec.Struct):
-    """What is taken, as seen by one task: its own attempt that is being stopped counts as gone."""
+class InUse(msgspec.Struct):
+    """What is taken, as seen by one task: an attempt of its own that is being stopped counts as gone."""
 
     free_slots: int
     reserved: Reserved
     running_counts: RunningCounts
 
 
-def room_for(state: SchedulerState, task: TaskState) -> Room:
-    """What is taken now, copied, so that it may be changed."""
+def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
+    """What is taken now beside the task's own attempt; a copy, which may be changed."""
     reserved, running_counts = replace(state.reserved), RunningCounts(state.running_counts.counts.copy())
     free = state.free_slots
     own = state.running.get(task.id)
@@ -194,108 +235,59 @@ def room_for(state: SchedulerState, task: TaskState) -> Room:
         reserved.give_back(own.reserved_for, seen=own.seen)
         running_counts.give_back(own.reserved_for)
         free += 1
-    return Room(free, reserved, running_counts)
-
-
-_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
-_ALONE = -1
-"""Marks tasks that do not stand in the queue: the one in question, and those that were too big before."""
-
-
-class World(msgspec.Struct):
-    """The limits, the machine and the room that the dry run goes by: as they are, and just enough for the task."""
-
-    limits: Limits
-    sample: Sample
-    room: Room
-    open_keys: frozenset[LimitKey]
-    """LimitKeys whose pause is lifted, since the task is behind them."""
-
-
-def lifted(state: SchedulerState, task: TaskState) -> World:
-    """The world in which the task's own reasons are gone, and nothing more: one slot, one place, the bytes it needs."""
-    room = room_for(state, task)
-    limits, sample = state.limits, state.sample
-    memory, temp = task.memory_needed, task.temp_needed
-    tables = {name: dict(getattr(limits, name)) for name in _TABLES.values()}
-    for key in limit_keys_of(task):
-        if is_full(key, limits, room.running_counts):
-            tables[_TABLES[key[0]]][str(key[1])] = room.running_counts.counts[key] + 1
-    return World(
-        limits=msgspec.structs.replace(
-            limits,
-            max_memory=max(limits.max_memory, room.reserved.memory + memory),
-            max_temp_size=max(limits.max_temp_size, room.reserved.temp + temp),
-            max_cpu=max(limits.max_cpu, sample.cpu_percent),
-            **tables,
-        ),
-        sample=msgspec.structs.replace(
-            sample,
-            memory_available=max(sample.memory_available, room.reserved.unseen_memory + memory),
-            memory_total=max(sample.memory_total, memory),
-            temp_free=max(sample.temp_free, room.reserved.unseen_temp + temp),
-            temp_total=max(sample.temp_total, temp),
-            disk_low=False,
-        ),
-        room=msgspec.structs.replace(room, free_slots=max(room.free_slots, 1)),
-        open_keys=frozenset(limit_keys_of(task)),
-    )
+    return InUse(free, reserved, running_counts)
 
 
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
     """The tasks that would start instead, or that resources are kept for; none when the task would start itself.
 
-    Only as many as it takes: alone with them in the queue the task waits, and without any one of them it starts.
+    They are as few as possible: alone with them in the queue the task waits, and without any one of them it starts.
     """
-    named = _rehearsed(state, task)
+    named = _goes_first(state, task)
     before: tuple[int, ...] = ()
     while named != before:
         before = named
         for one in before:
             fewer = tuple(other for other in named if other != one)
-            named = fewer if _rehearsed(state, task, fewer) else named
+            named = fewer if _goes_first(state, task, fewer) else named
     return named
 
 
-def _rehearsed(state: SchedulerState, task: TaskState, only: tuple[int, ...] | None = None) -> tuple[int, ...]:
-    """Those of `only`, or of all, that have started or have resources kept for them when the task cannot start."""
-    world = lifted(state, task)
-    started: list[int] = []
-    aside: list[int] = []
-    overtaken: Counter[int] = Counter()
-    """Task that does not fit → how many have started past it in the rehearsal."""
-    others = len(state.running) - (task.id in state.running)
-    order = _Order(state, world, task, only)
-    while len(aside) < BACKFILL_DEPTH and (other := order.next()) is not None:
-        can_start = fits(other, world.limits, world.sample, world.room.reserved)
-        if not can_start and not most_available(world.limits, world.sample, world.room.reserved).suffices_for(other):
-            continue
-        if other.id == task.id:
+def _goes_first(state: SchedulerState, task: TaskState, only: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """The tasks of `only`, or of all, that start or have resources kept for them until the task cannot start."""
+    dry_run = _DryRun(state, task, only)
+    while True:
+        choice = choose(dry_run.situation(), dry_run.waiting())
+        if choice.task is None:
+            kept = choice.passed[-1:] if choice.keeps_resources else choice.passed
+            return (*dry_run.started, *(one.id for one in kept))
+        if choice.task.id == task.id:
             return ()
-        if not can_start:
-            aside.append(other.id)
-            waits_for_room = others or started or world.room.reserved.more_to_come
-            if waits_for_room and state.overtaken.get(other.id, 0) + overtaken[other.id] >= bound_of(state):
-                return (*started, other.id)
-            continue
-        started.append(other.id)
-        order.start(other)
-        if order.keeps_out(task):
-            return tuple(started)
-        overtaken.update(aside)
-        aside = []
-    return (*started, *aside)
+        dry_run.start(choice)
+        if dry_run.keeps_out(task):
+            return tuple(dry_run.started)
 
 
-class _Order:
-    """The waiting tasks in the order in which the dispatch would look at them, the one in question among them."""
+_ALONE = -1
+"""Marks tasks that do not stand in the queue: the one in question, and those that stood aside before."""
 
-    def __init__(self, state: SchedulerState, world: World, task: TaskState, only: tuple[int, ...] | None) -> None:
+
+class _DryRun:
+    """The dispatch as it would go if the task's own reasons to wait were gone. Nothing really starts.
+
+    They are gone and nothing more: there is one slot, one place under each limit, and just the bytes that it needs.
+    """
+
+    def __init__(self, state: SchedulerState, task: TaskState, only: tuple[int, ...] | None) -> None:
+        self.started: list[int] = []
         self._state = state
-        self._world = world
         self._task = task
-        best = most_available(world.limits, world.sample, world.room.reserved)
-        others = state.set_aside.fitting(best) if only is None else only
+        self._in_use = in_use_without(state, task)
+        self._others_run = len(state.running) > (task.id in state.running)
+        self._overtaken = Counter(state.overtaken)
+        self._lift(task)
+        ceiling = ceiling_of(self._limits, self._sample, self._in_use.reserved)
+        others = state.set_aside.fitting(ceiling) if only is None else only
         alone = [task, *(state.tasks[one] for one in others if one != task.id)]
         best_of_each = state.queue.best() if only is None else []
         best_of_each += [(limit_keys_of(one), (*queue_key(one), _ALONE)) for one in alone]
@@ -303,46 +295,76 @@ class _Order:
         self._rest: dict[int, Iterator[Entry]] = {}
         """Number of a bucket → its tasks that have not been shown. Most buckets are never asked for a second one."""
         self._looked_at: list[tuple[Entry, int]] = []
-        """Since the last start; the last of them is the task that `start` is about."""
-        self._started: dict[int, int] = {}
+        """Since the last start."""
+        self._last_start: dict[int, int] = {}
         """User → of the starts so far, counted from 1, the last that was theirs."""
-        self._starts = 0
         self._heap = [(self._share(number), entry, number) for number, (_, entry) in enumerate(best_of_each)]
         heapify(self._heap)
 
-    def next(self) -> TaskState | None:
-        """The next one that no limit and no pause keeps from starting."""
+    def _lift(self, task: TaskState) -> None:
+        in_use, limits, sample = self._in_use, self._state.limits, self._state.sample
+        reserved, memory, temp = in_use.reserved, task.memory_needed, task.temp_needed
+        tables = {name: dict(getattr(limits, name)) for name in LIMIT_TABLES.values()}
+        self._lifted_keys = frozenset(limit_keys_of(task))
+        for key in self._lifted_keys:
+            if is_full(key, limits, in_use.running_counts):
+                tables[LIMIT_TABLES[key[0]]][str(key[1])] = in_use.running_counts.counts[key] + 1
+        in_use.free_slots = max(in_use.free_slots, 1)
+        self._limits = replace(
+            limits,
+            max_memory=max(limits.max_memory, reserved.memory + memory),
+            max_temp_size=max(limits.max_temp_size, reserved.temp + temp),
+            max_cpu=max(limits.max_cpu, sample.cpu_percent),
+            **tables,
+        )
+        self._sample = replace(
+            sample,
+            memory_available=max(sample.memory_available, reserved.unseen_memory + memory),
+            memory_total=max(sample.memory_total, memory),
+            temp_free=max(sample.temp_free, reserved.unseen_temp + temp),
+            temp_total=max(sample.temp_total, temp),
+            disk_low=False,
+        )
+
+    def situation(self) -> Situation:
+        """What the dispatch would go by now."""
+        others_run = self._others_run or bool(self.started)
+        bound = bound_of(self._state)
+        return Situation(self._limits, self._sample, self._in_use.reserved, others_run, self._overtaken, bound)
+
+    def waiting(self) -> Iterator[TaskState]:
+        """The waiting tasks that no limit and no pause keeps from starting, in the order of the queue."""
         while self._heap:
             _, entry, number = heappop(self._heap)
             if any(map(self._is_closed, self._keys[number])):
-                continue  # while tasks start, limits are only reached; so the whole bucket is out
+                continue  # more and more limits are reached while tasks start, so the whole bucket is out
             if entry[2] != _ALONE:
                 self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
                 continue
             self._looked_at.append((entry, number))
-            return self._state.tasks[entry[1]]
-        return None
+            yield self._state.tasks[entry[1]]
 
-    def start(self, task: TaskState) -> None:
-        """The task, looked at last, takes its place and its resources; those before it are looked at again."""
-        room = self._world.room
-        room.free_slots -= 1
-        room.reserved.take(task)
-        room.running_counts.take(task)
-        self._starts += 1
-        self._started[task.spec.user_id] = self._starts
+    def start(self, choice: Choice) -> None:
+        """The chosen task takes its place and its resources; those before it are looked at again."""
+        task = choice.task
+        assert task is not None
+        self.started.append(task.id)
+        self._overtaken.update(one.id for one in choice.passed)
+        self._in_use.free_slots -= 1
+        self._in_use.reserved.take(task)
+        self._in_use.running_counts.take(task)
+        self._last_start[task.spec.user_id] = len(self.started)
         again, self._looked_at = self._looked_at[:-1], []
-        if self._world.limits.fair_share:  # somebody else's turn may be next
+        if self._limits.fair_share:  # another user's turn may be next
             again += [(entry, number) for _, entry, number in self._heap]
             self._heap = []
         for entry, number in again:
             heappush(self._heap, (self._share(number), entry, number))
 
     def keeps_out(self, task: TaskState) -> bool:
-        """Whether the task cannot start any more: no slot, no place behind a limit, or not enough room is left."""
-        world = self._world
-        fitting = world.room.free_slots > 0 and fits(task, world.limits, world.sample, world.room.reserved)
+        """Whether the task cannot start any more: no slot, no place under a limit, or not enough resources are left."""
+        fitting = self._in_use.free_slots > 0 and fits(task, self._limits, self._sample, self._in_use.reserved)
         return not fitting or any(map(self._is_closed, limit_keys_of(task)))
 
     def _show_next(self, number: int) -> None:
@@ -353,16 +375,16 @@ class _Order:
             heappush(self._heap, (self._share(number), entry, number))
 
     def _share(self, number: int) -> Share:
-        if not self._world.limits.fair_share:
+        if not self._limits.fair_share:
             return EQUAL
         key = next(key for key in self._keys[number] if key[0] is LimitKind.USER)
         user_id = int(key[1])
         last = self._state.durable.fair_share.of(user_id)
-        if user_id in self._started:
-            last = self._state.position + self._started[user_id]
-        return Share(self._world.room.running_counts.counts[key], last)
+        if user_id in self._last_start:
+            last = self._state.position + self._last_start[user_id]
+        return Share(self._in_use.running_counts.counts[key], last)
 
     def _is_closed(self, key: LimitKey) -> bool:
-        if key not in self._world.open_keys and self._state.durable.pauses.of(key) is not None:
+        if key not in self._lifted_keys and self._state.durable.pauses.of(key) is not None:
             return True
-        return is_full(key, self._world.limits, self._world.room.running_counts)
+        return is_full(key, self._limits, self._in_use.running_counts)

@@ -13,9 +13,9 @@ from ...events.commands import ResumeQueue, SetLimits
 from ...events.priority import terms
 from ...events.recorded import timestamp
 from ...events.task_events import PriorityTerms
-from .dispatch import Room, room_for, who_goes_first
-from .limits import LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
-from .resources import Reserved, Sample, most_available, never_fits
+from .dispatch import InUse, in_use_without, who_goes_first
+from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
+from .resources import Reserved, Sample, Shortage, ceiling_of, never_fits, shortages
 from .state import SchedulerState
 from .turn import Turn
 
@@ -110,7 +110,6 @@ LIMIT_REASONS = {
     LimitKind.USER: WaitReason.USER_LIMIT,
     LimitKind.LABEL: WaitReason.LABEL_LIMIT,
 }
-_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
 _RESOURCES = {
     WaitReason.MEMORY: "max_memory",
     WaitReason.TEMP_SPACE: "max_temp_size",
@@ -190,12 +189,12 @@ def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ..
         text = f"attempt {own.attempt} is still being stopped"
         position = (own.started_position,)
         found.append(Obstacle(WaitReason.STOPPING, text, "the end of its process tree", evidence=position))
-    room = room_for(state, task)
-    if room.free_slots <= 0:
+    in_use = in_use_without(state, task)
+    if in_use.free_slots <= 0:
         found.append(_no_slot(state))
     limits = state.limits
-    found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, room.running_counts)]
-    return (*found, *_with_holders(state, task, limits, room))
+    found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, in_use.running_counts)]
+    return (*found, *_with_holders(state, task, limits, in_use))
 
 
 def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
@@ -204,11 +203,11 @@ def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
     return tuple(pause for pause in found if pause is not None)
 
 
-def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, room: Room) -> tuple[Obstacle, ...]:
+def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, in_use: InUse) -> tuple[Obstacle, ...]:
     """What the machine's resources say; with the starts of the attempts that hold them, and where a limit was set."""
     starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
     told = []
-    for one in obstacles(task, limits, state.sample, room.reserved):
+    for one in obstacles(task, limits, state.sample, in_use.reserved):
         holders = starts if "missing" in one.numbers else ()
         # What a limit stands against has a command that raises it.
         changed = state.durable.limit_changes.set_at(_RESOURCES[one.reason]) if one.commands else ()
@@ -257,9 +256,9 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
     kind, name = key
     limit = limit_of(key, state.limits)
     holders = [entry for entry in state.running.values() if key in limit_keys_of(entry.reserved_for)]
-    own = state.durable.limit_changes.set_at(_TABLES[kind], str(name))
+    own = state.durable.limit_changes.set_at(LIMIT_TABLES[kind], str(name))
     recorded = own or state.durable.limit_changes.set_at(f"max_per_{kind}")
-    higher: dict[str, Any] = {_TABLES[kind]: {str(name): len(holders) + 1}}
+    higher: dict[str, Any] = {LIMIT_TABLES[kind]: {str(name): len(holders) + 1}}
     return Obstacle(
         LIMIT_REASONS[kind],
         f"{_attempts(len(holders))} of {kind} {name} run{'s' * (len(holders) == 1)}, {limit} may",
@@ -273,39 +272,34 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
 
 def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
     """What the machine's resources say against starting the task now; empty when nothing does."""
-    found = []
-    memory, temp = task.memory_needed, task.temp_needed
-    if reserved.memory + memory > limits.max_memory:
-        found.append(_over(WaitReason.MEMORY, reserved.memory + memory, memory, limits.max_memory, "max_memory"))
-    if reserved.unseen_memory + memory > sample.memory_available:
-        left = sample.memory_available - reserved.unseen_memory
-        found.append(_lack(WaitReason.MEMORY, memory, left, "the machine"))
-    if sample.cpu_percent > limits.max_cpu:
-        found.append(_busy(sample.cpu_percent, limits.max_cpu))
-    if reserved.temp + temp > limits.max_temp_size:
-        found.append(_over(WaitReason.TEMP_SPACE, reserved.temp + temp, temp, limits.max_temp_size, "max_temp_size"))
-    if reserved.unseen_temp + temp > sample.temp_free:
-        found.append(_lack(WaitReason.TEMP_SPACE, temp, sample.temp_free - reserved.unseen_temp, "the disk"))
-    if sample.disk_low:
-        found.append(_disk_low(sample.temp_free, max(limits.temp_low, limits.temp_high)))
-    return tuple(found)
+    return tuple(_in_words(one, limits, sample) for one in shortages(task, limits, sample, reserved))
 
 
-def _over(reason: WaitReason, together: int, needed: int, limit: int, name: str) -> Obstacle:
-    """With the task, `together` bytes would be promised, and the limit `name` is lower."""
-    lack = _lack(reason, needed, limit - together + needed, name)
-    higher: dict[str, Any] = {name: together}
-    return replace(lack, commands=(SetLimits(**higher),))
+def _in_words(lacking: Shortage, limits: Limits, sample: Sample) -> Obstacle:
+    match lacking.resource:
+        case "cpu":
+            return _busy(sample.cpu_percent, limits.max_cpu)
+        case "disk_low":
+            return _disk_low(sample.temp_free, lacking.needed)
+        case "memory":
+            return _too_few_bytes(WaitReason.MEMORY, lacking, limits, "the machine")
+        case "temp":
+            return _too_few_bytes(WaitReason.TEMP_SPACE, lacking, limits, "the disk")
 
 
-def _lack(reason: WaitReason, needed: int, left: int, owner: str) -> Obstacle:
-    missing = needed - left  # more than the need, when more is promised than there is by now
-    left = max(0, left)
+def _too_few_bytes(reason: WaitReason, lacking: Shortage, limits: Limits, machine: str) -> Obstacle:
+    missing = lacking.needed - lacking.left  # more than the need, when more is promised than there is by now
+    left = max(0, lacking.left)
+    owner = lacking.limit or machine
+    higher: dict[str, Any] = {}
+    if lacking.limit:
+        higher[lacking.limit] = getattr(limits, lacking.limit) + missing
     return Obstacle(
         reason,
-        f"needs {needed:,} bytes, {left:,} are left of {owner}",
+        f"needs {lacking.needed:,} bytes, {left:,} are left of {owner}",
         f"{missing:,} bytes more of {owner}",
-        {"needed": needed, "left": left, "missing": missing},
+        {"needed": lacking.needed, "left": left, "missing": missing},
+        commands=(SetLimits(**higher),) if higher else (),
     )
 
 
@@ -353,7 +347,7 @@ def _listed(ids: set[int]) -> str:
 def _remark(state: SchedulerState, task: TaskState) -> str:
     if never_fits(task, state.limits, state.sample):
         return NEVER_FITS
-    return "" if most_available(state.limits, state.sample, state.reserved).suffices_for(task) else STANDS_ASIDE
+    return "" if ceiling_of(state.limits, state.sample, state.reserved).suffices_for(task) else STANDS_ASIDE
 
 
 def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:

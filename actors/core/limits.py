@@ -195,6 +195,9 @@ class LimitKind(StrEnum):
     LABEL = "label"
 
 
+LIMIT_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
+"""The fields of `Limits` with the limits by name."""
+
 LimitKey = tuple[LimitKind, str | int]
 LimitKeys = tuple[LimitKey, ...]
 

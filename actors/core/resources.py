@@ -7,7 +7,7 @@ that would not fit even if nothing else of ours ran stands aside, and no resourc
 
 from collections.abc import Iterator
 from heapq import heapify, heappush
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -78,16 +78,37 @@ class Reserved(msgspec.Struct):
         return self.gone_memory > 0 or self.gone_temp > 0
 
 
-def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> bool:
-    """Whether there are no `obstacles`, found without a word: it is asked of many tasks at each step."""
+class Shortage(NamedTuple):
+    """One check that a task does not pass."""
+
+    resource: Literal["memory", "cpu", "temp", "disk_low"]
+    limit: str
+    """The field of `Limits` that is reached; "" where the machine itself has too little."""
+    needed: int
+    """Bytes; of CPU nothing, for any task would be too much."""
+    left: int
+
+
+def shortages(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> Iterator[Shortage]:
+    """What the resources lack for starting the task now. They are found one by one: often the first is enough."""
     memory, temp = task.memory_needed, task.temp_needed
-    return (
-        reserved.memory + memory <= limits.max_memory
-        and reserved.unseen_memory + memory <= sample.memory_available
-        and reserved.temp + temp <= limits.max_temp_size
-        and reserved.unseen_temp + temp <= sample.temp_free
-        and not machine_is_busy(sample, limits)
-    )
+    if reserved.memory + memory > limits.max_memory:
+        yield Shortage("memory", "max_memory", memory, limits.max_memory - reserved.memory)
+    if reserved.unseen_memory + memory > sample.memory_available:
+        yield Shortage("memory", "", memory, sample.memory_available - reserved.unseen_memory)
+    if sample.cpu_percent > limits.max_cpu:
+        yield Shortage("cpu", "max_cpu", 0, 0)
+    if reserved.temp + temp > limits.max_temp_size:
+        yield Shortage("temp", "max_temp_size", temp, limits.max_temp_size - reserved.temp)
+    if reserved.unseen_temp + temp > sample.temp_free:
+        yield Shortage("temp", "", temp, sample.temp_free - reserved.unseen_temp)
+    if sample.disk_low:
+        yield Shortage("disk_low", "", max(limits.temp_low, limits.temp_high), sample.temp_free)
+
+
+def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> bool:
+    """Whether the resources suffice for starting the task now."""
+    return next(shortages(task, limits, sample, reserved), None) is None
 
 
 def machine_is_busy(sample: Sample, limits: Limits) -> bool:
@@ -125,7 +146,7 @@ def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: Sample) ->
 _SLACK = 64
 
 
-class MostAvailable(NamedTuple):
+class Ceiling(NamedTuple):
     """Bytes that a task could have once everything that runs has ended."""
 
     memory: int
@@ -136,11 +157,11 @@ class MostAvailable(NamedTuple):
         return task.memory_needed <= self.memory and task.temp_needed <= self.temp
 
 
-def most_available(limits: Limits, sample: Sample, reserved: Reserved) -> MostAvailable:
+def ceiling_of(limits: Limits, sample: Sample, reserved: Reserved) -> Ceiling:
     """What others on the machine leave. What runs may take less than was promised to it; then this is too much."""
     memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
-    return MostAvailable(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
+    return Ceiling(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
 
 
 _Parked: TypeAlias = tuple[int, float, int]
@@ -155,7 +176,7 @@ class SetAside:
         self._memory: list[_Parked] = []
         self._temp: list[_Parked] = []
 
-    def park(self, task: TaskState, best: MostAvailable) -> None:
+    def park(self, task: TaskState, best: Ceiling) -> None:
         """Keep the task, which `best` does not bear."""
         of_memory = task.memory_needed > best.memory
         entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
@@ -170,7 +191,7 @@ class SetAside:
         """Forget the task, if it is here."""
         self._entries.pop(task_id, None)
 
-    def fitting(self, best: MostAvailable) -> Iterator[int]:
+    def fitting(self, best: Ceiling) -> Iterator[int]:
         """Tasks whose need, as far as they stand here for it, `best` bears. Those that it does not cost nothing."""
         for heap, most in ((self._memory, best.memory), (self._temp, best.temp)):
             ahead = [0]

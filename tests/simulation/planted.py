@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeouts
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.actors.core.resources import MostAvailable, Reserved, Sample
+from tasktrail.actors.core.resources import Ceiling, Reserved, Sample
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.turn import SCHEDULER, Turn
 from tasktrail.actors.scheduler import JumpWatch
@@ -48,7 +48,7 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
 @planted("I2|I7")
 def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
-    patch.setattr("tasktrail.events.attempts._refuse_stale", lambda _state, _report: None)
+    patch.setattr("tasktrail.events.decide._refuse_stale", lambda _state, _report: None)
     patch.setattr(attempts, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
 
 
@@ -242,28 +242,34 @@ def one_slot_too_many(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SchedulerState, "free_slots", property(lambda self: free.__get__(self) + 1))
 
 
+def choose_with(patch: pytest.MonkeyPatch, **otherwise: Any) -> None:
+    """The dispatch goes by something else than what is so."""
+    choose = dispatch.choose
+    patch.setattr(dispatch, "choose", lambda situation, waiting: choose(situation._replace(**otherwise), waiting))
+
+
 @planted("I5: .* overtaken")
 def backfill_without_bound(patch: pytest.MonkeyPatch) -> None:
     """Smaller tasks start past a big one for ever."""
-    patch.setattr(dispatch, "_has_been_overtaken_enough", lambda *_: False)
+    choose_with(patch, bound=10**9)
     patch.setattr(dispatch, "BACKFILL_BOUND", 2)  # what the checker goes by
 
 
 @planted("I5: ")
 def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
     """Room is kept for a task that can never have enough."""
-    patch.setattr(dispatch, "most_available", lambda *_: MostAvailable(UNLIMITED, UNLIMITED))
-    patch.setattr(dispatch, "_has_been_overtaken_enough", lambda *_: True)
+    patch.setattr(dispatch, "ceiling_of", lambda *_: Ceiling(UNLIMITED, UNLIMITED))
+    choose_with(patch, bound=0, others_run=True)
 
 
 @planted("I5: room is kept")
 def room_kept_that_would_not_do(patch: pytest.MonkeyPatch) -> None:
     """What others hold on the machine is forgotten when it is asked whether keeping room would help."""
 
-    def best(limits: Limits, sample: Sample, _reserved: Reserved) -> MostAvailable:
-        return MostAvailable(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
+    def best(limits: Limits, sample: Sample, _reserved: Reserved) -> Ceiling:
+        return Ceiling(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
 
-    patch.setattr(dispatch, "most_available", best)
+    patch.setattr(dispatch, "ceiling_of", best)
     patch.setattr(dispatch, "BACKFILL_BOUND", 2)
 
 

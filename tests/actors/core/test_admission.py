@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.explanation import WaitReason, obstacles, why_not_now
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsChanged, Sampled
-from tasktrail.actors.core.resources import Reserved, Sample, fits, most_available
+from tasktrail.actors.core.resources import Reserved, Sample, ceiling_of, fits
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import Created
 from tasktrail.events.errors import CannotStartNow
@@ -195,4 +195,4 @@ def test_a_task_fits_where_there_are_no_obstacles_and_then_it_fits_at_best(
     reserved = Reserved(memory=taken, temp=taken, unseen_memory=unseen, unseen_temp=unseen)
     fitting = fits(task, limits, sample, reserved)
     assert fitting is (obstacles(task, limits, sample, reserved) == ())
-    assert most_available(limits, sample, reserved).suffices_for(task) or not fitting
+    assert ceiling_of(limits, sample, reserved).suffices_for(task) or not fitting
