@@ -28,7 +28,8 @@ from ..events.errors import NotReady, TooCostly
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskFilters
-from .reader import FileReading
+from .reader import Questions
+from .source import Source
 
 IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
@@ -53,7 +54,7 @@ Question: TypeAlias = ListQuestion | VerifyQuestion
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """JSON of what the method of `Reading` gives, or the error that it raised, pickled."""
+    """JSON of what the method of `Questions` gives, or the error that it raised, pickled."""
 
     json: bytes = b""
     error: bytes = b""
@@ -145,22 +146,22 @@ class Apart:
         return None
 
 
-def answer(reading: FileReading, question: Question) -> bytes:
-    """JSON of the answer. Raises what the reading raises."""
+def answer(questions: Questions, question: Question) -> bytes:
+    """JSON of the answer. Raises what the questions raises."""
     match question:
         case ListQuestion(filters):
-            tasks, total = reading.listed(filters)  # who asks has looked at the types: there are no handlers here
+            tasks, total = questions.listed(filters)  # who asks has looked at the types: there are no handlers here
             return msgspec.json.encode({"tasks": tasks, "total": total})
         case VerifyQuestion():
-            return msgspec.json.encode(reading.verify())
+            return msgspec.json.encode(questions.verify())
 
 
-def answered(reading: FileReading, asked: bytes) -> tuple[Answer, bool]:
+def answered(questions: Questions, asked: bytes) -> tuple[Answer, bool]:
     """What to send back, and whether the process is fit for another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
         _allow(LIST_MEMORY if isinstance(question, ListQuestion) else psutil.virtual_memory().available // 2)
-        return Answer(json=answer(reading, question)), True
+        return Answer(json=answer(questions, question)), True
     except MemoryError:
         error = TooCostly("The answer takes more memory than one question may have")
         return Answer(error=pickle.dumps(error)), False
@@ -182,12 +183,11 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     if os.getppid() != int(parent):
         return
     os.nice(_NICE)
-    reading = FileReading(DataPaths(Path(data), Path(temp)), Registry(), SystemClock())
-    reading.scratch = ""
+    questions = Questions(Source(DataPaths(Path(data), Path(temp)), Registry(), SystemClock(), scratch=""))
     fit = True
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
         while fit and pipe.poll(IDLE):
-            told, fit = answered(reading, pipe.recv_bytes())
+            told, fit = answered(questions, pipe.recv_bytes())
             pipe.send_bytes(msgspec.msgpack.encode(told))
 
 

@@ -1,16 +1,19 @@
 """One command for each of many tasks. Each is answered for itself: a refusal stops no other."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from ..errors import problem
-from ..events import Accepted, Command, RetryTask, Task, TasktrailError
+from ..events import Command, RetryTask, TasktrailError
 from ..events.errors import InvalidValue
 from ..projections import TaskFilters
 from ..projections.queries.filters import MAX_LIMIT, values_of
+
+if TYPE_CHECKING:
+    from .commands import Commands
 
 _AT_ONCE = 500
 
@@ -26,16 +29,6 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last event that this led to; 0 for none."""
 
 
-class Asked(Protocol):
-    """What is needed of a service or a client."""
-
-    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, and how many there are in all."""
-
-    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
-        """An answer each, in order."""
-
-
 def bulk_answer(
     done: Sequence[int], refused: Mapping[int, TasktrailError], position: int, *, name: str
 ) -> dict[str, Any]:
@@ -44,7 +37,7 @@ def bulk_answer(
     return {"count": len(done), name: list(done), "refused": problems, "position": position}
 
 
-def ids_that_pass(tasks: Asked, filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> list[int]:
+def ids_that_pass(tasks: "Commands", filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> list[int]:
     """All tasks that pass, in the order of ids, so that what others wait for comes first.
 
     They are looked up before the first command, because that may take tasks out of the list. `usual`: the statuses
@@ -62,7 +55,7 @@ def ids_that_pass(tasks: Asked, filters: TaskFilters, allowed: Sequence[str], us
     return list(_pages(tasks, replace(filters, status=wanted, sort="id", limit=MAX_LIMIT, offset=0)))
 
 
-def _pages(tasks: Asked, filters: TaskFilters) -> Iterator[int]:
+def _pages(tasks: "Commands", filters: TaskFilters) -> Iterator[int]:
     while True:
         page, _total = tasks.list_tasks(filters)
         yield from (task.id for task in page)
@@ -71,7 +64,7 @@ def _pages(tasks: Asked, filters: TaskFilters) -> Iterator[int]:
         filters = replace(filters, offset=filters.offset + MAX_LIMIT)
 
 
-def send_each(tasks: Asked, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
+def send_each(tasks: "Commands", ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
     """Send each task its command, some hundred in one commit."""
     done: list[int] = []
     refused: dict[int, TasktrailError] = {}
@@ -85,9 +78,6 @@ def send_each(tasks: Asked, ids: Sequence[int], command: Callable[[int], Command
                 done.append(task_id)
                 last = max(last, answer.position)
     return Answers(done=tuple(done), refused=refused, position=last)
-
-
-# --- Another life for every task that passes a filter. Each is a command of its own: a refusal stops no other. ---
 
 
 RETRYABLE = ("failed", "cancelled")
@@ -104,7 +94,7 @@ class RetriedTasks(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last event that this led to; 0 for none."""
 
 
-def retry_all(tasks: Asked, filters: TaskFilters, like: RetryTask) -> RetriedTasks:
+def retry_all(tasks: "Commands", filters: TaskFilters, like: RetryTask) -> RetriedTasks:
     """Retry the failed tasks that pass the filters in the order of ids, so that what others wait for comes first.
 
     `status` may ask for cancelled ones. Each is retried as `like` says, whatever task that names; with a `command_id`

@@ -26,13 +26,11 @@ from ..events.values import (
     in_words,
 )
 from ..handlers.printed import PAGE, Output
-from ..intake.conversion import check_commands
 from ..paths import DataPaths
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import filters_of
-from .asking import QUEUE_SHOWN
-from .commands import Commanding
+from .commands import Commands
 from .connection import (
     ANSWER_WITHIN,
     PAUSES,
@@ -46,7 +44,7 @@ from .connection import (
     recorded_all,
     with_id,
 )
-from .protocol import TypeInfo
+from .protocol import QUEUE_SHOWN, TypeInfo
 
 _LONGEST_STREAM = 3600.0
 _NOT_NOW = 503
@@ -56,8 +54,8 @@ _LOOK_AGAIN = 0.5
 T = TypeVar("T")
 
 
-class Client(Commanding):
-    """Implements `surface.Tasks` over HTTP. May be used from many threads.
+class Client(Commands):
+    """The commands and questions, over HTTP to a running service. May be used from many threads.
 
     A command whose answer is lost is sent again under the same id, so it still has one effect.
 
@@ -101,25 +99,28 @@ class Client(Commanding):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def send(self, command: Command) -> Accepted:
-        """Any command. Durable when it returns; a refusal raises and changes nothing."""
-        check_commands([command])
-        command = with_id(command)
-        body = self._connection.post("/v1/commands", encode_command(command), [command.command_id])
-        accepted = msgspec.json.decode(body, type=Accepted)
-        self._saw(accepted.position)
-        return accepted
-
-    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
-        """An answer each, in order; a request that fails as a whole answers all its commands with the error.
+    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002 - the service checks what it gets
+        """A request that fails as a whole answers all its commands with the error.
 
         Raises `ServiceUnreachable` when there is no service to begin with.
         """
-        check_commands(commands)
+        if len(commands) == 1:
+            return [self._send_one(with_id(commands[0]))]
         answers: list[Accepted | TasktrailError] = []
         for ids, body, wrong in chunks([with_id(command) for command in commands]):
             answers += [wrong] if wrong is not None else self._send_chunk(ids, body, first=not answers)
         return answers
+
+    def _send_one(self, command: Command) -> Accepted | TasktrailError:
+        try:
+            body = self._connection.post("/v1/commands", encode_command(command), [command.command_id])
+        except ServiceUnreachable:
+            raise
+        except TasktrailError as error:
+            return error
+        accepted = msgspec.json.decode(body, type=Accepted)
+        self._saw(accepted.position)
+        return accepted
 
     def _send_chunk(self, ids: list[str], body: bytes, *, first: bool) -> list[Accepted | TasktrailError]:
         try:

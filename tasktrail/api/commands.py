@@ -1,4 +1,4 @@
-"""The methods of operators: pauses, limits, adjustments, schedules. Whoever can `send` a command gets them."""
+"""The commands as methods. A service or a client says how commands are sent, and gets all of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 from ..events import (
     Accepted,
@@ -34,165 +34,37 @@ from ..events.commands import (
 )
 from ..events.system_events import MissedRuns
 from ..events.task_events import DependencyPolicies, Told
-from ..intake.conversion import command_from_fields
+from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
 from ..projections import TaskFilters
 from ..projections.queries.filters import filters_of
 from .bulk import RetriedTasks, retry_all
 
-
-class Operating(ABC):
-    """Each command is durable when the method returns, and recorded with `actor` and `reason`."""
-
-    @abstractmethod
-    def send(self, command: Command) -> Accepted:
-        """Any command. Raises the `TasktrailError` of a refusal."""
-
-    def pause(
-        self,
-        *,
-        type: str | None = None,  # noqa: A002 - the field's name
-        user_id: int | None = None,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-    ) -> Accepted:
-        """Start nothing more: of all, of a type, or of a user. What runs goes on."""
-        return self._operate(PauseQueue, reason, actor, command_id, type=type, user_id=user_id)
-
-    def resume(
-        self,
-        *,
-        type: str | None = None,  # noqa: A002 - the field's name
-        user_id: int | None = None,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-    ) -> Accepted:
-        """Undo a pause of the same scope; without a scope also a drain."""
-        return self._operate(ResumeQueue, reason, actor, command_id, type=type, user_id=user_id)
-
-    def drain(self, *, reason: str = "", actor: str | None = None, command_id: str | None = None) -> Accepted:
-        """Start nothing more, and record when the last attempt has ended."""
-        return self._operate(DrainQueue, reason, actor, command_id)
-
-    def adjust_task(
-        self,
-        task_id: int,
-        *,
-        priority: int | None = None,
-        scheduled_for: datetime | None = None,
-        held: bool | None = None,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-    ) -> Accepted:
-        """Change a waiting task's priority or time, or hold or release it."""
-        change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
-        return self._operate(AdjustTask, reason, actor, command_id, **change)
-
-    def set_limits(
-        self,
-        *,
-        reset: bool = False,
-        max_concurrent: int | None = None,
-        max_memory: int | None = None,
-        max_cpu: float | None = None,
-        max_temp_size: int | None = None,
-        max_per_type: int | None = None,
-        max_per_user: int | None = None,
-        max_per_label: int | None = None,
-        types: Mapping[str, int | None] | None = None,
-        users: Mapping[int, int | None] | None = None,
-        labels: Mapping[str, int | None] | None = None,
-        fair_share: bool | None = None,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-    ) -> Accepted:
-        """Change what may run at once; what is left out stays. The fields are those of `SetLimits`."""
-        keyed = None if users is None else {str(user): number for user, number in users.items()}
-        return self._operate(
-            SetLimits,
-            reason,
-            actor,
-            command_id,
-            reset=reset,
-            max_concurrent=max_concurrent,
-            max_memory=max_memory,
-            max_cpu=max_cpu,
-            max_temp_size=max_temp_size,
-            max_per_type=max_per_type,
-            max_per_user=max_per_user,
-            max_per_label=max_per_label,
-            types=types,
-            users=keyed,
-            labels=labels,
-            fair_share=fair_share,
-        )
-
-    def add_schedule(
-        self,
-        schedule: str,
-        task: Mapping[str, Any],
-        *,
-        cron: str = "",
-        every: float | None = None,
-        timezone: str = "UTC",
-        starting_at: datetime | None = None,
-        missed: MissedRuns = "once",
-        max_missed: int = 10,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-    ) -> Accepted:
-        """Create a task again and again. `task` holds fields of `CreateTask`, the others are those of `AddSchedule`."""
-        return self._operate(
-            AddSchedule,
-            reason,
-            actor,
-            command_id,
-            schedule=schedule,
-            task=dict(task),
-            cron=cron,
-            every=every,
-            timezone=timezone,
-            starting_at=starting_at,
-            missed=missed,
-            max_missed=max_missed,
-        )
-
-    def remove_schedule(
-        self, schedule: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        """End a schedule; tasks that it has created stay."""
-        return self._operate(RemoveSchedule, reason, actor, command_id, schedule=schedule)
-
-    def _operate(
-        self, kind: type[Any], reason: str, actor: str | None, command_id: str | None, **fields: Any
-    ) -> Accepted:
-        who = {"reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-        given = {name: value for name, value in fields.items() if value is not None}
-        command: Command = command_from_fields(kind, {**given, **who})
-        return self.send(command)
-
-
-# --- The methods that make a command out of arguments. Whoever can `send` one, gets them. ---
-
+C = TypeVar("C", bound=Command)
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Commanding(Operating):
-    """The commands of `surface.Tasks`. Each is durable when the method returns; a refusal changes nothing."""
+class Commands(ABC):
+    """All commands. Each is durable when its method returns; a refusal is a `TasktrailError` and changes nothing."""
 
     @abstractmethod
-    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
-        """An answer each, in order."""
+    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+        """An answer each, in order. `checked`: the values have been checked while the commands were made."""
 
     @abstractmethod
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, and how many there are in all."""
+
+    def send(self, command: Command) -> Accepted:
+        """Any command. Durable when it returns; a refusal raises and changes nothing."""
+        check_commands([command])
+        return _accepted(self._send_all([command], checked=False))
+
+    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
+        """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
+        check_commands(commands)
+        return self._send_all(commands, checked=False)
 
     def create_task(
         self,
@@ -243,7 +115,7 @@ class Commanding(Operating):
         fields = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         for name in unknown:
             raise unknown_field(name, CreateTask, remedy="help(TaskService.create_task) shows the fields there are.")
-        return self.send(command_from_fields(CreateTask, _with_paths(fields))).task_id
+        return self._send_checked(command_from_fields(CreateTask, _with_absolute_paths(fields))).task_id
 
     def create_graph(
         self,
@@ -257,15 +129,14 @@ class Commanding(Operating):
 
         Each has a `name`, the fields of `CreateTask`, and in `depends_on` and `parent` names of others or ids.
         """
-        fields = {"reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-        graph = command_from_fields(CreateGraph, {"tasks": [_with_paths(task) for task in tasks], **fields})
-        return self.send(graph).ids
+        listed = list(map(_with_absolute_paths, tasks)) if _is_list(tasks) else tasks
+        return self._send(CreateGraph, reason, actor, command_id, tasks=listed).ids
 
     def start_task(
         self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Release a held task, or start a waiting one now, ahead of the queue."""
-        return self._send_about(StartTask, task_id, reason, actor, command_id)
+        return self._send(StartTask, reason, actor, command_id, task_id=task_id)
 
     def cancel_task(
         self,
@@ -277,7 +148,7 @@ class Commanding(Operating):
         children: bool = False,
     ) -> Accepted:
         """Stop a task, whether it waits or runs; with `children` also everything open below it, all at once."""
-        return self._send_about(CancelTask, task_id, reason, actor, command_id, children=children)
+        return self._send(CancelTask, reason, actor, command_id, task_id=task_id, children=children)
 
     def retry_task(
         self,
@@ -293,7 +164,7 @@ class Commanding(Operating):
 
         Beyond `max_retries` only with `force`.
         """
-        return self._send_about(RetryTask, task_id, reason, actor, command_id, force=force, delay=delay)
+        return self._send(RetryTask, reason, actor, command_id, task_id=task_id, force=force, delay=delay)
 
     def retry_tasks(
         self,
@@ -306,43 +177,183 @@ class Commanding(Operating):
         delay: float = 0.0,
     ) -> RetriedTasks:
         """Give every failed task that passes the filters another life; `status` may ask for cancelled ones, too."""
-        like = RetryTask(
-            task_id=1, force=force, delay=delay, reason=reason, actor=actor or "python", command_id=command_id or ""
-        )
+        like = _command(RetryTask, reason, actor, command_id, task_id=1, force=force, delay=delay)
         return retry_all(self, filters_of(filters), like)
 
     def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""
-        return self._send_about(SaveCheckpoint, task_id, "", None, None, checkpoint=checkpoint)
+        return self._send(SaveCheckpoint, "", None, None, task_id=task_id, checkpoint=checkpoint)
 
     def redeliver(
         self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Send a notice of the task once more, under its old id. Raises `UnknownNotice`, `EndpointDisabled`."""
-        return self._send_about(RedeliverNotice, task_id, reason, actor, command_id, notice_id=notice_id)
+        return self._send(RedeliverNotice, reason, actor, command_id, task_id=task_id, notice_id=notice_id)
 
     def enable_endpoint(
         self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Send notices again to an endpoint that is disabled. Raises `UnknownEndpoint`."""
-        fields = {"target": target, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-        return self.send(command_from_fields(EnableEndpoint, fields))
+        return self._send(EnableEndpoint, reason, actor, command_id, target=target)
 
-    def _send_about(
+    # --- for operators ------------------------------------------------------------------------------------------
+
+    def pause(
         self,
-        kind: type[StartTask | CancelTask | RetryTask | SaveCheckpoint | RedeliverNotice],
-        task_id: int,
-        reason: str,
-        actor: str | None,
-        command_id: str | None,
-        **more: Any,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's name
+        user_id: int | None = None,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
     ) -> Accepted:
-        fields = {"task_id": task_id, "reason": reason, "actor": actor or "python", "command_id": command_id or ""}
-        return self.send(command_from_fields(kind, {**fields, **more}))
+        """Start nothing more: of all, of a type, or of a user. What runs goes on."""
+        return self._change(PauseQueue, reason, actor, command_id, type=type, user_id=user_id)
+
+    def resume(
+        self,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's name
+        user_id: int | None = None,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> Accepted:
+        """Undo a pause of the same scope; without a scope also a drain."""
+        return self._change(ResumeQueue, reason, actor, command_id, type=type, user_id=user_id)
+
+    def drain(self, *, reason: str = "", actor: str | None = None, command_id: str | None = None) -> Accepted:
+        """Start nothing more, and record when the last attempt has ended."""
+        return self._change(DrainQueue, reason, actor, command_id)
+
+    def adjust_task(
+        self,
+        task_id: int,
+        *,
+        priority: int | None = None,
+        scheduled_for: datetime | None = None,
+        held: bool | None = None,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> Accepted:
+        """Change a waiting task's priority or time, or hold or release it."""
+        change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
+        return self._change(AdjustTask, reason, actor, command_id, **change)
+
+    def set_limits(
+        self,
+        *,
+        reset: bool = False,
+        max_concurrent: int | None = None,
+        max_memory: int | None = None,
+        max_cpu: float | None = None,
+        max_temp_size: int | None = None,
+        max_per_type: int | None = None,
+        max_per_user: int | None = None,
+        max_per_label: int | None = None,
+        types: Mapping[str, int | None] | None = None,
+        users: Mapping[int, int | None] | None = None,
+        labels: Mapping[str, int | None] | None = None,
+        fair_share: bool | None = None,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> Accepted:
+        """Change what may run at once; what is left out stays. The fields are those of `SetLimits`."""
+        keyed = {str(user): number for user, number in users.items()} if isinstance(users, Mapping) else users
+        return self._change(
+            SetLimits,
+            reason,
+            actor,
+            command_id,
+            reset=reset,
+            max_concurrent=max_concurrent,
+            max_memory=max_memory,
+            max_cpu=max_cpu,
+            max_temp_size=max_temp_size,
+            max_per_type=max_per_type,
+            max_per_user=max_per_user,
+            max_per_label=max_per_label,
+            types=types,
+            users=keyed,
+            labels=labels,
+            fair_share=fair_share,
+        )
+
+    def add_schedule(
+        self,
+        schedule: str,
+        task: Mapping[str, Any],
+        *,
+        cron: str = "",
+        every: float | None = None,
+        timezone: str = "UTC",
+        starting_at: datetime | None = None,
+        missed: MissedRuns = "once",
+        max_missed: int = 10,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> Accepted:
+        """Create a task again and again. `task` holds fields of `CreateTask`, the others are those of `AddSchedule`."""
+        return self._change(
+            AddSchedule,
+            reason,
+            actor,
+            command_id,
+            schedule=schedule,
+            task=dict(task) if isinstance(task, Mapping) else task,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            starting_at=starting_at,
+            missed=missed,
+            max_missed=max_missed,
+        )
+
+    def remove_schedule(
+        self, schedule: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """End a schedule; tasks that it has created stay."""
+        return self._change(RemoveSchedule, reason, actor, command_id, schedule=schedule)
+
+    def _change(
+        self, kind: type[Command], reason: str, actor: str | None, command_id: str | None, **fields: Any
+    ) -> Accepted:
+        """A field that is None is left out: nothing is to change there."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        return self._send(kind, reason, actor, command_id, **given)
+
+    def _send(
+        self, kind: type[Command], reason: str, actor: str | None, command_id: str | None, **fields: Any
+    ) -> Accepted:
+        return self._send_checked(_command(kind, reason, actor, command_id, **fields))
+
+    def _send_checked(self, command: Command) -> Accepted:
+        return _accepted(self._send_all([command], checked=True))
 
 
-def _with_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with paths counted from the current folder."""
+def _command(kind: type[C], reason: str, actor: str | None, command_id: str | None, **fields: Any) -> C:
+    who = {"reason": reason, "actor": actor or "python", "command_id": command_id or ""}
+    return command_from_fields(kind, {**fields, **who})
+
+
+def _accepted(answers: Sequence[Accepted | TasktrailError]) -> Accepted:
+    (answer,) = answers
+    if isinstance(answer, TasktrailError):
+        raise answer
+    return answer
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _with_absolute_paths(fields: Mapping[str, Any]) -> Any:
+    """The fields with paths counted from the current folder; what are no fields is for the conversion to refuse."""
+    if not isinstance(fields, Mapping):
+        return fields
     found = dict(fields)
     for name in ("input_file", "output_file"):
         path = found.get(name)

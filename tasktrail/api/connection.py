@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from socket import AF_UNIX
 from socket import socket as Socket  # noqa: N812 - a class
@@ -18,7 +17,7 @@ from .. import errors as _errors  # noqa: F401 - so that these classes are known
 from ..events import Accepted, Command, Recorded, TasktrailError
 from ..events.errors import InvalidValue, LogCorrupt, NotReady, OutcomeUnknown, ServiceUnreachable
 from ..events.log.rows import decode
-from ..events.values import in_words
+from ..events.values import check_plain, in_words
 from ..intake.conversion import new_command_id
 from ..paths import UnixName
 
@@ -195,8 +194,6 @@ def _error_in(response: httpx.Response) -> TasktrailError:
 MAX_NUMBER = 1000
 """Commands in one request."""
 MAX_BYTES = 8 * 1024 * 1024
-_MAX_DEPTH = 100
-"""Far beyond what a service takes, and before Python's own limit."""
 
 
 def with_id(command: Command) -> Command:
@@ -229,33 +226,30 @@ def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, Task
 
 def encode_command(command: Command) -> bytes:
     """The command's JSON. Raises `InvalidValue` for what JSON would lose: infinite numbers, keys that are no text."""
-    for field in command.__struct_fields__:
-        _refuse_lossy(getattr(command, field), field)
+    _check_plain(command)
     try:
         return msgspec.json.encode(command)
     except (TypeError, ValueError, UnicodeError, RecursionError) as error:
         raise InvalidValue(f"The command cannot be written as JSON: {error}") from error
 
 
-def _refuse_lossy(value: Any, field: str, depth: int = 0) -> None:
-    if depth > _MAX_DEPTH:
-        raise InvalidValue(f"{field} is nested too deeply", field=field)
-    match value:
-        case float() if not isfinite(value):
-            raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise InvalidValue(f"{field} has a key that is not text: {key!r}", field=field)
-                _refuse_lossy(item, field, depth + 1)
-        case list() | tuple():
-            for item in value:
-                _refuse_lossy(item, field, depth + 1)
-        case msgspec.Struct():
-            for name in value.__struct_fields__:
-                _refuse_lossy(getattr(value, name), field, depth + 1)
-        case _:
-            pass
+def _check_plain(struct: msgspec.Struct, prefix: str = "") -> None:
+    """Refuse what JSON would lose, the same as the service refuses in its own process. Times are written as text."""
+    for name in struct.__struct_fields__:
+        value, place = getattr(struct, name), f"{prefix}{name}"
+        match value:
+            case msgspec.Struct():
+                _check_plain(value, f"{place}.")
+            case list() | tuple():
+                for number, item in enumerate(value):
+                    if isinstance(item, msgspec.Struct):
+                        _check_plain(item, f"{place}[{number}].")
+                    else:
+                        check_plain(item, f"{place}[{number}]")
+            case datetime():
+                pass
+            case _:
+                check_plain(value, place)
 
 
 # --- What comes over HTTP, back as what it was: recorded events and typed errors. ---

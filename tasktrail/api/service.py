@@ -23,14 +23,15 @@ from ..events.commands import digest
 from ..events.errors import NotReady, TasktrailError, WaitTimeout
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
-from ..intake.conversion import check_commands, new_command_id
+from ..intake.conversion import new_command_id
 from ..intake.examination import IntakeDesk
 from ..paths import DataPaths
 from ..projections import ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
 from ..system import RecoveryReport, System
-from .commands import Commanding
-from .reader import FileReading
+from .commands import Commands
+from .reader import Questions
+from .source import Source
 
 T = TypeVar("T")
 
@@ -45,8 +46,8 @@ VIEWS_TROUBLE_FOR = 1.0
 _LOOK_EVERY = 0.2
 
 
-class TaskService(FileReading, Commanding):
-    """Tasks on one data folder. Implements `surface.Tasks`; safe to use from many threads.
+class TaskService(Questions, Commands):
+    """Tasks on one data folder. Safe to use from many threads.
 
     ```python
     with TaskService.open("data") as tasks:
@@ -56,7 +57,8 @@ class TaskService(FileReading, Commanding):
     """
 
     def __init__(self, system: System) -> None:
-        super().__init__(system.paths, system.registry, system.clock)
+        self._running = _Running(system)
+        super().__init__(self._running)
         self._system = system
         config = system.config
         self._desk = IntakeDesk(
@@ -71,7 +73,6 @@ class TaskService(FileReading, Commanding):
             above_all=self._above_all,
         )
         self._most = system.ceiling()
-        self._closed = False
 
     @classmethod
     def open(
@@ -109,11 +110,11 @@ class TaskService(FileReading, Commanding):
 
     def close(self) -> None:
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
-        if not self._closed:
-            self._closed = True
-            self._mine = threading.local()  # whoever closes the log last folds its write-ahead log into it: no reader
+        if not self._running.closed:
+            self._running.closed = True
+            self.source.disconnect()  # the last to close the log folds its write-ahead log into it: that is no reader
             self._system.stop()
-            self._mine = threading.local()
+            self.source.disconnect()
 
     def __enter__(self) -> Self:
         return self
@@ -123,18 +124,9 @@ class TaskService(FileReading, Commanding):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def send(self, command: Command) -> Accepted:
-        """Any command. Durable when it returns; a refusal raises and changes nothing."""
-        answer = self.send_many([command])[0]
-        if isinstance(answer, TasktrailError):
-            raise answer
-        return answer
-
-    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
-        """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
-        check_commands(commands)
+    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         waiter = _Waiter()
-        self.submit(commands, waiter.set)
+        self.submit(commands, waiter.set, trusted=checked)
         return waiter.get(ANSWER_WITHIN)
 
     def submit(
@@ -155,7 +147,7 @@ class TaskService(FileReading, Commanding):
                 messages.append(self._admit(command, collector.slot(index), trusted=trusted))
             except TasktrailError as error:
                 collector.put(index, error)
-        if self._closed or self._system.fatal:
+        if self._running.closed or self._system.fatal:
             for message in messages:
                 message.token.reply(NotReady("The service is stopped", remedy="Start it again."))
         elif messages:
@@ -172,13 +164,13 @@ class TaskService(FileReading, Commanding):
 
     def _has_tasks(self, name: str) -> bool:
         """Whether the log has tasks of a type."""
-        return name in self._ask(lambda views: views.types())
+        return name in self.source.ask(lambda views: views.types())
 
     def _above_all(self, memory: int, temp: int) -> str:
         """In words, why a task of such needs could never start. The Scheduler knows; it is asked only of huge ones."""
         if memory <= self._most.memory and temp <= self._most.temp:
             return ""
-        return self.asked(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
+        return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
     def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
         command, intake = self._desk.examine(command, trusted=trusted)
@@ -218,16 +210,6 @@ class TaskService(FileReading, Commanding):
         """What `open` found unfinished and set going again. Recovery happens at every start; this only tells."""
         return self._system.recovery
 
-    live = True
-
-    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
-        """Asks the Scheduler, in its own thread, about all that was accepted before."""
-        if self._closed or self._system.fatal:
-            raise NotReady("The service is stopped", remedy="Start it again.")
-        now = self._clock.now()
-        answer: T = self._system.scheduler.ask(Query(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
-        return answer
-
     # --- for the HTTP server ------------------------------------------------------------------------------------
 
     @property
@@ -238,7 +220,9 @@ class TaskService(FileReading, Commanding):
     @property
     def obstacle(self) -> TasktrailError | None:
         """Why commands are not accepted now; none when they are."""
-        return NotReady("The service is stopped", remedy="Start it again.") if self._closed else self._system.obstacle()
+        if self._running.closed:
+            return NotReady("The service is stopped", remedy="Start it again.")
+        return self._system.obstacle()
 
     @property
     def failed(self) -> threading.Event:
@@ -260,63 +244,78 @@ class TaskService(FileReading, Commanding):
         """What does not stand against commands, and is not as it should be."""
         return self._system.degraded()
 
-    def catch_up(self, position: int, timeout: float = VIEWS_WITHIN) -> bool:
-        """Wait until the views have reached `position`; whether they did in time.
 
-        Raises `ViewsFailed` when they cannot be written for longer than a moment: who needs them up to date is not
-        served with old ones, and need not wait in vain.
-        """
-        system = self._system
-        if system.projected.position >= position:
-            return True
-        system.projector.tell(Catch(position))
-        began = self._clock.monotonic()
-        while not system.projected.wait(position, min(timeout, _LOOK_EVERY)):
-            waited = self._clock.monotonic() - began
-            trouble = system.views_trouble
-            if trouble is not None and waited >= min(timeout, VIEWS_TROUBLE_FOR):
-                raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
-            if waited >= timeout:
-                return False
-        return True
+class _Running(Source):
+    """The files of a running service, which says when they have grown, and its Scheduler's own state."""
+
+    live = True
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system.paths, system.registry, system.clock)
+        self._system = system
+        self.closed = False
+
+    def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """Asks the Scheduler, in its own thread, about all that was accepted before."""
+        if self.closed or self._system.fatal:
+            raise NotReady("The service is stopped", remedy="Start it again.")
+        now = self.clock.now()
+        answer: T = self._system.scheduler.ask(Query(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
+        return answer
 
     def settle(self) -> None:
-        """Wait until the views have all that is durable: whoever asks may have heard of it, from wherever.
+        """Wait until the views have all that is durable: the caller may have heard of it in any way.
 
         A service that could not write since its start has told nobody anything, and waits for nothing.
         """
-        if self._closed:
+        if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
         if self._system.committed.position:
-            end = self._end()
-            if not self.catch_up(end, VIEWS_WITHIN):
-                raise NotReady(f"The views have not reached position {end} within {VIEWS_WITHIN:g} s")
+            self._wait_for_views(self._end())
         if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
 
-    def _end(self) -> int:
-        """Where the log ends. Records can be read in it a moment before they are announced."""
-        try:
-            return self._reader().head().position
-        except TasktrailError:  # locked by another program, say: then nobody could read more than was announced
-            return self._system.committed.position
+    def wait_for_log(self, position: int) -> bool:
+        """Wait for the log to reach `position`; false once the service is closed."""
+        while not self._system.committed.wait(position, 1.0):
+            if self.closed or self._system.fatal:
+                return False
+        return True
 
     def generation(self) -> int:
-        """Tells views that were found damaged from those that were built since."""
+        """A number that changes when damaged views have been built anew."""
         return self._system.views.generation
 
     def mend(self, generation: int, error: ViewsDamaged) -> bool:
-        """Have the Projector build the views anew, once whoever else has found it damaged."""
+        """Have the Projector build the views anew, unless it has done so since they were found damaged."""
         if self._system.views.doubt(generation):
             self._system.projector.tell(Damaged(error.message))
         return self._system.views.wait(MENDED_WITHIN)
 
-    def grown(self, position: int) -> bool:
-        """Wait for the log to reach `position`; false once the service is closed."""
-        while not self._system.committed.wait(position, 1.0):
-            if self._closed or self.fatal:
-                return False
-        return True
+    def _end(self) -> int:
+        """Where the log ends. Records can be read in it a moment before they are announced."""
+        try:
+            return self.log().head().position
+        except TasktrailError:  # another program has locked it, perhaps; then nobody can read more than was announced
+            return self._system.committed.position
+
+    def _wait_for_views(self, position: int) -> None:
+        """Raises `ViewsFailed` when the views cannot be written for longer than a moment, and `NotReady` if they lag.
+
+        A caller who needs views that are up to date is not given old ones, and does not wait in vain.
+        """
+        system = self._system
+        if system.projected.position >= position:
+            return
+        system.projector.tell(Catch(position))
+        began = self.clock.monotonic()
+        while not system.projected.wait(position, min(VIEWS_WITHIN, _LOOK_EVERY)):
+            waited = self.clock.monotonic() - began
+            trouble = system.views_trouble
+            if trouble is not None and waited >= min(VIEWS_WITHIN, VIEWS_TROUBLE_FOR):
+                raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
+            if waited >= VIEWS_WITHIN:
+                raise NotReady(f"The views have not reached position {position} within {VIEWS_WITHIN:g} s")
 
 
 class _Waiter:

@@ -187,18 +187,15 @@ class Doors:
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""
-        from ..api.reader import FileReading
-        from ..events.clock import SystemClock
+        from ..api.reader import type_infos
         from ..handlers.registry import Registry
-        from ..paths import DataPaths
 
         service = session.service_or_none()
         if service is not None:
             with closing(service):
                 return service.types(), []
         registry = Registry.load(session.load_config().handlers)
-        reading = FileReading(DataPaths(session.data), registry, SystemClock())
-        return reading.types(), reading.handler_errors()
+        return type_infos(registry), list(registry.errors)
 
     def verify(self, session: Session, progress: Progress) -> "Verification":
         """Check the files, or have the service of `--url` check its own."""

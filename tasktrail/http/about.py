@@ -50,7 +50,7 @@ async def verify(desk: NamedDependency[Desk]) -> Verification:
     if not desk.verifying.acquire(blocking=False):
         raise NotReady("Another check is running", remedy="Wait until it is done.")
     try:
-        await desk.read(0, desk.service.settle)
+        await desk.read(0, desk.service.source.settle)
         return msgspec.json.decode(await desk.apart(VerifyQuestion()), type=Verification)
     finally:
         desk.verifying.release()

@@ -15,13 +15,13 @@ from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.launch import worker_environment
 from ..api.apart import Apart, Question
+from ..api.service import TaskService
 from ..errors import Busy
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
 from .connections import Held
 from .decode import Item
 from .feed import Feed
-from .served import Served
 
 ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
@@ -42,7 +42,7 @@ Ts = TypeVarTuple("Ts")
 class Desk:
     """Where routes ask and send. Lives in one event loop."""
 
-    def __init__(self, service: Served) -> None:
+    def __init__(self, service: TaskService) -> None:
         self.service = service
         self.feed = Feed(service)
         self.verifying = threading.Lock()

@@ -16,8 +16,8 @@ from itertools import islice
 import msgspec
 
 from ..actors.logger import get_logger
+from ..api.service import TaskService
 from ..events import Recorded
-from .served import Served
 
 RING = 4096
 """Records kept for streams that are nearly up to date, as long as they are small."""
@@ -81,7 +81,7 @@ class Pieces:
 class Feed:
     """The ring and the thread that fills it. All methods are called in the event loop."""
 
-    def __init__(self, service: Served) -> None:
+    def __init__(self, service: TaskService) -> None:
         self._service = service
         self._ring: deque[Line] = deque()
         self._size = 0

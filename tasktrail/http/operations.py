@@ -10,7 +10,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.explanation import Why
-from ..api.asking import QUEUE_SHOWN
+from ..api.protocol import QUEUE_SHOWN
 from ..events import Accepted, AdjustTask
 from ..events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from .commands import SLACK, Json, json_body, one

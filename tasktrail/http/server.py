@@ -10,13 +10,13 @@ from typing import Any
 import uvicorn
 
 from ..actors.logger import get_logger
+from ..api.service import TaskService
 from ..errors import ListenFailed
 from .access import Access, token_in
 from .app import build_app
 from .connections import KEEP_ALIVE, MAX_HEAD, Guarded, Listener, Room, Rooms, raise_descriptor_limit
 from .desk import Desk
 from .gate import LOOPBACK, Gate
-from .served import Served
 from .sockets import identity, listen_tcp, listen_unix, remove_unix
 
 START_WITHIN = 30.0
@@ -41,7 +41,7 @@ class HttpServer:
 
     def __init__(
         self,
-        service: Served,
+        service: TaskService,
         *,
         socket_path: Path,
         host: str = "127.0.0.1",

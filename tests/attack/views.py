@@ -132,7 +132,7 @@ def under_way(whole: Path, work: Path, rng: random.Random, due: Answers) -> Coun
     data = work / "data"
     shutil.copytree(whole, data)
     with TaskService.open(data, config=CONFIG) as service:
-        service.settle()
+        service.source.settle()
         print(f"  under way: {flip_in_another_process(data / 'views.db', rng)}", flush=True)
         found: list[Counter[str]] = []
         # A thread of its own has a connection of its own, with nothing remembered.

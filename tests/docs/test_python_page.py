@@ -9,9 +9,12 @@ from python_page import PAGE, annotation, doc, page, shared
 
 import tasktrail
 from tasktrail import Client, CreateTask, TaskService
-from tasktrail.api.commands import Commanding, Operating
-from tasktrail.api.protocol import Tasks
+from tasktrail.api.commands import Commands
+from tasktrail.api.reader import Questions
 from tasktrail.events.commands import AddSchedule, SetLimits
+
+FOR_HTTP = {"know_types", "listed", "events_after", "version_at", "status_since"}
+"""Questions that only the HTTP server asks, of the service in its own process."""
 
 
 def test_the_page_is_what_the_docstrings_say() -> None:
@@ -30,9 +33,10 @@ def test_service_and_client_have_the_same_methods_with_the_same_parameters() -> 
     for name in shared():
         ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (TaskService, Client))
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
-        if name != "create_task":  # the protocol leaves its many fields to `Commanding`, which both have it from
-            promised = getattr(Tasks, name, None) or getattr(Operating, name)
-            assert list(inspect.signature(promised).parameters.values()) == list(ours.parameters.values()), name
+    questions = {
+        name for name, part in vars(Questions).items() if inspect.isfunction(part) and not name.startswith("_")
+    }
+    assert questions - set(shared()) == {*FOR_HTTP, "whatif", "handler_errors"}
 
 
 def test_create_task_names_each_field_of_the_command_with_its_default() -> None:
@@ -64,7 +68,7 @@ def test_no_command_takes_just_anything() -> None:
     """What a signature does not name, an editor cannot complete."""
     loose = [
         name
-        for name in (*vars(Commanding), *vars(Operating))
+        for name in vars(Commands)
         if not name.startswith("_")
         for one in inspect.signature(getattr(TaskService, name)).parameters.values()
         if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.annotation is not Never

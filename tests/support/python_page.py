@@ -14,8 +14,8 @@ import msgspec
 
 import tasktrail
 from tasktrail import Checkpoint, Client, CreateTask, Finished, Rejected, Stopped, Task, TaskFilters, TaskService
-from tasktrail.api.commands import Operating
-from tasktrail.api.protocol import Reading, Tasks
+from tasktrail.api.commands import Commands
+from tasktrail.api.reader import Questions
 from tasktrail.events import Accepted, Command, Created
 from tasktrail.events.task_events import DependencyPolicies, DependencyPolicy, Told
 from tasktrail.handlers import Bounds, Estimate, Job, Packages, TaskContext
@@ -88,10 +88,16 @@ def page() -> str:
 
 
 def shared() -> list[str]:
-    """What `surface.Tasks` promises and what operators do, without what each of the two has in its own section."""
-    found = {name: part for kind in (Tasks, Operating, Reading) for name, part in vars(kind).items()}
-    functions = [name for name, part in found.items() if inspect.isfunction(part)]
-    return [name for name in functions if not name.startswith("_") and name != "close"]
+    """The commands and questions that both have, without what each of the two has in its own section."""
+    found = {
+        name: part
+        for kind in (Commands, TaskService, Questions)
+        for name, part in vars(kind).items()
+        if not getattr(part, "__isabstractmethod__", False)
+    }
+    own = {name for names in OWN.values() for name in names}
+    public = [name for name, part in found.items() if inspect.isfunction(part) and not name.startswith("_")]
+    return [name for name in public if hasattr(Client, name) and name not in own]
 
 
 def method(function: Any, name: str) -> str:

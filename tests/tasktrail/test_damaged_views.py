@@ -128,7 +128,7 @@ def test_a_damaged_row_is_not_served_by_a_running_service(
 
 def test_a_fold_that_meets_damage_builds_the_views_anew(data: Path, open_service: Open) -> None:
     service = open_service()
-    service.settle()
+    service.source.settle()
     by_hand(data / "views.db", "DELETE FROM tasks WHERE id = 4")
     service.start_task(4)
     assert service.wait(4, 30).status == "completed"
@@ -185,7 +185,7 @@ def test_every_table_of_the_views_has_checksums(data: Path) -> None:
 
 
 def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.settle()
+    service.source.settle()
     monkeypatch.setattr("tasktrail.api.service.MENDED_WITHIN", 0.01)
     health = service._system.views
     assert health.doubt(health.generation)

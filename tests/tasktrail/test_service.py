@@ -158,7 +158,7 @@ def test_a_killed_worker_is_lost_and_the_task_is_tried_again(service: TaskServic
 
 
 def _now(service: TaskService) -> Any:
-    return service._clock.now()
+    return service.source.clock.now()
 
 
 def test_a_poison_task_is_stopped_and_others_go_on(service: TaskService) -> None:

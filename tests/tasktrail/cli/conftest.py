@@ -2,10 +2,10 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import pytest
 from click.testing import CliRunner
@@ -16,14 +16,14 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
-from tasktrail.api.asking import Asking, folded
-from tasktrail.api.bulk import RetriedTasks, retry_all
+from tasktrail.api.commands import Commands
 from tasktrail.api.protocol import TypeInfo
+from tasktrail.api.reader import Questions
+from tasktrail.api.source import state_from_log
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Doors, Presence, Session
 from tasktrail.events import (
     Accepted,
-    CancelTask,
     Checkpoint,
     Checkpointed,
     Command,
@@ -34,8 +34,6 @@ from tasktrail.events import (
     Progressed,
     Recorded,
     RedeliverNotice,
-    RetryTask,
-    StartTask,
     Task,
     TasktrailError,
 )
@@ -44,7 +42,7 @@ from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
 from tasktrail.handlers.printed import Output, read
-from tasktrail.intake.conversion import command_from_fields
+from tasktrail.paths import DataPaths
 from tasktrail.projections import (
     DisabledEndpoint,
     NoticeStatus,
@@ -60,12 +58,27 @@ from tasktrail.projections.queries.as_of import Point, task_as_of
 T = TypeVar("T")
 
 
-class MemoryTasks(Asking):
-    """`surface.Tasks` over a log in memory. `script` says what happens while somebody waits, a step for each look."""
+class MemorySource:
+    """A state folded from a log in memory; the fake answers what is asked of files itself."""
+
+    live = False
+    paths = DataPaths(Path("/nowhere"))
+
+    def __init__(self, journal: Journal, log: MemoryEventLog) -> None:
+        self._journal = journal
+        self._log = log
+
+    def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        return function(state_from_log(self._log.read(), Limits(), self._journal.at), self._journal.at)
+
+
+class MemoryTasks(Questions, Commands):
+    """Commands and questions over a log in memory. While somebody waits, each look runs the next step of `script`."""
 
     def __init__(self) -> None:
         self.memory_log = MemoryEventLog()
         self.journal = Journal(self.memory_log)
+        super().__init__(cast("Any", MemorySource(self.journal, self.memory_log)))
         self.script: deque[Callable[[], object]] = deque()
         self.sent: list[Command] = []
         self.printed = Path("/nowhere")
@@ -75,10 +88,7 @@ class MemoryTasks(Asking):
         self._views = TaskViews(":memory:")
         self._queries = TaskQueries(self._views.connection)
 
-    def create_task(self, **fields: Any) -> int:
-        return self.send(CreateTask(**fields)).task_id
-
-    def send(self, command: Command) -> Accepted:
+    def _record(self, command: Command) -> Accepted:
         self.sent.append(command)
         if isinstance(command, OperatorCommand):
             return self._operate(command)
@@ -95,7 +105,7 @@ class MemoryTasks(Asking):
         return Accepted(task_id, self.memory_log.head().position, command.command_id)
 
     def _operate(self, command: OperatorCommand) -> Accepted:
-        state = folded(self.memory_log.read(), Limits(), self.journal.at)
+        state = state_from_log(self.memory_log.read(), Limits(), self.journal.at)
         staged = step(state, Submit(command, Intake(), "token"), self.journal.at)
         (answer,) = [effect.answer for effect in staged.effects if isinstance(effect, Answered)]
         if isinstance(answer, TasktrailError):
@@ -115,17 +125,6 @@ class MemoryTasks(Asking):
         self.journal.record(0, wanted)
         return Accepted(command.task_id, self.memory_log.head().position, command.command_id)
 
-    def redeliver(
-        self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        who = {"actor": actor or "", "command_id": command_id or ""}
-        return self.send(RedeliverNotice(task_id=task_id, notice_id=notice_id, reason=reason, **who))
-
-    def enable_endpoint(
-        self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        return self.send(EnableEndpoint(target=target, reason=reason, actor=actor or "", command_id=command_id or ""))
-
     def notices(self, task_id: int) -> list[NoticeStatus]:
         self._catch_up()
         return self._queries.notices(task_id)
@@ -134,7 +133,15 @@ class MemoryTasks(Asking):
         self._catch_up()
         return [record for position in self._queries.notes(task_id) for record in self.memory_log.read(position - 1, 1)]
 
-    def output(self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None) -> Output:
+    def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = 0,  # noqa: ARG002 - all of it
+    ) -> Output:
         task = self.get_task(task_id)
         number = attempt or task.attempt
         running = task.status == "running" and number == task.attempt
@@ -147,73 +154,15 @@ class MemoryTasks(Asking):
         self._catch_up()
         return self._queries.endpoints()
 
-    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
+    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002
         self.batches.append(len(commands))
         return [self._answer(command) for command in commands]
 
     def _answer(self, command: Command) -> Accepted | TasktrailError:
         try:
-            return self.send(command)
+            return self._record(command)
         except TasktrailError as error:
             return error
-
-    def start_task(
-        self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
-    ) -> Accepted:
-        return self.send(StartTask(task_id=task_id, reason=reason, actor=actor or "", command_id=command_id or ""))
-
-    def create_graph(
-        self,
-        tasks: Sequence[Mapping[str, Any]],
-        *,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-    ) -> dict[str, int]:
-        who = {"actor": actor or "", "command_id": command_id or ""}
-        return self.send(command_from_fields(CreateGraph, {"tasks": tasks, "reason": reason, **who})).ids
-
-    def cancel_task(
-        self,
-        task_id: int,
-        *,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-        children: bool = False,
-    ) -> Accepted:
-        who = {"actor": actor or "", "command_id": command_id or ""}
-        return self.send(CancelTask(task_id=task_id, reason=reason, children=children, **who))
-
-    def retry_task(
-        self,
-        task_id: int,
-        *,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-        force: bool = False,
-        delay: float = 0.0,
-    ) -> Accepted:
-        who = {"actor": actor or "", "command_id": command_id or ""}
-        return self.send(RetryTask(task_id=task_id, reason=reason, force=force, delay=delay, **who))
-
-    def retry_tasks(
-        self,
-        filters: TaskFilters | None = None,
-        *,
-        reason: str = "",
-        actor: str | None = None,
-        command_id: str | None = None,
-        force: bool = False,
-        delay: float = 0.0,
-    ) -> RetriedTasks:
-        who = {"actor": actor or "", "command_id": command_id or ""}
-        like = RetryTask(task_id=1, reason=reason, force=force, delay=delay, **who)
-        return retry_all(self, filters or TaskFilters(), like)
-
-    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
-        raise NotImplementedError
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
         if self.script:
@@ -225,9 +174,6 @@ class MemoryTasks(Asking):
 
     def close(self) -> None:
         self.closed = True
-
-    def asked(self, function: Callable[[SchedulerState, datetime], T]) -> T:
-        return function(folded(self.memory_log.read(), Limits(), self.journal.at), self.journal.at)
 
     def _catch_up(self) -> None:
         self._views.apply(list(self.memory_log.read(self._views.position)))
@@ -279,9 +225,6 @@ class MemoryTasks(Asking):
                 name="noop", summary="Do nothing.", resumable=False, needs_input=False, needs_output=False, options={}
             )
         ]
-
-    def verify(self) -> Any:
-        raise NotImplementedError
 
     # --- what workers would do ----------------------------------------------------------------------------------
 

@@ -4,26 +4,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from click.shell_completion import CompletionItem, ShellComplete
 
-from tasktrail.api.reader import FileReading
+from tasktrail.api.reader import type_infos
 from tasktrail.cli.app import app
 from tasktrail.cli.completion import Bash, options, values
 from tasktrail.cli.session import Session
 from tasktrail.events import Started
-from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import EndAttempt
 from tasktrail.handlers.registry import Registry
-from tasktrail.paths import DataPaths
 
 
 @pytest.fixture(autouse=True)
-def _built_in_types(doors: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    infos = FileReading(DataPaths(tmp_path / "data"), Registry.load(), SystemClock()).types()
+def _built_in_types(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    infos = type_infos(Registry.load())
     monkeypatch.setattr(doors, "types", lambda _session: (infos, []))
 
 

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 
-from tasktrail.api.reader import FileReading
+from tasktrail.api.reader import type_infos
 from tasktrail.cli.submit import submit
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
-from tasktrail.events.clock import SystemClock
 from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown
 from tasktrail.handlers.contract import Job, handler
 from tasktrail.handlers.registry import Registry
-from tasktrail.paths import DataPaths
 
 ME = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
@@ -327,7 +325,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doors: Any) -> Pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a photo.heic").write_bytes(b"")
     (tmp_path / "out").mkdir()
-    infos = FileReading(DataPaths(tmp_path / "data"), Registry.load(), SystemClock()).types()
+    infos = type_infos(Registry.load())
     monkeypatch.setattr(doors, "types", lambda _session: (infos, []))
     return tmp_path
 

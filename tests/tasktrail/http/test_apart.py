@@ -17,7 +17,7 @@ import pytest
 
 from tasktrail.api import apart as apart_module
 from tasktrail.api.apart import Apart, ListQuestion, VerifyQuestion, answered
-from tasktrail.api.reader import FileReading
+from tasktrail.api.reader import Questions
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import NotReady, TooCostly
 from tasktrail.http import desk as desk_module
@@ -135,7 +135,7 @@ def test_once_closed_nothing_is_asked_and_nothing_runs(apart: Apart) -> None:
 def test_memory_that_runs_out_is_a_typed_error_and_the_end_of_the_process(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(_reading: FileReading, _question: Any) -> bytes:
+    def greedy(_reading: Questions, _question: Any) -> bytes:
         raise MemoryError
 
     monkeypatch.setattr(apart_module, "answer", greedy)
@@ -147,7 +147,7 @@ def test_memory_that_runs_out_is_a_typed_error_and_the_end_of_the_process(
 
 def test_lists_of_the_past_are_not_built_in_memory(tmp_path: Path) -> None:
     with TaskService.open(tmp_path) as service:
-        service.scratch = str(tmp_path / "scratch.db")
+        service.source.scratch = str(tmp_path / "scratch.db")
         service.list_tasks(TaskFilters(as_of=1))
         assert (tmp_path / "scratch.db").stat().st_size > 0
 

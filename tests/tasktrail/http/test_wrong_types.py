@@ -56,7 +56,7 @@ def some(service: TaskService, wish: Callable[..., dict[str, Any]]) -> int:
 
 @pytest.mark.parametrize("question", ABOUT_A_TASK)
 def test_a_task_is_named_by_a_whole_number(tasks: Tasks, service: TaskService, some: int, question: str) -> None:
-    built = service.generation()
+    built = service.source.generation()
     for wrong in (some - 0.5, float(some), str(some), "x", None, True, [some], b"1", object()):
         with pytest.raises(InvalidValue, match="has to be the number of a task") as caught:
             ABOUT_A_TASK[question](tasks, wrong)
@@ -64,7 +64,7 @@ def test_a_task_is_named_by_a_whole_number(tasks: Tasks, service: TaskService, s
     for unknown in (0, -1, 2**62, 2**70):
         with pytest.raises(UnknownTask):
             ABOUT_A_TASK[question](tasks, unknown)
-    assert service.generation() == built, "nothing that is asked makes views look damaged"
+    assert service.source.generation() == built, "nothing that is asked makes views look damaged"
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -94,7 +94,7 @@ def test_a_client_that_is_closed_says_so(service: TaskService, data: Path, serve
 
 def test_a_misspelt_field_is_told_with_the_nearest_and_where_python_shows_them(tasks: Tasks) -> None:
     with pytest.raises(Malformed, match="no field `prioritty`; did you mean `priority`") as caught:
-        tasks.create_task(type="noop", prioritty=1)
+        tasks.create_task(type="noop", prioritty=1)  # type: ignore[arg-type]  # misspelt
     assert (caught.value.field, "help(TaskService.create_task)" in caught.value.advice) == ("prioritty", True)
     with pytest.raises(Malformed, match="did you mean `priority`") as caught:
         tasks.create_graph([{"name": "a", "type": "noop", "prioritty": 1}])

@@ -1,0 +1,210 @@
+"""Where questions find their answers: the log, the views, and the Scheduler's state as it is now.
+
+A `Source` reads the files of a data folder that somebody else keeps. `Unattended` looks after files on which no service
+runs; a running service is a source of its own (`service.py`).
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..actors.core.limits import Limits
+from ..actors.core.state import SchedulerState
+from ..actors.core.turn import Turn
+from ..config.load import load_config
+from ..events import Recorded
+from ..events.clock import Clock, SystemClock
+from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
+from ..events.log.lock import DataLock
+from ..events.log.sqlite import LogReader
+from ..handlers.registry import Registry
+from ..paths import DataPaths
+from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild
+
+T = TypeVar("T")
+
+_FOLLOW_PAUSE = 0.2
+"""Seconds between two looks at the log when there is no service in this process to say that it has grown."""
+_VIEWS_WITHIN = 10.0
+"""Seconds that views which another process keeps may lag behind the log."""
+_VIEWS_PAUSE = 0.01
+
+
+class _Closing:
+    """Closes a connection when the thread that it belongs to, or the whole source, is gone."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
+class Source:
+    """The files of a data folder as they are. Each thread gets read-only connections of its own."""
+
+    live = False
+    """Whether the Scheduler's state is that of a running service."""
+
+    def __init__(self, paths: DataPaths, registry: Registry, clock: Clock, scratch: str = ":memory:") -> None:
+        self.paths = paths
+        self.clock = clock
+        self.scratch = scratch
+        """Where lists as of an earlier moment are built; with an empty name, in a file that is gone afterwards."""
+        self._registry = registry
+        self._connections = threading.local()
+
+    @property
+    def registry(self) -> Registry:
+        """The task types."""
+        return self._registry
+
+    def log(self) -> LogReader:
+        """This thread's reader of the log."""
+        reader: LogReader = self._own("log", lambda: LogReader(self.paths.log))
+        return reader
+
+    def ask(self, question: Callable[[TaskQueries], T]) -> T:
+        """Ask the views. If they turn out to be damaged and can be built anew, ask once more."""
+        generation = self.generation()
+        try:
+            return question(self._views())
+        except ViewsDamaged as error:
+            if not self.mend(generation, error):
+                raise
+        return question(self._views())
+
+    def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
+        from ..actors.machine import disk_size
+
+        now, config = self.clock.now(), load_config(self.paths.data)
+        limits = config.limits(disk_size(Path(config.temp_dir or self.paths.temp)))
+        return function(state_from_log(self.log().read(), limits, now), now)
+
+    def settle(self) -> None:
+        """Wait until the views are far enough to be asked."""
+
+    def wait_for_log(self, position: int) -> bool:
+        """Wait until the log has reached `position`; false when nothing more will come, which files never tell."""
+        while self.log().head().position < position:
+            threading.Event().wait(_FOLLOW_PAUSE)
+        return True
+
+    def generation(self) -> int:
+        """A number that changes when damaged views have been built anew."""
+        return 0
+
+    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - for sources that can
+        """Have damaged views built anew; whether that was done."""
+        return False
+
+    def disconnect(self) -> None:
+        """Close this thread's connections; those of other threads go with their threads."""
+        self._connections = threading.local()
+
+    def _views(self) -> TaskQueries:
+        self.settle()
+        queries: TaskQueries = self._own("views", lambda: TaskQueries.open(self.paths.views))
+        return queries
+
+    def _own(self, name: str, connect: Callable[[], Any]) -> Any:
+        if not hasattr(self._connections, name):
+            setattr(self._connections, name, _Closing(connect()))
+        return getattr(self._connections, name).connection
+
+
+class Unattended(Source):
+    """The files of a data folder with no service running on it.
+
+    Views that lag behind the log, because the last service was killed, are brought up first. Where that is not
+    possible, on a read-only copy for example, views are built in memory. Handlers are loaded when they are asked for.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        registry: Registry | None = None,
+        load: Callable[[], Registry] = Registry.load,
+        clock: Clock | None = None,
+    ) -> None:
+        paths = DataPaths(data)
+        if not paths.log.exists():
+            raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
+        super().__init__(paths, registry or Registry(), clock or SystemClock())
+        self._load = load if registry is None else None
+        self._in_memory: TaskQueries | None = None
+        self._kept_by_service = False
+        self._bring_up()
+
+    @property
+    def registry(self) -> Registry:
+        """The task types, loaded when they are first asked for."""
+        if self._load is not None:
+            self._registry, self._load = self._load(), None
+        return self._registry
+
+    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - one thread's views
+        """Build the views anew, unless a service has just started, which does it."""
+        try:
+            with DataLock(self.paths.lock, "reader"):
+                rebuild(self.log(), self.paths.views)
+        except DataInUse:
+            return False
+        self.disconnect()
+        return True
+
+    def disconnect(self) -> None:
+        """Close this thread's connections, and views in memory."""
+        if self._in_memory is not None:
+            self._in_memory.close()
+        super().disconnect()
+
+    def _bring_up(self) -> None:
+        try:
+            with DataLock(self.paths.lock, "reader"):
+                try:
+                    with closing(TaskViews(self.paths.views)) as views:
+                        catch_up(self.log(), views)
+                except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
+                    rebuild(self.log(), self.paths.views)
+        except DataInUse:
+            self._kept_by_service = True
+        except (InvalidPath, OSError):
+            views = TaskViews(":memory:")
+            catch_up(self.log(), views)
+            self._in_memory = TaskQueries(views.connection)
+
+    def _views(self) -> TaskQueries:
+        if self._in_memory is not None:
+            return self._in_memory
+        queries = super()._views()
+        if self._kept_by_service:
+            self._wait_for_views(queries, self.log().head().position)
+        return queries
+
+    def _wait_for_views(self, queries: TaskQueries, position: int) -> None:
+        """A service in another process cannot be asked to hurry; it is a moment behind its log."""
+        deadline = self.clock.monotonic() + _VIEWS_WITHIN
+        while queries.position < position:
+            if self.clock.monotonic() >= deadline:
+                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+            threading.Event().wait(_VIEWS_PAUSE)
+
+
+def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -> SchedulerState:
+    """What a Scheduler would know from the log alone; every task that could wait for room stands in the queue."""
+    state = SchedulerState(limits, grace={})
+    for record in records:
+        state.apply(record, record.position)
+    state.grace = {task.spec.type: 0.0 for task in state.tasks.values()}
+    turn = Turn(state, now)
+    for task in state.tasks.values():
+        if task.waiting:
+            state.block(task)
+            turn.place(task)
+    return state
