@@ -10,10 +10,9 @@ from typing import NamedTuple, TypeAlias
 from PIL import Image, ImageColor, ImageDraw
 
 from ..contract import Unusable
-from .blocks import BODY, MARGIN, PAGE, TEXT_WIDTH, Block, markdown_blocks, plain_blocks
 from .fonts import FACES, AnyFont, Face, Ruler, can_shape, load_font, runs_to_left
-from .inline import STYLES, UNDERLINED
-from .pages import pixels
+from .markdown import BODY, MARGIN, STYLES, TEXT_WIDTH, UNDERLINED, Block, markdown_blocks
+from .pages import A4, pixels
 
 MAX_TEXT = 16 * 1024 * 1024
 """Bytes. A longer text is no document to look at."""
@@ -97,8 +96,8 @@ class TextPages:
     most = math.inf
 
     def __init__(self, path: Path, *, markdown: bool) -> None:
-        lines = text_lines(read_text(path))
-        blocks = markdown_blocks(lines) if markdown else plain_blocks(lines)
+        text = read_text(path)
+        blocks = markdown_blocks(text) if markdown else (Block(line) for line in text_lines(text))
         self._pages = list(_paginate(blocks, path.name))
         self.count = len(self._pages)
 
@@ -107,7 +106,7 @@ class TextPages:
 
     def size(self, _number: int) -> tuple[float, float]:
         """All pages are alike."""
-        return PAGE
+        return A4
 
     def notes(self, numbers: list[int]) -> list[str]:
         """What cannot be shown on these pages as it should."""
@@ -127,7 +126,7 @@ class TextPages:
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
         """A page at so many pixels a point."""
         finer = max(1, math.ceil(_FINEST / (BODY * factor)))
-        width, height = pixels(*PAGE, factor)
+        width, height = pixels(*A4, factor)
         picture = Image.new("RGB", (width * finer, height * finer), background)
         _draw_lines(ImageDraw.Draw(picture), self._pages[number - 1], factor * finer, _ink_on(background))
         return picture.reduce(finer) if finer > 1 else picture
@@ -149,7 +148,7 @@ def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[Line], factor: float, ink:
         thin = max(1, round(factor / 2))
         if block.rule:
             middle = top + block.size * LEADING / 2 * factor
-            pen.line((left, middle, (PAGE[0] - MARGIN) * factor, middle), ink, thin)
+            pen.line((left, middle, (A4[0] - MARGIN) * factor, middle), ink, thin)
             continue
         for face, underlined, text, shaped in _runs(line):
             key = face, block.size, shaped
@@ -180,7 +179,7 @@ def _runs(line: Line) -> Iterator[tuple[Face, bool, str, bool]]:
 def _paginate(blocks: Iterator[Block], name: str) -> Iterator[list[Line]]:
     rulers = _rulers()
     page: list[Line] = []
-    count, top, bottom = 1, MARGIN, PAGE[1] - MARGIN
+    count, top, bottom = 1, MARGIN, A4[1] - MARGIN
     for block in blocks:
         top += block.before if page else 0
         height = block.size * LEADING

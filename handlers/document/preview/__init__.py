@@ -20,5 +20,5 @@ document_preview = TaskType(
     needs_output=True,
     bounds=Bounds(),
     output_suffix=".png",
-    packages=media("PIL", "pypdfium2"),
+    packages=media("PIL", "pypdfium2", "markdown_it"),
 )

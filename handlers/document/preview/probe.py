@@ -29,7 +29,9 @@ _MOST_PACKED = 64_000_000
 _LOOKED_AT = 8
 """The number of pages whose pictures are examined."""
 _FONTS = 4_000_000
-"""Bytes of memory that setting text takes."""
+"""Bytes of memory that the fonts of a text take."""
+_TEXT = 16
+"""Bytes of memory that each byte of a text takes, laid out."""
 _DENSEST = 3.0
 """The most bytes a pixel of any png."""
 _EMPTIEST = 0.001
@@ -52,7 +54,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
         case "pdfium":
             return _drawn(job, PdfPages(path), kind, extra=_PDF)
         case "text":
-            return _drawn(job, TextPages(path, markdown=kind == "markdown"), kind, extra=_FONTS + 12 * size)
+            return _drawn(job, TextPages(path, markdown=kind == "markdown"), kind, extra=_FONTS + _TEXT * size)
         case "thumbnail":
             return _drawn(job, ThumbnailPage(path), kind, extra=0)
     require_libreoffice(path.name)

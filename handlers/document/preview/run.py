@@ -6,6 +6,7 @@ Each drawn page is a piece: the next attempt takes those that are whole and draw
 import shutil
 from contextlib import closing
 
+import markdown_it
 import msgspec
 import PIL
 import pypdfium2
@@ -61,7 +62,7 @@ class _Preview:
 
     def _fingerprint(self) -> str:
         versions = [str(pypdfium2.PYPDFIUM_INFO), str(pypdfium2.PDFIUM_INFO), PIL.__version__]
-        fonts = font_names() if self._renderer == "text" else []
+        fonts = [markdown_it.__version__, *font_names()] if self._renderer == "text" else []
         decided = (msgspec.to_builtins(self._options), self._layout, self._kind, self._renderer)
         return fingerprint(self._context.input_file, *decided, versions, fonts)
 
