@@ -22,7 +22,7 @@ from ..events.reports import (
     TellHeld,
 )
 from ..handlers.process.attempt import Ending, failure, perform
-from ..handlers.process.frames import Unencodable, encode, unencodable
+from ..handlers.process.channel import Unencodable, encode, unencodable
 from .executor import Capabilities
 
 if TYPE_CHECKING:

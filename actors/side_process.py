@@ -12,7 +12,7 @@ from contextlib import suppress
 import msgspec
 import pykka
 
-from .workers.launch import worker_environment
+from .workers.worker_process import worker_environment
 
 _PR_SET_PDEATHSIG = 1
 _NICE = 10

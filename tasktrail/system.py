@@ -38,7 +38,7 @@ from .actors.snapshotter import SnapshotPace, Snapshotter
 from .actors.supervisor import Child, Supervisor
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
-from .actors.workers.orphans import wait_for_orphans
+from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.settings import Config
 from .events import EventLog, Recorded, Retried, TasktrailError
@@ -49,7 +49,7 @@ from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.state import RESUMING
 from .events.task_events import is_terminal
-from .handlers.process.walls import walls
+from .handlers.process.sandbox import walls
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken

@@ -50,8 +50,6 @@ PURE = (
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
     "tasktrail.projections.lawful",
-    "tasktrail.handlers.process.frames",
-    "tasktrail.handlers.process.sandbox",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
     "tasktrail.whatif.timeline",

@@ -14,7 +14,7 @@ import msgspec
 from ...events.errors import ConfigurationError
 from ...projections.notices import Notice
 from ..secret import Secret
-from ..workers.launch import worker_environment
+from ..workers.worker_process import worker_environment
 from .attempt import Deadline, Result, brief
 from .mail import text
 

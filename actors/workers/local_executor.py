@@ -22,15 +22,13 @@ from ...events.reports import (
     Stop,
     TellHeld,
 )
-from ...handlers.process.frames import Setup, Unencodable, encode, unencodable
-from ...handlers.process.sandbox import Sandbox
-from ...handlers.process.walls import walls
+from ...handlers.process.channel import Setup, Unencodable, encode, unencodable
+from ...handlers.process.sandbox import Sandbox, walls
 from ..executor import Capabilities, Reporter
 from ..logger import get_logger
-from .launch import LaunchSettings, launch, worker_environment
-from .orphans import family, open_shared_lock
 from .reactor import Reactor
 from .slot import Slot, SlotRules
+from .worker_process import LaunchSettings, family, launch, open_shared_lock, worker_environment
 
 _REMEMBERED = 4096
 """Ended attempts that are remembered, so that a repeated `Run` is not run again."""

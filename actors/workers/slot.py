@@ -27,14 +27,13 @@ from ...events.reports import (
 from ...events.values import check_plain
 from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.printed import PrintedWriter, last_part
-from ...handlers.process.frames import AttemptBounded, AttemptUsed, GarbageFrame, Retiring, Setup, WorkerReady, encode
+from ...handlers.process.channel import AttemptBounded, AttemptUsed, GarbageFrame, Retiring, Setup, WorkerReady, encode
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
 from ..logger import get_logger
 from . import watch
-from .launch import Launched
 from .reactor import Reactor
 from .watch import Watch
-from .worker_process import Exit, WorkerProcess
+from .worker_process import Exit, Launched, WorkerProcess
 
 _GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS})
 """How libraries end a process that was refused memory, each in its own way."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ...events.errors import TasktrailError
 from ...handlers.errors import CpuLimitReached, MemoryLimitReached
-from ...handlers.process.frames import AttemptBounded
+from ...handlers.process.channel import AttemptBounded
 
 INTERVAL = 0.5
 """Seconds between two looks at a running attempt."""

@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,20 +12,28 @@ from typing import Any
 import msgspec
 
 from ...events.errors import InvalidPath, OutputExists
-from ...events.reports import AttemptEnd, AttemptProgressed, PublishWanted, Run
-from ..contract import Finished, Rejected, StopAsked, Stopped, TaskType, Unusable, require_packages
+from ...events.reports import AttemptEnd, AttemptProbed, AttemptProgressed, PublishWanted, Run
+from ...events.task_events import Estimated
+from ...events.values import MAX_INTEGER
+from ..contract import (
+    Estimate,
+    Finished,
+    Job,
+    Rejected,
+    StopAsked,
+    Stopped,
+    TaskType,
+    Unusable,
+    require_packages,
+)
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..faults import text_of
 from ..inputs import Input
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
-from .confine import is_confined
-from .context import MESSAGE_LIMIT, AttemptContext, plain_json, plain_text
-from .line import Line
-from .look import has_room
+from .context import MESSAGE_LIMIT, AttemptContext, Line, plain_json, plain_text
 from .printing import flush, print_causes, print_trace
-from .roots import check_input, check_output
-from .sandbox import Sandbox
+from .sandbox import Sandbox, check_input, check_output, is_confined
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
@@ -282,3 +291,42 @@ def discard(run: Run) -> None:
         remove_part(Path(run.output_file), run.task_id)
     except (OSError, ValueError):
         return  # the service removes it again when the task has ended
+
+
+# --- the probe -----------------------------------------------------------------------------------------------------
+
+TOLERANCE = 1.25
+SLACK = 16 * 1024 * 1024
+"""Bytes. An estimate this little or this share above what was reserved is not worth another wait in the queue."""
+_BASIS_LIMIT = 4096
+
+
+def has_room(run: Run, task_type: TaskType, options: Any, line: Line) -> bool:
+    """Take the look, if this attempt is to take one, and tell what it led to. False: too little was reserved.
+
+    Only an attempt that begins from nothing looks, and only until the task has an estimate from a look: its second
+    one would find the same. Raises what the type's `probe` raises.
+    """
+    if task_type.probe is None or run.probed or run.checkpoint is not None:
+        return True
+    estimate = _plain(task_type.probe_input(_job(run, options)))
+    line.send(AttemptProbed(run.task_id, run.attempt, estimate))
+    return not (_outgrows(estimate.memory, run.memory) or _outgrows(estimate.temp, run.temp))
+
+
+def _job(run: Run, options: Any) -> Job[Any]:
+    source = Path(run.input_file)
+    size = source.stat().st_size if run.input_file else 0
+    return Job(options=options, input_file=source, output_file=Path(run.output_file), input_size=size)
+
+
+def _outgrows(wanted: int, reserved: int) -> bool:
+    return wanted > TOLERANCE * reserved + SLACK
+
+
+def _plain(found: object) -> Estimated:
+    if not isinstance(found, Estimate) or not 0 <= found.seconds < inf or min(found.memory, found.temp) < 0:
+        raise BadAnswer(f"The probe answered {found!r}, which is no estimate")
+    basis = msgspec.json.decode(plain_json(found.basis, _BASIS_LIMIT, "The estimate's basis"))
+    memory, temp = min(found.memory, MAX_INTEGER), min(found.temp, MAX_INTEGER)
+    return Estimated(memory=memory, temp=temp, seconds=found.seconds, basis=basis)

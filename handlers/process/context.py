@@ -1,24 +1,43 @@
-"""The running attempt as its handler sees it, and the thinning of what it says."""
+"""The running attempt as its handler sees it, and the line over which it talks to what started it."""
 
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ...events import Checkpoint
 from ...events.errors import InvalidValue
-from ...events.reports import AttemptCheckpointed, AttemptProgressed, Run
+from ...events.reports import AttemptCheckpointed, AttemptProbed, AttemptProgressed, PublishWanted, Run
 from ...events.values import check_plain
 from ..contract import StopAsked
 from ..errors import BadAnswer, CheckpointRefused
 from ..inputs import Input
 from ..publish import part_path
 from ..workspace import create_temp_file, make_private_folder
-from .line import Line
+
+
+class Line(Protocol):
+    """What an attempt may say and hear while it runs. Safe to use from the handler's own threads."""
+
+    def send(self, report: AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted) -> None:
+        """Tell something; may wait until the other side has read what came before."""
+
+    def stop_wanted(self) -> bool:
+        """Whether `Stop` has come for the current attempt."""
+
+    def saved(self) -> bool:
+        """Wait for `Saved`. False when the attempt is to end and the answer did not come in good time."""
+
+    def granted(self) -> bool:
+        """Wait for `Grant`. False when `Stop` comes instead."""
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call it from another thread in so many seconds. One at a time is kept, the newest."""
+
 
 PROGRESS_INTERVAL = 0.5
 """Seconds between two progress reports of an attempt."""

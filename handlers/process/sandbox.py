@@ -1,14 +1,37 @@
-"""What holds for every attempt of a worker, whatever it runs. Part of the first frame to a worker."""
+"""What an attempt may reach: the operator's bounds, what the kernel can enforce, and how a process gives up the rest.
 
+Whatever an attempt may reach is granted to it, and everything else is refused: files by Landlock, system calls by a
+filter, root's rights by giving them up. The input and output paths are checked once more when they are about to be
+used, because links may have been turned since the command came. A link turned between this check and the opening is not
+seen. Whoever can write into the roots should not be able to do what the service can; see
+docs/explanation/untrusted-input.md.
+"""
+
+import ctypes
+import os
+import platform
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
+
+from ...events.errors import InvalidPath
+from ...events.reports import Run
+from ..contract import TaskType
+from . import keeper, landlock, seccomp
+from .landlock import READ, READ_FILE, RUN, USE, WRITE, WRITE_FILE, Grant
 
 SandboxMode: TypeAlias = Literal["off", "auto", "require"]
 
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The operator's own bounds."""
+    """The operator's own bounds, for every attempt of a worker. Part of the first frame to a worker."""
 
     mode: SandboxMode = "off"
     """Whether attempts are walled in: never, as far as the kernel can, or else not at all."""
@@ -30,3 +53,317 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def walled(self) -> bool:
         """Whether attempts run in processes of their own, behind whatever there is."""
         return self.mode != "off" and (self.landlock > 0 or self.seccomp)
+
+
+# --- what this machine's kernel can do ------------------------------------------------------------------------------
+
+PR_SET_DUMPABLE = 4
+_PATIENCE = 10.0
+
+
+class Walls(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is."""
+
+    landlock: int = 0
+    """The version of the kernel's interface; 0: there is none."""
+    seccomp: bool = False
+    pid_namespace: bool = False
+    own_proc: bool = False
+    """Whether a worker sees its own processes only."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing: files, network, signals and processes."""
+        return self.landlock >= landlock.SCOPES and self.seccomp and self.pid_namespace
+
+
+@cache
+def walls() -> Walls:
+    """Of this machine, for this user. Takes some 30 ms the first time, and changes nothing in this process."""
+    if sys.platform != "linux":
+        return Walls()
+    found = _ask_keeper()
+    return Walls(
+        landlock=landlock.version(),
+        seccomp=seccomp.available(platform.machine()),
+        pid_namespace="namespace" in found,
+        own_proc="proc" in found,
+    )
+
+
+def _ask_keeper() -> list[str]:
+    script = str(Path(keeper.__file__).resolve())
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", script, "probe"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def hide_process() -> None:
+    """Keep other processes of the same user out of this one's memory, environment and open files (Linux).
+
+    Those of root still can look in; against them stands what an attempt is walled in by.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+# --- what an attempt's process may reach ----------------------------------------------------------------------------
+
+
+_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/nix/store", "/gnu/store", "/opt/libreoffice")
+_SETTINGS = (
+    *(
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.conf.d",
+        "ld.so.preload",
+        "alternatives",
+        "localtime",
+        "timezone",
+        "locale.alias",
+        "locale.conf",
+    ),
+    *("passwd", "group", "nsswitch.conf", "fonts", "libreoffice", "mime.types", "magic", "protocols", "services"),
+    *("ssl/certs", "ssl/openssl.cnf", "pki/tls", "pki/ca-trust", "ca-certificates", "crypto-policies", "papersize"),
+    *("OpenCL", "vulkan", "glvnd", "drirc", "libva.conf", "vdpau_wrapper.cfg", "ImageMagick-6", "ImageMagick-7"),
+)
+_NETWORK_SETTINGS = ("resolv.conf", "hosts", "host.conf", "gai.conf")
+_OFFICE = ("/var/lib/libreoffice", "/var/spool/libreoffice", "/var/cache/fontconfig")
+"""Where Debian has the extensions of LibreOffice, which does not start without them, and what is known of the fonts."""
+_SYSTEM = ("/proc", "/sys/devices", "/sys/dev", "/sys/class", "/sys/bus", "/sys/fs/cgroup")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "kfd", "shm")
+_GPUS = "nvidia"
+_FONTS = (".fonts", ".local/share/fonts")
+_OWN_SHM = "tasktrail-shm"
+"""How the keeper names the memory file system that it mounts for its worker alone."""
+
+_CAPABILITY_VERSION = 0x20080522
+_KEPT = sum(1 << number for number in (0, 1, 2, 3, 4))
+"""What root needs to work on the files of others: to own, read, write and change them. All else is given up."""
+
+
+class Reach:
+    """What attempts may reach in general; a worker works that out once.
+
+    Args:
+        protected: real paths that nothing but a grant of its own reaches, whatever lies around them.
+    """
+
+    def __init__(self, protected: Iterable[str]) -> None:
+        self._protected = tuple(protected)
+        self._covered: dict[int, list[str]] = {RUN: [], READ: []}
+        """Rights → folders that have them, and all below them has."""
+        self._general = list(self._carved(RUN, self._programs()))
+        self._general += self._carved(READ, (f"/etc/{name}" for name in _SETTINGS))
+        self._general += self._carved(READ, (*_SYSTEM, *_OFFICE))
+        self._general += self._carved(READ, (str(Path.home() / name) for name in _FONTS))
+        self._general += self._devices()
+        self._modules = 0
+        self.see_modules()
+
+    def see_modules(self) -> None:
+        """Add the folders of the packages that have been loaded since; they may load more of themselves."""
+        if len(sys.modules) == self._modules:
+            return
+        self._modules = len(sys.modules)
+        folders = {str(path) for module in list(sys.modules.values()) for path in _folders_of(module)}
+        self._general += self._carved(RUN, sorted(folders))
+
+    def grants(self, run: Run, task_type: TaskType, staging: str) -> list[Grant]:
+        """What this attempt may reach. Its paths are opened when they are granted: links turned later lead nowhere."""
+        own = [Grant(run.work_dir, WRITE)]
+        if staging:
+            own.append(Grant(staging, WRITE))
+        if run.input_file:
+            own += self._input(run.input_file, steady=task_type.steady_input)
+        own += self._carved(RUN, task_type.reads, own=True)
+        own += self._carved(WRITE | RUN, task_type.writes, own=True)
+        if task_type.network:
+            own += self._carved(READ, (f"/etc/{name}" for name in _NETWORK_SETTINGS), own=True)
+            own += self._carved(READ, filter(None, (os.environ.get("SSL_CERT_FILE"),)), own=True)
+        return [*self._general, *own]
+
+    def _input(self, path: str, *, steady: bool) -> Iterator[Grant]:
+        if steady:
+            yield Grant(path, READ_FILE)
+            return
+        yield Grant(path, READ_FILE | WRITE_FILE | landlock.TRUNCATE)
+        yield from self._carved(WRITE, [os.path.dirname(path)], own=True)  # noqa: PTH120 - it may move or remove it, too
+
+    def _programs(self) -> Iterator[str]:
+        yield from _PROGRAMS
+        yield from (sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable)))  # noqa: PTH120 - texts throughout
+        yield from filter(None, sys.path)
+        for name in ("PATH", "LD_LIBRARY_PATH"):
+            yield from filter(None, os.environ.get(name, "").split(os.pathsep))
+
+    def _devices(self) -> Iterator[Grant]:
+        names = [*_DEVICES, *(name for name in _names("/dev") if name.startswith(_GPUS))]
+        for name in names:
+            if name != "shm":
+                yield Grant(f"/dev/{name}", USE | READ)
+            elif _has_own_shm():
+                yield Grant("/dev/shm", WRITE)  # noqa: S108 - it is this worker's alone
+
+    def _carved(self, rights: int, paths: Iterable[str], *, own: bool = False) -> Iterator[Grant]:
+        """The paths, without what is protected below them, or has these rights already; `own`: for one attempt only."""
+        for path in paths:
+            real = os.path.realpath(path)
+            covered = [] if own else self._covered[rights]
+            if _below(real, (*self._protected, *covered)) or not os.path.exists(real):  # noqa: PTH110 - texts throughout
+                continue
+            if any(_below(other, (real,)) for other in self._protected):
+                names = (os.path.join(real, name) for name in _names(real))  # noqa: PTH118 - texts throughout
+                yield from self._carved(rights, (name for name in names if not os.path.islink(name)), own=own)  # noqa: PTH114
+            else:
+                covered.append(real)
+                yield Grant(real, rights)
+
+
+_confined = False
+
+
+def is_confined() -> bool:
+    """Whether this process has given up what its attempt has no use for."""
+    return _confined
+
+
+def confine(sandbox: Sandbox, grants: Iterable[Grant], *, network: bool) -> None:
+    """Bind this thread, and all that it starts from now on. It must be the only one. Raises OSError."""
+    global _confined  # noqa: PLW0603 - it is a fact about the process
+    _confined = True
+    if sandbox.landlock:
+        landlock.restrict(grants, sandbox.landlock, network=network)
+    drop_rights()
+    if sandbox.seccomp:
+        seccomp.restrict(platform.machine(), network=network)
+
+
+def drop_rights() -> None:
+    """Give up all of root's rights but those to the files of others. Does nothing for anybody else.
+
+    In a user namespace our user has all rights as well, but they reach no further than its own files.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    rights = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, rights) != 0:
+        raise OSError(ctypes.get_errno(), "the rights of this process cannot be told")
+    kept = _KEPT if os.geteuid() == 0 else 0
+    lower = rights[1] & kept
+    if libc.capset(header, (ctypes.c_uint32 * 6)(lower, lower, 0, 0, 0, 0)) != 0:
+        raise OSError(ctypes.get_errno(), "the rights of this process cannot be given up")
+
+
+def _folders_of(module: object) -> Iterable[str]:
+    try:
+        paths = getattr(module, "__path__", None)
+        return [path for path in paths if isinstance(path, str)] if paths else ()
+    except Exception:  # noqa: BLE001 - what stands in sys.modules may be anything
+        return ()
+
+
+def _below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - texts throughout
+    except OSError:
+        return []
+
+
+def _has_own_shm() -> bool:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+            return any(" /dev/shm " in line and f" {_OWN_SHM} " in line for line in file)
+    except OSError:
+        return False
+
+
+# --- input and output -----------------------------------------------------------------------------------------------
+
+
+_HIDDEN = re.compile(r"\.(tasktrail-\d+\.d|.+\.tasktrail-\d+(\.[^.]*)?)")
+"""A folder or file that holds what an attempt has not published yet; see `handlers.publish`."""
+
+
+def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bool) -> None:
+    """Refuse what lies among the service's own files, whatever links lead there. Raises InvalidPath.
+
+    Args:
+        path: absolute.
+        protected: real paths of the folders that are the service's own.
+        field: the command's field.
+        followed: whether a link at the path itself is followed; publishing replaces it.
+    """
+    folder, name = os.path.split(path)
+    real = os.path.realpath(path) if followed else os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+    hidden = next((part for part in real.split("/") if _HIDDEN.fullmatch(part)), "")
+    if hidden:
+        raise InvalidPath(
+            f"{path!r} is not possible: {hidden} is a hidden name that tasktrail gives to unfinished outputs",
+            field=field,
+            remedy="Choose another name.",
+        )
+    own = {_identity(folder): folder for folder in protected}
+    own.pop(None, None)
+    while real != "/":
+        # By what the folder is, not by its name: it may be mounted twice, or its disk not tell A from a.
+        if inside := own.get(_identity(real)):
+            raise InvalidPath(
+                f"{path!r} lies in {inside}, among tasktrail's own files",
+                field=field,
+                remedy="Use a file outside of the data folder and of temp_dir.",
+            )
+        real = os.path.dirname(real)  # noqa: PTH120 - texts throughout
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - on the way of every command
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_input(run: Run, sandbox: Sandbox) -> None:
+    """Refuse what is no regular file, the service's own, or outside of the roots by now.
+
+    Raises InvalidPath or FileNotFoundError.
+    """
+    if not run.input_file:
+        return
+    if not stat.S_ISREG(os.stat(run.input_file).st_mode):  # noqa: PTH116 - before every attempt
+        raise InvalidPath(f"{run.input_file!r} is no longer a regular file", field="input_file")
+    check_apart(run.input_file, sandbox.protected, "input_file", followed=True)
+    _check(run.input_file, sandbox.input_roots, "input_file", "input_roots")
+
+
+def check_output(run: Run, sandbox: Sandbox) -> None:
+    """Refuse an output whose folder is the service's own, or outside of the roots by now. Raises InvalidPath."""
+    if run.output_file:
+        check_apart(run.output_file, sandbox.protected, "output_file", followed=False)
+        _check(os.path.dirname(run.output_file), sandbox.output_roots, "output_file", "output_roots")  # noqa: PTH120
+
+
+def _check(path: str, roots: tuple[str, ...], field: str, key: str) -> None:
+    if not roots:
+        return
+    real = os.path.realpath(path)
+    if not any(os.path.commonpath((real, root)) == root for root in roots):
+        raise InvalidPath(
+            f"{path!r} leads outside of {key} by now",
+            field=field,
+            remedy=f"Use a file below {' or '.join(roots)}, or have the operator add its folder to `{key}`.",
+        )

@@ -39,23 +39,22 @@ from ..inputs import Input
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
 from .attempt import ERROR_LIMIT, Ending, deliver, discard, failure
-from .channel import Channel, ServiceGone
-from .confine import Reach, confine
-from .context import plain_text
-from .frames import (
+from .channel import (
     MAX_REPORT,
     AttemptUsed,
+    Channel,
     FrameBuffer,
     GarbageFrame,
     Retiring,
+    ServiceGone,
     Unencodable,
     encode,
     worker_report_decoder,
 )
+from .context import plain_text
 from .keeper import descendants
 from .printing import Printing
-from .roots import check_input, check_output
-from .sandbox import Sandbox
+from .sandbox import Reach, Sandbox, check_input, check_output, confine
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

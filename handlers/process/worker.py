@@ -21,14 +21,11 @@ from ...events.reports import AttemptEnded, Run
 from ..contract import TaskType, declared, missing_packages, resolve
 from ..workspace import make_private_folder
 from .attempt import Ending, failure, perform
-from .bounding import bound
-from .channel import Channel, ServiceGone
-from .clean import Baseline
-from .frames import AttemptBounded, Retiring, Setup, WorkerReady
-from .limits import Limits
+from .channel import AttemptBounded, Channel, Retiring, ServiceGone, Setup, WorkerReady
+from .limits import Limits, bound
 from .printing import Printing, print_line_by_line, print_trace
-from .usage import Leftovers, Meter, cpu_seconds, trim
 from .walled import WalledAttempts, send_end
+from .worker_state import Baseline, Leftovers, Meter, cpu_seconds, trim
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38

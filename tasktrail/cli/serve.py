@@ -75,7 +75,7 @@ def serve(
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
     from ..events.log.lock import announce
-    from ..handlers.process.walls import hide_process
+    from ..handlers.process.sandbox import hide_process
     from ..paths import DataPaths
 
     hide_process()

@@ -26,8 +26,7 @@ from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
 from ..handlers.contract import Finding, TaskType, missing_packages
-from ..handlers.process.sandbox import Sandbox
-from ..handlers.process.walls import Walls, walls
+from ..handlers.process.sandbox import Sandbox, Walls, walls
 from ..handlers.registry import Registry
 from ..paths import DataPaths, is_shared, loose
 

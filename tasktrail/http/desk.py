@@ -13,7 +13,7 @@ from ctypes import CDLL
 from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
-from ..actors.workers.launch import worker_environment
+from ..actors.workers.worker_process import worker_environment
 from ..api.apart import Apart, Question
 from ..api.service import TaskService
 from ..errors import Busy

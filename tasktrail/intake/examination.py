@@ -23,7 +23,7 @@ from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
 from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType, require_packages
-from ..handlers.process.roots import check_apart
+from ..handlers.process.sandbox import check_apart
 from ..handlers.registry import Registry
 from ..projections.notices import ENDS
 from .conversion import validated

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.actors.workers.launch import worker_environment
+from tasktrail.actors.workers.worker_process import worker_environment
 
 
 def test_a_worker_finds_the_modules_that_the_service_finds_by_a_relative_path(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.actors.workers.orphans import MARK, family, kill_marked, open_shared_lock, wait_for_orphans
+from tasktrail.actors.workers.worker_process import MARK, family, kill_marked, open_shared_lock, wait_for_orphans
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

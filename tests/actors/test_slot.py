@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Slot, SlotRules
 from tasktrail.events.reports import AttemptEnded, Report, Run, WorkerGone
-from tasktrail.handlers.process.frames import Setup
+from tasktrail.handlers.process.channel import Setup
 
 
 class FakeHub:

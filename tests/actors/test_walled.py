@@ -12,9 +12,8 @@ from inline_executor import Reports
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
 from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreoffice
-from tasktrail.handlers.process.sandbox import Sandbox
+from tasktrail.handlers.process.sandbox import Sandbox, walls
 from tasktrail.handlers.process.seccomp import available, program
-from tasktrail.handlers.process.walls import walls
 
 pytestmark = pytest.mark.skipif(not walls().whole, reason="this kernel has not all the means")
 

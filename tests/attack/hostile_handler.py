@@ -31,12 +31,11 @@ from hostile_handlers import SECRET
 
 from tasktrail import TaskService
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.actors.workers.orphans import wait_for_orphans
 from tasktrail.actors.workers.slot import SlotRules
+from tasktrail.actors.workers.worker_process import wait_for_orphans
 from tasktrail.config.settings import Config
 from tasktrail.events.reports import AttemptEnded, Report, Run
-from tasktrail.handlers.process.sandbox import Sandbox
-from tasktrail.handlers.process.walls import walls
+from tasktrail.handlers.process.sandbox import Sandbox, walls
 
 KILLS = 1000
 SURVIVE = 5.0

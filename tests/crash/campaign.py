@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tasktrail.actors.workers.orphans import family
+from tasktrail.actors.workers.worker_process import family
 from tasktrail.api.reader import Reader
 from tasktrail.projections import TaskFilters
 

@@ -14,7 +14,7 @@ import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.actors.workers.orphans import wait_for_orphans
+from tasktrail.actors.workers.worker_process import wait_for_orphans
 from tasktrail.events.reports import Run, Stop, WorkerGone
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="needs a sub-reaper and /proc")]

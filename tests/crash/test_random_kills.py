@@ -9,8 +9,8 @@ import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.actors.workers.orphans import wait_for_orphans
 from tasktrail.actors.workers.slot import SlotRules
+from tasktrail.actors.workers.worker_process import wait_for_orphans
 from tasktrail.events.reports import AttemptEnded, Run, Stop
 
 SUPPORT = Path(__file__).parent.parent / "support"

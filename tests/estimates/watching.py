@@ -58,7 +58,7 @@ class Watch:
 class Past:
     """What the types have left in the only worker, seen from outside: it is not the memory of another one's attempt.
 
-    The same sum as in `handlers/process/usage.py`.
+    The same sum as in `handlers/process/worker_state.py`.
     """
 
     def __init__(self) -> None:

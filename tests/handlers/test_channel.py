@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tasktrail.events.reports import AttemptBeat, AttemptEnded, AttemptProgressed, Grant, Run, Saved, Stop
-from tasktrail.handlers.process.channel import Channel, ServiceGone
-from tasktrail.handlers.process.frames import FrameBuffer, Setup, encode, worker_report_decoder
+from tasktrail.handlers.process.channel import Channel, FrameBuffer, ServiceGone, Setup, encode, worker_report_decoder
 
 RUN = Run(1, 2, "t", "", "", {}, None, "", grace=0.02)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.handlers.process.clean import Baseline
+from tasktrail.handlers.process.worker_state import Baseline
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_file_that_stays_open_costs_the_worker_its_place(baseline: Baseline, t
 )
 def test_what_would_hurt_this_process_is_tried_in_another(change: str, look: str, told: str) -> None:
     script = (
-        "import resource, signal; from tasktrail.handlers.process.clean import Baseline\n"
+        "import resource, signal; from tasktrail.handlers.process.worker_state import Baseline\n"
         f"clean = Baseline(); clean.enter('/'); {change}\n"
         f"print(clean.restore(), {look})"
     )

@@ -21,7 +21,7 @@ from tasktrail.events.reports import (
     Stop,
     WorkerGone,
 )
-from tasktrail.handlers.process.frames import (
+from tasktrail.handlers.process.channel import (
     MAX_REPORT,
     FrameBuffer,
     GarbageFrame,

@@ -16,7 +16,7 @@ from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
 from tasktrail.handlers.contract import abandon
-from tasktrail.handlers.process.frames import encode
+from tasktrail.handlers.process.channel import encode
 
 Context: TypeAlias = TaskContext[Any]
 pure: dict[str, Any] = {"needs_input": False, "needs_output": False}

@@ -22,7 +22,7 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.handlers.contract import Finding
-from tasktrail.handlers.process.walls import Walls
+from tasktrail.handlers.process.sandbox import Walls
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GB = 1_000_000_000
