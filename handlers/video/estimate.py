@@ -6,7 +6,7 @@ import msgspec
 
 from ..contract import Bounds
 
-FILM_BOUNDS = Bounds(cpu_seconds=60.0, cpu_per_expected=0.0, cpu_per_probed=20.0)
+VIDEO_BOUNDS = Bounds(cpu_seconds=60.0, cpu_per_expected=0.0, cpu_per_probed=20.0)
 """The estimate is of run time on a few processors; a busy machine with many of them uses far more CPU time."""
 BASE = 82_000_000
 """Resident bytes of a worker with FFmpeg, numpy and Pillow loaded, that has worked before and has nothing open.
@@ -24,7 +24,7 @@ _KEYFRAME_EVERY = 125
 _BITRATE = 5_000_000
 
 
-class Picture(msgspec.Struct, frozen=True, kw_only=True):
+class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known, or taken to be so, of a video."""
 
     width: int
@@ -54,7 +54,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of a decoded frame."""
         return _BYTES_A_PIXEL * self.pixels * (2 if self.depth > 8 else 1)  # noqa: PLR2004 - a byte
 
-    def of_size(self, size: int) -> "Picture":
+    def of_size(self, size: int) -> "VideoInfo":
         """The same picture in a file of so many bytes."""
         return msgspec.structs.replace(self, duration=max(1.0, 8 * size / _BITRATE))
 
@@ -71,15 +71,15 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-ASSUMED = Picture(width=1920, height=1080, duration=60.0, rate=25.0, guessed=True)
+ASSUMED = VideoInfo(width=1920, height=1080, duration=60.0, rate=25.0, guessed=True)
 """A full-HD source of 5 Mbit/s: what is assumed until somebody has looked."""
 
 
-def reading_memory(picture: Picture) -> int:
+def reading_memory(video: VideoInfo) -> int:
     """Resident bytes at the peak of a worker that decodes the video."""
-    return int(MARGIN * (BASE + _FRAMES_HELD * picture.frame_bytes))
+    return int(MARGIN * (BASE + _FRAMES_HELD * video.frame_bytes))
 
 
-def reading_seconds(picture: Picture) -> float:
+def reading_seconds(video: VideoInfo) -> float:
     """Seconds to reach one frame somewhere in the video."""
-    return 0.03 + min(picture.frames, picture.gop / 2 + 1) * picture.pixels / _DECODED
+    return 0.03 + min(video.frames, video.gop / 2 + 1) * video.pixels / _DECODED

@@ -13,13 +13,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..faults import text_of
-from .opening import UndecodableError, is_damage, open_input, packets_of, picture_of, seek
-from .probe import Source
+from .opening import is_damage, open_input, packets_of, picture_stream, seek
+from .source import Source
 
 _STEP_BACK = 5
 """Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
 _FORGIVEN = 50
 """Undecodable packets and missing frames that are always forgiven; beyond that, one in four."""
+
+
+class UndecodableError(ValueError):
+    """Too much of the video cannot be decoded, or is missing, for the rest to be of use; the text says why."""
 
 
 def _no_tick() -> None:
@@ -81,7 +85,7 @@ def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, Vid
 
 def _decode(source: Source, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
     with open_input(source.path) as container:
-        stream = picture_of(container, source.path.name)
+        stream = picture_stream(container, source.path.name)
         if target is not None and not seek(container, stream, target):
             return
         packets = packets_of(container, stream, from_key=target is not None)
@@ -181,7 +185,7 @@ def keyframes_of(source: Source) -> Iterator[tuple[int, VideoFrame]]:
     """All keyframes that can be decoded, with their moments, strictly rising."""
     last: int | None = None
     with open_input(source.path) as container:
-        stream = picture_of(container, source.path.name)
+        stream = picture_stream(container, source.path.name)
         stream.codec_context.skip_frame = "NONKEY"
         for packet in chain(packets_of(container, stream), [None]):
             if packet is not None and not packet.is_keyframe:

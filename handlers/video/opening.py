@@ -22,22 +22,6 @@ class UnusableInputError(Unusable):
     """The request can never work, whatever is tried: not a video, or nothing in it that can be shown."""
 
 
-class UndecodableError(ValueError):
-    """Too much of the video cannot be decoded, or is missing, for the rest to be of use; why, the text says."""
-
-
-class StopAskedError(Exception):
-    """Somebody wants the attempt to end. Does not leave the handler: it becomes `Stopped`."""
-
-
-class ProgramFailedError(RuntimeError):
-    """The ffmpeg program ended badly, or wrote something else than the frames it was given."""
-
-
-class EncoderFailedError(RuntimeError):
-    """The encoder gave back something else than the frames it was given."""
-
-
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
 _READ = "mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif"
@@ -90,7 +74,7 @@ def is_damage(error: av.error.FFmpegError) -> bool:
     return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
 
 
-def picture_of(container: InputContainer, name: str) -> VideoStream:
+def picture_stream(container: InputContainer, name: str) -> VideoStream:
     """The moving picture of a file.
 
     Raises:

@@ -17,7 +17,7 @@ _MIDDLE = 118.0
 _DARK, _BRIGHT = 20.0, 240.0
 
 
-class Judge:
+class FrameScorer:
     """Looks at frames in grey and small; keeps the scaler between them."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from av.video.reformatter import (
 )
 from PIL import Image
 
-from .probe import Source
+from .source import Source
 
 Size: TypeAlias = tuple[int, int]
 Fit: TypeAlias = Literal["fit", "fill"]
@@ -46,8 +46,8 @@ def scaled_size(seen: Size, box: Size, fit: Fit) -> Size:
     return max(1, round(seen[0] * ratio)), max(1, round(seen[1] * ratio))
 
 
-class Camera:
-    """Takes pictures of one source's frames, all of the same size; keeps the scaler between them."""
+class StillRenderer:
+    """Makes pictures of one source's frames, all of the same size; keeps the scaler between them."""
 
     def __init__(self, source: Source, box: Size, fit: Fit) -> None:
         self._scaler = VideoReformatter()
@@ -56,7 +56,7 @@ class Camera:
         self.size = box if fit == "fill" else whole
         self._lying = (whole[1], whole[0]) if source.rotation in (90, 270) else whole
 
-    def shoot(self, frame: VideoFrame) -> Image.Image:
+    def render(self, frame: VideoFrame) -> Image.Image:
         """The frame as an RGB picture of `size`."""
         picture = _picture_of(_to_rgb(self._scaler, frame, self._lying))
         if self._mirrored:

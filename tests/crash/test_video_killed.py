@@ -18,7 +18,8 @@ import pytest
 from tasktrail.api.reader import Reader
 from tasktrail.events import Checkpointed, Recorded
 from tasktrail.handlers import Finished
-from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.convert.options import VideoConvertOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 SUPPORT = Path(__file__).parent.parent / "support"

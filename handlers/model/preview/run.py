@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from ...contract import Finished, Outcome, Stopped, TaskContext
+from ...contract import Finished, Outcome, TaskContext
 from ...media.animation import FILM_CODEC, frame_times, frames_in, with_palette, write_film
 from ...media.pictures import save, write_picture
 from ...media.result import describe
@@ -103,10 +103,6 @@ _BAND = 2_000_000
 _READ, _DRAWN = 50.0, 95.0
 
 
-class StopAskedError(Exception):
-    """Somebody wants the attempt to end. Does not leave the handler: it becomes `Stopped`."""
-
-
 class Band(NamedTuple):
     """A piece: some rows of a picture."""
 
@@ -115,18 +111,14 @@ class Band(NamedTuple):
     last: int
 
 
-def draw_model(context: TaskContext[ModelPreviewOptions]) -> Outcome:
+def run(context: TaskContext[ModelPreviewOptions]) -> Outcome:
     """Draw `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
 
     Raises:
         Unusable: the model cannot be drawn.
         OSError: a file cannot be read or written.
     """
-    try:
-        return _Course(context).run()
-    except StopAskedError:
-        context.output_part.unlink(missing_ok=True)
-        return Stopped()
+    return _Drawing(context).run()
 
 
 def bands(options: ModelPreviewOptions) -> list[Band]:
@@ -140,7 +132,7 @@ def bands(options: ModelPreviewOptions) -> list[Band]:
     ]
 
 
-class _Course:
+class _Drawing:
     """One attempt."""
 
     def __init__(self, context: TaskContext[ModelPreviewOptions]) -> None:
@@ -154,10 +146,10 @@ class _Course:
         context = self._context
         context.progress(0, f"looking into {context.input_file.name}")
         counted = count(context.input_file)
-        self._stop_if_asked()
+        self._context.check_stop()
         context.progress(5, f"reading {counted.faces} faces")
         model = load_model(context.input_file, self._options.up, self._options.color)
-        self._stop_if_asked()
+        self._context.check_stop()
         tracer = tracer_for(model.vertices, model.faces)
         mark = fingerprint(
             context.input_file,
@@ -172,12 +164,8 @@ class _Course:
         self._write(pieces)
         return Finished(result=self._describe(model, counted), message=f"{len(model.faces)} faces")
 
-    def _stop_if_asked(self) -> None:
-        if self._context.should_stop():
-            raise StopAskedError
-
     def _draw(self, pieces: Pieces, model: Model, painter: Painter) -> None:
-        self._stop_if_asked()
+        self._context.check_stop()
         views = cameras(self._options, model.vertices)
         began, drawn = time.monotonic(), 0.0
         total = len(self._bands)
@@ -185,7 +173,7 @@ class _Course:
             band, before = self._bands[number], drawn
 
             def tick(share: float, number: int = number, before: float = before) -> None:
-                self._stop_if_asked()
+                self._context.check_stop()
                 pace = (before + share) / max(1e-3, time.monotonic() - began)
                 self._context.progress(self._percent(number + share), self._where(number, pace))
 
@@ -210,7 +198,7 @@ class _Course:
         """The finished pictures, one after another."""
         if self._options.kind == "turntable":
             for number in range(len(self._bands)):
-                self._stop_if_asked()
+                self._context.check_stop()
                 self._context.progress(_DRAWN + 5 * number / len(self._bands), f"writing frame {number + 1}")
                 with Image.open(pieces.path(number), formats=("PNG",)) as frame:
                     yield frame.copy()
@@ -224,7 +212,7 @@ class _Course:
         columns, _ = grid(self._options)
         width, height = cell(self._options)
         for number, band in enumerate(self._bands):
-            self._stop_if_asked()
+            self._context.check_stop()
             with Image.open(pieces.path(number), formats=("PNG",)) as part:
                 down, across = divmod(band.picture, columns)
                 whole.paste(part, (across * width, down * height + band.first))
@@ -237,7 +225,7 @@ class _Course:
             write_animation(pictures, self._context.output_part, self._format, self._options)
         else:
             write_still(next(pictures), self._context.output_part, self._format, self._options)
-        self._stop_if_asked()
+        self._context.check_stop()
 
     def _describe(self, model: Model, counted: Counted) -> dict[str, Any]:
         options, part, film = self._options, self._context.output_part, self._format == "MP4"

@@ -15,7 +15,7 @@ MAX_SEGMENTS = 240
 """Keeps the checkpoint small: longer videos get longer segments."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Fixed when the task first starts and kept in its checkpoint, so that a resume can never cut elsewhere."""
 
     clock: Literal["pts", "dts"]
@@ -105,7 +105,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the checkpoint."""
 
     fingerprint: str
-    plan: Plan
+    plan: SegmentPlan
     audio: AudioTrack | None = None
     audio_done: bool = False
     """Also true where there is no sound to keep."""
@@ -143,25 +143,6 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, segments=segments)
 
 
-def remove_leftovers(folder: Path, saved: Saved) -> None:
-    """Delete what a crash, or an earlier plan, left unfinished."""
-    for pattern in ("segment-*", "sound.*"):
-        for path in folder.glob(pattern):
-            if path.name not in saved.files:
-                path.unlink()
-
-
 def segment_name(number: int) -> str:
     """The file of a segment."""
     return f"segment-{number:05}.mp4"
-
-
-def recall(checkpoint: Checkpoint | None, fingerprint: str) -> Saved | None:
-    """What was saved, if it belongs to the same input, options and library."""
-    if checkpoint is None:
-        return None
-    try:
-        saved = msgspec.convert(checkpoint.data, Saved)
-    except msgspec.ValidationError:  # written by another version of this handler
-        return None
-    return saved if saved.fingerprint == fingerprint else None

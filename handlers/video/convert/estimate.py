@@ -3,7 +3,7 @@
 from math import pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
 
 from ...contract import Estimate, Job
-from ..estimate import ASSUMED, BASE, MARGIN, Picture
+from ..estimate import ASSUMED, BASE, MARGIN, VideoInfo
 from .options import USUAL_CRF, VideoConvertOptions, choose_target
 
 _SPEED = {
@@ -53,52 +53,52 @@ def estimate(job: Job[VideoConvertOptions]) -> Estimate:
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
-def estimate_for(job: Job[VideoConvertOptions], picture: Picture) -> Estimate:
+def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     """What the conversion of this video needs."""
     options = job.options
     target = choose_target(options, job.output_file)
     codec = target.video_codec
-    wanted = _output_pixels(options, picture)
-    deep = 2 if picture.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
-    held = min(_FRAMES_HELD.get(options.preset, _SLOWEST_HOLD), picture.frames + _ROOM)
-    source_bytes = (_SOURCE_FRAMES + _DEINTERLACER_HOLDS * (options.deinterlace == "always")) * picture.frame_bytes
+    wanted = _output_pixels(options, video)
+    deep = 2 if video.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
+    held = min(_FRAMES_HELD.get(options.preset, _SLOWEST_HOLD), video.frames + _ROOM)
+    source_bytes = (_SOURCE_FRAMES + _DEINTERLACER_HOLDS * (options.deinterlace == "always")) * video.frame_bytes
     encoder_bytes = _ENCODER_BASE.get(codec, 0.0) + held * 1.5 * deep * wanted * _MORE_THAN_H264[codec]
-    sound = picture.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8
+    sound = video.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     return Estimate(
         memory=int(MARGIN * (BASE + source_bytes + encoder_bytes)),
         # Everything stands there twice, in pieces and joined.
-        temp=int(2.1 * (_video_bytes(job, picture, codec) + (sound if picture.sound and target.audio_codec else 0)))
+        temp=int(2.1 * (_video_bytes(job, video, codec) + (sound if video.sound and target.audio_codec else 0)))
         + _CONTAINERS,
-        seconds=0.3 + picture.frames * (encode + picture.pixels / _DECODED) + picture.duration / _AUDIO_SPEED,
-        basis=picture.basis(),
+        seconds=0.3 + video.frames * (encode + video.pixels / _DECODED) + video.duration / _AUDIO_SPEED,
+        basis=video.basis(),
     )
 
 
-def _output_pixels(options: VideoConvertOptions, picture: Picture) -> float:
+def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
     """Pixels of an output frame."""
     if options.scale is not None:
-        return picture.pixels * options.scale**2
+        return video.pixels * options.scale**2
     if options.width and options.height:
         return options.width * options.height
-    shape = picture.width / max(1, picture.height)
+    shape = video.width / max(1, video.height)
     if options.width:
         return options.width**2 / shape
     if options.height:
         return options.height**2 * shape
-    return picture.pixels
+    return video.pixels
 
 
-def _video_bytes(job: Job[VideoConvertOptions], picture: Picture, codec: str) -> float:
+def _video_bytes(job: Job[VideoConvertOptions], video: VideoInfo, codec: str) -> float:
     """Bytes of the encoded picture. A lower crf than usual asks for more than the source ever had."""
     options = job.options
     if options.video_bitrate:
-        return 1.1 * picture.duration * options.video_bitrate / 8
-    wanted = _output_pixels(options, picture)
-    lively = picture.frames * wanted * _PIXEL_BYTES * pow(_AT_PIXELS / max(1.0, wanted), 0.3)
-    source = _OF_THE_SOURCE * job.input_size * sqrt(wanted / max(1, picture.pixels))
+        return 1.1 * video.duration * options.video_bitrate / 8
+    wanted = _output_pixels(options, video)
+    lively = video.frames * wanted * _PIXEL_BYTES * pow(_AT_PIXELS / max(1.0, wanted), 0.3)
+    source = _OF_THE_SOURCE * job.input_size * sqrt(wanted / max(1, video.pixels))
     finer = pow(2, (USUAL_CRF[codec] - options.crf) / 6) if options.crf is not None else 1.0
     usual = lively if finer > 1 else min(source, lively)
-    if not picture.basis():
+    if not video.basis():
         usual = source
     return usual * finer * _HASTY.get(options.preset, 1.0) * _BYTES_OF_CODEC[codec]

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 from av.stream import Stream
 
-from ..probe import Source
+from ..source import Source
 from .checkpoint import AudioTrack, Segment
 from .marks import Chapter, Marks, mark, write_chapters
 from .options import Target

@@ -185,6 +185,8 @@ CONTAINERS = {
 VIDEO_ENCODERS = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 
+HARDWARE_REMEDY = "leave `encoder` at software, or give the service the device and its driver"
+
 USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
 _VP9_CPU_USED = {
     "ultrafast": 8,

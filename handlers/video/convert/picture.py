@@ -5,7 +5,6 @@ from fractions import Fraction
 from typing import Any
 
 import msgspec
-from av.codec import Codec
 from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -18,7 +17,7 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-from ..probe import Source
+from ..source import Source
 from .options import VideoConvertOptions
 
 _STANDARD = (1, 1, 1)
@@ -36,10 +35,10 @@ _TURNS = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
 """Rotation counter-clockwise → values of FFmpeg's transpose filter."""
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
     """How the result's pixels are stored."""
 
-    pixel_format: str = "yuv420p"
+    name: str = "yuv420p"
     colour: tuple[int, int, int] = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     """Primaries, transfer, matrix."""
     standard_range: bool = False
@@ -48,15 +47,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def deep(self) -> bool:
         """Whether it has more than eight bits."""
-        return "10" in self.pixel_format
+        return "10" in self.name
 
 
-def builtin_formats(encoder: str) -> set[str]:
-    """How the library's encoder can store pixels."""
-    return {known.name for known in Codec(encoder, "w").video_formats or ()}
-
-
-def choose_look(source: Source, formats: Collection[str], codec: str) -> Look:
+def choose_pixel_format(source: Source, formats: Collection[str], codec: str) -> PixelFormat:
     """Keep ten bits where encoder and players can, and the colours as they are tagged.
 
     `formats` are those that the encoder takes.
@@ -66,9 +60,9 @@ def choose_look(source: Source, formats: Collection[str], codec: str) -> Look:
         wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted
     deep = "10" in wanted[0]
     if source.colour[1] in _HDR and not deep:
-        return Look(pixel_format=wanted[0], colour=_STANDARD, standard_range=True)
+        return PixelFormat(name=wanted[0], colour=_STANDARD, standard_range=True)
     primaries, transfer, matrix = source.colour
-    return Look(pixel_format=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
+    return PixelFormat(name=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
 
 
 def output_size(source: Source, options: VideoConvertOptions) -> tuple[int, int]:
@@ -114,23 +108,23 @@ def _even(side: float | Fraction) -> int:
 class Shaper:
     """Shapes the frames of one source; keeps scaler and turner between frames."""
 
-    def __init__(self, source: Source, size: tuple[int, int], look: Look) -> None:
+    def __init__(self, source: Source, size: tuple[int, int], pixels: PixelFormat) -> None:
         self._scaler = VideoReformatter()
-        self._look = look
+        self._pixels = pixels
         sideways = source.rotation in (90, 270)
         self._size = (size[1], size[0]) if sideways else size
         turned = source.rotation or source.mirrored
-        self._turner = _turner(self._size, source, look.pixel_format) if turned else None
+        self._turner = _turner(self._size, source, pixels.name) if turned else None
 
     def shape(self, frame: VideoFrame) -> VideoFrame:
         """The frame as the encoder wants it. Range is always limited, as players expect."""
         shaped = self._scaler.reformat(
             frame,
             *self._size,
-            format=self._look.pixel_format,
+            format=self._pixels.name,
             interpolation=Interpolation.BICUBIC,
             dst_color_range=ColorRange.MPEG,
-            **(_TO_STANDARD if self._look.standard_range else {}),
+            **(_TO_STANDARD if self._pixels.standard_range else {}),
         )
         if self._turner is None:
             return shaped
@@ -154,16 +148,16 @@ def _turner(size: tuple[int, int], source: Source, pixel_format: str) -> Graph:
     return graph
 
 
-def picture_notes(source: Source, look: Look, options: VideoConvertOptions) -> list[str]:
+def picture_notes(source: Source, pixels: PixelFormat, options: VideoConvertOptions) -> list[str]:
     """What happens to the picture."""
     found = _size_notes(source, options)
     if source.transparent:
         found.append("transparency dropped")
-    if source.depth > 8 and not look.deep:  # noqa: PLR2004 - a byte
+    if source.depth > 8 and not pixels.deep:  # noqa: PLR2004 - a byte
         found.append(f"{source.depth} bits a colour became 8")
-    if source.depth > 10 and look.deep:  # noqa: PLR2004 - what the encoders can
+    if source.depth > 10 and pixels.deep:  # noqa: PLR2004 - what the encoders can
         found.append(f"{source.depth} bits a colour became 10")
-    if look.standard_range:
+    if pixels.standard_range:
         found.append("high dynamic range became standard (BT.709), highlights clipped")
     elif source.colour[1] == _PQ:
         found.append("HDR10 mastering metadata, if any, dropped")

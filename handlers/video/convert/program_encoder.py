@@ -1,20 +1,21 @@
-"""A segment encoded by the ffmpeg program instead of the library, and the check that it holds what was given.
+"""Encoding with the ffmpeg program: decoded frames go in through a pipe, a finished file comes out.
 
-Decoded frames go in through a pipe, a finished file comes out. The program is given no name but that of the file that
-it writes, and sees no byte of the input, so a hostile input cannot reach it. It is in the worker's process group, and
-ends by itself when the worker is gone, because its pipe then ends.
+The program is given no name but that of the file that it writes, and sees no byte of the input, so a hostile input
+cannot reach it. It is in the worker's process group, and ends by itself when the worker is gone, because its pipe then
+ends.
 """
 
 import fcntl
 import os
+import re
 import select
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 from av.audio.frame import AudioFrame
@@ -22,37 +23,101 @@ from av.audio.stream import AudioStream
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from ...contract import Unusable
 from ...pieces import seal
 from ...printed import pass_on
-from ..opening import ProgramFailedError
-from ..program import Program, environment
+from ..program import Program, ask, environment
 from .checkpoint import Segment, segment_name
-from .encoding import Encoding
-from .options import Target
-from .picture import Look, output_aspect, output_size
+from .options import HARDWARE_REMEDY, Target
+from .picture import PixelFormat, output_aspect, output_size
+from .segments import Encoding
+from .sound import SoundPlan
 
+_POLL = 0.1
+"""Seconds between two looks at whether the attempt has to stop, while the program does not take more."""
+_PIPE_SIZE = 1024 * 1024
+"""Bytes in the pipe, where the system allows it; the usual 64 KiB are a fraction of a frame."""
 _EXACT = 65535
 """Ratios are rounded to what fits below it."""
+_DEVICE_FORMATS = ("nv12", "p010le")
+"""What can be brought to a device whose encoder lists its own surfaces only."""
+_TRIAL_SIDE = 256
+_TRIAL_TIMEOUT = 10.0
+_LONGEST_CAUSE = 300
+
+_SILENT = ("-hide_banner", "-nostdin", "-v", "error")
+_INPUT = ("-protocol_whitelist", "pipe", "-f", "nut", "-i", "pipe:0", "-map", "0:0", "-map_metadata", "-1")
 _VAAPI = ("-init_hw_device", "vaapi=device", "-filter_hw_device", "device")
 
 
-def before_input(program: Program, target: Target) -> list[str]:
-    """The program, and what holds for all of it."""
-    return [str(program.path), *SILENT, *(_VAAPI if _uploads(target) else ())]
+class ProgramFailedError(RuntimeError):
+    """The ffmpeg program ended badly, or wrote something else than the frames it was given."""
 
 
-def for_picture(target: Target, look: Look, time_base: Fraction, aspect: Fraction = Fraction(1)) -> list[str]:
+class ProgramBackend:
+    """The ffmpeg program that was found on the search path."""
+
+    def __init__(self, program: Program, target: Target) -> None:
+        self._program = program
+        self._target = target
+        self.build = program.built
+        self.notes = [f"encoded by the program ffmpeg {program.version}"]
+
+    def pixel_formats(self) -> set[str]:
+        """How the encoder can store pixels, as the program lists it."""
+        lines = ask(self._program.path, "-h", f"encoder={self._target.video_encoder}").splitlines()
+        listed = next((line.partition(":")[2].split() for line in lines if "pixel formats:" in line), [])
+        return {*listed, *_DEVICE_FORMATS} if "vaapi" in listed else set(listed)
+
+    def require_hardware(self) -> None:
+        """Encode one grey picture. Raises Unusable with what to do."""
+        raw = ["-f", "rawvideo", "-pix_fmt", "nv12", "-s", f"{_TRIAL_SIDE}x{_TRIAL_SIDE}", "-i", "pipe:0"]
+        how = _picture_arguments(self._target, PixelFormat(name="nv12"), Fraction(1, 25), Fraction(1))
+        command = [*self._command(), *raw, "-frames:v", "1", *how, "-f", "null", "-"]
+        picture = bytes([128]) * (_TRIAL_SIDE * _TRIAL_SIDE * 3 // 2)
+        try:
+            subprocess.run(
+                command, input=picture, capture_output=True, check=True, timeout=_TRIAL_TIMEOUT, env=environment()
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+            cause = _first_line(said) or error
+            raise Unusable(
+                f"ffmpeg's encoder {self._target.video_encoder} finds no device ({cause}): {HARDWARE_REMEDY}"
+            ) from error
+
+    def segment_encoder(self, encoding: Encoding, number: int, tick: Callable[[], None]) -> "_ProgramSegmentEncoder":
+        """A run of the program for one segment."""
+        return _ProgramSegmentEncoder(encoding, number, self._command(), tick)
+
+    @contextmanager
+    def sound_sink(self, part: Path, plan: SoundPlan, tick: Callable[[float], None]) -> Iterator["_ProgramSink"]:
+        """A run of the program for the sound."""
+        sink = _ProgramSink(self._program, part, plan, tick)
+        try:
+            yield sink
+            sink.feed.finish()
+        except BaseException:  # whatever ends it: the program must not go on alone
+            sink.feed.discard()
+            raise
+
+    def _command(self) -> list[str]:
+        """The program, and what stands before the input."""
+        return [str(self._program.path), *_SILENT, *(_VAAPI if _needs_upload(self._target) else ())]
+
+
+def _picture_arguments(target: Target, pixels: PixelFormat, time_base: Fraction, aspect: Fraction) -> list[str]:
     """How a picture track is encoded: each frame once, at its own time.
 
     Colours are named twice: old versions take them from the switches, newer ones from the frames. `aspect` is the
     shape of a pixel.
     """
-    primaries, transfer, matrix = map(str, look.colour)
+    primaries, transfer, matrix = map(str, pixels.colour)
     filters = [
         f"setparams=range=tv:color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}",
         f"setsar=sar={aspect.numerator}/{aspect.denominator}:max={_EXACT}",
     ]
-    if _uploads(target):
+    if _needs_upload(target):
         filters.append("hwupload")
     arguments = ["-vf", ",".join(filters), "-c:v", target.video_encoder]
     for name, value in target.video_options.items():
@@ -65,28 +130,92 @@ def for_picture(target: Target, look: Look, time_base: Fraction, aspect: Fractio
     return [*arguments, "-fps_mode", "passthrough", "-enc_time_base", f"{time_base.numerator}:{time_base.denominator}"]
 
 
-def for_sound(encoder: str, bitrate: int) -> list[str]:
-    """How a sound track is encoded."""
-    return ["-c:a", encoder, "-b:a", str(bitrate)]
-
-
-def _uploads(target: Target) -> bool:
+def _needs_upload(target: Target) -> bool:
     """Whether frames have to be brought to the device first; other encoders do it themselves."""
     return target.video_encoder.endswith("_vaapi")
 
 
-# --- One run of the program ---
+def _first_line(said: str) -> str:
+    """The first line, without the part of ffmpeg that speaks; the other lines follow from it."""
+    return re.sub(r"^\[[^]]*\] ", "", said.partition("\n")[0]).rstrip(".")[:_LONGEST_CAUSE]
 
 
-_POLL = 0.1
-"""Seconds between two looks at whether somebody wants it to stop, while the program does not take more."""
-_ROOM = 1024 * 1024
-"""Bytes in the pipe, where the system allows it; the usual 64 KiB are a fraction of a frame."""
+class _ProgramSegmentEncoder:
+    """One run of the program, which writes one segment file."""
 
-S = TypeVar("S", VideoStream, AudioStream)
+    def __init__(self, encoding: Encoding, number: int, command: Sequence[str], tick: Callable[[], None]) -> None:
+        self.number = number
+        self._encoding = encoding
+        self._final = encoding.folder / segment_name(number)
+        self._part = self._final.with_suffix(".part")
+        self._moments: list[int] = []
+        source, target = encoding.source, encoding.target
+        aspect = output_aspect(source, encoding.options)
+        how = _picture_arguments(target, encoding.pixels, source.time_base, aspect)
+        self._feed = _Feed(command, how, self._part, tick)
+        stream = self._feed.container.add_stream("rawvideo", rate=source.rate, time_base=source.time_base)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = output_size(source, encoding.options)
+        stream.pix_fmt = encoding.pixels.name
+        self._stream = stream
+
+    def encode(self, moment: int, frame: VideoFrame) -> None:
+        """Hand over the next frame. Raises ProgramFailedError."""
+        self._moments.append(moment)
+        frame.pts = moment - self._moments[0]
+        frame.time_base = self._encoding.source.time_base
+        frame.pict_type = PictureType.NONE
+        self._feed.push(self._stream, frame)
+
+    def finish(self) -> Segment:
+        """Wait for the end, compare, and make durable. Raises ProgramFailedError."""
+        self._feed.push(self._stream, None)
+        self._feed.finish()
+        self._compare()
+        size, digest = seal(self._part, self._final)
+        return Segment(self.number, self._moments[0], self._moments[-1], len(self._moments), size, digest)
+
+    def _compare(self) -> None:
+        """Check that the file holds each frame at its moment, no more and no less, and begins with a keyframe."""
+        encoder, unit = self._encoding.target.video_encoder, self._encoding.source.time_base
+        with av.open(str(self._part)) as container:
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+        times = sorted(round((packet.pts or 0) * packet.time_base / unit) for packet in packets)
+        if [time - times[0] for time in times] != [moment - self._moments[0] for moment in self._moments]:
+            raise ProgramFailedError(
+                f"ffmpeg's {encoder} wrote {len(times)} frames of {len(self._moments)} in segment "
+                f"{self.number + 1}, or at other times; take another encoder, or backend builtin"
+            )
+        if not packets[0].is_keyframe:
+            raise ProgramFailedError(f"ffmpeg's {encoder} began segment {self.number + 1} without a keyframe")
+
+    def discard(self) -> None:
+        """Kill the program and leave nothing."""
+        self._feed.discard()
 
 
-class Feed:
+class _ProgramSink:
+    def __init__(self, program: Program, part: Path, plan: SoundPlan, tick: Callable[[float], None]) -> None:
+        self._plan = plan
+        self._position = 0.0
+        # The pipe carries no names of channels, only their number.
+        command = [str(program.path), *_SILENT, "-channel_layout", plan.layout]
+        how = ["-c:a", plan.encoder, "-b:a", str(plan.bitrate)]
+        self.feed = _Feed(command, how, part, lambda: tick(self._position))
+
+    def track(self, rate: int) -> AudioStream:
+        track = self.feed.container.add_stream("pcm_f32le", rate=rate)
+        assert isinstance(track, AudioStream)
+        track.layout = self._plan.layout
+        track.format = "flt"
+        return track
+
+    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
+        self._position = (frame.time if frame else None) or self._position
+        self.feed.push(track, frame)
+
+
+class _Feed:
     """The running program. Frames must carry their times; they are kept exactly.
 
     Args:
@@ -101,7 +230,7 @@ class Feed:
     ) -> None:
         self._tick = tick
         self._output = output
-        self._told: list[str] = []
+        self._cause = ""
         self._said = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - open as long as the program runs
         self._process = subprocess.Popen(
             [*command, *_INPUT, *arguments, "-fflags", "+bitexact", "-f", "mp4", f"file:{output}"],
@@ -113,7 +242,7 @@ class Feed:
         )
         assert self._process.stdin is not None
         self._pipe = _Pipe(self._process.stdin.fileno(), tick)
-        self.container = av.open(self._pipe, "w", format="nut", options=_BITEXACT, buffer_size=_ROOM)
+        self.container = av.open(self._pipe, "w", format="nut", options={"fflags": "+bitexact"}, buffer_size=_PIPE_SIZE)
 
     def push(self, stream: Any, frame: VideoFrame | AudioFrame | None) -> None:
         """Hand over one frame; none: there are no more. Raises ProgramFailedError."""
@@ -121,6 +250,7 @@ class Feed:
             self.container.mux(stream.encode(frame))
         except BrokenPipeError:
             raise self._failure() from None
+        self._pipe.raise_interruption()
 
     def finish(self) -> None:
         """Wait until the file is whole. Raises ProgramFailedError."""
@@ -129,6 +259,7 @@ class Feed:
             self.container.close()
         except BrokenPipeError:
             raise self._failure() from None
+        self._pipe.raise_interruption()
         self._process.stdin.close()
         if self._wait():
             raise self._failure()
@@ -154,113 +285,53 @@ class Feed:
             self._tick()
 
     def _failure(self) -> ProgramFailedError:
-        """What to say of its end. Where somebody wants the attempt to stop, that is said instead, by `tick`."""
+        """What to say of its end. Where the attempt has to stop, `tick` raises that instead."""
         self._tick()
         code = self._wait()
         said = self._pass_on()
         return ProgramFailedError(f"ffmpeg ended with {code} at {self._output.stem}: {said or 'it said nothing'}")
 
     def _pass_on(self) -> str:
-        """Let the attempt's output have what it said, once; the first line, for the others follow from it."""
+        """Print what it said, once, for the attempt's output; return the first line, from which the others follow."""
         if not self._said.closed:
             with self._said:
-                self._told = pass_on(self._said)[:1]
-        return "".join(self._told)
-
-
-SILENT = ("-hide_banner", "-nostdin", "-v", "error")
-_INPUT = ("-protocol_whitelist", "pipe", "-f", "nut", "-i", "pipe:0", "-map", "0:0", "-map_metadata", "-1")
-_BITEXACT = {"fflags": "+bitexact"}
+                self._cause = "".join(pass_on(self._said)[:1])
+        return self._cause
 
 
 class _Pipe:
-    """The program's standard input, as a file that PyAV writes to. It never waits without looking up."""
+    """The program's standard input, as a file that PyAV writes to. While it waits it looks whether to stop."""
 
     def __init__(self, fd: int, tick: Callable[[], None]) -> None:
         self._fd = fd
         self._tick = tick
         self._ready = select.poll()
         self._ready.register(fd, select.POLLOUT)
+        self._interruption: BaseException | None = None
         self.over = False
         """Nobody reads any more: what is still written is thrown away."""
         os.set_blocking(fd, False)
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with suppress(OSError):  # a user may have only so much room in pipes
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _ROOM)
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
     def write(self, data: bytes) -> int:
         rest = memoryview(data)
         while rest and not self.over:
             if not self._ready.poll(_POLL * 1000):
-                self._tick()
+                self._look()
                 continue
             with suppress(BlockingIOError):
                 rest = rest[os.write(self._fd, rest) :]
         return len(data)
 
+    def _look(self) -> None:
+        try:
+            self._tick()
+        except BaseException as error:  # noqa: BLE001 - FFmpeg has called `write`: what is raised here would be lost
+            self._interruption, self.over = error, True
 
-# --- A segment ---
-
-
-class ProgramSegment:
-    """One run of the program, which writes one segment file. Moments are relative to the segment's first frame."""
-
-    def __init__(self, encoding: Encoding, program: Program, number: int, tick: Callable[[], None]) -> None:
-        self.number = number
-        self._encoding = encoding
-        self._final = encoding.folder / segment_name(number)
-        self._part = self._final.with_suffix(".part")
-        self._moments: list[int] = []
-        how = for_picture(
-            encoding.target, encoding.look, encoding.source.time_base, output_aspect(encoding.source, encoding.options)
-        )
-        self._feed = Feed(before_input(program, encoding.target), how, self._part, tick)
-        self._stream = self._add_stream()
-
-    def _add_stream(self) -> VideoStream:
-        encoding = self._encoding
-        stream = self._feed.container.add_stream(
-            "rawvideo", rate=encoding.source.rate, time_base=encoding.source.time_base
-        )
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height = output_size(encoding.source, encoding.options)
-        stream.pix_fmt = encoding.look.pixel_format
-        return stream
-
-    def encode(self, moment: int, frame: VideoFrame) -> None:
-        """Hand over the next frame. Raises ProgramFailedError."""
-        self._moments.append(moment)
-        frame.pts = moment - self._moments[0]
-        frame.time_base = self._encoding.source.time_base
-        frame.pict_type = PictureType.NONE
-        self._feed.push(self._stream, frame)
-
-    def finish(self) -> Segment:
-        """Wait for the end, compare, and make durable. Raises ProgramFailedError."""
-        self._feed.push(self._stream, None)
-        self._feed.finish()
-        self._compare()
-        size, digest = seal(self._part, self._final)
-        return Segment(self.number, self._moments[0], self._moments[-1], len(self._moments), size, digest)
-
-    def _compare(self) -> None:
-        """Whether the file holds each frame at its moment, no more and no less, and begins with one to start from."""
-        tick = self._encoding.source.time_base
-        with av.open(str(self._part)) as container:
-            packets = [packet for packet in container.demux(video=0) if packet.size]
-        times = sorted(round((packet.pts or 0) * packet.time_base / tick) for packet in packets)
-        if [time - times[0] for time in times] != [moment - self._moments[0] for moment in self._moments]:
-            raise ProgramFailedError(
-                f"ffmpeg's {self._target} wrote {len(times)} frames of {len(self._moments)} in segment "
-                f"{self.number + 1}, or at other times; take another encoder, or backend builtin"
-            )
-        if not packets[0].is_keyframe:
-            raise ProgramFailedError(f"ffmpeg's {self._target} began segment {self.number + 1} without a keyframe")
-
-    @property
-    def _target(self) -> str:
-        return self._encoding.target.video_encoder
-
-    def discard(self) -> None:
-        """Kill the program and leave nothing."""
-        self._feed.discard()
+    def raise_interruption(self) -> None:
+        """Raise what `tick` has raised while FFmpeg was writing."""
+        if self._interruption is not None:
+            raise self._interruption

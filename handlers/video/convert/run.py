@@ -1,4 +1,4 @@
-"""The course of `video_convert`: plan, sound (0-5 %), picture by segments (5-95 %), join (95-100 %).
+"""The work of `video_convert`: plan, sound (0-5 %), picture by segments (5-95 %), join (95-100 %).
 
 Each stage leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
 """
@@ -11,37 +11,22 @@ from typing import Any
 import av
 import msgspec
 
-from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
+from ....events.errors import InvalidOptions
+from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import describe
-from ...pieces import fingerprint
-from ..frames import beyond_use, has_fields
-from ..opening import (
-    EncoderFailedError,
-    StopAskedError,
-    UndecodableError,
-    open_input,
-    picture_of,
-)
-from ..probe import Source, cut_notes, picture_in, probe, told_of
-from ..program import Program
-from .backend import formats_of, open_backend
-from .checkpoint import (
-    Plan,
-    Saved,
-    Segment,
-    choose_cuts,
-    recall,
-    remove_leftovers,
-    step_for,
-)
-from .encoding import Encoding
-from .estimate import estimate_for
+from ...pieces import fingerprint, recalled, remove_others
+from ..frames import UndecodableError, beyond_use, has_fields
+from ..opening import open_input, picture_stream
+from ..source import Source, cut_notes, read_source, source_fields
+from .checkpoint import Saved, Segment, SegmentPlan, choose_cuts, step_for
 from .join import Parts, duration_of, join
+from .library_encoder import LibraryBackend, require_hardware
 from .marks import Marks, chapters_of, lost_marks, marks_of, track_notes
-from .options import Target, VideoConvertOptions, choose_target, holds_aspect
-from .picture import choose_look, output_aspect, output_size, picture_notes
-from .segments import encode_segments
-from .sound import choose_sound, convert_audio
+from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program
+from .picture import choose_pixel_format, output_aspect, output_size, picture_notes
+from .program_encoder import ProgramBackend
+from .segments import Backend, EncoderFailedError, Encoding, encode_segments
+from .sound import choose_sound, convert_sound
 from .subtitles import choose_subtitles
 
 _SOUND_SHARE = 5.0
@@ -52,12 +37,7 @@ _FAULTS = 3
 """So often in an attempt a segment is encoded anew because its encoder failed."""
 
 
-def look(job: Job[VideoConvertOptions]) -> Estimate:
-    """A better estimate. Raises UnusableInputError."""
-    return estimate_for(job, picture_in(job.input_file))
-
-
-def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
+def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
 
     Raises:
@@ -68,17 +48,28 @@ def convert(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """
     options = context.options
     target = choose_target(options, context.output_file)
-    program = open_backend(options, target)
-    source = probe(context.input_file)
+    backend = _open_backend(options, target)
+    source = read_source(context.input_file)
     _refuse_a_rest(source)
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
+    prepared = msgspec.structs.replace(source, deinterlace=whole, squared=not holds_aspect(target))
+    return _Conversion(context, prepared, target, backend).run()
+
+
+def _open_backend(options: VideoConvertOptions, target: Target) -> Backend:
+    """The library, or the program if it is asked for. Raises Unusable where it, or the hardware, is missing."""
+    if options.backend == "builtin":
+        if options.encoder != "software":
+            require_hardware(target.video_encoder)
+        return LibraryBackend(target)
     try:
-        prepared = msgspec.structs.replace(source, deinterlace=whole, squared=not holds_aspect(target))
-        return _Conversion(context, prepared, target, program).run()
-    except StopAskedError:
-        context.output_part.unlink(missing_ok=True)
-        return Stopped()
+        backend = ProgramBackend(require_program(options, target), target)
+    except InvalidOptions as error:  # it was there when the task was created
+        raise Unusable(str(error)) from error
+    if options.encoder != "software":
+        backend.require_hardware()
+    return backend
 
 
 def _refuse_a_rest(source: Source) -> None:
@@ -91,18 +82,18 @@ class _Conversion:
     """One attempt."""
 
     def __init__(
-        self, context: TaskContext[VideoConvertOptions], source: Source, target: Target, program: Program | None
+        self, context: TaskContext[VideoConvertOptions], source: Source, target: Target, backend: Backend
     ) -> None:
         self._context = context
         self._source = source
         self._target = target
-        self._program = program
-        self._look = choose_look(source, formats_of(program, target.video_encoder), target.video_codec)
+        self._backend = backend
+        self._pixels = choose_pixel_format(source, backend.pixel_formats(), target.video_codec)
         with open_input(source.path) as container:
             self._sound = choose_sound(container, context.options, target)
             self._subtitles = choose_subtitles(container, context.options, target.container)
             self._left_out = track_notes(container)
-            self._picture_marks = marks_of(picture_of(container, source.path.name))
+            self._picture_marks = marks_of(picture_stream(container, source.path.name))
             self._chapters = chapters_of(container)
         self._saved = self._recall_or_plan()
         self._began = time.monotonic()
@@ -117,9 +108,9 @@ class _Conversion:
             msgspec.to_builtins(options),
             msgspec.to_builtins(self._target),
             [av.__version__, av.library_versions],
-            self._program.built if self._program else "",
+            self._backend.build,
         )
-        saved = recall(self._context.checkpoint, mark)
+        saved = recalled(self._context.checkpoint, mark, Saved)
         if saved is not None:
             self._source = msgspec.structs.replace(self._source, clock=saved.plan.clock)
             return saved
@@ -127,7 +118,7 @@ class _Conversion:
 
     def run(self) -> Outcome:
         """Do what is left to do."""
-        remove_leftovers(self._context.work_dir, self._saved)
+        remove_others(self._context.work_dir, ("segment-*", "sound.*"), keep=self._saved.files)
         self._convert_sound()
         self._redo_lost_segments()
         self._encode(self._saved.last_moment, None)
@@ -135,10 +126,6 @@ class _Conversion:
             raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
         self._join()
         return Finished(result=self._describe(), message=f"{self._saved.frames} frames")
-
-    def _stop_if_asked(self) -> None:
-        if self._context.should_stop():
-            raise StopAskedError
 
     def _is_time_to_tell(self) -> bool:
         now = time.monotonic()
@@ -157,12 +144,12 @@ class _Conversion:
         track = self._saved.audio
         if self._saved.audio_done and (track is None or track.intact(self._context.work_dir)):
             return
-        track = convert_audio(self._source.path, self._sound, self._context.work_dir, self._sound_tick, self._program)
+        track = convert_sound(self._source.path, self._sound, self._context.work_dir, self._backend, self._sound_tick)
         saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
         self._save(saved, _SOUND_SHARE, "sound is ready")
 
     def _sound_tick(self, seconds: float) -> None:
-        self._stop_if_asked()
+        self._context.check_stop()
         if self._is_time_to_tell():
             share = self._saved.plan.share(int(seconds / self._source.time_base))
             self._context.progress(_SOUND_SHARE * share, f"sound, {seconds:.0f} s")
@@ -171,7 +158,7 @@ class _Conversion:
         """Encode again what is missing or damaged among the finished segments, and nothing else."""
         before: int | None = None
         for segment in self._saved.segments:
-            self._stop_if_asked()
+            self._context.check_stop()
             if not segment.intact(self._context.work_dir):
                 self._encode(before, segment.last)
             before = segment.last
@@ -196,13 +183,12 @@ class _Conversion:
         encoding = Encoding(
             source=self._source,
             target=self._target,
-            look=self._look,
+            pixels=self._pixels,
             options=self._context.options,
             plan=self._saved.plan,
             folder=self._context.work_dir,
-            program=self._program,
         )
-        with closing(encode_segments(encoding, after, until, self._stop_if_asked)) as steps:
+        with closing(encode_segments(encoding, self._backend, after, until, self._context.check_stop)) as steps:
             for step in steps:
                 match step:
                     case Segment():
@@ -226,7 +212,7 @@ class _Conversion:
         length = max(0.001, float((plan.end - plan.start) * self._source.time_base))
 
         def tick(seconds: float) -> None:
-            self._stop_if_asked()
+            self._context.check_stop()
             if self._is_time_to_tell():
                 self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
 
@@ -261,7 +247,7 @@ class _Conversion:
             "subtitles": len(self._subtitles.kept),
             "segments": len(self._saved.segments),
             "notes": self._notes(),
-            **told_of(self._source),
+            **source_fields(self._source),
         }
 
     def _notes(self) -> list[str]:
@@ -273,13 +259,13 @@ class _Conversion:
             sound = ["sound dropped: none of it can be decoded"]
         elif self._sound:
             sound += lost_marks("sound", self._sound.marks, self._target.container.format)
-        picture = picture_notes(self._source, self._look, self._context.options)
+        picture = picture_notes(self._source, self._pixels, self._context.options)
         picture += lost_marks("picture", self._picture_marks, self._target.container.format)
-        picture += [f"encoded by the program ffmpeg {self._program.version}"] if self._program else []
+        picture += self._backend.notes
         return [*cut_notes(self._source), *picture, *self._faults, *sound, *self._subtitles.notes, *self._left_out]
 
 
-def _plan(source: Source, segment_seconds: float) -> Plan:
+def _plan(source: Source, segment_seconds: float) -> SegmentPlan:
     step = step_for(source.start, source.end, int(segment_seconds / source.time_base))
     cuts = choose_cuts(source.start, source.end, step, source.keyframes)
-    return Plan(clock=source.clock, start=source.start, end=source.end, step=step, cuts=cuts)
+    return SegmentPlan(clock=source.clock, start=source.start, end=source.end, step=step, cuts=cuts)

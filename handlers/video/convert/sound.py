@@ -4,7 +4,7 @@ It is converted once and in one piece: encoded per segment it would click at eve
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,11 +20,9 @@ from av.container import InputContainer, OutputContainer
 from ...contract import Unusable
 from ...pieces import seal
 from ..opening import is_damage, open_input, packets_of
-from ..program import Program
 from .checkpoint import AudioTrack
 from .marks import Marks, marks_of
 from .options import Target, VideoConvertOptions
-from .program_encoder import SILENT, Feed, for_sound
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -103,9 +101,6 @@ def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target,
     )
 
 
-# --- Where decoded sound goes: to an encoder of the library, or to the ffmpeg program ---
-
-
 class Sink(Protocol):
     """Takes the frames of one track."""
 
@@ -116,76 +111,28 @@ class Sink(Protocol):
         """The next frame; none: there are no more."""
 
 
+class SoundBackend(Protocol):
+    """What encodes the sound."""
+
+    def sound_sink(self, part: Path, plan: SoundPlan, tick: Callable[[float], None]) -> AbstractContextManager[Sink]:
+        """A fresh encoder. The file `part` is whole when the context is left without an error."""
+
+
 def open_part(part: Path, plan: SoundPlan) -> OutputContainer:
     """The file that the track is written to."""
     kind = "mp4" if plan.file.endswith(".mp4") else "matroska"
     return av.open(str(part), "w", format=kind, options={"fflags": "+bitexact"})
 
 
-@contextmanager
-def open_sink(part: Path, plan: SoundPlan, program: Program | None, tick: Callable[[float], None]) -> Iterator[Sink]:
-    """The way into `part`, which is whole when the context is left without an error."""
-    if program is None:
-        with open_part(part, plan) as output:
-            yield _Library(output, plan)
-        return
-    sink = _Program(part, plan, program, tick)
-    try:
-        yield sink
-        sink.feed.finish()
-    except BaseException:  # whatever ends it: the program must not go on alone
-        sink.feed.discard()
-        raise
-
-
-class _Library:
-    def __init__(self, output: OutputContainer, plan: SoundPlan) -> None:
-        self._output = output
-        self._plan = plan
-
-    def track(self, rate: int) -> AudioStream:
-        track = self._output.add_stream(self._plan.encoder, rate=rate)
-        assert isinstance(track, AudioStream)
-        track.layout = self._plan.layout
-        track.bit_rate = self._plan.bitrate
-        return track
-
-    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
-        self._output.mux(track.encode(frame))
-
-
-class _Program:
-    def __init__(self, part: Path, plan: SoundPlan, program: Program, tick: Callable[[float], None]) -> None:
-        self._plan = plan
-        self._position = 0.0
-        # The pipe carries no names of channels, only their number.
-        command = [str(program.path), *SILENT, "-channel_layout", plan.layout]
-        self.feed = Feed(command, for_sound(plan.encoder, plan.bitrate), part, lambda: tick(self._position))
-
-    def track(self, rate: int) -> AudioStream:
-        track = self.feed.container.add_stream("pcm_f32le", rate=rate)
-        assert isinstance(track, AudioStream)
-        track.layout = self._plan.layout
-        track.format = "flt"
-        return track
-
-    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
-        self._position = (frame.time if frame else None) or self._position
-        self.feed.push(track, frame)
-
-
-# --- The conversion ---
-
-
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
 
 
-def convert_audio(
-    path: Path, plan: SoundPlan, folder: Path, tick: Callable[[float], None], program: Program | None = None
+def convert_sound(
+    path: Path, plan: SoundPlan, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
 ) -> AudioTrack | None:
     """Copy or encode the chosen sound of `path` into `folder`; none if there is nothing in it to hear.
 
-    `tick` is told the position in seconds; it may raise. What is encoded is so by `program`, if there is one.
+    `tick` is called with the position in seconds; it may raise.
     """
     final = folder / plan.file
     part = final.with_suffix(".part")
@@ -196,7 +143,7 @@ def convert_audio(
             if plan.copy:
                 made = _copied(container, stream, plan, part, tick)
             else:
-                made = _encoded(container, stream, plan, open_sink(part, plan, program, tick), tick)
+                made = _encoded(container, stream, plan, backend.sound_sink(part, plan, tick), tick)
         except BaseException:  # whatever ends it: half a track must not be taken for one
             part.unlink(missing_ok=True)
             raise

@@ -10,7 +10,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
-from ..opening import is_damage, open_input, picture_of
+from ..opening import is_damage, open_input, picture_stream
 from .marks import lost_marks, mark, marks_of
 from .options import Container, VideoConvertOptions
 
@@ -107,7 +107,7 @@ class SubtitleWriter:
             return found
         size = 0
         with open_input(self._path) as opened:
-            picture = picture_of(opened, self._path.name)
+            picture = picture_stream(opened, self._path.name)
             places = {index: place for place, index in enumerate(self._chosen.kept)}
             for packet in _all_packets(opened, [picture, *(opened.streams[index] for index in places)]):
                 tick()

@@ -2,7 +2,7 @@
 
 from ...contract import Estimate, Job
 from ...media.estimate import written_bytes
-from ..estimate import ASSUMED, Picture, reading_memory, reading_seconds
+from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds
 from .options import VideoPreviewOptions, kind_of
 
 _FRAME_BYTES, _FRAME_HEADER = 3, 400
@@ -22,21 +22,21 @@ def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
-def estimate_for(job: Job[VideoPreviewOptions], picture: Picture) -> Estimate:
+def estimate_for(job: Job[VideoPreviewOptions], video: VideoInfo) -> Estimate:
     """What a preview of this video needs."""
     options = job.options
     kind, form = kind_of(options, job.output_file)
     frames = options.frames_of(kind)
-    pixels = frames * options.width * max(1, round(options.width * picture.height / max(1, picture.width)))
+    pixels = frames * options.width * max(1, round(options.width * video.height / max(1, video.width)))
     film = form == "MP4"
     output = int(_FILM_BYTES * pixels) if film else written_bytes(form, pixels, quality=options.quality)
-    whole = picture.frames * picture.pixels / _DECODED
+    whole = video.frames * video.pixels / _DECODED
     jumps = frames if kind == "sheet" else options.clips
     scan = whole if options.positions == "scenes" else 0.0
     packing = pixels / (_PACKED_AS_PNG if form == "PNG" else _PACKED)
     return Estimate(
-        memory=reading_memory(picture) + 8 * pixels + (_FILM_ENCODER if film else 0),
+        memory=reading_memory(video) + 8 * pixels + (_FILM_ENCODER if film else 0),
         temp=int(_SPARE * (_FRAME_BYTES * pixels + _FRAME_HEADER * frames + output)) + 30_000,
-        seconds=0.2 + scan + min(jumps * reading_seconds(picture), whole) + 0.005 * frames + packing,
-        basis=picture.basis(),
+        seconds=0.2 + scan + min(jumps * reading_seconds(video), whole) + 0.005 * frames + packing,
+        basis=video.basis(),
     )

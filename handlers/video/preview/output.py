@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
 from ...media.animation import even_size, frame_times, with_palette, write_film
 from ...media.pictures import save
-from ..probe import Source
+from ..source import Source
 from .options import VideoPreviewOptions
 
 SUFFIX = ".tif"

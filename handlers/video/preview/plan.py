@@ -10,8 +10,8 @@ import numpy as np
 
 from ...pieces import seal
 from ..frames import frames_after, keyframes_of, spread
-from ..probe import Source
-from ..scoring import Judge, Luma
+from ..scoring import FrameScorer, Luma
+from ..source import Source
 from .options import Kind, VideoPreviewOptions
 
 _NAME = "plan.json"
@@ -98,7 +98,7 @@ def scene_starts(source: Source, wanted: int, tick: Callable[[int], None]) -> li
     """
     few = len(source.keyframes) < _LOOKS_A_FRAME * wanted
     looks = frames_after(source, None) if few else keyframes_of(source)
-    judge, starts = Judge(), [source.start]
+    judge, starts = FrameScorer(), [source.start]
     before: Luma | None = None
     for moment, frame in looks:
         tick(moment)

@@ -1,4 +1,4 @@
-"""The course of `video_preview`: choose moments (0-10 %), a file for each frame (10-85 %), compose (85-100 %)."""
+"""The work of `video_preview`: choose moments (0-10 %), a file for each frame (10-85 %), compose (85-100 %)."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,15 @@ import av
 import msgspec
 import PIL.Image
 
-from ...contract import Estimate, Finished, Job, Outcome, Stopped, TaskContext, Unusable
+from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.animation import FILM_CODEC, even_size, frames_in
 from ...media.formats import check_sides
 from ...media.pictures import write_picture
 from ...media.result import describe
 from ...pieces import Pieces, fingerprint
 from ..frames import pick
-from ..opening import StopAskedError
-from ..probe import Source, cut_notes, picture_in, probe, told_of
-from ..stills import Camera, seen_size
-from .estimate import estimate_for
+from ..source import Source, cut_notes, read_source, source_fields
+from ..stills import StillRenderer, seen_size
 from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
 from .output import (
     SUFFIX,
@@ -33,12 +31,7 @@ from .plan import plan
 _PLANNED, _TAKEN = 10.0, 85.0
 
 
-def look(job: Job[VideoPreviewOptions]) -> Estimate:
-    """A better estimate. Raises UnusableInputError."""
-    return estimate_for(job, picture_in(job.input_file))
-
-
-def make_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
+def run(context: TaskContext[VideoPreviewOptions]) -> Outcome:
     """Write the preview to `context.output_part`, going on from the frames an earlier attempt has left.
 
     Raises:
@@ -46,12 +39,8 @@ def make_preview(context: TaskContext[VideoPreviewOptions]) -> Outcome:
         OSError: a file cannot be read or written.
     """
     context.progress(0, f"reading {context.input_file.name}")
-    try:
-        mark = _mark(context)
-        return _Preview(context, probe(context.input_file), mark).run()
-    except StopAskedError:
-        context.output_part.unlink(missing_ok=True)
-        return Stopped()
+    mark = _mark(context)
+    return _Preview(context, read_source(context.input_file), mark).run()
 
 
 def _mark(context: TaskContext[VideoPreviewOptions]) -> str:
@@ -73,10 +62,10 @@ class _Preview:
         self._options = context.options
         self._kind, self._format = kind_of(context.options, context.output_file)
         width, height = seen_size(source)
-        self._camera = Camera(
+        self._renderer = StillRenderer(
             source, (self._options.width, max(1, round(self._options.width * height / width))), "fill"
         )
-        tile = self._camera.size[0] * self._camera.size[1]
+        tile = self._renderer.size[0] * self._renderer.size[1]
         if tile * self._options.frames_of(self._kind) > MAX_PIXELS:
             raise Unusable(f"the preview would have more than {MAX_PIXELS} pixels: lower width or the number of frames")
         self._mark = mark
@@ -86,19 +75,15 @@ class _Preview:
         """Do what is left to do."""
         moments = plan(self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan)
         if self._kind == "sheet":
-            check_sides(size_of(self._options, self._camera.size, len(moments)), self._format)
+            check_sides(size_of(self._options, self._renderer.size, len(moments)), self._format)
         self._take(moments)
         paths = [self._pieces.path(number) for number in range(len(moments))]
         taken = [moment_of(path) for path in paths]
         self._compose(paths, taken)
         return Finished(result=self._describe(taken), message=f"{len(taken)} frames")
 
-    def _stop_if_asked(self) -> None:
-        if self._context.should_stop():
-            raise StopAskedError
-
     def _tick_for_scan(self, moment: int) -> None:
-        self._stop_if_asked()
+        self._context.check_stop()
         share = self._source.seconds_at(moment) / max(0.001, self._source.seconds)
         self._context.progress(
             _PLANNED * min(1.0, share), f"looking for scenes, {self._source.seconds_at(moment):.0f} s"
@@ -108,9 +93,9 @@ class _Preview:
         """Make the frames that are missing."""
         count = len(moments)
         missing = list(self._pieces.missing(count))
-        found = pick(self._source, [moments[number] for number in missing], self._stop_if_asked)
+        found = pick(self._source, [moments[number] for number in missing], self._context.check_stop)
         for number, (moment, frame) in zip(missing, found, strict=False):
-            write_frame(self._camera.shoot(frame), moment, self._pieces.part(number))
+            write_frame(self._renderer.render(frame), moment, self._pieces.part(number))
             done = len(self._pieces) + 1
             self._pieces.keep(number, _PLANNED + (_TAKEN - _PLANNED) * done / count, f"frame {done} of {count}")
         self._pieces.save(_TAKEN, f"frame {count} of {count}")
@@ -119,7 +104,7 @@ class _Preview:
 
     def _compose(self, paths: list[Path], moments: list[int]) -> None:
         def tick(number: int) -> None:
-            self._stop_if_asked()
+            self._context.check_stop()
             self._context.progress(_TAKEN + (100 - _TAKEN) * number / len(moments), f"writing {self._format.lower()}")
 
         part = self._context.output_part
@@ -132,7 +117,7 @@ class _Preview:
 
     def _describe(self, moments: list[int]) -> dict[str, Any]:
         part, film = self._context.output_part, self._format == "MP4"
-        width, height = even_size(*self._camera.size) if film else _size_of(part, self._format)
+        width, height = even_size(*self._renderer.size) if film else _size_of(part, self._format)
         result = describe(
             part,
             self._format.lower(),
@@ -144,7 +129,7 @@ class _Preview:
         )
         positions = [round(self._source.seconds_at(moment), 3) for moment in moments]
         notes = cut_notes(self._source)
-        told = told_of(self._source) | {"kind": self._kind, "source_positions": positions}
+        told = source_fields(self._source) | {"kind": self._kind, "source_positions": positions}
         return result | told | ({"notes": notes} if notes else {})
 
 

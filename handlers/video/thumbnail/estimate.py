@@ -3,7 +3,7 @@
 from ...contract import Estimate, Job
 from ...media.estimate import fitted_pixels, written_bytes
 from ...media.formats import format_of
-from ..estimate import ASSUMED, Picture, reading_memory, reading_seconds
+from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds
 from .options import VideoThumbnailOptions
 
 _SMOOTHNESS = 0.93
@@ -15,14 +15,14 @@ def estimate(job: Job[VideoThumbnailOptions]) -> Estimate:
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
-def estimate_for(job: Job[VideoThumbnailOptions], picture: Picture) -> Estimate:
+def estimate_for(job: Job[VideoThumbnailOptions], video: VideoInfo) -> Estimate:
     """What a picture of this video needs."""
     options = job.options
-    box = fitted_pixels((picture.width, picture.height), (options.width, options.height), options.fit)
+    box = fitted_pixels((video.width, video.height), (options.width, options.height), options.fit)
     frames = 1 if options.where else options.candidates
     return Estimate(
-        memory=reading_memory(picture) + 12 * box,
+        memory=reading_memory(video) + 12 * box,
         temp=written_bytes(format_of(job.output_file), box, quality=options.quality, calm=_SMOOTHNESS),
-        seconds=0.2 + frames * reading_seconds(picture) + box / 15e6,
-        basis=picture.basis(),
+        seconds=0.2 + frames * reading_seconds(video) + box / 15e6,
+        basis=video.basis(),
     )

@@ -16,7 +16,8 @@ import trimesh
 
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.model import gltf
-from tasktrail.handlers.model.preview import model_preview, probe
+from tasktrail.handlers.model.preview import model_preview
+from tasktrail.handlers.model.preview.probe import probe
 from tasktrail.testing import run_handler
 
 FORGED_PLY = (

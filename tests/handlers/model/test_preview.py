@@ -13,9 +13,10 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished
-from tasktrail.handlers.model.preview import model_preview, probe
+from tasktrail.handlers.model.preview import model_preview
 from tasktrail.handlers.model.preview.estimate import estimate
 from tasktrail.handlers.model.preview.options import ModelPreviewOptions, check
+from tasktrail.handlers.model.preview.probe import probe
 from tasktrail.testing import job_for, run_handler
 
 BACKGROUND = (0xF2, 0xF3, 0xF5)

@@ -16,7 +16,8 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from tasktrail.handlers import Outcome
-from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
+from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.convert.options import VideoConvertOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 Context: TypeAlias = RecordingContext[VideoConvertOptions]

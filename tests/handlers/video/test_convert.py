@@ -20,10 +20,11 @@ from av.video.stream import VideoStream
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
-from tasktrail.handlers.video.convert.picture import Look, Shaper
+from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.convert.options import VideoConvertOptions
+from tasktrail.handlers.video.convert.picture import PixelFormat, Shaper
 from tasktrail.handlers.video.frames import frames_after
-from tasktrail.handlers.video.probe import probe
+from tasktrail.handlers.video.source import read_source
 from tasktrail.testing import job_for, task_type_of
 
 
@@ -187,7 +188,7 @@ def test_a_segment_of_one_frame_is_written(
 ) -> None:
     """x265 invents decoding times when it gets fewer frames than it reorders."""
     context = prepare(clips(audio="", uneven=True), video_codec=codec, segment_seconds=0.5)
-    source = probe(context.input_file)
+    source = read_source(context.input_file)
     moments = [moment for moment, _ in frames_after(source, None)]
     convert(context)
     data = context.checkpoint.data
@@ -238,11 +239,11 @@ def test_pixels_that_are_not_square_stay_so(
 
 
 def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable[..., Path]) -> None:
-    source = probe(clips())
+    source = read_source(clips())
     _, limited = next(frames_after(source, None))
     full = VideoReformatter().reformat(limited, format="yuv420p", dst_color_range=ColorRange.JPEG)
     assert bytes(full.planes[0]) != bytes(limited.planes[0])
-    shaped = Shaper(source, (160, 120), Look()).shape(full)
+    shaped = Shaper(source, (160, 120), PixelFormat()).shape(full)
     assert shaped.color_range == ColorRange.MPEG
     assert brightness(shaped, 0, 0.6) == pytest.approx(brightness(limited, 0, 0.6), abs=1)
 
@@ -253,7 +254,7 @@ def test_cuts_are_keyframes_of_the_source_and_the_encoder_chooses_its_own_inside
 ) -> None:
     context = prepare(clips(suffix=suffix, options={"bf": "3", "g": "8", "sc_threshold": "0"}, audio=""))
     convert(context)
-    source = probe(context.input_file)
+    source = read_source(context.input_file)
     keys = [moment for moment, frame in frames_after(source, None) if frame.key_frame]
     segments = context.checkpoint.data["segments"]
     assert len(keys) >= 12

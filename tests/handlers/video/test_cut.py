@@ -11,11 +11,12 @@ from PIL import Image
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.media.damage import lacking_bytes
-from tasktrail.handlers.video.frames import frames_after
-from tasktrail.handlers.video.opening import UndecodableError
-from tasktrail.handlers.video.preview import VideoPreviewOptions, run, video_preview
-from tasktrail.handlers.video.probe import Source, cut_notes, probe
-from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
+from tasktrail.handlers.video.frames import UndecodableError, frames_after
+from tasktrail.handlers.video.preview import run, video_preview
+from tasktrail.handlers.video.preview.options import VideoPreviewOptions
+from tasktrail.handlers.video.source import Source, cut_notes, read_source
+from tasktrail.handlers.video.thumbnail import video_thumbnail
+from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 WHOLE: dict[str, dict[str, Any]] = {
@@ -43,11 +44,11 @@ def cut(clips: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_is_missing_is_measured(name: str, cut: Any, clips: Callable[..., Path]) -> None:
-    source = probe(cut(**WHOLE[name]))
+    source = read_source(cut(**WHOLE[name]))
     *_, (last, _) = frames_after(source, None)
     assert source.seconds == pytest.approx(source.seconds_at(last), abs=0.25)  # torn packets hold the last few
     assert source.seconds + source.missing == pytest.approx(4, abs=0.1)
-    assert probe(clips(**WHOLE[name])).missing == 0
+    assert read_source(clips(**WHOLE[name])).missing == 0
 
 
 @pytest.mark.parametrize("name", ["mkv", "mp4", "avi", "webm", "mov", "gif"])
@@ -63,9 +64,9 @@ def test_what_is_cut_from_the_end_is_told_however_little(name: str, clips: Calla
     path.write_bytes(content[:-200])
 
     assert lacking_bytes(whole) == 0
-    assert cut_notes(probe(whole)) == []
+    assert cut_notes(read_source(whole)) == []
     assert lacking_bytes(path) == (1 if name == "gif" else 200)
-    assert "the source was cut" in cut_notes(probe(path))[0]
+    assert "the source was cut" in cut_notes(read_source(path))[0]
 
 
 @pytest.mark.parametrize("name", ["mkv", "mp4", "avi", "webm"])
@@ -105,8 +106,8 @@ def test_sound_that_goes_on_behind_the_picture_is_not_taken_for_a_cut(
                 if packet.size and packet.stream.type == track.type:
                     packet.stream = track
                     output.mux(packet)
-    assert probe(path).seconds == pytest.approx(1, abs=0.01)
-    assert probe(path).missing == 0
+    assert read_source(path).seconds == pytest.approx(1, abs=0.01)
+    assert read_source(path).missing == 0
 
 
 def test_a_conversion_of_it_says_so(cut: Any, prepare: Callable[..., Any], convert: Callable[..., Any]) -> None:
@@ -169,11 +170,11 @@ def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
         )
 
     def probe_and_copy(source: Path) -> Source:
-        found = probe(source)
+        found = read_source(source)
         source.write_bytes(whole)
         return found
 
-    monkeypatch.setattr(run, "probe", probe_and_copy)
+    monkeypatch.setattr(run, "read_source", probe_and_copy)
     run_handler(video_preview, context("moving"))
     monkeypatch.undo()
     again, quiet = (run_handler(video_preview, context(folder)) for folder in ("moving", "quiet"))

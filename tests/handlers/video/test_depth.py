@@ -12,7 +12,8 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
+from tasktrail.handlers.video.thumbnail import video_thumbnail
+from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
 from tasktrail.testing import RecordingContext, SimulatedCrash, run_handler
 
 BT709, BT2020, PQ, HLG = 1, 9, 16, 18

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tasktrail.handlers import Finished, Stopped, contract
-from tasktrail.handlers.video.convert import segments
-from tasktrail.handlers.video.opening import EncoderFailedError
+from tasktrail.handlers.video.convert import library_encoder
+from tasktrail.handlers.video.convert.segments import EncoderFailedError
 
 Packets = list[Any]
 
@@ -27,7 +27,7 @@ def encoder_that(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the encoder of the second segment do as it is told, so many times, when it has to end."""
 
     def wrong(how: Callable[[Packets], Packets], times: int) -> None:
-        take = segments._SegmentEncoder._take
+        take = library_encoder.LibrarySegmentEncoder._take
         left = times
 
         def taken(self: Any, packets: Packets) -> None:
@@ -37,7 +37,7 @@ def encoder_that(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 packets = how(packets)
             take(self, packets)
 
-        monkeypatch.setattr(segments._SegmentEncoder, "_take", taken)
+        monkeypatch.setattr(library_encoder.LibrarySegmentEncoder, "_take", taken)
 
     return wrong
 

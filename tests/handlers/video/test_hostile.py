@@ -11,7 +11,7 @@ import pytest
 from av.audio.stream import AudioStream
 
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.video.opening import UndecodableError
+from tasktrail.handlers.video.frames import UndecodableError
 
 
 def rejected(convert: Callable[..., Any], context: Any) -> str:

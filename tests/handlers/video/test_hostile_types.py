@@ -14,7 +14,7 @@ from av.video.frame import PictureType
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video import opening
 from tasktrail.handlers.video.convert import video_convert
-from tasktrail.handlers.video.opening import UndecodableError
+from tasktrail.handlers.video.frames import UndecodableError
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.testing import RecordingContext, run_handler, task_type_of

@@ -13,8 +13,10 @@ from PIL import Image
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.image.shaping import upright
-from tasktrail.handlers.video.preview import VideoPreviewOptions, video_preview
-from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
+from tasktrail.handlers.video.preview import video_preview
+from tasktrail.handlers.video.preview.options import VideoPreviewOptions
+from tasktrail.handlers.video.thumbnail import video_thumbnail
+from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
 
 ONE = 1 << 16

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.handlers import Estimate
-from tasktrail.handlers.video.convert.checkpoint import MAX_SEGMENTS, Plan, choose_cuts, step_for
+from tasktrail.handlers.video.convert.checkpoint import MAX_SEGMENTS, SegmentPlan, choose_cuts, step_for
 from tasktrail.handlers.video.convert.estimate import estimate
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
 from tasktrail.handlers.video.convert.timing import decoding_times
@@ -18,8 +18,8 @@ from tasktrail.testing import job_for
 STEP = 100
 
 
-def plan(cuts: tuple[int, ...], end: int = 1000) -> Plan:
-    return Plan(clock="pts", start=0, end=end, step=STEP, cuts=cuts)
+def plan(cuts: tuple[int, ...], end: int = 1000) -> SegmentPlan:
+    return SegmentPlan(clock="pts", start=0, end=end, step=STEP, cuts=cuts)
 
 
 @given(end=st.integers(0, 5000), keyframes=st.lists(st.integers(-50, 6000), max_size=60).map(sorted))

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Rejected, Stopped, pieces
-from tasktrail.handlers.video.preview import VideoPreviewOptions, output, video_preview
+from tasktrail.handlers.video.preview import output, video_preview
+from tasktrail.handlers.video.preview.options import VideoPreviewOptions
 from tasktrail.handlers.video.preview.output import clock
 from tasktrail.handlers.video.preview.plan import spread_over
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler, task_type_of

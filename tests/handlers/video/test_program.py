@@ -19,11 +19,11 @@ from tasktrail import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Job, Rejected, Stopped
-from tasktrail.handlers.video.convert import VideoConvertOptions, video_convert
-from tasktrail.handlers.video.convert.hardware import REMEDY
-from tasktrail.handlers.video.opening import ProgramFailedError
-from tasktrail.handlers.video.probe import probe
+from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.convert.options import HARDWARE_REMEDY, VideoConvertOptions
+from tasktrail.handlers.video.convert.program_encoder import ProgramFailedError
 from tasktrail.handlers.video.program import examine, state
+from tasktrail.handlers.video.source import read_source
 from tasktrail.testing import run_handler, task_type_of
 
 BFRAMES = {"bf": "3", "g": "30"}
@@ -87,10 +87,10 @@ def test_ten_bits_colours_and_the_shape_of_pixels_reach_the_result(
     install()
     coded = "log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:sar=5"
     source = clips(codec="libx265", pixel_format="yuv420p10le", options={"x265-params": coded}, seconds=2, audio="")
-    assert probe(source).pixel_aspect == Fraction(40, 33)
+    assert read_source(source).pixel_aspect == Fraction(40, 33)
     context = prepare(source, video_codec="h265", backend="ffmpeg")
     assert isinstance(convert(context), Finished)
-    found = probe(context.output_file)
+    found = read_source(context.output_file)
     assert (found.depth, found.colour, found.pixel_aspect) == (10, (9, 16, 9), Fraction(40, 33))
 
 
@@ -214,7 +214,7 @@ def test_hardware_that_is_not_there_is_named_before_work_begins(
     context = prepare(clips(), backend="ffmpeg", encoder=encoder)
     outcome = convert(context)
     assert isinstance(outcome, Rejected)
-    assert re.search(rf"encoder h264_{encoder} finds no device \(.+\): {re.escape(REMEDY)}", outcome.reason)
+    assert re.search(rf"encoder h264_{encoder} finds no device \(.+\): {re.escape(HARDWARE_REMEDY)}", outcome.reason)
     assert "\n" not in outcome.reason
     assert not list(context.work_dir.iterdir())
 

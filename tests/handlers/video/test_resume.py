@@ -12,8 +12,7 @@ import pytest
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Stopped
-from tasktrail.handlers.video.convert import VideoConvertOptions
-from tasktrail.handlers.video.convert.options import Target, require_program
+from tasktrail.handlers.video.convert.options import Target, VideoConvertOptions, require_program
 from tasktrail.handlers.video.program import Program
 from tasktrail.testing import RecordingContext, SimulatedCrash
 
@@ -137,7 +136,7 @@ def test_another_build_of_the_ffmpeg_program_starts_anew(
     def rebuilt(options: VideoConvertOptions, target: Target) -> Program:
         return msgspec.structs.replace(require_program(options, target), built="another")
 
-    monkeypatch.setattr("tasktrail.handlers.video.convert.backend.require_program", rebuilt)
+    monkeypatch.setattr("tasktrail.handlers.video.convert.run.require_program", rebuilt)
     again = first.resumed()
     convert(again)
     assert len(again.checkpoints) == len(first.checkpoints)

@@ -25,4 +25,4 @@ def test_huge_frames_get_fewer_threads(
         made.mux([*stream.encode(frame), *stream.encode(None)])
 
     with opening.open_input(path) as container:
-        assert opening.picture_of(container, path.name).codec_context.thread_count == threads
+        assert opening.picture_stream(container, path.name).codec_context.thread_count == threads

@@ -15,8 +15,8 @@ from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Stopped
-from tasktrail.handlers.video.thumbnail import VideoThumbnailOptions, video_thumbnail
-from tasktrail.handlers.video.thumbnail.options import position_of
+from tasktrail.handlers.video.thumbnail import video_thumbnail
+from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions, position_of
 from tasktrail.testing import RecordingContext, job_for, run_handler, task_type_of
 
 BARS = (2.0, 4.0, 6.0)

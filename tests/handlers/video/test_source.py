@@ -8,9 +8,9 @@ from typing import Any
 import av
 import pytest
 
-from tasktrail.handlers.video import probe as module
+from tasktrail.handlers.video import source as module
 from tasktrail.handlers.video.frames import pick, spread
-from tasktrail.handlers.video.probe import probe
+from tasktrail.handlers.video.source import read_source
 
 CLIPS: dict[str, dict[str, Any]] = {
     "b-frames": {"options": {"bf": "3", "g": "30"}},
@@ -38,7 +38,7 @@ def frames_decoded(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "_frames", counted)
-        probe(path)
+        read_source(path)
     return count
 
 
@@ -48,11 +48,11 @@ def test_a_brief_look_finds_what_a_long_one_finds(
 ) -> None:
     path = Path(shutil.copy(clips(**CLIPS[name]), tmp_path))
     assert frames_decoded(monkeypatch, path) == 1
-    brief = probe(path)
+    brief = read_source(path)
     path.touch()
     monkeypatch.setattr(module, "_KEEP_TIMES", ())
     assert frames_decoded(monkeypatch, path) == min(60, len(look(path).times))
-    assert probe(path) == brief
+    assert read_source(path) == brief
 
 
 def test_pictures_out_of_order_whose_times_rise_are_decoded_to_see_which_times_are_right(
@@ -66,21 +66,21 @@ def test_pictures_out_of_order_whose_times_rise_are_decoded_to_see_which_times_a
                 packet.stream = track
                 packet.pts = packet.dts
                 output.mux(packet)
-    assert probe(source).clock == "pts"
-    assert probe(wrong).clock == "dts"
+    assert read_source(source).clock == "pts"
+    assert read_source(wrong).clock == "dts"
 
 
 def test_a_file_is_looked_at_again_only_when_it_has_changed(clips: Callable[..., Path], tmp_path: Path) -> None:
     path = Path(shutil.copy(clips(audio=""), tmp_path / "in.mp4"))
-    first = probe(path)
-    assert probe(path) is first
+    first = read_source(path)
+    assert read_source(path) is first
     shutil.copy(clips(rotation=90, audio=""), path)
-    assert probe(path).rotation == 90
+    assert read_source(path).rotation == 90
 
 
 def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Callable[..., Path], look: Any) -> None:
     path = clips(suffix=".mpg", codec="mpeg2video", options={"bf": "2", "g": "25"}, audio="")
-    source, decoded = probe(path), 0
+    source, decoded = read_source(path), 0
 
     def tick() -> None:
         nonlocal decoded
@@ -108,6 +108,6 @@ def test_a_video_ends_behind_its_last_frame_whatever_the_header_says(
 ) -> None:
     """Where decoding times lag behind, a header of mp4 ends before the last frame; others count the sound, too."""
     path = clips(**recipe)
-    source, times = probe(path), look(path).times
+    source, times = read_source(path), look(path).times
     assert source.seconds == pytest.approx(float(times[-1] - times[0]) + 0.04, abs=0.002)
     assert float(source.last_shown * source.time_base) == pytest.approx(0.04, abs=0.001)

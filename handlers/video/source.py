@@ -17,14 +17,14 @@ from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
 from ..media.damage import lacking_bytes
-from .estimate import Picture
+from .estimate import VideoInfo
 from .opening import (
     UnusableInputError,
     exact,
     is_damage,
     open_input,
     packets_of,
-    picture_of,
+    picture_stream,
     seek,
     tolerant,
 )
@@ -250,7 +250,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return float((moment - self.start) * self.time_base)
 
 
-def probe(path: Path) -> Source:
+def read_source(path: Path) -> Source:
     """Find out what is needed to plan and to encode; reads the first frames and the index.
 
     The last answer is kept: an attempt that has looked for its estimate does not look again.
@@ -260,11 +260,11 @@ def probe(path: Path) -> Source:
         OSError: it cannot be read.
     """
     now = path.stat()
-    return _probe(path, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+    return _read_source(path, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns))
 
 
 @lru_cache(maxsize=1)
-def _probe(path: Path, _state: tuple[int, ...]) -> Source:
+def _read_source(path: Path, _state: tuple[int, ...]) -> Source:
     found = _look(path, brief=True) or _look(path, brief=False)
     assert found is not None
     return found
@@ -273,7 +273,7 @@ def _probe(path: Path, _state: tuple[int, ...]) -> Source:
 def _look(path: Path, *, brief: bool) -> Source | None:
     """None where a brief look says too little."""
     with open_input(path) as container:
-        stream = picture_of(container, path.name)
+        stream = picture_stream(container, path.name)
         if stream.time_base is None:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
         # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.
@@ -357,7 +357,7 @@ def _marks(stream: VideoStream) -> list[int]:
 def _matroska_marks(path: Path, start: int) -> list[int]:
     """Matroska's index is read only when somebody seeks. The file is opened anew: it lists what it has passed."""
     with open_input(path) as container:
-        stream = picture_of(container, path.name)
+        stream = picture_stream(container, path.name)
         return _marks(stream) if seek(container, stream, start) else []
 
 
@@ -373,7 +373,7 @@ def _shifted(marks: list[int], start: int) -> tuple[int, ...]:
 _OUR_NAMES = {"hevc": "h265"}
 
 
-def told_of(source: Source) -> dict[str, Any]:
+def source_fields(source: Source) -> dict[str, Any]:
     """Size as it is seen (in stored pixels, upright), length in seconds, codec."""
     lies = source.rotation in (90, 270)
     return {
@@ -393,15 +393,15 @@ def cut_notes(source: Source) -> list[str]:
     return []
 
 
-def picture_in(path: Path) -> Picture:
+def video_info(path: Path) -> VideoInfo:
     """Look into the file. Raises UnusableInputError."""
-    return picture_of_source(probe(path))
+    return info_of(read_source(path))
 
 
-def picture_of_source(source: Source) -> Picture:
+def info_of(source: Source) -> VideoInfo:
     """What the estimates need of it."""
     frames = max(1.0, source.seconds * float(source.rate or Fraction(25)))
-    return Picture(
+    return VideoInfo(
         width=source.width,
         height=source.height,
         duration=source.seconds,

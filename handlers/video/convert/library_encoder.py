@@ -1,0 +1,199 @@
+"""Encoding with FFmpeg as a library, through PyAV."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.codec import Codec
+from av.codec.codec import UnknownCodecError
+from av.codec.context import ThreadType
+from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+
+from ...contract import Unusable, abandon
+from ...pieces import seal
+from .checkpoint import Segment, segment_name
+from .options import HARDWARE_REMEDY, Target
+from .picture import output_aspect, output_size
+from .segments import EncoderFailedError, Encoding
+from .sound import SoundPlan, open_part
+from .timing import decoding_times
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+
+os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard error, past every logger
+
+_HANGS = "libsvtav1"
+"""If this encoder is freed before its end it drains itself, and it waits for ever where it has lost its way."""
+_HELD = 16
+"""Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
+_TRIAL_SIDE = 256
+
+
+class LibraryBackend:
+    """The library that PyAV brings."""
+
+    build = ""
+    notes: list[str] = []  # noqa: RUF012 - empty for all
+
+    def __init__(self, target: Target) -> None:
+        self._encoder = target.video_encoder
+
+    def pixel_formats(self) -> set[str]:
+        """How the encoder can store pixels."""
+        return {known.name for known in Codec(self._encoder, "w").video_formats or ()}
+
+    def segment_encoder(self, encoding: Encoding, number: int, _tick: Callable[[], None]) -> "LibrarySegmentEncoder":
+        """An encoder for one segment."""
+        return LibrarySegmentEncoder(encoding, number)
+
+    @contextmanager
+    def sound_sink(self, part: Path, plan: SoundPlan, _tick: Callable[[float], None]) -> Iterator["_LibrarySink"]:
+        """An encoder for the sound."""
+        with open_part(part, plan) as output:
+            yield _LibrarySink(output, plan)
+
+
+def require_hardware(encoder: str) -> None:
+    """Open the encoder for a moment. Raises Unusable with what to do."""
+    try:
+        context = av.CodecContext.create(encoder, "w")
+    except UnknownCodecError:
+        raise Unusable(f"this build of FFmpeg has no encoder {encoder}: {HARDWARE_REMEDY}") from None
+    assert isinstance(context, VideoCodecContext)
+    context.width = context.height = _TRIAL_SIDE
+    names = [known.name for known in context.codec.video_formats or ()]
+    context.pix_fmt = "yuv420p" if "yuv420p" in names else "nv12"
+    context.time_base = context.framerate = Fraction(1, 25)
+    try:
+        context.open()
+    except (av.error.FFmpegError, ValueError) as error:
+        raise Unusable(
+            f"the encoder {encoder} finds no device here ({getattr(error, 'strerror', error)}): {HARDWARE_REMEDY}"
+        ) from error
+
+
+class LibrarySegmentEncoder:
+    """Writes one segment file."""
+
+    def __init__(self, encoding: Encoding, number: int) -> None:
+        self.number = number
+        self._encoding = encoding
+        self._final = encoding.folder / segment_name(number)
+        self._part = self._final.with_suffix(".part")
+        self._container = av.open(str(self._part), "w", format="mp4", options={"fflags": "+bitexact"})
+        self._stream = self._add_stream()
+        self._held: list[Packet[VideoStream]] = []
+        self._moments: list[int] = []
+        self._returned: list[int | None] = []
+
+    def _add_stream(self) -> VideoStream:
+        encoding = self._encoding
+        stream = self._container.add_stream(
+            encoding.target.video_encoder,
+            rate=encoding.source.rate,
+            options=dict(encoding.target.video_options),
+            time_base=encoding.source.time_base,
+            bit_rate=encoding.target.video_bitrate,
+        )
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = output_size(encoding.source, encoding.options)
+        stream.pix_fmt = encoding.pixels.name
+        stream.thread_type = ThreadType.FRAME  # the default, slices, makes each picture larger
+        context = stream.codec_context
+        context.sample_aspect_ratio = output_aspect(encoding.source, encoding.options)
+        context.color_primaries, context.color_trc, context.colorspace = encoding.pixels.colour
+        context.color_range = ColorRange.MPEG
+        if encoding.target.video_codec == "h265":
+            context.codec_tag = "hvc1"  # what Apple's players ask for
+        try:
+            context.open(strict=False)
+        except av.error.ArgumentError as error:
+            raise Unusable(
+                f"the encoder {encoding.target.video_encoder} does not take pictures of {stream.width}x{stream.height} "
+                f"with these options ({error.strerror})"
+            ) from error
+        return stream
+
+    def encode(self, moment: int, frame: VideoFrame) -> None:
+        """Take the next frame. Raises EncoderFailedError."""
+        self._moments.append(moment)
+        frame.pts = moment - self._moments[0]
+        frame.time_base = self._encoding.source.time_base
+        frame.pict_type = PictureType.NONE  # else the encoder would copy the source's choice
+        self._take(self._stream.encode(frame))
+
+    def finish(self) -> Segment:
+        """Flush, compare, close and make durable. Raises EncoderFailedError."""
+        self._take(self._stream.encode(None))
+        self._compare()
+        self._release()
+        self._container.close()
+        size, digest = seal(self._part, self._final)
+        return Segment(self.number, self._moments[0], self._moments[-1], len(self._moments), size, digest)
+
+    def _take(self, packets: list["Packet[VideoStream]"]) -> None:
+        self._returned += [packet.pts for packet in packets]
+        self._held += packets
+        if len(self._moments) > _HELD:
+            self._mux()
+
+    def _mux(self) -> None:
+        try:
+            self._container.mux(self._held)
+        except av.error.ArgumentError as error:
+            raise self._failure("packets in an impossible order") from error
+        self._held = []
+
+    def _compare(self) -> None:
+        """On a busy machine SVT-AV1 has been seen to return packets that cannot be written."""
+        given = [moment - self._moments[0] for moment in self._moments]
+        returned = [moment for moment in self._returned if moment is not None]
+        if len(self._returned) != len(given) or sorted(returned) != given:
+            raise self._failure(f"other moments than those of the {len(given)} frames it got")
+
+    def _failure(self, returned: str) -> EncoderFailedError:
+        encoder = self._encoding.target.video_encoder
+        return EncoderFailedError(f"the encoder {encoder} gave, for segment {self.number + 1}, {returned}")
+
+    def _release(self) -> None:
+        """Of a very short segment no packet has been written yet. x265 invents its decoding times: set them."""
+        presented = [packet.pts for packet in self._held if packet.pts is not None]
+        if len(self._moments) <= _HELD:
+            for packet, decoded in zip(self._held, decoding_times(presented), strict=True):
+                packet.dts = decoded
+        self._mux()
+
+    def discard(self) -> None:
+        """Stop, and leave no file."""
+        if self._encoding.target.video_encoder == _HANGS:
+            abandon(self._stream)
+        with suppress(av.error.FFmpegError):
+            self._container.close()
+        self._part.unlink(missing_ok=True)
+
+
+class _LibrarySink:
+    def __init__(self, output: OutputContainer, plan: SoundPlan) -> None:
+        self._output = output
+        self._plan = plan
+
+    def track(self, rate: int) -> AudioStream:
+        track = self._output.add_stream(self._plan.encoder, rate=rate)
+        assert isinstance(track, AudioStream)
+        track.layout = self._plan.layout
+        track.bit_rate = self._plan.bitrate
+        return track
+
+    def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
+        self._output.mux(track.encode(frame))
