@@ -1,8 +1,8 @@
 """What all actors share: the class itself, an alarm, and the messages that they send each other.
 
-Pykka's own rules are harsher than they look: an exception while handling a `tell` ends the actor for good and drops
-its inbox; `SystemExit` in one actor stops them all; one in `on_start` is only logged. So nothing may leave `receive`,
-and whoever starts an actor pings it before trusting it.
+Pykka's own rules are harsh: an exception while handling a `tell` ends the actor for good and drops its inbox;
+`SystemExit` in one actor stops all actors; an exception in `on_start` is only logged. So no exception may leave
+`receive`, and the supervisor pings an actor before it trusts it.
 """
 
 import logging
@@ -28,54 +28,54 @@ logger = get_logger()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Pykka logs what an actor's start raises with its traceback; our own errors are told by whoever started it."""
+    """False for our own errors in a start: pykka would log them with a traceback, and the caller reports them anyway."""
     return not (record.exc_info and isinstance(record.exc_info[1], TasktrailError))
 
 
 logging.getLogger("pykka").addFilter(_is_news)
 
-COMPLAIN_EVERY = 60.0
-"""Seconds until the same complaint is written once more. What happens again and again must not fill the disk."""
-_complained: dict[tuple[str, ...], tuple[float, int]] = {}
+SAME_ERROR_EVERY = 60.0
+"""Seconds until the same error is logged again. An error that happens again and again must not fill the disk."""
+_logged: dict[tuple[str, ...], tuple[float, int]] = {}
 
 
-def complain(event: str, error: BaseException, **about: str) -> None:
-    """Log an error with its traceback, unless one like it was logged a moment ago; then it is only counted."""
+def log_error(event: str, error: BaseException, **about: str) -> None:
+    """Log an error with its traceback. When one like it was logged a moment ago it is only counted."""
     key, now = (event, type(error).__name__, *about.values()), time.monotonic()
-    at, left_out = _complained.get(key, (now - COMPLAIN_EVERY, 0))
-    if now - at < COMPLAIN_EVERY:
-        _complained[key] = at, left_out + 1
+    at, left_out = _logged.get(key, (now - SAME_ERROR_EVERY, 0))
+    if now - at < SAME_ERROR_EVERY:
+        _logged[key] = at, left_out + 1
         return
-    _complained[key] = now, 0
+    _logged[key] = now, 0
     logger.error(event, exc_info=error, **about, **({"like_it_before": left_out} if left_out else {}))
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """Are you there? Answered with `PONG` once everything told before is handled."""
+    """Asks whether the actor lives. It answers `PONG` once it has handled all earlier messages."""
 
 
 PING = Ping()
 PONG = "pong"
 
 
-class Doing(NamedTuple):
-    """What an actor was last seen to begin. Whoever goes on to another message is busy, and does not hang."""
+class Activity(NamedTuple):
+    """What an actor was last seen to begin. An actor that goes on to another message is busy and does not hang."""
 
     number: int = 0
-    """Steps that it has begun: messages, and parts of long work."""
+    """How many steps it has begun: messages, and parts of long work."""
     message: str = ""
     """The type of the latest message."""
     thread: int = 0
 
     def where(self) -> str:
-        """The innermost calls of its thread at this moment, the deepest last."""
+        """The innermost calls of its thread just now, the deepest last."""
         frame = sys._current_frames().get(self.thread)  # noqa: SLF001 - what the sys module offers for this
         calls = traceback.extract_stack(frame)[-_CALLS:] if frame else []
         return " > ".join(f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in calls)
 
 
 _CALLS = 6
-doing: dict[str, Doing] = {}
+activities: dict[str, Activity] = {}
 """By the actor's URN."""
 
 
@@ -90,41 +90,41 @@ class Actor(pykka.ThreadingActor):
         return SimpleQueue()
 
     def on_receive(self, message: Any) -> Any:
-        """Handle a message; what goes wrong is logged and handed to `on_fault`, and the actor lives on."""
-        number = doing[self.actor_urn].number if self.actor_urn in doing else 0
-        doing[self.actor_urn] = Doing(number + 1, type(message).__name__, threading.get_ident())
+        """Handle a message. An error is logged and handed to `on_fault`, and the actor lives on."""
+        number = activities[self.actor_urn].number if self.actor_urn in activities else 0
+        activities[self.actor_urn] = Activity(number + 1, type(message).__name__, threading.get_ident())
         if isinstance(message, Ping):
             self.settle()
             return PONG
         try:
             return self.receive(message)
-        except BaseException as error:  # noqa: BLE001 - whatever it was, the actor lives on
+        except BaseException as error:  # noqa: BLE001 - the actor lives on after any error
             name = type(self).__name__
-            complain("a message could not be handled", error, actor=name, message=type(message).__name__)
+            log_error("a message could not be handled", error, actor=name, message=type(message).__name__)
             try:
                 self.on_fault(message, error)
             except BaseException as another:  # noqa: BLE001
-                complain("an actor could not put itself right", another, actor=name)
+                log_error("an actor could not put itself right", another, actor=name)
             return None
 
     def tell_progress(self, _reached: int, _goal: int) -> None:
-        """Called in the middle of long work: whoever does this does not hang."""
-        now = doing.get(self.actor_urn, Doing(thread=threading.get_ident()))
-        doing[self.actor_urn] = now._replace(number=now.number + 1)
+        """Called in the middle of long work, to show that the actor does not hang."""
+        now = activities.get(self.actor_urn, Activity(thread=threading.get_ident()))
+        activities[self.actor_urn] = now._replace(number=now.number + 1)
 
     def receive(self, message: Any) -> Any:
         """Handle one message."""
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Called before a ping is answered: finish what was put off."""
+        """Called before a ping is answered: finish work that was put off."""
 
     def on_fault(self, message: Any, error: BaseException) -> None:
         """Called after a message could not be handled: put the actor's own state right again."""
 
 
 _LONGEST_SLEEP = 30.0
-"""Seconds after which the wall clock is looked at again: it may have jumped."""
+"""Seconds until the alarm reads the wall clock again, because it may have been set."""
 
 
 class Alarm:
@@ -140,7 +140,7 @@ class Alarm:
         self._thread.start()
 
     def set(self, at: datetime | None) -> None:
-        """Ring at `at`; none for not at all. A moment in the past rings at once."""
+        """Ring at `at`; with None do not ring. A moment in the past rings at once."""
         if at == self._at:
             return
         with self._changed:
@@ -166,8 +166,8 @@ class Alarm:
                 self._at = None
             try:
                 self._ring()
-            except Exception:  # whoever is rung must not end the alarm for all later times
-                logger.exception("nobody heard an alarm", alarm=self._thread.name)
+            except Exception:  # an error in `ring` must not end the alarm for good
+                logger.exception("an alarm could not be handled", alarm=self._thread.name)
 
     def _seconds_left(self) -> float:
         return float("inf") if self._at is None else (self._at - self._clock.now()).total_seconds()
@@ -179,7 +179,7 @@ Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """Travels with a command as its token: where the answer goes, and what makes a repetition harmless.
+    """Travels with a command as its token: it says where the answer goes, and makes a repetition harmless.
 
     `reply` is called in the Scheduler's thread, after the commit: it must be quick, must not raise, and must let a
     second call pass.
@@ -189,17 +189,17 @@ class Ticket(msgspec.Struct, frozen=True):
     command_id: str
     digest: bytes
     fresh: bool = False
-    """The command id was made for this very command: there is no earlier answer to look for."""
+    """The command id is new, so there is no earlier answer to look for."""
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """These records are durable. A consumer that missed some pulls them from the log."""
+    """These records are durable. A consumer that missed some reads them from the log."""
 
     records: list[Recorded]
 
 
 class Wake(msgspec.Struct, frozen=True):
-    """There is something in the feed."""
+    """Something is in the feed."""
 
 
 WAKE = Wake()
@@ -212,24 +212,24 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 class Catch(msgspec.Struct, frozen=True):
-    """For the Projector: somebody waits for `position`."""
+    """For the Projector: a thread waits for `position`."""
 
     position: int
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """For the Projector: the views were looked through, and this is wrong with them; empty: nothing."""
+    """For the Projector: the views were checked. `damage` says what is wrong with them, if anything is."""
 
     damage: str
 
 
 class Damaged(msgspec.Struct, frozen=True):
-    """For the Projector: somebody who asked the views has found this."""
+    """For the Projector: a query has found this damage in the views."""
 
     damage: str
 
 
 class Query(msgspec.Struct, frozen=True):
-    """Run `function` on the actor's state in its own thread and answer with the result; sent with `ask`."""
+    """Asks the actor to run `function` on its state, in its own thread, and to answer with the result."""
 
     function: Callable[[Any], Any]

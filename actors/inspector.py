@@ -1,7 +1,7 @@
-"""The Inspector: has a process of its own check a long log from its first record on, behind a start.
+"""The Inspector: has a process of its own check a long log from its first record on, after a start.
 
-A start checks what it can in a moment. The rest takes microseconds for each record: with a long log that is too long to
-wait for, so it is done beside the work, and a log that turns out damaged stops the service.
+A start checks what it can in a moment. A full check takes microseconds for each record, and with a long log a start
+cannot wait for that. So it is done beside the work, and damage that it finds stops the service.
 """
 
 import json
@@ -22,8 +22,8 @@ class Inspector(Actor):
 
     Args:
         log_path: the log.
-        on_damage: is told what was found, in this actor's thread.
-        wanted: whether there is anything to do.
+        on_damage: called with the damage, in this actor's thread.
+        wanted: whether a check is needed.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Inspector(Actor):
             self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
-        """The next start begins anew."""
+        """End the process: the next start checks anew."""
         self._check.kill()
 
     def receive(self, message: Any) -> None:
-        """Start the process, or judge what came of it."""
+        """Start the process, or handle its result."""
         match message:
             case Wake() if not self._check.running:
                 self._check.start(str(self._log_path))
@@ -66,7 +66,7 @@ class Inspector(Actor):
 
 
 def main(path: str, parent: str) -> None:
-    """Print the first fault of a log as a JSON object, null for none."""
+    """Print the first fault of a log as a JSON object, or null."""
     if not stay_behind(parent):
         return
     with closing(LogReader(Path(path))) as reader:

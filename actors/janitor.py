@@ -1,4 +1,4 @@
-"""The Janitor: removes what tasks leave on the disk, and never what an open task may still need."""
+"""The Janitor: removes the temp folders of tasks, but never one that an open task may still need."""
 
 import os
 from collections.abc import Callable
@@ -14,16 +14,20 @@ from .feed import Feed
 
 EVERY = timedelta(hours=1)
 AGAIN = timedelta(minutes=1)
-"""Until a sweep that has failed is tried again."""
+"""The pause after a sweep that failed."""
 
 
 class Janitor(Actor):
-    """A completed task's temp folder goes at once.
+    """Removes the temp folder of a completed task at once.
 
-    That of a failed or cancelled one may serve a retry. It goes as a whole, when it has ended, and nothing has been
-    written there, for long, or when all folders together have grown beyond the quota.
-    `files.protected` must ask which tasks are not finished, whose folders are never touched, and `last_task_id` which
-    task was created last. Both are asked anew for each folder that is to go.
+    The folder of a failed or cancelled task may serve a retry. It is removed when the task has been over, and nothing
+    has been written there, for long, or when all folders together exceed the quota.
+
+    Args:
+        feed: what is committed.
+        files: the temp folders. Its `protected` has to name the unfinished tasks; it is asked anew for each folder.
+        clock: for the hourly sweep.
+        last_task_id: the id of the task that was created last; it is asked anew for each folder, too.
     """
 
     def __init__(
@@ -39,10 +43,10 @@ class Janitor(Actor):
         """Sweep once, then every hour."""
         self._alarm = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "janitor-alarm")
         self.actor_ref.tell(Tick())
-        self.actor_ref.tell(WAKE)  # a ring that a dead predecessor has heard must not be the last
+        self.actor_ref.tell(WAKE)  # a dead predecessor may have got the feed's last wake-up
 
     def on_stop(self) -> None:
-        """Clear up after the last ones."""
+        """Clear up once more."""
         self._alarm.close()
         self._clear_up()
 

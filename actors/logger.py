@@ -1,6 +1,7 @@
-"""Where our lines go: to structlog once the program has configured it, and until then to the standard library.
+"""Where our log lines go, and how many of them.
 
-structlog prints to standard output when nobody has configured it, and that belongs to the program that we are part of.
+They go to structlog once the program has configured it, and until then to the standard library: structlog without a
+configuration would print to standard output, which belongs to the program that uses us.
 """
 
 import logging
@@ -15,7 +16,7 @@ from structlog.typing import EventDict
 
 
 class _Log:
-    """Looks at each line anew where it goes: a program may configure structlog after it has imported us."""
+    """Decides anew for each line where it goes: a program may configure structlog after it has imported us."""
 
     def __init__(self, name: str) -> None:
         self._configured = structlog.get_logger(name)
@@ -30,7 +31,7 @@ class _Log:
 
 
 def _as_record(_logger: Any, _method: str, line: EventDict) -> EventDict:
-    """What a method of the standard library takes: the event and what else it says as one text."""
+    """The arguments for the standard library's method: the event and its fields as one text."""
     raised = {"exc_info": line.pop("exc_info")} if "exc_info" in line else {}
     words = [str(line.pop("event", "")), *(f"{name}={value!r}" for name, value in line.items())]
     return {"msg": " ".join(words), **raised}
@@ -41,17 +42,15 @@ def get_logger(name: str = "tasktrail") -> Any:
     return _Log(name)
 
 
-# --- How many lines of the service's log may come in a minute, so that no flood and no loop fills a disk. ---
-
 SAME_LINES = 20
-"""How often the same line may come in a minute; numbers in it, and the fields beside it, do not make it another."""
+"""How often the same line may come in a minute. Lines that differ only in numbers or fields count as the same."""
 ALL_LINES = 600
-"""How many lines may come in a minute, whatever they say."""
+"""How many lines may come in a minute in all."""
 _MINUTE = 60.0
 
 
 class RateLimit:
-    """Holds back lines that come too often, and counts them. Safe to use from many threads."""
+    """Holds back lines that come too often, and counts them, so that no flood fills a disk. Threads may share it."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, *, same: int = SAME_LINES, most: int = ALL_LINES
@@ -66,25 +65,25 @@ class RateLimit:
         self._left_out = 0
 
     def take(self, level: str, event: object) -> tuple[bool, int]:
-        """Whether the line may come, and how many were left out before it in the minutes that are over."""
+        """Whether the line may be written, and how many lines were left out in the minutes before."""
         line = level, re.sub(r"\d+", "#", str(event)[:200].partition("\n")[0])
         with self._lock:
-            told = 0
+            before = 0
             if self._clock() - self._begun >= _MINUTE:
-                told, self._left_out = self._left_out, 0
+                before, self._left_out = self._left_out, 0
                 self._begun, self._all = self._clock(), 0
                 self._lines.clear()
             if self._all >= self._most:
                 self._left_out += 1
-                return False, told
+                return False, before
             number = self._lines[line] = self._lines.get(line, 0) + 1
             if number > self._same:
                 self._left_out += 1
-                return False, told
+                return False, before
             self._all += 1
-            return True, told
+            return True, before
 
     def leave_out(self, number: int) -> None:
-        """Count lines that were left out before anybody asked."""
+        """Count lines that were left out elsewhere."""
         with self._lock:
             self._left_out += number

@@ -1,7 +1,7 @@
-"""The Notifier: sends what the outbox says is due, and reports each try to the Scheduler, who has it recorded.
+"""The Notifier: sends what the outbox says is due, and reports each try to the Scheduler, which records it.
 
 Only the record counts. A service that dies between sending and recording sends again after its start, under the same
-id, so that the receiver can tell.
+id, by which the receiver recognises the repetition.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ from .snapshots import folded_outbox
 Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
 
 DELIVER_WITHIN = 20.0
-"""Seconds after which a delivery is cut off, however far it is."""
+"""Seconds after which a delivery is cut off."""
 
 
 class Senders:
-    """Takes a notice to its receiver by the way that its channel names. One object for all threads."""
+    """Takes a notice to its receiver over the notice's channel. One object for all threads."""
 
     def __init__(self, webhooks: WebhookSender, mail: MailSender, targets: TargetSender) -> None:
         self._webhooks = webhooks
@@ -56,7 +56,7 @@ class Senders:
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """From a sending thread: what came of a delivery."""
+    """From a sending thread: the result of a delivery."""
 
     notice: Notice
     result: Result
@@ -67,12 +67,13 @@ class Notifier(Actor):
 
     Args:
         feed: what is committed.
-        open_log: called in this actor's thread; the outbox is folded from it at every start, …
-        snapshot: … beginning with what this file holds, if it can be used.
+        open_log: called in this actor's thread; the outbox is folded from this log at every start.
+        snapshot: the file from which the fold goes on, if it can be used.
         deliver: sends one notice, in a thread of its own; see `Senders.deliver`.
         report: gets every try; called in this actor's thread.
         clock: for what is due.
-        mail_limit: mails that one address gets within an hour; 0: any number.
+        within: seconds after which a delivery is cut off.
+        mail_limit: mails that one address gets within an hour; 0 is no limit.
     """
 
     def __init__(
@@ -105,21 +106,21 @@ class Notifier(Actor):
         self._behind = False
         """Whether records may be missing, so that the log has to be read."""
         self._news = False
-        """Whether the last look at the log has shown anything that matters here."""
-        self._unheard: list[Finished] = []
+        """Whether the records since the last message may have changed what can be sent."""
+        self._waiting_results: list[Finished] = []
         """Deliveries that came back while the log could not be read."""
 
     def on_start(self) -> None:
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
-        self._attempts = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, lambda _: None)
-        if self._attempts.run(self._catch_up):
+        self._retrier = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, lambda _: None)
+        if self._retrier.run(self._catch_up):
             self._send_due()
 
     def on_stop(self) -> None:
-        """Cut what is under way: it is not recorded and will be sent again."""
+        """Cut the deliveries under way: they are not recorded and will be made again."""
         self._alarm.close()
-        self._attempts.close()
+        self._retrier.close()
         with self._deadlines_lock:
             self._stopping = True
             under_way = list(self._deadlines)
@@ -134,13 +135,13 @@ class Notifier(Actor):
         self.receive(WAKE)
 
     def receive(self, message: Any) -> None:
-        """Follow the log, take results back, and send what can be sent."""
+        """Follow the log, take results back, and send what may be sent."""
         self._news = False
-        if not self._attempts.run(self._catch_up):
+        if not self._retrier.run(self._catch_up):
             if isinstance(message, Finished):
-                self._unheard.append(message)
+                self._waiting_results.append(message)
             return
-        for finished in self._take_unheard():
+        for finished in self._take_waiting():
             self._take_back(finished)
         match message:
             case Wake():
@@ -174,8 +175,8 @@ class Notifier(Actor):
         assert self._folded is not None, "nothing is sent before the log was read"
         return self._folded
 
-    def _take_unheard(self) -> list[Finished]:
-        unheard, self._unheard = self._unheard, []
+    def _take_waiting(self) -> list[Finished]:
+        unheard, self._waiting_results = self._waiting_results, []
         if unheard:
             self._news = True
         return unheard
@@ -205,7 +206,7 @@ class Notifier(Actor):
         self._alarm.set(self._dispatcher.wake_at(now))
 
     def _send(self, notice: Notice) -> None:
-        """Runs in a sending thread. Whatever happens, the notice comes back."""
+        """Runs in a sending thread. The notice comes back after any error, too."""
         deadline = Deadline(self._within)
         with self._deadlines_lock:
             if self._stopping:

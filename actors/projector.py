@@ -1,7 +1,7 @@
 """The Projector: folds committed events into the views, a moment behind the log.
 
-Commits are gathered, so that a task that changed several times costs one row; when somebody waits, it folds at once.
-After its start it has the whole file looked through in a thread of its own, and builds damaged views anew from the log.
+Commits are gathered, so that a task that changed several times costs one row. When a thread waits for a position, the
+Projector folds at once. After its start it checks the whole file in a thread of its own, and builds damaged views anew.
 """
 
 import sqlite3
@@ -24,20 +24,20 @@ from .base import WAKE, Actor, Catch, Checked, Damaged, Wake, logger
 from .feed import Feed, OnTrouble, Retrier, Watermark
 
 REBUILD_AGAIN = 10.0
-"""Seconds until a rebuild that failed, for want of room say, is tried again."""
+"""Seconds until a rebuild that failed, because the disk is full for example, is tried again."""
 
 
 class Health:
-    """Whether the views can be trusted, and threads that wait until they can."""
+    """Whether the views are sound, and the threads that wait until they are."""
 
     def __init__(self) -> None:
         self.generation = 0
-        """Counts how often they were found or made sound."""
+        """How often they were found or made sound."""
         self._sound = threading.Event()
         self._lock = threading.Lock()
 
     def doubt(self, generation: int) -> bool:
-        """Damage was found in views of this generation; whether nobody else has said so."""
+        """Damage was found in views of this generation. Returns whether this is news."""
         with self._lock:
             if generation != self.generation or not self._sound.is_set():
                 return False
@@ -45,20 +45,20 @@ class Health:
             return True
 
     def vouch(self) -> None:
-        """They are sound."""
+        """The views are sound."""
         with self._lock:
             self.generation += 1
             self._sound.set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until they are sound; whether they were in time."""
+        """Wait until they are sound. Returns whether they were in time."""
         return self._sound.is_set() or self._sound.wait(timeout)
 
 
 class Projector(Actor):
-    """Keeps one view. What it missed it reads from the log: a lost message costs time, never truth.
+    """Keeps the views. It reads what it missed from the log, so a lost message costs only time.
 
-    A view that cannot be written lags behind, which `on_trouble` hears, and is tried again until it can.
+    Views that cannot be written lag behind and are tried again. `on_trouble` gets the error, and None when it is over.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Projector(Actor):
         """Whether records may be missing, so that the log has to be read."""
         self._health = health
         self._damage = ""
-        """Known, and not mended yet."""
+        """Damage that is known and not repaired yet."""
         self._rebuild_at = 0.0
         self._checking: sqlite3.Connection | None = None
 
     def on_start(self) -> None:
         """Open the view and bring it up to the log."""
-        self._attempts = Retrier("projector", self._ring, self._clock, self._on_trouble)
+        self._retrier = Retrier("projector", self._ring, self._clock, self._on_trouble)
         self._fold()
         threading.Thread(target=self._check, name="views-check", daemon=True).start()
 
@@ -104,17 +104,17 @@ class Projector(Actor):
             with suppress(sqlite3.Error):
                 checking.interrupt()
         self._fold()
-        self._attempts.close()
+        self._retrier.close()
         for one in (self._view, self._log):
             if one is not None:
                 one.close()
 
     def settle(self) -> None:
-        """A ping is answered when all that was told is folded, if it can be."""
+        """A ping is answered when all that was committed is folded, if it can be."""
         self._fold()
 
     def receive(self, message: Any) -> None:
-        """Fold what has gathered, or mend what is damaged."""
+        """Fold what has gathered, or repair damaged views."""
         match message:
             case Wake():
                 self._fold()
@@ -132,11 +132,11 @@ class Projector(Actor):
             self.actor_ref.tell(WAKE)
 
     def _fold(self) -> None:
-        self._attempts.run(self._bring_up)
+        self._retrier.run(self._bring_up)
 
     def _bring_up(self) -> None:
         records = self._feed.take()
-        behind, self._behind = self._behind, True  # until it has gone well: the position is that of the last good fold
+        behind, self._behind = self._behind, True  # until it has succeeded: the position is that of the last good fold
         if self._log is None:
             self._log = self._open_log()
         try:

@@ -1,7 +1,7 @@
 """A snapshot's file: a header, lines of JSON, and a hash over all of it.
 
-It is written beside its name and renamed when it is on the disk, so a crash leaves the old one or the new one. Whatever
-stands against using it is `Unusable`: then the whole log is folded, and nothing is lost but time.
+It is written under another name and renamed when it is on the disk, so a crash leaves the old file or the new one. A file
+that cannot be used raises `Unusable`. Then the whole log is folded, and only time is lost.
 """
 
 import os
@@ -23,15 +23,15 @@ class Unusable(Exception):
 
 
 class Absent(Unusable):
-    """There is none."""
+    """There is no snapshot."""
 
 
 class Foreign(Unusable):
-    """It is of another log than the one beside it."""
+    """The snapshot belongs to another log than the one beside it."""
 
 
 class OtherCode(Unusable):
-    """Another version of tasktrail has written it, which may fold the log to something else."""
+    """Another version of tasktrail has written it, and may fold the log to something else."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,18 +39,18 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     code: str
-    """Stands for the shapes and the fold that it was made with."""
+    """Stands for the Structs and the fold that it was made with."""
     position: int
     """The last record that is folded in."""
     hash: str
-    """The hash of that record, in hex: all before it is as it was."""
+    """The hash of that record, in hex. It covers all records before, too."""
 
 
 _HEADER = msgspec.json.Decoder(Header)
 
 
 def write(path: Path, header: Header, lines: Iterable[bytes]) -> None:
-    """Write a snapshot in the place of an older one. Raises OSError; then the older one still stands."""
+    """Write a snapshot in the place of an older one. When it raises OSError, the older one is still there."""
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -63,7 +63,7 @@ def write(path: Path, header: Header, lines: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:  # whatever ends it: half a snapshot must not be left lying about
+    except BaseException:  # after any error: half a snapshot must not be left
         part.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -74,7 +74,7 @@ def write(path: Path, header: Header, lines: Iterable[bytes]) -> None:
 
 
 def clear_parts(folder: Path) -> None:
-    """Remove what a killed writer has left."""
+    """Remove the part files of a killed writer."""
     for part in folder.glob(f"*{PART}"):
         part.unlink(missing_ok=True)
 
@@ -100,8 +100,8 @@ def is_whole(path: Path) -> bool:
 def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tuple[Header, Iterator[bytes]]]:
     """The header and the lines of a snapshot of this log by this code.
 
-    Whoever takes the last line has read a whole, undamaged file. Raises `Unusable`, also for what goes wrong while the
-    caller decodes the lines.
+    A caller that has taken the last line has read a whole, undamaged file. Raises `Unusable`, also when the caller cannot
+    decode a line.
     """
     with _opened(path) as file:
         first = file.readline()

@@ -1,7 +1,7 @@
 """Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
 
-The watch never waits for an actor: it asks, and looks again a moment later whether the answer is there. So one that
-hangs is noticed in time, and keeps nobody from looking at the others.
+The watch never waits for an actor. It asks, and looks a moment later whether the answer is there. So an actor that
+hangs is noticed in time, and does not keep the watch from the others.
 """
 
 import threading
@@ -14,20 +14,20 @@ import pykka
 
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from .base import PING, PONG, Actor, Doing, complain, doing, logger
+from .base import PING, PONG, Activity, Actor, activities, log_error, logger
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
 SILENT_AFTER = 5.0
-"""Seconds in which an actor that was asked handles no message, after which it counts as not well."""
+"""An actor that was pinged and handles no message for these seconds counts as unwell."""
 _RESTARTS = 3
 _RESTART_WINDOW = 60.0
-"""An actor that has died more than so often in so many seconds rests before it is started once more."""
+"""An actor that has died more than `_RESTARTS` times in these seconds rests before it is started once more."""
 _REST = 10.0
 
 
 class Child:
-    """One actor under supervision, addressed by name: a restart changes what stands behind it."""
+    """One actor under supervision. It keeps its name when the actor behind it is started anew."""
 
     def __init__(self, name: str, start: Callable[[], pykka.ActorRef[Actor]], *, restart: bool) -> None:
         self.name = name
@@ -36,16 +36,16 @@ class Child:
         self.ref: pykka.ActorRef[Actor] | None = None
         self.deaths: deque[float] = deque(maxlen=_RESTARTS + 1)
         self.asked: Any = None
-        """The answer to come to a ping."""
+        """The pending answer to a ping."""
         self.since = 0.0
-        """When that was sent, or else when the last one was answered."""
-        self.doing = Doing()
-        """At the last look."""
+        """When that ping was sent, or when the last one was answered."""
+        self.activity = Activity()
+        """What it did at the last look."""
         self.unwell = ""
-        """What is the matter with it, if something is."""
+        """What is wrong with it, if anything is."""
 
     def tell(self, message: Any) -> None:
-        """Pass a message on. To a dead actor it is dropped: what counts is in the log."""
+        """Pass a message on. A message to a dead actor is dropped: what counts is in the log."""
         try:
             if self.ref is not None:
                 self.ref.tell(message)
@@ -64,17 +64,18 @@ class Child:
             raise NotReady(f"{self.name} is not running") from error
 
     def goes_on(self) -> bool:
-        """Whether it has begun another message, or told of progress within one, since this was asked last."""
-        before, self.doing = self.doing, doing.get(self.ref.actor_urn, Doing()) if self.ref is not None else Doing()
-        return self.doing.number != before.number
+        """Whether it has begun another message, or made progress within one, since the last call."""
+        before, urn = self.activity, self.ref.actor_urn if self.ref is not None else ""
+        self.activity = activities.get(urn, Activity())
+        return self.activity.number != before.number
 
 
 class Supervisor:
-    """Start in order, stop in reverse.
+    """Starts actors in order and stops them in reverse.
 
-    An actor whose child says `restart` is a consumer: nothing depends on it that the log does not have. When it dies it
-    is started anew, however often, and when it hangs it is waited for. `on_fatal` is called once when another one has
-    died, or has not answered for `patience` seconds.
+    An actor whose child says `restart` is a consumer: the log has everything that it works on. When it dies it is
+    started anew, however often, and when it hangs it is waited for. When another actor dies, or does not answer for
+    `patience` seconds, `on_fatal` is called.
     """
 
     def __init__(self, clock: Clock, on_fatal: Callable[[BaseException], None], *, patience: float = 30.0) -> None:
@@ -87,18 +88,18 @@ class Supervisor:
 
     @property
     def unwell(self) -> list[str]:
-        """What is the matter with whom."""
+        """What is wrong, a sentence for each actor that is unwell."""
         return [child.unwell for child in self._children if child.unwell]
 
     def start(self, child: Child, *, within: float) -> None:
-        """Start an actor and wait until it answers a ping: only then has `on_start` gone well."""
+        """Start an actor and wait until it answers a ping. Only then is it certain that `on_start` succeeded."""
         self._children.append(child)
         child.ref = child.start()
         if child.ask(PING, within) != PONG:
             raise NotReady(f"{child.name} answered a ping with something else")
 
     def watch(self, every: float, look: Callable[[], None] = lambda: None) -> None:
-        """Every so many seconds look after the children, and call `look`, from a thread of its own."""
+        """Look after the children, and call `look`, every `every` seconds, from a thread of its own."""
         self._watch = threading.Thread(target=self._run, args=(every, look), name="supervisor", daemon=True)
         self._watch.start()
 
@@ -109,11 +110,11 @@ class Supervisor:
                 try:
                     if not self._stopping.is_set():
                         check()
-                except Exception as error:  # noqa: BLE001 - whatever it was, the watch goes on
-                    complain("the supervisor's look has failed", error)
+                except Exception as error:  # noqa: BLE001 - the watch goes on after any error
+                    log_error("the supervisor's look has failed", error)
 
     def examine(self, child: Child) -> None:
-        """A look at one child, which waits for nothing: does it live, and has it answered?"""
+        """See whether one child lives and has answered, without waiting for it."""
         now = self._clock.monotonic()
         if child.ref is None or not child.ref.is_alive():
             self._start_anew(child, now)
@@ -132,13 +133,14 @@ class Supervisor:
             silent = now - child.since
             if silent >= min(SILENT_AFTER, self._patience):
                 if not child.unwell:
-                    logger.error("an actor hangs", actor=child.name, at=child.doing.message, where=child.doing.where())
+                    at, where = child.activity.message, child.activity.where()
+                    logger.error("an actor hangs", actor=child.name, at=at, where=where)
                 child.unwell = f"{child.name} has done nothing for {silent:.0f} s"
             if silent >= self._patience and not child.restart:
                 self._give_up(child, NotReady(f"{child.name} did not answer within {self._patience:g} s"))
             return
-        except Exception as error:  # noqa: BLE001 - it could not finish what it had put off, or died just now: it was heard
-            complain("an actor could not answer a ping", error, actor=child.name)
+        except Exception as error:  # noqa: BLE001 - it answered with an error, or died just now
+            log_error("an actor could not answer a ping", error, actor=child.name)
         child.asked, child.since, child.unwell = None, now, ""
 
     def _start_anew(self, child: Child, now: float) -> None:
@@ -159,7 +161,7 @@ class Supervisor:
             self._on_fatal(error)
 
     def stop(self, within: float) -> list[str]:
-        """Stop all, the last started first, each within its share of `within`; the names of those that did not."""
+        """Stop all within `within` seconds, the last started first. Returns the names of those that did not stop."""
         self._stopping.set()
         if self._watch is not None:
             self._watch.join(timeout=within)
