@@ -28,7 +28,7 @@ logger = get_logger()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False for our own errors in a start: pykka would log them with a traceback, and the caller reports them anyway."""
+    """False for our own errors in a start: pykka would log their traceback, and the caller reports them anyway."""
     return not (record.exc_info and isinstance(record.exc_info[1], TasktrailError))
 
 
@@ -229,7 +229,7 @@ class Damaged(msgspec.Struct, frozen=True):
     damage: str
 
 
-class Query(msgspec.Struct, frozen=True):
+class StateQuery(msgspec.Struct, frozen=True):
     """Asks the actor to run `function` on its state, in its own thread, and to answer with the result."""
 
     function: Callable[[Any], Any]

@@ -19,10 +19,10 @@ from .base import Alarm, logger
 GATHER = timedelta(milliseconds=50)
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class Feed(Generic[T]):
+class Feed(Generic[_T]):
     """Gathers committed records for one consumer.
 
     A message for every commit would wake the consumer's thread each time, and the Scheduler would wait until that
@@ -48,12 +48,12 @@ class Feed(Generic[T]):
         self._clock = clock
         self._gather = gather
         self._alarm = Alarm(ring, clock, f"{name}-feed")
-        self._waiting: deque[Sequence[T]] = deque()
+        self._waiting: deque[Sequence[_T]] = deque()
         self._set = False
         self._most = most
         self._dropped = 0
 
-    def put(self, records: Sequence[T]) -> None:
+    def put(self, records: Sequence[_T]) -> None:
         """Add what was committed."""
         if self._most is not None and len(self._waiting) >= self._most:
             self._dropped += len(records)
@@ -63,10 +63,10 @@ class Feed(Generic[T]):
             self._set = True
             self._alarm.set(self._clock.now() + self._gather)
 
-    def take(self) -> list[T]:
+    def take(self) -> list[_T]:
         """Everything that waits, in order. The next `put` rings again."""
         self._set = False
-        taken: list[T] = []
+        taken: list[_T] = []
         while self._waiting:
             taken += self._waiting.popleft()
         return taken

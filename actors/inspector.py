@@ -14,7 +14,7 @@ from typing import Any
 from ..events.errors import LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
 from .base import WAKE, Actor, Wake, logger
-from .side_process import Ended, SideProcess, stay_behind
+from .side_process import ProcessEnded, SideProcess, stay_behind
 
 
 class Inspector(Actor):
@@ -49,11 +49,11 @@ class Inspector(Actor):
         match message:
             case Wake() if not self._check.running:
                 self._check.start(str(self._log_path))
-            case Ended():
+            case ProcessEnded():
                 self._check.forget()
                 self._end(message)
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: ProcessEnded) -> None:
         if ended.code or not ended.output:
             logger.warning("the log could not be checked", exit_code=ended.code, error=ended.last_error)
             return

@@ -20,7 +20,7 @@ _NO_LIMIT = 2**60
 """Version 1 says "no limit" by a number near 2**63."""
 
 
-class Group(msgspec.Struct, frozen=True):
+class ControlGroup(msgspec.Struct, frozen=True):
     """Where one controller's files of this process lie."""
 
     version: Literal[1, 2]
@@ -35,12 +35,12 @@ class MemoryRoom(msgspec.Struct, frozen=True):
     left: int
 
 
-class Groups(msgspec.Struct, frozen=True, kw_only=True):
+class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
     """The groups that matter here; none where the machine has no such controller."""
 
-    memory: Group | None = None
-    cpu: Group | None = None
-    cpu_usage: Group | None = None
+    memory: ControlGroup | None = None
+    cpu: ControlGroup | None = None
+    cpu_usage: ControlGroup | None = None
 
     def memory_room(self) -> MemoryRoom | None:
         """What may still be used before the kernel kills; none without a limit. Droppable cache counts as free."""
@@ -77,24 +77,24 @@ class Groups(msgspec.Struct, frozen=True, kw_only=True):
         return _entry(own / "cpu.stat", "usage_usec") / 1e6
 
 
-def find_groups(proc: Path = Path("/proc")) -> Groups:
+def find_groups(proc: Path = Path("/proc")) -> ControlGroups:
     """The groups of this process, as `proc/self` describes them."""
     try:
         memberships = (proc / "self" / "cgroup").read_text().splitlines()
         mounts = (proc / "self" / "mountinfo").read_text().splitlines()
     except OSError:
-        return Groups()
+        return ControlGroups()
     paths: dict[str, str] = {}
     for line in memberships:
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), path)
-    found: dict[str, Group] = {}
+    found: dict[str, ControlGroup] = {}
     for version, names, root, mount in _mounts(mounts):
         for name in names:
             if name in paths:
-                found.setdefault(name, Group(version, _folders(mount, root, paths[name])))
+                found.setdefault(name, ControlGroup(version, _folders(mount, root, paths[name])))
     unified = found.get("")
-    return Groups(
+    return ControlGroups(
         memory=found.get("memory", unified), cpu=found.get("cpu", unified), cpu_usage=found.get("cpuacct", unified)
     )
 
@@ -183,7 +183,7 @@ class Machine:
     """
 
     def __init__(
-        self, temp: Path, *, groups: Groups | None = None, monotonic: Callable[[], float] = time.monotonic
+        self, temp: Path, *, groups: ControlGroups | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._temp = temp
         self._groups = find_groups() if groups is None else groups

@@ -22,8 +22,8 @@ from ..events.log.sqlite import LogReader
 from ..projections.outbox import Notice
 from .base import WAKE, Actor, Alarm, Wake, logger
 from .core.messages import Delivered, Tick
-from .delivery.attempt import Deadline, Result
-from .delivery.dispatcher import AT_ONCE, Dispatcher
+from .delivery.attempt import DELIVER_WITHIN, Deadline, Result
+from .delivery.dispatcher import MAX_DELIVERIES, Dispatcher
 from .delivery.mail import MailSender
 from .delivery.targets import TargetSender
 from .delivery.webhook import WebhookSender
@@ -31,9 +31,6 @@ from .feed import Feed, Retrier
 from .snapshots import folded_outbox
 
 Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
-
-DELIVER_WITHIN = 20.0
-"""Seconds after which a delivery is cut off."""
 
 
 class Senders:
@@ -55,7 +52,7 @@ class Senders:
                 return self._targets.send(notice, deadline)
 
 
-class Finished(msgspec.Struct, frozen=True):
+class DeliveryFinished(msgspec.Struct, frozen=True):
     """From a sending thread: the result of a delivery."""
 
     notice: Notice
@@ -97,7 +94,7 @@ class Notifier(Actor):
         self._within = within
         self._snapshot = snapshot
         self._mail_limit = mail_limit
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="notice")
+        self._threads = ThreadPoolExecutor(MAX_DELIVERIES, thread_name_prefix="notice")
         self._deadlines: set[Deadline] = set()
         self._deadlines_lock = threading.Lock()
         self._stopping = False
@@ -107,7 +104,7 @@ class Notifier(Actor):
         """Whether records may be missing, so that the log has to be read."""
         self._news = False
         """Whether the records since the last message may have changed what can be sent."""
-        self._waiting_results: list[Finished] = []
+        self._waiting_results: list[DeliveryFinished] = []
         """Deliveries that came back while the log could not be read."""
 
     def on_start(self) -> None:
@@ -138,7 +135,7 @@ class Notifier(Actor):
         """Follow the log, take results back, and send what may be sent."""
         self._news = False
         if not self._retrier.run(self._catch_up):
-            if isinstance(message, Finished):
+            if isinstance(message, DeliveryFinished):
                 self._waiting_results.append(message)
             return
         for finished in self._take_waiting():
@@ -147,7 +144,7 @@ class Notifier(Actor):
             case Wake():
                 if not self._news:
                     return
-            case Finished():
+            case DeliveryFinished():
                 self._take_back(message)
             case Tick():
                 for fact in self._dispatcher.unconfirmed(self._clock.now()):
@@ -175,13 +172,13 @@ class Notifier(Actor):
         assert self._folded is not None, "nothing is sent before the log was read"
         return self._folded
 
-    def _take_waiting(self) -> list[Finished]:
+    def _take_waiting(self) -> list[DeliveryFinished]:
         unheard, self._waiting_results = self._waiting_results, []
         if unheard:
             self._news = True
         return unheard
 
-    def _take_back(self, finished: Finished) -> None:
+    def _take_back(self, finished: DeliveryFinished) -> None:
         jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
         attempt = self._dispatcher.done(finished.notice, finished.result, self._clock.now(), jitter)
         if not attempt.ok:
@@ -200,7 +197,7 @@ class Notifier(Actor):
             try:
                 self._threads.submit(self._send, notice)
             except RuntimeError as error:  # no thread can be started: the notice must come back all the same
-                self._tell_self(Finished(notice, Result(ok=False, detail=f"no thread to send it: {error}")))
+                self._tell_self(DeliveryFinished(notice, Result(ok=False, detail=f"no thread to send it: {error}")))
         for fact in self._dispatcher.unsent():
             self._report(Delivered(fact))
         self._alarm.set(self._dispatcher.wake_at(now))
@@ -221,7 +218,7 @@ class Notifier(Actor):
         finally:
             with self._deadlines_lock:
                 self._deadlines.discard(deadline)
-        self._tell_self(Finished(notice, result))
+        self._tell_self(DeliveryFinished(notice, result))
 
     def _tell_self(self, message: Any) -> None:
         with contextlib.suppress(pykka.ActorDeadError):  # stopped meanwhile: the next start folds and sends again

@@ -27,7 +27,7 @@ REBUILD_AGAIN = 10.0
 """Seconds until a rebuild that failed, because the disk is full for example, is tried again."""
 
 
-class Health:
+class ViewsHealth:
     """Whether the views are sound, and the threads that wait until they are."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Projector(Actor):
         open_log: Callable[[], LogReader],
         watermark: Watermark,
         clock: Clock,
-        health: Health,
+        health: ViewsHealth,
         on_trouble: OnTrouble = lambda _: None,
     ) -> None:
         super().__init__()

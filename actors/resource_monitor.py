@@ -13,11 +13,11 @@ from .core.messages import Sampled
 from .machine import Machine
 
 
-class Look(msgspec.Struct, frozen=True):
+class SampleNow(msgspec.Struct, frozen=True):
     """Sample now. Comes from the beat; anybody may send one who cannot wait for it."""
 
 
-LOOK = Look()
+SAMPLE_NOW = SampleNow()
 
 
 class ResourceMonitor(Actor):
@@ -54,7 +54,7 @@ class ResourceMonitor(Actor):
 
     def on_start(self) -> None:
         """Sample at once, then by the beat."""
-        self.actor_ref.tell(LOOK)
+        self.actor_ref.tell(SAMPLE_NOW)
         self._beat.start()
 
     def on_stop(self) -> None:
@@ -64,13 +64,13 @@ class ResourceMonitor(Actor):
 
     def receive(self, message: Any) -> None:
         """Sample and tell."""
-        if isinstance(message, Look):
+        if isinstance(message, SampleNow):
             self._report(Sampled(self._machine.sample(), self._temp_used()))
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):
             with contextlib.suppress(pykka.ActorDeadError):  # stopped while the beat was about to tell
-                self.actor_ref.tell(LOOK)
+                self.actor_ref.tell(SAMPLE_NOW)
 
     def pause(self) -> float:
         """Seconds until the next sample."""

@@ -35,7 +35,7 @@ from ..events.log.sqlite import LogReader
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
 from ..events.system_events import ClockJumped
-from .base import Actor, Alarm, Committed, Orders, Query, Ticket, logger
+from .base import Actor, Alarm, Committed, Orders, StateQuery, Ticket, logger
 from .core.messages import (
     Answered,
     Boot,
@@ -217,7 +217,7 @@ class Scheduler(Actor):
 
     def on_receive(self, message: Any) -> Any:
         """A question is answered from memory. What it raises is the asker's, and no fault of memory."""
-        if isinstance(message, Query):
+        if isinstance(message, StateQuery):
             self._commit()
             return message.function(self._state)
         return super().on_receive(message)

@@ -53,7 +53,7 @@ _DEATHS = ("it ", "its ")
 _REMEMBERED = 4096
 """Tasks whose first record need not be looked up."""
 
-Line: TypeAlias = tuple[str, str, dict[str, Any]]
+_LogLine: TypeAlias = tuple[str, str, dict[str, Any]]
 """Level, event, and what else it says."""
 
 _NAMES = {
@@ -76,7 +76,7 @@ _NAMES = {
 _HIDDEN = {"task", "target", "host"}
 """Fields that are not told: addresses may hold secrets, and a task is told when it is run."""
 
-LINES = frozenset(
+SERVICE_LOG_LINES = frozenset(
     {
         *_NAMES.values(),
         *("command accepted", "command refused", "attempt failed", "attempt lost", "attempt interrupted"),
@@ -86,14 +86,14 @@ LINES = frozenset(
 """All lines of this kind; they have a pace of their own."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class _Answered(msgspec.Struct, frozen=True):
     """Commands and what was answered to them, in order."""
 
     commands: Sequence[Command]
     answers: Sequence[Accepted | TasktrailError]
 
 
-News: TypeAlias = Recorded | Answered
+_News: TypeAlias = Recorded | _Answered
 
 
 class ServiceLog:
@@ -112,7 +112,7 @@ class ServiceLog:
         self._pace = pace or RateLimit(same=LINES_OF_A_KIND, most=LINES_IN_ALL)
         self._origins: OrderedDict[int, tuple[str, str]] = OrderedDict()
         self._log = get_logger()
-        self._feed: Feed[News] = Feed(self.tell, clock, "service-log", most=_WAITING)
+        self._feed: Feed[_News] = Feed(self.tell, clock, "service-log", most=_WAITING)
 
     def put(self, records: Sequence[Recorded]) -> None:
         """These were committed."""
@@ -122,7 +122,7 @@ class ServiceLog:
     def answered(self, commands: Sequence[Command], answers: Sequence[Accepted | TasktrailError]) -> None:
         """These commands have their answers."""
         if structlog.is_configured():
-            self._feed.put((Answered(commands, answers),))
+            self._feed.put((_Answered(commands, answers),))
 
     def close(self) -> None:
         """Tell what is left, and then nothing more."""
@@ -132,7 +132,7 @@ class ServiceLog:
     def tell(self) -> None:
         """Tell all that has come."""
         for news in self._feed.take():
-            if isinstance(news, Answered):
+            if isinstance(news, _Answered):
                 for command, answer in zip(news.commands, news.answers, strict=True):
                     self._say(_about_command(command, answer), answer.task_id if isinstance(answer, Accepted) else 0)
             else:
@@ -143,7 +143,7 @@ class ServiceLog:
                     self._say(line, news.task_id or getattr(news.event, "task_id", 0))
         self._pace.leave_out(self._feed.dropped())
 
-    def _say(self, line: Line, task_id: int) -> None:
+    def _say(self, line: _LogLine, task_id: int) -> None:
         level, event, fields = line
         passes, left_out = self._pace.take(level, event)
         if not passes:
@@ -171,7 +171,7 @@ class ServiceLog:
             self._origins.popitem(last=False)
 
 
-def about_record(record: Recorded) -> Line | None:
+def about_record(record: Recorded) -> _LogLine | None:
     """The line about a recorded event; none about progress, checkpoints, and what a command's own line tells."""
     event = record.event
     envelope = {"attempt": record.attempt, "correlation_id": record.correlation_id, "position": record.position}
@@ -193,7 +193,7 @@ def about_record(record: Recorded) -> Line | None:
     return None
 
 
-def _about_failure(event: Failed, envelope: dict[str, Any]) -> Line:
+def _about_failure(event: Failed, envelope: dict[str, Any]) -> _LogLine:
     told = {
         "outcome": event.outcome,
         "final": event.final,
@@ -209,7 +209,7 @@ def _about_failure(event: Failed, envelope: dict[str, Any]) -> Line:
     return level, "attempt failed" if envelope["attempt"] else "task failed", fields
 
 
-def _about_command(command: Command, answer: Accepted | TasktrailError) -> Line:
+def _about_command(command: Command, answer: Accepted | TasktrailError) -> _LogLine:
     told: dict[str, Any] = {"command": type(command).__struct_config__.tag, "actor": command.actor}
     if kind := getattr(command, "type", ""):
         told = {"task_id": getattr(answer, "task_id", 0), "type": kind, "attempt": 0, **told}

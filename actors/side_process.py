@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 _NICE = 10
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ProcessEnded(msgspec.Struct, frozen=True):
     """To the actor: the process is gone."""
 
     code: int
@@ -38,10 +38,10 @@ class SideProcess:
 
     Args:
         module: the module to run.
-        tell: gets `Ended`, in a thread of its own.
+        tell: gets `ProcessEnded`, in a thread of its own.
     """
 
-    def __init__(self, module: str, tell: Callable[[Ended], None]) -> None:
+    def __init__(self, module: str, tell: Callable[[ProcessEnded], None]) -> None:
         self._module = module
         self._tell = tell
         self.process: subprocess.Popen[str] | None = None
@@ -68,7 +68,7 @@ class SideProcess:
         def wait() -> None:
             output, errors = process.communicate()
             with suppress(pykka.ActorDeadError):
-                self._tell(Ended(process.returncode, output, errors))
+                self._tell(ProcessEnded(process.returncode, output, errors))
 
         threading.Thread(target=wait, name=f"{self._module.rpartition('.')[2]}-process", daemon=True).start()
 

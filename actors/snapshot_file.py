@@ -1,7 +1,7 @@
 """A snapshot's file: a header, lines of JSON, and a hash over all of it.
 
-It is written under another name and renamed when it is on the disk, so a crash leaves the old file or the new one. A file
-that cannot be used raises `Unusable`. Then the whole log is folded, and only time is lost.
+It is written under another name and renamed when it is on the disk, so a crash leaves the old file or the new one.
+A file that cannot be used raises `SnapshotUnusable`. Then the whole log is folded, and only time is lost.
 """
 
 import os
@@ -18,23 +18,23 @@ from ..events.log.event_log import ReadableLog
 PART = ".part"
 
 
-class Unusable(Exception):
+class SnapshotUnusable(Exception):
     """Why a snapshot is not used."""
 
 
-class Absent(Unusable):
+class Absent(SnapshotUnusable):
     """There is no snapshot."""
 
 
-class Foreign(Unusable):
+class Foreign(SnapshotUnusable):
     """The snapshot belongs to another log than the one beside it."""
 
 
-class OtherCode(Unusable):
+class OtherCode(SnapshotUnusable):
     """Another version of tasktrail has written it, and may fold the log to something else."""
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True):
     """The first line."""
 
     kind: str
@@ -46,10 +46,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """The hash of that record, in hex. It covers all records before, too."""
 
 
-_HEADER = msgspec.json.Decoder(Header)
+_HEADER = msgspec.json.Decoder(SnapshotHeader)
 
 
-def write(path: Path, header: Header, lines: Iterable[bytes]) -> None:
+def write(path: Path, header: SnapshotHeader, lines: Iterable[bytes]) -> None:
     """Write a snapshot in the place of an older one. When it raises OSError, the older one is still there."""
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
@@ -79,8 +79,8 @@ def clear_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def header_of(path: Path) -> Header:
-    """The header alone. Raises `Unusable`."""
+def header_of(path: Path) -> SnapshotHeader:
+    """The header alone. Raises `SnapshotUnusable`."""
     with _opened(path) as file:
         return _header(file.readline())
 
@@ -91,17 +91,17 @@ def is_whole(path: Path) -> bool:
         with _opened(path) as file:
             for _line in _lines(file, file.readline()):
                 pass
-    except Unusable:
+    except SnapshotUnusable:
         return False
     return True
 
 
 @contextmanager
-def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tuple[Header, Iterator[bytes]]]:
+def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tuple[SnapshotHeader, Iterator[bytes]]]:
     """The header and the lines of a snapshot of this log by this code.
 
-    A caller that has taken the last line has read a whole, undamaged file. Raises `Unusable`, also when the caller cannot
-    decode a line.
+    A caller that has taken the last line has read a whole, undamaged file. Raises `SnapshotUnusable`, also when the
+    caller cannot decode a line.
     """
     with _opened(path) as file:
         first = file.readline()
@@ -114,7 +114,7 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
         try:
             yield header, _lines(file, first)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise Unusable(f"a line cannot be read: {error}") from error
+            raise SnapshotUnusable(f"a line cannot be read: {error}") from error
 
 
 @contextmanager
@@ -125,16 +125,16 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise Absent("there is none") from error
     except OSError as error:
-        raise Unusable(f"it cannot be read: {error.strerror}") from error
+        raise SnapshotUnusable(f"it cannot be read: {error.strerror}") from error
 
 
-def _header(line: bytes) -> Header:
+def _header(line: bytes) -> SnapshotHeader:
     try:
         header = _HEADER.decode(line)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Unusable(f"its first line is not that of a snapshot: {error}") from error
+        raise SnapshotUnusable(f"its first line is not that of a snapshot: {error}") from error
     if header.position < 1:
-        raise Unusable(f"it names position {header.position}")
+        raise SnapshotUnusable(f"it names position {header.position}")
     return header
 
 
@@ -146,4 +146,4 @@ def _lines(file: BinaryIO, first: bytes) -> Iterator[bytes]:
         yield before[:-1]
         before = line
     if before != digest.hexdigest().encode():
-        raise Unusable("it is damaged: its hash does not fit")
+        raise SnapshotUnusable("it is damaged: its hash does not fit")

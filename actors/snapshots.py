@@ -27,7 +27,7 @@ from .base import logger
 from .core.limits import Limits
 from .core.state import Durable, SchedulerState
 from .delivery.dispatcher import Dispatcher, Kept
-from .snapshot_file import Absent, Header, OtherCode, Unusable, clear_parts, reading, write
+from .snapshot_file import Absent, OtherCode, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
 
 FORMAT = 2
 """Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
@@ -48,29 +48,29 @@ class _Folded(Protocol):
         """The last record that is folded in."""
 
 
-F = TypeVar("F", bound=_Folded)
+_F = TypeVar("_F", bound=_Folded)
 
 
-class SnapshotKind(Generic[F]):
+class SnapshotKind(Generic[_F]):
     """One kind of snapshot: what it is a fold into, and how that is written and read."""
 
     name: ClassVar[str]
     shapes: ClassVar[tuple[Any, ...]]
     """What its lines encode."""
 
-    def blank(self, log: ReadableLog) -> F:
+    def blank(self, log: ReadableLog) -> _F:
         """Something to fold into."""
         raise NotImplementedError
 
-    def advance(self, folded: F, records: Iterable[Recorded], log: ReadableLog) -> None:
+    def advance(self, folded: _F, records: Iterable[Recorded], log: ReadableLog) -> None:
         """Fold further records in."""
         raise NotImplementedError
 
-    def lines_of(self, folded: F, log: ReadableLog) -> Iterator[bytes]:
+    def lines_of(self, folded: _F, log: ReadableLog) -> Iterator[bytes]:
         """The lines of the file. The same history always gives the same bytes."""
         raise NotImplementedError
 
-    def restore(self, blank: F, lines: Iterator[bytes]) -> None:
+    def restore(self, blank: _F, lines: Iterator[bytes]) -> None:
         """Bring `blank` to where the snapshot was taken. Takes all lines; ValueError when they do not fit."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class SnapshotKind(Generic[F]):
         schema = msgspec.json.schema_components(self.shapes)
         return sha256(msgspec.json.encode([FORMAT, FOLD, schema], order="deterministic")).hexdigest()[:16]
 
-    def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], F] | None = None) -> F | None:
+    def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], _F] | None = None) -> _F | None:
         """What the snapshot holds, or None when it cannot be used. The reason for that is logged."""
         if path is None:
             return None
@@ -89,16 +89,16 @@ class SnapshotKind(Generic[F]):
                 self.restore(recalled, lines)
         except Absent:
             return None
-        except Unusable as error:
+        except SnapshotUnusable as error:
             logger.warning("a snapshot is not used, the whole log is folded", path=str(path), reason=str(error))
             return None
         return recalled
 
-    def take(self, log: ReadableLog, path: Path, head: Head) -> F:
+    def take(self, log: ReadableLog, path: Path, head: Head) -> _F:
         """Fold the log up to `head`, from the older snapshot on if possible, and write the result in its place."""
         folded = self.recalled(log, path) or self.blank(log)
         self.advance(folded, between(log, folded.position, head.position), log)
-        header = Header(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
+        header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
         write(path, header, self.lines_of(folded, log))
         return folded
 
@@ -111,7 +111,7 @@ class SnapshotKind(Generic[F]):
                 differs = any(one != other for one, other in zip_longest(lines, self.lines_of(whole, log)))
         except (Absent, OtherCode):  # a snapshot of other code is not read at a start either
             return
-        except Unusable as error:
+        except SnapshotUnusable as error:
             yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
             return
         if differs:
@@ -172,8 +172,8 @@ class _OutboxSnapshot(SnapshotKind[Dispatcher]):
         blank.restore(kept)
 
 
-SCHEDULER = _SchedulerSnapshot()
-OUTBOX = _OutboxSnapshot()
+SCHEDULER_SNAPSHOT = _SchedulerSnapshot()
+OUTBOX_SNAPSHOT = _OutboxSnapshot()
 
 
 def folded_state(
@@ -184,8 +184,8 @@ def folded_state(
     `also` names tasks that must be in memory although they may be finished.
     """
     with uncollected():
-        state = SCHEDULER.recalled(log, path, new_state) or new_state()
-        SCHEDULER.advance(state, log.read(after=state.position), log)
+        state = SCHEDULER_SNAPSHOT.recalled(log, path, new_state) or new_state()
+        SCHEDULER_SNAPSHOT.advance(state, log.read(after=state.position), log)
         complete(state, loader(log), also)
     return state
 
@@ -193,8 +193,8 @@ def folded_state(
 def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
     """The outbox at the end of the log: from the snapshot in `path` on, if that can be used."""
     with uncollected():
-        dispatcher = OUTBOX.recalled(log, path) or OUTBOX.blank(log)
-        OUTBOX.advance(dispatcher, log.read(after=dispatcher.position), log)
+        dispatcher = OUTBOX_SNAPSHOT.recalled(log, path) or OUTBOX_SNAPSHOT.blank(log)
+        OUTBOX_SNAPSHOT.advance(dispatcher, log.read(after=dispatcher.position), log)
     return dispatcher
 
 
@@ -208,8 +208,8 @@ def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     head = log.head()
     if not head.position:
         return 0, 0
-    tasks = len(SCHEDULER.take(log, folder / SCHEDULER.name, head).tasks)
-    OUTBOX.take(log, folder / OUTBOX.name, head)
+    tasks = len(SCHEDULER_SNAPSHOT.take(log, folder / SCHEDULER_SNAPSHOT.name, head).tasks)
+    OUTBOX_SNAPSHOT.take(log, folder / OUTBOX_SNAPSHOT.name, head)
     return head.position, tasks
 
 
@@ -219,8 +219,8 @@ def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verif
         return found
     with uncollected():
         wrong = [
-            *SCHEDULER.findings(log, folder / SCHEDULER.name),
-            *OUTBOX.findings(log, folder / OUTBOX.name),
+            *SCHEDULER_SNAPSHOT.findings(log, folder / SCHEDULER_SNAPSHOT.name),
+            *OUTBOX_SNAPSHOT.findings(log, folder / OUTBOX_SNAPSHOT.name),
         ]
     return replace(found, ok=not wrong, findings=tuple(wrong))
 

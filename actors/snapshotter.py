@@ -14,9 +14,9 @@ import structlog
 
 from ..events.log.sqlite import LogReader
 from .base import WAKE, Actor, Wake, logger
-from .side_process import Ended, SideProcess, stay_behind
-from .snapshot_file import Unusable, header_of
-from .snapshots import OUTBOX, SCHEDULER, take_snapshots
+from .side_process import ProcessEnded, SideProcess, stay_behind
+from .snapshot_file import SnapshotUnusable, header_of
+from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, take_snapshots
 
 _AFTER_FAILURE = 4
 """How many times longer the next try waits after a failure."""
@@ -75,7 +75,7 @@ class Snapshotter(Actor):
     def on_start(self) -> None:
         """Go on from the older of the snapshots that are there."""
         self._process = SideProcess("tasktrail.actors.snapshotter", self.actor_ref.tell)
-        done = min(_position_of(self._folder / kind.name) for kind in (SCHEDULER, OUTBOX))
+        done = min(_position_of(self._folder / kind.name) for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT))
         position = self._position()
         self._pace.taken(done if done <= position else 0, 0)
         if self._pace.is_due(position):
@@ -90,7 +90,7 @@ class Snapshotter(Actor):
         match message:
             case Wake() if not self._process.running:
                 self._start()
-            case Ended():
+            case ProcessEnded():
                 self._process.forget()
                 self._end(message)
 
@@ -101,7 +101,7 @@ class Snapshotter(Actor):
             logger.warning("no snapshot can be taken now", error=str(error))
             self._pace.failed(self._position())
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: ProcessEnded) -> None:
         if ended.code == 0 and ended.output:
             position, tasks = map(int, ended.output.split())
             self._pace.taken(position, tasks)
@@ -115,7 +115,7 @@ class Snapshotter(Actor):
 def _position_of(path: Path) -> int:
     try:
         return header_of(path).position
-    except Unusable:
+    except SnapshotUnusable:
         return 0
 
 

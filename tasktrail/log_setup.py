@@ -19,7 +19,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from .actors.logger import RateLimit
-from .actors.service_log import LINES
+from .actors.service_log import SERVICE_LOG_LINES
 
 QUIET = ("httpx", "httpcore", "asyncio")
 """Libraries whose info lines tell nothing and may hold addresses with tokens in them."""
@@ -34,7 +34,7 @@ class _Paced:
 
     def __call__(self, _logger: Any, method: str, line: Any) -> Any:
         """As a processor of structlog."""
-        if line.get("event") in LINES:
+        if line.get("event") in SERVICE_LOG_LINES:
             if not self._chronicle:
                 raise structlog.DropEvent
             return line

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from . import __version__
-from .actors.base import PING, WAKE, Committed, Query, logger
+from .actors.base import PING, WAKE, Committed, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.messages import Boot, Close, Drain
 from .actors.core.resources import Ceiling
@@ -29,11 +29,11 @@ from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.machine import Machine, disk_size
 from .actors.notifier import Notifier, Senders
-from .actors.projector import Health, Projector
+from .actors.projector import Projector, ViewsHealth
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
 from .actors.service_log import ServiceLog
-from .actors.snapshots import OUTBOX, SCHEDULER
+from .actors.snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 from .actors.snapshotter import SnapshotPace, Snapshotter
 from .actors.supervisor import Child, Supervisor
 from .actors.worker_pool import WorkerPool
@@ -98,7 +98,7 @@ class System:
         self._make_executor = executor or self._worker_processes
         self.committed = Watermark()
         self.projected = Watermark()
-        self.views = Health()
+        self.views = ViewsHealth()
         self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
@@ -142,7 +142,7 @@ class System:
                 self._supervisor.start(child, within=START_WITHIN)
             self._log_identity = _identity(self.paths.log)
             self._supervisor.watch(_WATCH_EVERY, self._look_at_log)
-            unfinished = self.scheduler.ask(Query(count_unfinished), timeout=30)
+            unfinished = self.scheduler.ask(StateQuery(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
@@ -195,7 +195,7 @@ class System:
     def _wait_until_idle(self, deadline: float) -> None:
         pause = threading.Event()
         try:
-            while self.clock.monotonic() < deadline and self.scheduler.ask(Query(count_running), timeout=5):
+            while self.clock.monotonic() < deadline and self.scheduler.ask(StateQuery(count_running), timeout=5):
                 pause.wait(0.02)
         except NotReady:
             return
@@ -256,7 +256,7 @@ class System:
             on_fatal=self._on_fatal,
             on_trouble=self._on_trouble,
             read_log=lambda: LogReader(self.paths.log),
-            snapshot=self._snapshot(SCHEDULER.name),
+            snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
         )
 
     def _new_state(self) -> SchedulerState:
@@ -336,7 +336,7 @@ class System:
             deliver=Senders(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
             report=self.scheduler.tell,
             clock=self.clock,
-            snapshot=self._snapshot(OUTBOX.name),
+            snapshot=self._snapshot(OUTBOX_SNAPSHOT.name),
             mail_limit=smtp.max_per_hour,
         )
 
@@ -354,7 +354,7 @@ class System:
     def _temp_used(self) -> dict[int, int]:
         """What the running tasks take of the temp space, measured on the disk; nothing while the Scheduler is away."""
         try:
-            outputs: dict[int, str] = self.scheduler.ask(Query(outputs_of_running), timeout=5)
+            outputs: dict[int, str] = self.scheduler.ask(StateQuery(outputs_of_running), timeout=5)
         except NotReady:
             return {}
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
@@ -373,13 +373,13 @@ class System:
             self.paths.temp,
             max_size=self.config.max_temp_size or UNLIMITED,
             cleanup_after=self.config.cleanup_after,
-            protected=lambda: self.scheduler.ask(Query(open_tasks), timeout=30),
+            protected=lambda: self.scheduler.ask(StateQuery(open_tasks), timeout=30),
         )
         return Janitor.start(
             feed=self._to_janitor,
             files=files,
             clock=self.clock,
-            last_task_id=lambda: self.scheduler.ask(Query(last_task_id), timeout=30),
+            last_task_id=lambda: self.scheduler.ask(StateQuery(last_task_id), timeout=30),
         )
 
     def _first_record(self, task_id: int) -> Recorded | None:

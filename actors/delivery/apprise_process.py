@@ -29,7 +29,7 @@ def main() -> None:
     signal.alarm(asked["seconds"])  # whoever asked may be gone by then
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     with answer:
-        json.dump(send(asked["send"]) if "send" in asked else {"useless": useless(asked["check"])}, answer)
+        json.dump(send_message(asked["send"]) if "send" in asked else {"useless": useless(asked["check"])}, answer)
 
 
 def useless(addresses: dict[str, str]) -> list[str]:
@@ -37,7 +37,7 @@ def useless(addresses: dict[str, str]) -> list[str]:
     return [name for name, url in addresses.items() if _desk(url) is None]
 
 
-def send(message: dict[str, str]) -> dict[str, Any]:
+def send_message(message: dict[str, str]) -> dict[str, Any]:
     """Hand it over once. `status` is what an HTTP service answered instead of taking it, if it did."""
     desk = _desk(message["url"])
     if desk is None:

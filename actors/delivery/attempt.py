@@ -9,6 +9,10 @@ from typing import Self
 
 import msgspec
 
+CONNECT_WITHIN = 5.0
+DELIVER_WITHIN = 20.0
+"""Seconds that a connection, and a whole delivery, may take."""
+
 
 class Deadline:
     """The end of one delivery's time: then, or when `end` is called, whatever the delivery waits for is cut.

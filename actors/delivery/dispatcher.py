@@ -26,7 +26,7 @@ from ...projections.outbox import Due, KeptOutbox, Notice, Outbox
 from .attempt import LONGEST_RETRY_AFTER, Result, next_delay, wish
 from .ssrf import EndpointRefused, host_and_port, parse_endpoint
 
-AT_ONCE = 8
+MAX_DELIVERIES = 8
 """Deliveries at the same time, at most one to each endpoint."""
 
 CONFIRM_WITHIN = timedelta(seconds=30)
@@ -49,7 +49,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 class Dispatcher:
     """Hands out due notices and takes back results."""
 
-    def __init__(self, outbox: Outbox, *, at_once: int = AT_ONCE) -> None:
+    def __init__(self, outbox: Outbox, *, at_once: int = MAX_DELIVERIES) -> None:
         self._outbox = outbox
         self._queues = EndpointQueues(outbox.counts, at_once)
         self._sending: dict[str, Due] = {}

@@ -15,10 +15,8 @@ import msgspec
 
 from ...projections.notices import Notice
 from ..secret import Secret
-from .attempt import Deadline, Result, brief
+from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, Result, brief
 
-CONNECT_WITHIN = 5.0
-WITHIN = 20.0
 _PERMANENT = 500
 _READY = 220
 _FULL_NAME = r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"
@@ -36,7 +34,7 @@ class MailServer(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
 
 
-def compose(notice: Notice, sender: str) -> EmailMessage:
+def compose_mail(notice: Notice, sender: str) -> EmailMessage:
     """The message. The same notice gives the same Message-ID, so a repetition can be told. Raises ValueError."""
     message = EmailMessage(policy=SMTP)
     message["From"] = one_address(sender)
@@ -46,11 +44,11 @@ def compose(notice: Notice, sender: str) -> EmailMessage:
     name = hashlib.sha256(notice.notice_id.encode()).hexdigest()[:40]
     message["Message-ID"] = f"<{name}@{one_address(sender).domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text(notice))
+    message.set_content(notice_text(notice))
     return message
 
 
-def text(notice: Notice, longest: int = 4096) -> str:
+def notice_text(notice: Notice, longest: int = 4096) -> str:
     """What the mail says; `longest` is for paths and the error, in bytes."""
     task = notice.task
     lines = [
@@ -93,7 +91,7 @@ class MailSender:
     """Hands mail to one server. One object for all threads; every delivery has a connection of its own."""
 
     def __init__(
-        self, server: MailServer | None, *, within: float = WITHIN, context: ssl.SSLContext | None = None
+        self, server: MailServer | None, *, within: float = DELIVER_WITHIN, context: ssl.SSLContext | None = None
     ) -> None:
         self._server = server
         self._within = within
@@ -104,7 +102,7 @@ class MailSender:
         if self._server is None:
             return Result(ok=False, detail="no mail server is configured: set smtp.host and smtp.sender")
         try:
-            message = compose(notice, self._server.sender)
+            message = compose_mail(notice, self._server.sender)
         except ValueError as error:
             return Result(ok=False, detail=brief(str(error)), retryable=False, answered=True)
         try:

@@ -117,7 +117,7 @@ MAX_LOOKUPS = 16
 """Threads that may wait for the system's resolver at once."""
 
 
-def resolve(host: str, port: int) -> list[str]:
+def resolve_name(host: str, port: int) -> list[str]:
     """Ask the system's resolver, each address once."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
@@ -130,7 +130,7 @@ class BoundedResolver:
     threads wait, no further name is looked up until one of them is back.
     """
 
-    def __init__(self, resolve: Resolve = resolve, *, at_once: int = MAX_LOOKUPS) -> None:
+    def __init__(self, resolve: Resolve = resolve_name, *, at_once: int = MAX_LOOKUPS) -> None:
         self._resolve = resolve
         self._places = threading.BoundedSemaphore(at_once)
 

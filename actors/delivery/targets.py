@@ -16,7 +16,7 @@ from ...projections.notices import Notice
 from ..secret import Secret
 from ..workers.worker_process import worker_environment
 from .attempt import Deadline, Result, brief
-from .mail import text
+from .mail import notice_text
 
 CHECK_WITHIN = 60.0
 """Seconds that a look at all addresses may take: Apprise has its plugins to load."""
@@ -54,7 +54,7 @@ class TargetSender:
         message = {
             "url": url.reveal(),
             "title": brief(f"Task {notice.task_id} ({notice.task['type']}) {notice.event}", 200),
-            "body": f"{text(notice, _LONGEST_LINE)}Notice:    {notice.notice_id}",
+            "body": f"{notice_text(notice, _LONGEST_LINE)}Notice:    {notice.notice_id}",
             "kind": _KINDS.get(notice.event, "info"),
         }
         answer = _ask({"send": message}, deadline.seconds, deadline.at_end)

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from ...events.recorded import timestamp
 from ...projections.notices import Notice
 from ..secret import Secret
-from .attempt import Deadline, Result, brief
+from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, Result, brief
 from .ssrf import (
     BoundedResolver,
     EndpointRefused,
@@ -24,13 +24,11 @@ from .ssrf import (
     host_and_port,
     is_exempt,
     parse_endpoint,
-    resolve,
+    resolve_name,
 )
 
-CONNECT_WITHIN = 5.0
-ALL_WITHIN = 20.0
 MAX_ANSWER = 64 * 1024
-MAX_BODY = 20_000
+MAX_DOCUMENT = 20_000
 """Bytes of a notice; what makes it longer is left out, and named in `left_out`."""
 
 _SHOWN_OF_ANSWER = 300
@@ -51,7 +49,7 @@ def body(notice: Notice) -> bytes:
             del task[name]
             left_out.append(name)
         encoded = _ENCODER.encode(_document(notice, task, left_out))
-        if len(encoded) <= MAX_BODY:
+        if len(encoded) <= MAX_DOCUMENT:
             break
     return encoded
 
@@ -92,9 +90,9 @@ class WebhookSender:
         secret: Secret,
         allowed: Collection[str] = (),
         *,
-        resolve: Resolve = resolve,
+        resolve: Resolve = resolve_name,
         connect_within: float = CONNECT_WITHIN,
-        all_within: float = ALL_WITHIN,
+        all_within: float = DELIVER_WITHIN,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._secret = secret

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import Catch, Damaged, Query, Ticket
+from ..actors.base import Catch, Damaged, StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
@@ -260,7 +260,7 @@ class _Running(Source):
         if self.closed or self._system.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
         now = self.clock.now()
-        answer: T = self._system.scheduler.ask(Query(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
+        answer: T = self._system.scheduler.ask(StateQuery(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
         return answer
 
     def settle(self) -> None:

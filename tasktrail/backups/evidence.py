@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..actors.base import logger
-from ..actors.snapshot_file import Unusable, header_of, is_whole
+from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
 from ..events.log.sqlite import LogReader
@@ -75,7 +75,7 @@ def _known(paths: DataPaths) -> Iterator[Known]:
     if end is not None:
         yield Known(file=str(paths.views), position=end.position, hash=end.hash.hex(), recorded_at=end.recorded_at)
     for path in (paths.snapshots / kind for kind in _SNAPSHOTS):
-        with suppress(Unusable):
+        with suppress(SnapshotUnusable):
             header = header_of(path)
             if is_whole(path):
                 yield Known(file=str(path), position=header.position, hash=header.hash)

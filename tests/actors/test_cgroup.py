@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.actors.machine import Groups, MemoryRoom, find_groups
+from tasktrail.actors.machine import ControlGroups, MemoryRoom, find_groups
 
 MIB = 1024 * 1024
 
@@ -35,7 +35,7 @@ class Tree:
         for name, text in files.items():
             (where / name.replace("__", ".")).write_text(f"{text}\n")
 
-    def groups(self) -> Groups:
+    def groups(self) -> ControlGroups:
         (self.proc / "self" / "mountinfo").write_text("\n".join(self._mountinfo) + "\n")
         (self.proc / "self" / "cgroup").write_text("\n".join(self._memberships) + "\n")
         return find_groups(self.proc)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, WAKE, Catch
 from tasktrail.actors.feed import Feed, Watermark
-from tasktrail.actors.projector import Health, Projector
+from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
@@ -52,7 +52,7 @@ class House:
             feed=self.feed,
             open_views=self._opened,
             path=self.folder / "views.db",
-            health=Health(),
+            health=ViewsHealth(),
             open_log=lambda: LogReader(self.folder / "log.db"),
             watermark=self.watermark,
             clock=SystemClock(),

@@ -9,8 +9,8 @@ import pytest
 from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.core.messages import Sampled
 from tasktrail.actors.core.resources import Sample
-from tasktrail.actors.machine import Group, Groups, Machine, nearest_existing
-from tasktrail.actors.resource_monitor import LOOK, ResourceMonitor
+from tasktrail.actors.machine import ControlGroup, ControlGroups, Machine, nearest_existing
+from tasktrail.actors.resource_monitor import SAMPLE_NOW, ResourceMonitor
 
 KIB = 1024
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 1000 kB\nMemAvailable: 5000 kB\nBuffers: 10 kB\nCached: 20 kB\n"
@@ -34,16 +34,16 @@ def set_cpu(proc: Path, *, busy: int, idle: int) -> None:
     (proc / "stat").write_text(f"{line}\n{line.replace('cpu', 'cpu0')}\n")
 
 
-def container(folder: Path, **files: str | int) -> Groups:
+def container(folder: Path, **files: str | int) -> ControlGroups:
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(str(text))
-    group = Group(2, (folder,))
-    return Groups(memory=group, cpu=group, cpu_usage=group)
+    group = ControlGroup(2, (folder,))
+    return ControlGroups(memory=group, cpu=group, cpu_usage=group)
 
 
 def test_without_a_container_the_machines_own_numbers_are_told(proc: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path, groups=Groups())
+    machine = Machine(tmp_path, groups=ControlGroups())
     set_cpu(proc, busy=300, idle=100)
     sample = machine.sample()
     assert (sample.memory_total, sample.memory_available) == (8000 * KIB, 5000 * KIB)
@@ -88,7 +88,7 @@ def test_cpu_use_never_exceeds_a_hundred_percent(proc: Path, tmp_path: Path) -> 
 
 def test_limits_say_whether_the_container_sets_them(proc: Path, tmp_path: Path) -> None:
     assert proc.is_dir()
-    free = Machine(tmp_path, groups=Groups()).limits()
+    free = Machine(tmp_path, groups=ControlGroups()).limits()
     assert (free.memory, free.memory_is_limited, free.cpu_is_limited) == (8000 * KIB, False, False)
     bound = Machine(tmp_path, groups=container(tmp_path / "box", memory__max=4096, cpu__max="10000 100000")).limits()
     assert (bound.memory, bound.memory_is_limited) == (4096, True)
@@ -122,7 +122,7 @@ def test_somebody_in_a_hurry_gets_a_sample_between_beats(tmp_path: Path, samples
     )
     try:
         samples.get(timeout=10)
-        monitor.tell(LOOK)
+        monitor.tell(SAMPLE_NOW)
         samples.get(timeout=10)
         assert monitor.ask(PING, timeout=10) == PONG
         assert samples.empty()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, Committed, Orders, Query, Ticket
+from tasktrail.actors.base import PING, PONG, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import Sample
@@ -165,7 +165,7 @@ class House:
         return False
 
     def state(self, look: Callable[[SchedulerState], Any]) -> Any:
-        return self.ref.ask(Query(look), timeout=WITHIN)
+        return self.ref.ask(StateQuery(look), timeout=WITHIN)
 
 
 class Promise:

@@ -16,8 +16,15 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.actors.base import PING, WAKE
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.snapshot_file import PART, Header, Unusable, header_of, reading, write
-from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, take_snapshots, with_snapshots
+from tasktrail.actors.snapshot_file import PART, SnapshotHeader, SnapshotUnusable, header_of, reading, write
+from tasktrail.actors.snapshots import (
+    OUTBOX_SNAPSHOT,
+    SCHEDULER_SNAPSHOT,
+    folded_outbox,
+    folded_state,
+    take_snapshots,
+    with_snapshots,
+)
 from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
@@ -43,8 +50,8 @@ def snapshots(log: MemoryEventLog, tmp_path: Path) -> Path:
     """A folder with good snapshots of the first half of the log."""
     half = log.head().position // 2
     (record,) = log.read(after=half - 1, limit=1)
-    SCHEDULER.take(log, tmp_path / "scheduler", Head(half, record.hash))
-    OUTBOX.take(log, tmp_path / "outbox", Head(half, record.hash))
+    SCHEDULER_SNAPSHOT.take(log, tmp_path / "scheduler", Head(half, record.hash))
+    OUTBOX_SNAPSHOT.take(log, tmp_path / "outbox", Head(half, record.hash))
     return tmp_path
 
 
@@ -119,8 +126,8 @@ FAULTS = {
 def test_a_bad_snapshot_leads_to_the_fold_of_the_whole_log(fault: str, log: MemoryEventLog, snapshots: Path) -> None:
     FAULTS[fault](snapshots / "scheduler")
     FAULTS[fault](snapshots / "outbox")
-    assert SCHEDULER.recalled(log, snapshots / "scheduler", new_state) is None
-    assert OUTBOX.recalled(log, snapshots / "outbox") is None
+    assert SCHEDULER_SNAPSHOT.recalled(log, snapshots / "scheduler", new_state) is None
+    assert OUTBOX_SNAPSHOT.recalled(log, snapshots / "outbox") is None
     state = folded_state(log, new_state, snapshots / "scheduler")
     assert state.durable == folded_state(log, new_state).durable
     assert state.tasks == folded_state(log, new_state).tasks
@@ -128,10 +135,10 @@ def test_a_bad_snapshot_leads_to_the_fold_of_the_whole_log(fault: str, log: Memo
 
 
 def test_a_good_snapshot_is_used(log: MemoryEventLog, snapshots: Path) -> None:
-    state = SCHEDULER.recalled(log, snapshots / "scheduler", new_state)
+    state = SCHEDULER_SNAPSHOT.recalled(log, snapshots / "scheduler", new_state)
     assert state is not None
     assert state.position == log.head().position // 2
-    assert OUTBOX.recalled(log, snapshots / "outbox") is not None
+    assert OUTBOX_SNAPSHOT.recalled(log, snapshots / "outbox") is not None
 
 
 def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> None:
@@ -139,21 +146,24 @@ def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> Non
     whole = path.read_bytes()
     for place in range(0, len(whole), max(1, len(whole) // 300)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        assert OUTBOX.recalled(log, path) is None, f"byte {place}"
+        assert OUTBOX_SNAPSHOT.recalled(log, path) is None, f"byte {place}"
 
 
 def test_a_reader_that_takes_all_lines_has_read_a_whole_file(log: MemoryEventLog, snapshots: Path) -> None:
     path = snapshots / "scheduler"
     flip(1)(path)
-    with pytest.raises(Unusable, match="damaged"), reading(path, "scheduler", SCHEDULER.code(), log) as (_, lines):
+    with (
+        pytest.raises(SnapshotUnusable, match="damaged"),
+        reading(path, "scheduler", SCHEDULER_SNAPSHOT.code(), log) as (_, lines),
+    ):
         list(lines)
 
 
 def test_other_fields_or_another_fold_make_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = SCHEDULER.code()
-    assert SCHEDULER.code() == before
+    before = SCHEDULER_SNAPSHOT.code()
+    assert SCHEDULER_SNAPSHOT.code() == before
     monkeypatch.setattr("tasktrail.actors.snapshots.FOLD", 10**6)
-    assert SCHEDULER.code() != before
+    assert SCHEDULER_SNAPSHOT.code() != before
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -161,7 +171,7 @@ def test_other_fields_or_another_fold_make_other_code(monkeypatch: pytest.Monkey
 
 def test_a_write_that_fails_leaves_the_older_snapshot_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "scheduler"
-    head = Header(kind="scheduler", code="x", position=1, hash="00")
+    head = SnapshotHeader(kind="scheduler", code="x", position=1, hash="00")
     write(path, head, [b"1"])
     before = path.read_bytes()
 
@@ -288,8 +298,8 @@ def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
     pace.told.clear()
     assert pace.told.wait(WITHIN)
     assert pace.said[1:] == [("taken", head)]
-    assert SCHEDULER.recalled(reader, data / "snapshots" / "scheduler", new_state) is not None
-    assert OUTBOX.recalled(reader, data / "snapshots" / "outbox") is not None
+    assert SCHEDULER_SNAPSHOT.recalled(reader, data / "snapshots" / "scheduler", new_state) is not None
+    assert OUTBOX_SNAPSHOT.recalled(reader, data / "snapshots" / "outbox") is not None
     ref.stop(timeout=WITHIN)
     again = _Pace()
     _snapshotter(data, data / "snapshots", again, head).stop(timeout=WITHIN)

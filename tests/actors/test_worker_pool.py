@@ -9,7 +9,7 @@ import sample_handlers
 from inline_executor import InlineExecutor
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, Committed, Orders, Query, Ticket
+from tasktrail.actors.base import PING, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
@@ -106,7 +106,7 @@ class House:
             assert self.recorded.wait_for(lambda: any(map(wanted, self.told)), WITHIN), self.told
 
     def running(self) -> int:
-        return cast("int", self.scheduler.ask(Query(lambda state: len(state.running)), timeout=WITHIN))
+        return cast("int", self.scheduler.ask(StateQuery(lambda state: len(state.running)), timeout=WITHIN))
 
     def close(self) -> None:
         self.pool.stop(timeout=WITHIN)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasktrail.actors.base import Query
+from tasktrail.actors.base import StateQuery
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.api.service import TaskService
@@ -49,7 +49,9 @@ def main() -> None:
 
 def compared(service: TaskService) -> str:
     """Memory as of a position, beside the log folded up to there."""
-    position, live = service._system.scheduler.ask(Query(lambda state: (state.position, dict(state.tasks))), timeout=60)
+    position, live = service._system.scheduler.ask(
+        StateQuery(lambda state: (state.position, dict(state.tasks))), timeout=60
+    )
     folded = SchedulerState(Limits(), grace={})
     for record in service.log(0, position):
         folded.apply(record, record.position)

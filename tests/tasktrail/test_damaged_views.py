@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasktrail.actors import projector
-from tasktrail.actors.projector import Health
+from tasktrail.actors.projector import ViewsHealth
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.events import Created, Fact
@@ -197,7 +197,7 @@ def test_who_reads_waits_until_the_views_are_sound(service: TaskService, monkeyp
 
 
 def test_damage_is_reported_once_for_each_generation() -> None:
-    health = Health()
+    health = ViewsHealth()
     assert not health.doubt(0), "not sound yet: somebody looks already"
     health.vouch()
     assert [health.doubt(1), health.doubt(1)] == [True, False]

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasktrail import TaskService
-from tasktrail.actors.base import Query
+from tasktrail.actors.base import StateQuery
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.snapshot_file import Unusable, header_of
-from tasktrail.actors.snapshots import SCHEDULER
+from tasktrail.actors.snapshot_file import SnapshotUnusable, header_of
+from tasktrail.actors.snapshots import SCHEDULER_SNAPSHOT
 
 WITHIN = 30.0
 Opener = Callable[..., TaskService]
@@ -22,7 +22,7 @@ Opener = Callable[..., TaskService]
 def position_of(path: Path) -> int:
     try:
         return header_of(path).position
-    except Unusable:
+    except SnapshotUnusable:
         return 0
 
 
@@ -37,7 +37,7 @@ def wait_for_snapshot(service: TaskService, position: int) -> None:
 def memory(service: TaskService) -> dict[str, Any]:
     """What the Scheduler knows of the tasks, but for what every start changes."""
     tasks, queue, blocked = service._system.scheduler.ask(
-        Query(lambda state: (dict(state.tasks), state.queue.first(100), dict(state.blocked))), timeout=WITHIN
+        StateQuery(lambda state: (dict(state.tasks), state.queue.first(100), dict(state.blocked))), timeout=WITHIN
     )
     return {"tasks": tasks, "queue": queue, "blocked": blocked}
 
@@ -60,13 +60,13 @@ def test_a_snapshot_is_taken_and_the_next_start_goes_on_from_it(
         wait_for_snapshot(service, busy(service) - 5)
         before = memory(service)
     used: list[SchedulerState | None] = []
-    recalled = SCHEDULER.recalled
+    recalled = SCHEDULER_SNAPSHOT.recalled
 
     def noted(*args: Any) -> SchedulerState | None:
         used.append(recalled(*args))
         return used[-1]
 
-    monkeypatch.setattr(SCHEDULER, "recalled", noted)
+    monkeypatch.setattr(SCHEDULER_SNAPSHOT, "recalled", noted)
     with open_service(snapshot_every=5) as again:
         assert memory(again) == before
         assert again.verify().ok

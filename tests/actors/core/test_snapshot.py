@@ -15,7 +15,14 @@ from tasktrail.actors.core.messages import Boot
 from tasktrail.actors.core.state import Durable, SchedulerState
 from tasktrail.actors.core.step import step
 from tasktrail.actors.delivery.dispatcher import Dispatcher, EndpointQueues
-from tasktrail.actors.snapshots import OUTBOX, SCHEDULER, folded_outbox, folded_state, loader, tasks_of
+from tasktrail.actors.snapshots import (
+    OUTBOX_SNAPSHOT,
+    SCHEDULER_SNAPSHOT,
+    folded_outbox,
+    folded_state,
+    loader,
+    tasks_of,
+)
 from tasktrail.events import AdjustTask
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
@@ -61,9 +68,9 @@ def test_a_snapshot_anywhere_and_the_rest_give_what_the_whole_log_gives(
     dice = Random(seed)
     chain, alone = (tmp_path_factory.mktemp("snapshot") / kind for kind in ("scheduler", "alone"))
     for position in sorted(dice.randint(1, last) for _ in range(4)):
-        SCHEDULER.take(log, chain, head_at(log, position))
+        SCHEDULER_SNAPSHOT.take(log, chain, head_at(log, position))
         alone.unlink(missing_ok=True)
-        SCHEDULER.take(log, alone, head_at(log, position))
+        SCHEDULER_SNAPSHOT.take(log, alone, head_at(log, position))
         assert chain.read_bytes() == alone.read_bytes(), "one by way of older ones is that of all records"
     assert everything(folded_state(log, new_state, chain)) == everything(folded_state(log, new_state))
 
@@ -78,7 +85,7 @@ def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(
     dice = Random(seed)
     chain = tmp_path_factory.mktemp("snapshot") / "outbox"
     for position in sorted(dice.randint(1, last) for _ in range(4)):
-        OUTBOX.take(log, chain, head_at(log, position))
+        OUTBOX_SNAPSHOT.take(log, chain, head_at(log, position))
     told, whole = folded_outbox(log, chain), folded_outbox(log)
     assert told.kept() == whole.kept()
     for seconds in (0, 60, 100_000):
@@ -132,7 +139,7 @@ def test_every_part_of_the_outbox_is_kept_or_made_anew() -> None:
 
 
 def taken(core: Core, folder: Path) -> Path:
-    SCHEDULER.take(core.log, folder / "s", core.log.head())
+    SCHEDULER_SNAPSHOT.take(core.log, folder / "s", core.log.head())
     return folder / "s"
 
 

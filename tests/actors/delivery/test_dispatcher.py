@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasktrail.actors.delivery.attempt import Result
-from tasktrail.actors.delivery.dispatcher import AT_ONCE, CONFIRM_WITHIN, Dispatcher, endpoint_of
+from tasktrail.actors.delivery.dispatcher import CONFIRM_WITHIN, MAX_DELIVERIES, Dispatcher, endpoint_of
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
@@ -117,7 +117,7 @@ def test_an_endpoint_gets_one_notice_at_a_time() -> None:
 def test_no_more_are_under_way_than_allowed() -> None:
     desk = Desk(*(f"https://{name}.test/" for name in "abcdefghijkl"))
     first = desk.take(0)
-    assert len(first) == AT_ONCE
+    assert len(first) == MAX_DELIVERIES
     desk.finish(first[0], OK, 1)
     assert len(desk.take(1)) == 1
 
@@ -233,10 +233,10 @@ def test_a_receiver_that_is_gone_loses_its_other_notices_until_it_is_enabled() -
 
 def test_endpoints_that_failed_get_at_most_half_of_the_places() -> None:
     """However many receivers hang, they have hung once before they can all hang together again."""
-    desk = Desk(*(f"https://slow{number}.test/" for number in range(AT_ONCE)))
+    desk = Desk(*(f"https://slow{number}.test/" for number in range(MAX_DELIVERIES)))
     for notice in desk.take(0):
         desk.record(0, desk.finish(notice, SILENT, 20), at=after(20))
-    assert len(desk.take(1000)) == AT_ONCE // 2
+    assert len(desk.take(1000)) == MAX_DELIVERIES // 2
     desk.cancelled_task("https://live.test/")
     assert [notice.target for notice in desk.take(1000)] == ["https://live.test/"]
 

@@ -15,7 +15,7 @@ from tasktrail.actors.delivery.ssrf import (
     is_public,
     own_addresses,
     parse_endpoint,
-    resolve,
+    resolve_name,
 )
 
 PRIVATE = [
@@ -211,4 +211,4 @@ def test_a_name_that_cannot_be_resolved_is_tried_again_later(post: Callable[...,
 
 
 def test_the_systems_resolver_answers_each_address_once() -> None:
-    assert resolve("127.0.0.1", 80) == ["127.0.0.1"]
+    assert resolve_name("127.0.0.1", 80) == ["127.0.0.1"]

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.delivery.attempt import Deadline, Result
-from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, classify_error, compose, one_address
-from tasktrail.actors.delivery.mail import text as mail_text
+from tasktrail.actors.delivery.mail import MailSender, MailServer, _Watched, classify_error, compose_mail, one_address
+from tasktrail.actors.delivery.mail import notice_text as mail_text
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices import Notice
 
@@ -118,17 +118,17 @@ def test_a_notice_arrives_as_one_plain_mail(server: MailServer, mailbox: Mailbox
 
 def test_the_message_id_is_the_same_for_the_same_notice_only(mail_notice: Notice) -> None:
     other = msgspec.structs.replace(mail_notice, notice_id="0f0f0f0f0f0f-43-1-7-email")
-    assert compose(mail_notice, SENDER)["Message-ID"] == compose(mail_notice, SENDER)["Message-ID"]
-    assert compose(mail_notice, SENDER)["Message-ID"] != compose(other, SENDER)["Message-ID"]
-    assert compose(mail_notice, SENDER)["Message-ID"].endswith("@example.org>")
+    assert compose_mail(mail_notice, SENDER)["Message-ID"] == compose_mail(mail_notice, SENDER)["Message-ID"]
+    assert compose_mail(mail_notice, SENDER)["Message-ID"] != compose_mail(other, SENDER)["Message-ID"]
+    assert compose_mail(mail_notice, SENDER)["Message-ID"].endswith("@example.org>")
 
 
 def test_an_error_is_told_in_one_line(mail_notice: Notice) -> None:
     task = mail_notice.task | {"error": "no\r\nOutcome:   completed\x00", "type": "x\nBcc: y@z"}
     failed = msgspec.structs.replace(mail_notice, event="failed", task=task)
     assert "Error:     no Outcome: completed\n" in mail_text(failed)
-    assert compose(failed, SENDER)["Subject"] == "Task 42 (x Bcc: y@z) failed"
-    assert compose(failed, SENDER)["Bcc"] is None
+    assert compose_mail(failed, SENDER)["Subject"] == "Task 42 (x Bcc: y@z) failed"
+    assert compose_mail(failed, SENDER)["Bcc"] is None
 
 
 def test_a_name_beyond_ascii_survives_the_way(server: MailServer, mailbox: Mailbox, mail_notice: Notice) -> None:

@@ -16,7 +16,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.delivery.attempt import Deadline, Result
-from tasktrail.actors.delivery.dispatcher import AT_ONCE
+from tasktrail.actors.delivery.dispatcher import MAX_DELIVERIES
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
@@ -339,7 +339,7 @@ def stuck_receivers(receivers: Callable[[], Any], number: int) -> tuple[list[Any
 def test_receivers_that_hang_or_drip_hold_up_nobody_else(
     house: House, receiver: Any, receivers: Callable[[], Any]
 ) -> None:
-    stuck, called = stuck_receivers(receivers, AT_ONCE - 1)
+    stuck, called = stuck_receivers(receivers, MAX_DELIVERIES - 1)
     allowed = [host for one in (receiver, *stuck) for host in one.allowed]
     house.start_notifier(courier_to(allowed))
     for one in stuck:
@@ -355,17 +355,17 @@ def test_receivers_that_hang_or_drip_hold_up_nobody_else(
 
 
 def test_however_many_receivers_hang_the_threads_are_bounded(house: House, receivers: Callable[[], Any]) -> None:
-    stuck, called = stuck_receivers(receivers, AT_ONCE + 4)
+    stuck, called = stuck_receivers(receivers, MAX_DELIVERIES + 4)
     allowed = [host for one in stuck for host in one.allowed]
     house.start_notifier(courier_to(allowed))
     for one in stuck:
         for _number in range(10):
             house.cancelled_task(callback_url=one.url)
-    for _number in range(AT_ONCE):
+    for _number in range(MAX_DELIVERIES):
         assert called.acquire(timeout=WITHIN)
     assert house.notifier.ask(PING, timeout=WITHIN) == PONG
-    assert sum(len(one.requests) for one in stuck) == AT_ONCE
-    assert sum(thread.name.startswith("notice_") for thread in threading.enumerate()) <= AT_ONCE
+    assert sum(len(one.requests) for one in stuck) == MAX_DELIVERIES
+    assert sum(thread.name.startswith("notice_") for thread in threading.enumerate()) <= MAX_DELIVERIES
 
 
 @pytest.mark.parametrize("as_date", [False, True])

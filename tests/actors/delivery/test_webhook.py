@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasktrail.actors.delivery.attempt import MAX_DETAIL, Result
-from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_BODY, body, classify_answer, headers
+from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_DOCUMENT, body, classify_answer, headers
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices import Notice
 
@@ -108,7 +108,7 @@ def test_a_long_notice_loses_its_long_fields_and_says_which(notice_to: Callable[
     long = msgspec.structs.replace(notice, task=notice.task | {"options": {"x": "é" * 30_000}, "result": {"y": 1}})
     content = body(long)
     data = json.loads(content)["data"]
-    assert len(content) <= MAX_BODY
+    assert len(content) <= MAX_DOCUMENT
     assert data["left_out"] == ["options"]
     assert "options" not in data["task"]
     assert data["task"]["result"] == {"y": 1}
