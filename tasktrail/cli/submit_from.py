@@ -15,7 +15,7 @@ from ..api.protocol import Tasks
 from ..errors import TooLarge, problem
 from ..events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import NotReady, ServiceUnreachable
-from ..http.decode import MAX_COMMAND
+from ..http.requests import MAX_COMMAND
 from ..intake.conversion import new_command_id
 from ..intake.refusals import refusal
 from .failing import DONE, encode, exit_code
@@ -130,7 +130,7 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     """
     from ..errors import TooLarge
     from ..events import CreateGraph
-    from ..http.decode import MAX_COMMAND
+    from ..http.requests import MAX_COMMAND
     from ..intake.conversion import command_from_fields, new_command_id
     from ..intake.refusals import refusal
 

@@ -1,34 +1,31 @@
-"""The application: routes, errors and description put together."""
+"""The application: the routes put together, what answers OPTIONS, and the description at /openapi.json."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, get_args
 
-from litestar import Litestar, Response
+import msgspec
+from litestar import Litestar, Request, Response
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from .. import __version__
-from . import about, commands, history, notices, operations, retrying, tasks
-from .decode import MAX_BODY
-from .desk import Desk
-from .openapi import config
-from .parameters import known_only, possible_task
-from .problems import HANDLERS
+from ..events import Accepted, Command, CreateTask
+from . import commands, queries
+from .backend import Backend
+from .commands import RetryTasks
+from .problems import HANDLERS, MEDIA_TYPE
+from .requests import MAX_BODY, known_only, possible_task
 
 
-def build_app(desk: Desk) -> Litestar:
-    """An ASGI application that answers from `desk`. Whoever runs it closes the desk."""
-    routes = [
-        *commands.ROUTES,
-        *retrying.ROUTES,
-        *tasks.ROUTES,
-        *operations.ROUTES,
-        *notices.ROUTES,
-        *history.ROUTES,
-        *about.ROUTES,
-    ]
+def build_app(backend: Backend) -> Litestar:
+    """An ASGI application that answers from `backend`. Whoever runs it closes the backend."""
+    routes = [*commands.ROUTES, *queries.ROUTES]
     return Litestar(
         route_handlers=[*_options_routes(routes), *routes],
-        dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
+        dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         guards=[known_only, possible_task],
         openapi_config=config(__version__),
@@ -55,3 +52,95 @@ def _allowing(path: str, allowed: str) -> HTTPRouteHandler:
     return HTTPRouteHandler(
         path, http_method="OPTIONS", status_code=204, include_in_schema=False, sync_to_thread=False
     )(options)
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error (RFC 9457). `code` is stable; `remedy` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str
+    """The argument at fault, when there is one."""
+    remedy: str
+
+
+_COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
+_REF = "#/components/schemas/{name}"
+_SCHEMAS, _COMPONENTS = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
+
+
+def _one_of(*names: str) -> dict[str, Any]:
+    return {"oneOf": [{"$ref": _REF.format(name=name)} for name in names]}
+
+
+_ANY_COMMAND = _one_of(*(command.__name__ for command in _COMMANDS))
+
+
+def _fields_of(kind: type[msgspec.Struct], named: Collection[str] = ()) -> dict[str, Any]:
+    """The body of a route of that command. It need not hold the command's name, nor what the path names."""
+    whole = _COMPONENTS[kind.__name__]
+    needed = [name for name in whole.get("required", ()) if name not in ("command", *named)]
+    return (
+        {**whole, "required": needed} if needed else {name: part for name, part in whole.items() if name != "required"}
+    )
+
+
+_BODIES: dict[str, dict[str, Any]] = {
+    "/v1/commands": {"oneOf": [_ANY_COMMAND, {"type": "array", "items": _ANY_COMMAND}]},
+    "/v1/tasks": _fields_of(CreateTask),
+    "/v1/tasks/retry": _one_of("RetryTasks"),
+    **{
+        re.sub(r":\w+}", "}", path): _fields_of(kind, re.findall(r"{(\w+):", path))
+        for path, kind in commands.COMMANDS.items()
+    },
+}
+_MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
+
+
+def described(document: dict[str, Any]) -> dict[str, Any]:
+    """The whole description, made from Litestar's."""
+    document["components"]["schemas"] |= _COMPONENTS
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"].pop("400", None)
+            operation["responses"]["default"] = {
+                "description": "An error",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+            }
+            if method == "post":
+                operation["requestBody"] = {
+                    "required": path == "/v1/commands" or "required" in _BODIES[path],
+                    "content": {"application/json": {"schema": _BODIES[path]}},
+                }
+    document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {
+        "application/json": {"schema": _MANY_ANSWERS}
+    }
+    return document
+
+
+class Described(OpenAPIRenderPlugin):
+    """Serves the description as JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/", media_type="application/json")  # type: ignore[arg-type]  # the RFC's, not Litestar's
+        self._body = b""
+
+    def render(self, _request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The description, made once."""
+        if not self._body:
+            self._body = msgspec.json.encode(described(msgspec.json.decode(msgspec.json.encode(openapi_schema))))
+        return self._body
+
+
+def config(version: str) -> OpenAPIConfig:
+    """Litestar's settings. The plugin's own root is the address, so no other page of Litestar's appears."""
+    return OpenAPIConfig(
+        title="tasktrail",
+        version=version,
+        path="/openapi.json",
+        render_plugins=[Described()],
+        use_handler_docstrings=True,
+    )

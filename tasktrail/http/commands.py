@@ -1,23 +1,61 @@
-"""Routes that change something. Each answers when the command is durable."""
+"""Routes that change something. Each answers when the command is durable.
+
+A route of one command is made from the command's Struct: its fields, its bounds and its description are the route's.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter
 
+from ..api.bulk import retry_answer
 from ..errors import BadRequest, WrongContentType, problem
-from ..events import Accepted, CancelTask, RetryTask, StartTask, TasktrailError
-from .decode import MAX_BODY, MAX_COMMAND, Item, decode_array, decode_command, decode_create, decode_on_task, is_array
-from .desk import Desk
-from .parameters import TaskId
+from ..events import (
+    Accepted,
+    AdjustTask,
+    CancelTask,
+    Command,
+    EnableEndpoint,
+    RedeliverNotice,
+    RetryTask,
+    StartTask,
+    TasktrailError,
+)
+from ..events.commands import (
+    AddSchedule,
+    DrainQueue,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    Seconds,
+    SetLimits,
+)
+from ..projections import TaskFilters
+from ..projections.queries.filters import Ids, Texts
+from .backend import Backend
+from .requests import (
+    MAX_BODY,
+    MAX_COMMAND,
+    Item,
+    TaskId,
+    decode_array,
+    decode_as,
+    decode_command,
+    decode_create,
+    decode_kind,
+    is_array,
+)
 
 SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""
 
 Json = Request[Any, Any, Any]
+Schedule = Annotated[str, PathParameter(description="The schedule's name")]
 
 
 async def json_body(request: Json) -> bytes:
@@ -33,50 +71,122 @@ async def json_body(request: Json) -> bytes:
     return body
 
 
-async def one(desk: Desk, decode: Callable[[], Item]) -> Accepted:
+async def one(backend: Backend, decode: Callable[[], Item]) -> Accepted:
     """Send one command. Raises its refusal."""
-    answer = (await desk.send(lambda: [decode()]))[0]
+    answer = (await backend.send(lambda: [decode()]))[0]
     if isinstance(answer, TasktrailError):
         raise answer
     return answer
 
 
 @post("/v1/commands", status_code=202, request_max_body_size=MAX_BODY)
-async def send_commands(request: Json, desk: NamedDependency[Desk]) -> Accepted | list[dict[str, Any] | Accepted]:
+async def send_commands(request: Json, backend: NamedDependency[Backend]) -> Accepted | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
     body = await json_body(request)
     if not is_array(body):
-        return await one(desk, lambda: decode_command(body))
-    answers = await desk.send(lambda: decode_array(body))
+        return await one(backend, lambda: decode_command(body))
+    answers = await backend.send(lambda: decode_array(body))
     return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
 
 
 @post("/v1/tasks", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def create_task(request: Json, desk: NamedDependency[Desk]) -> Accepted:
+async def create_task(request: Json, backend: NamedDependency[Backend]) -> Accepted:
     """A new task."""
     body = await json_body(request)
-    return await one(desk, lambda: decode_create(body))
+    return await one(backend, lambda: decode_create(body))
 
 
-@post("/v1/tasks/{task_id:int}/start", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def start_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
-    """Release a held task, or start a waiting one now."""
+def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHandler:
+    """POST `path` sends one command of that kind. The body need not hold what the path names.
+
+    Args:
+        path: may name `task_id` or `schedule`.
+        kind: the command; the first line of its docstring describes the route.
+        name: of the operation in /openapi.json, where it is not the command's own.
+    """
+
+    async def send(request: Json, backend: Backend, **named: str | int) -> Accepted:
+        body = await json_body(request)
+        return await one(backend, lambda: decode_kind(kind, body, **named))
+
+    async def plain(request: Json, backend: NamedDependency[Backend]) -> Accepted:
+        return await send(request, backend)
+
+    async def on_task(request: Json, backend: NamedDependency[Backend], task_id: TaskId) -> Accepted:
+        return await send(request, backend, task_id=task_id)
+
+    async def on_schedule(request: Json, backend: NamedDependency[Backend], schedule: Schedule) -> Accepted:
+        return await send(request, backend, schedule=schedule)
+
+    route: Callable[..., Any] = on_task if "{task_id" in path else on_schedule if "{schedule" in path else plain
+    route.__name__ = name or str(kind.__struct_config__.tag)
+    route.__doc__ = (kind.__doc__ or "").partition("\n")[0]
+    return post(path, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)(route)
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "/v1/tasks/{task_id:int}/start": StartTask,
+    "/v1/tasks/{task_id:int}/cancel": CancelTask,
+    "/v1/tasks/{task_id:int}/retry": RetryTask,
+    "/v1/tasks/{task_id:int}/adjust": AdjustTask,
+    "/v1/tasks/{task_id:int}/redeliver": RedeliverNotice,
+    "/v1/queue/pause": PauseQueue,
+    "/v1/queue/resume": ResumeQueue,
+    "/v1/queue/drain": DrainQueue,
+    "/v1/limits": SetLimits,
+    "/v1/schedules": AddSchedule,
+    "/v1/schedules/{schedule:str}/remove": RemoveSchedule,
+    "/v1/endpoints/enable": EnableEndpoint,
+}
+"""Path → the one command that is sent there."""
+_OTHERWISE_NAMED: dict[type[Command], str] = {RedeliverNotice: "redeliver"}
+
+
+class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks to retry: the filters of the list, and what every command may have."""
+
+    status: Texts = "failed"
+    type: Texts = ()
+    user_id: Ids = ()
+    document_id: Ids = ()
+    parent_task_id: Ids = ()
+    label: Texts = ()
+    search: str = ""
+    force: bool = False
+    """Also beyond `max_retries`."""
+    delay: Seconds = 0.0
+    """Seconds to wait first."""
+    command_id: str = ""
+    actor: str = ""
+    reason: str = ""
+
+
+_FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label", "search")
+
+
+@post("/v1/tasks/retry", status_code=202, request_max_body_size=MAX_COMMAND)
+async def retry_tasks(request: Json, backend: NamedDependency[Backend]) -> dict[str, Any]:
+    """Give every failed task that passes the filters another life. A refusal of one stops no other."""
     body = await json_body(request)
-    return await one(desk, lambda: decode_on_task(StartTask, task_id, body))
+
+    def retry() -> dict[str, Any]:
+        wanted = decode_as(RetryTasks, body)
+        result = backend.service.retry_tasks(
+            TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}),
+            force=wanted.force,
+            delay=wanted.delay,
+            reason=wanted.reason,
+            actor=wanted.actor,
+            command_id=wanted.command_id,
+        )
+        return retry_answer(result)
+
+    return await backend.bulk(retry)
 
 
-@post("/v1/tasks/{task_id:int}/cancel", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def cancel_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
-    """Stop a task, whether it waits or runs."""
-    body = await json_body(request)
-    return await one(desk, lambda: decode_on_task(CancelTask, task_id, body))
-
-
-@post("/v1/tasks/{task_id:int}/retry", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def retry_task(request: Json, desk: NamedDependency[Desk], task_id: TaskId) -> Accepted:
-    """Give a failed or cancelled task another life."""
-    body = await json_body(request)
-    return await one(desk, lambda: decode_on_task(RetryTask, task_id, body))
-
-
-ROUTES: Sequence[HTTPRouteHandler] = (send_commands, create_task, start_task, cancel_task, retry_task)
+ROUTES: Sequence[HTTPRouteHandler] = (
+    send_commands,
+    create_task,
+    *(command_route(path, kind, _OTHERWISE_NAMED.get(kind, "")) for path, kind in COMMANDS.items()),
+    retry_tasks,
+)

@@ -1,10 +1,13 @@
 """The server: one thread that answers on the Unix socket in the data folder and on a loopback port."""
 
 import asyncio
+import ipaddress
 import logging
+import os
+import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import uvicorn
@@ -12,12 +15,11 @@ import uvicorn
 from ..actors.logger import get_logger
 from ..api.service import TaskService
 from ..errors import ListenFailed
-from .access import Access, token_in
+from ..paths import UnixName
+from .access import LOOPBACK, Access, Gate, token_in
 from .app import build_app
+from .backend import Backend
 from .connections import KEEP_ALIVE, MAX_HEAD, Guarded, Listener, Room, Rooms, raise_descriptor_limit
-from .desk import Desk
-from .gate import LOOPBACK, Gate
-from .sockets import identity, listen_tcp, listen_unix, remove_unix
 
 START_WITHIN = 30.0
 GRACE = 0.5
@@ -63,8 +65,8 @@ class HttpServer:
         """Listen, and return when requests are answered. Raises `ListenFailed`."""
         raise_descriptor_limit()
         token = token_in(self._token_file) if self._token_file else ""
-        desk = Desk(self._service)
-        app = build_app(desk)
+        backend = Backend(self._service)
+        app = build_app(backend)
         tcp = listen_tcp(self._host, self._port)
         try:
             unix = listen_unix(self._path)
@@ -76,7 +78,7 @@ class HttpServer:
         literal = f"[{host}]" if ":" in host else host
         self.address = f"http://{literal}:{port}"
         access = Access(token)
-        self._server = _Server(Gate(app, access, LOOPBACK | {literal}), desk, access)
+        self._server = _Server(Gate(app, access, LOOPBACK | {literal}), backend, access)
         self._thread = threading.Thread(
             target=self._server.serve_on, args=([unix, tcp],), name="http-server", daemon=True
         )
@@ -100,7 +102,7 @@ class HttpServer:
 class _Server(uvicorn.Server):
     """Uvicorn with listeners of ours, told when it is up and made to end its connections."""
 
-    def __init__(self, app: Gate, desk: Desk, access: Access) -> None:
+    def __init__(self, app: Gate, backend: Backend, access: Access) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -113,13 +115,13 @@ class _Server(uvicorn.Server):
                 ws="none",
             )
         )
-        self._desk = desk
+        self._desk = backend
         self._access = access
         self._rooms = Rooms(raise_descriptor_limit())
         self.up = threading.Event()
         self.fault: BaseException | None = None
 
-    def serve_on(self, sockets: list[socket]) -> None:
+    def serve_on(self, sockets: list[socket.socket]) -> None:
         """Serve until `should_exit`; the thread's whole work."""
         try:
             self.run(sockets)
@@ -133,7 +135,7 @@ class _Server(uvicorn.Server):
             self._access.close()
             self.up.set()
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept. Uvicorn's own way has no bounds, and spins when there are no descriptors left."""
         await self.lifespan.startup()
         assert sockets is not None
@@ -146,7 +148,7 @@ class _Server(uvicorn.Server):
         self.started = True
         self.up.set()
 
-    def _from_port(self, connection: socket) -> Guarded:
+    def _from_port(self, connection: socket.socket) -> Guarded:
         own = self._access.knows(connection)
         return self._guarded(self._rooms.own if own else self._rooms.strange, own=own)
 
@@ -163,7 +165,7 @@ class _Server(uvicorn.Server):
                     connection.look(now)
         return await super().on_tick(counter)
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Streams end first; a connection that still holds on after the grace is cut off."""
         self._desk.feed.close()
         cutting = asyncio.create_task(self._cut_off())
@@ -175,3 +177,76 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
+
+
+_BACKLOG = 4096
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Listen at `path`, readable and writable for the owner only; a socket that a dead service left is replaced.
+
+    The socket appears under its name only when it is complete: it is made beside it and moved there.
+    """
+    if path.exists() and not path.is_socket():
+        raise ListenFailed(f"{path} is in the way: it is not a socket", remedy="Move it elsewhere.")
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        making.unlink(missing_ok=True)
+        with UnixName(making) as name:
+            listener.bind(name.text)
+        making.chmod(0o600)
+        listener.listen(_BACKLOG)
+        making.replace(path)
+    except OSError as error:
+        listener.close()
+        making.unlink(missing_ok=True)
+        raise ListenFailed(f"{path} cannot be listened on: {error.strerror or error}") from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Tells one file under a name from the next."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def remove_unix(path: Path, made: tuple[int, int]) -> None:
+    """Remove the socket, unless another service has put its own there."""
+    with suppress(OSError):
+        if identity(path) == made:
+            path.unlink()
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """Listen on a loopback address. Raises `ListenFailed`."""
+    address = loopback(host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # asyncio turns delays by Nagle's algorithm off only for sockets that say they are TCP: 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ListenFailed(f"Port {port} of {host} cannot be listened on: {error}", field="port") from error
+    return listener
+
+
+def loopback(host: str) -> str:
+    """The numeric address. Raises `ListenFailed` for one that other machines can reach."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise ListenFailed(
+            f"{host!r} is no loopback address: without tokens only this machine may connect",
+            field="host",
+            remedy="Use 127.0.0.1, ::1 or localhost, and a tunnel or proxy from elsewhere.",
+        )
+    return str(address)

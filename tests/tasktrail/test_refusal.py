@@ -8,7 +8,7 @@ import pytest
 from tasktrail.events import CancelTask, Command, CreateGraph, CreateTask
 from tasktrail.events.commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
-from tasktrail.http.decode import decode_command, decode_kind
+from tasktrail.http.requests import decode_command, decode_kind
 from tasktrail.intake.conversion import command_from_fields, validated
 from tasktrail.intake.refusals import refusal, sentence
 

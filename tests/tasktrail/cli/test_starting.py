@@ -12,7 +12,7 @@ from tasktrail import Client
 from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Doors, Presence, Session
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.log.lock import DataLock, holder
-from tasktrail.http.sockets import listen_unix
+from tasktrail.http.server import listen_unix
 
 
 def appear(doors: Any, *steps: Presence) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tasktrail.cli.submit_from import AT_ONCE, send_stream
 from tasktrail.events.errors import NotReady, ServiceUnreachable
-from tasktrail.http.decode import MAX_COMMAND
+from tasktrail.http.requests import MAX_COMMAND
 
 NOOP = b'{"command":"create_task","type":"noop"}\n'
 

@@ -17,9 +17,8 @@ from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.errors import ListenFailed, Unauthorized
 from tasktrail.events.errors import InvalidValue
-from tasktrail.http import peers
-from tasktrail.http.access import Access, token_in
-from tasktrail.http.peers import Peers
+from tasktrail.http import access
+from tasktrail.http.access import Access, Peers, token_in
 from tasktrail.http.server import HttpServer
 
 Serve = Callable[..., HttpServer]
@@ -229,7 +228,7 @@ def test_who_has_hung_up_is_nobody(pair: tuple[socket.socket, socket.socket], wa
 def test_where_there_is_no_table_nobody_is_known(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(peers, "_TABLES", {socket.AF_INET: tmp_path / "none"})
+    monkeypatch.setattr(access, "_TABLES", {socket.AF_INET: tmp_path / "none"})
     kernel = Peers()
     kernel.close()
     assert kernel.user_of(pair[1]) is None

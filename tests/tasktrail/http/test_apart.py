@@ -20,7 +20,7 @@ from tasktrail.api.apart import Apart, ListQuestion, VerifyQuestion, answered
 from tasktrail.api.reader import Questions
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import NotReady, TooCostly
-from tasktrail.http import desk as desk_module
+from tasktrail.http import backend as backend_module
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskFilters
 from tasktrail.projections.errors import BeyondTheLog
@@ -163,7 +163,7 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
         return b'{"tasks": [], "total": 0}'
 
     monkeypatch.setattr(Apart, "ask", slow)
-    monkeypatch.setattr(desk_module, "_WAITING", 1)
+    monkeypatch.setattr(backend_module, "_WAITING", 1)
     server = serve()
 
     def ask(_number: int) -> httpx.Response:
@@ -207,14 +207,14 @@ def test_the_processes_end_with_the_server(serve: Serve, eventually: Callable[[C
 
 def test_what_was_freed_is_given_back_now_and_then(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed = threading.Semaphore(0)
-    monkeypatch.setattr(desk_module, "malloc_trim", lambda _kept: trimmed.release())
-    desk = desk_module.Desk(service)
+    monkeypatch.setattr(backend_module, "malloc_trim", lambda _kept: trimmed.release())
+    backend = backend_module.Backend(service)
     try:
         for now in (100.0, 101.0, 129.0, 130.0):
-            desk.tidy(now)
+            backend.tidy(now)
         assert trimmed.acquire(timeout=30)
         assert trimmed.acquire(timeout=30)
     finally:
-        desk._bulk.shutdown()
-        desk.close()
+        backend._bulk.shutdown()
+        backend.close()
     assert not trimmed.acquire(blocking=False)

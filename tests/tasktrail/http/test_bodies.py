@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tasktrail.errors import Busy, RequestTimeout
-from tasktrail.http import bodies, connections
-from tasktrail.http.bodies import Bodies
+from tasktrail.http import connections
+from tasktrail.http.connections import Bodies
 from tasktrail.http.server import HttpServer
 
 Serve = Callable[..., HttpServer]
@@ -47,8 +47,8 @@ def answer_of(one: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_body_that_stops_arriving_is_told_so(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "STALL", 0.1)
-    monkeypatch.setattr(bodies, "PRESSED", 0.1)
+    monkeypatch.setattr(connections, "STALL", 0.1)
+    monkeypatch.setattr(connections, "PRESSED", 0.1)
     for size in (100, MIB):
         with begin(serve(), size, 10) as half:
             status, problem = answer_of(half)
@@ -59,7 +59,7 @@ def test_unfinished_bodies_leave_room_for_those_that_are_sent(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, wish: Wish
 ) -> None:
     monkeypatch.setattr(connections, "BODY_ROOM", 20 * MIB)
-    monkeypatch.setattr(bodies, "PRESSED", 0.1)
+    monkeypatch.setattr(connections, "PRESSED", 0.1)
     server = serve()
     large = [{"command": "create_task", **wish(reason="x" * 2000)} for _ in range(500)]
     with ExitStack() as stack:
@@ -96,7 +96,7 @@ async def whole() -> Any:
 
 
 def test_without_room_in_time_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "WAIT", 0.01)
+    monkeypatch.setattr(connections, "WAIT", 0.01)
 
     async def attempt() -> int:
         room = Bodies(100_000)
@@ -106,7 +106,7 @@ def test_without_room_in_time_the_request_is_refused(monkeypatch: pytest.MonkeyP
             async with room.reading(headers(20_000), whole) as second:
                 with pytest.raises(Busy):
                     await second()
-            async with room.reading(headers(bodies.SMALL), whole) as small:
+            async with room.reading(headers(connections.SMALL), whole) as small:
                 await small()
         return room.free
 
@@ -114,8 +114,8 @@ def test_without_room_in_time_the_request_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_who_stalls_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "PRESSED", 0.01)
-    monkeypatch.setattr(bodies, "STALL", 3600)
+    monkeypatch.setattr(connections, "PRESSED", 0.01)
+    monkeypatch.setattr(connections, "STALL", 3600)
 
     async def stalling(room: Bodies) -> None:
         async with room.reading(headers(90_000), never) as receive:
@@ -134,8 +134,8 @@ def test_who_stalls_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_request_without_a_body_may_wait_for_its_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "STALL", 0)
-    monkeypatch.setattr(bodies, "PRESSED", 0)
+    monkeypatch.setattr(connections, "STALL", 0)
+    monkeypatch.setattr(connections, "PRESSED", 0)
 
     async def attempt() -> bool:
         async with Bodies(10).reading({}, never) as receive:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tasktrail.api.service import TaskService
-from tasktrail.http import desk
+from tasktrail.http import backend
 from tasktrail.http.server import HttpServer
 
 Wish = Callable[..., dict[str, Any]]
@@ -232,7 +232,7 @@ class Silent:
 def test_a_command_without_answer_in_time_is_an_unknown_outcome_with_its_id(
     service: TaskService, serve: Callable[..., HttpServer], wish: Wish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(backend, "ANSWER_WITHIN", 0.05)
     server = serve(Silent(service))
     answer = httpx.post(f"{server.address}/v1/tasks", json=wish(command_id="remember-me"), trust_env=False)
     assert "remember-me" in assert_problem(answer, 503, "outcome_unknown")["detail"]

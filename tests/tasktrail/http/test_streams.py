@@ -13,7 +13,7 @@ import pytest
 
 from tasktrail.api.service import TaskService
 from tasktrail.events import Accepted, CreateTask
-from tasktrail.http import feed, stream
+from tasktrail.http import streams
 
 Many = Callable[..., list[CreateTask]]
 Wish = Callable[..., dict[str, Any]]
@@ -131,7 +131,7 @@ def test_server_sent_events_resume_without_gaps_under_writes(
 def test_a_stream_from_far_back_meets_the_present_without_a_gap(
     web: httpx.Client, service: TaskService, many: Many, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "BATCH", 7)
+    monkeypatch.setattr(streams, "BATCH", 7)
     service.send_many(many(200))
     with writing(service, many(1)), web.stream("GET", "/v1/events?after=0", headers=EVENTS) as answer:
         got = [int(name) for name, _ in itertools.islice(messages(answer), service.watermark.position + 60)]
@@ -166,7 +166,7 @@ def test_a_stream_ends_after_the_seconds_that_were_asked_for(web: httpx.Client, 
 def test_a_silent_stream_gives_signs_of_life(
     web: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.05)
     after = service.watermark.position
     with web.stream("GET", f"/v1/events?after={after}", headers=EVENTS) as answer:
         assert next(answer.iter_bytes()).startswith(b":")

@@ -20,8 +20,8 @@ from ..errors import Busy
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
 from .connections import Held
-from .decode import Item
-from .feed import Feed
+from .requests import Item
+from .streams import Feed
 
 ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
@@ -39,7 +39,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Desk:
+class Backend:
     """Where routes ask and send. Lives in one event loop."""
 
     def __init__(self, service: TaskService) -> None:

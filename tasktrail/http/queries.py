@@ -1,0 +1,341 @@
+"""Routes that ask: about tasks, the queue, what is recorded, and the service.
+
+Answers come with everything that is durable; `min_position` makes them wait for a write of your own.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter, QueryParameter
+from litestar.response import Stream
+
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from ..actors.core.explanation import Why
+from ..api.apart import LIST_WITHIN, ListQuestion, VerifyQuestion
+from ..api.protocol import QUEUE_SHOWN, TypeInfo
+from ..events import Task
+from ..events.errors import InvalidValue, NotReady, UnknownTask
+from ..handlers.printed import PAGE, Output
+from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from .backend import Backend
+from .requests import LARGEST, AsOf, MinPosition, Position, TaskId, point, unescaped
+from .streams import (
+    EVENT_STREAM,
+    JSON_LINES,
+    Span,
+    array,
+    as_json_array,
+    as_json_lines,
+    as_server_sent,
+    encoded,
+    refuse_too_many,
+)
+
+Values = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
+Text = Annotated[str | None, QueryParameter()]
+Attempt = Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="An attempt's number")]
+Byte = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="The byte to begin at: `next` of the last answer")]
+Last = Annotated[int | None, QueryParameter(ge=1, le=PAGE, description="Only so many bytes, from the end")]
+Most = Annotated[int, QueryParameter(ge=0, le=PAGE, description="At most so many bytes")]
+Sort = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
+
+
+class TaskPage(msgspec.Struct, frozen=True):
+    """One page of tasks, and how many there are in all."""
+
+    tasks: list[Task]
+    total: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a task is."""
+
+    task_id: int
+    progress: float
+    """Percent."""
+    message: str
+
+
+@get("/v1/tasks")
+async def list_tasks(
+    backend: NamedDependency[Backend],
+    status: Values = None,
+    type: Values = None,  # noqa: A002 - the field's name
+    user_id: Values = None,
+    document_id: Values = None,
+    parent_task_id: Values = None,
+    label: Values = None,
+    search: Text = None,
+    sort: Sort = None,
+    limit: Text = None,
+    offset: Text = None,
+    as_of: AsOf = None,
+    min_position: MinPosition = 0,
+) -> TaskPage:
+    """Tasks that fit the filters, a page of them."""
+    # The values are checked where filters are at home: their errors are the same from everywhere.
+    filters = TaskFilters.parse(
+        {
+            "status": ",".join(status or ()),
+            "type": ",".join(type or ()),
+            "user_id": ",".join(user_id or ()),
+            "document_id": ",".join(document_id or ()),
+            "parent_task_id": ",".join(parent_task_id or ()),
+            "label": ",".join(label or ()),
+            "search": search or "",
+            "sort": sort or "",
+            "limit": limit or "",
+            "offset": offset or "",
+            "as_of": unescaped(as_of or ""),
+        }
+    )
+    if filters.as_of != "":
+        await backend.read(min_position, backend.service.know_types, filters)
+        return msgspec.json.decode(await backend.apart(ListQuestion(filters), LIST_WITHIN), type=TaskPage)
+    tasks, total = await backend.read(min_position, backend.service.list_tasks, filters)
+    return TaskPage(tasks, total)
+
+
+@get("/v1/tasks/{task_id:int}")
+async def get_task(
+    backend: NamedDependency[Backend], task_id: TaskId, as_of: AsOf = None, min_position: MinPosition = 0
+) -> Task:
+    """One task, now or as of an earlier moment."""
+    moment = point(as_of)
+    return await backend.read(min_position, lambda: backend.service.get_task(task_id, as_of=moment))
+
+
+@get("/v1/tasks/{task_id:int}/progress")
+async def get_progress(backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0) -> Progress:
+    """How far a task is."""
+    percent, message = await backend.read(min_position, backend.service.get_task_progress, task_id)
+    return Progress(task_id, percent, message)
+
+
+@get("/v1/tasks/{task_id:int}/output")
+async def get_output(
+    backend: NamedDependency[Backend],
+    task_id: TaskId,
+    attempt: Attempt = None,
+    after: Byte = 0,
+    last: Last = None,
+    most: Most = PAGE,
+    min_position: MinPosition = 0,
+) -> Output:
+    """What an attempt printed, the latest unless one is named: a part of at most 256 KiB; `next` is where to go on."""
+    return await backend.read(
+        min_position, lambda: backend.service.output(task_id, attempt, after=after, last=last, most=most)
+    )
+
+
+Limit = Annotated[int, QueryParameter(ge=0, le=10_000, description="At most so many tasks of the queue")]
+Name = Annotated[str, PathParameter(description="The schedule's name")]
+
+
+@get("/v1/tasks/{task_id:int}/why")
+async def get_why(backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0) -> Why:
+    """All reasons why a task is not running, and what is ahead of it."""
+    return await backend.read(min_position, backend.service.why, task_id)
+
+
+@get("/v1/queue")
+async def get_queue(
+    backend: NamedDependency[Backend], limit: Limit = QUEUE_SHOWN, min_position: MinPosition = 0
+) -> QueueBoard:
+    """What waits for room, in the order in which it will run, and what runs."""
+    return await backend.read(min_position, backend.service.queue, limit)
+
+
+@get("/v1/limits")
+async def get_limits(backend: NamedDependency[Backend]) -> LimitsBoard:
+    """What may run at once, and the pauses that hold."""
+    return await backend.ask(backend.service.limits)
+
+
+@get("/v1/schedules")
+async def get_schedules(backend: NamedDependency[Backend]) -> list[ScheduleBoard]:
+    """The recurring schedules, and when each runs next."""
+    return await backend.ask(backend.service.schedules)
+
+
+@get("/v1/tasks/{task_id:int}/notices")
+async def get_notices(
+    backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0
+) -> list[NoticeStatus]:
+    """What became of a task's notices."""
+    return await backend.read(min_position, backend.service.notices, task_id)
+
+
+@get("/v1/endpoints")
+async def get_endpoints(backend: NamedDependency[Backend], min_position: MinPosition = 0) -> list[DisabledEndpoint]:
+    """The receivers that have said that they are gone, to which nothing is sent."""
+    return await backend.read(min_position, backend.service.endpoints)
+
+
+Records = Annotated[int | None, QueryParameter(ge=1, description="At most so many records")]
+Follow = Annotated[bool, QueryParameter(description="Go on with what is yet to come")]
+Seconds = Annotated[float | None, QueryParameter(gt=0, le=86400, description="End a followed stream after so long")]
+_LAST = 2**63 - 1
+HttpRequest = Request[Any, Any, Any]
+
+
+@get("/v1/events")
+async def get_log(
+    request: HttpRequest,
+    backend: NamedDependency[Backend],
+    after: Position = 0,
+    limit: Records = None,
+    follow: Follow = False,  # noqa: FBT002 - a parameter of an address has a name
+    seconds: Seconds = None,
+) -> Stream:
+    """The log from a position on: JSON Lines, or server-sent events where the client accepts them."""
+    return await _stream(request, backend, Span(after=after, limit=limit, follow=follow, seconds=seconds))
+
+
+@get("/v1/tasks/{task_id:int}/events")
+async def get_events(
+    request: HttpRequest,
+    backend: NamedDependency[Backend],
+    task_id: TaskId,
+    after: Position = 0,
+    follow: Follow = False,  # noqa: FBT002 - a parameter of an address has a name
+    seconds: Seconds = None,
+    min_position: MinPosition = 0,
+) -> Response[Any]:
+    """A task's events as an array; followed, or as server-sent events, like the log."""
+    if not await backend.read(min_position, backend.service.version_at, task_id, _LAST):
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    span = Span(after=after, task_id=task_id, follow=follow, seconds=seconds)
+    if follow or _wants_events(request):
+        return await _stream(request, backend, span)
+    connection = request.scope["state"]["connection"]
+    refuse_too_many(connection)
+    return Stream(array(encoded(backend, span, as_json_array, connection)), media_type="application/json")
+
+
+@get("/v1/tasks/{task_id:int}/notes")
+async def get_notes(
+    backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0
+) -> list[dict[str, Any]]:
+    """What the service recorded about a task under task id 0, an array: adjustments by operators, deliveries."""
+    records = await backend.read(min_position, backend.service.notes, task_id)
+    return [record.flat() for record in records]
+
+
+def _wants_events(request: HttpRequest) -> bool:
+    return EVENT_STREAM in request.headers.get("accept", "")
+
+
+async def _stream(request: HttpRequest, backend: Backend, span: Span) -> Stream:
+    """Server-sent events always go on, and begin after the last one that a returning browser has seen."""
+    connection = request.scope["state"]["connection"]
+    refuse_too_many(connection)
+    events = _wants_events(request)
+    field = "after"
+    if events:
+        last = request.headers.get("last-event-id", "")
+        field = "Last-Event-ID" if last else field
+        span = Span(
+            after=_position(last) if last else span.after,
+            task_id=span.task_id,
+            limit=span.limit,
+            follow=True,
+            seconds=span.seconds,
+        )
+    await backend.reach(span.after, field)
+    encode = as_server_sent if events else as_json_lines
+    return Stream(
+        encoded(backend, span, encode, connection),
+        media_type=EVENT_STREAM if events else JSON_LINES,
+        headers={"cache-control": "no-store"},
+    )
+
+
+def _position(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise InvalidValue(f"Last-Event-ID: {text!r} is not a position", field="Last-Event-ID")
+    return int(text)
+
+
+_UNAVAILABLE = 503
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Commands are accepted; the log ends at `position`."""
+
+    ready: bool
+    position: int
+    degraded: list[str] = []
+    """What does not stand against commands, and is not as it should be: views that cannot be written."""
+
+
+@get("/v1/stats")
+async def get_stats(backend: NamedDependency[Backend], min_position: MinPosition = 0) -> Stats:
+    """Numbers over all tasks."""
+    return await backend.read(min_position, backend.service.stats)
+
+
+@get("/v1/types")
+async def get_types(backend: NamedDependency[Backend]) -> list[TypeInfo]:
+    """The task types there are handlers for, with the JSON schema of their options."""
+    return await backend.ask(backend.service.types)
+
+
+@get("/v1/verify")
+async def verify(backend: NamedDependency[Backend]) -> Verification:
+    """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
+    if not backend.verifying.acquire(blocking=False):
+        raise NotReady("Another check is running", remedy="Wait until it is done.")
+    try:
+        await backend.read(0, backend.service.source.settle)
+        return msgspec.json.decode(await backend.apart(VerifyQuestion()), type=Verification)
+    finally:
+        backend.verifying.release()
+
+
+@get("/healthz")
+async def healthz() -> Health:
+    """Whether the process answers."""
+    return Health()
+
+
+@get("/readyz")
+async def readyz(backend: NamedDependency[Backend]) -> Readiness:
+    """Whether commands are accepted; if not, 503 and the reason."""
+    obstacle = backend.service.obstacle
+    if obstacle is not None:
+        raise obstacle if obstacle.status == _UNAVAILABLE else NotReady(obstacle.message, remedy=obstacle.advice)
+    return Readiness(ready=True, position=backend.service.watermark.position, degraded=backend.service.degraded)
+
+
+ROUTES: Sequence[HTTPRouteHandler] = (
+    list_tasks,
+    get_task,
+    get_progress,
+    get_output,
+    get_notices,
+    get_events,
+    get_notes,
+    get_why,
+    get_queue,
+    get_limits,
+    get_schedules,
+    get_endpoints,
+    get_log,
+    get_stats,
+    get_types,
+    verify,
+    healthz,
+    readyz,
+)

@@ -1,0 +1,330 @@
+"""Recorded events as an endless answer: JSON Lines or server-sent events, without gaps, from any position on.
+
+New records are read once and encoded once for all streams, and the latest are kept in a ring. A stream takes from the
+ring what follows its position. One that lags behind the ring reads the log by itself, so a slow reader costs nobody
+else anything and nothing is buffered for it. Nothing is read while nobody follows.
+"""
+
+import asyncio
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..actors.logger import get_logger
+from ..api.service import TaskService
+from ..errors import Busy
+from ..events import Recorded
+from .connections import Guarded
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+RING = 4096
+"""Records kept for streams that are nearly up to date, as long as they are small."""
+RING_BYTES = 8 * 1024 * 1024
+BATCH = 64
+"""Records read at a time."""
+PIECE = 32 * 1024
+"""Bytes read at a time, unless one record has more: a checkpoint may take hundreds of kilobytes."""
+_LOOK = 0.25
+"""Seconds after which the reading thread looks whether it is still wanted."""
+_ENCODER = msgspec.json.Encoder()
+_LINE_ENDS = "\x85\u2028\u2029"
+"""Control characters are escaped anyway."""
+
+logger = get_logger("tasktrail.http")
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """A recorded event as it is sent."""
+
+    position: int
+    task_id: int
+    version: int
+    json: bytes
+
+
+def line(record: Recorded) -> Line:
+    """The record, encoded. Nothing in it looks like the end of a line, not even to a reader who knows Unicode's."""
+    json = _ENCODER.encode(record.flat())
+    if not json.isascii():
+        for character in _LINE_ENDS:
+            json = json.replace(character.encode(), b"\\u%04x" % ord(character))
+    return Line(record.position, record.task_id, record.version, json)
+
+
+class Pieces:
+    """Reads records piece by piece, each bounded in number and in bytes. For one stream."""
+
+    def __init__(self) -> None:
+        self._number = max(1, BATCH // 16)
+
+    def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[Line]:
+        """The next lines, at least one if there is any; `read` gives up to so many records.
+
+        What was read in vain tells how much to ask for the next time.
+        """
+        lines: list[Line] = []
+        size = number = 0
+        for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts those in vain, too
+            one = line(record)
+            size += len(one.json)
+            if lines and size > PIECE:
+                self._number = len(lines)
+                return lines
+            lines.append(one)
+        if number == self._number and size <= PIECE // 2:
+            self._number = min(2 * self._number, BATCH)
+        return lines
+
+
+class Feed:
+    """The ring and the thread that fills it. All methods are called in the event loop."""
+
+    def __init__(self, service: TaskService) -> None:
+        self._service = service
+        self._ring: deque[Line] = deque()
+        self._size = 0
+        """Bytes in the ring."""
+        self._end = 0
+        self._changed = asyncio.Event()
+        self._streams = 0
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.closed = False
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """While it lasts, new records are read as soon as they are durable."""
+        self._streams += 1
+        if self._streams == 1:
+            self._clear()
+            self._end = self._service.watermark.position
+            self._begin()
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._wanted.clear()
+                self._clear()
+
+    def _clear(self) -> None:
+        self._ring.clear()
+        self._size = 0
+
+    def _begin(self) -> None:
+        """A thread of its own for each time of being wanted: one that is on its way out can do no harm."""
+        self._wanted = threading.Event()
+        self._wanted.set()
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, self._wanted, self._end), name="http-feed", daemon=True
+        )
+        self._thread.start()
+
+    def after(self, position: int) -> list[Line] | None:
+        """A piece of what follows `position`, as far as it has been read; none if the ring has lost it."""
+        if position >= self._end:
+            return []
+        if not self._ring or self._ring[0].position > position + 1:
+            return None
+        start = bisect_right(self._ring, position, key=lambda one: one.position)
+        lines: list[Line] = []
+        size = 0
+        for one in islice(self._ring, start, start + BATCH):
+            size += len(one.json)
+            if lines and size > PIECE:
+                break
+            lines.append(one)
+        return lines
+
+    async def wait(self, position: int, patience: float) -> bool:
+        """Wait for something beyond `position`, or for the end; whether either came within `patience` seconds."""
+        if position < self._end or self.closed:
+            return True
+        try:
+            await asyncio.wait_for(self._changed.wait(), patience)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End all streams."""
+        self.closed = True
+        self._wanted.clear()
+        self._changed.set()
+
+    def _publish(self, wanted: threading.Event, lines: Iterable[Line]) -> None:
+        if wanted is not self._wanted or self.closed:
+            return
+        for one in lines:
+            self._ring.append(one)
+            self._size += len(one.json)
+            self._end = one.position
+        while self._ring and (len(self._ring) > RING or self._size > RING_BYTES):
+            self._size -= len(self._ring.popleft().json)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _run(self, loop: asyncio.AbstractEventLoop, wanted: threading.Event, position: int) -> None:
+        pieces = Pieces()
+        while wanted.is_set():
+            try:
+                if not self._service.watermark.wait(position + 1, _LOOK):
+                    continue
+                lines = pieces.next(partial(self._service.log, position))
+                if lines:
+                    position = lines[-1].position
+                    loop.call_soon_threadsafe(self._publish, wanted, lines)
+            except Exception:  # a stream must outlive one bad read
+                if loop.is_closed() or not wanted.is_set():
+                    return
+                logger.exception("new records could not be read", position=position)
+                threading.Event().wait(_LOOK)
+
+
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a sign of life is sent."""
+
+SLICE = 16 * 1024
+"""Bytes handed to a connection at a time: it waits with the next until these have gone."""
+
+JSON_LINES = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records, and for how long."""
+
+    after: int = 0
+    task_id: int | None = None
+    limit: int | None = None
+    follow: bool = False
+    seconds: float | None = None
+    """A followed stream ends after this long; none: with the service."""
+
+
+_ANY = 2**62
+"""Beyond every position."""
+
+
+def as_json_lines(lines: Sequence[Line]) -> bytes:
+    """A record a line. A sign of life is a space, which is allowed in front of any JSON."""
+    return b"".join([one.json + b"\n" for one in lines]) or b" "
+
+
+def as_server_sent(lines: Sequence[Line]) -> bytes:
+    """Messages with their position as id, so that a browser goes on where it was. A sign of life is a comment."""
+    return b"".join([b"id: %d\ndata: %s\n\n" % (one.position, one.json) for one in lines]) or b": still here\n\n"
+
+
+def as_json_array(lines: Sequence[Line]) -> bytes:
+    """The inside of an array of records, each with a comma behind it."""
+    return b"".join([one.json + b"," for one in lines])
+
+
+async def array(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The whole array around what `as_json_array` made. One byte is held back, since the last comma has to go."""
+    held = b"["
+    async for piece in pieces:
+        yield held + piece[:-1]
+        held = piece[-1:]
+    yield held.replace(b",", b"") + b"]"
+
+
+def refuse_too_many(connection: Guarded) -> None:
+    """Raises `Busy` when all the streams that there may be are open at this way in."""
+    if connection.room.streams >= connection.room.max_streams:
+        raise Busy(
+            f"{connection.room.streams} streams are open, as many as there may be",
+            remedy="End some of them, or ask again later.",
+        )
+
+
+async def encoded(
+    backend: "Backend", span: Span, encode: Callable[[Sequence[Line]], bytes], connection: Guarded
+) -> AsyncIterator[bytes]:
+    """The answer's bytes, slice by slice. A reader that does not take them holds up nothing but this iterator."""
+    room = connection.room
+    if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
+        connection.drop()
+    room.streams += 1
+    try:
+        left = span.limit
+        async for lines in _batches(backend, span):
+            chosen = [one for one in lines if span.task_id in (None, one.task_id)][:left]
+            if left is not None:
+                left -= len(chosen)
+            if chosen or not lines:
+                piece = encode(chosen)
+                lines.clear()  # what waits for a slow reader is held once, not twice
+                chosen.clear()
+                with backend.held.holding(len(piece), connection):
+                    for start in range(0, len(piece), SLICE):
+                        yield piece[start : start + SLICE]
+            if left is not None and left <= 0:
+                return
+    finally:
+        room.streams -= 1
+
+
+async def _batches(backend: "Backend", span: Span) -> AsyncIterator[list[Line]]:
+    """What is there, and then what comes; an empty batch is a sign of life. The taker may empty the lists."""
+    position, reading = span.after, _Reading(backend, span)
+    if not span.follow:
+        # One task is read to the end of the log itself, which may be ahead of what has been announced.
+        end = backend.service.watermark.position if span.task_id is None else _ANY
+        while position < end and (lines := await reading.next(position, end)):
+            position = lines[-1].position
+            yield lines
+        return
+    loop = asyncio.get_running_loop()
+    deadline = inf if span.seconds is None else loop.time() + span.seconds
+    with backend.feed.following():
+        while not backend.feed.closed and loop.time() < deadline:
+            known = backend.service.watermark.position
+            ready = backend.feed.after(position)
+            lines = await reading.next(position, known) if ready is None else ready
+            if ready is None and not lines:
+                position = max(position, known)
+            if lines:
+                position = max(position, lines[-1].position)
+                yield lines
+            elif not await backend.feed.wait(position, min(KEEP_ALIVE, deadline - loop.time())):
+                yield []
+
+
+class _Reading:
+    """Reads for one stream from the log: a task's records or everybody's, piece by piece."""
+
+    def __init__(self, backend: "Backend", span: Span) -> None:
+        self._desk = backend
+        self._task_id = span.task_id
+        self._pieces = Pieces()
+        self._known = (-1, 0)
+        """A position and the task's version there: where the last piece has ended."""
+
+    async def next(self, position: int, end: int) -> list[Line]:
+        """The next lines behind a position, up to another; none when there are none."""
+        return await self._desk.bulk(self._next, position, end)
+
+    def _next(self, position: int, end: int) -> list[Line]:
+        service = self._desk.service
+        if self._task_id is None:
+            return self._pieces.next(lambda number: service.log(position, min(number, end - position)))
+        at, version = self._known
+        if at != position:
+            version = service.version_at(self._task_id, position)
+        lines = self._pieces.next(partial(service.events_after, self._task_id, version))
+        if lines:
+            self._known = lines[-1].position, lines[-1].version
+        return [one for one in lines if one.position <= end]
