@@ -1,4 +1,6 @@
-"""What the container allows: memory and CPU limits of the control groups that this process lives in, version 1 and 2.
+"""What the machine and its container have, and what of it is free now.
+
+The limits of the container are those of the control groups that this process lives in, version 1 and 2.
 
 A limit of any parent group binds as well, so each question walks from the own group up to the mount point. Where there
 are no control groups (macOS), or none can be read, there is no limit.
@@ -21,7 +23,7 @@ _NO_LIMIT = 2**60
 
 
 class ControlGroup(msgspec.Struct, frozen=True):
-    """Where one controller's files of this process lie."""
+    """The folders of one controller, for this process."""
 
     version: Literal[1, 2]
     folders: tuple[Path, ...]
@@ -36,14 +38,14 @@ class MemoryRoom(msgspec.Struct, frozen=True):
 
 
 class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
-    """The groups that matter here; none where the machine has no such controller."""
+    """The control groups that matter here; None where the machine has no such controller."""
 
     memory: ControlGroup | None = None
     cpu: ControlGroup | None = None
     cpu_usage: ControlGroup | None = None
 
     def memory_room(self) -> MemoryRoom | None:
-        """What may still be used before the kernel kills; none without a limit. Droppable cache counts as free."""
+        """Limit, and what may still be used before the kernel kills; None without a limit. Cache counts as free."""
         if self.memory is None:
             return None
         limit_file, usage_file, cache = {
@@ -62,12 +64,12 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
         return MemoryRoom(min(room.limit for room in rooms), min(room.left for room in rooms))
 
     def cpu_quota(self) -> float | None:
-        """How many CPUs' worth of time is allowed; none without a limit."""
+        """How many CPUs' worth of time is allowed, or None without a limit."""
         quotas = [] if self.cpu is None else [_quota(self.cpu.version, folder) for folder in self.cpu.folders]
         return min((quota for quota in quotas if quota is not None), default=None)
 
     def cpu_seconds(self) -> float | None:
-        """CPU time used so far by everything in the own group; none where it is not counted."""
+        """CPU time used so far by everything in the own group, or None where it is not counted."""
         if self.cpu_usage is None:
             return None
         own = self.cpu_usage.folders[0]
@@ -111,7 +113,7 @@ def _mounts(lines: list[str]) -> Iterator[tuple[Literal[1, 2], list[str], str, P
 
 
 def _folders(mount: Path, root: str, path: str) -> tuple[Path, ...]:
-    """In a container the mount may show only a part of the tree, or the path may speak of a tree that is not shown."""
+    """In a container the mount may show only a part of the tree, or the path may belong to a tree that is not shown."""
     try:
         inside = PurePosixPath(path).relative_to(root)
     except ValueError:
@@ -178,7 +180,7 @@ class Machine:
 
     Args:
         temp: the folder whose free space counts; it need not exist yet.
-        groups: the container's limits; found by itself when not given.
+        groups: the container's limits; found when not given.
         monotonic: seconds that never jump.
     """
 

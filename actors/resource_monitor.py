@@ -1,4 +1,4 @@
-"""The ResourceMonitor: looks at the machine again and again and tells the Scheduler what is free."""
+"""The ResourceMonitor: samples the machine periodically and tells the Scheduler what is free."""
 
 import contextlib
 import threading
@@ -14,14 +14,14 @@ from .machine import Machine
 
 
 class SampleNow(msgspec.Struct, frozen=True):
-    """Sample now. Comes from the beat; anybody may send one who cannot wait for it."""
+    """Asks for a sample now. The beat sends it, and so may others that cannot wait for the beat."""
 
 
 SAMPLE_NOW = SampleNow()
 
 
 class ResourceMonitor(Actor):
-    """Samples once a period, and less often while nothing runs. Its beat is monotonic: a wall clock may be set back.
+    """Samples once a period, and less often while nothing runs. Its beat is monotonic, because a wall clock may be set.
 
     Args:
         machine: what is sampled.

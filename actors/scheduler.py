@@ -1,12 +1,12 @@
-"""The Scheduler: a thin shell round the pure step. Append first, tell second.
+"""The Scheduler: a thin shell around the pure step. It appends first and tells others afterwards.
 
 Messages are stepped one by one and their facts staged. When the inbox runs dry, or the batch is full, they are
 appended in one commit; only then are commands answered, the executor ordered and consumers told.
 
-If the log cannot be written (no room, a broken disk, a foreign lock), everybody waiting is told that the outcome is
-unknown, and the batch stays staged, whole: it is tried again until it is in the log. Meanwhile new commands are refused
-and staged nowhere; the executor's reports, which have no other home, are kept and stepped afterwards. If a step breaks,
-or the log is not what memory says, memory is thrown away and folded from the log again.
+If the log cannot be written (no room, a broken disk, a foreign lock), all waiting callers are answered that the outcome
+is unknown. The batch stays staged as a whole and is tried again until it is in the log. Meanwhile new commands are
+refused; the executor's reports, which are nowhere else, are kept and stepped afterwards. If a step breaks, or the log
+differs from memory, memory is thrown away and folded from the log again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -57,37 +57,37 @@ from .core.step import needed, resume, step
 from .snapshots import folded_state
 
 MAX_BATCH = 2000
-"""Facts after which a commit is made although more messages wait."""
+"""A commit is made at this number of facts, although more messages wait."""
 
 RETRY_COMMIT_AFTER = 0.25
-"""Seconds until what could not be recorded is tried again. Not by the wall clock: it may be set back."""
+"""Seconds until a failed commit is tried again, by the monotonic clock: the wall clock may be set back."""
 
 START_OVER_AFTER = 1.0
-"""The same after memory was folded anew, which takes much more."""
+"""The same after memory was folded anew, which costs much more."""
 
 
 class _Kept:
-    """What has to wait until the log can be written, in the order of arrival. Of what repeats itself only the latest.
+    """Messages that wait until the log can be written, in the order of arrival; of repeated ones only the latest.
 
-    It cannot grow without bound: nothing starts meanwhile, and whatever else an attempt says, it waits for the answer.
+    They are bounded: nothing starts meanwhile, and an attempt waits for the answer to each other report.
     """
 
     def __init__(self) -> None:
         self._messages: dict[Any, Message] = {}
 
     def add(self, message: Message) -> None:
-        """Put it behind all others."""
-        key = _what_is_repeated(message)
+        """Put a message behind all others."""
+        key = _identity(message)
         self._messages.pop(key, None)
         self._messages[key] = message
 
     def take(self) -> Iterator[Message]:
-        """All of them; none is left."""
+        """Take all of them out."""
         messages, self._messages = self._messages, {}
         return iter(messages.values())
 
 
-def _what_is_repeated(message: Message) -> Any:
+def _identity(message: Message) -> Any:
     match message:
         case AttemptProgressed() | AttemptBeat() | AttemptProbed():
             return type(message), message.task_id, message.attempt
@@ -100,17 +100,25 @@ def _what_is_repeated(message: Message) -> Any:
 
 
 MAINTAIN_EVERY = 1.0
-"""Seconds between two looks at the log's files, while messages come; until then what is new stands in the write-ahead
-log only."""
+"""Seconds between two runs of the log's maintenance while messages come. Until then new records are only in the
+write-ahead log."""
 
 
 class Scheduler(Actor):
-    """Decides, appends, tells. The only writer of the log.
+    """The only writer of the log: it decides, appends and tells.
 
-    `open_log` runs in the actor's own thread, to which the log's connection then belongs. While the log cannot be
-    written at the start, questions are answered from what `read_log` reads. `alarm` tells it when the next moment has
-    come; a simulator brings one without a thread. `snapshot` is the file that spares it a part of the log, if it can be
-    used. `on_trouble` hears why the log cannot be written, and when it is over; `on_fatal` why the service has to end.
+    Args:
+        open_log: runs in the actor's own thread, to which the log's connection then belongs.
+        new_state: makes an empty state to fold into.
+        boot: gives the message with which a start begins.
+        clock: for time-outs and retries.
+        order: gets orders for the executor.
+        publish: gets what was committed.
+        on_fatal: gets the reason why the service has to end.
+        on_trouble: gets the reason why the log cannot be written, and None when it can be written again.
+        read_log: reads the log while it cannot be written at the start; questions are then answered from it.
+        alarm: wakes the Scheduler at the next moment; a simulator brings one without a thread.
+        snapshot: the file from which the fold goes on, if it can be used.
     """
 
     def __init__(
@@ -142,7 +150,7 @@ class Scheduler(Actor):
         self._new_alarm = alarm
         self._opened: EventLog | None = None
         self._trouble: TasktrailError | None = None
-        """Why the log cannot be written just now. Meanwhile commands are refused, reports kept."""
+        """Why the log cannot be written just now. Meanwhile commands are refused and reports are kept."""
         self._retry_at: float | None = None
         self._given_up = False
         self._kept = _Kept()
@@ -164,7 +172,7 @@ class Scheduler(Actor):
             try:
                 self._begin()
             except LogNotWritable:
-                raise  # nobody but a person can help, and he is told best by a start that fails
+                raise  # only a person can help, and a start that fails tells them best
             except OutcomeUnknown as error:
                 self._read_only(error)
             else:
@@ -186,7 +194,7 @@ class Scheduler(Actor):
         _warn_of_jumps(fact.event for fact in self._facts)
 
     def _read_only(self, error: OutcomeUnknown) -> None:
-        """The log is there and cannot be written yet: know what it says, and go on trying."""
+        """The log is there and cannot be written yet: fold it from a reader, and go on trying."""
         if self._read_log is None:
             raise error
         try:
@@ -197,11 +205,11 @@ class Scheduler(Actor):
             self._state = folded_state(reader, self._new_state, self._snapshot)
         finally:
             reader.close()
-        resume(self._state, {}, self._time()[0])  # for the queue; what is staged by that is the real start's to record
+        resume(self._state, {}, self._time()[0])  # for the queue; the real start will stage and record the same
         self._wait(error)
 
     def on_stop(self) -> None:
-        """Record what is staged, and let go of the log last."""
+        """Record what is staged, and close the log last."""
         if self._retry_at is not None:
             self._retry_at = self._clock.monotonic()
         self._commit()
@@ -212,11 +220,11 @@ class Scheduler(Actor):
             self._opened.close()
 
     def settle(self) -> None:
-        """A ping is answered when everything told before is durable."""
+        """A ping is answered when everything from earlier messages is durable."""
         self._commit()
 
     def on_receive(self, message: Any) -> Any:
-        """A question is answered from memory. What it raises is the asker's, and no fault of memory."""
+        """Answer a question from memory. An error in it goes to its sender and is no fault of memory."""
         if isinstance(message, StateQuery):
             self._commit()
             return message.function(self._state)
@@ -234,19 +242,19 @@ class Scheduler(Actor):
     def _take_or_drop(self, message: Message) -> None:
         try:
             self._take(message)
-        except BaseException as error:  # noqa: BLE001 - a fault of ours in one must not cost the others of its list
+        except BaseException as error:  # noqa: BLE001 - a fault of ours in one message must not cost the others of its list
             self._drop(message, error)
 
     def _drop(self, message: Message, error: BaseException) -> None:
-        """A step broke half-way: memory may be wrong, so it is made anew. The message at fault is left out."""
+        """A step broke half-way, so memory may be wrong. It is made anew, without the message at fault."""
         logger.exception("a message could not be stepped", message=type(message).__name__)
         if isinstance(message, Submit):
             message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
         self._reports[:] = [report for report in self._reports if report is not message]
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
 
-    def on_fault(self, message: Any, error: BaseException) -> None:  # noqa: ARG002 - the same cure whatever it was
-        """Something broke beside the steps: start again from the log."""
+    def on_fault(self, message: Any, error: BaseException) -> None:  # noqa: ARG002 - every error has the same cure
+        """Something broke outside the steps: start again from the log."""
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
 
     # --- stepping -----------------------------------------------------------------------------------------------
@@ -268,10 +276,12 @@ class Scheduler(Actor):
         self._stage(message)
 
     def _put_by(self, message: Message, trouble: TasktrailError) -> None:
-        """The log cannot be written: nothing is staged on top of what waits for it."""
+        """The log cannot be written: stage nothing on top of what waits for it."""
         if isinstance(message, Submit):
-            message.token.reply(copy(trouble))  # each sender may raise it, and a raised error remembers where
-        elif not isinstance(message, Tick | Reconcile | AttemptsHeld):  # time, and what runs, are looked at afterwards
+            message.token.reply(copy(trouble))  # each sender may raise it, and a raised error keeps its traceback
+        elif not isinstance(
+            message, Tick | Reconcile | AttemptsHeld
+        ):  # time and running attempts are looked at afterwards
             self._kept.add(message)
 
     def _load_for(self, message: Submit) -> None:
@@ -286,7 +296,7 @@ class Scheduler(Actor):
         self._keep(step(self._state, message, now))
 
     def _time(self) -> tuple[datetime, ClockJumped | None]:
-        """What the wall clock shows; and its jump, if it was set, which `_running_before` then knows of."""
+        """The wall clock's time, and its jump if it was set. `_running_before` is corrected by the jump, too."""
         now, jump = self._jump_watch.look()
         if jump is not None:
             self._jumps.append(jump)
@@ -343,11 +353,11 @@ class Scheduler(Actor):
         self._answers: dict[str, Answer] = {}
         self._reports: list[Message] = []
         self._jumps: list[ClockJumped] = []
-        """Those that may not be recorded yet."""
+        """Jumps that may not be recorded yet."""
         self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
     def _commit(self) -> None:
-        """Record what is staged and tell; then what was kept while that could not be done."""
+        """Record what is staged and tell others; then take the messages that were kept meanwhile."""
         if self._given_up or self._is_too_early():
             return
         try:
@@ -360,7 +370,7 @@ class Scheduler(Actor):
         was_in_trouble = self._trouble is not None
         self._tell(records)
         if was_in_trouble:
-            for message in (*self._kept.take(), Tick()):  # what was said goes before what time has brought
+            for message in (*self._kept.take(), Tick()):  # reports go before what time has brought
                 self._take_or_drop(message)
             self._commit()
 
@@ -371,13 +381,15 @@ class Scheduler(Actor):
         if self._trouble is not None:
             records = already_appended(self._log, self._facts, expected)
             if records is not None:
-                self._log.append([], expected=records[-1].position)  # whoever was replaced meanwhile gives no orders
+                self._log.append(
+                    [], expected=records[-1].position
+                )  # a service that was replaced meanwhile gives no orders
                 return records
         # Orders alone, too: a service that was replaced gives none.
         return self._log.append(self._facts, list(self._answers.values()), expected=expected)
 
     def _maintain(self) -> None:
-        """Look after the log now and then, and right away when nothing has been recorded for a while."""
+        """Run the log's maintenance now and then, and right away when nothing was recorded for a while."""
         now = self._clock.monotonic()
         if now < self._maintain_at or self._trouble is not None or self._opened is None:
             return
@@ -397,9 +409,9 @@ class Scheduler(Actor):
         return left > 0
 
     def _tell(self, records: list[Recorded]) -> None:
-        """Everything staged is durable now: publish, order, answer, and forget what is finished.
+        """Everything staged is durable now: publish, order, answer, and forget finished tasks.
 
-        Answers come last: whoever has one may ask for its position at once.
+        Answers come last, because a caller that has one may ask for its position at once.
         """
         if self._trouble is not None:
             logger.info("the log can be written again")
@@ -417,10 +429,10 @@ class Scheduler(Actor):
         self._alarm.set(self._state.next_wake())
 
     def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
-        """One listener that breaks costs the others nothing; lost orders are found when slots are compared."""
+        """A listener that breaks does not affect the others. Reconciliation finds lost orders."""
         try:
             tell(what)
-        except Exception:  # noqa: BLE001 - whoever it is
+        except Exception:  # noqa: BLE001 - any listener, any error
             logger.exception("somebody could not be told", what=type(what).__name__)
 
     def _append_failed(self, error: BaseException) -> None:
@@ -431,7 +443,7 @@ class Scheduler(Actor):
         elif self._opened is None and not isinstance(error, OutcomeUnknown):
             self._on_fatal(error)
         elif isinstance(error, OutcomeUnknown):
-            self._wait(error)  # first: whoever is refused may ask at once whether the service is ready
+            self._wait(error)  # first: a refused caller may ask at once whether the service is ready
             self._answer_all(error)
             self._answered.clear()
         else:
@@ -440,7 +452,7 @@ class Scheduler(Actor):
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
-        """The log cannot be written. What is staged stays so, and is tried again after a while."""
+        """The log cannot be written. What is staged stays staged and is tried again after a while."""
         if type(error) is not type(self._trouble):
             logger.error("commands are refused until the log can be written again", error=str(error))
         self._trouble = error
@@ -449,12 +461,12 @@ class Scheduler(Actor):
         self._on_trouble(error)
 
     def _answer_all(self, error: TasktrailError) -> None:
-        """Refusals, too: they may rest on what was staged and is not so."""
+        """Answer all callers with the error. That includes refusals: they may rest on staged events that are gone."""
         for ticket, _ in self._answered:
             ticket.reply(copy(error))
 
     def _start_over(self, error: OutcomeUnknown) -> None:
-        """Fold the log again, keep the slots as they really are, and step the executor's reports once more."""
+        """Fold the log again, keep the slots as they are, and step the executor's reports once more."""
         if self._given_up:
             return
         self._answer_all(error)
@@ -475,7 +487,7 @@ class Scheduler(Actor):
             for report in reports:
                 self._take(report)
             self._wait(error, START_OVER_AFTER)
-        except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read: nothing is left to stand on
+        except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read, so nothing can go on
             self._on_fatal(fatal)
 
 
@@ -492,10 +504,10 @@ def _known_answer(known: Answer, command: Command) -> Accepted:
 
 
 def _can_be_written(report: Message) -> bool:
-    """An end that cannot be is found missing when slots are compared with processes, and recorded as lost."""
+    """False for a report that cannot be encoded. If it is an end, reconciliation will record the attempt as lost."""
     try:
         msgspec.json.encode(report)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the log would stumble over it
+    except Exception as error:  # noqa: BLE001 - with any error the log could not write it either
         logger.error("a report cannot be recorded", report=type(report).__name__, error=str(error))
         return False
     return True

@@ -1,7 +1,7 @@
-"""What the service's log says of commands, attempts and deliveries: a line each, told from what was recorded.
+"""What the service's log says of commands, attempts and deliveries: one line for each, made from what was recorded.
 
-Nobody waits for it. The lines are made in a thread of their own, from what is durable by then; when standard error
-takes no more, what comes meanwhile is left out and counted.
+Nothing waits for it. A thread of its own writes the lines from records that are durable. While standard error takes no
+more, further lines are left out and counted.
 """
 
 from collections import OrderedDict
@@ -42,19 +42,19 @@ from .feed import Feed
 from .logger import RateLimit, get_logger
 
 LINES_OF_A_KIND = 300
-"""How many lines of a kind may come in a minute: a sample, where more happens. The event log has all of it."""
+"""How many lines of a kind may come in a minute. Where more happens they are a sample; the event log has everything."""
 LINES_IN_ALL = 2400
 _WAITING = 2000
-"""Commits and answers that may wait to be told."""
+"""Commits and answers that may wait to be written."""
 _LINE = 300
-"""Characters of a text: what is refused may be as long as somebody likes."""
+"""Characters of a text: a command that is refused may be of any length."""
 _DEATHS = ("it ", "its ")
-"""How the reason of a worker's end begins that nobody wanted."""
+"""How the reason begins when a worker ended unexpectedly."""
 _REMEMBERED = 4096
-"""Tasks whose first record need not be looked up."""
+"""Tasks whose type and correlation id are kept in memory."""
 
 _LogLine: TypeAlias = tuple[str, str, dict[str, Any]]
-"""Level, event, and what else it says."""
+"""Level, event and fields."""
 
 _NAMES = {
     Started: "attempt started",
@@ -72,9 +72,9 @@ _NAMES = {
     RedeliveryRequested: "redelivery requested",
     EndpointEnabled: "endpoint enabled",
 }
-"""Events that are told at level info, under these names."""
+"""Events that are logged at level info, under these names."""
 _HIDDEN = {"task", "target", "host"}
-"""Fields that are not told: addresses may hold secrets, and a task is told when it is run."""
+"""Fields that are not logged: addresses may hold secrets, and a schedule's task is logged when it runs."""
 
 SERVICE_LOG_LINES = frozenset(
     {
@@ -83,11 +83,11 @@ SERVICE_LOG_LINES = frozenset(
         *("task failed", "scheduled task created", "delivery failed", "delivery given up", "worker died"),
     }
 )
-"""All lines of this kind; they have a pace of their own."""
+"""The events of all these lines, which have a rate limit of their own."""
 
 
 class _Answered(msgspec.Struct, frozen=True):
-    """Commands and what was answered to them, in order."""
+    """Commands and their answers, in order."""
 
     commands: Sequence[Command]
     answers: Sequence[Accepted | TasktrailError]
@@ -97,12 +97,12 @@ _News: TypeAlias = Recorded | _Answered
 
 
 class ServiceLog:
-    """Gathers news and tells them. `put` and `answered` are quick and never wait.
+    """Gathers records and answers, and writes lines about them. `put` and `answered` are quick and never wait.
 
-    It says nothing unless somebody has set up structlog: inside another program the log is that program's own.
+    It writes nothing unless structlog is configured: inside another program the log is that program's own.
 
     Args:
-        first_record: the first recorded event of a task, to know its type and correlation id.
+        first_record: gives the first record of a task, which holds its type and correlation id.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class ServiceLog:
             self._feed.put((_Answered(commands, answers),))
 
     def close(self) -> None:
-        """Tell what is left, and then nothing more."""
+        """Write what is left, and then nothing more."""
         self._feed.close()
         self.tell()
 
     def tell(self) -> None:
-        """Tell all that has come."""
+        """Write lines about everything that has come."""
         for news in self._feed.take():
             if isinstance(news, _Answered):
                 for command, answer in zip(news.commands, news.answers, strict=True):
@@ -172,7 +172,7 @@ class ServiceLog:
 
 
 def about_record(record: Recorded) -> _LogLine | None:
-    """The line about a recorded event; none about progress, checkpoints, and what a command's own line tells."""
+    """The line about a recorded event. None for progress, checkpoints, and events that the line of a command covers."""
     event = record.event
     envelope = {"attempt": record.attempt, "correlation_id": record.correlation_id, "position": record.position}
     match event:
@@ -223,7 +223,7 @@ def _about_command(command: Command, answer: Accepted | TasktrailError) -> _LogL
 
 
 def _fields(record: Recorded) -> dict[str, Any]:
-    """What an event says that may be told, who caused it and why."""
+    """The fields of an event that may be logged, and who caused it and why."""
     event = record.event
     fields = {} if isinstance(event, Created | Completed) else msgspec.to_builtins(event)
     plain = {
@@ -236,5 +236,5 @@ def _fields(record: Recorded) -> dict[str, Any]:
 
 
 def first_line(text: str) -> str:
-    """The first line of an error: the rest is in the attempt's output."""
+    """The first line of an error. The rest is in the attempt's output."""
     return text.partition("\n")[0][:_LINE]
