@@ -5,7 +5,8 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from ..events.reports import Order, Report
+from ..events.reports import AttemptEnded, Order, Report, Run
+from ..handlers.process.channel import Unencodable
 
 Reporter: TypeAlias = Callable[[list[Report]], None]
 
@@ -49,3 +50,19 @@ class Executor(Protocol):
 
     def close(self, timeout: float) -> None:
         """Kill everything, wait up to `timeout` seconds for it to be gone. Open attempts end as stopped."""
+
+
+def unbegun(run: Run) -> AttemptEnded:
+    """The end of an attempt that was stopped before its handler was called."""
+    return AttemptEnded(run.task_id, run.attempt, "stopped", message="it had not begun")
+
+
+def unencodable(run: Run, error: Unencodable) -> AttemptEnded:
+    """The end of an attempt that no worker can be told of. It is final: another one could not be told of, either."""
+    told = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
+    return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type=Unencodable.__name__)
+
+
+def stopped_instead(ended: AttemptEnded) -> AttemptEnded:
+    """The end of an attempt that was to stop: what broke then, broke because of that wish."""
+    return msgspec.structs.replace(ended, outcome="stopped") if ended.outcome in ("failed", "lost") else ended

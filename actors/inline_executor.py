@@ -21,9 +21,9 @@ from ..events.reports import (
     Stop,
     TellHeld,
 )
-from ..handlers.process.attempt import Ending, failure, perform
-from ..handlers.process.channel import Unencodable, encode, unencodable
-from .executor import Capabilities
+from ..handlers.process.attempt import failure, perform
+from ..handlers.process.channel import Unencodable, encode
+from .executor import Capabilities, stopped_instead, unbegun, unencodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ class InlineExecutor:
                         self._seen.add(key)
                         self._take(key, order)
                     case Stop() if key in self._waiting:
-                        self._end(self._waiting.pop(key), Ending("stopped", message="it had not begun"))
+                        self._reports.put(unbegun(self._waiting.pop(key)))
                     case Stop() | Grant() | Saved() if key in self._running:
                         self._running[key].hear(order)
             self._start_waiting()
@@ -101,7 +101,7 @@ class InlineExecutor:
         with self._lock:
             self._closed = True
             for run in self._waiting.values():
-                self._end(run, Ending("stopped", message="it had not begun"))
+                self._reports.put(unbegun(run))
             self._waiting.clear()
             for key, line in self._running.items():
                 line.hear(Stop(*key))
@@ -124,34 +124,18 @@ class InlineExecutor:
 
     def _attempt(self, run: Run, line: _InlineLine) -> None:
         with _beating(run, self._reports.put):
-            ending = self._perform(run, line)
-        if ending.outcome == "failed" and line.stop_wanted():
-            ending = Ending("stopped", error=ending.error, error_type=ending.error_type)
+            ended = self._perform(run, line)
+        if line.stop_wanted():
+            ended = stopped_instead(ended)
         with self._lock:
             del self._running[run.task_id, run.attempt]
-            self._end(run, ending)
+            self._reports.put(ended)
             self._start_waiting()
 
-    def _perform(self, run: Run, line: _InlineLine) -> Ending:
+    def _perform(self, run: Run, line: _InlineLine) -> AttemptEnded:
         if run.type in self._types:
             return perform(run, self._types[run.type], line)
-        return failure(UnknownType(f"This executor knows no task type {run.type!r}"))
-
-    def _end(self, run: Run, ending: Ending) -> None:
-        self._reports.put(
-            AttemptEnded(
-                run.task_id,
-                run.attempt,
-                ending.outcome,
-                ending.result,
-                ending.message,
-                ending.error,
-                ending.error_type,
-                temp_used=ending.temp_used,
-                time_used=ending.time_used,
-                exit_code=ending.exit_code,
-            )
-        )
+        return failure(run, UnknownType(f"This executor knows no task type {run.type!r}"))
 
     def _deliver(self, report: Reporter) -> None:
         while (first := self._reports.get()) is not None:

@@ -15,7 +15,7 @@ from .events import Checkpoint
 from .handlers import Finished, Job, Outcome, Rejected, StopAsked, Stopped, TaskContext, TaskType, Unusable
 from .handlers.contract import declared
 from .handlers.errors import OutputMissing
-from .handlers.process.attempt import judge
+from .handlers.process.attempt import classify
 from .handlers.publish import part_path
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
         answer = Rejected(reason=str(error))
     except StopAsked:
         answer = Stopped()
-    judge(answer, stop_wanted=True)
+    classify(context, answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):
         if context.output_part.is_file():

@@ -22,9 +22,9 @@ from ...events.reports import (
     Stop,
     TellHeld,
 )
-from ...handlers.process.channel import Setup, Unencodable, encode, unencodable
+from ...handlers.process.channel import Setup, Unencodable, encode
 from ...handlers.process.sandbox import Sandbox, walls
-from ..executor import Capabilities, Reporter
+from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from .reactor import Reactor
 from .slot import Slot, SlotRules
@@ -176,12 +176,12 @@ class LocalExecutor:
         if key in self._attempts or key in self._waiting or key in self._ended:
             return
         if self._closing:
-            self._end_unbegun(_unbegun(run))
+            self._endunbegun(unbegun(run))
             return
         try:
             frame = encode(run)
         except Unencodable as error:
-            self._end_unbegun(unencodable(run, error))
+            self._endunbegun(unencodable(run, error))
             return
         self._waiting[key] = (run, frame)
         while self._idle and key in self._waiting:
@@ -199,9 +199,9 @@ class LocalExecutor:
         if slot := self._attempts.get(key):
             slot.stop()
         elif waiting := self._waiting.pop(key, None):
-            self._end_unbegun(_unbegun(waiting[0]))
+            self._endunbegun(unbegun(waiting[0]))
 
-    def _end_unbegun(self, ended: AttemptEnded) -> None:
+    def _endunbegun(self, ended: AttemptEnded) -> None:
         self.tell(ended)
         self._tell_soon()
 
@@ -297,7 +297,7 @@ class LocalExecutor:
         with self.lock:
             self._closing = True
             for run, _ in list(self._waiting.values()):
-                self._end_unbegun(_unbegun(run))
+                self._endunbegun(unbegun(run))
             self._waiting.clear()
             for slot in self._slots:
                 slot.kill("the executor was closed")
@@ -312,10 +312,6 @@ class LocalExecutor:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
-
-
-def _unbegun(run: Run) -> AttemptEnded:
-    return AttemptEnded(run.task_id, run.attempt, "stopped", message="it had not begun")
 
 
 def _key(run: Run) -> tuple[int, int]:

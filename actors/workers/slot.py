@@ -29,6 +29,7 @@ from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.printed import PrintedWriter, last_part
 from ...handlers.process.channel import AttemptBounded, AttemptUsed, GarbageFrame, Retiring, Setup, WorkerReady, encode
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
+from ..executor import stopped_instead
 from ..logger import get_logger
 from . import watch
 from .reactor import Reactor
@@ -136,10 +137,17 @@ class Slot:
         self._forget_worker()
         self.state = "starting"
         try:
-            process = WorkerProcess(self._launch(), self._hub.reactor, self._hub.lock, self)
+            process = WorkerProcess(
+                self._launch(),
+                self._hub.reactor,
+                self._hub.lock,
+                on_frame=self._on_frame,
+                on_garbage=self._on_garbage,
+                on_exit=self._on_exit,
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the slot tries again, later and later
             logger.warning("worker_not_started", error=str(error), kind=type(error).__name__)
-            self.on_exit(Exit(code=127, tail=str(error)))
+            self._on_exit(Exit(code=127, tail=str(error)))
             return
         self._process = process
         process.send(self._setup)
@@ -232,8 +240,7 @@ class Slot:
 
     # --- what the worker says --------------------------------------------------------------------------------------
 
-    def on_frame(self, frame: Any) -> None:
-        """See `Owner`."""
+    def _on_frame(self, frame: Any) -> None:
         if self._held is not None:
             return  # the attempt has said its last word; what a stray thread adds counts for nothing
         if type(frame) is WorkerReady and not self._pid:
@@ -260,14 +267,12 @@ class Slot:
                 self._held = ended
                 self.kill(f"replaced: {frame.why}")
 
-    def on_garbage(self, error: str) -> None:
-        """See `Owner`."""
+    def _on_garbage(self, error: str) -> None:
         self._garbage = error
         self._faulty = True
         self.kill(f"it sent garbage: {error}")
 
-    def on_exit(self, ending: Exit) -> None:
-        """See `Owner`."""
+    def _on_exit(self, ending: Exit) -> None:
         self._process = None
         self.state = "empty"
         died = self._faulty or not self._why
@@ -318,9 +323,8 @@ class Slot:
             self._hub.idle(self)
 
     def _tell_end(self, ended: AttemptEnded) -> None:
-        if self._stop_wanted and ended.outcome in ("failed", "lost"):
-            # Its tools were sent SIGTERM or all of it was killed: what broke, broke because of the wish to stop.
-            ended = msgspec.structs.replace(ended, outcome="stopped")
+        if self._stop_wanted:  # its tools were sent SIGTERM, or all of it was killed
+            ended = stopped_instead(ended)
         self._run = None
         self._held = None
         self._watch = None

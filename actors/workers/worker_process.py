@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -140,27 +140,36 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     keeper_killed: bool = False
 
 
-class Owner(Protocol):
-    """Who is told. Called from the reactor's thread, with the lock held."""
-
-    def on_frame(self, frame: Any) -> None:
-        """The worker said something. May raise GarbageFrame."""
-
-    def on_garbage(self, error: str) -> None:
-        """The worker sent what is no frame; it is not listened to any more."""
-
-    def on_exit(self, ending: Exit) -> None:
-        """Worker, keeper and everything below them are gone."""
-
-
 class WorkerProcess:
-    """Owns the pipes. Created and closed in the reactor's thread; `send`, `wish_end` may be called from any."""
+    """Owns the pipes. Created and closed in the reactor's thread; `send`, `wish_end` may be called from any.
 
-    def __init__(self, launched: Launched, reactor: Reactor, lock: RLock, owner: Owner) -> None:
+    The three callbacks are called from the reactor's thread, with the lock held.
+
+    Args:
+        launched: the keeper and our ends of the pipes.
+        reactor: watches them.
+        lock: guards the executor and its slots.
+        on_frame: the worker said something. May raise GarbageFrame.
+        on_garbage: the worker sent what is no frame; it is not listened to any more.
+        on_exit: the worker, its keeper and everything below them are gone.
+    """
+
+    def __init__(
+        self,
+        launched: Launched,
+        reactor: Reactor,
+        lock: RLock,
+        *,
+        on_frame: Callable[[Any], None],
+        on_garbage: Callable[[str], None],
+        on_exit: Callable[[Exit], None],
+    ) -> None:
         self._launched = launched
         self._reactor = reactor
         self._lock = lock
-        self._owner = owner
+        self._on_frame = on_frame
+        self._on_garbage = on_garbage
+        self._on_exit = on_exit
         self._frames = FrameBuffer(worker_report_decoder, MAX_REPORT)
         self._job = PipeWriter(launched.job, reactor, lock)
         self._control = PipeWriter(launched.control, reactor, lock)
@@ -220,14 +229,14 @@ class WorkerProcess:
         with self._lock:
             try:
                 for frame in self._frames.feed(data):
-                    self._owner.on_frame(frame)
+                    self._on_frame(frame)
             except GarbageFrame as error:
                 self._deafen()
-                self._owner.on_garbage(str(error))
+                self._on_garbage(str(error))
             except Exception as error:  # a fault of ours in one report: this worker is replaced, nobody else is hurt
                 logger.exception("report_not_understood")
                 self._deafen()
-                self._owner.on_garbage(f"{type(error).__name__}: {error}")
+                self._on_garbage(f"{type(error).__name__}: {error}")
         return len(data)
 
     def _deafen(self) -> None:
@@ -269,7 +278,7 @@ class WorkerProcess:
                 os.close(self._launched.status)
                 self._launched.keeper.wait()
             finally:
-                self._owner.on_exit(ending)  # whatever broke before: the slot must not be lost
+                self._on_exit(ending)  # whatever broke before: the slot must not be lost
 
 
 def _write(pipe: PipeWriter, data: bytes) -> bool:

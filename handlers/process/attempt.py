@@ -1,4 +1,4 @@
-"""One attempt from `Run` to its end: call the handler, judge its answer, publish its output."""
+"""One attempt from `Run` to its end: call the handler, classify its answer, publish its output."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ...events.errors import InvalidPath, OutputExists
-from ...events.reports import AttemptEnd, AttemptProbed, AttemptProgressed, PublishWanted, Run
+from ...events.reports import AttemptEnded, AttemptProbed, AttemptProgressed, PublishWanted, Run
 from ...events.task_events import Estimated
 from ...events.values import MAX_INTEGER
 from ..contract import (
@@ -22,6 +22,7 @@ from ..contract import (
     Rejected,
     StopAsked,
     Stopped,
+    TaskContext,
     TaskType,
     Unusable,
     require_packages,
@@ -41,22 +42,6 @@ _HUGE = 2**31
 _BY_WALLS = "; attempts are sandboxed: what a type needs beside its input, its type says (reads=, writes=, network=)"
 
 
-class Ending(msgspec.Struct, frozen=True, gc=False):
-    """How the handler's part ended."""
-
-    outcome: AttemptEnd
-    result: dict[str, Any] = {}
-    message: str = ""
-    error: str = ""
-    error_type: str = ""
-    temp_used: int = 0
-    time_used: float = 0.0
-    exit_code: int | None = None
-
-
-_COMPLETED = Ending("completed")
-_STOPPED = Ending("stopped", message="stopped as asked")
-_OUTGROWN = Ending("outgrown", message="it needs more than was reserved")
 _NO_BOUNDS = Sandbox()
 
 
@@ -68,9 +53,10 @@ def perform(
     sandbox: Sandbox = _NO_BOUNDS,
     explain: Callable[[BaseException], BaseException] = lambda error: error,
     staged: Path | None = None,
-) -> Ending:
+) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
+    The end says nothing of memory and CPU: whoever runs the process measures them.
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
     writes there, and nothing is published: the caller does that, with `deliver`.
     """
@@ -89,12 +75,12 @@ def perform(
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
-        ending = _rejected(str(error)) if cause is error else failure(cause, error.__traceback__)
+        ending = _rejected(run, str(error)) if cause is error else failure(run, cause, error.__traceback__)
     except InputChanged as error:
-        ending = _changed(error)
+        ending = _changed(run, error)
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
         print_trace(error)
-        ending = failure(explain(error), error.__traceback__)
+        ending = failure(run, explain(error), error.__traceback__)
     flush()
     if source is not None:
         ending = _named(ending, source, run)
@@ -107,27 +93,35 @@ def perform(
 
 
 def deliver(
-    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, ending: Ending
-) -> Ending:
+    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, said: AttemptEnded
+) -> AttemptEnded:
     """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
 
-    Nothing of the attempt runs any more, so what is looked at now stays as it is.
+    Nothing of the attempt runs any more, so what is looked at now stays as it is. What it cost is kept from `said`.
     """
+    ending = said
     try:
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
             ending = _complete(run, task_type, line, sandbox, source, ending)
     except InputChanged as error:
-        ending = _changed(error)
+        ending = _changed(run, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
-        ending = failure(error)
+        ending = failure(run, error)
     if source is not None:
         # Walls let the attempt read the file that was opened here, and not the one that has taken its name since.
         ending = _named(ending, source, run)
     if run.output_file:
         discard(run)
-    return ending
+    return msgspec.structs.replace(
+        said,
+        outcome=ending.outcome,
+        result=ending.result,
+        message=ending.message,
+        error=ending.error,
+        error_type=ending.error_type,
+    )
 
 
 def _believing(run: Run, source: Input | None, line: Line) -> Run:
@@ -138,11 +132,12 @@ def _believing(run: Run, source: Input | None, line: Line) -> Run:
     return msgspec.structs.replace(run, checkpoint=None)
 
 
-def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, staged: Path | None) -> Ending:
+def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, staged: Path | None) -> AttemptEnded:
     try:
         options = msgspec.convert(run.options, task_type.options)
     except msgspec.ValidationError as error:
-        return Ending("rejected", error=plain_text(f"The options do not fit: {error}", ERROR_LIMIT))
+        told = plain_text(f"The options do not fit: {error}", ERROR_LIMIT)
+        return AttemptEnded(run.task_id, run.attempt, "rejected", error=told)
     if run.input_file or run.output_file:
         make_private_folder(Path(run.work_dir))
     if run.output_file and staged is None:
@@ -150,7 +145,7 @@ def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, sta
         # into it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
     if not has_room(run, task_type, options, line):
-        return _OUTGROWN
+        return AttemptEnded(run.task_id, run.attempt, "outgrown", message="it needs more than was reserved")
     context = AttemptContext(run, options, line, source, staged)
     try:
         answer: object = task_type.handle(context)
@@ -158,19 +153,19 @@ def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, sta
         answer = Stopped()
     finally:
         context.flush()
-    return judge(answer, stop_wanted=line.stop_wanted())
+    return classify(run, answer, stop_wanted=line.stop_wanted())
 
 
 def _complete(
-    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, ending: Ending
-) -> Ending:
+    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, ending: AttemptEnded
+) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     if source is not None:
         source.compare()
     if _has_output(run, task_type, part_path):
         check_output(run, sandbox)
         if not _publish(run, line, source):
-            return _STOPPED
+            return _stopped(run)
     return ending
 
 
@@ -181,7 +176,7 @@ def _has_output(run: Run, task_type: TaskType, written: Callable[[Path, int], Pa
     return os.path.lexists(written(Path(run.output_file), run.task_id))
 
 
-def _named(ending: Ending, source: Input, run: Run) -> Ending:
+def _named(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
     """A failure, or the one that names its cause: a library that read a file being written calls it damaged."""
     if ending.outcome not in ("failed", "rejected") or ending.error_type == InputChanged.__name__:
         return ending
@@ -189,36 +184,43 @@ def _named(ending: Ending, source: Input, run: Run) -> Ending:
     if not told:
         return ending
     said = f" The handler said: {ending.error}" if ending.error else ""
-    return _changed(InputChanged(f"{run.input_file} changed while it was read: {told}"), said)
+    return _changed(run, InputChanged(f"{run.input_file} changed while it was read: {told}"), said)
 
 
-def _changed(error: InputChanged, said: str = "") -> Ending:
-    return Ending("failed", error=plain_text(f"{error}{said}", ERROR_LIMIT), error_type=InputChanged.__name__)
+def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:
+    told = plain_text(f"{error}{said}", ERROR_LIMIT)
+    return AttemptEnded(run.task_id, run.attempt, "failed", error=told, error_type=InputChanged.__name__)
 
 
-def judge(answer: object, *, stop_wanted: bool) -> Ending:
-    """What the handler's answer means. Raises BadAnswer for one that means nothing."""
+def classify(run: Run | TaskContext[Any], answer: object, *, stop_wanted: bool) -> AttemptEnded:
+    """The end that the handler's answer means. Raises BadAnswer for one that means nothing."""
     match answer:
         case None:
-            return _COMPLETED
+            return AttemptEnded(run.task_id, run.attempt, "completed")
         case dict():
-            return Ending("completed", result=_plain_result(answer))
+            return AttemptEnded(run.task_id, run.attempt, "completed", _plain_result(answer))
         case Finished(result=result, message=message):
-            return Ending("completed", result=_plain_result(result), message=plain_text(message, MESSAGE_LIMIT))
+            message = plain_text(message, MESSAGE_LIMIT)
+            return AttemptEnded(run.task_id, run.attempt, "completed", _plain_result(result), message)
         case Rejected(reason=reason):
-            return _rejected(reason)
+            return _rejected(run, reason)
         case Stopped() if stop_wanted:
-            return _STOPPED
+            return _stopped(run)
         case Stopped():
             raise BadAnswer("The handler returned Stopped although nobody wanted it to stop")
     raise BadAnswer(f"The handler returned {type(answer).__name__}, which means nothing here")
 
 
-def _rejected(reason: str) -> Ending:
-    return Ending("rejected", error=plain_text(reason, ERROR_LIMIT), error_type="Rejected")
+def _stopped(run: Run | TaskContext[Any]) -> AttemptEnded:
+    return AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked")
 
 
-def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
+def _rejected(run: Run | TaskContext[Any], reason: str) -> AttemptEnded:
+    told = plain_text(reason, ERROR_LIMIT)
+    return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type="Rejected")
+
+
+def failure(run: Run, error: BaseException, trace: TracebackType | None = None) -> AttemptEnded:
     """The failed end that an exception makes: its text, and the line it came from.
 
     A refusal of our own about the task's files says all there is; a place in our code would look like a fault there.
@@ -230,7 +232,8 @@ def failure(error: BaseException, trace: TracebackType | None = None) -> Ending:
     where += _BY_WALLS if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
-    return Ending("failed", error=told, error_type=name, exit_code=_exit_code(error))
+    code = _exit_code(error)
+    return AttemptEnded(run.task_id, run.attempt, "failed", error=told, error_type=name, exit_code=code)
 
 
 def _lacks_a_right(error: BaseException | None) -> bool:

@@ -123,12 +123,6 @@ def encode(frame: Any) -> bytes:
     return len(body).to_bytes(_PREFIX, "little") + body
 
 
-def unencodable(run: Run, error: Unencodable) -> AttemptEnded:
-    """The end of an attempt that no worker can be told of. It is final: another one could not be told of, either."""
-    told = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
-    return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type=Unencodable.__name__)
-
-
 class GarbageFrame(Exception):
     """What came through a pipe is not a frame. The other side is broken and must be replaced."""
 

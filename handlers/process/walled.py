@@ -21,8 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-import msgspec
-
 from ...events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
@@ -38,7 +36,7 @@ from ..errors import BadAnswer
 from ..inputs import Input
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
-from .attempt import ERROR_LIMIT, Ending, deliver, discard, failure
+from .attempt import ERROR_LIMIT, deliver, discard, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
@@ -147,30 +145,17 @@ class WalledAttempts:
                 source = Input(run.input_file)
             child = self._child(run, task_type, staged, keep=keep)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
-            ended = _ended(run, failure(error))
+            ended = failure(run, error)
         else:
             child.give(run)
             said = self._relay(child, run)
             self._dismiss(child, keep=type(said) is AttemptEnded)
             ended = said.ended if isinstance(said, Retiring) else said
-        ended = self._deliver(run, task_type, source, ended)
+        if run.output_file or source is not None:
+            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended)
         if source is not None:
             source.close()
         return ended
-
-    def _deliver(self, run: Run, task_type: TaskType, source: Input | None, ended: AttemptEnded) -> AttemptEnded:
-        if not run.output_file and source is None:
-            return ended
-        said = Ending(ended.outcome, ended.result, ended.message, ended.error, ended.error_type)
-        ending = deliver(run, task_type, self._channel, self._sandbox, source, said)
-        return msgspec.structs.replace(
-            ended,
-            outcome=ending.outcome,
-            result=ending.result,
-            message=ending.message,
-            error=ending.error,
-            error_type=ending.error_type,
-        )
 
     # --- the process ------------------------------------------------------------------------------------------------
 
@@ -328,10 +313,6 @@ class WalledAttempts:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
         os._exit(1)
-
-
-def _ended(run: Run, ending: Ending) -> AttemptEnded:
-    return AttemptEnded(run.task_id, run.attempt, ending.outcome, error=ending.error, error_type=ending.error_type)
 
 
 def _seed_again() -> None:

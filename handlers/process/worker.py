@@ -16,11 +16,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from ...events.errors import UnknownType
 from ...events.reports import AttemptEnded, Run
 from ..contract import TaskType, declared, missing_packages, resolve
 from ..workspace import make_private_folder
-from .attempt import Ending, failure, perform
+from .attempt import failure, perform
 from .channel import AttemptBounded, Channel, Retiring, ServiceGone, Setup, WorkerReady
 from .limits import Limits, bound
 from .printing import Printing, print_line_by_line, print_trace
@@ -109,7 +111,7 @@ class Worker:
             task_type = self._types.get(run.type) or self._load(run.type)
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             print_trace(error)
-            return self._end(run, failure(error))
+            return self._measured(failure(run, error))
         watched = self._bound(run, task_type)
         if watched is not None:
             self._channel.send(watched)
@@ -145,7 +147,7 @@ class Worker:
         if os.getpid() != self._pid:
             os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
         why = self._leftovers.found() or self._clean.restore()
-        ended = self._end(run, ending)
+        ended = self._measured(ending)
         limit = self._setup.rss_limit
         if not why and ended.memory_used > limit and self._meter.resident() > limit:
             why = "its memory had grown"
@@ -153,7 +155,7 @@ class Worker:
 
     def _perform(
         self, channel: Channel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
-    ) -> Ending:
+    ) -> AttemptEnded:
         sandbox = self._setup.sandbox
         if not task_type.limits:
             return perform(run, task_type, channel, sandbox=sandbox, staged=staged)
@@ -163,25 +165,13 @@ class Worker:
         finally:
             self._limits.lift()
 
-    def _end(self, run: Run, ending: Ending) -> AttemptEnded:
+    def _measured(self, ended: AttemptEnded) -> AttemptEnded:
+        """The end, with what the attempt has cost."""
         cost = self._meter.stop()
         if cost.peak > TRIM_ABOVE:
             trim()
         self._meter.settle()
-        return AttemptEnded(
-            run.task_id,
-            run.attempt,
-            ending.outcome,
-            ending.result,
-            ending.message,
-            ending.error,
-            ending.error_type,
-            cost.memory,
-            cost.cpu,
-            ending.temp_used,
-            ending.time_used,
-            ending.exit_code,
-        )
+        return msgspec.structs.replace(ended, memory_used=cost.memory, cpu_used=cost.cpu)
 
     def _load(self, name: str) -> TaskType:
         home = self._setup.homes.get(name)

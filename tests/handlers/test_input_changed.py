@@ -12,11 +12,11 @@ import pytest
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.reports import AttemptCheckpointed, PublishWanted, Run
+from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, PublishWanted, Run
 from tasktrail.handlers import Rejected, TaskContext, Unusable, handler, inputs
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
-from tasktrail.handlers.process.attempt import Ending, deliver, perform
+from tasktrail.handlers.process.attempt import deliver, perform
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.testing import task_type_of
 
@@ -155,7 +155,7 @@ def left(run: Run) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if "out" in path.name)
 
 
-def assert_told(ending: Ending, words: str) -> None:
+def assert_told(ending: AttemptEnded, words: str) -> None:
     assert (ending.outcome, ending.error_type) == ("failed", "InputChanged")
     assert words in ending.error
     assert "in.txt" in ending.error
@@ -339,7 +339,7 @@ def test_a_failure_behind_walls_is_told_as_the_change_that_it_came_from(source: 
     """They were put up for the file that was there before."""
     opened = Input(str(source))
     replace(source)
-    failed = Ending("failed", error="Permission denied", error_type="PermissionError")
+    failed = AttemptEnded(1, 1, "failed", error="Permission denied", error_type="PermissionError")
 
     ending = deliver(run, copying(lambda _: None), Line(), Sandbox(), opened, failed)
 
