@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pypdfium2
 
 from ..contract import Finding
-from .libreoffice import HOW_TO_INSTALL, find_libreoffice
+from .libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 
 def checkup() -> Iterator[Finding]:
@@ -15,4 +15,4 @@ def checkup() -> Iterator[Finding]:
         yield Finding("office", "ok", f"office documents are drawn by {program}")
     else:
         message = "LibreOffice is not there: of office documents only their own thumbnails can be shown"
-        yield Finding("office", "warn", message, f"{HOW_TO_INSTALL}, if office documents are to be drawn.")
+        yield Finding("office", "warn", message, f"{INSTALL_LIBREOFFICE}, if office documents are to be drawn.")

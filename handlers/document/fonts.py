@@ -31,20 +31,20 @@ _FILES: dict[Face, tuple[str, ...]] = {
 FACES: tuple[Face, ...] = tuple(_FILES)
 _MEASURED_AT = 100.0
 _NO_CHARACTER = "\U0010fffe"
-"""No font has it, so it shows what is drawn where there is nothing to draw."""
+"""No font has this character, so it shows what a font draws for one that it lacks."""
 _TO_LEFT = ("R", "AL")
 
 
 @cache
 def font_file(face: Face) -> Path | None:
-    """The file of a face; none for the font built into Pillow."""
+    """The file of a face; None where the font built into Pillow is taken."""
     found = (Path(folder, name) for name in _FILES[face] for folder in _FOLDERS)
     path = next((path for path in found if path.is_file()), None)
     return font_file("plain") if path is None and face == "italic" else path  # often not installed with the others
 
 
 def font_names() -> list[str]:
-    """What the look of a text page depends on; empty names for the built-in font."""
+    """What the look of a text page depends on. The built-in font has an empty name."""
     return [*(str(font_file(face) or "") for face in FACES), "shaped" if can_shape() else ""]
 
 
@@ -55,12 +55,12 @@ def can_shape() -> bool:
 
 
 def runs_to_left(character: str) -> bool:
-    """Whether it belongs to such a script."""
+    """Whether the character belongs to a script that runs to the left."""
     return bidirectional(character) in _TO_LEFT
 
 
 def load_font(face: Face, size: float, *, shaped: bool = False) -> AnyFont:
-    """The face in so many pixels; `shaped` for what runs to the left."""
+    """The face at `size` pixels; `shaped` for scripts that run to the left."""
     size = max(1.0, size)
     path = font_file(face)
     if path is None:
@@ -70,7 +70,7 @@ def load_font(face: Face, size: float, *, shaped: bool = False) -> AnyFont:
 
 
 class Ruler:
-    """How wide text is, as a share of the font's size. Remembers each character: lines are many, characters few."""
+    """Measures text as a share of the font's size. It remembers each character: lines are many, characters few."""
 
     def __init__(self, face: Face) -> None:
         self._font = load_font(face, _MEASURED_AT)
@@ -79,14 +79,14 @@ class Ruler:
         self._box = self._shape(_NO_CHARACTER)
 
     def width(self, character: str) -> float:
-        """Of one character."""
+        """The width of one character."""
         known = self._widths.get(character)
         if known is None:
             known = self._widths[character] = self._font.getlength(character) / _MEASURED_AT
         return known
 
     def lacks(self, character: str) -> bool:
-        """Whether the font has nothing to draw for it."""
+        """Whether the font has nothing to draw for the character."""
         if character.isascii() or character.isspace():
             return False
         known = self._lacking.get(character)

@@ -1,18 +1,13 @@
-"""Which kinds of documents there are. By suffix when the command arrives, by content when the work begins."""
+"""The kind of a document: by its suffix when the command arrives, by its content when the work begins."""
 
 from pathlib import Path, PurePath
-from typing import Literal, TypeAlias
 
 from ..contract import Unusable
 from ..inputs import refuse_empty
 from ..media.archives import open_zip
 
-Kind: TypeAlias = Literal[
-    "pdf", "docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf", "text", "markdown"
-]
-
 OFFICE: frozenset[str] = frozenset(["docx", "xlsx", "pptx", "odt", "ods", "odp", "doc", "xls", "ppt", "rtf"])
-"""What needs LibreOffice to become pages."""
+"""Kinds that need LibreOffice to become pages."""
 PACKED: frozenset[str] = frozenset(["docx", "xlsx", "pptx", "odt", "ods", "odp"])
 """Office documents that are zip archives."""
 MARKDOWN_SUFFIXES = frozenset([".md", ".markdown"])
@@ -33,11 +28,11 @@ def office_suffix(path: PurePath) -> bool:
     return path.suffix.lower().removeprefix(".") in OFFICE
 
 
-def kind_of(path: Path) -> str:
-    """The kind of the file, one of `Kind`. What the suffix says counts only where the content does not tell.
+def document_kind(path: Path) -> str:
+    """The kind of the file: pdf, text, markdown, or one of `OFFICE`. The suffix decides where the content does not.
 
     Raises:
-        Unusable: none of the kinds.
+        Unusable: it is of none of these kinds.
         OSError: the file cannot be read.
     """
     refuse_empty(path)

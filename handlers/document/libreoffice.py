@@ -20,20 +20,20 @@ from ..process import seccomp
 from .archive import inspect_archive
 from .kinds import PACKED
 
-NAMES = ("soffice", "libreoffice")
-PLACES = (
+_NAMES = ("soffice", "libreoffice")
+_PLACES = (
     Path("/usr/lib/libreoffice/program/soffice"),
     Path("/usr/lib64/libreoffice/program/soffice"),
     Path("/opt/libreoffice/program/soffice"),
     Path("/snap/bin/libreoffice"),
     Path("/Applications/LibreOffice.app/Contents/MacOS/soffice"),
 )
-HOW_TO_INSTALL = (
+INSTALL_LIBREOFFICE = (
     "Install LibreOffice (Debian and Ubuntu: apt install libreoffice-writer-nogui libreoffice-calc-nogui "
     "libreoffice-impress-nogui; Fedora: dnf install libreoffice-writer libreoffice-calc libreoffice-impress; "
     "macOS: brew install --cask libreoffice)"
 )
-POLL = 0.1
+_POLL = 0.1
 """Seconds between two looks at whether somebody wants the attempt to end."""
 _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and wants to be started once more."""
@@ -63,10 +63,10 @@ class OfficeFailedError(RuntimeError):
 
 def find_libreoffice() -> Path | None:
     """The program, on the search path or at one of the usual places; None when it is not installed."""
-    for name in NAMES:
+    for name in _NAMES:
         if found := shutil.which(name):
             return Path(found)
-    return next((place for place in PLACES if place.is_file()), None)
+    return next((place for place in _PLACES if place.is_file()), None)
 
 
 def require_libreoffice(name: str) -> Path:
@@ -74,8 +74,8 @@ def require_libreoffice(name: str) -> Path:
     program = find_libreoffice()
     if program is None:
         raise Unusable(
-            f"{name} needs LibreOffice, which is not on this machine. {HOW_TO_INSTALL}; or set the option office to "
-            "thumbnail"
+            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}; or set the "
+            "option office to thumbnail"
         )
     return program
 
@@ -169,7 +169,7 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
         while process.poll() is None:
             check_stop()
             try:
-                process.wait(POLL)
+                process.wait(_POLL)
             except subprocess.TimeoutExpired:
                 continue
     finally:

@@ -12,9 +12,9 @@ from markdown_it.token import Token
 from .fonts import Face
 from .pages import A4
 
-MARGIN = 40.0
+PAGE_MARGIN = 40.0
 """Points."""
-TEXT_WIDTH = A4[0] - 2 * MARGIN
+TEXT_WIDTH = A4[0] - 2 * PAGE_MARGIN
 BODY = 10.0
 """Points."""
 STYLES: dict[str, Face] = {"p": "plain", "b": "bold", "i": "italic", "m": "mono", "u": "plain"}

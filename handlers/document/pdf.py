@@ -1,4 +1,4 @@
-"""The pages of a PDF, drawn by PDFium. It runs no scripts and opens no other file."""
+"""The pages of a PDF, drawn by PDFium, which runs no scripts and opens no other file."""
 
 import itertools
 import math
@@ -16,13 +16,13 @@ _HUGE = 60_000_000
 """Bytes of a decoded picture; PDFium's own limit."""
 _ONE_CHANNEL = frozenset({"CCITTFaxDecode", "JBIG2Decode"})
 _TAIL = 1024
-"""Bytes at the end."""
+"""Bytes at the end of the file, where readers look for the end mark."""
 _MOST_OBJECTS = 5000
-"""Of a page that are looked at for pictures."""
+"""Objects of a page that are examined for pictures."""
 
 
 def _has_end(path: Path) -> bool:
-    """Whether the end mark stands where readers look for it."""
+    """Whether the end mark stands at the end of the file."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         return b"%%EOF" in file.read()
@@ -77,7 +77,7 @@ class PdfPages:
         return float(width), float(height)
 
     def picture_bytes(self, number: int, factor: float) -> int:
-        """Bytes of memory that the largest picture on a page takes while it is drawn at so many pixels a point.
+        """Bytes of memory that the largest picture on a page takes while it is drawn at `factor` pixels a point.
 
         PDFium decodes a picture as a whole, or, if it is huge, to the width it is drawn in.
         """
@@ -99,7 +99,7 @@ class PdfPages:
         return most
 
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
-        """A page at so many pixels a point. Raises Unusable."""
+        """Draw a page at `factor` pixels a point. Raises Unusable."""
         colour = (*ImageColor.getrgb(background)[:3], 255)
         try:
             page = self._pdf[number - 1]

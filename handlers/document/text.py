@@ -11,11 +11,11 @@ from PIL import Image, ImageColor, ImageDraw
 
 from ..contract import Unusable
 from .fonts import FACES, AnyFont, Face, Ruler, can_shape, load_font, runs_to_left
-from .markdown import BODY, MARGIN, STYLES, TEXT_WIDTH, UNDERLINED, Block, markdown_blocks
+from .markdown import BODY, PAGE_MARGIN, STYLES, TEXT_WIDTH, UNDERLINED, Block, markdown_blocks
 from .pages import A4, pixels
 
 MAX_TEXT = 16 * 1024 * 1024
-"""Bytes. A longer text is no document to look at."""
+"""Bytes. A longer text is refused."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -28,7 +28,9 @@ _TAB = 4
 
 
 def read_text(path: Path) -> str:
-    """The text, with plain line ends, and spaces for tabs and control characters.
+    """The text of a file, with plain line ends, and with spaces for control characters.
+
+    UTF-8, UTF-16 and UTF-32 are known by their mark, UTF-8 also without; anything else is read as Latin-1.
 
     Raises:
         Unusable: it is too long, or not text.
@@ -46,7 +48,7 @@ def read_text(path: Path) -> str:
 
 
 def _plain(text: str) -> bool:
-    """Whether there is nothing to replace; quick, because most texts are so."""
+    """Whether there is nothing to replace. This is quick, and holds for most texts."""
     return text.replace("\n", "").replace("\t", "").isprintable()
 
 
@@ -61,23 +63,23 @@ def _decode(data: bytes) -> str:
 
 
 def text_lines(text: str) -> list[str]:
-    """The lines, tabs as spaces up to the next stop."""
+    """The lines, with spaces up to the next stop for tabs."""
     return [line.expandtabs(_TAB).rstrip() for line in text.split("\n")]
 
 
-Colour: TypeAlias = tuple[int, int, int]
+_Colour: TypeAlias = tuple[int, int, int]
 
-LEADING = 1.3
+_LEADING = 1.3
 """Height of a line, as a multiple of the font's size."""
 MAX_TEXT_PAGES = 20_000
 _DARK, _BRIGHT = (26, 26, 26), (230, 230, 230)
 _HALF_BRIGHT = 3 * 128
 _FINEST = 20
-"""Pixels. Characters of smaller fonts get whole pixels, which makes lines too long: such a page is drawn larger and
-reduced."""
+"""Pixels. A page with a smaller font is drawn larger and reduced: its characters get whole pixels, and lines would be
+too long."""
 
 
-class Line(NamedTuple):
+class _Line(NamedTuple):
     """One line where it stands on its page."""
 
     block: Block
@@ -109,7 +111,7 @@ class TextPages:
         return A4
 
     def notes(self, numbers: list[int]) -> list[str]:
-        """What cannot be shown on these pages as it should."""
+        """The characters on these pages that cannot be shown as they should be."""
         rulers = _rulers()
         missing = backwards = 0
         for line in (line for number in numbers for line in self._pages[number - 1]):
@@ -124,7 +126,7 @@ class TextPages:
         return notes
 
     def draw(self, number: int, factor: float, background: str) -> Image.Image:
-        """A page at so many pixels a point."""
+        """Draw a page at `factor` pixels a point."""
         finer = max(1, math.ceil(_FINEST / (BODY * factor)))
         width, height = pixels(*A4, factor)
         picture = Image.new("RGB", (width * finer, height * finer), background)
@@ -132,7 +134,7 @@ class TextPages:
         return picture.reduce(finer) if finer > 1 else picture
 
 
-def _ink_on(background: str) -> Colour:
+def _ink_on(background: str) -> _Colour:
     return _DARK if sum(ImageColor.getrgb(background)[:3]) > _HALF_BRIGHT else _BRIGHT
 
 
@@ -140,15 +142,15 @@ def _rulers() -> dict[Face, Ruler]:
     return {face: Ruler(face) for face in FACES}
 
 
-def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[Line], factor: float, ink: Colour) -> None:
+def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[_Line], factor: float, ink: _Colour) -> None:
     fonts: dict[tuple[Face, float, bool], AnyFont] = {}
     for line in lines:
         block = line.block
-        left, top = (MARGIN + block.indent) * factor, line.top * factor
+        left, top = (PAGE_MARGIN + block.indent) * factor, line.top * factor
         thin = max(1, round(factor / 2))
         if block.rule:
-            middle = top + block.size * LEADING / 2 * factor
-            pen.line((left, middle, (A4[0] - MARGIN) * factor, middle), ink, thin)
+            middle = top + block.size * _LEADING / 2 * factor
+            pen.line((left, middle, (A4[0] - PAGE_MARGIN) * factor, middle), ink, thin)
             continue
         for face, underlined, text, shaped in _runs(line):
             key = face, block.size, shaped
@@ -162,10 +164,10 @@ def _draw_lines(pen: ImageDraw.ImageDraw, lines: list[Line], factor: float, ink:
             left = right
 
 
-def _runs(line: Line) -> Iterator[tuple[Face, bool, str, bool]]:
-    """What is drawn in one go: face, whether it is underlined, text, whether it is shaped.
+def _runs(line: _Line) -> Iterator[tuple[Face, bool, str, bool]]:
+    """The parts of a line that are drawn in one go: face, whether it is underlined, text, whether it is shaped.
 
-    A line with a script that runs to the left is one: the order of its letters is not that of reading.
+    A line with a script that runs to the left is one part, because its letters are not in the order of reading.
     """
     if not line.text.isascii() and any(map(runs_to_left, line.text)):
         yield line.block.face, False, line.text, can_shape()
@@ -176,26 +178,26 @@ def _runs(line: Line) -> Iterator[tuple[Face, bool, str, bool]]:
             yield STYLES[style], style == UNDERLINED, "".join(character for _, character in group), False
 
 
-def _paginate(blocks: Iterator[Block], name: str) -> Iterator[list[Line]]:
+def _paginate(blocks: Iterator[Block], name: str) -> Iterator[list[_Line]]:
     rulers = _rulers()
-    page: list[Line] = []
-    count, top, bottom = 1, MARGIN, A4[1] - MARGIN
+    page: list[_Line] = []
+    count, top, bottom = 1, PAGE_MARGIN, A4[1] - PAGE_MARGIN
     for block in blocks:
         top += block.before if page else 0
-        height = block.size * LEADING
+        height = block.size * _LEADING
         for start, end in wrap(block.text, (TEXT_WIDTH - block.indent) / block.size, _steps(block, rulers)):
             if top + height > bottom and page:
                 yield page
-                page, top, count = [], MARGIN, count + 1
+                page, top, count = [], PAGE_MARGIN, count + 1
                 if count > MAX_TEXT_PAGES:
                     raise Unusable(f"{name} has more than {MAX_TEXT_PAGES} pages of text")
-            page.append(Line(block, block.text[start:end], block.styles[start:end], top))
+            page.append(_Line(block, block.text[start:end], block.styles[start:end], top))
             top += height
     yield page
 
 
 def _steps(block: Block, rulers: Mapping[Face, Ruler]) -> list[float]:
-    """How wide each character is."""
+    """The width of each character, as a multiple of the font's size."""
     if not block.styles:
         return list(map(rulers[block.face].width, block.text))
     return [rulers[STYLES[style]].width(one) for one, style in zip(block.text, block.styles, strict=True)]
@@ -207,7 +209,7 @@ def wrap(text: str, width: float, steps: Sequence[float]) -> Iterator[tuple[int,
     Args:
         text: what is to be broken, at spaces where there are any.
         width: of a line, a multiple of the font's size.
-        steps: how wide each character is.
+        steps: the width of each character, as a multiple of the font's size.
     """
     start, space, used = 0, -1, 0.0
     since_space = 0.0

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from PIL import Image, ImageCms
 
-Size: TypeAlias = tuple[int, int]
+PixelSize: TypeAlias = tuple[int, int]
 
 EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -61,14 +61,14 @@ def upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def scaled(source: Size, box: Size, fit: str, *, enlarge: bool = False) -> Size:
+def scaled(source: PixelSize, box: PixelSize, fit: str, *, enlarge: bool = False) -> PixelSize:
     """The size the whole picture takes in the box (`fit`), or over it when it has to fill it (`fill`)."""
     ratios = (box[0] / source[0], box[1] / source[1])
     ratio = max(ratios) if fit == "fill" else min(ratios) if enlarge else min(1.0, *ratios)
     return max(1, round(source[0] * ratio)), max(1, round(source[1] * ratio))
 
 
-def middle(picture: Image.Image, box: Size) -> Image.Image:
+def middle(picture: Image.Image, box: PixelSize) -> Image.Image:
     """The middle of the picture, in this size or as much of it as there is."""
     width, height = min(picture.width, box[0]), min(picture.height, box[1])
     left, top = (picture.width - width) // 2, (picture.height - height) // 2

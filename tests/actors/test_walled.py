@@ -11,7 +11,7 @@ from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
-from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreoffice
+from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 from tasktrail.handlers.process.sandbox import Sandbox, walls
 from tasktrail.handlers.process.seccomp import available, program
 
@@ -100,7 +100,7 @@ def test_a_type_without_temp_files_still_has_its_input(attempt: Attempt, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_libreoffice() is None, reason=HOW_TO_INSTALL)
+@pytest.mark.skipif(find_libreoffice() is None, reason=INSTALL_LIBREOFFICE)
 def test_libreoffice_works_behind_the_walls_and_leaves_nothing_in_tmp(attempt: Attempt, tmp_path: Path) -> None:
     source = tmp_path / "in.docx"
     with zipfile.ZipFile(source, "w") as package:

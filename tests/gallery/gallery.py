@@ -20,7 +20,7 @@ from sample_files import OFFICE
 from tasktrail import TaskService
 from tasktrail.demo.samples import Sample, fetch
 from tasktrail.events import Task
-from tasktrail.handlers.document.libreoffice import HOW_TO_INSTALL, find_libreoffice
+from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 PATIENCE = 300.0
 SOURCES = 3
@@ -33,7 +33,9 @@ def main() -> int:
     console = Console()
     jobs = [job for job in JOBS if job.sample not in OFFICE or find_libreoffice()]
     if len(jobs) < len(JOBS):
-        console.print(f"Without LibreOffice: {len(JOBS) - len(jobs)} office documents are left out. {HOW_TO_INSTALL}.")
+        console.print(
+            f"Without LibreOffice: {len(JOBS) - len(jobs)} office documents are left out. {INSTALL_LIBREOFFICE}."
+        )
     files = fetch(list({job.sample for job in jobs}), folder / "samples")
     with tempfile.TemporaryDirectory() as data, TaskService.open(data) as service:
         shown = _make(service, jobs, files, folder, console)

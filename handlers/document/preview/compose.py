@@ -18,7 +18,7 @@ from ...faults import writing
 from ...media.formats import format_of
 from ...media.pictures import save, write_picture
 from .options import DocumentPreviewOptions, layout_of
-from .sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, grid
+from .sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, sheet_grid
 
 _ALWAYS = (1980, 1, 1, 0, 0, 0)
 """The date of every part of a zip archive: the oldest that it can hold."""
@@ -48,14 +48,14 @@ def write_output(
     write_picture(picture, part, format_of(output_file), quality=options.quality)
 
 
-class Page(NamedTuple):
+class DrawnPage(NamedTuple):
     """A drawn page in a file."""
 
     number: int
     path: Path
 
 
-def write_zip(pages: Sequence[Page], path: Path, suffix: str) -> Generator[int, None, None]:
+def write_zip(pages: Sequence[DrawnPage], path: Path, suffix: str) -> Generator[int, None, None]:
     """Put the files into an archive as they are. Yields how many are done."""
     digits = max(3, len(str(max(page.number for page in pages))))
     with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -76,7 +76,7 @@ class _TiffFile(AppendingTiffWriter):
             super().close()
 
 
-def write_tiff(pages: Sequence[Page], path: Path, dpi: float | None) -> Generator[int, None, None]:
+def write_tiff(pages: Sequence[DrawnPage], path: Path, dpi: float | None) -> Generator[int, None, None]:
     """Put the pictures into a tiff, a page each. Yields how many are done. Raises Unusable when it gets too large."""
     resolution = {} if dpi is None else {"dpi": (dpi, dpi)}
     with writing(path), _TiffFile(path, new=True) as tiff:
@@ -107,7 +107,7 @@ class Sheet(NamedTuple):
 def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions) -> Sheet:
     """Lay out pages of these sizes in pixels. Raises Unusable when the sheet would be too large."""
     cell = max(width for width, _ in sizes), max(height for _, height in sizes)
-    sheet = Sheet(*grid(len(sizes), cell, options.columns), cell, options.gap)
+    sheet = Sheet(*sheet_grid(len(sizes), cell, options.columns), cell, options.gap)
     width, height = sheet.size
     if width * height > MAX_PAGE_PIXELS or max(width, height) > min(MAX_PAGE_SIDE, _MAX_SHEET_SIDE):
         raise Unusable(
@@ -122,7 +122,7 @@ def new_sheet(sheet: Sheet, background: str) -> Image.Image:
     return Image.new("RGB", sheet.size, _shade(background))
 
 
-def place_pages(whole: Image.Image, pages: Sequence[Page], sheet: Sheet) -> Generator[int, None, None]:
+def place_pages(whole: Image.Image, pages: Sequence[DrawnPage], sheet: Sheet) -> Generator[int, None, None]:
     """Paste the pictures onto the sheet, each in the middle of its cell. Yields how many are done."""
     for place, page in enumerate(pages):
         row, column = divmod(place, sheet.columns)

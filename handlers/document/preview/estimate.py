@@ -9,10 +9,10 @@ from ..kinds import OFFICE, office_suffix
 from ..libreoffice import find_libreoffice
 from ..pages import A4, pixels
 from .options import DocumentPreviewOptions, layout_of, most_pages
-from .sizes import MAX_PAGE_PIXELS, choose_scale, default_box, grid
+from .sizes import MAX_PAGE_PIXELS, choose_scale, default_box, sheet_grid
 
 _BYTES_A_PAGE = 4_000
-"""A page of a PDF of text takes so many bytes; the number of pages is guessed by it."""
+"""Bytes of a page in a PDF of text. The number of pages is guessed by it."""
 _ASSUMED_RATE = 0.5
 """Bytes of a packed picture, a pixel."""
 
@@ -73,7 +73,7 @@ def workload(job: Job[DocumentPreviewOptions], pages: int, sizes: Sequence[tuple
     areas = [math.prod(size) for size in drawn]
     mean_area = sum(areas) // len(areas)
     cell = max(width for width, _ in drawn), max(height for _, height in drawn)
-    columns, rows = grid(pages, cell, options.columns)
+    columns, rows = sheet_grid(pages, cell, options.columns)
     return Workload(
         pages=pages,
         area=max(areas),

@@ -11,7 +11,7 @@ from ....events.errors import InvalidPath
 from ...contract import Job, Unusable
 from ...media.formats import WRITE_FORMATS
 from ..kinds import office_suffix
-from ..libreoffice import HOW_TO_INSTALL, find_libreoffice
+from ..libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 PAGE_CAP = 10_000
 ARCHIVES = (".zip",)
@@ -107,7 +107,7 @@ def check(job: Job[DocumentPreviewOptions]) -> None:
         raise InvalidPath(
             f"{job.input_file.name!r} needs LibreOffice, which is not on this machine",
             field="input_file",
-            remedy=f"{HOW_TO_INSTALL}; or set the option office to thumbnail.",
+            remedy=f"{INSTALL_LIBREOFFICE}; or set the option office to thumbnail.",
         )
 
 

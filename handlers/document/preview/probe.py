@@ -7,7 +7,7 @@ from io import BytesIO
 
 from ...contract import Estimate, Job
 from ..archive import inspect_archive, page_hint
-from ..kinds import PACKED, kind_of
+from ..kinds import PACKED, document_kind
 from ..libreoffice import require_libreoffice
 from ..pages import A4, Pages
 from ..pdf import PdfPages
@@ -49,7 +49,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
         OSError: it cannot be read.
     """
     options, path, size = job.options, job.input_file, job.input_size
-    kind = kind_of(path)
+    kind = document_kind(path)
     match renderer_of(kind, options):
         case "pdfium":
             return _drawn(job, PdfPages(path), kind, extra=_PDF)

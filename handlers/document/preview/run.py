@@ -15,13 +15,23 @@ from ...contract import Finished, TaskContext
 from ...media.result import describe
 from ...pieces import Pieces, fingerprint
 from ..fonts import font_names
-from ..kinds import kind_of
+from ..kinds import document_kind
 from ..libreoffice import convert_to_pdf
 from ..pages import Pages, pixels
 from ..pdf import PdfPages
 from ..text import TextPages
 from ..thumbnail import ThumbnailPage
-from .compose import Page, Sheet, new_sheet, place_pages, plan_sheet, write_output, write_piece, write_tiff, write_zip
+from .compose import (
+    DrawnPage,
+    Sheet,
+    new_sheet,
+    place_pages,
+    plan_sheet,
+    write_output,
+    write_piece,
+    write_tiff,
+    write_zip,
+)
 from .estimate import renderer_of
 from .options import DocumentPreviewOptions, choose_pages, format_name, layout_of
 from .sizes import Scale, choose_scale, default_box, most_side
@@ -54,7 +64,7 @@ class _Preview:
         self._context = context
         self._options = context.options
         self._layout = layout_of(context.output_file)
-        self._kind = kind_of(context.input_file)
+        self._kind = document_kind(context.input_file)
         self._renderer = renderer_of(self._kind, self._options)
         self._reduced = 0
         self._notes: list[str] = []
@@ -82,7 +92,7 @@ class _Preview:
             sheet = plan_sheet(sizes, self._options) if self._layout == "picture" else None
             self._draw(pages, numbers, scales)
             count = pages.count
-        self._compose([Page(number, self._pieces.path(number)) for number in numbers], sheet)
+        self._compose([DrawnPage(number, self._pieces.path(number)) for number in numbers], sheet)
         largest = max(sizes, key=lambda size: size[0] * size[1])
         return self._finish(sheet.size if sheet else largest, count, len(numbers))
 
@@ -132,7 +142,7 @@ class _Preview:
             self._pieces.keep(number, percent, f"page {done} of {len(numbers)}")
         self._pieces.save(_ALL_DRAWN, "all pages are drawn")
 
-    def _compose(self, pages: list[Page], sheet: Sheet | None) -> None:
+    def _compose(self, pages: list[DrawnPage], sheet: Sheet | None) -> None:
         part = self._context.output_part
         if sheet is not None:
             whole = new_sheet(sheet, self._options.background)

@@ -70,7 +70,7 @@ def most_side(output_file: Path, options: DocumentPreviewOptions) -> int:
     return min(MAX_PAGE_SIDE, MAX_SIDES.get(kind, MAX_PAGE_SIDE))
 
 
-def grid(pages: int, cell: tuple[float, float], columns: int | None) -> tuple[int, int]:
+def sheet_grid(pages: int, cell: tuple[float, float], columns: int | None) -> tuple[int, int]:
     """Columns and rows of a contact sheet, which is about square unless `columns` is given."""
     across = min(columns or math.ceil(math.sqrt(pages * cell[1] / max(cell[0], 1e-3))), pages)
     return across, math.ceil(pages / across)

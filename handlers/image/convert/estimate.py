@@ -13,7 +13,7 @@ from .options import MANY_FRAMES, ImageConvertOptions, target_format
 NO_BOX = 10_000_000
 """Pixels; stands for no limit on one side of the box."""
 _GIF_GROWS = 3
-"""The frames of a GIF take so many times its bytes when each is kept by itself."""
+"""How many times the bytes of a GIF its frames take when each is kept by itself."""
 _SPEED, _AV1_SPEED = 20e6, 1e6
 """Pixels that are written in a second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
@@ -31,7 +31,7 @@ _HELD = {"WEBP": 4, "PNG": 4, "AVIF": 4, "GIF": 1, "TIFF": 0}
 """Bytes a pixel of every frame, which Pillow's writers hold until the last."""
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What the header of a picture says. Width and height are those of the stored picture."""
 
     format: str
@@ -74,10 +74,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 def estimate(job: Job[ImageConvertOptions]) -> Estimate:
     """Guess from the file size alone: an ordinary picture has some 10 pixels a byte."""
     side = int(sqrt(min(MAX_IMAGE_PIXELS, max(10 * job.input_size, 1_000_000))))
-    return estimate_for(job, Header(format="", width=side, height=side, frames=1), {"size": job.input_size})
+    return estimate_for(job, ImageHeader(format="", width=side, height=side, frames=1), {"size": job.input_size})
 
 
-def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str, Any]) -> Estimate:
+def estimate_for(job: Job[ImageConvertOptions], header: ImageHeader, basis: dict[str, Any]) -> Estimate:
     """Estimate from the header: in the worst case the whole picture decoded, and the encoder's copy of the result."""
     kind = target_format(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
@@ -96,14 +96,14 @@ def estimate_for(job: Job[ImageConvertOptions], header: Header, basis: dict[str,
     )
 
 
-def _encoder_bytes(options: ImageConvertOptions, kind: str, header: Header) -> int:
+def _encoder_bytes(options: ImageConvertOptions, kind: str, header: ImageHeader) -> int:
     """Bytes that the encoder takes for each written pixel."""
     if kind == "WEBP" and options.lossless:
         return _WEBP_LOSSLESS
     return _ENCODER.get(kind, _USUAL_ENCODER) + (_ALPHA if header.alpha and kind in ("WEBP", "AVIF") else 0)
 
 
-def _written_pixels(options: ImageConvertOptions, header: Header) -> int:
+def _written_pixels(options: ImageConvertOptions, header: ImageHeader) -> int:
     if options.width is None and options.height is None:
         return header.pixels
     size = (header.height, header.width) if header.sideways else (header.width, header.height)
@@ -112,7 +112,7 @@ def _written_pixels(options: ImageConvertOptions, header: Header) -> int:
     )
 
 
-def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: Header, written: int, frames: int) -> int:
+def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: ImageHeader, written: int, frames: int) -> int:
     return written_bytes(
         kind,
         frames * written,
@@ -123,7 +123,7 @@ def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: Header, writ
     )
 
 
-def _kept_bytes(job: Job[ImageConvertOptions], header: Header, written: int, frames: int) -> int:
+def _kept_bytes(job: Job[ImageConvertOptions], header: ImageHeader, written: int, frames: int) -> int:
     """Bytes of the frames of an animation, which are PNG until they are put together."""
     if frames == 1:
         return 0

@@ -15,7 +15,7 @@ from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
 from ..limits import MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
-from ..shaping import Size
+from ..shaping import PixelSize
 from .metadata import add_exif, metadata_for_pillow
 from .options import ImageConvertOptions
 from .still import shaped_by_pillow
@@ -26,7 +26,7 @@ _USUAL_DURATION = 100
 _DURATION = "duration"
 
 
-def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> tuple[Size, float]:
+def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> tuple[PixelSize, float]:
     """Write all `count` frames of the input to `output_part`; the size of the first frame, and the seconds of all."""
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
@@ -78,7 +78,7 @@ class _Frames:
         frame.info.pop(_DURATION)
         return frame
 
-    def sizes(self) -> set[Size]:
+    def sizes(self) -> set[PixelSize]:
         """The different sizes among the frames."""
         found = set()
         for number in range(self._count):
@@ -97,7 +97,7 @@ class _Frames:
 
 def _compose(
     context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: dict[str, bytes]
-) -> tuple[Size, float]:
+) -> tuple[PixelSize, float]:
     options = context.options
     if kind != "TIFF" and len(frames.sizes()) > 1:
         name = context.input_file.name

@@ -9,7 +9,7 @@ from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job
 from ...media.formats import HEIC_SUFFIXES, WRITE_FORMATS, has_heic
 
-MAX_FRAMES = 10_000
+MAX_IMAGE_FRAMES = 10_000
 
 CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF"}
 """Suffix → Pillow's name of the format."""

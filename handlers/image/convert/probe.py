@@ -12,7 +12,7 @@ from ...media.pictures import pixel_limit
 from ..limits import MAX_IMAGE_PIXELS
 from ..opening import blame_picture, format_in, open_picture, packing_in, pages_in
 from ..shaping import orientation_left, orientation_of
-from .estimate import Header, estimate_for
+from .estimate import ImageHeader, estimate_for
 from .metadata import names_in
 from .options import ImageConvertOptions
 
@@ -26,13 +26,13 @@ def probe(job: Job[ImageConvertOptions]) -> Estimate:
     return estimate_for(job, header, basis)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ImageHeader:
     """Read the header of the input. Raises `Unusable`, or OSError for the disk's faults."""
     with open_picture(path, MAX_IMAGE_PIXELS) as image, blame_picture(path):
         return _header_of(image, path)
 
 
-def written_header(path: Path, kind: str, source: Header) -> Header:
+def written_header(path: Path, kind: str, source: ImageHeader) -> ImageHeader:
     """Read the header of a finished output, which is trusted. If Pillow cannot read it, nothing counts as lost."""
     try:
         with pixel_limit(None), Image.open(path, formats=[kind]) as image:
@@ -41,8 +41,8 @@ def written_header(path: Path, kind: str, source: Header) -> Header:
         return msgspec.structs.replace(source, format=kind)
 
 
-def _header_of(image: ImageFile, path: Path) -> Header:
-    return Header(
+def _header_of(image: ImageFile, path: Path) -> ImageHeader:
+    return ImageHeader(
         format=format_in(image),
         width=image.width,
         height=image.height,

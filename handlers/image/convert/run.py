@@ -4,9 +4,9 @@ from typing import Any
 
 from ...contract import Finished, TaskContext, Unusable
 from ...media.result import describe
-from .estimate import Header
+from .estimate import ImageHeader
 from .frames import convert_frames
-from .options import MANY_FRAMES, MAX_FRAMES, ImageConvertOptions, target_format
+from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
 from .probe import read_header, written_header
 from .still import convert_still
 
@@ -39,16 +39,16 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     return Finished(result=result)
 
 
-def _check_frames(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> None:
+def _check_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> None:
     """Raise `Unusable` for an animation that cannot be converted as asked."""
     name = context.input_file.name
-    if header.frames > MAX_FRAMES:
-        raise Unusable(f"{name} has {header.frames:,} frames, at most {MAX_FRAMES:,} are converted")
+    if header.frames > MAX_IMAGE_FRAMES:
+        raise Unusable(f"{name} has {header.frames:,} frames, at most {MAX_IMAGE_FRAMES:,} are converted")
     if kind == "AVIF" and context.options.lossless:
         raise Unusable(f"{name} has {header.frames} frames, and an avif of several is never lossless: take webp or png")
 
 
-def _source(header: Header) -> dict[str, Any]:
+def _source(header: ImageHeader) -> dict[str, Any]:
     """What the result says of the input. Its size is that of the upright picture."""
     upright = (header.height, header.width) if header.sideways else (header.width, header.height)
     return {
@@ -59,7 +59,7 @@ def _source(header: Header) -> dict[str, Any]:
     }
 
 
-def _notes(options: ImageConvertOptions, source: Header, written: Header, *, several: bool) -> list[str]:
+def _notes(options: ImageConvertOptions, source: ImageHeader, written: ImageHeader, *, several: bool) -> list[str]:
     """What the output has lost against the input, a line for each, by the headers of both files.
 
     What the options ask to drop is no loss, and neither is transparency in a format that has none.

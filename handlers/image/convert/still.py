@@ -16,8 +16,8 @@ from ...media.formats import check_sides
 from ...media.pictures import write_picture
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
-from ..shaping import Size, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
-from .estimate import NO_BOX, Header
+from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
+from .estimate import NO_BOX, ImageHeader
 from .metadata import add_exif, metadata_for_pillow, telling_exif
 from .options import ImageConvertOptions
 
@@ -48,7 +48,7 @@ class VipsCannotError(Exception):
     """libvips cannot read or write the picture. The text is its own and does not say whose fault that is."""
 
 
-def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> Size:
+def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> PixelSize:
     """Write the first picture of the input to `output_part`; its width and height.
 
     Pillow tries again what libvips refuses, and has the last word.
@@ -69,13 +69,13 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
         return _convert_with_pillow(context, kind)
 
 
-def _coloured_wrongly(header: Header) -> bool:
+def _coloured_wrongly(header: ImageHeader) -> bool:
     """Whether libvips would give the outer pixels wrong colours: libheif does, of a turned AVIF with an odd side."""
     odd = header.width % 2 or header.height % 2
     return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
 
 
-def _convert_with_vips(context: TaskContext[ImageConvertOptions], kind: str, header: Header) -> Size:
+def _convert_with_vips(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> PixelSize:
     share = 0.0
 
     def hold(picture: pyvips.Image) -> pyvips.Image:
@@ -91,7 +91,7 @@ def _convert_with_vips(context: TaskContext[ImageConvertOptions], kind: str, hea
     return _write_with_vips(context, picture, kind, (share, 1 - share))
 
 
-def _convert_with_pillow(context: TaskContext[ImageConvertOptions], kind: str) -> Size:
+def _convert_with_pillow(context: TaskContext[ImageConvertOptions], kind: str) -> PixelSize:
     """Read with Pillow. libvips writes what it can."""
     options = context.options
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
@@ -166,7 +166,7 @@ def shaped_by_pillow(picture: Image.Image, options: ImageConvertOptions) -> Imag
     return turned
 
 
-def _sized(picture: Image.Image, box: Size, options: ImageConvertOptions) -> Image.Image:
+def _sized(picture: Image.Image, box: PixelSize, options: ImageConvertOptions) -> Image.Image:
     if options.width is None and options.height is None:
         return picture
     if options.fit == "crop":
@@ -239,7 +239,7 @@ def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image
 
 def _write_with_vips(
     context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str, part: tuple[float, float] = (0.0, 1.0)
-) -> Size:
+) -> PixelSize:
     """Write a picture that is in shape to `output_part`; its width and height. Raises VipsCannotError, or OSError.
 
     `part` is where writing begins in the whole work, and its share of it.

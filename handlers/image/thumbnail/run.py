@@ -12,7 +12,7 @@ from ...media.pictures import write_picture
 from ...media.result import describe
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS, check_pixels
 from ..opening import blame_picture, format_in, open_picture
-from ..shaping import Size, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
+from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .options import ImageThumbnailOptions
 
 _DRAFT_MARGIN = 2
@@ -40,7 +40,7 @@ def run(context: TaskContext[ImageThumbnailOptions]) -> Finished:
     return Finished(result=_describe(context.output_part, small, picture, kind))
 
 
-def draft(image: ImageFile, box: Size, fit: str, name: str) -> None:
+def draft(image: ImageFile, box: PixelSize, fit: str, name: str) -> None:
     """Have a JPEG decoded no larger than needed. Raises Unusable when there is too much to decode all the same."""
     if fit != "crop":
         over_box = scaled(image.size, box, fit)
@@ -48,7 +48,7 @@ def draft(image: ImageFile, box: Size, fit: str, name: str) -> None:
     check_pixels(name, image.size, MAX_PILLOW_PIXELS)
 
 
-def box_as_stored(options: ImageThumbnailOptions, orientation: int) -> Size:
+def box_as_stored(options: ImageThumbnailOptions, orientation: int) -> PixelSize:
     """The wanted box, turned the way the picture is stored."""
     return (options.height, options.width) if lies_sideways(orientation) else (options.width, options.height)
 

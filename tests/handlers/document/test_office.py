@@ -30,7 +30,7 @@ Odt = Callable[..., Path]
 
 SOFFICE = libreoffice.find_libreoffice()
 needs_libreoffice = pytest.mark.skipif(
-    SOFFICE is None, reason=f"LibreOffice is not there. {libreoffice.HOW_TO_INSTALL}"
+    SOFFICE is None, reason=f"LibreOffice is not there. {libreoffice.INSTALL_LIBREOFFICE}"
 )
 
 
@@ -38,7 +38,7 @@ needs_libreoffice = pytest.mark.skipif(
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without LibreOffice."""
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(libreoffice, "PLACES", ())
+    monkeypatch.setattr(libreoffice, "_PLACES", ())
 
 
 @pytest.fixture

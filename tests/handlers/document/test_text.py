@@ -11,7 +11,7 @@ from PIL import Image, ImageFont, features
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document import fonts, text
 from tasktrail.handlers.document.fonts import Face, Ruler, font_file
-from tasktrail.handlers.document.markdown import MARGIN, Block, markdown_blocks
+from tasktrail.handlers.document.markdown import PAGE_MARGIN, Block, markdown_blocks
 from tasktrail.handlers.document.pages import A4
 from tasktrail.handlers.document.text import TextPages, read_text, text_lines, wrap
 
@@ -43,7 +43,7 @@ def write(tmp_path: Path) -> Callable[[bytes | str], Path]:
         WORDS.replace("\n", "\r").encode(),
     ],
 )
-def test_text_is_read_in_every_encoding_that_can_be_told(data: bytes, write: Callable[..., Path]) -> None:
+def test_text_is_read_in_every_encoding_that_shows_itself(data: bytes, write: Callable[..., Path]) -> None:
     assert read_text(write(data)) == WORDS
 
 
@@ -70,7 +70,7 @@ def test_a_text_beyond_the_limit_is_refused(write: Callable[..., Path], monkeypa
 def test_a_long_text_has_as_many_pages_as_it_needs(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
     lines = 150
     outcome = draw(prepare(write("\n".join(f"line {number}" for number in range(lines))), pages="all"))
-    a_page = int((A4[1] - 2 * MARGIN) / 13)
+    a_page = int((A4[1] - 2 * PAGE_MARGIN) / 13)
     assert outcome.result["source_pages"] == -(-lines // a_page)
 
 
@@ -83,10 +83,10 @@ def test_a_page_shows_ink_where_its_lines_are_and_nowhere_else(
         box = picture.convert("L").point(lambda value: 255 if value < 200 else 0).getbbox()
     assert box is not None
     left, top, right, bottom = box
-    assert MARGIN - 2 <= left < MARGIN + 4
-    assert MARGIN - 2 <= top < MARGIN + 10
-    assert right < MARGIN + 40
-    assert MARGIN + 9 * 13 < bottom < MARGIN + 10 * 13
+    assert PAGE_MARGIN - 2 <= left < PAGE_MARGIN + 4
+    assert PAGE_MARGIN - 2 <= top < PAGE_MARGIN + 10
+    assert right < PAGE_MARGIN + 40
+    assert PAGE_MARGIN + 9 * 13 < bottom < PAGE_MARGIN + 10 * 13
 
 
 @pytest.mark.parametrize("dpi", [30, 72, 100, 300])
@@ -98,7 +98,7 @@ def test_lines_stay_inside_the_margin_at_every_resolution(
     with Image.open(context.output_file) as picture:
         box = picture.convert("L").point(lambda value: 255 if value < 200 else 0).getbbox()
         assert box is not None
-        assert box[2] < picture.width * (A4[0] - MARGIN / 3) / A4[0]
+        assert box[2] < picture.width * (A4[0] - PAGE_MARGIN / 3) / A4[0]
 
 
 def test_on_dark_paper_the_ink_is_bright(write: Callable[..., Path], prepare: Prepare, draw: Draw) -> None:
@@ -212,7 +212,7 @@ def test_characters_without_a_glyph_are_counted(write: Callable[..., Path], prep
         assert "notes" not in draw(prepare(write(drawable, name))).result
 
 
-def test_what_runs_to_the_left_is_drawn_so_or_told(
+def test_scripts_that_run_to_the_left_are_drawn_so_or_named_in_the_notes(
     write: Callable[..., Path], prepare: Prepare, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write("שלום abc")

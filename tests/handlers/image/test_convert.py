@@ -212,7 +212,7 @@ def test_broken_metadata_does_not_spoil_the_picture(convert: Convert, tmp_path: 
     assert isinstance(outcome, Finished)
 
 
-def test_what_metadata_the_format_cannot_hold_is_told(convert: Convert, tmp_path: Path) -> None:
+def test_the_notes_name_metadata_that_the_format_cannot_hold(convert: Convert, tmp_path: Path) -> None:
     two_halves().save(tmp_path / "in.jpg", exif=holiday(), comment=b"at the sea", xmp=b"<x/>")
     for suffix, lost in ((".gif", "gif: EXIF, GPS, XMP, comments"), (".jpg", "jpeg: comments")):
         outcome, _ = convert(tmp_path / "in.jpg", f"out{suffix}", metadata="keep")

@@ -1,4 +1,4 @@
-"""Only a file whose own structure proves it is called damaged; what a library cannot read is told as that."""
+"""Only a file whose own structure proves it is called damaged; what a library cannot read is reported as such."""
 
 import struct
 import zlib

@@ -13,7 +13,7 @@ from tasktrail.handlers.image.opening import _tiff_pages, pages_in
 
 
 def directories(count: int, *, order: str = "<", last: int = 0) -> bytes:
-    """A TIFF of so many pages of one pixel; the last one says where the next one is."""
+    """A TIFF of `count` pages of one pixel; the last one says where the next one is."""
     tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
     mark = b"II" if order == "<" else b"MM"
     body = struct.pack(f"{order}H", len(tags))
