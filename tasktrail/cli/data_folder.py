@@ -93,7 +93,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 def doctor(session: Session) -> int:
     """Check the machine and the data folder, and say what is weaker here than it could be. Changes nothing."""
     session.files_only("doctor")
-    from ..doctor.examine import examine, worst
+    from ..doctor.rules import examine, worst
 
     findings = examine(session.data, session.load_config() if session.config else None)
     width = session.paper().width

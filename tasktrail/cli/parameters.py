@@ -238,7 +238,7 @@ class Bytes(click.ParamType[int]):
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read the size."""
-        from ..config.values import parse_size
+        from ..config.settings import parse_size
 
         try:
             return value if isinstance(value, int) else parse_size(value)

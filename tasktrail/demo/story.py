@@ -20,8 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ..api.client import Client
 from ..events import Checkpointed, Started, Task
 from ..events.errors import NotReady, TasktrailError
-from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Sample, fetch
-from .video import Decoded, decode, repeat
+from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, decode, fetch, repeat
 
 REPEATS = 8
 OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (

@@ -1,4 +1,4 @@
-"""Collects what `doctor` judges. Looks only: nothing is created, started or changed."""
+"""What `doctor` finds on this machine and in the data folder. It only looks: nothing is created, started or changed."""
 
 import fcntl
 import os
@@ -55,7 +55,7 @@ class Lack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is judged."""
+    """Everything that the rules look at."""
 
     platform: str
     python: tuple[int, int, int]

@@ -1,11 +1,17 @@
-"""What `doctor` says about the facts. Pure: one small function per question, each with good news or a remedy."""
+"""What `doctor` says: one small function for each question, with good news or a remedy, and `examine`, which asks all.
+
+The rules depend on the facts and the configuration alone; `facts.collect` has looked at the machine before.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
+from ..config.load import load_config
 from ..config.settings import Config
+from ..events.errors import ConfigurationError
 from ..handlers.contract import Finding, Level
-from .facts import Facts, Folder
+from .facts import Facts, Folder, collect
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 37, 0)
@@ -27,7 +33,7 @@ CLOCK_TOLERANCE = timedelta(seconds=2)
 WORKER_MEMORY = 64 * 1024 * 1024
 
 
-def judge(facts: Facts, config: Config) -> Iterator[Finding]:
+def apply_rules(facts: Facts, config: Config) -> Iterator[Finding]:
     """Every finding, in the order they are shown."""
     for rule in RULES:
         yield from rule(facts, config)
@@ -312,3 +318,37 @@ RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _types,
     _notices,
 )
+
+
+def examine(data_dir: Path, config: Config | None = None) -> list[Finding]:
+    """Check the machine and the data folder; changes nothing. Findings in a fixed order, good news included.
+
+    Without `config` it is read as the service would; one that cannot be used is a finding, and the rest is then
+    checked with the defaults.
+    """
+    findings = []
+    usable = True
+    if config is None:
+        try:
+            config = load_config(data_dir)
+        except ConfigurationError as error:
+            findings.append(Finding("configuration", "fail", error.message, error.advice))
+            config, usable = Config(), False
+        else:
+            findings.append(Finding("configuration", "ok", "every key is known and has a value that is allowed"))
+    found = apply_rules(collect(data_dir, config), config)
+    return [*findings, *(found if usable else map(_without_modules, found))]
+
+
+def _without_modules(finding: Finding) -> Finding:
+    """Which modules the configuration names is not known, so those that were found may not be all."""
+    if finding.name != "handlers" or finding.level != "ok":
+        return finding
+    message = f"{finding.message}; the modules that the configuration names in `handlers` were not looked at"
+    return Finding("handlers", "warn", message, "Correct the configuration, and run `tasktrail doctor` again.")
+
+
+def worst(findings: list[Finding]) -> str:
+    """`fail`, `warn` or `ok`: the worst level there is."""
+    levels = {finding.level for finding in findings}
+    return next((level for level in ("fail", "warn") if level in levels), "ok")

@@ -7,8 +7,7 @@ import msgspec
 from PIL import Image
 from sample_files import CITY, JOINT, MANUAL
 
-from tasktrail.demo.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch
-from tasktrail.demo.video import repeat
+from tasktrail.demo.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch, repeat
 from tasktrail.handlers.document.libreoffice import find_libreoffice
 from tasktrail.handlers.video.program import find_program
 

@@ -14,8 +14,7 @@ from tasktrail.actors.secret import Secret
 from tasktrail.api.service import TaskService
 from tasktrail.config.load import checked, keys, load_config
 from tasktrail.config.reference import reference
-from tasktrail.config.settings import Config, Smtp, usable_cpus
-from tasktrail.config.values import parse_duration, parse_size
+from tasktrail.config.settings import Config, Smtp, parse_duration, parse_size, usable_cpus
 from tasktrail.events.errors import ConfigurationError
 from tasktrail.testing import inline_service
 

@@ -20,7 +20,7 @@ from tasktrail.actors.core.messages import Intake
 from tasktrail.api.client import Client
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
-from tasktrail.doctor.examine import examine
+from tasktrail.doctor.rules import examine
 from tasktrail.events import CancelTask, CreateTask, Recorded
 from tasktrail.events.errors import LogFull, LogGone, LogLocked, NotReady, WaitTimeout
 from tasktrail.events.log.lock import DataLock

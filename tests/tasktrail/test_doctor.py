@@ -15,9 +15,8 @@ from tasktrail.actors.executor import Capabilities
 from tasktrail.actors.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
-from tasktrail.doctor.examine import examine, worst
 from tasktrail.doctor.facts import Facts, Folder, Lack, collect
-from tasktrail.doctor.rules import has_wal_reset_bug, judge
+from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, worst
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -61,12 +60,12 @@ HEALTHY = Facts(
 
 
 def complaints(facts: Facts, config: Config = HEALTHY_CONFIG) -> list[tuple[str, str]]:
-    return [(finding.name, finding.level) for finding in judge(facts, config) if finding.level != "ok"]
+    return [(finding.name, finding.level) for finding in apply_rules(facts, config) if finding.level != "ok"]
 
 
 def test_a_healthy_machine_gets_only_good_news() -> None:
     assert complaints(HEALTHY) == []
-    assert worst(list(judge(HEALTHY, HEALTHY_CONFIG))) == "ok"
+    assert worst(list(apply_rules(HEALTHY, HEALTHY_CONFIG))) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
 def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     facts = replace(HEALTHY, **changes)
     assert complaints(facts) == [expected]
-    assert all(finding.remedy for finding in judge(facts, HEALTHY_CONFIG) if finding.level != "ok")
+    assert all(finding.remedy for finding in apply_rules(facts, HEALTHY_CONFIG) if finding.level != "ok")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tasktrail.backups.evidence import what_is_missing
 from tasktrail.backups.restore import restore
 from tasktrail.cli.session import Doors, Session
 from tasktrail.config.settings import Config
-from tasktrail.doctor.examine import examine
+from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.files import mark_of
 from tasktrail.events.log.sqlite import LogReader

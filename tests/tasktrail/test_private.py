@@ -12,7 +12,7 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect
-from tasktrail.doctor.rules import judge
+from tasktrail.doctor.rules import apply_rules
 from tasktrail.http.server import HttpServer
 from tasktrail.paths import DataPaths, close_to_others, is_shared, loose
 
@@ -142,7 +142,7 @@ def test_the_doctor_names_what_is_open(open_service: Opener, data: Path) -> None
     open_service().close()
 
     def finding() -> Any:
-        return next(one for one in judge(collect(data, Config()), Config()) if one.name == "privacy")
+        return next(one for one in apply_rules(collect(data, Config()), Config()) if one.name == "privacy")
 
     assert finding().level == "ok"
     (data / "log.db").chmod(0o644)
