@@ -24,7 +24,8 @@ from ..events.errors import NotReady, TasktrailError, WaitTimeout
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
-from ..intake.examination import IntakeDesk
+from ..intake.examination import CommandIntake
+from ..intake.paths import PathRules
 from ..paths import DataPaths
 from ..projections import ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
@@ -61,16 +62,15 @@ class TaskService(Questions, Commands):
         super().__init__(self._running)
         self._system = system
         config = system.config
-        self._desk = IntakeDesk(
+        roots = ([Path(root) for root in config.input_roots], [Path(root) for root in config.output_roots])
+        self._intake = CommandIntake(
             system.registry,
+            PathRules(*roots, system.paths.protected()),
             max_user_level=config.max_user_level,
-            has_tasks=self._has_tasks,
-            input_roots=[Path(root) for root in config.input_roots],
-            output_roots=[Path(root) for root in config.output_roots],
-            protected=system.paths.protected(),
+            has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
             allow_endpoints=config.allow_endpoints,
             targets=config.apprise,
-            above_all=self._above_all,
+            why_never=self._why_it_never_fits,
         )
         self._most = system.ceiling()
 
@@ -160,20 +160,17 @@ class TaskService(Questions, Commands):
         reply: Callable[[list[Accepted | TasktrailError]], None],
     ) -> None:
         reply(answers)
-        self._system.service_log.answered(commands, answers)
+        if self._system.service_log is not None:
+            self._system.service_log.answered(commands, answers)
 
-    def _has_tasks(self, name: str) -> bool:
-        """Whether the log has tasks of a type."""
-        return name in self.source.ask(lambda views: views.types())
-
-    def _above_all(self, memory: int, temp: int) -> str:
+    def _why_it_never_fits(self, memory: int, temp: int) -> str:
         """In words, why a task of such needs could never start. The Scheduler knows; it is asked only of huge ones."""
         if memory <= self._most.memory and temp <= self._most.temp:
             return ""
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
     def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
-        command, intake = self._desk.examine(command, trusted=trusted)
+        command, intake = self._intake.examine(command, trusted=trusted)
         if isinstance(command, RedeliverNotice):
             first = next(self.log(limit=1))
             found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)

@@ -1,12 +1,10 @@
-"""What is looked at before a command reaches the Scheduler: its values, its type and options, its paths.
+"""Examines a command before it reaches the Scheduler: its values, its type and options, its paths, its receivers.
 
-Runs in the caller's thread: the disk is touched here, so that the Scheduler never waits for one. Nothing is recorded
-for a command that is refused here.
+This runs in the caller's thread: the disk is touched here, so that the Scheduler never waits for one. Nothing is
+recorded for a command that is refused here.
 """
 
-import os
-import stat
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,14 +18,13 @@ from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
-from ..events.errors import InvalidPath, InvalidValue, NeverFits, OutputExists
+from ..events.errors import InvalidValue, NeverFits
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType, require_packages
-from ..handlers.process.sandbox import check_apart
 from ..handlers.registry import Registry
 from ..projections.notices import ENDS
 from .conversion import validated
-from .paths import check_form, check_name, check_root, resolved
+from .paths import PathRules, resolved
 from .refusals import convert_options
 
 MAX_OPTIONS = 32 * 1024
@@ -41,36 +38,42 @@ _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
-class IntakeDesk:
-    """Knows the task types and the allowed roots; turns a wish into a command that can be decided on."""
+class CommandIntake:
+    """Examines commands. It knows the task types, and what the configuration allows.
+
+    Args:
+        registry: the task types.
+        paths: where inputs and outputs may be.
+        max_user_level: the highest level that a command may give its user.
+        has_tasks: whether the log has tasks of a type.
+        allow_endpoints: hosts that are exempt from the rules for addresses.
+        targets: the names of notification targets in the configuration.
+        why_never: in words, why a task that needs so much memory and temp space could never start; empty if it could.
+    """
 
     def __init__(
         self,
         registry: Registry,
+        paths: PathRules,
         *,
         max_user_level: int,
         has_tasks: Callable[[str], bool],
-        input_roots: Sequence[Path] = (),
-        output_roots: Sequence[Path] = (),
-        protected: Sequence[str] = (),
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
-        above_all: Callable[[int, int], str] = lambda _memory, _temp: "",
+        why_never: Callable[[int, int], str] = lambda _memory, _temp: "",
     ) -> None:
         self._registry = registry
+        self._paths = paths
         self._max_user_level = max_user_level
         self._has_tasks = has_tasks
         self._allow_endpoints = allow_endpoints
         self._targets = targets
-        self._above_all = above_all
-        self._input_roots = [root.resolve() for root in input_roots]
-        self._protected = protected
-        self._output_roots = [root.resolve() for root in output_roots]
+        self._why_never = why_never
 
     def examine(self, command: Command, *, trusted: bool = False) -> tuple[Command, Intake]:
-        """The command as it will be recorded, and what was found out. Raises the error that explains a refusal.
+        """The command as it will be recorded, and what was found out about it. Raises the error of a refusal.
 
-        `trusted` says that the values were checked by decoding; a Struct built in Python was not.
+        `trusted`: the values were checked when the command was made. Those of a Struct that a program built were not.
         """
         if not trusted:
             command = validated(command)
@@ -83,7 +86,7 @@ class IntakeDesk:
             case CreateGraph():
                 return command, self._examine_graph(command)
             case PauseQueue(type=str(name)):
-                self._check_type(name)  # a misspelt type would be paused for ever, and the right one not
+                self._check_type(name)  # a misspelt type would stay paused, and the right one would go on
             case SetLimits(types=types):
                 self._check_types(types)
             case SaveCheckpoint():
@@ -92,11 +95,11 @@ class IntakeDesk:
 
     def _check_types(self, types: Mapping[str, int | None]) -> None:
         for name, number in types.items():
-            if number is not None:  # whatever was set can be taken away
+            if number is not None:  # a limit that was set can always be taken away
                 self._check_type(name)
 
     def _check_type(self, name: str) -> None:
-        """A type whose handler is away just now counts as well: its tasks wait, and may have to go on waiting."""
+        """A type without a handler is known too if it has tasks: they wait, and may have to go on waiting."""
         if name not in self._registry and not self._has_tasks(name):
             self._registry.get(name)
 
@@ -122,8 +125,8 @@ class IntakeDesk:
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)
         options = convert_options(task_type, command.options)
-        size = 0 if command.input_file in made else self._check_input(command, task_type)
-        self._check_output(command, task_type)
+        size = 0 if command.input_file in made else self._paths.check_input(command, task_type)
+        self._paths.check_output(command, task_type)
         job = Job(
             options=options,
             input_file=Path(command.input_file),
@@ -133,12 +136,12 @@ class IntakeDesk:
         if task_type.check is not None:
             task_type.check(job)
         found = replace(_as_intake(task_type, task_type.estimate(job)), output_real=resolved(command.output_file))
-        if above := self._above_all(found.estimated_memory, found.estimated_temp):
-            raise NeverFits(above, field="input_file" if command.input_file else "")
+        if reason := self._why_never(found.estimated_memory, found.estimated_temp):
+            raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
 
     def _check_level(self, level: int) -> None:
-        """Who may give any level comes first for ever, so the bound on waiting would be none."""
+        """A user who could give any level would come first for ever, and nobody else's wait would have a bound."""
         if level > self._max_user_level:
             raise InvalidValue(
                 f"user_level is {level}, and at most {self._max_user_level} is allowed here",
@@ -146,68 +149,9 @@ class IntakeDesk:
                 remedy="Give a lower level, or have the operator raise `max_user_level` in the configuration.",
             )
 
-    def _check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
-        """The size of the input in bytes."""
-        path = command.input_file
-        if not path:
-            if task_type.needs_input:
-                raise InvalidPath(
-                    f"{command.type} needs an input file",
-                    field="input_file",
-                    remedy="Name one; on the command line it comes right after the type.",
-                )
-            return 0
-        check_form(path, "input_file")
-        try:
-            status = os.stat(path)  # noqa: PTH116 - on the way of every command
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InvalidPath(
-                f"{path!r} cannot be read: {reason}", field="input_file", remedy="Check its spelling."
-            ) from error
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
-        if not os.access(path, os.R_OK):
-            raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
-        check_apart(path, self._protected, "input_file", followed=True)
-        check_root(path, self._input_roots, "input_file", "input_roots")
-        return status.st_size
-
-    def _check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
-        path = command.output_file
-        if not path:
-            if task_type.needs_output:
-                raise InvalidPath(
-                    f"{command.type} needs an output file",
-                    field="output_file",
-                    remedy="Name one; on the command line it comes after the input.",
-                )
-            return
-        check_form(path, "output_file")
-        folder, name = os.path.split(path)
-        if not name or name in (".", ".."):
-            raise InvalidPath(f"{path!r} names no file", field="output_file")
-        if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
-            raise InvalidPath(
-                f"The folder {folder!r} does not exist",
-                field="output_file",
-                remedy="Create it first; `run` and `submit` do so with -p.",
-            )
-        check_apart(path, self._protected, "output_file", followed=False)
-        check_name(folder, name)
-        if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
-            raise InvalidPath(
-                "Input and output are the same file", field="output_file", remedy="Choose another output."
-            )
-        if os.path.isdir(path):  # noqa: PTH112
-            raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
-        if not command.overwrite and os.path.lexists(path):
-            raise OutputExists(f"{path!r} is already there", field="output_file")
-        check_root(path, self._output_roots, "output_file", "output_roots")
-
 
 def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
-    """The type's estimate in numbers that can be recorded: options near their bounds may multiply to more."""
+    """The type's estimate, cut to numbers that can be recorded: options near their bounds may multiply to more."""
     basis = estimate.basis
     try:
         check_plain(basis, "basis")
@@ -229,12 +173,12 @@ def _refuse_odd(command: Command | GraphTask) -> None:
         value = getattr(command, name)
         if isinstance(value, datetime):
             check_moment(value, name)
-        elif isinstance(value, dict) and name != "options":  # those are looked at with their size
+        elif isinstance(value, dict) and name != "options":  # options are checked together with their size
             check_plain(value, name)
         elif isinstance(value, str) and value and not value.isprintable():
             if not value.isascii():
                 check_plain(value, name)
-            if name in _PATHS:  # a file may have any name; whoever shows it makes it printable
+            if name in _PATHS:  # a file may have any name; the display makes it printable
                 if "\0" in value:
                     raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
             elif any(character < " " or character == "\x7f" for character in value):
@@ -251,16 +195,11 @@ def _check_json(value: Any, field: str, limit: int) -> None:
         raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field)
 
 
-# --- Whether those who are to be told can be told at all: looked at when a task is created, long before its end. ---
-
-
 def check_receivers(command: TaskFields, allowed: Collection[str], targets: Collection[str]) -> None:
-    """Raises `InvalidValue` naming the field that nothing could ever be sent to.
+    """Raises `InvalidValue` for a field that names a receiver to which nothing could ever be sent.
 
-    Args:
-        command: asks for a task.
-        allowed: hosts that are exempt from the rules for addresses.
-        targets: names in the configuration.
+    Only the address itself is read here, long before the first notice. What its name resolves to is checked before
+    every delivery.
     """
     for field in ("notify_webhook", "callback_url"):
         _check_address(getattr(command, field), field, allowed)

@@ -1,23 +1,108 @@
-"""Rules for the paths of a command. Each raises `InvalidPath`, naming the field."""
+"""Where the input and the output of a task may be. Every rule raises an error that names the field."""
 
 import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..events.errors import InvalidPath
+from ..events import CreateTask, GraphTask
+from ..events.errors import InvalidPath, OutputExists
+from ..handlers.contract import TaskType
+from ..handlers.process.sandbox import check_apart
 
 _USUAL_NAME_MAX = 255
 
 
-def check_form(path: str, field: str) -> None:
-    """Refuse what is not absolute, or climbs."""
+class PathRules:
+    """Looks at the disk for a new task.
+
+    Args:
+        input_roots: inputs have to be below one of these folders, if there are any.
+        output_roots: the same for outputs.
+        protected: real paths of folders that no task may use.
+    """
+
+    def __init__(
+        self,
+        input_roots: Sequence[Path] = (),
+        output_roots: Sequence[Path] = (),
+        protected: Sequence[str] = (),
+    ) -> None:
+        self._input_roots = [root.resolve() for root in input_roots]
+        self._output_roots = [root.resolve() for root in output_roots]
+        self._protected = protected
+
+    def check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
+        """The size of the input in bytes."""
+        path = command.input_file
+        if not path:
+            if task_type.needs_input:
+                raise InvalidPath(
+                    f"{command.type} needs an input file",
+                    field="input_file",
+                    remedy="Name one; on the command line it comes right after the type.",
+                )
+            return 0
+        _check_form(path, "input_file")
+        try:
+            status = os.stat(path)  # noqa: PTH116 - on the way of every command
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InvalidPath(
+                f"{path!r} cannot be read: {reason}", field="input_file", remedy="Check its spelling."
+            ) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
+        if not os.access(path, os.R_OK):
+            raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
+        check_apart(path, self._protected, "input_file", followed=True)
+        _check_root(path, self._input_roots, "input_file", "input_roots")
+        return status.st_size
+
+    def check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
+        """Whether the output can be written, and nothing is there that must not be replaced."""
+        path = command.output_file
+        if not path:
+            if task_type.needs_output:
+                raise InvalidPath(
+                    f"{command.type} needs an output file",
+                    field="output_file",
+                    remedy="Name one; on the command line it comes after the input.",
+                )
+            return
+        _check_form(path, "output_file")
+        folder, name = os.path.split(path)
+        if not name or name in (".", ".."):
+            raise InvalidPath(f"{path!r} names no file", field="output_file")
+        if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
+            raise InvalidPath(
+                f"The folder {folder!r} does not exist",
+                field="output_file",
+                remedy="Create it first; `run` and `submit` do so with -p.",
+            )
+        check_apart(path, self._protected, "output_file", followed=False)
+        _check_name(folder, name)
+        if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
+            raise InvalidPath(
+                "Input and output are the same file", field="output_file", remedy="Choose another output."
+            )
+        if os.path.isdir(path):  # noqa: PTH112
+            raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
+        if not command.overwrite and os.path.lexists(path):
+            raise OutputExists(f"{path!r} is already there", field="output_file")
+        _check_root(path, self._output_roots, "output_file", "output_roots")
+
+
+def _check_form(path: str, field: str) -> None:
+    """Refuse a path that is not absolute, or that climbs."""
     if not path.startswith("/"):
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):
         raise InvalidPath(f"{path!r} climbs with `..`", field=field, remedy="Write the path out.")
 
 
-def check_name(folder: str, name: str) -> None:
-    """The hidden name that a handler writes to is shortened, so a final name that is too long would show at the end."""
+def _check_name(folder: str, name: str) -> None:
+    """Refuse a name that is too long. The handler writes under a shorter one, so this would only show at the end."""
     size = len(os.fsencode(name))
     try:
         limit = os.pathconf(folder, "PC_NAME_MAX")
@@ -43,8 +128,8 @@ def resolved(path: str) -> str:
     return real if real != path and real.isprintable() else ""
 
 
-def check_root(path: str, roots: list[Path], field: str, key: str) -> None:
-    """Refuse what leads outside of all roots, if there are any."""
+def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
+    """Refuse a path that leads outside of all roots, if there are any."""
     if not roots:
         return
     real = Path(os.path.realpath(path))

@@ -66,7 +66,7 @@ def held(command_id: str) -> CreateTask:
 def any_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are about a type that needs nothing."""
     monkeypatch.setattr(
-        "tasktrail.intake.examination.IntakeDesk.examine",
+        "tasktrail.intake.examination.CommandIntake.examine",
         lambda _self, command, **_: (command, Intake()),
     )
 

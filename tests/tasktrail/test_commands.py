@@ -1,0 +1,76 @@
+"""The methods of `Commands`: what they send, and what they refuse before anything is sent."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from tasktrail.api.commands import Commands
+from tasktrail.events import Accepted, CancelTask, Command, CreateGraph, CreateTask, Task, TasktrailError
+from tasktrail.events.errors import InvalidValue
+from tasktrail.projections import TaskFilters
+
+
+class Sent(Commands):
+    """Keeps what is sent, and whether its values were checked before."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Command, bool]] = []
+
+    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+        self.commands += [(command, checked) for command in commands]
+        return [Accepted(1, 1, command.command_id) for command in commands]
+
+    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:  # noqa: ARG002 - none
+        return [], 0
+
+
+@pytest.fixture
+def tasks() -> Sent:
+    return Sent()
+
+
+WRONG: list[tuple[Callable[[Any], object], str, str]] = [
+    (lambda tasks: tasks.create_graph(5), "tasks", "has to be a list, not a whole number"),
+    (lambda tasks: tasks.create_graph("abc"), "tasks", "has to be a list, not text"),
+    (lambda tasks: tasks.create_graph([5]), "tasks[0]", "has to be an object, not a whole number"),
+    (lambda tasks: tasks.add_schedule("nightly", 5), "task", "has to be an object, not a whole number"),
+    (lambda tasks: tasks.set_limits(users=5), "users", "has to be an object, not a whole number"),
+    (lambda tasks: tasks.set_limits(types=[1]), "types", "has to be an object, not a list"),
+    (lambda tasks: tasks.retry_tasks(delay="soon"), "delay", "has to be a number, not text"),
+    (lambda tasks: tasks.cancel_task("7"), "task_id", "has to be a whole number, not text"),
+    (lambda tasks: tasks.cancel_task(None), "task_id", "has to be a whole number, not null"),
+]
+
+
+@pytest.mark.parametrize(("method", "field", "words"), WRONG)
+def test_an_argument_of_a_wrong_kind_is_refused_by_its_name(
+    tasks: Sent, method: Callable[[Any], object], field: str, words: str
+) -> None:
+    with pytest.raises(InvalidValue, match=words) as caught:
+        method(tasks)
+    assert (caught.value.field, tasks.commands) == (field, [])
+
+
+def test_what_a_method_has_made_of_its_arguments_need_not_be_checked_again(tasks: Sent) -> None:
+    tasks.create_task("noop")
+    tasks.create_graph([{"name": "a", "type": "noop"}])
+    tasks.cancel_task(1)
+    tasks.pause()
+    assert all(checked for _command, checked in tasks.commands)
+
+
+def test_a_command_that_a_program_has_built_is_checked_on_its_way(tasks: Sent) -> None:
+    tasks.send(CreateTask(type="noop"))
+    tasks.send_many([CancelTask(task_id=1)])
+    assert [checked for _command, checked in tasks.commands] == [False, False]
+
+
+def test_paths_count_from_the_current_folder(tasks: Sent, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks.create_task("noop", "in.jpg")
+    tasks.create_graph([{"name": "a", "type": "noop", "output_file": "out.jpg"}])
+    one, graph = (command for command, _checked in tasks.commands)
+    assert isinstance(one, CreateTask)
+    assert isinstance(graph, CreateGraph)
+    assert (one.input_file, graph.tasks[0].output_file) == (f"{tmp_path}/in.jpg", f"{tmp_path}/out.jpg")
