@@ -28,15 +28,12 @@ QUIET = ("httpx", "httpcore", "asyncio")
 class _Paced:
     """Holds back lines that come too often, of structlog and of the standard library; some have a pace of their own."""
 
-    def __init__(self, pace: RateLimit, *, service_log: bool) -> None:
+    def __init__(self, pace: RateLimit) -> None:
         self._take = pace.take
-        self._chronicle = service_log
 
     def __call__(self, _logger: Any, method: str, line: Any) -> Any:
         """As a processor of structlog."""
         if line.get("event") in SERVICE_LOG_LINES:
-            if not self._chronicle:
-                raise structlog.DropEvent
             return line
         passes, left_out = self._take(method, line.get("event"))
         if not passes:
@@ -110,16 +107,13 @@ def set_up_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     form: Literal["console", "json"] = "console",
     stream: TextIO | None = None,
-    *,
-    service_log: bool = True,
 ) -> None:
     """Send all logging of this process to `stream` (standard error). Calling it again replaces what was set up.
 
-    `service_log`: with what happens to commands and attempts. A command that follows its one task tells that itself.
     Call it before the actors start: loggers keep what they find at their first line.
     """
     stream = stream or sys.stderr
-    pace = _Paced(RateLimit(), service_log=service_log)
+    pace = _Paced(RateLimit())
     unfailing: Any = _Unfailing(stream)
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,

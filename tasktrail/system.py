@@ -111,7 +111,8 @@ class System:
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
-        self.service_log = ServiceLog(self._first_record, self.clock)
+        self.service_log = None if own_only else ServiceLog(self._first_record, self.clock)
+        """None for a program that follows its own tasks: it says itself what becomes of them."""
         self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
         self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
@@ -146,7 +147,7 @@ class System:
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(STOP_WITHIN)
-            self.service_log.close()
+            self._close_service_log()
             self._lock.release()
             raise (self.fatal or error) from None
 
@@ -187,10 +188,14 @@ class System:
         for feed in (self._to_projector, self._to_notifier, self._to_janitor):
             feed.close()
         hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
-        self.service_log.close()
+        self._close_service_log()
         if self._lock is not None:
             self._lock.release()
         return hung
+
+    def _close_service_log(self) -> None:
+        if self.service_log is not None:
+            self.service_log.close()
 
     def _wait_until_idle(self, deadline: float) -> None:
         pause = threading.Event()
@@ -392,7 +397,8 @@ class System:
             self._booted = True
             self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
         self.committed.rise(message.records[-1].position)
-        self.service_log.put(message.records)
+        if self.service_log is not None:
+            self.service_log.put(message.records)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
         if any(is_terminal(record.event) for record in message.records):

@@ -256,7 +256,7 @@ class Doors:
 
         config = session.load_config()
         announce(DataPaths(session.data).lock, "run")
-        set_up_logging("warning", config.log_format, service_log=False)
+        set_up_logging("warning", config.log_format)
         return TaskService.open(session.data, config=config, own_only=True)
 
 

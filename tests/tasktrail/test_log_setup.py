@@ -16,8 +16,11 @@ import pytest
 import structlog
 
 import tasktrail
+from tasktrail import TaskService
 from tasktrail.actors.logger import ALL_LINES, SAME_LINES, RateLimit
 from tasktrail.actors.secret import Secret
+from tasktrail.actors.service_log import SERVICE_LOG_LINES
+from tasktrail.events.errors import UnknownTask
 from tasktrail.log_setup import QUIET, set_up_logging
 
 
@@ -214,13 +217,17 @@ def test_a_line_for_people_is_one_line_and_no_order_to_the_terminal() -> None:
     assert "a\\u202eb" in line
 
 
-def test_a_command_with_a_service_inside_tells_faults_and_leaves_the_rest_to_itself() -> None:
+def test_a_service_for_own_tasks_only_says_nothing_of_them_its_program_does(
+    tmp_path: Path,
+) -> None:
     stream = io.StringIO()
-    set_up_logging("info", "json", stream, service_log=False)
-    log = structlog.get_logger("tasktrail")
-    log.error("attempt failed", task_id=1)
-    log.error("an actor hangs")
-    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["an actor hangs"]
+    set_up_logging("info", "json", stream)
+    with TaskService.open(tmp_path / "data", own_only=True) as tasks:
+        tasks.pause()
+        with pytest.raises(UnknownTask):
+            tasks.cancel_task(99)
+    said = {json.loads(line)["event"] for line in stream.getvalue().splitlines()}
+    assert said & SERVICE_LOG_LINES == set()
 
 
 @pytest.mark.parametrize(
