@@ -1,10 +1,11 @@
 """Animations out of pictures: GIF and WebP by Pillow, mp4 by FFmpeg."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import isqrt
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,7 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from PIL import Image
 
-from .pictures import pixel_limit
+from .pictures import pixel_limit, save
 from .x264 import steady_x264
 
 _LOOKED_AT = 8000
@@ -23,14 +24,49 @@ _GRID = {"GIF": 10}
 """Milliseconds; other formats count each one."""
 
 
-def frame_times(count: int, fps: float, kind: str) -> list[int]:
-    """Milliseconds that each of `count` frames is shown, rounded so that no error adds up."""
+def write_animation(
+    frames: Iterator[Image.Image],
+    path: Path,
+    kind: str,
+    *,
+    count: int,
+    fps: float,
+    crf: int,
+    webp: Mapping[str, Any],
+    gif: Mapping[str, Any],
+) -> None:
+    """Write an animation that runs for ever, or an mp4. Each frame is asked for when it is needed.
+
+    Args:
+        frames: pictures of one size, RGB, or RGBA where the format has transparency.
+        path: where to.
+        kind: GIF, WEBP or MP4.
+        count: how many frames there are.
+        fps: frames a second.
+        crf: x264's quality, for mp4.
+        webp: parameters of Pillow's writer, for webp.
+        gif: the same, for gif.
+    """
+    if kind == "GIF":
+        frames = map(_with_palette, frames)
+    first = next(frames)
+    if kind == "MP4":
+        rate = Fraction(fps).limit_denominator(1000)
+        _write_mp4(chain([first], frames), path, even_size(*first.size), rate, crf=crf)
+        return
+    how = gif if kind == "GIF" else webp
+    times = _frame_times(count, fps, kind)
+    save(first, path, kind, save_all=True, append_images=frames, duration=times, loop=0, **how)
+
+
+def _frame_times(count: int, fps: float, kind: str) -> list[int]:
+    """How long each of `count` frames is shown, in milliseconds, rounded so that errors do not add up."""
     grid = _GRID.get(kind, 1)
     ends = [round(number * 1000 / fps / grid) * grid for number in range(count + 1)]
     return [max(grid, end - begin) for begin, end in pairwise(ends)]
 
 
-def with_palette(frame: Image.Image) -> Image.Image:
+def _with_palette(frame: Image.Image) -> Image.Image:
     """An RGB or RGBA frame in 256 colours of its own; half-transparent edges become one or the other.
 
     The colours are chosen on a smaller copy: a tenth of the time, and no difference to be seen.
@@ -51,12 +87,12 @@ def _palette_of(frame: Image.Image, colours: int) -> Image.Image:
 
 
 def frames_in(path: Path, kind: str) -> int:
-    """How many frames a finished file has: the encoders make one of several that are alike."""
+    """Number of frames in a finished file. It may be lower than written: the encoders join frames that are alike."""
     with pixel_limit(None), Image.open(path, formats=[kind]) as picture:
         return int(getattr(picture, "n_frames", 1))
 
 
-FILM_CODEC = "h264"
+MP4_CODEC = "h264"
 _BT709 = 1
 
 
@@ -65,14 +101,12 @@ def even_size(width: int, height: int) -> tuple[int, int]:
     return max(2, width - width % 2), max(2, height - height % 2)
 
 
-def write_film(
-    pictures: Iterable[Image.Image], path: Path, size: tuple[int, int], rate: Fraction, *, crf: int, preset: str
-) -> None:
+def _write_mp4(pictures: Iterable[Image.Image], path: Path, size: tuple[int, int], rate: Fraction, *, crf: int) -> None:
     """Write RGB pictures of one size, `size` or a pixel more, in the colours that players expect."""
     with av.open(
         str(path.absolute()), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}
     ) as output:
-        how = {"crf": str(crf), "preset": preset, **steady_x264()}
+        how = {"crf": str(crf), "preset": "medium", **steady_x264()}
         stream = output.add_stream("libx264", rate=rate, options=how)
         assert isinstance(stream, VideoStream)
         stream.thread_type = ThreadType.FRAME

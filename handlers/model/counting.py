@@ -1,4 +1,4 @@
-"""How many faces a model has, from its header or a cheap look, and whether the header can be true at all."""
+"""How many faces a model has, from its header or a quick scan, and whether the header can be true at all."""
 
 import re
 import struct
@@ -11,10 +11,10 @@ import msgspec
 from ..contract import Unusable
 from ..inputs import refuse_empty
 from .gltf import read_gltf
-from .threemf import look_into
+from .threemf import count_threemf
 
 MAX_FACES = 20_000_000
-MAX_BYTES = 4_000_000_000
+MAX_MODEL_BYTES = 4_000_000_000
 _STL_HEADER = 84
 _STL_FACE = 50
 _HEAD = 65_536
@@ -24,7 +24,7 @@ _BLOCK = 1 << 20
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look into a model has shown."""
+    """What is known of a model before it is loaded."""
 
     kind: str
     """The suffix, without the dot, or `text stl`; empty when it is not known."""
@@ -33,18 +33,18 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     faces: int
     vertices: int
     pixels: int = 0
-    """Of the textures, guessed from their size."""
+    """Pixels of the textures, guessed from their size."""
     exact: bool = False
     """Counted, not guessed from the size."""
 
     @property
     def basis(self) -> dict[str, Any]:
-        """For people."""
+        """For `Estimate.basis`."""
         return {"format": self.kind, "faces": self.faces, "vertices": self.vertices, "exact": self.exact}
 
 
-def count(path: Path) -> Counted:
-    """Look into a model file.
+def count_faces(path: Path) -> Counted:
+    """Count the faces of a model file, and refuse one that cannot be true.
 
     Raises:
         Unusable: it is no such file, promises more than it holds, has no faces, or too many.
@@ -52,13 +52,13 @@ def count(path: Path) -> Counted:
     """
     refuse_empty(path)
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise Unusable(f"{path.name} has {size} bytes; the limit is {MAX_BYTES}")
+    if size > MAX_MODEL_BYTES:
+        raise Unusable(f"{path.name} has {size} bytes; the limit is {MAX_MODEL_BYTES}")
     kind = path.suffix.lower().removeprefix(".")
-    look = _LOOKS.get(kind)
-    if look is None:
+    scan = _SCANS.get(kind)
+    if scan is None:
         raise Unusable(f"{path.name} is not named like a 3-D model")
-    counted = look(path, size)
+    counted = scan(path, size)
     if counted.faces <= 0:
         raise Unusable(f"{path.name} has no faces to draw")
     if counted.faces > MAX_FACES:
@@ -127,12 +127,12 @@ def _gltf(path: Path, size: int) -> Counted:
 
 
 def _threemf(path: Path, _size: int) -> Counted:
-    found = look_into(path)
+    found = count_threemf(path)
     return Counted(kind="3mf", size=found.unpacked, faces=found.faces, vertices=found.vertices, exact=True)
 
 
 def _occurrences(path: Path, word: bytes) -> int:
-    """How often the word stands in the file, read in blocks."""
+    """How often the word occurs in the file, which is read in blocks."""
     with path.open("rb") as file:
         return sum(block.count(word) for block in _overlapping(file, len(word) - 1))
 
@@ -144,7 +144,7 @@ def _overlapping(file: BinaryIO, overlap: int) -> Iterator[bytes]:
         tail = block[-overlap:]
 
 
-_LOOKS: dict[str, Callable[[Path, int], Counted]] = {
+_SCANS: dict[str, Callable[[Path, int], Counted]] = {
     "stl": _stl,
     "ply": _ply,
     "off": _off,

@@ -1,4 +1,4 @@
-"""glTF from strangers: its JSON is read and checked here, and only what is needed of it goes on to the loader.
+"""glTF from untrusted sources: its JSON is checked here, and only what is needed of it goes on to the loader.
 
 A glTF file may name other files and addresses, nest its nodes without end, and claim arrays of any size.
 """
@@ -28,17 +28,17 @@ _KEPT = ("asset", "scene", "scenes", "nodes", "meshes", "accessors", "bufferView
 
 
 class Gltf(msgspec.Struct, frozen=True, kw_only=True):
-    """A document that was found harmless."""
+    """A document that has passed the checks."""
 
     kind: Literal["glb", "gltf"]
     document: Document
-    """What of the JSON is needed: no extensions, no animations, no cameras, no other files."""
+    """The part of the JSON that is needed: no extensions, no animations, no cameras, no other files."""
     body: int
-    """Where the binary chunks begin in a .glb."""
+    """Byte at which the binary chunks begin in a .glb."""
     faces: int
     vertices: int
     pixels: int
-    """Of all textures, guessed from their size."""
+    """Pixels of all textures, guessed from their size."""
 
 
 def read_gltf(path: Path) -> Gltf:
@@ -52,11 +52,11 @@ def read_gltf(path: Path) -> Gltf:
         document = msgspec.json.decode(text, type=dict[str, Any])
         _check(document, path.name)
         faces, vertices = _sizes(document)
-        tame = _tamed(document)
+        reduced = _reduced(document)
         pixels = sum(min(_MAX_TEXTURE, _PIXELS_A_BYTE * length) for length in _picture_sizes(document))
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"{path.name} is not glTF that makes sense: {type(error).__name__}: {error}") from error
-    return Gltf(kind=kind, document=tame, body=body, faces=faces, vertices=vertices, pixels=pixels)
+    return Gltf(kind=kind, document=reduced, body=body, faces=faces, vertices=vertices, pixels=pixels)
 
 
 def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[Literal["glb", "gltf"], bytes, int]:
 
 
 def _check(document: Document, name: str) -> None:
-    """Refuse what names other files, what cannot be decoded, and what never ends."""
+    """Refuse a document that names other files, cannot be decoded, or never ends."""
     if str(document.get("asset", {}).get("version", "2")).startswith("1"):
         raise Unusable(f"{name} is glTF 1, which is not read: save it as glTF 2")
     for thing in (*document.get("buffers", ()), *document.get("images", ())):
@@ -140,20 +140,20 @@ def _drawn(mesh: Document) -> Iterator[Document]:
     return (each for each in mesh["primitives"] if each.get("mode", _TRIANGLES) in (_TRIANGLES, _STRIP))
 
 
-def _tamed(document: Document) -> Document:
+def _reduced(document: Document) -> Document:
     """The geometry, and of materials the base colour and its texture."""
-    tame = {key: document[key] for key in _KEPT if key in document}
-    tame.setdefault("accessors", [])
-    tame["meshes"] = [
+    reduced = {key: document[key] for key in _KEPT if key in document}
+    reduced.setdefault("accessors", [])
+    reduced["meshes"] = [
         {"name": f"mesh{number}", "primitives": [_plain_primitive(each) for each in _drawn(mesh)]}
         for number, mesh in enumerate(document.get("meshes", ()))
     ]
     keys = ("mesh", "children", "matrix", "translation", "rotation", "scale")
-    tame["nodes"] = [{key: node[key] for key in keys if key in node} for node in document.get("nodes", ())]
-    tame["materials"] = [_base_colour(material) for material in document.get("materials", ())]
-    tame["textures"] = [_plain_texture(texture) for texture in document.get("textures", ())]
-    tame["images"] = document.get("images", [])
-    return tame
+    reduced["nodes"] = [{key: node[key] for key in keys if key in node} for node in document.get("nodes", ())]
+    reduced["materials"] = [_base_colour(material) for material in document.get("materials", ())]
+    reduced["textures"] = [_plain_texture(texture) for texture in document.get("textures", ())]
+    reduced["images"] = document.get("images", [])
+    return reduced
 
 
 def _plain_primitive(primitive: Document) -> Document:

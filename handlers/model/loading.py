@@ -1,4 +1,4 @@
-"""From a file to triangles. trimesh reads the formats; it is given an open file and no way to any other."""
+"""Load a model as triangles. trimesh reads the formats; it gets an open file and no access to any other."""
 
 import io
 import re
@@ -20,13 +20,13 @@ from .gltf import read_gltf
 from .paint import ByFace, Paint, paint_of
 
 _PLAIN = bytes(range(128)).replace(b"\t", b" ") + b"?" * 128
-"""Names and comments come in any encoding. None of them is drawn."""
+"""ASCII as it is, and a question mark for anything else: names and comments come in any encoding, and are not used."""
 _HEAD = 65_536
 _OTHER_LINES = re.compile(rb"^(?![ \t]*[vf][ \t])[^\n]*\n?", re.MULTILINE)
 _OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
 """Textures and normals of a corner, and comments."""
 _BLANKS = re.compile(rb"[ \t]{2,}")
-"""Of continued lines there may be any number, and each search would go through all that follow."""
+"""There may be any number of continued lines, and each search would go through all that follow."""
 _FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
 
 
@@ -53,7 +53,7 @@ def _plain_obj(text: bytes) -> bytes:
 
 
 def _from_the_beginning(text: bytes) -> bytes:
-    """-1 is the last corner before the face. trimesh takes it for the last one of the file."""
+    """Count corners from the beginning: -1 is the last one before the face, but trimesh takes the last of the file."""
     lines, corners = [], 0
     for line in text.split(b"\n"):
         words = line.split()
@@ -70,7 +70,7 @@ def _from_the_beginning(text: bytes) -> bytes:
 
 
 LEAST = 64
-"""Triangles of a fan that is worth it."""
+"""Smallest number of triangles for which a fan is divided."""
 _FLAT = 1e-5
 """How far a corner may lie off the plane, as a share of the fan's extent."""
 _CONVEX = 1e-3
@@ -78,14 +78,14 @@ _CONVEX = 1e-3
 
 
 def divided_evenly(vertices: Any, faces: Any) -> Any:
-    """The same surface: each large fan that is a flat convex polygon is cut corner by corner, every second one at once.
+    """Divide each large fan that is a flat convex polygon evenly: cut off every second corner, again and again.
 
     trimesh divides a polygon into a fan: every triangle reaches from the first corner to the far side. Of thousands of
     such slivers the boxes all lie over each other, and a ray has to be tried on most of them.
 
     Args:
         vertices: float64 (n, 3).
-        faces: (m, 3). The answer has as many.
+        faces: (m, 3). The answer has as many, and they cover the same surface.
     """
     if len(faces) < LEAST:
         return faces
@@ -103,7 +103,7 @@ def divided_evenly(vertices: Any, faces: Any) -> Any:
 
 
 def _is_flat_and_convex(ring: Any) -> bool:
-    """As nearly as can be seen: files round their numbers. A ring that winds twice has more area than its hull."""
+    """Whether it is, within the rounding of files. A ring that winds twice has more area than its hull."""
     ring = ring - ring.mean(axis=0)
     extent = float(np.abs(ring).max())
     if not np.isfinite(extent) or extent <= 0:
@@ -159,11 +159,11 @@ _TURNS = {
     "y": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64),
     "z": np.eye(3),
 }
-"""What makes z of the axis that points up."""
+"""Axis that points up → the matrix that turns it to z."""
 
 
 class Part(NamedTuple):
-    """Triangles that are painted in one way."""
+    """Triangles with the same paint."""
 
     first_face: int
     first_vertex: int
@@ -185,7 +185,7 @@ class Model(NamedTuple):
 
 
 class _NoFiles(Resolver):
-    """Finds nothing, whatever a model asks for."""
+    """Finds no file, whatever a model asks for."""
 
     def __init__(self) -> None:
         """There is nothing to remember."""
@@ -195,7 +195,7 @@ class _NoFiles(Resolver):
         raise FileNotFoundError(key)
 
     def keys(self) -> tuple[str, ...]:
-        """None."""
+        """There are none."""
         return ()
 
     def write(self, name: str, _data: object) -> NoReturn:
@@ -209,7 +209,7 @@ class _NoFiles(Resolver):
 
 
 def load_model(path: Path, up: str, colour: str | None) -> Model:
-    """Read a model that `counting.count` has passed.
+    """Read a model that has passed `counting.count_faces`.
 
     Raises:
         Unusable: it cannot be read as what its suffix says, or nothing of it can be drawn.
@@ -231,20 +231,20 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
         if error.errno is not None:
             raise
         raise _unread(path, error) from error
-    except Exception as error:  # what is no model, or an odd one, may trip its reader anywhere
+    except Exception as error:  # its reader may fail anywhere on a file that is no model, or an odd one
         raise _unread(path, error) from error
 
 
 def _unread(path: Path, error: Exception) -> Unusable:
-    """Whose fault it is, the reader's words do not tell."""
-    told = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {text_of(error)})"
-    return Unusable(f"{told}: save it anew with the program it comes from, as stl or ply for example")
+    """The reader's message does not say whose fault it is."""
+    reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {text_of(error)})"
+    return Unusable(f"{reason}: save it anew with the program it comes from, as stl or ply for example")
 
 
 def _read(path: Path, kind: str) -> trimesh.Scene:
     how: dict[str, Any] = {"file_type": kind, "resolver": _NoFiles(), "process": False}
     if kind in ("glb", "gltf"):
-        source, how["file_type"] = _tame_gltf(path)
+        source, how["file_type"] = _reduced_gltf(path)
         return trimesh.load_scene(source, **how)
     if kind == "obj":
         how |= {"skip_materials": True, "maintain_order": True}
@@ -252,7 +252,7 @@ def _read(path: Path, kind: str) -> trimesh.Scene:
         return trimesh.load_scene(file, **how)
 
 
-def _tame_gltf(path: Path) -> tuple[io.BytesIO, str]:
+def _reduced_gltf(path: Path) -> tuple[io.BytesIO, str]:
     """The same file with nothing but geometry and base colours in its JSON."""
     found = read_gltf(path)
     text = msgspec.json.encode(found.document)
@@ -267,7 +267,7 @@ def _tame_gltf(path: Path) -> tuple[io.BytesIO, str]:
 
 
 def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | None:
-    """All that stands in the scene as one list of triangles."""
+    """All meshes of the scene as one list of triangles."""
     vertices, faces, parts = [], [], []
     points = corners = read = 0
     for node in scene.graph.nodes_geometry:

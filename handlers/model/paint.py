@@ -7,14 +7,14 @@ import trimesh
 from PIL import Image
 
 DEFAULT = "#aeb9c6"
-"""Of a model that has no colours."""
+"""The colour of a model that has no colours."""
 _MAX_TEXTURE = 67_108_864
 _TEXTURE_SIDE = 4096
 _FORMATS = {"PNG", "JPEG", "WEBP"}
 
 
 class Paint(Protocol):
-    """What colour a place on a face has."""
+    """The colours of a part of the model."""
 
     def at(self, faces: Any, vertices: Any, shares: Any) -> Any:
         """Colours, float32 (n, 3).
@@ -111,7 +111,7 @@ def paint_of(mesh: trimesh.Trimesh, kind: str, colour: str | None, faces: Any) -
 
 
 def _pixels(image: Any) -> Any:
-    """The texture; none when it is of another format, too large or damaged, and the model is then drawn without."""
+    """The texture's pixels. None if it is of another format, too large or damaged: the model is then drawn without."""
     if not isinstance(image, Image.Image) or image.format not in _FORMATS:
         return None
     if image.width * image.height > _MAX_TEXTURE:

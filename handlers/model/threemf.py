@@ -1,4 +1,4 @@
-"""3MF from strangers: a zip file of XML, in which objects may be built of objects, without measure."""
+"""3MF from untrusted sources: a zip file of XML, in which objects may be built of objects without limit."""
 
 import re
 import zipfile
@@ -16,11 +16,11 @@ _TRIANGLE = re.compile(rb"<(?:\w+:)?triangle\b")
 _VERTEX = re.compile(rb"<(?:\w+:)?vertex\b")
 
 _COLOURS = re.compile(rb"<(?:\w+:)?(?:base|color|texture2d)\b")
-"""Of a basematerials, a colorgroup or a texture group that is not empty."""
+"""Matches the content of a basematerials, a colorgroup or a texture group."""
 
 
-class Found(NamedTuple):
-    """What a look into the archive has shown."""
+class ThreemfCounts(NamedTuple):
+    """What was counted in the archive."""
 
     faces: int
     """Each object once, however often it is used."""
@@ -29,8 +29,8 @@ class Found(NamedTuple):
     """Bytes."""
 
 
-def look_into(path: Path) -> Found:
-    """Check the archive, count the triangles, and see that the objects do not multiply beyond measure.
+def count_threemf(path: Path) -> ThreemfCounts:
+    """Check the archive, count the triangles, and see that the objects do not multiply beyond the limit.
 
     Raises:
         Unusable: it is not such an archive, or not a harmless one.
@@ -47,11 +47,11 @@ def look_into(path: Path) -> Found:
             unpacked += len(text)
             if _instances(_uses(text)) > _MAX_INSTANCES:
                 raise Unusable(f"{path.name} repeats its objects more than {_MAX_INSTANCES} times")
-    return Found(faces, vertices, unpacked)
+    return ThreemfCounts(faces, vertices, unpacked)
 
 
 def has_colours(path: Path) -> bool:
-    """Whether a file that was looked into has materials, colours or textures."""
+    """Whether a file that has passed `count_threemf` has materials, colours or textures."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith(".model")]
         return any(_COLOURS.search(_read(archive, name, path)) for name in names)
@@ -86,7 +86,7 @@ def _uses(text: bytes) -> dict[bytes, list[bytes]]:
 
 
 def _instances(uses: dict[bytes, list[bytes]]) -> int:
-    """How many objects stand on the plate when all is spelled out; one more than the limit when that never ends."""
+    """How many objects stand on the plate if all are expanded; more than the limit if that never ends."""
     totals: dict[bytes, int] = {}
     for name in _deepest_first(uses):
         totals[name] = 1 + sum(totals.get(used, _MAX_INSTANCES if used in uses else 1) for used in uses[name])

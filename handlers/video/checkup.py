@@ -7,7 +7,7 @@ from av.codec import Codec
 
 from ..contract import Finding
 from .convert.options import AUDIO_ENCODERS, VIDEO_ENCODERS
-from .program import HOW_TO_INSTALL, examine, find_program
+from .program import INSTALL_FFMPEG, examine_program, find_program
 
 
 def checkup() -> Iterator[Finding]:
@@ -35,8 +35,8 @@ def _program() -> Finding:
     path = find_program()
     if path is None:
         return Finding("ffmpeg", "ok", "the program is not there; only `backend` ffmpeg of video_convert asks for it")
-    program = examine(path)
+    program = examine_program(path)
     if program.trouble:
-        remedy = f"{HOW_TO_INSTALL}, if `backend` ffmpeg of video_convert is wanted."
-        return Finding("ffmpeg", "warn", program.told(), remedy)
-    return Finding("ffmpeg", "ok", program.told())
+        remedy = f"{INSTALL_FFMPEG}, if `backend` ffmpeg of video_convert is wanted."
+        return Finding("ffmpeg", "warn", program.summary(), remedy)
+    return Finding("ffmpeg", "ok", program.summary())

@@ -1,4 +1,4 @@
-"""What reading a video costs. Fitted to a hundred runs on real samples. No media library here."""
+"""The cost of reading a video, fitted to a hundred runs on real samples. No media library here."""
 
 from typing import Any
 
@@ -8,24 +8,24 @@ from ..contract import Bounds
 
 VIDEO_BOUNDS = Bounds(cpu_seconds=60.0, cpu_per_expected=0.0, cpu_per_probed=20.0)
 """The estimate is of run time on a few processors; a busy machine with many of them uses far more CPU time."""
-BASE = 82_000_000
+BASE_MEMORY = 82_000_000
 """Resident bytes of a worker with FFmpeg, numpy and Pillow loaded, that has worked before and has nothing open.
 
 66 MB where the libraries were installed a while ago; some 20 MB more of their files are resident after a new install.
 """
-MARGIN = 1.3
+MEMORY_MARGIN = 1.3
 _BYTES_A_PIXEL = 1.5
 _FRAMES_HELD = 12
-"""Decoded frames in memory while reading, with frame threads on two cores."""
+"""Decoded frames in memory while a video is read, with frame threads on two cores."""
 _DECODED = 500e6
 """Pixels a second."""
 _KEYFRAME_EVERY = 125
-"""Frames; half of it is decoded to reach one in the middle."""
+"""Frames. Half as many are decoded to reach a frame in the middle."""
 _BITRATE = 5_000_000
 
 
 class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known, or taken to be so, of a video."""
+    """What is known, or assumed, of a video."""
 
     width: int
     height: int
@@ -46,7 +46,7 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         return max(1, round(self.duration * self.rate))
 
     @property
@@ -55,11 +55,11 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
         return _BYTES_A_PIXEL * self.pixels * (2 if self.depth > 8 else 1)  # noqa: PLR2004 - a byte
 
     def of_size(self, size: int) -> "VideoInfo":
-        """The same picture in a file of so many bytes."""
+        """The same video, as long as a file of `size` bytes makes it."""
         return msgspec.structs.replace(self, duration=max(1.0, 8 * size / _BITRATE))
 
     def basis(self) -> dict[str, Any]:
-        """For `Estimate.basis`; empty where nothing was looked at."""
+        """For `Estimate.basis`; empty where the file was not examined."""
         if self.guessed:
             return {}
         return {
@@ -72,12 +72,12 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ASSUMED = VideoInfo(width=1920, height=1080, duration=60.0, rate=25.0, guessed=True)
-"""A full-HD source of 5 Mbit/s: what is assumed until somebody has looked."""
+"""A full-HD source of 5 Mbit/s. It is assumed until the file is examined."""
 
 
 def reading_memory(video: VideoInfo) -> int:
     """Resident bytes at the peak of a worker that decodes the video."""
-    return int(MARGIN * (BASE + _FRAMES_HELD * video.frame_bytes))
+    return int(MEMORY_MARGIN * (BASE_MEMORY + _FRAMES_HELD * video.frame_bytes))
 
 
 def reading_seconds(video: VideoInfo) -> float:

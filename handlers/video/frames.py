@@ -13,13 +13,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..faults import text_of
-from .opening import is_damage, open_input, packets_of, picture_stream, seek
-from .source import Source
+from .opening import is_input_fault, open_input, packets_of, picture_stream, seek
+from .source import VideoSource
 
 _STEP_BACK = 5
 """Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
-_FORGIVEN = 50
-"""Undecodable packets and missing frames that are always forgiven; beyond that, one in four."""
+_TOLERATED = 50
+"""Undecodable packets and missing frames that are always tolerated; beyond that, one in four."""
 
 
 class UndecodableError(ValueError):
@@ -27,22 +27,22 @@ class UndecodableError(ValueError):
 
 
 def _no_tick() -> None:
-    """For callers that cannot be stopped."""
+    """For callers that are not to be stopped."""
 
 
 def beyond_use(bad: float, good: float) -> bool:
-    """Whether too much is bad or missing for the rest to be of use."""
-    return bad > _FORGIVEN + good // 4
+    """Whether too many frames are bad or missing for the rest to be of use."""
+    return bad > _TOLERATED + good // 4
 
 
 def frames_after(
-    source: Source, moment: int | None, tick: Callable[[], None] = _no_tick
+    source: VideoSource, moment: int | None, tick: Callable[[], None] = _no_tick
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """All frames later than `moment`, each with its own moment, strictly rising; none: from the start.
+    """All frames later than `moment`, or from the start, each with its own moment, strictly rising.
 
-    The same frames come out whether the source is read in one go or from anywhere. Whatever a seek promises, it is
-    believed only if it yields a frame at or before `moment`; otherwise it is tried again from further back. `tick` is
-    called for each frame, also for those that are skipped: it may raise to end the search.
+    The same frames come out whether the source is read in one go or from anywhere. A seek is trusted only if it yields
+    a frame at or before `moment`; otherwise it is tried again from further back. `tick` is called for each frame, also
+    for those that are skipped: it may raise to end the search.
 
     Raises:
         UndecodableError: too many packets cannot be decoded.
@@ -60,7 +60,7 @@ def frames_after(
             return
 
 
-def _seek_targets(source: Source, moment: int | None) -> Iterator[int | None]:
+def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | None]:
     if moment is not None:
         back = 0
         while moment - back > source.start:
@@ -69,13 +69,13 @@ def _seek_targets(source: Source, moment: int | None) -> Iterator[int | None]:
     yield None
 
 
-def _prepared(source: Source, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
+def _prepared(source: VideoSource, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
     frames = _rising(_decode(source, target))
     return deinterlaced(frames, source.time_base) if source.deinterlace else frames
 
 
 def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
-    """Damaged files repeat moments or jump back: such frames are left out."""
+    """Leave out frames whose moments repeat or jump back, as those of damaged files do."""
     last: int | None = None
     for moment, frame in frames:
         if last is None or moment > last:
@@ -83,7 +83,7 @@ def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, Vid
             yield moment, frame
 
 
-def _decode(source: Source, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
+def _decode(source: VideoSource, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
     with open_input(source.path) as container:
         stream = picture_stream(container, source.path.name)
         if target is not None and not seek(container, stream, target):
@@ -101,13 +101,13 @@ def _decode(source: Source, target: int | None) -> Iterator[tuple[int, VideoFram
 
 
 def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str) -> Iterator[VideoFrame]:
-    """Decode, and forgive some damage."""
+    """Decode, and tolerate some damage."""
     bad = good = 0
     for packet in chain(packets, [None]):
         try:
             frames = stream.decode(packet)
         except av.error.FFmpegError as error:
-            if not is_damage(error):
+            if not is_input_fault(error):
                 raise
             bad += 1
             if beyond_use(bad, good):
@@ -156,7 +156,7 @@ def deinterlaced(frames: Iterator[tuple[int, VideoFrame]], time_base: Fraction) 
 
 
 def _graph(frame: VideoFrame, time_base: Fraction) -> Graph:
-    """`send_frame`: as many pictures as frames. `deint=all`: the caller has decided, flags may be missing."""
+    """`send_frame` gives as many pictures as frames. `deint=all`, because the frames' own flags may be missing."""
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)
     graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")).configure()
@@ -181,7 +181,7 @@ def _ready(graph: Graph, moments: deque[int]) -> Iterator[tuple[int, VideoFrame]
 # --- Keyframes ---
 
 
-def keyframes_of(source: Source) -> Iterator[tuple[int, VideoFrame]]:
+def keyframes_of(source: VideoSource) -> Iterator[tuple[int, VideoFrame]]:
     """All keyframes that can be decoded, with their moments, strictly rising."""
     last: int | None = None
     with open_input(source.path) as container:
@@ -193,7 +193,7 @@ def keyframes_of(source: Source) -> Iterator[tuple[int, VideoFrame]]:
             try:
                 frames = stream.decode(packet)
             except av.error.FFmpegError as error:
-                if not is_damage(error):
+                if not is_input_fault(error):
                     raise
                 continue
             for frame in frames:
@@ -207,16 +207,16 @@ def keyframes_of(source: Source) -> Iterator[tuple[int, VideoFrame]]:
 
 
 _WORTH_A_SEEK = 5.0
-"""Seconds ahead from which on a file without an index is searched anew instead of being read on."""
+"""In a file without an index, a frame that is this many seconds ahead is reached by a seek instead of by reading on."""
 _LAST_STEP = 2.0
 """Seconds before the end; doubled until a frame is found."""
 
 
-def pick(source: Source, moments: Sequence[int], tick: Callable[[], None]) -> Iterator[tuple[int, VideoFrame]]:
-    """For each of the rising `moments` the first frame at or after it, or the last frame of all.
+def pick(source: VideoSource, moments: Sequence[int], tick: Callable[[], None]) -> Iterator[tuple[int, VideoFrame]]:
+    """For each of the rising `moments`, find the first frame at or after it, or the last frame of all.
 
-    Yields one frame each, with its own moment; the same frame may come twice. `tick` is called for each frame that is
-    decoded and may raise. Yields nothing more once the source turns out to have no frame at all.
+    Yields one frame each, with its own moment; the same frame may come twice. If the source turns out to have no frame
+    at all, it yields nothing. `tick` is called for each frame that is decoded; it may raise.
     """
     frames: Iterator[tuple[int, VideoFrame]] = iter(())
     current: tuple[int, VideoFrame] | None = None
@@ -230,20 +230,20 @@ def pick(source: Source, moments: Sequence[int], tick: Callable[[], None]) -> It
         yield current
 
 
-def spread(source: Source, count: int) -> list[int]:
-    """So many moments, each in the middle of its equal share of the video."""
+def spread(source: VideoSource, count: int) -> list[int]:
+    """Divide the video into `count` equal shares, and take the moment in the middle of each."""
     return [source.start + (source.end - source.start) * (2 * number + 1) // (2 * count) for number in range(count)]
 
 
-def _jump_pays(source: Source, here: int, there: int) -> bool:
+def _jump_pays(source: VideoSource, here: int, there: int) -> bool:
     """Whether a seek would land ahead of where reading has come."""
     if not source.keyframes:
         return (there - here) * source.time_base > _WORTH_A_SEEK
     return bisect_right(source.keyframes, there) > bisect_right(source.keyframes, here)
 
 
-def _last(source: Source, moment: int, tick: Callable[[], None]) -> tuple[int, VideoFrame] | None:
-    """The last frame before `moment`: the file ends before it says it does."""
+def _last(source: VideoSource, moment: int, tick: Callable[[], None]) -> tuple[int, VideoFrame] | None:
+    """The last frame before `moment`, for a file that ends before it says it does."""
     back = max(1, int(_LAST_STEP / source.time_base))
     while True:
         start = moment - back

@@ -19,24 +19,24 @@ from ..media.damage import lacking_bytes
 
 
 class UnusableInputError(Unusable):
-    """The request can never work, whatever is tried: not a video, or nothing in it that can be shown."""
+    """The file is not a video, or has nothing in it that can be shown."""
 
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
-"""What is opened at all: no playlists and no lists of files, which could name other files of this machine."""
+"""The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
 _READ = "mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif"
-"""The same for people."""
+"""The same formats, as people know them."""
 
 MAX_SIDE = 16384
-MAX_PIXELS = 8192 * 8192
+MAX_FRAME_PIXELS = 8192 * 8192
 """Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
 _PIXELS_AT_ONCE = 16 * 3840 * 2160
-"""Of all frames that are decoded beside each other; FFmpeg goes by the processors alone."""
+"""Pixels of all frames that are decoded in parallel. FFmpeg itself only considers the number of processors."""
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
-"""PyAV 18 has to be told that titles need not be UTF-8; PyAV 19 knows."""
+"""PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
 
-S = TypeVar("S", VideoStream, AudioStream)
-P = TypeVar("P")
+_Track = TypeVar("_Track", VideoStream, AudioStream)
+_Item = TypeVar("_Item")
 
 
 def open_input(path: Path) -> InputContainer:
@@ -47,30 +47,30 @@ def open_input(path: Path) -> InputContainer:
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-    with path.open("rb"):  # so that what the system says of the file is not taken for what FFmpeg says of its content
+    with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
         pass
     refuse_empty(path)
     try:
         container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
     except av.error.FFmpegError as error:
-        if not is_damage(error):
+        if not is_input_fault(error):
             raise
         raise UnusableInputError(_refusal(path, error)) from error
     return container
 
 
 def _refusal(path: Path, error: av.error.FFmpegError) -> str:
-    """FFmpeg's own words are about a call of its library. It says EINVAL of a format that is not in the list."""
-    told = f"{path.name} is not a video in a format that is read here ({_READ})"
+    """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
+    reason = f"{path.name} is not a video in a format that is read here ({_READ})"
     if isinstance(error, av.error.ArgumentError):
-        return told
+        return reason
     if missing := lacking_bytes(path):
         return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
-    return f"{told}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
+    return f"{reason}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 
-def is_damage(error: av.error.FFmpegError) -> bool:
-    """Whether the file's content is to blame and not the machine; some readers say EPERM where they mean nonsense."""
+def is_input_fault(error: av.error.FFmpegError) -> bool:
+    """Whether the file's content is at fault and not the machine. Some readers say EPERM for a damaged file."""
     return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
 
 
@@ -87,23 +87,23 @@ def picture_stream(container: InputContainer, name: str) -> VideoStream:
     context = stream.codec_context
     if context is None or not context.width or not context.height:
         raise UnusableInputError(f"{name}: the picture's codec is not known here")
-    if context.width * context.height > MAX_PIXELS or max(context.width, context.height) > MAX_SIDE:
+    if context.width * context.height > MAX_FRAME_PIXELS or max(context.width, context.height) > MAX_SIDE:
         raise UnusableInputError(
             f"{name} is {context.width}x{context.height}: too large, "
-            f"at most {MAX_PIXELS} pixels and {MAX_SIDE} to a side"
+            f"at most {MAX_FRAME_PIXELS} pixels and {MAX_SIDE} to a side"
         )
-    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream may grow behind its header
+    context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # a stream may grow behind its header
     stream.thread_type = "AUTO"
     at_once = max(1, _PIXELS_AT_ONCE // (context.width * context.height))
-    if at_once < (os.cpu_count() or 1):  # each thread has a frame of its own in work
+    if at_once < (os.cpu_count() or 1):  # each thread decodes a frame of its own
         context.thread_count = at_once
     return stream
 
 
-def packets_of(container: InputContainer, stream: S, *, from_key: bool = False) -> Iterator["av.Packet[S]"]:
+def packets_of(container: InputContainer, stream: _Track, *, from_key: bool = False) -> Iterator["av.Packet[_Track]"]:
     """Packets to decode, without empty ones; with `from_key`, from the first keyframe on.
 
-    A read error that is the file's own ends them as its end would: what came before is complete.
+    A read error that is the file's own ends them as the end of the file would.
     """
     for packet in tolerant(container.demux(stream)):
         from_key = from_key and not packet.is_keyframe
@@ -111,28 +111,28 @@ def packets_of(container: InputContainer, stream: S, *, from_key: bool = False) 
             yield packet
 
 
-def tolerant(packets: Iterator[P]) -> Iterator[P]:
+def tolerant(packets: Iterator[_Item]) -> Iterator[_Item]:
     """The packets up to the end, or to a read error that is the file's own."""
     try:
         yield from packets
     except IndexError:  # PyAV 18, at the end of a file in which more tracks turned up on the way
         return
     except av.error.FFmpegError as error:
-        if not is_damage(error):
+        if not is_input_fault(error):
             raise
 
 
 def seek(container: InputContainer, stream: VideoStream, moment: int) -> bool:
-    """Go to the last keyframe at or before `moment`, as far as the container knows; false where it cannot seek."""
+    """Go to the last keyframe at or before `moment`, as far as the container knows. False where it cannot seek."""
     try:
         container.seek(moment, stream=stream)
     except av.error.FFmpegError as error:
-        if not is_damage(error):
+        if not is_input_fault(error):
             raise
         return False
     return True
 
 
 def exact(ratio: Any) -> Fraction:
-    """PyAV 19 has a ratio type of its own where 18 has fractions; both may be none."""
+    """A ratio of PyAV as a fraction. PyAV 19 has a type of its own for it; none becomes 0."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)

@@ -1,4 +1,4 @@
-"""The ffmpeg program of this machine: where it is, what it can do, what to install. Light: the service imports this."""
+"""The ffmpeg program of this machine: where it is, what it can do, what to install. The service imports this."""
 
 import os
 import re
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-HOW_TO_INSTALL = (
+INSTALL_FFMPEG = (
     "Install ffmpeg 5.1 or later (Debian and Ubuntu: apt install ffmpeg; Fedora: dnf install ffmpeg-free; "
     "macOS: brew install ffmpeg)"
 )
 HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
-"""How FFmpeg names the encoders of each maker, behind the codec."""
+"""The second part of FFmpeg's names of hardware encoders, one for each maker."""
 CODECS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
-"""Our names of codecs → those that stand in front."""
+"""Our name of a codec → the first part of FFmpeg's names of its encoders."""
 _OLDEST = (57, 28)
-"""libavutil of FFmpeg 5.1, the first with all the switches that are used. Builds from git tell no other version."""
-_PATIENCE = 10.0
+"""libavutil of FFmpeg 5.1, the first with all the switches that are used. Builds from git state no other version."""
+_TIMEOUT = 10.0
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,18 +28,18 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     version: str = ""
     built: str = ""
-    """All that it says of its build. Other builds encode otherwise."""
+    """All that it says of its build. Another build encodes differently."""
     encoders: frozenset[str] = frozenset()
     trouble: str = ""
     """Why it cannot be used; empty when it can."""
 
     @property
     def hardware(self) -> tuple[str, ...]:
-        """The hardware encoders that it lists. Whether their hardware is there, only a try can tell."""
+        """The hardware encoders that it lists. Only a trial shows whether their hardware is there."""
         wanted = (f"{codec}_{maker}" for maker in HARDWARE for codec in CODECS.values())
         return tuple(name for name in wanted if name in self.encoders)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Path, version and hardware encoders in a line, for people."""
         if self.trouble:
             return f"{self.path}: {self.trouble}"
@@ -48,13 +48,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_program() -> Path | None:
-    """The program on the search path; none when it is not there."""
+    """The program on the search path, or none."""
     found = shutil.which("ffmpeg")
     return Path(found).absolute() if found else None
 
 
-def examine(path: Path) -> Program:
-    """Ask the program. Asked once for each file that was ever there."""
+def examine_program(path: Path) -> Program:
+    """Ask the program what it is, once for each file that stands at `path`."""
     try:
         status = path.stat()
     except OSError as error:
@@ -62,21 +62,21 @@ def examine(path: Path) -> Program:
     return _examine(path, status.st_ino, status.st_mtime_ns)
 
 
-def state() -> tuple[str, ...]:
+def program_lines() -> tuple[str, ...]:
     """For `tasktrail types`: whether the program is here, and what it has."""
     path = find_program()
-    return (f"ffmpeg: {examine(path).told() if path else 'not installed'}",)
+    return (f"ffmpeg: {examine_program(path).summary() if path else 'not installed'}",)
 
 
 def environment() -> dict[str, str]:
-    """What the program is started with: ours, without what would make it write files of its own."""
+    """Our environment, without the variable that makes the program write files of its own."""
     return {name: value for name, value in os.environ.items() if name != "FFREPORT"}
 
 
 @cache
 def _examine(path: Path, _inode: int, _changed: int) -> Program:
     try:
-        built, encoders = ask(path, "-version"), ask(path, "-encoders")
+        built, encoders = ask_program(path, "-version"), ask_program(path, "-encoders")
     except (OSError, subprocess.SubprocessError) as error:
         return Program(path=path, trouble=f"it cannot be run: {error}")
     version = re.search(r"^ffmpeg version (\S+)", built)
@@ -93,14 +93,14 @@ def _examine(path: Path, _inode: int, _changed: int) -> Program:
     )
 
 
-def ask(path: Path, *arguments: str) -> str:
-    """What the program prints. Raises OSError or SubprocessError."""
+def ask_program(path: Path, *arguments: str) -> str:
+    """Run the program; what it prints. Raises OSError or SubprocessError."""
     done = subprocess.run(
         [str(path), "-hide_banner", "-nostdin", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
-        timeout=_PATIENCE,
+        timeout=_TIMEOUT,
         env=environment(),
     )
     return done.stdout.decode(errors="replace")

@@ -10,7 +10,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 Luma: TypeAlias = npt.NDArray[np.float32]
 
 _SIDE = 256
-"""Longest side that is looked at. Smaller, and blur would no longer show; larger, and noise would look like detail."""
+"""Longest side of the copy. On a smaller one blur would not show, on a larger one noise would look like detail."""
 _WIDE_SPREAD = 64.0
 _GOOD_DETAIL = 150.0
 _MIDDLE = 118.0
@@ -18,7 +18,7 @@ _DARK, _BRIGHT = 20.0, 240.0
 
 
 class FrameScorer:
-    """Looks at frames in grey and small; keeps the scaler between them."""
+    """Scores frames by small grey copies of them; keeps the scaler between frames."""
 
     def __init__(self) -> None:
         self._scaler = VideoReformatter()

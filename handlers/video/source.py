@@ -21,7 +21,7 @@ from .estimate import VideoInfo
 from .opening import (
     UnusableInputError,
     exact,
-    is_damage,
+    is_input_fault,
     open_input,
     packets_of,
     picture_stream,
@@ -37,8 +37,8 @@ _SAMPLED = 60
 """Frames. Those that are stored out of order have begun by then."""
 
 
-class Sample(NamedTuple):
-    """What was found out."""
+class _Sample(NamedTuple):
+    """What the beginning of the video shows."""
 
     first: VideoFrame | None
     clock: Literal["pts", "dts"]
@@ -46,10 +46,10 @@ class Sample(NamedTuple):
     """Moments; in front that of the first frame."""
 
 
-def brief_sample(
+def _brief_sample(
     frames: Iterator[VideoFrame], packets: Iterator["Packet[VideoStream]"], *, reorders: bool
-) -> Sample | None:
-    """One frame, and the times of packets. None where these do not prove that frames come out in order.
+) -> _Sample | None:
+    """Decode one frame, and read the times of packets. None if these do not prove that frames come out in order.
 
     `frames` decodes `packets` as far as it must. `reorders`: frames are not shown in the order they are stored.
     """
@@ -61,16 +61,16 @@ def brief_sample(
     # Where the order differs and times rise all the same, these are no times of presentation.
     if len(set(known)) < len(moments) or (reorders and _runs_forward(known)):
         return None
-    return Sample(first, "pts", [first.pts, *known])
+    return _Sample(first, "pts", [first.pts, *known])
 
 
-def sample(frames: Iterator[VideoFrame]) -> Sample:
-    """Decode as many as it takes to see it."""
+def _sample(frames: Iterator[VideoFrame]) -> _Sample:
+    """Decode as many frames as it takes to see which of their times runs forward."""
     first = next(frames, None)
     stamps = [(frame.pts, frame.dts) for frame in chain([first] if first else [], islice(frames, _SAMPLED - 1))]
     clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
     known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
-    return Sample(first, clock, known)
+    return _Sample(first, clock, known)
 
 
 def _runs_forward(moments: Sequence[int | None]) -> bool:
@@ -88,17 +88,17 @@ seek lands between frames, so the last one in time may lie before it."""
 _SLACK = 0.25
 """Seconds, or three frames: headers are no more exact than that."""
 _LATEST = 2**62
-"""What FFmpeg can still seek to."""
+"""The latest moment that FFmpeg can seek to."""
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
-class Ending(NamedTuple):
-    """What was found, on the picture's own clock."""
+class _End(NamedTuple):
+    """Where the picture ends, on its own clock."""
 
     end: int
-    """Where the last frame ceases to be shown."""
+    """The end of the last frame."""
     last: int
-    """How long the last frame is shown."""
+    """Duration of the last frame."""
     missing: float
     """Seconds behind it that the file promises and does not hold: it was cut."""
 
@@ -112,10 +112,10 @@ class _Stated(NamedTuple):
 
 
 class _Tail(NamedTuple):
-    """What the packets near the end say."""
+    """What the packets near the end show."""
 
     moment: int
-    """Of the last frame in time."""
+    """The moment of the last frame in time."""
     lasting: int
     """Duration of the packet that comes last in the file; 0: unknown. Where frames are stored out of order, the other
     packets' durations are distances between decoding times."""
@@ -123,9 +123,9 @@ class _Tail(NamedTuple):
     """Where the last packet of any track ends, in seconds."""
 
 
-def ending_of(
+def _end_of(
     container: InputContainer, stream: VideoStream, known: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
-) -> Ending:
+) -> _End:
     """Read the last packets, without decoding them. `known` are moments of the first frames."""
     unit = exact(stream.time_base)
     usual = max(1, round(1 / (rate * unit)))
@@ -137,18 +137,18 @@ def ending_of(
         if tail is not None:
             break
     else:
-        return Ending(max(*known, promised or 0), usual, 0.0)
+        return _End(max(*known, promised or 0), usual, 0.0)
     last, lasting = max(*known, tail.moment), tail.lasting or usual
     end = last + lasting
     missing = stated.picture - float(end * unit) if stated.picture else (stated.whole or 0.0) - tail.until
     missing = missing if missing > max(_SLACK, 3 / float(rate)) else 0.0
     if clock == "dts":  # frames come out later than that by what the decoder holds back
-        return Ending(max(last + usual, 0 if missing else promised or 0), usual, missing)
-    return Ending(end, lasting, missing)
+        return _End(max(last + usual, 0 if missing else promised or 0), usual, missing)
+    return _End(end, lasting, missing)
 
 
 def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
-    """Where to begin reading; at last with the first frame."""
+    """The moments at which reading may begin, one before the other; the last one is the first frame."""
     while stated is not None and stated - back > first:
         yield stated - back
         back *= 2
@@ -156,7 +156,7 @@ def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
 
 
 def _read(container: InputContainer, stream: VideoStream, clock: Literal["pts", "dts"]) -> _Tail | None:
-    """All that follows; none: no packet of the picture."""
+    """Read all packets that follow. None if no packet of the picture is among them."""
     last: int | None = None
     lasting, until = 0, 0.0
     for packet in tolerant(container.demux()):
@@ -189,13 +189,13 @@ _KEEP_TIMES = ("mov", "matroska")
 """Formats that keep when a picture is shown, and not only when it is decoded."""
 _HIGHEST_RATE = 1000
 _QUARTER = 90
-_LOOKED_AT = 64
-"""Side of the small picture on which transparency is looked for: every gif could have it, few do."""
+_SEARCHED_SIDE = 64
+"""Side of the small picture that is searched for transparency: every gif could have it, few do."""
 _SOLID = 250
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about the input's picture. Moments are integers in `time_base`."""
+class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about the input's picture. Moments are integers in `time_base`."""
 
     path: Path
     width: int
@@ -210,15 +210,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["pts", "dts"]
     start: int
     end: int
-    """Where the last frame ceases to be shown."""
+    """The end of the last frame."""
     last_shown: int
-    """How long the last frame is shown."""
+    """Duration of the last frame."""
     missing: float
     """Seconds behind the end that the file promises and does not hold."""
     lacking: int
     """Bytes at the end, at least, that the container speaks of and that are not there."""
     keyframes: tuple[int, ...]
-    """As far as the container has an index; else empty."""
+    """Empty if the container has no index."""
     pixel_aspect: Fraction
     colour: tuple[int, int, int]
     """Primaries, transfer, matrix, by FFmpeg's numbers; 2 is unknown."""
@@ -238,11 +238,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """How long the picture lasts."""
+        """Length of the picture."""
         return max(0.0, float((self.end - self.start) * self.time_base))
 
     def moment_at(self, seconds: float) -> int:
-        """The moment so many seconds after the first frame."""
+        """The moment `seconds` after the first frame."""
         return self.start + int(seconds / self.time_base)
 
     def seconds_at(self, moment: int) -> float:
@@ -250,10 +250,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return float((moment - self.start) * self.time_base)
 
 
-def read_source(path: Path) -> Source:
-    """Find out what is needed to plan and to encode; reads the first frames and the index.
+def read_source(path: Path) -> VideoSource:
+    """Read the first frames and the index, and find out what is needed to plan and to encode.
 
-    The last answer is kept: an attempt that has looked for its estimate does not look again.
+    The last answer is kept, so that an attempt does not read again what its probe has read.
 
     Raises:
         UnusableInputError: it can never be converted.
@@ -264,14 +264,14 @@ def read_source(path: Path) -> Source:
 
 
 @lru_cache(maxsize=1)
-def _read_source(path: Path, _state: tuple[int, ...]) -> Source:
-    found = _look(path, brief=True) or _look(path, brief=False)
+def _read_source(path: Path, _state: tuple[int, ...]) -> VideoSource:
+    found = _examine(path, brief=True) or _examine(path, brief=False)
     assert found is not None
     return found
 
 
-def _look(path: Path, *, brief: bool) -> Source | None:
-    """None where a brief look says too little."""
+def _examine(path: Path, *, brief: bool) -> VideoSource | None:
+    """None if a brief look does not show enough."""
     with open_input(path) as container:
         stream = picture_stream(container, path.name)
         if stream.time_base is None:
@@ -281,14 +281,14 @@ def _look(path: Path, *, brief: bool) -> Source | None:
         timed = any(name in container.format.name for name in _KEEP_TIMES)
         context, packets = stream.codec_context, packets_of(container, stream)
         frames = _frames(stream, packets)
-        found = brief_sample(frames, packets, reorders=context.has_b_frames) if brief and timed else sample(frames)
+        found = _brief_sample(frames, packets, reorders=context.has_b_frames) if brief and timed else _sample(frames)
         if found is None:
             return None
         if not found.known:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
         first, start, rate = found.first, found.known[0], _rate(stream)
-        ending = ending_of(container, stream, found.known, rate, found.clock)
-        return Source(
+        ending = _end_of(container, stream, found.known, rate, found.clock)
+        return VideoSource(
             path=path,
             width=context.width,
             height=context.height,
@@ -319,12 +319,12 @@ def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) ->
         try:
             yield from stream.decode(packet)
         except av.error.FFmpegError as error:
-            if not is_damage(error):
+            if not is_input_fault(error):
                 raise
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
-    """Whether the matrix that turns the picture does more than turn it: the angle alone does not tell."""
+    """Whether the display matrix mirrors the picture as well as turning it. The angle alone does not show that."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False
@@ -337,9 +337,9 @@ def _is_transparent(stream: VideoStream, first: VideoFrame | None) -> bool:
         return True
     if first is None or not any(part.is_alpha for part in first.format.components):
         return False
-    small = first.reformat(_LOOKED_AT, _LOOKED_AT, format="rgba", interpolation=Interpolation.AREA).planes[0]
+    small = first.reformat(_SEARCHED_SIDE, _SEARCHED_SIDE, format="rgba", interpolation=Interpolation.AREA).planes[0]
     rows, length = bytes(small), small.line_size
-    return any(min(rows[row * length :][3 : 4 * _LOOKED_AT : 4]) < _SOLID for row in range(_LOOKED_AT))
+    return any(min(rows[row * length :][3 : 4 * _SEARCHED_SIDE : 4]) < _SOLID for row in range(_SEARCHED_SIDE))
 
 
 def _rate(stream: VideoStream) -> Fraction:
@@ -355,7 +355,7 @@ def _marks(stream: VideoStream) -> list[int]:
 
 
 def _matroska_marks(path: Path, start: int) -> list[int]:
-    """Matroska's index is read only when somebody seeks. The file is opened anew: it lists what it has passed."""
+    """Matroska's index is read only by a seek, so the file is opened again for it."""
     with open_input(path) as container:
         stream = picture_stream(container, path.name)
         return _marks(stream) if seek(container, stream, start) else []
@@ -373,8 +373,8 @@ def _shifted(marks: list[int], start: int) -> tuple[int, ...]:
 _OUR_NAMES = {"hevc": "h265"}
 
 
-def source_fields(source: Source) -> dict[str, Any]:
-    """Size as it is seen (in stored pixels, upright), length in seconds, codec."""
+def source_fields(source: VideoSource) -> dict[str, Any]:
+    """The fields of a result that describe the source: size as seen (in stored pixels, upright), length, codec."""
     lies = source.rotation in (90, 270)
     return {
         "source_width": source.height if lies else source.width,
@@ -384,8 +384,8 @@ def source_fields(source: Source) -> dict[str, Any]:
     }
 
 
-def cut_notes(source: Source) -> list[str]:
-    """For `notes`: where the file ends before it says it does."""
+def cut_notes(source: VideoSource) -> list[str]:
+    """A note if the file ends before it says it does."""
     if source.missing:
         return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
     if source.lacking:
@@ -394,12 +394,12 @@ def cut_notes(source: Source) -> list[str]:
 
 
 def video_info(path: Path) -> VideoInfo:
-    """Look into the file. Raises UnusableInputError."""
+    """What the estimates need to know of a file. Raises UnusableInputError."""
     return info_of(read_source(path))
 
 
-def info_of(source: Source) -> VideoInfo:
-    """What the estimates need of it."""
+def info_of(source: VideoSource) -> VideoInfo:
+    """What the estimates need to know of a source."""
     frames = max(1.0, source.seconds * float(source.rate or Fraction(25)))
     return VideoInfo(
         width=source.width,

@@ -15,9 +15,8 @@ from av.video.reformatter import (
 )
 from PIL import Image
 
-from .source import Source
+from .source import VideoSource
 
-Size: TypeAlias = tuple[int, int]
 Fit: TypeAlias = Literal["fit", "fill"]
 
 _FINE = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
@@ -28,7 +27,7 @@ _HDR = {int(ColorTrc.SMPTE2084), int(ColorTrc.ARIB_STD_B67)}
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
-def seen_size(source: Source) -> Size:
+def seen_size(source: VideoSource) -> tuple[int, int]:
     """Width and height as a player shows them: upright, pixels made square by widening, never by cutting."""
     aspect = source.pixel_aspect if source.pixel_aspect > 0 else Fraction(1)
     width, height = source.width, source.height
@@ -39,8 +38,8 @@ def seen_size(source: Source) -> Size:
     return (height, width) if source.rotation in (90, 270) else (width, height)
 
 
-def scaled_size(seen: Size, box: Size, fit: Fit) -> Size:
-    """The size the whole picture takes in the box, or over it when it has to fill it. `fit` never enlarges."""
+def scaled_size(seen: tuple[int, int], box: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """The size of the whole picture within the box, or around it if it has to fill the box. `fit` never enlarges."""
     ratios = (Fraction(box[0], seen[0]), Fraction(box[1], seen[1]))
     ratio = max(ratios) if fit == "fill" else min(Fraction(1), *ratios)
     return max(1, round(seen[0] * ratio)), max(1, round(seen[1] * ratio))
@@ -49,7 +48,7 @@ def scaled_size(seen: Size, box: Size, fit: Fit) -> Size:
 class StillRenderer:
     """Makes pictures of one source's frames, all of the same size; keeps the scaler between them."""
 
-    def __init__(self, source: Source, box: Size, fit: Fit) -> None:
+    def __init__(self, source: VideoSource, box: tuple[int, int], fit: Fit) -> None:
         self._scaler = VideoReformatter()
         self._rotation, self._mirrored = source.rotation, source.mirrored
         whole = scaled_size(seen_size(source), box, fit)
@@ -69,7 +68,7 @@ class StillRenderer:
         return picture.crop((left, top, left + self.size[0], top + self.size[1]))
 
 
-def _to_rgb(scaler: VideoReformatter, frame: VideoFrame, size: Size) -> VideoFrame:
+def _to_rgb(scaler: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
     if frame.color_trc in _HDR:
         try:
             return scaler.reformat(
@@ -81,7 +80,10 @@ def _to_rgb(scaler: VideoReformatter, frame: VideoFrame, size: Size) -> VideoFra
                 dst_color_trc=ColorTrc.IEC61966_2_1,
                 dst_color_primaries=ColorPrimaries.BT709,
             )
-        except (FFmpegError, NotImplementedError):  # tags that contradict each other: better pale than none
+        except (
+            FFmpegError,
+            NotImplementedError,
+        ):  # tags that contradict each other: a pale picture is better than none
             pass
     return scaler.reformat(
         frame,
@@ -94,7 +96,7 @@ def _to_rgb(scaler: VideoReformatter, frame: VideoFrame, size: Size) -> VideoFra
 
 
 def _guessed_matrix(frame: VideoFrame) -> Colorspace | None:
-    """For untagged frames what players guess by the size; none: as tagged."""
+    """The matrix that players guess from the size of an untagged frame; none for a tagged one."""
     if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
         return None
     large = frame.width >= _HIGH_DEFINITION[0] or frame.height >= _HIGH_DEFINITION[1]

@@ -1,4 +1,4 @@
-"""From where a model is looked at, and which ray goes through which sample of the picture."""
+"""Where a model is seen from, and which ray goes through which sample of the picture."""
 
 import math
 from typing import Any, NamedTuple
@@ -18,14 +18,14 @@ VIEWS = {
 }
 """View → azimuth, elevation in degrees."""
 _SLOPE = math.tan(math.radians(14))
-"""Of the narrower half of the field of view: a long lens distorts little."""
+"""Tangent of half the narrower angle of view: a long lens distorts little."""
 _MARGIN = 1.08
 _RINGS = 64
 _TURNS = 24
 
 
 class Camera(NamedTuple):
-    """An eye. The model lies in a ball of radius 1 around the origin; the eye is outside."""
+    """A viewpoint. The model lies in a ball of radius 1 around the origin; the eye is outside."""
 
     right: Any
     up: Any
@@ -65,7 +65,7 @@ class Camera(NamedTuple):
 
 
 def cameras(options: ModelPreviewOptions, vertices: Any) -> list[Camera]:
-    """One camera for each picture, near enough for the model to fill it."""
+    """One camera for each picture, so near that the model fills the picture."""
     azimuth, elevation = VIEWS[options.view]
     azimuth = azimuth if options.azimuth is None else options.azimuth
     elevation = elevation if options.elevation is None else options.elevation
@@ -81,7 +81,7 @@ def cameras(options: ModelPreviewOptions, vertices: Any) -> list[Camera]:
             return [_turned(still, azimuth + 360 * n / options.frames, elevation) for n in range(options.frames)]
 
 
-def grid(options: ModelPreviewOptions) -> tuple[int, int]:
+def sheet_grid(options: ModelPreviewOptions) -> tuple[int, int]:
     """Columns and rows of a sheet."""
     if options.kind != "sheet":
         return 1, 1
@@ -91,7 +91,7 @@ def grid(options: ModelPreviewOptions) -> tuple[int, int]:
 
 def cell(options: ModelPreviewOptions) -> tuple[int, int]:
     """Width and height of one picture, in pixels."""
-    columns, rows = grid(options)
+    columns, rows = sheet_grid(options)
     return max(1, options.width // columns), max(1, options.height // rows)
 
 
@@ -111,7 +111,7 @@ def _turned(camera: Camera, azimuth: float, elevation: float) -> Camera:
 def _framed(
     options: ModelPreviewOptions, size: tuple[int, int], azimuth: float, elevation: float, points: Any
 ) -> Camera:
-    """As near as lets all points into the picture, with the middle of what is seen in the middle."""
+    """Place the camera as near as it can be with all points in the picture, and centre them."""
     right, up, toward = _basis(azimuth, elevation)
     width, height = size[0] * options.antialias, size[1] * options.antialias
     slope = _SLOPE * max(1.0, height / width)
@@ -129,7 +129,7 @@ def _framed(
 
 
 def _middle(side: Any, depth: Any, slope: float) -> tuple[float, float]:
-    """Where the eye must be to see all points between two lines of this slope: sideways, and how far."""
+    """Sideways position and distance of an eye that sees all points between two lines of this slope."""
     low, high = float((side / slope - depth).min()), float((side / slope + depth).max())
     return slope * (low + high) / 2, (high - low) / 2
 

@@ -14,7 +14,7 @@ from .tracing import Hits, Tracer
 _EDGE = 0.766
 """Cosine of 40 degrees: faces that meet at more are not smoothed into each other."""
 _ROUNDS = 4
-"""Groups of faces round a vertex that are told apart: a corner of a box has three."""
+"""Groups of faces round a vertex that are distinguished: a corner of a box has three."""
 _MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 
 
@@ -78,9 +78,9 @@ _GROUND = np.array([0.20, 0.18, 0.17], dtype=np.float32)
 _LAMP, _FILL, _SHINE, _RIM = 0.72, 0.12, 0.10, 0.05
 _SHARPNESS = 36
 _SPREAD = 0.10
-"""Of the lamp: the larger, the softer the shadows."""
+"""Size of the lamp: the larger, the softer the shadows."""
 _REACH = 0.7
-"""How far around a place the light is looked for, where the model has radius 1."""
+"""Length of the rays that test how open a place is, where the model has radius 1."""
 _OFF = 2e-4
 """How far from the face such a ray starts, so that it does not meet the face itself."""
 _RAYS = 8
@@ -95,9 +95,9 @@ class Place(NamedTuple):
     normals: Any
     """Smoothed, towards the eye."""
     plains: Any
-    """Of the faces themselves, towards the eye."""
+    """Normals of the faces themselves, towards the eye."""
     directions: Any
-    """Of the rays from the eye."""
+    """Directions of the rays from the eye."""
     pixels: Any
     """Numbers of the pixels: they choose the rays, so each picture comes out the same every time."""
     samples: Any
@@ -188,11 +188,11 @@ _BALL = _spread_over_a_ball()
 
 
 _STEP = 120_000
-"""Samples that are worked on together: memory follows from it, and how soon a stop is noticed."""
+"""Samples that are worked on together. It decides how much memory is needed, and how soon a stop is noticed."""
 
 
 class Painter:
-    """All that the pictures of one model have in common."""
+    """Draws the pictures of one model."""
 
     def __init__(self, model: Model, tracer: Tracer, options: ModelPreviewOptions) -> None:
         self._model = model
@@ -204,7 +204,7 @@ class Painter:
     def draw(self, camera: Camera, first: int, last: int, tick: Callable[[float], None]) -> Any:
         """The rows from `first` up to but not with `last`, uint8 (rows, width, 4).
 
-        `tick` is told what share of the rows is done; what it raises ends the drawing.
+        `tick` is called with the share of the rows that is done; it may raise.
         """
         times = self._options.antialias
         width = camera.width // times

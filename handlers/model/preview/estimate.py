@@ -1,4 +1,4 @@
-"""How much memory, temp space and time a model takes. The numbers are fitted to measurements, with room to spare."""
+"""The estimate of a drawing. The numbers are fitted to measurements, with room to spare."""
 
 import math
 
@@ -10,7 +10,7 @@ from .options import ModelPreviewOptions, format_for
 
 
 class _Cost(msgspec.Struct, frozen=True):
-    """Of reading one format."""
+    """The cost of reading one format."""
 
     face: float
     """Bytes of memory a face."""
@@ -34,11 +34,11 @@ _UNKNOWN = _Cost(330, 3.0, 3.0e-6)
 _BASE = 115_000_000
 """Interpreter and libraries, as Python 3.13 has them: more than 3.11."""
 _STEP = 40_000_000
-"""For the rays of one step, whatever the size of the picture. The writers of WebP and GIF hold all frames."""
+"""For the rays of one step. It does not depend on the size of the picture."""
 _BYTES_A_FACE = {"stl": 50, "ply": 19, "off": 28, "obj": 40, "glb": 20, "gltf": 28, "3mf": 9}
 """The least that a face takes, when nothing but the size is known. Text takes more."""
 _ZIPPED = 10
-"""A 3mf is a zip archive of text; unpacked it is so many times as large."""
+"""How many times as large a 3mf, which is a zip archive of text, is when it is unpacked."""
 _PIECE, _PAINTED_PIECE = 0.6, 1.5
 """Bytes a pixel of a picture that is kept on the disk until all are there; the second is of a model with textures."""
 _WRITTEN = {"PNG": 0.6, "GIF": 0.3, "MP4": 0.1}
@@ -58,7 +58,7 @@ def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
 
 
 def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
-    """From what is known of the model."""
+    """Estimate from what is known of the model."""
     options = job.options
     cost = _COSTS.get(model.kind, _UNKNOWN)
     pixels = options.width * options.height
@@ -83,6 +83,6 @@ def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
 
 
 def _bytes_a_pixel(job: Job[ModelPreviewOptions], model: Counted) -> float:
-    """Of temp space, the pieces and the output together."""
+    """Temp space for the pieces and the output together."""
     written = _WRITTEN.get(format_for(job.options, job.output_file), _WRITTEN_LOSSY)
     return (_PAINTED_PIECE if model.pixels else _PIECE) + written

@@ -1,4 +1,4 @@
-"""What `model_preview` can be told. No 3-D library here: the service imports this."""
+"""The options of `model_preview`. No 3-D library here: the service imports this."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -10,24 +10,24 @@ from ...contract import Job, refuse_unused
 from ...media.formats import WRITE_FORMATS
 
 View: TypeAlias = Literal["iso", "front", "back", "left", "right", "top", "bottom"]
-Colour: TypeAlias = Annotated[str, msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$")]
+HexColour: TypeAlias = Annotated[str, msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$")]
 
 READ_SUFFIXES = (".stl", ".obj", ".ply", ".off", ".glb", ".gltf", ".3mf")
-ANIMATIONS = {".webp": "WEBP", ".gif": "GIF", ".mp4": "MP4"}
+TURNTABLE_FORMATS = {".webp": "WEBP", ".gif": "GIF", ".mp4": "MP4"}
 """Suffix → format of a turntable."""
 _IDLE = {
     "image": ("views", "frames", "fps"),
     "sheet": ("view", "azimuth", "elevation", "frames", "fps"),
     "turntable": ("views",),
 }
-"""Kind → options that are for another one."""
+"""Kind → options that have no effect on it."""
 _NO_ALPHA = {"JPEG", "MP4"}
 MAX_ANIMATED_PIXELS = 500_000_000
-"""Of all frames together."""
+"""Pixels of all frames of a turntable together."""
 
 
 class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `model_preview` can be told. The format is that of the output's suffix."""
+    """The options of `model_preview`. The format is that of the output's suffix."""
 
     kind: Annotated[
         Literal["image", "sheet", "turntable"],
@@ -66,7 +66,7 @@ class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(description="As #rrggbb, or `transparent`."),
     ] = "#f2f3f5"
     color: Annotated[
-        Colour | None, msgspec.Meta(description="Of the whole model, as #rrggbb; none: the model's own colours.")
+        HexColour | None, msgspec.Meta(description="Of the whole model, as #rrggbb; none: the model's own colours.")
     ] = None
     shading: Annotated[
         Literal["auto", "smooth", "flat"],
@@ -81,7 +81,7 @@ class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp, avif and mp4.")] = 85
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together.
+        """Refuse a turntable with too many pixels.
 
         Raises:
             ValueError: what is asked for is too much; msgspec makes a `ValidationError` of it.
@@ -94,7 +94,7 @@ class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     @property
     def pictures(self) -> int:
-        """How many pictures are drawn."""
+        """Number of pictures that are drawn."""
         return {"image": 1, "sheet": len(self.views), "turntable": self.frames}[self.kind]
 
     @property
@@ -106,7 +106,7 @@ class ModelPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 def format_for(options: ModelPreviewOptions, output_file: Path) -> str:
     """The format that the output's suffix asks for. Raises InvalidPath when that kind of preview has no such format."""
-    known = ANIMATIONS if options.kind == "turntable" else WRITE_FORMATS
+    known = TURNTABLE_FORMATS if options.kind == "turntable" else WRITE_FORMATS
     kind = known.get(output_file.suffix.lower())
     if kind is None:
         raise InvalidPath(

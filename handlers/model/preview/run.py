@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Iterator
-from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +12,14 @@ import numpy as np
 from PIL import Image
 
 from ...contract import Finished, Outcome, TaskContext
-from ...media.animation import FILM_CODEC, frame_times, frames_in, with_palette, write_film
+from ...media.animation import MP4_CODEC, frames_in, write_animation
 from ...media.pictures import save, write_picture
 from ...media.result import describe
 from ...pieces import Pieces, fingerprint
-from ..counting import Counted, count
+from ..counting import Counted, count_faces
 from ..loading import Model, load_model
 from ..threemf import has_colours
-from .camera import cameras, cell, grid
+from .camera import cameras, cell, sheet_grid
 from .drawing import Painter
 from .options import ModelPreviewOptions, format_for
 from .tracing import tracer_for
@@ -36,30 +35,26 @@ def write_still(picture: Image.Image, path: Path, kind: str, options: ModelPrevi
     write_picture(picture, path, kind, quality=options.quality)
 
 
-def write_animation(frames: Iterator[Image.Image], path: Path, kind: str, options: ModelPreviewOptions) -> None:
-    """Write an animation that runs for ever, or an mp4. Each frame is asked for when it is needed."""
+def write_turntable(frames: Iterator[Image.Image], path: Path, kind: str, options: ModelPreviewOptions) -> None:
+    """Write an animation of a whole turn."""
     solid = options.background != "transparent"
-    frames = (frame.convert("RGB") if solid else frame for frame in frames)
-    if kind == "MP4":
-        crf = round(_BEST_CRF + _CRF_STEP * (100 - options.quality))
-        write_film(frames, path, (options.width, options.height), Fraction(options.fps), crf=crf, preset="medium")
-        return
-    if kind == "GIF":
-        frames = (with_palette(frame) for frame in frames)
-    first = next(frames)
-    how: dict[str, Any] = {"duration": frame_times(options.frames, options.fps, kind), "loop": 0}
-    if kind == "WEBP":
-        how |= {"quality": options.quality, "method": 2, "minimize_size": False}
-    if kind == "GIF":
-        how |= {"disposal": 1 if solid else 2, "optimize": False}
-    save(first, path, kind, save_all=True, append_images=frames, **how)
+    write_animation(
+        (frame.convert("RGB") if solid else frame for frame in frames),
+        path,
+        kind,
+        count=options.frames,
+        fps=options.fps,
+        crf=round(_BEST_CRF + _CRF_STEP * (100 - options.quality)),
+        webp={"quality": options.quality, "method": 2, "minimize_size": False},
+        gif={"disposal": 1 if solid else 2, "optimize": False},
+    )
 
 
 # --- What is not drawn ---
 
 
 _HEAD = 65_536
-"""Where exporters name the other file."""
+"""Bytes at the beginning, in which exporters name the other file."""
 _LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*[^\s])", re.MULTILINE)
 _TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*[^\s])", re.MULTILINE | re.IGNORECASE)
 _LONGEST = 100
@@ -68,14 +63,14 @@ _PROMISING = ("ply", "off")
 
 
 def missing_faces(read: int, counted: Counted) -> list[str]:
-    """What the header of a text promises and the rest of it does not hold. Of binary files such a one is refused."""
+    """A note if a text file has fewer faces than its header promises. Such a binary file is refused."""
     if counted.kind not in _PROMISING or read >= counted.faces:
         return []
     return [f"the model was cut or is damaged: it has {read:,} of the {counted.faces:,} faces that it promises"]
 
 
 def unread_colours(path: Path) -> list[str]:
-    """What is left out of a model that has been read. A worker opens no file but its input."""
+    """Notes of materials and textures that are not read. An attempt opens no file but its input."""
     match path.suffix.lower():
         case ".obj":
             return [f"materials in {name} are not read" for name in _names(path, _LIBRARY)]
@@ -97,14 +92,14 @@ def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
 
 
 _STYLE = 1
-"""To be raised when the same model would come out in other pixels."""
+"""Raise this number when the same model would come out in other pixels."""
 _BAND = 2_000_000
-"""Samples of a piece of a large picture: two or three seconds of work."""
+"""Samples in a piece of a large picture: two or three seconds of work."""
 _READ, _DRAWN = 50.0, 95.0
 
 
 class Band(NamedTuple):
-    """A piece: some rows of a picture."""
+    """One piece of the work: some rows of a picture."""
 
     picture: int
     first: int
@@ -145,7 +140,7 @@ class _Drawing:
         """Do what is left to do."""
         context = self._context
         context.progress(0, f"looking into {context.input_file.name}")
-        counted = count(context.input_file)
+        counted = count_faces(context.input_file)
         self._context.check_stop()
         context.progress(5, f"reading {counted.faces} faces")
         model = load_model(context.input_file, self._options.up, self._options.color)
@@ -209,7 +204,7 @@ class _Drawing:
         plain = self._options.background
         colour = (0, 0, 0, 0) if plain == "transparent" else (*bytes.fromhex(plain[1:]), 255)
         whole = Image.new("RGBA", (self._options.width, self._options.height), colour)
-        columns, _ = grid(self._options)
+        columns, _ = sheet_grid(self._options)
         width, height = cell(self._options)
         for number, band in enumerate(self._bands):
             self._context.check_stop()
@@ -222,7 +217,7 @@ class _Drawing:
         self._context.progress(_DRAWN, f"writing {self._format.lower()}")
         pictures = self._pictures(pieces)
         if self._options.kind == "turntable":
-            write_animation(pictures, self._context.output_part, self._format, self._options)
+            write_turntable(pictures, self._context.output_part, self._format, self._options)
         else:
             write_still(next(pictures), self._context.output_part, self._format, self._options)
         self._context.check_stop()
@@ -236,7 +231,7 @@ class _Drawing:
             height=options.height,
             frames=options.frames if film else frames_in(part, self._format),
             duration=options.frames / options.fps if options.kind == "turntable" else 0.0,
-            codec=FILM_CODEC if film else "",
+            codec=MP4_CODEC if film else "",
         )
         result |= {
             "source_faces": len(model.faces),

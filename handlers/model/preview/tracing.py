@@ -9,13 +9,13 @@ from .camera import Camera
 
 
 class Hits(NamedTuple):
-    """What the rays that meet something meet."""
+    """The rays that meet the model, and where."""
 
     rays: Any
     """Their numbers."""
     faces: Any
     shares: Any
-    """How near the place is to each corner of the face, float32 (n, 3), together 1."""
+    """Barycentric coordinates within the face, float32 (n, 3)."""
     distances: Any
 
 
@@ -23,7 +23,7 @@ class Tracer(Protocol):
     """Finds out which faces rays meet."""
 
     shadows: bool
-    """Whether `blocked` knows anything."""
+    """Whether it can answer `blocked`."""
 
     def first(self, camera: Camera, rows: tuple[int, int], origins: Any, directions: Any) -> Hits:
         """The first face that each of the camera's rays in these rows meets."""
@@ -33,7 +33,7 @@ class Tracer(Protocol):
 
 
 _PAIRS = 500_000
-"""Candidates that are looked at together."""
+"""Candidates that are tested together."""
 _TINY = 1e-12
 
 
@@ -65,12 +65,12 @@ class Zbuffer:
         return Hits(hit, owner[hit], shares[hit], nearest[hit].astype(np.float32))
 
     def blocked(self, origins: Any, _directions: Any, _reach: float) -> Any:
-        """Nothing is: there are no shadows."""
+        """No ray is blocked: the z-buffer knows no shadows."""
         return np.zeros(len(origins), dtype=bool)
 
     def _candidates(self, camera: Camera, rows: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
         """Pairs of a ray, counted from the first row, and a face whose box holds it."""
-        left, right, top, bottom = self._look(camera)
+        left, right, top, bottom = self._boxes_of(camera)
         top, bottom = np.maximum(top, rows[0]), np.minimum(bottom, rows[1])
         faces = np.flatnonzero((top < bottom) & (left < right))
         wide = (right - left)[faces]
@@ -88,7 +88,7 @@ class Zbuffer:
             yield row * camera.width + np.repeat(left[some], count) + within % width, face
             start = stop
 
-    def _look(self, camera: Camera) -> Any:
+    def _boxes_of(self, camera: Camera) -> Any:
         """The box of each face in the picture: left, right, top, bottom in whole samples, the second ones beyond."""
         if self._seen_by is not camera:
             corners = camera.project(self._vertices)[self._faces]

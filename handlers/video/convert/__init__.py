@@ -2,7 +2,7 @@
 
 from ...contract import TaskType, media
 from ..estimate import VIDEO_BOUNDS
-from ..program import state
+from ..program import program_lines
 from .estimate import estimate
 from .options import VideoConvertOptions, check
 
@@ -19,7 +19,7 @@ video_convert = TaskType(
     needs_input=True,
     needs_output=True,
     bounds=VIDEO_BOUNDS,
-    programs=state,
+    programs=program_lines,
     output_suffix=".mp4",
     packages=media("av"),
 )

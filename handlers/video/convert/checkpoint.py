@@ -16,10 +16,10 @@ MAX_SEGMENTS = 240
 
 
 class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Fixed when the task first starts and kept in its checkpoint, so that a resume can never cut elsewhere."""
+    """Where the video is cut. It is fixed when the task first starts, so that a resume can never cut elsewhere."""
 
     clock: Literal["pts", "dts"]
-    """Which of a frame's two timestamps runs forward in this source."""
+    """Which of a frame's two timestamps rises in this source."""
     start: int
     end: int
     """Where the source says it ends. It may be wrong."""
@@ -38,16 +38,16 @@ class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """How many segments are expected."""
+        """Number of segments that are expected."""
         return len(self.cuts) + 1
 
     def share(self, moment: int) -> float:
-        """How much of the source lies before `moment`, 0 to 1."""
+        """The share of the source that lies before `moment`, 0 to 1."""
         return min(1.0, max(0.0, (moment - self.start) / max(1, self.end - self.start)))
 
 
 def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tuple[int, ...]:
-    """Cut about every `step`, on a keyframe where one is near, and leave no short rest."""
+    """Cut about every `step`, on a keyframe if one is near, and leave no short rest at the end."""
     cuts: list[int] = []
     position = start
     while True:
@@ -62,7 +62,7 @@ def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tu
 
 
 def step_for(start: int, end: int, wanted: int) -> int:
-    """The segment length: as wanted, or longer where that would give too many segments."""
+    """The segment length as it is wanted, or longer if that would give too many segments."""
     return max(1, wanted, -(-(end - start) // MAX_SEGMENTS))
 
 
@@ -82,7 +82,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
         return segment_name(self.number)
 
     def intact(self, folder: Path) -> bool:
-        """Whether the file still is what was finished."""
+        """Whether the file is still as it was finished."""
         return intact(folder / self.name, self.size, self.sha256)
 
 
@@ -97,11 +97,11 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
     def intact(self, folder: Path) -> bool:
-        """Whether the file still is what was finished."""
+        """Whether the file is still as it was finished."""
         return intact(folder / self.name, self.size, self.sha256)
 
 
-class Saved(msgspec.Struct, frozen=True, kw_only=True):
+class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the checkpoint."""
 
     fingerprint: str
@@ -118,7 +118,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last_moment(self) -> int | None:
-        """The last frame that is safe; none before the first segment."""
+        """The moment of the last frame in a finished segment; none before the first segment."""
         return self.segments[-1].last if self.segments else None
 
     @property
@@ -127,7 +127,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
         return [part.name for part in (self.audio, *self.segments) if part is not None]
 
     def as_checkpoint(self, time_base: Fraction) -> Checkpoint:
-        """The checkpoint that says all this."""
+        """This as a checkpoint."""
         return Checkpoint(
             processed_frames=self.frames,
             processed_bytes=sum(segment.size for segment in self.segments),
@@ -136,8 +136,8 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
             data=msgspec.to_builtins(self),
         )
 
-    def with_segment(self, segment: Segment) -> "Saved":
-        """The same with one more segment, or with another one in its place."""
+    def with_segment(self, segment: Segment) -> "SavedConversion":
+        """The same with one more segment, or with that one replaced."""
         others = [other for other in self.segments if other.number != segment.number]
         segments = tuple(sorted([*others, segment], key=lambda each: each.number))
         return msgspec.structs.replace(self, segments=segments)

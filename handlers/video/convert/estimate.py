@@ -1,9 +1,9 @@
-"""What a conversion needs. No media library here: the service imports this."""
+"""The estimate of a conversion. No media library here: the service imports this."""
 
 from math import pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
 
 from ...contract import Estimate, Job
-from ..estimate import ASSUMED, BASE, MARGIN, VideoInfo
+from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, VideoInfo
 from .options import USUAL_CRF, VideoConvertOptions, choose_target
 
 _SPEED = {
@@ -23,7 +23,7 @@ _FRAMES_HELD = {"ultrafast": 40, "superfast": 90, "veryfast": 130, "faster": 150
 """Frames in memory at the peak, in encoder and between."""
 _SLOWEST_HOLD = 220
 _ROOM = 30
-"""Frames that an encoder makes room for, however few come."""
+"""Frames that an encoder reserves memory for, however few come."""
 _SOURCE_FRAMES = 12
 _DEINTERLACER_HOLDS = 4
 
@@ -31,7 +31,7 @@ _SLOWER_THAN_H264 = {"h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
 _MORE_THAN_H264 = {"h264": 1.0, "h265": 0.8, "vp9": 0.75, "av1": 1.3}
 """Frames that an encoder holds, as a share of libx264's at the same preset."""
 _ENCODER_BASE = {"h265": 35e6, "vp9": 15e6, "av1": 15e6}
-"""Bytes whatever the picture's size."""
+"""Bytes that do not depend on the picture's size."""
 _DECODED = 500e6
 _AUDIO_SPEED = 70
 _PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
@@ -49,12 +49,12 @@ _USUAL_CHANNELS = 2
 
 
 def estimate(job: Job[VideoConvertOptions]) -> Estimate:
-    """Guess from the file size alone: a full-HD source of 5 Mbit/s, unless the options say how large the output is."""
+    """Guess from the size of the file: full HD of 5 Mbit/s, unless the options say how large the output is."""
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
-    """What the conversion of this video needs."""
+    """Estimate from what is known of the video."""
     options = job.options
     target = choose_target(options, job.output_file)
     codec = target.video_codec
@@ -66,8 +66,8 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     sound = video.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     return Estimate(
-        memory=int(MARGIN * (BASE + source_bytes + encoder_bytes)),
-        # Everything stands there twice, in pieces and joined.
+        memory=int(MEMORY_MARGIN * (BASE_MEMORY + source_bytes + encoder_bytes)),
+        # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + (sound if video.sound and target.audio_codec else 0)))
         + _CONTAINERS,
         seconds=0.3 + video.frames * (encode + video.pixels / _DECODED) + video.duration / _AUDIO_SPEED,

@@ -1,4 +1,4 @@
-"""One file out of segments and sound, without encoding anything again. The same parts give the same bytes."""
+"""Join segments and sound into one file, without encoding anything again. The same parts give the same bytes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -12,9 +12,9 @@ import av
 from av.container import InputContainer
 from av.stream import Stream
 
-from ..source import Source
+from ..source import VideoSource
 from .checkpoint import AudioTrack, Segment
-from .marks import Chapter, Marks, mark, write_chapters
+from .metadata import Chapter, TrackMetadata, write_chapters, write_metadata
 from .options import Target
 from .subtitles import Subtitles, SubtitleWriter
 from .timing import decoding_times, durations
@@ -27,21 +27,21 @@ Timed: TypeAlias = "tuple[float, Packet[Stream]]"
 
 
 class Parts(NamedTuple):
-    """What an output is made of."""
+    """The parts that a result is made of."""
 
     folder: Path
     segments: Sequence[Segment]
     audio: AudioTrack | None
     aspect: Fraction = Fraction(1)
-    """The shape of a pixel."""
-    picture_marks: Marks = Marks()
-    sound_marks: Marks = Marks()
+    """Width by height of a pixel."""
+    picture_metadata: TrackMetadata = TrackMetadata()
+    sound_metadata: TrackMetadata = TrackMetadata()
     chapters: Sequence[Chapter] = ()
     subtitles: Subtitles = Subtitles()
 
 
-def join(source: Source, target: Target, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
-    """Write `output`. `tick` is told the position in the result, in seconds."""
+def join(source: VideoSource, target: Target, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
+    """Write `output`. `tick` is called with the position in the result, in seconds; it may raise."""
     begin = parts.segments[0].first * source.time_base
     sound_begin = begin
     if parts.audio is not None:
@@ -55,15 +55,17 @@ def join(source: Source, target: Target, parts: Parts, output: Path, tick: Calla
         picture = result.add_stream_from_template(template.streams.video[0], opaque=True)
         picture.time_base = source.time_base
         if target.video_codec == "h265" and target.container.format in ("mp4", "mov"):
-            picture.codec_context.codec_tag = "hvc1"  # what Apple's players ask for; of the parts nobody takes it over
+            picture.codec_context.codec_tag = (
+                "hvc1"  # what Apple's players ask for; it is not taken over from the segments
+            )
         picture.codec_context.sample_aspect_ratio = parts.aspect  # the encoder of AV1 loses it
-        mark(picture, parts.picture_marks, target.container.format)
+        write_metadata(picture, parts.picture_metadata, target.container.format)
         write_chapters(result, parts.chapters, begin)
         tracks = [_picture(parts, picture, source, begin)]
         if parts.audio is not None:
             sound = opened.enter_context(av.open(str(parts.folder / parts.audio.name)))
             track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
-            mark(track, parts.sound_marks, target.container.format)
+            write_metadata(track, parts.sound_metadata, target.container.format)
             tracks.append(_sound(sound, track, sound_begin - begin))
         writer = SubtitleWriter(source.path, parts.subtitles, target.container, result)
         tracks.append(writer.packets(writer.lines(lambda: tick(0.0)), begin))
@@ -85,7 +87,7 @@ def _packets(container: InputContainer) -> Iterator["tuple[int, int, Packet[Stre
             yield packet.pts, packet.dts, packet
 
 
-def _moments(parts: Parts, source: Source) -> list[int]:
+def _moments(parts: Parts, source: VideoSource) -> list[int]:
     """Presentation times of all pictures in the order they are decoded, on the source's clock."""
     moments: list[int] = []
     for segment in parts.segments:
@@ -97,7 +99,7 @@ def _moments(parts: Parts, source: Source) -> list[int]:
     return moments
 
 
-def _picture(parts: Parts, track: Stream, source: Source, begin: Fraction) -> Iterator[Timed]:
+def _picture(parts: Parts, track: Stream, source: VideoSource, begin: Fraction) -> Iterator[Timed]:
     """The packets of all segments, with times for the whole track."""
     moments = _moments(parts, source)
     times = zip(moments, decoding_times(moments), durations(moments, source.last_shown), strict=True)
@@ -122,14 +124,17 @@ def _sound(container: InputContainer, track: Stream, start: Fraction) -> Iterato
 
 
 def _unit(container: InputContainer) -> Fraction:
-    """In which a part counts, in seconds."""
+    """The unit of a part's times, in seconds."""
     unit = container.streams[0].time_base
     assert unit is not None
     return unit
 
 
 def _seconds(unit: Fraction, begin: Fraction) -> Callable[[int], float]:
-    """From moments in `unit` to seconds after `begin`: one division of integers, so that equal times stay equal."""
+    """A function that converts moments in `unit` to seconds after `begin`.
+
+    It makes one division of integers, so that equal times stay equal.
+    """
     up, back = unit.numerator * begin.denominator, begin.numerator * unit.denominator
     down = unit.denominator * begin.denominator
     return lambda moment: (moment * up - back) / down

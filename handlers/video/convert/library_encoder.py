@@ -167,7 +167,7 @@ class LibrarySegmentEncoder:
         return EncoderFailedError(f"the encoder {encoder} gave, for segment {self.number + 1}, {returned}")
 
     def _release(self) -> None:
-        """Of a very short segment no packet has been written yet. x265 invents its decoding times: set them."""
+        """Write the packets of a very short segment, and set their decoding times, because x265 invents some."""
         presented = [packet.pts for packet in self._held if packet.pts is not None]
         if len(self._moments) <= _HELD:
             for packet, decoded in zip(self._held, decoding_times(presented), strict=True):

@@ -11,12 +11,12 @@ import msgspec
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job, refuse_unused
 from ...media.x264 import steady_x264
-from ..program import CODECS, HOW_TO_INSTALL, Program, examine, find_program
+from ..program import CODECS, INSTALL_FFMPEG, Program, examine_program, find_program
 
 VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
-Backend: TypeAlias = Literal["builtin", "ffmpeg"]
-Encoder: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "videotoolbox"]
+BackendName: TypeAlias = Literal["builtin", "ffmpeg"]
+EncoderName: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "videotoolbox"]
 AudioEncoder: TypeAlias = Literal["usual", "libfdk_aac", "aac_at"]
 Preset: TypeAlias = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
@@ -45,13 +45,13 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     ] = None
     preset: Annotated[Preset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
     backend: Annotated[
-        Backend,
+        BackendName,
         msgspec.Meta(
             description="Who encodes: the library that tasktrail brings, or the ffmpeg program on the search path."
         ),
     ] = "builtin"
     encoder: Annotated[
-        Encoder,
+        EncoderName,
         msgspec.Meta(
             description="software, or the hardware to encode with; refused where it is missing. "
             "vaapi and videotoolbox: with backend ffmpeg."
@@ -96,7 +96,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     ] = 10.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together.
+        """Refuse options that exclude each other.
 
         Raises:
             ValueError: two options exclude each other; msgspec makes a `ValidationError` of it.
@@ -130,7 +130,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     video: tuple[str, ...]
     audio: tuple[str, ...]
     copied: tuple[str, ...]
-    """Sound that is taken as it is."""
+    """Codecs of sound that is copied as it is."""
     subtitles: str
     """FFmpeg's name of the encoder for text."""
     copied_subtitles: tuple[str, ...]
@@ -138,7 +138,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BITEXACT = {"fflags": "+bitexact"}
-"""Without it Matroska files carry a random id, and no two runs agree."""
+"""Without it Matroska files have a random id, and no two runs give the same file."""
 _FASTSTART = {**_BITEXACT, "movflags": "+faststart"}
 _MP4 = Container(
     format="mp4",
@@ -214,7 +214,7 @@ _AV1_PRESET = {
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be made."""
+    """The container and the encoders of the result."""
 
     container: Container
     video_codec: str
@@ -224,7 +224,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     video_bitrate: int
     """Bits a second; 0 where quality is asked for."""
     audio_codec: str
-    """What to encode sound to. Empty: no sound."""
+    """The codec that sound is encoded to. Empty: no sound."""
     audio_encoder: str
     """FFmpeg's name of the encoder."""
 
@@ -265,12 +265,12 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
 
 
 def holds_aspect(target: Target) -> bool:
-    """Whether the result can say the shape of its pixels. PyAV does not let mkv and webm say it, h264 and h265 do."""
+    """Whether the result can say the shape of its pixels. With PyAV, mkv and webm cannot, but h264 and h265 can."""
     return target.video_codec in ("h264", "h265") or target.container.format in ("mp4", "mov")
 
 
 def check(job: Job[VideoConvertOptions]) -> None:
-    """Whether suffix, codecs and options go together, and the program is there if it is asked for.
+    """Check that suffix, codecs and options go together, and that the program is there if it is asked for.
 
     Raises InvalidPath or InvalidOptions.
     """
@@ -291,11 +291,11 @@ def require_program(options: VideoConvertOptions, target: Target) -> Program:
         raise InvalidOptions(
             "The program ffmpeg is not on the search path",
             field="options.backend",
-            remedy=f"{HOW_TO_INSTALL}; {instead}",
+            remedy=f"{INSTALL_FFMPEG}; {instead}",
         )
-    program = examine(path)
+    program = examine_program(path)
     if program.trouble:
-        raise InvalidOptions(program.told(), field="options.backend", remedy=f"{HOW_TO_INSTALL}; {instead}")
+        raise InvalidOptions(program.summary(), field="options.backend", remedy=f"{INSTALL_FFMPEG}; {instead}")
     wanted = [("backend" if options.encoder == "software" else "encoder", target.video_encoder)]
     if options.audio_encoder != "usual":
         wanted.append(("audio_encoder", target.audio_encoder))
@@ -322,7 +322,7 @@ def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> 
 
 
 def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
-    """Quality in the terms of each maker. Presets are left at their own default: the names differ by model."""
+    """Quality in the terms of each maker. Presets stay at their defaults, because their names differ by model."""
     if options.video_bitrate:
         return {}
     quality = str(USUAL_CRF[codec] if options.crf is None else options.crf)

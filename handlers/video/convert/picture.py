@@ -1,4 +1,4 @@
-"""The wanted picture out of a decoded frame: upright, scaled, 4:2:0 of 8 or 10 bits."""
+"""How a decoded frame becomes the wanted picture: upright, scaled, 4:2:0 of 8 or 10 bits."""
 
 from collections.abc import Collection
 from fractions import Fraction
@@ -17,7 +17,7 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-from ..source import Source
+from ..source import VideoSource
 from .options import VideoConvertOptions
 
 _STANDARD = (1, 1, 1)
@@ -42,7 +42,7 @@ class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
     colour: tuple[int, int, int] = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     """Primaries, transfer, matrix."""
     standard_range: bool = False
-    """High dynamic range made standard: eight bits are too few for it."""
+    """Whether high dynamic range is made standard, because eight bits are too few for it."""
 
     @property
     def deep(self) -> bool:
@@ -50,8 +50,8 @@ class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
         return "10" in self.name
 
 
-def choose_pixel_format(source: Source, formats: Collection[str], codec: str) -> PixelFormat:
-    """Keep ten bits where encoder and players can, and the colours as they are tagged.
+def choose_pixel_format(source: VideoSource, formats: Collection[str], codec: str) -> PixelFormat:
+    """Keep ten bits if encoder and players can, and the colours as they are tagged.
 
     `formats` are those that the encoder takes.
     """
@@ -65,7 +65,7 @@ def choose_pixel_format(source: Source, formats: Collection[str], codec: str) ->
     return PixelFormat(name=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
 
 
-def output_size(source: Source, options: VideoConvertOptions) -> tuple[int, int]:
+def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int, int]:
     """Width and height of the result. Both even, as 4:2:0 needs."""
     width, height = upright_size(source)
     if options.scale is not None:
@@ -79,8 +79,8 @@ def output_size(source: Source, options: VideoConvertOptions) -> tuple[int, int]
     return _even(width), _even(height)
 
 
-def upright_size(source: Source) -> tuple[int, int]:
-    """Width and height as seen; where pixels are made square, the shorter of their sides grows."""
+def upright_size(source: VideoSource) -> tuple[int, int]:
+    """Width and height as seen. If pixels are made square, the shorter of their sides grows."""
     sideways = source.rotation in (90, 270)
     width, height = (source.height, source.width) if sideways else (source.width, source.height)
     if not source.squared:
@@ -89,14 +89,14 @@ def upright_size(source: Source) -> tuple[int, int]:
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
 
-def output_aspect(source: Source, options: VideoConvertOptions) -> Fraction:
+def output_aspect(source: VideoSource, options: VideoConvertOptions) -> Fraction:
     """The shape of the result's pixels: the source's, unless they are made square, or both sides were given."""
     if source.squared or (options.width and options.height):
         return Fraction(1)
     return _upright_aspect(source)
 
 
-def _upright_aspect(source: Source) -> Fraction:
+def _upright_aspect(source: VideoSource) -> Fraction:
     """Width by height of a pixel as seen."""
     return 1 / source.pixel_aspect if source.rotation in (90, 270) else source.pixel_aspect
 
@@ -108,7 +108,7 @@ def _even(side: float | Fraction) -> int:
 class Shaper:
     """Shapes the frames of one source; keeps scaler and turner between frames."""
 
-    def __init__(self, source: Source, size: tuple[int, int], pixels: PixelFormat) -> None:
+    def __init__(self, source: VideoSource, size: tuple[int, int], pixels: PixelFormat) -> None:
         self._scaler = VideoReformatter()
         self._pixels = pixels
         sideways = source.rotation in (90, 270)
@@ -134,8 +134,8 @@ class Shaper:
         return turned
 
 
-def _turner(size: tuple[int, int], source: Source, pixel_format: str) -> Graph:
-    """Scaled frames go in, so that it need not care for changes of the source."""
+def _turner(size: tuple[int, int], source: VideoSource, pixel_format: str) -> Graph:
+    """Scaled frames go in, so changes of size within the source do not matter here."""
     graph = Graph()
     node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=source.time_base)
     turns = [("transpose", direction) for direction in _TURNS[source.rotation]]
@@ -148,8 +148,8 @@ def _turner(size: tuple[int, int], source: Source, pixel_format: str) -> Graph:
     return graph
 
 
-def picture_notes(source: Source, pixels: PixelFormat, options: VideoConvertOptions) -> list[str]:
-    """What happens to the picture."""
+def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConvertOptions) -> list[str]:
+    """What changes in the picture, in words, for the result."""
     found = _size_notes(source, options)
     if source.transparent:
         found.append("transparency dropped")
@@ -171,13 +171,13 @@ def picture_notes(source: Source, pixels: PixelFormat, options: VideoConvertOpti
     return found
 
 
-def _turn_notes(source: Source) -> list[str]:
+def _turn_notes(source: VideoSource) -> list[str]:
     found = ["mirrored, as the source says"] if source.mirrored else []
     return found + ([f"turned upright by {source.rotation} degrees"] if source.rotation else [])
 
 
-def _size_notes(source: Source, options: VideoConvertOptions) -> list[str]:
-    """Sides that were asked for, or are those of the source, and became even. A side that follows is nobody's wish."""
+def _size_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
+    """Notes of sides that became even, if they were asked for or are the source's, and not computed from the other."""
     aspect = source.pixel_aspect
     shape = f"pixels of {aspect.numerator}:{aspect.denominator} became square"
     found = [shape] if source.squared and aspect != 1 else []

@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from ...contract import Unusable
 from ...pieces import seal
 from ...printed import pass_on
-from ..program import Program, ask, environment
+from ..program import Program, ask_program, environment
 from .checkpoint import Segment, segment_name
 from .options import HARDWARE_REMEDY, Target
 from .picture import PixelFormat, output_aspect, output_size
@@ -40,7 +40,7 @@ _PIPE_SIZE = 1024 * 1024
 _EXACT = 65535
 """Ratios are rounded to what fits below it."""
 _DEVICE_FORMATS = ("nv12", "p010le")
-"""What can be brought to a device whose encoder lists its own surfaces only."""
+"""Formats that can be uploaded to a device whose encoder lists only its own surfaces."""
 _TRIAL_SIDE = 256
 _TRIAL_TIMEOUT = 10.0
 _LONGEST_CAUSE = 300
@@ -65,7 +65,7 @@ class ProgramBackend:
 
     def pixel_formats(self) -> set[str]:
         """How the encoder can store pixels, as the program lists it."""
-        lines = ask(self._program.path, "-h", f"encoder={self._target.video_encoder}").splitlines()
+        lines = ask_program(self._program.path, "-h", f"encoder={self._target.video_encoder}").splitlines()
         listed = next((line.partition(":")[2].split() for line in lines if "pixel formats:" in line), [])
         return {*listed, *_DEVICE_FORMATS} if "vaapi" in listed else set(listed)
 
@@ -245,7 +245,7 @@ class _Feed:
         self.container = av.open(self._pipe, "w", format="nut", options={"fflags": "+bitexact"}, buffer_size=_PIPE_SIZE)
 
     def push(self, stream: Any, frame: VideoFrame | AudioFrame | None) -> None:
-        """Hand over one frame; none: there are no more. Raises ProgramFailedError."""
+        """Hand over one frame, or none after the last. Raises ProgramFailedError."""
         try:
             self.container.mux(stream.encode(frame))
         except BrokenPipeError:
@@ -285,7 +285,7 @@ class _Feed:
             self._tick()
 
     def _failure(self) -> ProgramFailedError:
-        """What to say of its end. Where the attempt has to stop, `tick` raises that instead."""
+        """The error that describes its end. If the attempt has to stop, `tick` raises that instead."""
         self._tick()
         code = self._wait()
         said = self._pass_on()

@@ -17,11 +17,11 @@ from ...media.result import describe
 from ...pieces import fingerprint, recalled, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields
 from ..opening import open_input, picture_stream
-from ..source import Source, cut_notes, read_source, source_fields
-from .checkpoint import Saved, Segment, SegmentPlan, choose_cuts, step_for
+from ..source import VideoSource, cut_notes, read_source, source_fields
+from .checkpoint import SavedConversion, Segment, SegmentPlan, choose_cuts, step_for
 from .join import Parts, duration_of, join
 from .library_encoder import LibraryBackend, require_hardware
-from .marks import Marks, chapters_of, lost_marks, marks_of, track_notes
+from .metadata import TrackMetadata, chapters_of, dropped_track_notes, lost_disposition_notes, track_metadata
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program
 from .picture import choose_pixel_format, output_aspect, output_size, picture_notes
 from .program_encoder import ProgramBackend
@@ -31,10 +31,10 @@ from .subtitles import choose_subtitles
 
 _SOUND_SHARE = 5.0
 _PICTURE_UNTIL = 95.0
-_TELL_EVERY = 0.1
-"""Seconds. To find the words for each frame would cost more than to hand it on."""
+_REPORT_EVERY = 0.1
+"""Seconds between two reports of progress. To word one for each frame would cost more than to report it."""
 _FAULTS = 3
-"""So often in an attempt a segment is encoded anew because its encoder failed."""
+"""How often in an attempt a segment is encoded again because its encoder failed."""
 
 
 def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
@@ -50,7 +50,7 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     target = choose_target(options, context.output_file)
     backend = _open_backend(options, target)
     source = read_source(context.input_file)
-    _refuse_a_rest(source)
+    _refuse_if_cut(source)
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
     prepared = msgspec.structs.replace(source, deinterlace=whole, squared=not holds_aspect(target))
@@ -72,8 +72,8 @@ def _open_backend(options: VideoConvertOptions, target: Target) -> Backend:
     return backend
 
 
-def _refuse_a_rest(source: Source) -> None:
-    """A file that was cut is held to the measure of one that is damaged inside."""
+def _refuse_if_cut(source: VideoSource) -> None:
+    """Refuse a file of which too much was cut off, by the same measure as one that is damaged inside."""
     if beyond_use(source.missing * source.rate, source.seconds * source.rate):
         raise UndecodableError(f"{source.path.name}: {'; '.join(cut_notes(source))}")
 
@@ -82,7 +82,7 @@ class _Conversion:
     """One attempt."""
 
     def __init__(
-        self, context: TaskContext[VideoConvertOptions], source: Source, target: Target, backend: Backend
+        self, context: TaskContext[VideoConvertOptions], source: VideoSource, target: Target, backend: Backend
     ) -> None:
         self._context = context
         self._source = source
@@ -92,16 +92,16 @@ class _Conversion:
         with open_input(source.path) as container:
             self._sound = choose_sound(container, context.options, target)
             self._subtitles = choose_subtitles(container, context.options, target.container)
-            self._left_out = track_notes(container)
-            self._picture_marks = marks_of(picture_stream(container, source.path.name))
+            self._left_out = dropped_track_notes(container)
+            self._picture_metadata = track_metadata(picture_stream(container, source.path.name))
             self._chapters = chapters_of(container)
         self._saved = self._recall_or_plan()
         self._began = time.monotonic()
-        self._told = float("-inf")
+        self._reported = float("-inf")
         self._encoded = 0
         self._faults: list[str] = []
 
-    def _recall_or_plan(self) -> Saved:
+    def _recall_or_plan(self) -> SavedConversion:
         options = self._context.options
         mark = fingerprint(
             self._source.path,
@@ -110,11 +110,11 @@ class _Conversion:
             [av.__version__, av.library_versions],
             self._backend.build,
         )
-        saved = recalled(self._context.checkpoint, mark, Saved)
+        saved = recalled(self._context.checkpoint, mark, SavedConversion)
         if saved is not None:
             self._source = msgspec.structs.replace(self._source, clock=saved.plan.clock)
             return saved
-        return Saved(fingerprint=mark, plan=_plan(self._source, options.segment_seconds))
+        return SavedConversion(fingerprint=mark, plan=_plan(self._source, options.segment_seconds))
 
     def run(self) -> Outcome:
         """Do what is left to do."""
@@ -127,14 +127,14 @@ class _Conversion:
         self._join()
         return Finished(result=self._describe(), message=f"{self._saved.frames} frames")
 
-    def _is_time_to_tell(self) -> bool:
+    def _report_is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._told < _TELL_EVERY:
+        if now - self._reported < _REPORT_EVERY:
             return False
-        self._told = now
+        self._reported = now
         return True
 
-    def _save(self, saved: Saved, progress: float, message: str) -> None:
+    def _save(self, saved: SavedConversion, progress: float, message: str) -> None:
         self._saved = saved
         self._context.save_checkpoint(saved.as_checkpoint(self._source.time_base), progress=progress, message=message)
 
@@ -150,7 +150,7 @@ class _Conversion:
 
     def _sound_tick(self, seconds: float) -> None:
         self._context.check_stop()
-        if self._is_time_to_tell():
+        if self._report_is_due():
             share = self._saved.plan.share(int(seconds / self._source.time_base))
             self._context.progress(_SOUND_SHARE * share, f"sound, {seconds:.0f} s")
 
@@ -164,7 +164,7 @@ class _Conversion:
             before = segment.last
 
     def _encode(self, after: int | None, until: int | None) -> None:
-        """Encode what lies after `after`, up to and with `until`. A segment whose encoder fails is begun anew."""
+        """Encode what lies after `after`, up to and with `until`. A segment whose encoder fails is begun again."""
         while True:
             try:
                 with closing(self._segments(after, until)) as segments:
@@ -179,7 +179,7 @@ class _Conversion:
                 return
 
     def _segments(self, after: int | None, until: int | None) -> Generator[Segment, None, None]:
-        """The segments as they are finished; how far the one in work is, is told meanwhile."""
+        """Yield the segments as they are finished, and report progress meanwhile."""
         encoding = Encoding(
             source=self._source,
             target=self._target,
@@ -195,7 +195,7 @@ class _Conversion:
                         yield step
                     case moment:
                         self._encoded += 1
-                        if self._is_time_to_tell():
+                        if self._report_is_due():
                             self._context.progress(self._percent(moment), self._where(moment))
 
     def _percent(self, moment: int) -> float:
@@ -213,7 +213,7 @@ class _Conversion:
 
         def tick(seconds: float) -> None:
             self._context.check_stop()
-            if self._is_time_to_tell():
+            if self._report_is_due():
                 self._context.progress(_PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
 
         parts = Parts(
@@ -221,8 +221,8 @@ class _Conversion:
             self._saved.segments,
             self._saved.audio,
             output_aspect(self._source, self._context.options),
-            self._picture_marks,
-            self._sound.marks if self._sound else Marks(),
+            self._picture_metadata,
+            self._sound.metadata if self._sound else TrackMetadata(),
             self._chapters,
             self._subtitles,
         )
@@ -251,21 +251,21 @@ class _Conversion:
         }
 
     def _notes(self) -> list[str]:
-        """What was changed or left out."""
+        """What was changed or left out, in words."""
         sound = list(self._sound.notes) if self._sound else []
         if self._sound is None and self._source.has_audio:
             sound = ["sound dropped as asked"] if not self._target.audio_codec else ["sound dropped: unknown codec"]
         elif self._sound and not self._saved.audio:
             sound = ["sound dropped: none of it can be decoded"]
         elif self._sound:
-            sound += lost_marks("sound", self._sound.marks, self._target.container.format)
+            sound += lost_disposition_notes("sound", self._sound.metadata, self._target.container.format)
         picture = picture_notes(self._source, self._pixels, self._context.options)
-        picture += lost_marks("picture", self._picture_marks, self._target.container.format)
+        picture += lost_disposition_notes("picture", self._picture_metadata, self._target.container.format)
         picture += self._backend.notes
         return [*cut_notes(self._source), *picture, *self._faults, *sound, *self._subtitles.notes, *self._left_out]
 
 
-def _plan(source: Source, segment_seconds: float) -> SegmentPlan:
+def _plan(source: VideoSource, segment_seconds: float) -> SegmentPlan:
     step = step_for(source.start, source.end, int(segment_seconds / source.time_base))
     cuts = choose_cuts(source.start, source.end, step, source.keyframes)
     return SegmentPlan(clock=source.clock, start=source.start, end=source.end, step=step, cuts=cuts)

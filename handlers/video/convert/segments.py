@@ -11,7 +11,7 @@ import msgspec
 from av.video.frame import VideoFrame
 
 from ..frames import frames_after
-from ..source import Source
+from ..source import VideoSource
 from .checkpoint import Segment, SegmentPlan
 from .options import Target, VideoConvertOptions
 from .picture import PixelFormat, Shaper, output_size
@@ -25,7 +25,7 @@ class EncoderFailedError(RuntimeError):
 class Encoding(msgspec.Struct, frozen=True, kw_only=True):
     """All that the encoding of a segment depends on, beside the backend."""
 
-    source: Source
+    source: VideoSource
     target: Target
     pixels: PixelFormat
     options: VideoConvertOptions
@@ -52,7 +52,7 @@ class Backend(SoundBackend, Protocol):
     """What encodes picture and sound."""
 
     build: str
-    """Identifies the build where that is not the library's: another one encodes otherwise."""
+    """Identifies the build of the program, because another build encodes differently. Empty for the library."""
     notes: list[str]
     """For the result."""
 

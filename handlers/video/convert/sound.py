@@ -19,9 +19,9 @@ from av.container import InputContainer, OutputContainer
 
 from ...contract import Unusable
 from ...pieces import seal
-from ..opening import is_damage, open_input, packets_of
+from ..opening import is_input_fault, open_input, packets_of
 from .checkpoint import AudioTrack
-from .marks import Marks, marks_of
+from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
 
 if TYPE_CHECKING:
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
 
 
 _STEADY = ("mov", "matroska", "mpegts")
-"""Containers whose times of sound can be trusted; from others it is copied only when asked for."""
+"""Containers whose times of sound can be trusted. From others, sound is copied only if the options say so."""
 _IN_MP4 = ("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac")
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
-"""What the encoders for aac and opus have a name for."""
+"""Number of channels → the layout that the encoders for aac and opus know."""
 _MOST = {"aac": 8, "opus": 8, "mp3": 2}
 _CHANNEL_BITRATE = 64_000
 
 
 class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done with the sound."""
+    """The track that is taken, and what is done with it."""
 
     stream: int
     """Number of the stream in the file."""
     copy: bool
     codec: str
-    """What the result will hold."""
+    """The codec in the result."""
     encoder: str = ""
     """FFmpeg's name of it; empty where sound is copied."""
     layout: str = ""
     bitrate: int = 0
-    marks: Marks = Marks()
+    metadata: TrackMetadata = TrackMetadata()
     notes: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
-        """Name of the piece. MP4 has the finer clock but does not take everything."""
+        """Name of the file that is made. MP4 has the finer clock but does not take every codec."""
         return "sound.mp4" if self.codec in _IN_MP4 else "sound.mka"
 
 
 def choose_sound(container: InputContainer, options: VideoConvertOptions, target: Target) -> SoundPlan | None:
-    """The plan; none where there is no sound or none is wanted. Raises Unusable for what cannot be had."""
+    """Plan the sound; none if there is no sound or none is wanted. Raises Unusable for a track that is not there."""
     if not target.audio_codec:
         return None
     tracks = container.streams.audio
@@ -74,7 +74,7 @@ def choose_sound(container: InputContainer, options: VideoConvertOptions, target
     steady = any(name in container.format.name for name in _STEADY)
     notes = () if len(tracks) == 1 else (f"1 of {len(tracks)} sound tracks kept",)
     plan = _plan_for(stream, options, target, steady=steady)
-    return msgspec.structs.replace(plan, marks=marks_of(stream), notes=notes + plan.notes)
+    return msgspec.structs.replace(plan, metadata=track_metadata(stream), notes=notes + plan.notes)
 
 
 def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target, *, steady: bool) -> SoundPlan:
@@ -102,13 +102,13 @@ def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target,
 
 
 class Sink(Protocol):
-    """Takes the frames of one track."""
+    """An encoder that takes the frames of one track."""
 
     def track(self, rate: int) -> AudioStream:
-        """The track, of so many samples a second. Frames must come in its format."""
+        """Add the track, of `rate` samples a second. Frames must come in its format."""
 
     def push(self, track: AudioStream, frame: AudioFrame | None) -> None:
-        """The next frame; none: there are no more."""
+        """Take the next frame; none after the last."""
 
 
 class SoundBackend(Protocol):
@@ -144,7 +144,7 @@ def convert_sound(
                 made = _copied(container, stream, plan, part, tick)
             else:
                 made = _encoded(container, stream, plan, backend.sound_sink(part, plan, tick), tick)
-        except BaseException:  # whatever ends it: half a track must not be taken for one
+        except BaseException:  # whatever ends it: half a track must not be taken for a whole one
             part.unlink(missing_ok=True)
             raise
     if made is None:
@@ -187,7 +187,7 @@ def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
     try:
         output.mux(packet)
     except av.error.FFmpegError as error:
-        if not is_damage(error):
+        if not is_input_fault(error):
             raise
         return False
     return True
@@ -221,12 +221,12 @@ def _encoded(
 
 
 def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """What can be decoded; a bad packet costs its own piece of sound only."""
+    """Decode what can be decoded. A bad packet costs only its own piece of sound."""
     for packet in chain(packets_of(container, stream), [None]):
         try:
             frames = stream.decode(packet)
         except av.error.FFmpegError as error:
-            if not is_damage(error):
+            if not is_input_fault(error):
                 raise
             continue
         yield from frames
@@ -235,7 +235,7 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
 def _resampled(
     frames: Iterable[AudioFrame], stream: AudioStream, tick: Callable[[float], None]
 ) -> Iterator[AudioFrame]:
-    """Frames in the encoder's format. Where the source changes its own in the middle, a new resampler takes over."""
+    """Frames in the encoder's format. If the source changes its format on the way, a new resampler takes over."""
     resampler: AudioResampler | None = None
     kind: tuple[str, str, int] | None = None
     for frame in frames:

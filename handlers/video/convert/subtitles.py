@@ -10,8 +10,8 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
-from ..opening import is_damage, open_input, picture_stream
-from .marks import lost_marks, mark, marks_of
+from ..opening import is_input_fault, open_input, picture_stream
+from .metadata import lost_disposition_notes, track_metadata, write_metadata
 from .options import Container, VideoConvertOptions
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 _TEXT = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 _CLOCK = Fraction(1, 1000)
-MAX_TRACKS = 32
-MAX_BYTES = 64 * 1024 * 1024
-"""Of all subtitles together: they are held in memory until they are written."""
+MAX_SUBTITLE_TRACKS = 32
+MAX_SUBTITLE_BYTES = 64 * 1024 * 1024
+"""Bytes of all subtitles together, which are held in memory until they are written."""
 
 
 class Subtitles(NamedTuple):
-    """What is done with the subtitles."""
+    """The subtitle tracks that are kept, and notes about the others."""
 
     kept: tuple[int, ...] = ()
     """Numbers of the streams in the file."""
     notes: tuple[str, ...] = ()
 
 
-class Line(NamedTuple):
+class SubtitlePacket(NamedTuple):
     """One packet, ready to be written."""
 
     track: int
@@ -44,17 +44,21 @@ class Line(NamedTuple):
 
 
 def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, container: Container) -> Subtitles:
-    """Which of `opened` are kept, and what is to be said of the others."""
+    """Choose which of the tracks of `opened` are kept, and note what happens to the others."""
     streams = opened.streams.subtitles
     if options.subtitles == "none":
         return Subtitles(notes=_dropped(len(streams), "as asked"))
-    fitting = [stream for stream in streams if _fits(stream, container)][:MAX_TRACKS]
+    fitting = [stream for stream in streams if _fits(stream, container)][:MAX_SUBTITLE_TRACKS]
     rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
     others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in fitting})
     notes = _dropped(len(streams) - len(fitting), f"{', '.join(others)} does not go into {container.format}")
     if rewritten:
         notes += (f"subtitles rewritten as {container.subtitles}",)
-    lost = [note for stream in fitting for note in lost_marks("subtitle track", marks_of(stream), container.format)]
+    lost = [
+        note
+        for stream in fitting
+        for note in lost_disposition_notes("subtitle track", track_metadata(stream), container.format)
+    ]
     notes += tuple(dict.fromkeys(lost))
     return Subtitles(tuple(stream.index for stream in fitting), notes)
 
@@ -73,7 +77,7 @@ def _fits(stream: SubtitleStream, container: Container) -> bool:
 
 
 class SubtitleWriter:
-    """Adds the subtitle tracks to the result, then hands out their packets by time."""
+    """Adds the subtitle tracks to the result, then gives their packets in the order of time."""
 
     def __init__(self, path: Path, chosen: Subtitles, container: Container, output: OutputContainer) -> None:
         self._path = path
@@ -97,12 +101,12 @@ class SubtitleWriter:
             context.subtitle_header = stream.codec_context.subtitle_header
             track.time_base = _CLOCK
             self._encoders.append(context)
-        mark(track, marks_of(stream), container.format)
+        write_metadata(track, track_metadata(stream), container.format)
         self._tracks.append(track)
 
-    def lines(self, tick: Callable[[], None]) -> list[Line]:
-        """Read them all. `tick` is called on the way, also for what is no subtitle; it may raise."""
-        found: list[Line] = []
+    def lines(self, tick: Callable[[], None]) -> list[SubtitlePacket]:
+        """Read all of them. `tick` is called for each packet, also of the picture; it may raise."""
+        found: list[SubtitlePacket] = []
         if not self._tracks:
             return found
         size = 0
@@ -117,26 +121,26 @@ class SubtitleWriter:
                 line = self._line(place, packet)
                 if line is not None:
                     size += len(line.data)
-                    if size > MAX_BYTES:
+                    if size > MAX_SUBTITLE_BYTES:
                         break
                     found.append(line)
         return sorted(found, key=lambda line: (line.start, line.track))
 
-    def _line(self, place: int, packet: Any) -> Line | None:
+    def _line(self, place: int, packet: Any) -> SubtitlePacket | None:
         start, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
         encoder = self._encoders[place]
         if encoder is None:
-            return Line(place, start, duration, bytes(packet))
+            return SubtitlePacket(place, start, duration, bytes(packet))
         try:
             decoded = packet.stream.codec_context.decode2(packet)
             data = bytes(encoder.encode_subtitle(decoded)) if decoded is not None else b""
         except av.error.FFmpegError as error:
-            if not is_damage(error):
+            if not is_input_fault(error):
                 raise
             return None
-        return Line(place, start, duration, data) if data else None
+        return SubtitlePacket(place, start, duration, data) if data else None
 
-    def packets(self, lines: list[Line], begin: Fraction) -> "Iterator[tuple[float, Packet[Stream]]]":
+    def packets(self, lines: list[SubtitlePacket], begin: Fraction) -> "Iterator[tuple[float, Packet[Stream]]]":
         """The packets with their times in the result."""
         for line in lines:
             start = line.start - begin
@@ -156,5 +160,5 @@ def _all_packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]
     except IndexError:  # PyAV 18, where more tracks turn up on the way
         return
     except av.error.FFmpegError as error:
-        if not is_damage(error):
+        if not is_input_fault(error):
             raise

@@ -1,31 +1,31 @@
-"""What a preview needs. No media library here: the service imports this."""
+"""The estimate of a preview. No media library here: the service imports this."""
 
 from ...contract import Estimate, Job
 from ...media.estimate import written_bytes
 from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds
-from .options import VideoPreviewOptions, kind_of
+from .options import VideoPreviewOptions, preview_kind
 
 _FRAME_BYTES, _FRAME_HEADER = 3, 400
-"""A pixel of a frame that is kept on the disk, not packed, until all are there; and what a file of one has beside."""
+"""Bytes a pixel of a frame, which is kept on the disk uncompressed until all are there, and of its file's header."""
 _FILM_BYTES = 0.1
-"""A pixel of an mp4."""
+"""Bytes a pixel of an mp4."""
 _FILM_ENCODER = 6_000_000
 _SPARE = 1.1
-"""Frames are known to the byte; how the output packs is not."""
+"""The size of the frames is known to the byte, that of the output is not."""
 _DECODED = 500e6
 _PACKED, _PACKED_AS_PNG = 8e6, 1e6
 """Pixels a second."""
 
 
 def estimate(job: Job[VideoPreviewOptions]) -> Estimate:
-    """Guess from the file size alone."""
+    """Guess from the size of the file."""
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(job: Job[VideoPreviewOptions], video: VideoInfo) -> Estimate:
-    """What a preview of this video needs."""
+    """Estimate from what is known of the video."""
     options = job.options
-    kind, form = kind_of(options, job.output_file)
+    kind, form = preview_kind(options, job.output_file)
     frames = options.frames_of(kind)
     pixels = frames * options.width * max(1, round(options.width * video.height / max(1, video.width)))
     film = form == "MP4"

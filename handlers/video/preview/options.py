@@ -1,4 +1,4 @@
-"""What `video_preview` can be told. No media library here: the service imports this."""
+"""The options of `video_preview`. No media library here: the service imports this."""
 
 import math
 from pathlib import Path
@@ -10,21 +10,21 @@ from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job, refuse_unused
 from ...media.formats import WRITE_FORMATS
 
-Kind: TypeAlias = Literal["sheet", "animation"]
+PreviewKind: TypeAlias = Literal["sheet", "animation"]
 
-SHEETS = {suffix: kind for suffix, kind in WRITE_FORMATS.items() if kind != "GIF"}
-ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4"}
+SHEET_FORMATS = {suffix: kind for suffix, kind in WRITE_FORMATS.items() if kind != "GIF"}
+ANIMATION_FORMATS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4"}
 _OF_SHEETS = ("columns", "rows", "gap", "timestamps", "header", "background")
 _OF_ANIMATIONS = ("clips", "clip_seconds", "fps")
-MAX_FRAMES = 1000
+MAX_PREVIEW_FRAMES = 1000
 MAX_GIF_FPS = 50
-"""A gif counts in hundredths of a second, and players slow down what is shown for a single one."""
-MAX_PIXELS = 134_217_728
-"""Of a sheet, and of all frames of an animation together."""
+"""A gif counts in hundredths of a second, and players slow down a frame that is shown for a single one."""
+MAX_PREVIEW_PIXELS = 134_217_728
+"""Pixels of a sheet, or of all frames of an animation together."""
 
 
 class VideoPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `video_preview` can be told. The format is that of the output's suffix."""
+    """The options of `video_preview`. The format is that of the output's suffix."""
 
     kind: Annotated[
         Literal["auto", "sheet", "animation"],
@@ -51,14 +51,14 @@ class VideoPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp, avif and mp4.")] = 80
 
     def __post_init__(self) -> None:
-        """Refuse what would have too many frames.
+        """Refuse a preview with too many frames or pixels.
 
         Raises:
             ValueError: msgspec makes a `ValidationError` of it.
         """
-        if self.clips * self.frames_a_clip > MAX_FRAMES:
-            raise ValueError(f"clips x clip_seconds x fps is more than {MAX_FRAMES} frames: lower one of them")
-        if self.columns * self.rows * self.width * self.width > 2 * MAX_PIXELS:
+        if self.clips * self.frames_a_clip > MAX_PREVIEW_FRAMES:
+            raise ValueError(f"clips x clip_seconds x fps is more than {MAX_PREVIEW_FRAMES} frames: lower one of them")
+        if self.columns * self.rows * self.width * self.width > 2 * MAX_PREVIEW_PIXELS:
             raise ValueError("the sheet would be too large: lower columns, rows or width")
 
     @property
@@ -66,29 +66,29 @@ class VideoPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """Frames of one piece of the animation."""
         return max(1, math.ceil(self.clip_seconds * self.fps - 1e-9))
 
-    def frames_of(self, kind: Kind) -> int:
-        """How many frames are taken from the video."""
+    def frames_of(self, kind: PreviewKind) -> int:
+        """Number of frames that are taken from the video."""
         return self.columns * self.rows if kind == "sheet" else self.clips * self.frames_a_clip
 
 
-def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]:
-    """What is to be made, and the name of its format.
+def preview_kind(options: VideoPreviewOptions, output_file: Path) -> tuple[PreviewKind, str]:
+    """The kind of preview, and the name of its format.
 
     Raises:
-        InvalidPath: nothing is written to such a suffix.
+        InvalidPath: there is no format for this suffix.
         InvalidOptions: the kind does not go into this format.
     """
     suffix = output_file.suffix.lower()
-    if suffix not in SHEETS and suffix not in ANIMATIONS:
+    if suffix not in SHEET_FORMATS and suffix not in ANIMATION_FORMATS:
         raise InvalidPath(
             f"A preview cannot be written to {output_file.name!r}",
             field="output_file",
-            remedy=f"Give it one of the suffixes {', '.join({**SHEETS, **ANIMATIONS})}.",
+            remedy=f"Give it one of the suffixes {', '.join({**SHEET_FORMATS, **ANIMATION_FORMATS})}.",
         )
-    kind: Kind = "sheet" if suffix in SHEETS else "animation"
+    kind: PreviewKind = "sheet" if suffix in SHEET_FORMATS else "animation"
     if options.kind != "auto":
         kind = options.kind
-    formats = SHEETS if kind == "sheet" else ANIMATIONS
+    formats = SHEET_FORMATS if kind == "sheet" else ANIMATION_FORMATS
     if suffix not in formats:
         raise InvalidOptions(
             f"kind {kind!r} does not go into {suffix}",
@@ -99,8 +99,8 @@ def kind_of(options: VideoPreviewOptions, output_file: Path) -> tuple[Kind, str]
 
 
 def check(job: Job[VideoPreviewOptions]) -> None:
-    """Whether suffix, kind and the other options go together. Raises InvalidPath or InvalidOptions."""
-    kind, form = kind_of(job.options, job.output_file)
+    """Check that suffix, kind and the other options go together. Raises InvalidPath or InvalidOptions."""
+    kind, form = preview_kind(job.options, job.output_file)
     if kind == "sheet":
         refuse_unused(job.options, _OF_ANIMATIONS, "in a sheet")
     else:

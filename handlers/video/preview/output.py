@@ -1,17 +1,15 @@
 """The files of a preview: its frames while it is made, and the sheet or the animation in the end."""
 
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.TiffImagePlugin import IMAGEDESCRIPTION
 
-from ...media.animation import even_size, frame_times, with_palette, write_film
+from ...media.animation import write_animation
 from ...media.pictures import save
-from ..source import Source
+from ..source import VideoSource
 from .options import VideoPreviewOptions
 
 SUFFIX = ".tif"
@@ -19,20 +17,21 @@ _FORMATS = ["TIFF"]
 
 
 def write_frame(picture: Image.Image, moment: int, path: Path) -> None:
-    """Write an RGB picture and the moment, in the source's own ticks, that it was taken at.
+    """Write an RGB picture, and the moment at which it was taken in the source's own ticks. It is not compressed.
 
-    The plan has the moments that were wanted, and an attempt that goes on has not seen the frames of the one before.
+    To compress the frames took longer than to read the video. The moment is kept because the plan only has those that
+    were wanted, and an attempt that resumes has not seen the frames of the one before.
     """
     save(picture, path, "TIFF", description=str(moment))
 
 
 def open_frame(path: Path) -> Image.Image:
-    """The picture, to be closed by the caller."""
+    """Open the picture. The caller closes it."""
     return Image.open(path, formats=_FORMATS)
 
 
 def moment_of(path: Path) -> int:
-    """The moment that it was taken at."""
+    """The moment at which the frame was taken."""
     with Image.open(path, formats=_FORMATS) as picture:
         return int(picture.tag_v2[IMAGEDESCRIPTION])  # type: ignore[attr-defined]  # a TIFF has tags
 
@@ -45,14 +44,14 @@ _HOUR, _MINUTE = 3600, 60
 
 
 class Tile(NamedTuple):
-    """A finished tile and where in the video it was taken, in seconds."""
+    """A finished tile, and its position in the video in seconds."""
 
     path: Path
     position: float
 
 
 def size_of(options: VideoPreviewOptions, tile: tuple[int, int], count: int) -> tuple[int, int]:
-    """Pixels of the sheet that `count` tiles make."""
+    """Width and height of the sheet that `count` tiles make."""
     width, height = tile
     rows = -(-count // options.columns)
     return (
@@ -61,10 +60,10 @@ def size_of(options: VideoPreviewOptions, tile: tuple[int, int], count: int) -> 
     )
 
 
-def compose(
-    source: Source, options: VideoPreviewOptions, tiles: Sequence[Tile], tick: Callable[[int], None]
+def draw_sheet(
+    source: VideoSource, options: VideoPreviewOptions, tiles: Sequence[Tile], tick: Callable[[int], None]
 ) -> Image.Image:
-    """Lay the tiles out, row by row. `tick` is told how many are laid; it may raise."""
+    """Lay the tiles out, row by row. `tick` is called with the number of tiles that are laid; it may raise."""
     with open_frame(tiles[0].path) as first:
         width, height = first.size
     font = _font(width)
@@ -93,7 +92,7 @@ def _stamped(picture: Image.Image, text: str, font: ImageFont.FreeTypeFont | Ima
 
 
 def _font(width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """For tiles so many pixels wide."""
+    """The font for tiles of this width."""
     return ImageFont.load_default(max(10, min(28, width // 20)))
 
 
@@ -103,9 +102,9 @@ def _header_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
 
 
 def _write_header(
-    sheet: Image.Image, source: Source, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, gap: int
+    sheet: Image.Image, source: VideoSource, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, gap: int
 ) -> None:
-    """Two lines. The built-in font has ASCII only; what it lacks becomes a question mark, line breaks a space."""
+    """Write two lines. The built-in font has ASCII only: other letters become a question mark, line breaks a space."""
     name = " ".join(source.path.name.split()).encode("ascii", "replace").decode()
     facts = f"{clock(source.seconds)}  {source.width}x{source.height}  {float(source.rate):.4g} fps  {source.codec}"
     draw = ImageDraw.Draw(sheet)
@@ -128,26 +127,24 @@ def clock(seconds: float) -> str:
 _BEST_CRF, _WORST_CRF = 16, 44
 
 
-def write_animation(
+def write_preview_animation(
     frames: Sequence[Path], path: Path, kind: str, options: VideoPreviewOptions, tick: Callable[[int], None]
 ) -> None:
-    """Write GIF, WEBP or MP4. `tick` is told how many frames have been handed over; it may raise."""
-    pictures = _pictures(frames, tick)
-    first = next(pictures)
-    if kind == "MP4":
-        crf = round(_WORST_CRF - (_WORST_CRF - _BEST_CRF) * options.quality / 100)
-        rate = Fraction(options.fps).limit_denominator(1000)
-        write_film(chain([first], pictures), path, even_size(*first.size), rate, crf=crf, preset="medium")
-        return
-    parameters: dict[str, Any] = {"quality": options.quality, "method": 4} if kind == "WEBP" else {"disposal": 1}
-    if kind == "GIF":
-        first, pictures = with_palette(first), map(with_palette, pictures)
-    times = frame_times(len(frames), options.fps, kind)
-    save(first, path, kind, save_all=True, append_images=pictures, duration=times, loop=0, **parameters)
+    """Write GIF, WEBP or MP4. `tick` is called with the number of frames that are written; it may raise."""
+    write_animation(
+        _pictures(frames, tick),
+        path,
+        kind,
+        count=len(frames),
+        fps=options.fps,
+        crf=round(_WORST_CRF - (_WORST_CRF - _BEST_CRF) * options.quality / 100),
+        webp={"quality": options.quality, "method": 4},
+        gif={"disposal": 1},
+    )
 
 
 def _pictures(frames: Sequence[Path], tick: Callable[[int], None]) -> Iterator[Image.Image]:
-    """One at a time: the encoders ask for the next when they are done with the one before."""
+    """Open one at a time: the encoders ask for the next when they are done with the one before."""
     for number, path in enumerate(frames):
         tick(number)
         with open_frame(path) as picture:

@@ -11,20 +11,20 @@ import numpy as np
 from ...pieces import seal
 from ..frames import frames_after, keyframes_of, spread
 from ..scoring import FrameScorer, Luma
-from ..source import Source
-from .options import Kind, VideoPreviewOptions
+from ..source import VideoSource
+from .options import PreviewKind, VideoPreviewOptions
 
 _NAME = "plan.json"
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Moments of all frames, rising."""
+class _SavedPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The moments of all frames, rising, as the work folder keeps them."""
 
     fingerprint: str
-    """Of input, options and library."""
+    """The fingerprint of input, options and libraries."""
     moments: list[int]
     seal: str
-    """Hash of the moments: a damaged plan is made anew."""
+    """Hash of the moments. A damaged plan is made again."""
 
     @property
     def whole(self) -> bool:
@@ -32,25 +32,35 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.seal == _hash(self.moments)
 
 
-def plan(
-    source: Source, options: VideoPreviewOptions, kind: Kind, mark: str, folder: Path, tick: Callable[[int], None]
+def planned_moments(
+    source: VideoSource,
+    options: VideoPreviewOptions,
+    kind: PreviewKind,
+    mark: str,
+    folder: Path,
+    tick: Callable[[int], None],
 ) -> list[int]:
-    """The moments of the frames, from `folder` if an earlier attempt has left them there."""
+    """The moments of the frames, from `folder` if an earlier attempt has left them there.
+
+    `tick` is called with the moment of each frame that is examined on the way; it may raise.
+    """
     path = folder / _NAME
     try:
-        saved = msgspec.json.decode(path.read_bytes(), type=Plan)
+        saved = msgspec.json.decode(path.read_bytes(), type=_SavedPlan)
         if saved.fingerprint == mark and saved.whole:
             return saved.moments
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         pass
     moments = _choose(source, options, kind, tick)
     part = path.with_suffix(".part")
-    part.write_bytes(msgspec.json.encode(Plan(fingerprint=mark, moments=moments, seal=_hash(moments))))
+    part.write_bytes(msgspec.json.encode(_SavedPlan(fingerprint=mark, moments=moments, seal=_hash(moments))))
     seal(part, path)
     return moments
 
 
-def _choose(source: Source, options: VideoPreviewOptions, kind: Kind, tick: Callable[[int], None]) -> list[int]:
+def _choose(
+    source: VideoSource, options: VideoPreviewOptions, kind: PreviewKind, tick: Callable[[int], None]
+) -> list[int]:
     count = options.columns * options.rows if kind == "sheet" else options.clips
     if options.positions == "scenes":
         points = spread_over(scene_starts(source, count, tick), source.end, count)
@@ -61,10 +71,10 @@ def _choose(source: Source, options: VideoPreviewOptions, kind: Kind, tick: Call
     return _clips(source, options, points)
 
 
-def _clips(source: Source, options: VideoPreviewOptions, points: Sequence[int]) -> list[int]:
-    """Each clip lies around its point, as far as the video reaches and without running into the clip before.
+def _clips(source: VideoSource, options: VideoPreviewOptions, points: Sequence[int]) -> list[int]:
+    """Each clip lies around its point, within the video and behind the clip before.
 
-    All are shortened where the video is too short for them.
+    If the video is too short for them, all are shortened.
     """
     step = max(1, round(1 / (options.fps * source.time_base)))
     each = max(1, min(options.frames_a_clip, (source.end - source.start) // (step * len(points))))
@@ -86,23 +96,23 @@ def _hash(moments: list[int]) -> str:
 
 _SIDE = 32
 _JUMP = 22.0
-"""Mean change of brightness, of 255, from one look to the next that is taken for a cut."""
-_LOOKS_A_FRAME = 3
-"""Fewer keyframes than this for each wanted frame, and every frame is looked at."""
+"""If the brightness changes by this much on average (of 255) from one frame to the next, there is a cut between."""
+_KEYFRAMES_EACH = 3
+"""With fewer keyframes than this for each wanted frame, every frame is examined."""
 
 
-def scene_starts(source: Source, wanted: int, tick: Callable[[int], None]) -> list[int]:
-    """Moments at which the picture becomes another one; the first is the source's start.
+def scene_starts(source: VideoSource, wanted: int, tick: Callable[[int], None]) -> list[int]:
+    """The moments at which scenes begin. The first is the source's start.
 
-    `tick` is told the moment of each look; it may raise.
+    `tick` is called with the moment of each frame that is examined; it may raise.
     """
-    few = len(source.keyframes) < _LOOKS_A_FRAME * wanted
-    looks = frames_after(source, None) if few else keyframes_of(source)
-    judge, starts = FrameScorer(), [source.start]
+    few = len(source.keyframes) < _KEYFRAMES_EACH * wanted
+    frames = frames_after(source, None) if few else keyframes_of(source)
+    scorer, starts = FrameScorer(), [source.start]
     before: Luma | None = None
-    for moment, frame in looks:
+    for moment, frame in frames:
         tick(moment)
-        luma = judge.luma(frame, _SIDE)
+        luma = scorer.luma(frame, _SIDE)
         if before is not None and (before.shape != luma.shape or float(np.abs(luma - before).mean()) > _JUMP):
             starts.append(moment)
         before = luma
@@ -110,7 +120,10 @@ def scene_starts(source: Source, wanted: int, tick: Callable[[int], None]) -> li
 
 
 def spread_over(starts: Sequence[int], end: int, count: int) -> list[int]:
-    """So many rising moments: the longest scenes first get one each, then longer ones more. Never at a cut."""
+    """Spread `count` moments over the scenes, rising and never at a cut.
+
+    The longest scenes get one each; what is left goes to those that are then the longest for each moment.
+    """
     scenes = [(start, after) for start, after in pairwise([*starts, max(end, starts[-1] + 1)]) if after > start]
     chosen = sorted(sorted(scenes, key=lambda scene: scene[0] - scene[1])[:count])
     shares = [1] * len(chosen)

@@ -8,25 +8,25 @@ import msgspec
 import PIL.Image
 
 from ...contract import Finished, Outcome, TaskContext, Unusable
-from ...media.animation import FILM_CODEC, even_size, frames_in
+from ...media.animation import MP4_CODEC, even_size, frames_in
 from ...media.formats import check_sides
 from ...media.pictures import write_picture
 from ...media.result import describe
 from ...pieces import Pieces, fingerprint
 from ..frames import pick
-from ..source import Source, cut_notes, read_source, source_fields
+from ..source import VideoSource, cut_notes, read_source, source_fields
 from ..stills import StillRenderer, seen_size
-from .options import MAX_PIXELS, VideoPreviewOptions, kind_of
+from .options import MAX_PREVIEW_PIXELS, VideoPreviewOptions, preview_kind
 from .output import (
     SUFFIX,
     Tile,
-    compose,
+    draw_sheet,
     moment_of,
     size_of,
-    write_animation,
     write_frame,
+    write_preview_animation,
 )
-from .plan import plan
+from .plan import planned_moments
 
 _PLANNED, _TAKEN = 10.0, 85.0
 
@@ -44,11 +44,12 @@ def run(context: TaskContext[VideoPreviewOptions]) -> Outcome:
 
 
 def _mark(context: TaskContext[VideoPreviewOptions]) -> str:
-    """Of all that the plan and the frames depend on.
+    """The fingerprint of all that the plan and the frames depend on.
 
-    Made before anything is read: what is found in a file that changes must not bear the mark of what it became.
+    It is made before anything is read. If the file changes meanwhile, what was found in it must not get the fingerprint
+    of what the file became.
     """
-    kind, _ = kind_of(context.options, context.output_file)
+    kind, _ = preview_kind(context.options, context.output_file)
     versions = (av.library_versions, PIL.__version__)
     return fingerprint(context.input_file, kind, msgspec.to_builtins(context.options), *versions)
 
@@ -56,24 +57,28 @@ def _mark(context: TaskContext[VideoPreviewOptions]) -> str:
 class _Preview:
     """One attempt."""
 
-    def __init__(self, context: TaskContext[VideoPreviewOptions], source: Source, mark: str) -> None:
+    def __init__(self, context: TaskContext[VideoPreviewOptions], source: VideoSource, mark: str) -> None:
         self._context = context
         self._source = source
         self._options = context.options
-        self._kind, self._format = kind_of(context.options, context.output_file)
+        self._kind, self._format = preview_kind(context.options, context.output_file)
         width, height = seen_size(source)
         self._renderer = StillRenderer(
             source, (self._options.width, max(1, round(self._options.width * height / width))), "fill"
         )
         tile = self._renderer.size[0] * self._renderer.size[1]
-        if tile * self._options.frames_of(self._kind) > MAX_PIXELS:
-            raise Unusable(f"the preview would have more than {MAX_PIXELS} pixels: lower width or the number of frames")
+        if tile * self._options.frames_of(self._kind) > MAX_PREVIEW_PIXELS:
+            raise Unusable(
+                f"the preview would have more than {MAX_PREVIEW_PIXELS} pixels: lower width or the number of frames"
+            )
         self._mark = mark
         self._pieces = Pieces(context, self._mark, stem="frame", suffix=SUFFIX)
 
     def run(self) -> Outcome:
         """Do what is left to do."""
-        moments = plan(self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan)
+        moments = planned_moments(
+            self._source, self._options, self._kind, self._mark, self._context.work_dir, self._tick_for_scan
+        )
         if self._kind == "sheet":
             check_sides(size_of(self._options, self._renderer.size, len(moments)), self._format)
         self._take(moments)
@@ -90,7 +95,7 @@ class _Preview:
         )
 
     def _take(self, moments: list[int]) -> None:
-        """Make the frames that are missing."""
+        """Make the frames that no earlier attempt has made."""
         count = len(moments)
         missing = list(self._pieces.missing(count))
         found = pick(self._source, [moments[number] for number in missing], self._context.check_stop)
@@ -109,10 +114,10 @@ class _Preview:
 
         part = self._context.output_part
         if self._kind == "animation":
-            write_animation(paths, part, self._format, self._options, tick)
+            write_preview_animation(paths, part, self._format, self._options, tick)
             return
         tiles = [Tile(path, self._source.seconds_at(moment)) for path, moment in zip(paths, moments, strict=True)]
-        sheet = compose(self._source, self._options, tiles, tick)
+        sheet = draw_sheet(self._source, self._options, tiles, tick)
         write_picture(sheet, part, self._format, quality=self._options.quality)
 
     def _describe(self, moments: list[int]) -> dict[str, Any]:
@@ -125,12 +130,12 @@ class _Preview:
             height=height,
             frames=len(moments) if film else frames_in(part, self._format),
             duration=len(moments) / self._options.fps if self._kind == "animation" else 0.0,
-            codec=FILM_CODEC if film else "",
+            codec=MP4_CODEC if film else "",
         )
         positions = [round(self._source.seconds_at(moment), 3) for moment in moments]
         notes = cut_notes(self._source)
-        told = source_fields(self._source) | {"kind": self._kind, "source_positions": positions}
-        return result | told | ({"notes": notes} if notes else {})
+        result |= source_fields(self._source) | {"kind": self._kind, "source_positions": positions}
+        return result | ({"notes": notes} if notes else {})
 
 
 def _size_of(path: Path, kind: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a picture of a video needs. No media library here: the service imports this."""
+"""The estimate of a thumbnail. No media library here: the service imports this."""
 
 from ...contract import Estimate, Job
 from ...media.estimate import fitted_pixels, written_bytes
@@ -7,16 +7,16 @@ from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds
 from .options import VideoThumbnailOptions
 
 _SMOOTHNESS = 0.93
-"""Frames of films have a little less in them than photographs."""
+"""Frames of films have a little less detail than photographs."""
 
 
 def estimate(job: Job[VideoThumbnailOptions]) -> Estimate:
-    """Guess from the file size alone."""
+    """Guess from the size of the file."""
     return estimate_for(job, ASSUMED.of_size(job.input_size))
 
 
 def estimate_for(job: Job[VideoThumbnailOptions], video: VideoInfo) -> Estimate:
-    """What a picture of this video needs."""
+    """Estimate from what is known of the video."""
     options = job.options
     box = fitted_pixels((video.width, video.height), (options.width, options.height), options.fit)
     frames = 1 if options.where else options.candidates

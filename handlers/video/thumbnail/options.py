@@ -15,8 +15,8 @@ _MINUTE, _HOUR = 60, 3600
 _WHOLE = 100.0
 
 
-class Position(NamedTuple):
-    """Either seconds from the start or a share of the length."""
+class VideoPosition(NamedTuple):
+    """A position in a video: seconds from the start, or a share of the length."""
 
     value: float
     relative: bool
@@ -26,25 +26,25 @@ class Position(NamedTuple):
         return self.value * length if self.relative else self.value
 
 
-def position_of(text: float | str) -> Position:
+def parse_position(text: float | str) -> VideoPosition:
     """Read seconds, `minutes:seconds`, `hours:minutes:seconds` or a percentage. Raises ValueError."""
     if isinstance(text, int | float):
         if not math.isfinite(text) or text < 0:
             raise ValueError(f"a position of {text} seconds does not exist: give 0 or more")
-        return Position(float(text), relative=False)
+        return VideoPosition(float(text), relative=False)
     if found := _SHARE.fullmatch(text.strip()):
         share = float(found[1])
         if share > _WHOLE:
             raise ValueError(f"a position of {share:g}% lies behind the end: give 0% to 100%")
-        return Position(share / _WHOLE, relative=True)
+        return VideoPosition(share / _WHOLE, relative=True)
     if found := _CLOCK.fullmatch(text.strip()):
         hours, minutes, seconds = (float(part or 0) for part in found.groups())
-        return Position(hours * _HOUR + minutes * _MINUTE + seconds, relative=False)
+        return VideoPosition(hours * _HOUR + minutes * _MINUTE + seconds, relative=False)
     raise ValueError(f"{text!r} is no position: give seconds, hours:minutes:seconds, or a percentage such as 25%")
 
 
 class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `video_thumbnail` can be told. The format is that of the output's suffix."""
+    """The options of `video_thumbnail`. The format is that of the output's suffix."""
 
     position: Annotated[
         float | str,
@@ -65,22 +65,22 @@ class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp and avif.")] = 85
 
     def __post_init__(self) -> None:
-        """Refuse a position that means nothing.
+        """Refuse a position that makes no sense.
 
         Raises:
             ValueError: msgspec makes a `ValidationError` of it.
         """
         if self.position != "best":
-            position_of(self.position)
+            parse_position(self.position)
 
     @property
-    def where(self) -> Position | None:
-        """The wanted position; none: the best one."""
-        return None if self.position == "best" else position_of(self.position)
+    def where(self) -> VideoPosition | None:
+        """The wanted position; none for the best frame."""
+        return None if self.position == "best" else parse_position(self.position)
 
 
 def check(job: Job[VideoThumbnailOptions]) -> None:
-    """Whether the output's suffix is one that can be written, and all options are of use.
+    """Check that the output's suffix can be written, and that no option is without effect.
 
     Raises InvalidPath or InvalidOptions.
     """

@@ -9,7 +9,7 @@ from ...media.formats import format_of
 from ...media.pictures import write_picture
 from ...media.result import describe
 from ..frames import pick, spread
-from ..source import Source, cut_notes, read_source, source_fields
+from ..source import VideoSource, cut_notes, read_source, source_fields
 from ..stills import StillRenderer
 from .options import VideoThumbnailOptions
 
@@ -39,7 +39,7 @@ def run(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     return Finished(result=result)
 
 
-def _choose(context: TaskContext[VideoThumbnailOptions], source: Source) -> tuple[int, VideoFrame]:
+def _choose(context: TaskContext[VideoThumbnailOptions], source: VideoSource) -> tuple[int, VideoFrame]:
     """The wanted frame, or the best of the candidates, and its moment."""
     where = context.options.where
     if where is not None:

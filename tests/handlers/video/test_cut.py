@@ -14,7 +14,7 @@ from tasktrail.handlers.media.damage import lacking_bytes
 from tasktrail.handlers.video.frames import UndecodableError, frames_after
 from tasktrail.handlers.video.preview import run, video_preview
 from tasktrail.handlers.video.preview.options import VideoPreviewOptions
-from tasktrail.handlers.video.source import Source, cut_notes, read_source
+from tasktrail.handlers.video.source import VideoSource, cut_notes, read_source
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
@@ -169,7 +169,7 @@ def test_a_plan_made_of_a_file_that_changed_is_not_used_for_what_it_became(
             output_file=tmp_path / f"{folder}.png",
         )
 
-    def probe_and_copy(source: Path) -> Source:
+    def probe_and_copy(source: Path) -> VideoSource:
         found = read_source(source)
         source.write_bytes(whole)
         return found

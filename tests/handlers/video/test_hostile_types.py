@@ -120,7 +120,7 @@ def test_a_picture_that_grows_behind_its_header_is_not_decoded(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The header says 64 x 48; from the eleventh frame on the stream itself says 640 x 480."""
-    monkeypatch.setattr(opening, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(opening, "MAX_FRAME_PIXELS", 100_000)
     source = tmp_path / "grows.ts"
     with av.open(str(tmp_path / "small.ts"), "w") as small:
         _write(small, 64, 48, 0)

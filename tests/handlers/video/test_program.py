@@ -22,7 +22,7 @@ from tasktrail.handlers import Finished, Job, Rejected, Stopped
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.options import HARDWARE_REMEDY, VideoConvertOptions
 from tasktrail.handlers.video.convert.program_encoder import ProgramFailedError
-from tasktrail.handlers.video.program import examine, state
+from tasktrail.handlers.video.program import examine_program, program_lines
 from tasktrail.handlers.video.source import read_source
 from tasktrail.testing import run_handler, task_type_of
 
@@ -151,7 +151,7 @@ def test_without_the_program_the_command_is_refused_with_what_to_install(
         check(clips())
     assert refused.value.field == "options.backend"
     assert "apt install ffmpeg" in refused.value.advice
-    assert state() == ("ffmpeg: not installed",)
+    assert program_lines() == ("ffmpeg: not installed",)
     outcome = convert(prepare(clips(), backend="ffmpeg"))
     assert isinstance(outcome, Rejected)
     assert "apt install ffmpeg" in outcome.reason
@@ -171,7 +171,7 @@ def test_a_program_that_is_of_no_use_is_refused_with_the_reason(
     install(script)
     with pytest.raises(InvalidOptions, match=says):
         check(clips())
-    assert says in state()[0]
+    assert says in program_lines()[0]
 
 
 def test_an_encoder_that_the_program_lacks_is_refused_by_name(
@@ -295,7 +295,7 @@ def test_types_says_what_the_program_is_and_has(install: Callable[..., Path]) ->
     (line,) = task_type_of(video_convert).programs()  # type: ignore[misc] # it has the function
     assert line.startswith(f"ffmpeg: {path}, version ")
     assert "h264_vaapi" in line
-    assert examine(path).hardware
+    assert examine_program(path).hardware
 
 
 def test_a_build_without_the_usual_encoder_is_refused_when_the_command_arrives(

@@ -16,7 +16,7 @@ from PIL import Image
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.video.thumbnail import video_thumbnail
-from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions, position_of
+from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions, parse_position
 from tasktrail.testing import RecordingContext, job_for, run_handler, task_type_of
 
 BARS = (2.0, 4.0, 6.0)
@@ -224,13 +224,13 @@ def test_it_stops_when_asked(clips: Callable[..., Path], tmp_path: Path) -> None
     [(0, 0), (12.5, 12.5), ("12.5", 12.5), ("1:02", 62), ("1:02:03.5", 3723.5), ("25%", 50), (" 100 % ", 200)],
 )
 def test_positions_are_read_as_people_write_them(text: Any, seconds: float) -> None:
-    assert position_of(text).seconds(200) == seconds
+    assert parse_position(text).seconds(200) == seconds
 
 
 @pytest.mark.parametrize("text", [-1, float("inf"), float("nan"), "", "-5", "101%", "1:2:3:4", "middle", "1e5"])
 def test_what_is_no_position_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="position"):
-        position_of(text)
+        parse_position(text)
 
 
 @pytest.mark.parametrize("options", [{"position": "middle"}, {"width": 0}, {"fit": "stretch"}, {"size": 3}])

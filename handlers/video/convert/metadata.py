@@ -16,14 +16,14 @@ _KEPT = (
     | Disposition.hearing_impaired
     | Disposition.visual_impaired
 )
-"""What a track is for. The other marks are of pictures that are not kept."""
+"""Flags that say what a track is for. The others belong to pictures that are not kept."""
 _HELD = {
     "mp4": _KEPT & ~Disposition.original,
     "matroska": _KEPT,
     "webm": Disposition.default | Disposition.forced,
     "mov": Disposition.default,
 }
-"""Container → what it can say, as our library writes it."""
+"""Container → the flags that the library can write into it."""
 _QUICKTIME = {
     "deu": "ger",
     "nld": "dut",
@@ -43,8 +43,8 @@ _MOST_CHAPTERS = 10_000
 _MILLISECONDS = 1000
 
 
-class Marks(NamedTuple):
-    """Of one track."""
+class TrackMetadata(NamedTuple):
+    """What a file says of one track."""
 
     language: str = ""
     title: str = ""
@@ -53,30 +53,30 @@ class Marks(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """Seconds on the source's clock."""
+    """A chapter; times are seconds on the source's clock."""
 
     start: Fraction
     end: Fraction
     title: str
 
 
-def marks_of(stream: Any) -> Marks:
-    """What the source says of a track."""
-    return Marks(stream.language or "", stream.metadata.get("title", ""), int(stream.disposition & _KEPT))
+def track_metadata(stream: Any) -> TrackMetadata:
+    """Read what the source says of a track."""
+    return TrackMetadata(stream.language or "", stream.metadata.get("title", ""), int(stream.disposition & _KEPT))
 
 
-def mark(track: Any, marks: Marks, container: str) -> None:
-    """Say the same of a track of the result, before anything is written."""
-    language = _QUICKTIME.get(marks.language, marks.language) if container == "mov" else marks.language
-    for name, value in (("language", language), ("title", marks.title)):
+def write_metadata(track: Any, metadata: TrackMetadata, container: str) -> None:
+    """Say the same of a track of the result. It has to be called before any packet is written."""
+    language = _QUICKTIME.get(metadata.language, metadata.language) if container == "mov" else metadata.language
+    for name, value in (("language", language), ("title", metadata.title)):
         if value:
             track.metadata[name] = value
-    track.disposition = Disposition(marks.disposition)
+    track.disposition = Disposition(metadata.disposition)
 
 
-def lost_marks(kind: str, marks: Marks, container: str) -> list[str]:
-    """A note of what the container has no place for."""
-    lost = Disposition(marks.disposition) & ~_HELD[container]
+def lost_disposition_notes(kind: str, metadata: TrackMetadata, container: str) -> list[str]:
+    """A note about flags that the container cannot hold."""
+    lost = Disposition(metadata.disposition) & ~_HELD[container]
     names = ", ".join(str(flag.name).replace("_", " ") for flag in Disposition if flag & lost)
     return [f"the {kind} is no longer marked as {names}: {container} has no place for it"] if names else []
 
@@ -106,8 +106,8 @@ def write_chapters(output: OutputContainer, chapters: Sequence[Chapter], begin: 
         output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
 
 
-def track_notes(container: InputContainer) -> list[str]:
-    """Which tracks that nobody chooses are left out."""
+def dropped_track_notes(container: InputContainer) -> list[str]:
+    """Notes about tracks of other kinds than picture, sound and subtitles, and about tags: all are left out."""
     counts = dict.fromkeys(_INTERESTING, 0)
     for stream in container.streams:
         if stream.type in counts:
@@ -117,6 +117,6 @@ def track_notes(container: InputContainer) -> list[str]:
     codes = {name: value for part in (container, *container.streams) for name, value in part.metadata.items()}
     if code := next((value for name, value in codes.items() if name.lower() == "timecode"), ""):
         found.append(f"timecode {code} dropped")
-    if told := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
-        found.append(f"tags dropped: {', '.join(told[:_NAMED])}")
+    if tags := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
+        found.append(f"tags dropped: {', '.join(tags[:_NAMED])}")
     return found
