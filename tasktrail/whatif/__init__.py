@@ -1,1 +1,1 @@
-"""What if: the Scheduler's own step played over a recorded log, as it was or under another policy. Pure."""
+"""What-if: the Scheduler's own step, replayed over a recorded log under its own policy or another one. All but `ask` is pure."""

@@ -1,4 +1,4 @@
-"""The answer: does the core make the recorded history again, and what would another policy have made of it?"""
+"""The answer: whether a replay gives the recorded history, and what another policy would have given."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,16 +14,16 @@ from .timeline import EVERY_TYPE, Life, LifeKey, Measures, Start, Timeline, meas
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first start in which record and replay differ; none where one of them has no further start."""
+    """The first start in which log and replay differ; None where one of them has no further start."""
 
     number: int
-    """Which start it is, from 1."""
+    """The number of the start, from 1."""
     recorded: Start | None
     replayed: Start | None
 
 
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
-    """How the replay under the recorded policy compares with the record, up to the moment the last service stopped.
+    """How the replay under the recorded policy compares with the log, up to the moment the last service stopped.
 
     A start is the same when task, attempt, moment (to the microsecond), effective priority, and whether it went on
     from a checkpoint are the same.
@@ -38,17 +38,17 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TypeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One type, or all: as recorded, as replayed under the recorded policy, and as asked."""
+    """The measures of one type or of all: recorded, replayed under the recorded policy, and under the asked one."""
 
     type: str
-    """Empty: all types."""
+    """Empty for all types together."""
     recorded: Measures
     replayed: Measures
     asked: Measures | None = None
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """A task whose first start moves, from the replay under the recorded policy to what is asked."""
+    """A task whose first start differs between the recorded policy and the asked one, both replayed."""
 
     task_id: int
     life: int
@@ -57,11 +57,11 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     replayed: datetime | None
     asked: datetime | None
     moved: float | None
-    """Seconds, less than zero for earlier; none: it starts in one of the two only."""
+    """Seconds, negative for earlier; None if it starts in one of the two only."""
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """How many first starts come earlier, later, at the same moment, or in one of the two plays only."""
+    """How many first starts come earlier, later, at the same moment, or in one of the two replays only."""
 
     earlier: int = 0
     later: int = 0
@@ -71,14 +71,14 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
-    """What a play had to do without."""
+    """What a replay had to do without."""
 
     guessed: int
-    """RecordedAttempts whose length or end the log does not tell; they ran as their type usually does."""
+    """Attempts whose length or end is not in the log; they ran as their type usually does."""
     refused: int
-    """Commands of the log that had no place any more."""
+    """Commands of the log that were refused in the replay."""
     passed_over: int
-    """Tasks that others started past because they did not fit."""
+    """Tasks that did not fit while others were started past them."""
 
 
 class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     began_at: datetime | None
     ended_at: datetime | None
     slots: int
-    """RecordedAttempts at once: recorded, as assumed."""
+    """Attempts that could run at once, as far as the log shows."""
     slots_asked: int
     fidelity: Fidelity
     rows: tuple[TypeRow, ...]
@@ -111,7 +111,7 @@ def compare_policies(
     new_state: Callable[..., SchedulerState] = SchedulerState,
     tell: Callable[[int, float], None] = lambda _play, _share: None,
 ) -> WhatIf:
-    """Play the recording under the recorded policy, and again as asked.
+    """Replay the recording under the recorded policy, and again under the asked one.
 
     Args:
         recording: what was recorded.
@@ -152,7 +152,7 @@ def compare_policies(
 
 
 def fidelity_of(recording: Recording, replayed: Timeline) -> Fidelity:
-    """Start by start, up to where the two can be compared."""
+    """Compare log and replay start by start, up to the moment up to which they can be compared."""
     end = recording.stopped_at or recording.ended_at
     recorded = [start for start in recording.timeline.starts if end is None or start.at <= end]
     played = [start for start in replayed.starts if end is None or start.at <= end]
@@ -238,7 +238,7 @@ def _count(moves: list[Changed]) -> Moved:
 
 
 def _most(moves: list[Changed], rows: int) -> tuple[Changed, ...]:
-    """Those first that start in one play only, then by how far they move."""
+    """Tasks that start in one replay only come first, then those that move furthest."""
     told = [move for move in moves if move.replayed != move.asked]
     told.sort(key=lambda move: (move.moved is not None, -abs(move.moved or 0.0), move.task_id))
     return tuple(told[:rows])

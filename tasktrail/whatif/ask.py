@@ -1,6 +1,6 @@
-"""The recorded history, played again by the Scheduler's core: under the recorded policy, and under another one.
+"""What-if questions about a log: it is read, and replayed under the recorded policy and under another one.
 
-Reads only. No service is asked, and none is needed.
+No service is asked, and none is needed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,9 +41,10 @@ def whatif(
         records: the whole log, in order; what lies before `begin` is folded, what lies behind `end` tells how long
             attempts ran.
         config: the configuration of then. The log holds only what operators have changed of it.
-        begin: the first position or time that is played; none: the first record.
-        end: the last one; none: the last record, and on until nothing more happens.
-        progress: is told now and then how far it is, and how far it is to go. Reading, and each play, count alike.
+        begin: the first position or time that is replayed; None begins with the first record.
+        end: the last one; None goes to the last record, and on until nothing more happens.
+        progress: called now and then with the number reached and the number to reach. Reading and each replay count
+            the same.
         total: records of the log, for `progress`.
         asked: fields of `PolicyChange`.
     """
@@ -75,7 +76,7 @@ def whatif(
 
 
 def _telling(progress: Callable[[int, int], None] | None, total: int, rounds: int) -> Callable[[int, float], None]:
-    """Made of a round, from -1 for reading, and its share: a number out of all rounds together."""
+    """Turns a round (-1 for reading) and the share that is done of it into progress over all rounds."""
 
     def tell(play: int, share: float) -> None:
         if progress is not None:
@@ -115,7 +116,7 @@ def _said(point: Point) -> str:
 
 
 def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
-    """A number for a type that no task has would change nothing, and look as if the limit did not matter."""
+    """A limit for a type that no task has would change nothing, and look as if the limit did not matter."""
     for name in question.types:
         if name not in recording.types:
             near = get_close_matches(name, recording.types, n=1)
@@ -124,7 +125,7 @@ def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
 
 
 def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tuple[str, ...]]:
-    """The policy of then, as far as it is known, and what had to be assumed."""
+    """The policy of that time as far as it is known, and in words what had to be assumed."""
     limits, workers = config.limits(), config.workers
     said = [f"{workers} workers, and the limits that are configured now; what operators have changed is in the log"]
     if recording.peak > workers:

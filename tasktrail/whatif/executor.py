@@ -1,4 +1,4 @@
-"""What attempts do once they run: as long and to the same end as the log has it, guessed where it does not say."""
+"""The executor of a replay: attempts take as long as recorded and end as recorded. What is not in the log is guessed."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,17 +13,17 @@ from ..events.task_events import Estimated
 from .timeline import LifeKey
 
 Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]
-"""Why an attempt did not come to an end of its own; empty: it did."""
+"""What cut an attempt short; empty if it came to its own end."""
 
 NOWHERE = 2**62
-"""The position of what the log does not tell: after everything else of the same moment."""
+"""The position of an end that is not recorded: it comes after everything else of the same moment."""
 ZERO = timedelta(0)
 LAST_RESORT = timedelta(seconds=60)
-"""How long an attempt is guessed to run when the log has no completed attempt, and the task no estimate."""
+"""The guess for an attempt when the log has no completed attempt and the task has no estimate."""
 
 
 class RecordedAttempt(msgspec.Struct, gc=False):
-    """One attempt as the log has it."""
+    """One attempt as it was recorded."""
 
     started_at: datetime
     resumed: bool
@@ -33,19 +33,19 @@ class RecordedAttempt(msgspec.Struct, gc=False):
     error_type: str = ""
     exit_code: int | None = None
     estimate: Estimated | None = None
-    """What its look into the input led to."""
+    """The estimate after its input was probed."""
     cut: Cut = "interrupted"
     position: int = NOWHERE
     """Where its end is recorded."""
     saves: list[tuple[timedelta, int]] = []
-    """Its checkpoints: how long after the start, and where recorded."""
+    """Its checkpoints: how long after the start they were saved, and their positions."""
 
 
 class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
-    """What a played attempt will do, unless something ends it first."""
+    """What a replayed attempt will do, unless something ends it first."""
 
     after: timedelta | None
-    """None: it goes on until the core ends it."""
+    """None if it goes on until the core ends it."""
     end: AttemptEnd = "completed"
     error: str = ""
     error_type: str = ""
@@ -54,17 +54,17 @@ class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
     position: int = NOWHERE
     saves: tuple[tuple[timedelta, int], ...] = ()
     used: int = 0
-    """RecordedAttempts of the log that it stands for."""
+    """How many recorded attempts it stands for."""
     was_cut: bool = False
-    """Whether the recorded one did not come to its end."""
+    """Whether the recorded attempt was cut short."""
     gone_after: timedelta | None = None
-    """When the recorded one was gone after it had been stopped, where its end says so."""
+    """When the recorded attempt was gone, if it was stopped and its end says so."""
     gone_position: int = NOWHERE
     guessed: bool = False
 
 
 class RecordedAttempts:
-    """The recorded attempts of all lives, and how many of them have been played.
+    """The recorded attempts of all lives.
 
     An attempt that the log has cut short (the service went, somebody cancelled it) and that is not cut when it is
     played goes on as the next one did; without a next one it is guessed to run as long as its type does.
@@ -76,15 +76,15 @@ class RecordedAttempts:
         self._medians: dict[str, timedelta] = {}
 
     def add(self, key: LifeKey, attempt: RecordedAttempt) -> None:
-        """Another attempt of a life."""
+        """Add another attempt of a life."""
         self.by_life.setdefault(key, []).append(attempt)
 
     def learn(self, task_type: str, ran: timedelta) -> None:
-        """An attempt of the type was completed."""
+        """Learn from a completed attempt of the type how long they run."""
         self._completed.setdefault(task_type, []).append(ran)
 
     def usual(self, spec: Created) -> timedelta:
-        """How long an attempt is guessed to run: the median of its type, its estimate, the median of all."""
+        """The guess for an attempt: the median of its type, or its estimate, or the median of all types."""
         if not self._medians:
             every = [ran for of_type in self._completed.values() for ran in of_type]
             self._medians = {name: _median(of_type) for name, of_type in self._completed.items()}
@@ -94,7 +94,7 @@ class RecordedAttempts:
         return timedelta(seconds=spec.estimated_time) if spec.estimated_time > 0 else self._medians[""]
 
     def plan(self, key: LifeKey, number: int, spec: Created) -> AttemptPlan:
-        """What the attempt does that stands for the recorded one with this number, from 0."""
+        """The plan of the replayed attempt that stands for the recorded one with this number, from 0."""
         recorded = self.by_life.get(key, [])
         if number >= len(recorded):
             return AttemptPlan(after=self.usual(spec), guessed=True)
@@ -147,19 +147,19 @@ def _median(values: list[timedelta]) -> timedelta:
 AttemptKey = tuple[int, int]
 """Task and attempt."""
 Call = tuple[datetime, int, int, "AttemptAction"]
-"""When, its order among what comes at the same moment, a number that no other has, and what comes."""
+"""A time, the order among actions of one moment, a unique number, and the action."""
 
 GONE_WITHIN = timedelta(seconds=0.75)
-"""An attempt that was asked to stop is gone by then, unless the log shows when: the usual grace, and a little more."""
+"""An attempt that was asked to stop is gone after this time (the usual grace and more), unless the log shows another."""
 _OWN_END_WITHIN = timedelta(seconds=5)
-"""When a service stops, an attempt whose recorded end would have come by then comes to that: when the service was asked
-to is not known."""
+"""When a service stops, an attempt whose recorded end is this near still comes to it, because nobody recorded when the
+service was asked to stop."""
 _SAVED = Checkpoint()
-"""Stands for any checkpoint: the core only asks whether there is one."""
+"""Stands for every checkpoint; the core only asks whether there is one."""
 
 
 class AttemptAction(msgspec.Struct, frozen=True, gc=False):
-    """Something that a played attempt does."""
+    """Something that a replayed attempt does."""
 
     live: "ReplayedAttempt"
     kind: str
@@ -168,14 +168,14 @@ class AttemptAction(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReplayedAttempt(msgspec.Struct, eq=False):
-    """An attempt that is being played."""
+    """An attempt that is being replayed."""
 
     task_id: int
     attempt: int
     life: LifeKey
     plan: AttemptPlan
     done_before: timedelta
-    """What earlier attempts have done and saved, so that this one has less to do."""
+    """The part of the work that earlier attempts have done and saved."""
     began_at: datetime
     ends_at: datetime | None
     saved: timedelta | None = None
@@ -184,7 +184,7 @@ class ReplayedAttempt(msgspec.Struct, eq=False):
 
 
 class ReplayExecutor:
-    """Plays attempts.
+    """Runs nothing, and reports what the log says that attempts did.
 
     Args:
         attempts: what the log says of them.
@@ -207,14 +207,14 @@ class ReplayExecutor:
         self.live: dict[int, ReplayedAttempt] = {}
         self._stopping: dict[AttemptKey, ReplayedAttempt] = {}
         self.guessed = 0
-        """RecordedAttempts whose end the log does not tell."""
+        """Attempts whose end is not in the log."""
 
     def skip(self, life: LifeKey) -> None:
-        """An attempt of this life was over before the beginning of the recording."""
+        """Count an attempt of this life that was over before the recording begins."""
         self._played[life] = self._played.get(life, 0) + 1
 
     def run(self, order: Run, life: int, spec: Created, began_at: datetime) -> None:
-        """An attempt begins, or began before the beginning of the recording."""
+        """Begin an attempt, or take over one that began before the recording."""
         key = (order.task_id, life)
         plan = self._attempts.plan(key, self._played.get(key, 0), spec)
         before = self._saved.get(key, timedelta(0)) if order.checkpoint is not None else timedelta(0)
@@ -229,14 +229,14 @@ class ReplayExecutor:
                 self._push((began_at + after - before, 2 * position, next(self._numbers), moment))
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was put forward: nothing has lasted longer for that."""
+        """The wall clock was put forward; nothing has lasted longer because of it."""
         for live in {*self.live.values(), *self._stopping.values()}:
             live.began_at += by
             live.ends_at = live.ends_at and live.ends_at + by
             live.stopped_at = live.stopped_at and live.stopped_at + by
 
     def stop(self, order: Stop, now: datetime, *, draining: bool) -> None:
-        """An attempt is asked to stop. It ends when the recorded one did, if that was stopped, too."""
+        """Ask an attempt to stop. It is gone when the recorded one was, if that was stopped too."""
         live = self.live.get(order.task_id)
         if live is None or live.attempt != order.attempt:
             return
@@ -254,18 +254,18 @@ class ReplayExecutor:
         self._push((gone_at, NOWHERE, next(self._numbers), AttemptAction(live, "gone")))
 
     def stopping(self) -> ReplayedAttempt | None:
-        """The attempt that was asked to stop first, and may be gone by now."""
+        """The attempt that was asked to stop first and may be gone by now."""
         return next(iter(self._stopping.values()), None)
 
-    def vanish(self, live: ReplayedAttempt, now: datetime) -> Report:
-        """A stopped attempt is gone: the log shows it by what was started in its place."""
+    def report_gone(self, live: ReplayedAttempt, now: datetime) -> Report:
+        """Report that a stopped attempt is gone; the log shows it, because something was started in its place."""
         if live.stopped_at is not None:
             self._gone_after[live.task_id, live.attempt] = now - live.stopped_at
         self.cut(live)
         return AttemptEnded(live.task_id, live.attempt, "stopped")
 
     def reports(self, moment: AttemptAction) -> list[Report]:
-        """What is told when a moment has come; nothing when the attempt is over by then."""
+        """The reports of an action whose time has come; none if the attempt is over by then."""
         live = moment.live
         if live.over or (live.stopped_at is not None and moment.kind == "end"):
             return []
@@ -296,7 +296,7 @@ class ReplayExecutor:
         return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
 
     def cut(self, live: ReplayedAttempt) -> None:
-        """The attempt is over before its end. One that was not cut in the log has the rest of it to do again."""
+        """End an attempt before its own end. Unless the recorded one was cut short too, the rest of the work is left."""
         self._forget(live)
         if live.plan.was_cut:
             self._played[live.life] = self._played.get(live.life, 0) + 1
@@ -305,7 +305,7 @@ class ReplayExecutor:
             self._saved[live.life] = live.saved
 
     def cut_all(self) -> None:
-        """The service is gone, and everything that ran with it."""
+        """End all attempts, because the service is gone."""
         for live in list(self.live.values()):
             self.cut(live)
 

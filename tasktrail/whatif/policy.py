@@ -1,4 +1,4 @@
-"""Under which policy a history is played again: the recorded one, or one with other numbers."""
+"""The policy of a replay: the recorded one, or the recorded one with changes."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ MAX_ROWS = 10_000
 class PolicyChange(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag="whatif"
 ):
-    """What is to be otherwise than recorded. What is left out stays as it was; so all of it left out changes nothing.
+    """Changes of the recorded policy. A field that is left out stays as recorded, so an empty change changes nothing.
 
     The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
     change of the same limit, the one asked for stays.
@@ -36,26 +36,26 @@ class PolicyChange(
     labels: dict[Name, Number] = {}
     fair_share: bool | None = None
     user_bonus: bool = True
-    """False: the user's level raises no priority."""
+    """False if the user's level is to raise no priority."""
     backfill_bound: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
-    """So many tasks may start past one that does not fit."""
+    """How many tasks may start past one that does not fit."""
     rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROWS)] = 10
-    """Tasks that are listed, those first whose start moves most."""
+    """How many tasks are listed, those whose start moves most first."""
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the recorded policy is asked for."""
+        """Whether this is the recorded policy."""
         return replace(self, rows=0) == PolicyChange(rows=0)
 
     @property
     def limits(self) -> LimitsChanged:
-        """Its limits, as a change of limits."""
+        """The changed limits."""
         names = set(LimitsChanged.__struct_fields__) & set(self.__struct_fields__)
         return LimitsChanged(**{name: getattr(self, name) for name in names})
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides beside the log: what was configured, and what is asked to be otherwise."""
+    """Everything besides the log that decides: the configuration, and the changes of it."""
 
     configured: Limits
     workers: int
@@ -63,12 +63,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """The limits at the beginning."""
+        """The limits at the beginning of the replay."""
         return laid_over(self.configured, self.change.limits)
 
     @property
     def slots(self) -> int:
-        """RecordedAttempts that the workers can run at once."""
+        """How many attempts the workers can run at once."""
         return self.change.workers or self.workers
 
     def set_up(self, state: SchedulerState) -> None:
@@ -81,8 +81,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             for task_id, task in state.tasks.items():
                 state.tasks[task_id] = replace(task, spec=replace(task.spec, user_level=0))
 
-    def bend(self, message: Message) -> Message:
-        """What was recorded, as it would have been under this policy."""
+    def apply_to(self, message: Message) -> Message:
+        """The recorded message as it would have been under this policy."""
         if not isinstance(message, Submit):
             return message
         match message.command:

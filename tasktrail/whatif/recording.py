@@ -1,8 +1,8 @@
-"""A recorded log as it can be played: what came from outside and when, what the attempts did, and how things went.
+"""A recorded log in the form in which it can be replayed: the messages from outside, the attempts, and the timeline.
 
-The log does not hold all that wakes a Scheduler: the executor's capacity, samples of the machine, the moment at which
-a stopped attempt is gone, how late a timer is. Some of it shows in the log by what was started then. It tells when the
-Scheduler looked, and is never used to tell what it decided.
+The log does not hold everything that wakes a Scheduler: the executor's capacity, samples of the machine, the moment at
+which a stopped attempt is gone, and the lateness of a timer are missing. Some of this can be seen in the log, because a
+task was started then. Such evidence is used to know when the Scheduler looked, never to know what it decided.
 """
 
 from bisect import bisect_left
@@ -43,13 +43,13 @@ from .executor import GONE_WITHIN, RecordedAttempt, RecordedAttempts
 from .timeline import LifeKey, Timeline
 
 LATE = timedelta(seconds=1)
-"""A timer is taken to be as late as the log shows, up to this."""
+"""A timer is assumed to be as late as the log shows, up to this."""
 _STEP = 2
-"""Between the orders of two neighbours."""
+"""The difference between the orders of two neighbouring records."""
 
 
 class ServiceKilled(msgspec.Struct, frozen=True):
-    """The service went without a word; from here on nothing happened until the next one came."""
+    """The service was killed. Nothing happened until the next one started."""
 
 
 class StartExpected(msgspec.Struct, frozen=True):
@@ -63,20 +63,20 @@ class WorkersReady(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """Something from outside. `joined`: it was handled together with the next one, before anything was started."""
+    """A message from outside. `joined`: it was handled together with the next one, before anything was started."""
 
     at: datetime
     order: int
-    """Among what comes at the same moment: twice the position, one less or more for what stands between records."""
+    """Sorts arrivals of one moment: twice the position, one less or one more for an arrival between two records."""
     message: Message | ServiceKilled | WorkersReady | StartExpected
     task_id: int = 0
     joined: bool = False
 
 
 class Recording:
-    """What a reader has made of a log.
+    """A log, prepared to be replayed.
 
-    What lies before its beginning is only folded, what lies behind its end only tells how attempts ended.
+    Records before its beginning are only folded; records behind its end only show how attempts ended.
     """
 
     def __init__(self) -> None:
@@ -84,11 +84,11 @@ class Recording:
         self.arrivals: list[Arrival] = []
         self.attempts = RecordedAttempts()
         self.timeline = Timeline()
-        """How things went, from the beginning to the end."""
+        """The recorded starts and ends, from the beginning to the end."""
         self.began_at: datetime | None = None
         self.ended_at: datetime | None = None
         self.stopped_at: datetime | None = None
-        """When the last service was asked to stop, if it was and none came after it."""
+        """When the last service was asked to stop, unless another one came after it."""
         self.records = 0
         self.first_position = self.last_position = 0
         self.types: set[str] = set()
@@ -105,20 +105,20 @@ class Recording:
         """Task and attempt."""
         self._moments: list[datetime] = []
 
-    def looked_at(self, earliest: datetime, within: timedelta) -> datetime | None:
-        """The first moment from `earliest` on at which the log shows that a timer had gone off."""
+    def timer_seen_at(self, earliest: datetime, within: timedelta) -> datetime | None:
+        """The first moment from `earliest` on at which the log shows that a timer had fired."""
         place = bisect_left(self._moments, earliest)
         if place < len(self._moments) and self._moments[place] <= earliest + within:
             return self._moments[place]
         return None
 
-    def saw(self, at: datetime) -> None:
-        """A timer had gone off by then, maybe late."""
+    def add_timer(self, at: datetime) -> None:
+        """The log shows that a timer had fired by then, perhaps late."""
         if not self._moments or self._moments[-1] < at:
             self._moments.append(at)
 
     def arrive(self, arrival: Arrival) -> None:
-        """Something came from outside."""
+        """Add a message from outside."""
         before = self.arrivals[-1] if self.arrivals else None
         if before is not None and _go_together(before, arrival):
             self.arrivals[-1] = msgspec.structs.replace(before, joined=True)
@@ -126,7 +126,7 @@ class Recording:
 
 
 def _go_together(one: Arrival, other: Arrival) -> bool:
-    """Whether two were one message, or might as well have been: nothing is recorded between them."""
+    """Whether the two were handled together: nothing is recorded between them."""
     if one.at != other.at or other.order - one.order != _STEP:
         return False
     if not isinstance(one.message, Submit) or not isinstance(other.message, Submit):
@@ -147,12 +147,12 @@ _NO_INTAKE = Intake()
 
 
 def from_outside(record: Recorded) -> bool:
-    """Whether somebody wanted it, rather than the service itself."""
+    """Whether a person or a program caused the record, and not the service itself."""
     return record.causation_id.startswith("command:") or record.actor not in _THE_SERVICE
 
 
-def stimulus(record: Recorded) -> Message | None:
-    """The message that led to a record; none when it is what the Scheduler made of another one."""
+def message_behind(record: Recorded) -> Message | None:
+    """The message that led to a record; None if the Scheduler decided it by itself."""
     event = record.event
     match event:
         case Created():
@@ -175,7 +175,7 @@ def stimulus(record: Recorded) -> Message | None:
 
 
 def jump_of(record: Recorded, before: Recorded | None) -> ClockJumped | None:
-    """How far the log's time jumps with the record, if it is of a jump. When the clock is set back, it stands still."""
+    """How far the log's time jumps with the record; None if it does not. A clock that is set back makes no jump."""
     if not isinstance(record.event, ClockJumped):
         return None
     shown = record.event.shown if before is None else max(record.event.shown, before.recorded_at)
@@ -183,18 +183,18 @@ def jump_of(record: Recorded, before: Recorded | None) -> ClockJumped | None:
 
 
 def _creation(event: Created, position: int) -> Submit:
-    """Runs of schedules, too, come as they were recorded: the schedules are not asked again."""
-    event = unwatched(event)
+    """The command behind a task. Tasks of schedules come as they were recorded; the schedules are not asked again."""
+    event = without_silence_limits(event)
     command = CreateTask(**{name: getattr(event, name) for name in _OF_CREATED})
     estimates = {name: getattr(event, name) for name in _ESTIMATES}
-    # Whether its output was free was asked when it came. In another timeline of things the holder may end later.
+    # Whether the output was free was checked at the time. In the replay its holder may end later.
     return Submit(
         replace(command, resumable=None, overwrite=True), Intake(can_resume=event.resumable, **estimates), position
     )
 
 
-def unwatched(event: Created) -> Created:
-    """The same without the limits on silence: played attempts say nothing. What those ended, ends as it did."""
+def without_silence_limits(event: Created) -> Created:
+    """The same without its limits on silence: replayed attempts report nothing. What those ended, ends as recorded."""
     if event.heartbeat_timeout is None and event.no_progress_timeout is None:
         return event
     return replace(event, heartbeat_timeout=None, no_progress_timeout=None)
@@ -228,26 +228,27 @@ def _command(record: Recorded) -> Command | None:
 
 
 WITHIN = timedelta(seconds=5)
-"""So long after its start a service may still be getting its workers ready."""
+"""For this long after its start, a service may still be getting its workers ready."""
 
 
 class CapacityTrace:
-    """Tells the recording when workers became ready.
+    """Finds out when workers became ready after a service had started, which is not recorded.
 
-    A start that stands alone shows that one had: nothing else woke the Scheduler. A start that came with something
-    else shows that one was ready already. Where nothing shows, all were ready when the service started.
+    A start that stands alone shows that a worker had become ready, for nothing else woke the Scheduler. A start that
+    came together with something else shows that a worker was ready before. Without any such start, all workers are
+    assumed to have been ready when the service started.
     """
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._since: tuple[datetime, int] | None = None
-        """When the last worker that is known of became ready; none: all are known to be."""
+        """When the last worker that is known of became ready; None once all are ready."""
         self._until: datetime | None = None
         self._slots = 0
         self._together_at: datetime | None = None
 
     def booted(self, record: Recorded) -> None:
-        """A service has started: no worker is ready yet."""
+        """A service has started, and no worker is ready yet."""
         self.over()
         self._since = (record.recorded_at, 2 * record.position + 1)
         self._until = record.recorded_at + WITHIN
@@ -255,7 +256,7 @@ class CapacityTrace:
         self._together_at = None
 
     def started(self, record: Recorded, running: int, *, alone: bool) -> None:
-        """A task was started; so many attempts are open now."""
+        """A task was started, and `running` attempts are open now."""
         if self._since is None or self._until is None:
             return
         if record.recorded_at > self._until:
@@ -273,7 +274,7 @@ class CapacityTrace:
         self._recording.arrive(Arrival(*self._since, CapacityChanged(running)))
 
     def over(self) -> None:
-        """Whatever was not shown by then was ready when the last one that was shown was."""
+        """Assume that all other workers became ready together with the last one that was seen."""
         if self._since is not None:
             at, order = self._since
             self._recording.arrive(Arrival(at, order, WorkersReady()))
@@ -284,19 +285,19 @@ class CapacityTrace:
 
 
 DRAINED_WITHIN = timedelta(seconds=2)
-"""A service that is asked to stop shows it by then: an attempt is stopped, or the service is."""
+"""A service that is asked to stop has stopped an attempt or itself within this time."""
 _SILENCE = frozenset({"HeartbeatTimeout", "NoProgressTimeout"})
-"""What ended because nothing was heard of it ends as it did: played attempts never say anything."""
+"""Attempts that ended because they were silent end as recorded, for replayed attempts report nothing."""
 Bound = int | datetime | None
-"""A position, a time, or none."""
+"""A position, a time, or no bound."""
 
 
 class RecordingBuilder:
-    """Give it every record of the log, in order, then ask for the recording.
+    """Reads every record of the log, in order, and makes the recording.
 
     Args:
-        begin: the first position or time that is played; none: from the first record.
-        end: the last one; none: to the last record, and on until nothing more happens.
+        begin: the first position or time that is replayed; None begins with the first record.
+        end: the last one; None goes to the last record, and on until nothing more happens.
     """
 
     def __init__(self, begin: Bound = None, end: Bound = None) -> None:
@@ -313,7 +314,7 @@ class RecordingBuilder:
         self._capacity = CapacityTrace(self._recording)
 
     def read(self, record: Recorded) -> None:
-        """The next record."""
+        """Read the next record."""
         recording = self._recording
         if self._last is None:
             recording.starts_with_a_service = isinstance(record.event, ServiceStarted)
@@ -334,7 +335,7 @@ class RecordingBuilder:
         self._last = record
 
     def _fold(self, record: Recorded) -> None:
-        """What lies before the beginning. How many workers were ready by then shows here, too."""
+        """Fold a record before the beginning. It may also show how many workers were ready."""
         recording = self._recording
         recording.before.append(record)
         recording.timeline.note(record)
@@ -366,7 +367,7 @@ class RecordingBuilder:
         return recording
 
     def _is_before(self, record: Recorded) -> bool:
-        """A recording begins with a moment, never within one: what belongs to one decision stays together."""
+        """A recording begins between two moments, so that the records of one decision stay together."""
         begin, recording = self._begin, self._recording
         if begin is None or recording.began_at is not None:
             return False
@@ -375,7 +376,7 @@ class RecordingBuilder:
         return record.position < begin if isinstance(begin, int) else record.recorded_at < begin
 
     def _is_beyond(self, record: Recorded) -> bool:
-        """Likewise, a recording ends with a moment."""
+        """A recording also ends between two moments."""
         end, at = self._end, record.recorded_at
         if end is None or at == self._recording.ended_at:
             return False
@@ -395,7 +396,7 @@ class RecordingBuilder:
         recording.peak = max(recording.peak, recording.timeline.running)
         alone = self._stands_alone(record)
         if alone and self._timers.explain(record):
-            recording.saw(at)
+            recording.add_timer(at)
         if isinstance(record.event, Started):
             self._capacity.started(record, recording.timeline.running, alone=alone)
             if self._stop_asked_at is not None and at <= self._stop_asked_at + GONE_WITHIN:
@@ -407,7 +408,7 @@ class RecordingBuilder:
         if jump is not None:
             self._stop_asked_at = self._stop_asked_at and self._stop_asked_at + (jump.shows - jump.shown)
             recording.arrive(Arrival(jump.shown, 2 * record.position, Jumped(jump)))
-        message = stimulus(record)
+        message = message_behind(record)
         if message is not None:
             recording.arrive(Arrival(at, 2 * record.position, message, record.task_id))
 
@@ -430,7 +431,7 @@ class RecordingBuilder:
         self._up = _is_up(record, before=self._up)
 
     def _drain(self, seen_at: datetime) -> None:
-        """The service was asked to stop. When is not recorded: nothing was started or created since."""
+        """The service was asked to stop. The moment is not recorded, but nothing was started or created after it."""
         if self._draining_since is None and self._drain_after is not None:
             last = self._drain_after
             since = max(last.recorded_at, seen_at - DRAINED_WITHIN)
@@ -440,7 +441,7 @@ class RecordingBuilder:
 
 
 class _AttemptReader:
-    """What each attempt did."""
+    """Collects what each attempt did."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -451,7 +452,7 @@ class _AttemptReader:
         self._killed_at: datetime | None = None
         self._ended: RecordedAttempt | None = None
         self.running: set[tuple[int, int]] = set()
-        """Task and attempt of all that is open."""
+        """Task and attempt of everything that is open."""
 
     def read(self, record: Recorded, killed_at: datetime | None) -> None:
         if record.actor != "recovery":
@@ -475,7 +476,7 @@ class _AttemptReader:
                 self._ended.cut, self._ended.end = "", "outgrown"
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was put forward: what runs has not run longer for that."""
+        """The wall clock was put forward; no attempt has run longer because of it."""
         for attempt, _ in self._open.values():
             attempt.started_at += by
 
@@ -515,7 +516,7 @@ class _AttemptReader:
         attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
-        """A failure that was final with retries left was one that nobody wanted to try again."""
+        """A failure that was final although retries were left was a rejection."""
         left = self._retries.get(task_id, 0) < self._max_retries.get(task_id, 0)
         return "rejected" if event.final and left else "failed"
 
@@ -540,7 +541,7 @@ def _timed_out(record: Recorded) -> bool:
 
 
 class _Timers:
-    """Since when a task may start, where that is later than its creation."""
+    """Knows from when on tasks may start, where that is later than their creation."""
 
     def __init__(self) -> None:
         self._due: dict[int, datetime] = {}
@@ -555,7 +556,7 @@ class _Timers:
                 self._due.pop(record.task_id, None)
 
     def explain(self, record: Recorded) -> bool:
-        """Whether the record is what a timer leads to."""
+        """Whether a timer led to the record."""
         if _timed_out(record) or (isinstance(record.event, Failed) and record.event.outcome == "not_started"):
             return True
         due = self._due.get(record.task_id)

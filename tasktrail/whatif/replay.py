@@ -1,6 +1,6 @@
-"""Plays a recording: the Scheduler's own `step` in virtual time, fed with what came from outside.
+"""Replays a recording: the Scheduler's own `step` gets the recorded messages, in virtual time.
 
-Time jumps from one thing to the next. At the same moment timers come first, then the rest by its place in the log.
+Time jumps from one message to the next. At the same moment timers come first, then the others in the log's order.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,16 +17,16 @@ from ..events.reports import CapacityChanged, Run, Stop
 from ..events.system_events import ClockJumped
 from .executor import AttemptAction, ReplayExecutor
 from .policy import Policy
-from .recording import LATE, Arrival, Recording, ServiceKilled, StartExpected, WorkersReady, unwatched
+from .recording import LATE, Arrival, Recording, ServiceKilled, StartExpected, WorkersReady, without_silence_limits
 from .timeline import Timeline
 
 _GRACE = 0.5
 _TELL = 1000
-"""Arrivals between two signs of how far it is."""
+"""Arrivals between two reports of progress."""
 
 
 class Replay:
-    """Plays a recording once, under one policy.
+    """Replays a recording once, under one policy.
 
     Args:
         recording: what was recorded.
@@ -49,9 +49,9 @@ class Replay:
         self._listen = listen
         self.timeline = Timeline()
         self.refused = 0
-        """Commands of the log that had no place any more: the task had started, or was over."""
+        """Commands of the log that were refused in the replay, because the task had started or was over."""
         self.passed_over: set[int] = set()
-        """Tasks that others started past because they did not fit."""
+        """Tasks that did not fit while others were started past them."""
         self._order: list[tuple[datetime, int, int, Arrival | AttemptAction]] = [
             (arrival.at, arrival.order, -len(recording.arrivals) + number, arrival)
             for number, arrival in enumerate(recording.arrivals)
@@ -68,7 +68,7 @@ class Replay:
 
     @property
     def guessed(self) -> int:
-        """RecordedAttempts whose end the log does not tell."""
+        """Attempts whose end is not in the log."""
         return self._executor.guessed
 
     def play(self, until: datetime | None = None, tell: Callable[[float], None] | None = None) -> Timeline:
@@ -95,7 +95,7 @@ class Replay:
         self._policy.set_up(state)
         state.durable.experience.clear()  # the recorded estimates have been corrected already
         for task_id, task in state.tasks.items():
-            state.tasks[task_id] = replace(task, spec=unwatched(task.spec))
+            state.tasks[task_id] = replace(task, spec=without_silence_limits(task.spec))
         self._known = dict(state.tasks)
         if not recording.before:
             state.closed = recording.starts_with_a_service
@@ -126,7 +126,7 @@ class Replay:
 
     def _tick_at(self) -> datetime | None:
         wake = None if self._state.closed else self._state.next_wake()
-        return None if wake is None else self._recording.looked_at(wake, LATE) or wake
+        return None if wake is None else self._recording.timer_seen_at(wake, LATE) or wake
 
     def _next_at(self) -> datetime | None:
         moments = [at for at in (self._tick_at(), self._order[0][0] if self._order else None) if at is not None]
@@ -149,7 +149,7 @@ class Replay:
     def _set_clock(self, at: datetime) -> None:
         self._now = at if self._now is None else max(self._now, at)
 
-    # --- what comes ---------------------------------------------------------------------------------------------
+    # --- arrivals -----------------------------------------------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
         self._arrived += 1
@@ -184,11 +184,11 @@ class Replay:
         slots = state.slots
         if arrival.joined:
             state.slots = 0
-        self._step(self._policy.bend(submit))
+        self._step(self._policy.apply_to(submit))
         state.slots = slots
 
     def _jump(self, jump: ClockJumped) -> None:
-        """The wall clock is put forward; what attempts are to do comes no sooner for that."""
+        """Put the wall clock forward. The actions of attempts come no sooner because of it."""
         by = jump.shows - jump.shown
         self._executor.set_clock(by)
         self._order = [
@@ -200,16 +200,16 @@ class Replay:
         self._step(Jumped(jump))
 
     def _expect(self, task_id: int, attempt: int) -> None:
-        """The log has a start here. If it cannot be without the end of a stopped attempt, that is gone by now."""
+        """The log has a start here. Where it needs the end of a stopped attempt, that attempt is gone by now."""
         while self._listen and self._now is not None:
             running = self._state.running.get(task_id)
             stopping = self._executor.stopping()
             if stopping is None or (running is not None and running.attempt >= attempt):
                 return
-            self._step(self._executor.vanish(stopping, self._now))
+            self._step(self._executor.report_gone(stopping, self._now))
 
     def _boot(self, boot: Boot) -> None:
-        """The next service. It would fold the log; what that gives is what is here, without what only memory knew."""
+        """Start the next service. It would fold the log, so it keeps this state without what only memory knew."""
         state = self._state
         self._executor.cut_all()
         for running in list(state.running.values()):

@@ -1,4 +1,4 @@
-"""How things went: when each task could start, started and ended. One fold for what is recorded and what is played."""
+"""When each task could start, started and ended, in the log or in a replay of it; and what can be measured by that."""
 
 from datetime import datetime, timedelta
 from math import ceil
@@ -20,18 +20,18 @@ class Life(msgspec.Struct, gc=False):
     type: str
     opened_at: datetime
     since: datetime
-    """From here on it could have started, limits and dependencies apart."""
+    """From here on it could have started, as far as its own times are concerned."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
     @property
     def waited(self) -> float | None:
-        """Seconds from `since` to the first start; none when it never started."""
+        """Seconds from `since` to the first start; None if it never started."""
         return None if self.started_at is None else max(0.0, (self.started_at - self.since).total_seconds())
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
-    """A start, and what the decision was made by."""
+    """A start, and what it was decided by."""
 
     task_id: int
     attempt: int
@@ -41,7 +41,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Timeline:
-    """Folds facts in their order. An attempt that is cancelled counts as busy until then, not until it is gone."""
+    """Folds facts in their order. A cancelled attempt counts as busy until it is cancelled, not until it is gone."""
 
     def __init__(self) -> None:
         self.lives: dict[LifeKey, Life] = {}
@@ -54,10 +54,10 @@ class Timeline:
         self._life: dict[int, Life] = {}
         self._last_at: datetime | None = None
         self._killed_at: datetime | None = None
-        """While a service that came back closes what was open: when the one before was last seen."""
+        """While a new service closes open attempts: when the service before was last seen."""
 
     def begin_here(self, at: datetime) -> None:
-        """Only what waits and runs now, and what comes, counts."""
+        """Count only from here on: what waits and runs now, and what comes."""
         self.lives = {key: life for key, life in self.lives.items() if life.started_at is None and not life.ended_at}
         self.starts.clear()
         self.busy.clear()
@@ -112,13 +112,13 @@ class Timeline:
             self.last_end = at if self.last_end is None else max(at, self.last_end)
 
     def stop(self, at: datetime) -> None:
-        """Nothing is known beyond `at`: what runs has run until here."""
+        """Nothing is known beyond `at`, so open attempts count until here."""
         for task_id in list(self._open):
             self._end(task_id, at)
 
     @property
     def running(self) -> int:
-        """RecordedAttempts that are open."""
+        """How many attempts are open."""
         return len(self._open)
 
 
@@ -132,10 +132,10 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers over the tasks of one type, or of all. Times in seconds."""
 
     tasks: int
-    """Lives of tasks: a retry by hand opens another one."""
+    """Lives of tasks; a retry by hand opens another one."""
     started: int
     wait_p50: float | None = None
-    """From the moment a life opens (or its scheduled time) to its first start, of those that started."""
+    """From the moment a life opens, or its scheduled time, to its first start; of lives that started."""
     wait_p95: float | None = None
     wait_max: float | None = None
     makespan: float | None = None
@@ -143,7 +143,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     utilisation: float | None = None
     """Share of the slots' time, over the makespan of all, in which attempts ran."""
     overtaken: int = 0
-    """Those that something opened later started before."""
+    """Lives that a life opened later has started before."""
 
 
 def measure(timeline: Timeline, slots: int) -> dict[str, Measures]:
@@ -177,10 +177,10 @@ def _measure(lives: list[Life], overtaken: set[int], makespan: float | None, uti
 
 
 def _overtaken(lives: list[Life]) -> set[int]:
-    """One that never started was overtaken by whatever started and was opened later."""
+    """Ids of the lives that a later one started before. A life that never started is overtaken by every later start."""
     found = set()
     earliest: datetime | None = None
-    """The first start among those that could start later."""
+    """The first start among the lives that could start later."""
     pending: list[Life] = []
     for life in sorted(lives, key=lambda one: one.since, reverse=True):
         if pending and pending[0].since > life.since:
@@ -207,5 +207,5 @@ def _share(busy: float, span: float | None, slots: int) -> float | None:
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:
-    """The smallest value that so many are not above."""
+    """The smallest value that is not below the given share of the values."""
     return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else None
