@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TasktrailError
+from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.creation import ids_by_name
 from ..events.errors import (
@@ -104,6 +104,28 @@ MAINTAIN_EVERY = 1.0
 write-ahead log."""
 
 
+class SchedulerWatch:
+    """Sees each step as it happens. A simulator checks there; in a service nobody looks."""
+
+    def before(self, message: Message) -> None:
+        """A message is about to be stepped."""
+
+    def after(self, message: Message) -> None:
+        """It was stepped, or put by until the log can be written."""
+
+    def staged(self, staged: Staged) -> None:
+        """A step has led to this, which is not durable yet."""
+
+    def loaded(self, task: TaskState) -> None:
+        """A finished task was read back from the log."""
+
+    def batch_begins(self) -> None:
+        """Nothing is staged: all of it is durable, or memory is made anew."""
+
+    def fault(self, error: BaseException) -> None:
+        """A step, a commit or a listener broke. The Scheduler survives that, unless this raises."""
+
+
 class Scheduler(Actor):
     """The only writer of the log: it decides, appends and tells.
 
@@ -119,6 +141,10 @@ class Scheduler(Actor):
         read_log: reads the log while it cannot be written at the start; questions are then answered from it.
         alarm: wakes the Scheduler at the next moment; a simulator brings one without a thread.
         snapshot: the file from which the fold goes on, if it can be used.
+        watch: sees each step.
+
+    `state` is the memory, and `trouble` the reason why the log cannot be written just now. Both belong to the actor's
+    thread.
     """
 
     def __init__(
@@ -133,8 +159,9 @@ class Scheduler(Actor):
         on_fatal: Callable[[BaseException], None],
         on_trouble: Callable[[TasktrailError | None], None] = lambda _: None,
         read_log: Callable[[], LogReader] | None = None,
-        alarm: type[Alarm] = Alarm,
+        alarm: Callable[[Callable[[], None], Clock, str], Alarm] = Alarm,
         snapshot: Path | None = None,
+        watch: SchedulerWatch | None = None,
     ) -> None:
         super().__init__()
         self._open_log = open_log
@@ -147,9 +174,10 @@ class Scheduler(Actor):
         self._on_fatal = on_fatal
         self._on_trouble = on_trouble
         self._snapshot = snapshot
+        self._watch = watch or SchedulerWatch()
         self._new_alarm = alarm
         self._opened: EventLog | None = None
-        self._trouble: TasktrailError | None = None
+        self.trouble: TasktrailError | None = None
         """Why the log cannot be written just now. Meanwhile commands are refused and reports are kept."""
         self._retry_at: float | None = None
         self._given_up = False
@@ -184,12 +212,12 @@ class Scheduler(Actor):
     def _begin(self) -> None:
         opened = self._open_log()
         try:
-            self._state = folded_state(opened, self._new_state, self._snapshot)
+            self.state = folded_state(opened, self._new_state, self._snapshot)
         except BaseException:
             opened.close()
             raise
         self._opened = opened
-        self._begin_batch_of(self._state.running)
+        self._begin_batch_of(self.state.running)
         self._stage(self._boot(opened))
         _warn_of_jumps(fact.event for fact in self._facts)
 
@@ -202,10 +230,10 @@ class Scheduler(Actor):
         except TasktrailError:
             raise error from None
         try:
-            self._state = folded_state(reader, self._new_state, self._snapshot)
+            self.state = folded_state(reader, self._new_state, self._snapshot)
         finally:
             reader.close()
-        resume(self._state, {}, self._time()[0])  # for the queue; the real start will stage and record the same
+        resume(self.state, {}, self._time()[0])  # for the queue; the real start will stage and record the same
         self._wait(error)
 
     def on_stop(self) -> None:
@@ -213,7 +241,7 @@ class Scheduler(Actor):
         if self._retry_at is not None:
             self._retry_at = self._clock.monotonic()
         self._commit()
-        if self._trouble is not None:
+        if self.trouble is not None:
             logger.warning("the log could not be written until the end: what ran is recovered at the next start")
         self._alarm.close()
         if self._opened is not None:
@@ -227,7 +255,7 @@ class Scheduler(Actor):
         """Answer a question from memory. An error in it goes to its sender and is no fault of memory."""
         if isinstance(message, StateQuery):
             self._commit()
-            return message.function(self._state)
+            return message.function(self.state)
         return super().on_receive(message)
 
     def receive(self, message: Any) -> Any:
@@ -240,13 +268,16 @@ class Scheduler(Actor):
         return None
 
     def _take_or_drop(self, message: Message) -> None:
+        self._watch.before(message)
         try:
             self._take(message)
         except BaseException as error:  # noqa: BLE001 - a fault of ours in one message must not cost the others of its list
             self._drop(message, error)
+        self._watch.after(message)
 
     def _drop(self, message: Message, error: BaseException) -> None:
         """A step broke half-way, so memory may be wrong. It is made anew, without the message at fault."""
+        self._watch.fault(error)
         logger.exception("a message could not be stepped", message=type(message).__name__)
         if isinstance(message, Submit):
             message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
@@ -260,8 +291,8 @@ class Scheduler(Actor):
     # --- stepping -----------------------------------------------------------------------------------------------
 
     def _take(self, message: Message) -> None:
-        if self._trouble is not None:
-            self._put_by(message, self._trouble)
+        if self.trouble is not None:
+            self._put_by(message, self.trouble)
             return
         if isinstance(message, Submit):
             try:
@@ -285,15 +316,15 @@ class Scheduler(Actor):
             self._kept.add(message)
 
     def _load_for(self, message: Submit) -> None:
-        while missing := list(needed(self._state, message)):
+        while missing := list(needed(self.state, message)):
             for task_id in missing:
                 self._load(task_id)
 
     def _stage(self, message: Message) -> None:
         now, jump = self._time()
         if jump is not None:
-            self._keep(step(self._state, Jumped(jump), now))
-        self._keep(step(self._state, message, now))
+            self._keep(step(self.state, Jumped(jump), now))
+        self._keep(step(self.state, message, now))
 
     def _time(self) -> tuple[datetime, ClockJumped | None]:
         """The wall clock's time, and its jump if it was set. `_running_before` is corrected by the jump, too."""
@@ -312,13 +343,15 @@ class Scheduler(Actor):
                 self._orders.append(effect.order)
             else:
                 self._note_answer(effect)
+        self._watch.staged(staged)
 
     def _load(self, task_id: int) -> None:
         records = self._log.read_task(task_id, adjusted=True)
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
         if task is None:
             raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
-        self._state.load(task)
+        self.state.load(task)
+        self._watch.loaded(task)
 
     def _note_answer(self, effect: Answered) -> None:
         ticket: Ticket = effect.token
@@ -354,6 +387,7 @@ class Scheduler(Actor):
         self._reports: list[Message] = []
         self._jumps: list[ClockJumped] = []
         """Jumps that may not be recorded yet."""
+        self._watch.batch_begins()
         self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
     def _commit(self) -> None:
@@ -367,7 +401,7 @@ class Scheduler(Actor):
         except BaseException as error:  # noqa: BLE001 - sorted out by kind
             self._append_failed(error)
             return
-        was_in_trouble = self._trouble is not None
+        was_in_trouble = self.trouble is not None
         self._tell(records)
         if was_in_trouble:
             for message in (*self._kept.take(), Tick()):  # reports go before what time has brought
@@ -377,8 +411,8 @@ class Scheduler(Actor):
     def _append(self) -> list[Recorded]:
         if not (self._facts or self._answers or self._orders):
             return []
-        expected = self._state.position - len(self._facts)
-        if self._trouble is not None:
+        expected = self.state.position - len(self._facts)
+        if self.trouble is not None:
             records = already_appended(self._log, self._facts, expected)
             if records is not None:
                 self._log.append(
@@ -391,7 +425,7 @@ class Scheduler(Actor):
     def _maintain(self) -> None:
         """Run the log's maintenance now and then, and right away when nothing was recorded for a while."""
         now = self._clock.monotonic()
-        if now < self._maintain_at or self._trouble is not None or self._opened is None:
+        if now < self._maintain_at or self.trouble is not None or self._opened is None:
             return
         self._maintain_at = now + MAINTAIN_EVERY
         try:
@@ -413,31 +447,32 @@ class Scheduler(Actor):
 
         Answers come last, because a caller that has one may ask for its position at once.
         """
-        if self._trouble is not None:
+        if self.trouble is not None:
             logger.info("the log can be written again")
-            self._trouble = self._retry_at = None
+            self.trouble = self._retry_at = None
             self._on_trouble(None)
         answered, orders = self._answered, self._orders
-        self._state.forget_finished({record.task_id for record in records})
-        self._begin_batch_of(self._state.running)
+        self.state.forget_finished({record.task_id for record in records})
+        self._begin_batch_of(self.state.running)
         if records:
             self._pass_on(self._publish, Committed(records))
         if orders:
             self._pass_on(self._order, Orders(orders))
         for ticket, answer in answered:
             self._pass_on(ticket.reply, answer)
-        self._alarm.set(self._state.next_wake())
+        self._alarm.set(self.state.next_wake())
 
     def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
         """A listener that breaks does not affect the others. Reconciliation finds lost orders."""
         try:
             tell(what)
-        except Exception:  # noqa: BLE001 - any listener, any error
+        except Exception as error:  # noqa: BLE001 - any listener, any error
+            self._watch.fault(error)
             logger.exception("somebody could not be told", what=type(what).__name__)
 
     def _append_failed(self, error: BaseException) -> None:
         if isinstance(error, Fenced | LogCorrupt | LogGone | LogTooNew):
-            self._trouble, self._given_up = error, True
+            self.trouble, self._given_up = error, True
             self._on_fatal(error)
             self._answer_all(error)
         elif self._opened is None and not isinstance(error, OutcomeUnknown):
@@ -447,15 +482,17 @@ class Scheduler(Actor):
             self._answer_all(error)
             self._answered.clear()
         else:
+            if not isinstance(error, TasktrailError):
+                self._watch.fault(error)
             logger.error("a batch could not be recorded", error=str(error), waiting=len(self._answered))
             self._reports[:] = filter(_can_be_written, self._reports)  # or the next batch would break on it, too
             self._start_over(OutcomeUnknown(f"The commit failed: {error}"))
 
     def _wait(self, error: OutcomeUnknown, seconds: float = RETRY_COMMIT_AFTER) -> None:
         """The log cannot be written. What is staged stays staged and is tried again after a while."""
-        if type(error) is not type(self._trouble):
+        if type(error) is not type(self.trouble):
             logger.error("commands are refused until the log can be written again", error=str(error))
-        self._trouble = error
+        self.trouble = error
         self._retry_at = self._clock.monotonic() + seconds
         self._alarm.set(self._clock.now() + timedelta(seconds=seconds))
         self._on_trouble(error)
@@ -472,18 +509,18 @@ class Scheduler(Actor):
         self._answer_all(error)
         now, _ = self._time()
         reports, running, jumps = self._reports, self._running_before, self._jumps
-        old = self._state
-        self._trouble = None
+        old = self.state
+        self.trouble = None
         try:
-            self._state = folded_state(self._log, self._new_state, self._snapshot, also=running)
-            self._state.slots, self._state.sample = old.slots, old.sample
-            self._state.draining = old.draining
+            self.state = folded_state(self._log, self._new_state, self._snapshot, also=running)
+            self.state.slots, self.state.sample = old.slots, old.sample
+            self.state.draining = old.draining
             # An answer to an older question must not pass for an answer to a newer one.
-            self._state.reconciliation.number = old.reconciliation.number
-            self._state.configure(old.configured)
+            self.state.reconciliation.number = old.reconciliation.number
+            self.state.configure(old.configured)
             self._begin_batch_of(running)
             self._jumps = jumps
-            self._keep(resume(self._state, running, now, jumps))
+            self._keep(resume(self.state, running, now, jumps))
             for report in reports:
                 self._take(report)
             self._wait(error, START_OVER_AFTER)

@@ -197,7 +197,7 @@ def second_owner(world: World) -> None:
     world.people.lost()
     old.tell(submit, dry=False)
     old.tell(AttemptEnded(0, 0, "completed"), dry=False)
-    staged = old.staged
+    staged = old.staged_facts
     old.commit()
     must(not staged or isinstance(old.fatal, Fenced), "I13: a service that was replaced goes on")
     must(executor.closed, "the executor of a killed service lives on")

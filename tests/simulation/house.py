@@ -1,7 +1,8 @@
 """One life of the service: the real Scheduler, without its thread. Clock, inbox and alarm are turned by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from broken import BrokenInvariantError
@@ -11,7 +12,7 @@ from tasktrail.actors.base import Alarm, Committed, Orders
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.scheduler import Scheduler
+from tasktrail.actors.scheduler import Scheduler, SchedulerWatch
 from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Recorded, TaskState, TasktrailError
 from tasktrail.events.clock import Clock
@@ -21,8 +22,11 @@ from tasktrail.events.reports import Order
 class Watcher(Protocol):
     """Who sees everything that the service does."""
 
-    def stepping(self, house: "House", message: Message, step: Callable[[], None]) -> None:
-        """A message is about to be stepped, by `step`."""
+    def before(self, house: "House", message: Message) -> None:
+        """A message is about to be stepped."""
+
+    def after(self, house: "House", message: Message) -> None:
+        """It was stepped, or put by."""
 
     def staged(self, house: "House", staged: Staged) -> None:
         """A message was stepped."""
@@ -38,9 +42,9 @@ class Watcher(Protocol):
 
 
 class HandAlarm(Alarm):
-    """Holds the moment. Whoever turns the clock looks at it; nobody is rung."""
+    """Holds the moment. The simulator looks at it when it turns the clock; it rings nobody."""
 
-    def __init__(self, ring: Callable[[], None], clock: Clock, name: str = "alarm") -> None:  # noqa: ARG002 - the same shape
+    def __init__(self) -> None:
         self.at: datetime | None = None
 
     def set(self, at: datetime | None) -> None:
@@ -62,47 +66,8 @@ class HandInbox:
         return self.dry
 
 
-class HandScheduler(Scheduler):
-    """The real one. A fault in a step, which it would survive, is let out: the simulator is there to find it."""
-
-    house: "House"
-
-    def _take_or_drop(self, message: Message) -> None:
-        self.house.watcher.stepping(self.house, message, lambda: super(HandScheduler, self)._take_or_drop(message))
-
-    def _keep(self, staged: Staged) -> None:
-        super()._keep(staged)
-        self.house.quiet = False
-        self.house.watcher.staged(self.house, staged)
-
-    def _load(self, task_id: int) -> None:
-        super()._load(task_id)
-        self.house.watcher.loaded(self.house, self._state.tasks[task_id])
-
-    def _tell(self, records: list[Recorded]) -> None:
-        super()._tell(records)
-        self.house.quiet = True
-
-    def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
-        tell(what)  # the watchers' complaints have to come out
-
-    def _drop(self, message: Message, error: BaseException) -> None:  # noqa: ARG002 - the same shape
-        _let_out(error)
-
-    def _append_failed(self, error: BaseException) -> None:
-        if not isinstance(error, TasktrailError):
-            raise error
-        super()._append_failed(error)
-
-
-def _let_out(error: BaseException) -> NoReturn:
-    if isinstance(error, BrokenInvariantError):
-        raise error
-    raise BrokenInvariantError(f"a step broke: {type(error).__name__} {error}") from error
-
-
-class House:
-    """A service from its start to its crash or its end."""
+class House(SchedulerWatch):
+    """A service from its start to its crash or its end. A fault that it would survive is let out, to be found."""
 
     def __init__(
         self, log: SimulatedLog, clock: Clock, limits: Limits, grace: Mapping[str, float], watcher: Watcher
@@ -114,19 +79,51 @@ class House:
         """Whether a batch is over and the next has not begun: memory must be as the log has it."""
         self.fatal: BaseException | None = None
         """Why the service gave up, if it did."""
-        self._scheduler = HandScheduler(
+        self.staged_facts = 0
+        """How many are not durable yet."""
+        self._log = log
+        self._new_state = partial(SchedulerState, limits, grace=grace, work_root="/work")
+        self._alarm = HandAlarm()
+        self._scheduler = Scheduler(
             open_log=lambda: log,
-            new_state=lambda: SchedulerState(limits, grace=grace, work_root="/work"),
+            new_state=self._new_state,
             boot=lambda _: Boot(version="0", epoch=log.epoch, pid=1, host="here"),
             clock=clock,
             order=self._order,
             publish=self._publish,
             on_fatal=self._give_up,
-            alarm=HandAlarm,
+            alarm=lambda *_: self._alarm,
+            watch=self,
         )
-        self._scheduler.house = self
+        self.quiet = False
         inbox: Any = self.inbox  # all that the Scheduler does with it is ask whether it is empty
         self._scheduler.actor_inbox = inbox
+
+    # --- what the Scheduler does (see `SchedulerWatch`) ---------------------------------------------------------
+
+    def before(self, message: Message) -> None:
+        self.watcher.before(self, message)
+
+    def after(self, message: Message) -> None:
+        self.watcher.after(self, message)
+
+    def staged(self, staged: Staged) -> None:
+        self.quiet = False
+        self.staged_facts += len(staged.facts)
+        self.watcher.staged(self, staged)
+
+    def loaded(self, task: TaskState) -> None:
+        self.watcher.loaded(self, task)
+
+    def batch_begins(self) -> None:
+        self.quiet, self.staged_facts = True, 0
+
+    def fault(self, error: BaseException) -> NoReturn:
+        if isinstance(error, BrokenInvariantError):
+            raise error
+        raise BrokenInvariantError(f"a step broke: {type(error).__name__} {error}") from error
+
+    # --- what is done with it -----------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Fold the log, recover, record it."""
@@ -150,27 +147,21 @@ class House:
     @property
     def state(self) -> SchedulerState:
         """The Scheduler's memory, as it is just now."""
-        return self._scheduler._state
-
-    @property
-    def staged(self) -> int:
-        """Facts that are not durable yet."""
-        return len(self._scheduler._facts)
+        return self._scheduler.state
 
     @property
     def in_trouble(self) -> bool:
         """Whether the log could not be written, and commands are refused until it can."""
-        return self._scheduler._trouble is not None
+        return self._scheduler.trouble is not None
 
     def folded(self) -> SchedulerState:
         """A memory made anew from the log."""
-        return folded_state(self._scheduler._log, self._scheduler._new_state)
+        return folded_state(self._log, self._new_state)
 
     @property
     def wake_at(self) -> datetime | None:
         """What the alarm is set to, or the next timer if that is earlier: it may not be committed yet."""
-        alarm: Any = self._scheduler._alarm
-        return min((at for at in (alarm.at, self.state.next_wake()) if at is not None), default=None)
+        return min((at for at in (self._alarm.at, self.state.next_wake()) if at is not None), default=None)
 
     def _order(self, message: Orders) -> None:
         self.watcher.ordered(self, message.orders)
@@ -180,5 +171,5 @@ class House:
 
     def _give_up(self, error: BaseException) -> None:
         if not isinstance(error, TasktrailError):
-            _let_out(error)
+            self.fault(error)
         self.fatal = error

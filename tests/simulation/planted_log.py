@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from planted import PLANTED, planted
 
 from tasktrail.actors import scheduler as module
+from tasktrail.actors.base import Orders
 from tasktrail.actors.core.messages import LimitsChanged, Sampled, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
@@ -52,7 +53,7 @@ def ordered_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     def hasty(self: Any, staged: Any) -> None:
         keep(self, staged)
         if self._orders:
-            self.house.watcher.ordered(self.house, self._orders)
+            self._order(Orders(self._orders))
             self._orders = []
 
     patch.setattr(Scheduler, "_keep", hasty)

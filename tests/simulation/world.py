@@ -5,7 +5,7 @@ stay what they were. That is how a failure is made short.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -112,6 +112,9 @@ class World:
         self.house = House(self.log, self, self.limits, grace, self)
         self.disk_mark = DiskMark()
         self._begin_memory()
+        self._checked: object = None
+        """The memory that the checks after a step go by."""
+        self._ran: dict[int, int] = {}
         self.house.open()
         self._memory_changed()
         self._check_orders()
@@ -150,21 +153,24 @@ class World:
         if self._memory_changed():
             check_reservations(self.house.state, [])
 
-    def stepping(self, house: House, message: Any, step: Callable[[], None]) -> None:
+    def before(self, house: House, message: Any) -> None:
         """The Scheduler takes one message: one that came just now, or one that it kept while the log was shut."""
+        self._checked, self._ran = None, {}
         if house is not self.house or house.in_trouble:
-            step()
             return
-        state = house.state
-        before = {task_id: entry.attempt for task_id, entry in state.running.items()}
+        state = self._checked = house.state
+        self._ran = {task_id: entry.attempt for task_id, entry in state.running.items()}
         self._staged, self._stepped = Staged([], []), False
         if isinstance(message, Sampled):
             self.disk_mark.sampled(message.sample, state.limits)
         self.stopwatch.hear(message, self.seconds)
-        step()
-        if house.state is not state:
-            return  # it broke, and memory was made anew
-        started = [task_id for task_id, entry in state.running.items() if before.get(task_id) != entry.attempt]
+
+    def after(self, house: House, message: Any) -> None:
+        """The message was stepped."""
+        state = house.state
+        if state is not self._checked:
+            return  # it is not looked at; or it broke, and memory was made anew
+        started = [task_id for task_id, entry in state.running.items() if self._ran.get(task_id) != entry.attempt]
         check_reservations(state, started)
         if started:
             self._check_started(message, started)
