@@ -1,4 +1,4 @@
-"""The Scheduler's memory as people ask for it: the order of the queue, what runs, the limits, the schedules."""
+"""Boards that show people the Scheduler's memory: the order of the queue, what runs, the limits, the schedules."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from .state import SchedulerState
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that waits for room only."""
+    """A task that only waits for free resources."""
 
     place: int
     task_id: int
@@ -25,7 +25,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     effective_priority: float
     terms: PriorityTerms
     shut_by: tuple[str, ...] = ()
-    """Limits and pauses that hold it back now, such as `type video_convert`."""
+    """What the limits and pauses that hold it back now are about, such as `type video_convert`."""
 
 
 class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +41,13 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     progress: float
     message: str
     memory: int
-    """Bytes promised."""
+    """Bytes that it was promised."""
     temp: int
     stopping: bool
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
-    """The last sample as it is told: bytes, CPU in percent of the whole machine, `None` for what is not known."""
+    """The last sample: bytes, CPU in percent of the whole machine, `None` for what is not known."""
 
     cpu_percent: float | None
     memory_available: int | None
@@ -58,7 +58,7 @@ class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is and what of it is promised. Bytes; 0 for a limit: none."""
+    """What there is, and how much of it is promised. Bytes; a limit of 0 means no limit."""
 
     slots: int
     max_concurrent: int
@@ -75,24 +75,24 @@ class QueueBoard(msgspec.Struct, frozen=True, kw_only=True):
 
     position: int
     live: bool
-    """Whether a running service answers. Without one nothing runs, and the machine is not known."""
+    """Whether a running service answers. Without one nothing runs, and nothing is known of the machine."""
     ready: int
-    """Tasks that wait for room only."""
+    """How many tasks only wait for free resources."""
     blocked: int
-    """Tasks that wait for another one."""
+    """How many tasks wait for another one."""
     aside: int
-    """Tasks that need more than there would be if nothing of ours ran; they are not among the ready."""
+    """How many tasks need more than there would be if nothing of ours ran. They are not among the ready."""
     entries: tuple[Queued, ...]
-    """The first of those that are ready, best first."""
+    """The first of the ready tasks, best first."""
     running: tuple[RunningNow, ...]
     resources: Resources
     pauses: tuple[Pause, ...]
     fair_share: bool = False
-    """Whether users take turns: `entries` stand as they would start if nothing that runs ended before."""
+    """Whether users take turns. Then `entries` are in the order in which they would start if nothing ended."""
 
 
 class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits that hold (0: none), and what of them operators have changed."""
+    """The limits that hold (0: no limit), and those that operators have changed."""
 
     limits: Limits
     changes: LimitsChanged
@@ -113,7 +113,7 @@ class ScheduleBoard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool = True) -> QueueBoard:
-    """The first `limit` of the queue, and all that runs."""
+    """The first `limit` tasks of the queue, and all that runs."""
     first = state.queue.first(limit, fair=state.limits.fair_share)
     return QueueBoard(
         position=state.position,
@@ -130,7 +130,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
 
 
 def limits_board(state: SchedulerState) -> LimitsBoard:
-    """What may run at once."""
+    """The limits and pauses that hold."""
     return LimitsBoard(
         limits=msgspec.structs.replace(
             state.limits,

@@ -79,7 +79,7 @@ def handle(turn: Turn, submit: Submit) -> None:
 
 
 def handle_deferred(turn: Turn, submits: list[Submit]) -> None:
-    """Carry out what waited for the end of publishing; a command that was sent twice once, with one answer for both."""
+    """Carry out the commands that waited for the end of publishing. One that was sent twice is carried out once."""
     answers: dict[str, Accepted | TasktrailError] = {}
     for submit in submits:
         command = submit.command
@@ -166,7 +166,7 @@ def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
 
 
 def _own(turn: Turn, *task_ids: int) -> None:
-    """What a service creates for whoever brought it along, it works on."""
+    """A service that leaves other tasks as they are works on those that are created through it."""
     if turn.state.own is not None:
         turn.state.own.update(task_ids)
 
@@ -219,7 +219,7 @@ def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:
 
 
 def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
-    """An attempt that may publish at any moment: whoever wants to cancel it has to wait until that is over."""
+    """An attempt that may publish at any moment: a cancel has to wait until that is over."""
     for task_id in (command.task_id, *_open_below(state, command)):
         running = state.running.get(task_id)
         if running is not None and running.publishing:
@@ -228,9 +228,9 @@ def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
 
 
 def cancel(turn: Turn, command: CancelTask, origin: Origin) -> int:
-    """Record it, stop what runs, and tell who depends on it; the position of the last event.
+    """Cancel a task and, if the command says so, all tasks below it; the position of the last event.
 
-    A parent that is over does not keep its children from being cancelled.
+    The children are cancelled even if their parent has ended.
     """
     state = turn.state
     below = list(_open_below(state, command))
@@ -241,7 +241,7 @@ def cancel(turn: Turn, command: CancelTask, origin: Origin) -> int:
         _over(turn, command.task_id, origin)
         origin = replace(origin, causation_id=f"event:{position}")
     for task_id in below:
-        if not state.tasks[task_id].finished:  # the end of another may have ended it already
+        if not state.tasks[task_id].finished:  # the end of another one may have ended it already
             turn.record_all(task_id, decide(state.tasks[task_id], command, turn.decision_context()), origin)
             _over(turn, task_id, origin)
     return state.position
@@ -265,7 +265,7 @@ _NOT_RECORDED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 
 
 def carry_out_operator(turn: Turn, command: OperatorCommand, intake: Intake, origin: Origin) -> int:
-    """Carry out a command; the position of what was recorded. A refusal raises and changes nothing."""
+    """Carry out an operator's command; the position of what was recorded. A refusal raises and changes nothing."""
     event: SystemEvent
     match command:
         case SetLimits():
@@ -287,7 +287,7 @@ def carry_out_operator(turn: Turn, command: OperatorCommand, intake: Intake, ori
 
 
 def note_drained(turn: Turn) -> None:
-    """Record that a drain has reached its end, once."""
+    """Record once that a drain has reached its end."""
     pause = turn.state.durable.pauses.everything
     if pause is not None and pause.drain and not pause.drained and not turn.state.running:
         turn.record(0, QueueDrained(), Origin(actor=SCHEDULER.actor, causation_id=f"event:{pause.position}"))
@@ -330,7 +330,7 @@ def _words(event: QueuePaused | QueueResumed) -> str:
 
 
 def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
-    """What is recorded of a new schedule."""
+    """The event for a new schedule."""
     if command.schedule in turn.state.durable.schedules.by_name:
         raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
     for field in _ALONE:
@@ -360,7 +360,7 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
 
 
 def removed(turn: Turn, command: RemoveSchedule) -> ScheduleRemoved:
-    """What is recorded of the end of a schedule."""
+    """The event for the end of a schedule."""
     if command.schedule not in turn.state.durable.schedules.by_name:
         raise UnknownSchedule(f"There is no schedule {command.schedule}", field="schedule")
     return ScheduleRemoved(schedule=command.schedule)
@@ -370,7 +370,7 @@ _ALONE = ("depends_on", "parent_task_id", "scheduled_for", "deadline")
 
 
 def carry_out_notice(turn: Turn, command: NoticeCommand, intake: Intake, origin: Origin) -> tuple[int, int]:
-    """Record the wish; (position, task id), the latter 0 for an endpoint. Raises what stands against it."""
+    """Record a command about notices, for the Notifier; (position, task id), with task id 0 for an endpoint."""
     match command:
         case RedeliverNotice():
             wanted = intake.redelivery

@@ -1,6 +1,6 @@
-"""What tasks mean to each other: who waits for whom, and what the end of one does to the others.
+"""Dependencies between tasks: which task waits for which, and what the end of one does to the others.
 
-Ends travel along the edges in a loop, not by recursion: a chain may be as long as it likes.
+Ends are passed on in a loop, not by recursion, so a chain of dependencies may have any length.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from .turn import SCHEDULER, Origin, Turn
 
 
 def enter(turn: Turn, task_id: int, origin: Origin) -> None:
-    """A task is new, or has another life: look how its dependencies stand, and put it where it belongs."""
+    """A task is new, or was retried: see what has become of its dependencies, and put it where it belongs."""
     state = turn.state
     state.link(state.tasks[task_id])
     for other in state.tasks[task_id].spec.depends_on:
@@ -28,7 +28,7 @@ def enter(turn: Turn, task_id: int, origin: Origin) -> None:
 
 
 def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
-    """The life of a task has ended with the event recorded last: free those that depend on it, or end them, too."""
+    """A task has ended with the event that was recorded last: free the tasks that depend on it, or end them, too."""
     state = turn.state
     over = deque([(task_id, state.position)])
     while over:
@@ -50,7 +50,7 @@ def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
 
 
 def _tell(turn: Turn, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
-    """Record what the edge between the two wants; `position` is that of the cause."""
+    """Record what the dependency leads to; `position` is where the cause is recorded."""
     for event in after_dependency(turn.state.tasks[task_id], dependency):
         cause = replace(origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}")
         turn.record(task_id, event, cause)
@@ -62,9 +62,9 @@ def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
 
 
 def retries(ended: Iterable[int], read: Callable[[int], TaskState]) -> tuple[RetryTask, ...]:
-    """Commands that give tasks without success another life, and before them what would end them again.
+    """Commands that retry tasks that have ended without success, and first the dependencies that would end them again.
 
-    Memory does not hold what has ended, so `read` gets it from the log. Nothing depends on a task with a higher number.
+    Memory does not hold what has ended, so `read` gets it from the log. No task depends on one with a higher id.
     """
     tasks = {task_id: read(task_id) for task_id in ended}
     to_look_at = list(tasks.values())

@@ -28,11 +28,11 @@ from .state import Running, SchedulerState, beat_every
 from .turn import SCHEDULER, Origin, Turn
 
 BACKFILL_BOUND = 32
-"""So many tasks may start past one that does not fit; then resources are kept for it."""
+"""How many tasks may start past one that does not fit. Then resources are kept for it."""
 BACKFILL_DEPTH = 64
-"""So far down the queue a fitting task is looked for."""
+"""How many tasks that do not fit are passed when a fitting one is looked for."""
 _ONE_BY_ONE = 64
-"""So many tasks are put into the queue one at a time; more of them all at once."""
+"""Up to this many tasks are put into the queue one at a time, more of them all at once."""
 UNSTARTABLE = "CannotStart"
 """The error type of a task that cannot even be ordered to run."""
 
@@ -104,7 +104,7 @@ def dispatch(turn: Turn) -> None:
 
 
 def _what_decides(state: SchedulerState) -> tuple[object, ...]:
-    """All that decides who starts next, beside what only a start changes."""
+    """All that decides which task starts next, beside what only a start changes."""
     reserved = state.reserved
     return (
         state.queue.changes,
@@ -162,12 +162,12 @@ def bound_of(state: SchedulerState) -> int:
 
 
 def _start_or_give_up(turn: Turn, task: TaskState) -> None:
-    """One task that cannot be started must not keep the others from it: it ends, and its end says why."""
+    """Start the task. If that fails it ends, and its end says why: it must not keep the others from starting."""
     try:
         prepared = _prepare(turn, task)
     except Exception as error:  # noqa: BLE001 - whatever an odd task from an old log leads to
-        told = f"The task cannot be started: {type(error).__name__}: {error}"
-        command = GiveUp(task_id=task.id, error=told, error_type=UNSTARTABLE, rule="cannot start")
+        why = f"The task cannot be started: {type(error).__name__}: {error}"
+        command = GiveUp(task_id=task.id, error=why, error_type=UNSTARTABLE, rule="cannot start")
         turn.record_all(task.id, decide(task, command, turn.decision_context()), SCHEDULER)
         ended(turn, task.id)
     else:
@@ -180,7 +180,7 @@ def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
 
 
 def _prepare(turn: Turn, task: TaskState) -> tuple[Started, Run]:
-    """What is recorded and ordered when the task starts. Changes nothing, so that a fault in it leaves nothing half."""
+    """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
     state, spec, checkpoint = turn.state, task.spec, task.resume_from
     parts = terms(task, turn.now)
     event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)

@@ -50,20 +50,20 @@ class Obstacle(msgspec.Struct, frozen=True):
 
     reason: WaitReason
     detail: str
-    """In words."""
+    """The reason in words."""
     lifts: str = ""
-    """What would take it away, in words."""
+    """In words, what would end it."""
     numbers: dict[str, float] = {}
     evidence: tuple[int, ...] = ()
-    """Positions of the log that it rests on; none where it rests on the machine or the configuration."""
+    """Positions in the log that it rests on; empty where it rests on the machine or the configuration."""
     tasks: tuple[int, ...] = ()
-    """Other tasks that it is about."""
+    """The other tasks that it is about."""
     commands: tuple[Lifting, ...] = ()
-    """What can be sent as it is to take it away; none where only time or the machine can."""
+    """Commands that would end it, ready to be sent; empty where only time or the machine can."""
 
 
 class Ahead(msgspec.Struct, frozen=True):
-    """A waiting task that comes before the one in question."""
+    """A waiting task that comes before this one."""
 
     task_id: int
     type: str
@@ -72,7 +72,7 @@ class Ahead(msgspec.Struct, frozen=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a task is not running. With all the reasons gone it starts; with any one of them left it waits."""
+    """Why a task is not running. When all the reasons are gone it starts; while any one is left it waits."""
 
     task_id: int
     status: Status
@@ -82,9 +82,9 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     effective_priority: float = 0.0
     terms: PriorityTerms = PriorityTerms()
     place: int | None = None
-    """Its place in the order of those that wait for room only; none while it waits for something else."""
+    """Its place among the tasks that only wait for free resources; None while it waits for something else."""
     ahead: tuple[Ahead, ...] = ()
-    """The first of those before it."""
+    """The first of the tasks before it."""
     position: int = 0
     """The log was folded up to here."""
     live: bool = True
@@ -104,7 +104,7 @@ NEVER_FITS = (
     "It would not fit if nothing else ran either: it starts once a limit is raised or the machine has more, not before."
 )
 SHOWN = 10
-"""So many of the tasks ahead are named."""
+"""How many of the tasks ahead are named."""
 LIMIT_REASONS = {
     LimitKind.TYPE: WaitReason.TYPE_LIMIT,
     LimitKind.USER: WaitReason.USER_LIMIT,
@@ -118,7 +118,7 @@ _RESOURCES = {
 
 
 def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Why | None:
-    """Why the task waits; none when memory does not hold it: then it has ended, or never was."""
+    """Why the task waits; None when memory does not hold it, because it has ended or never existed."""
     task = state.tasks.get(task_id)
     if task is None:
         return None
@@ -145,12 +145,12 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
 
 
 def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
-    """What stands against starting this very task at once, ahead of the queue and of its own timer."""
+    """Why the task could not be started by hand at once, ahead of the queue and of its own times."""
     return (*recorded_obstacles(turn.state, task), *live_obstacles(turn.state, task))
 
 
 def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
-    """The hold and the times that the task waits for; `StartTask` puts itself above them."""
+    """The hold and the times that the task waits for. `StartTask` overrides them."""
     found = []
     adjusted = state.durable.adjusted_at.get(task.id)
     evidence = () if adjusted is None else (adjusted,)
@@ -170,13 +170,13 @@ def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[O
 
 
 def recorded_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
-    """What the log alone tells: pauses and dependencies."""
+    """The reasons that follow from the log alone: pauses and dependencies."""
     found = [_paused(pause) for pause in pauses_of(state, task)]
     return (*found, *unmet(state, task))
 
 
 def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
-    """What only a running service knows: handlers, slots, what runs beside, the machine."""
+    """The reasons that only a running service knows: handlers, slots, limits in use, the machine."""
     found = []
     kind = task.spec.type
     if kind not in state.grace:
@@ -198,21 +198,21 @@ def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ..
 
 
 def pauses_of(state: SchedulerState, task: TaskState) -> tuple[Pause, ...]:
-    """The pauses that the task is under."""
+    """The pauses that keep the task from starting."""
     found = [state.durable.pauses.everything, *(state.durable.pauses.of(key) for key in limit_keys_of(task))]
     return tuple(pause for pause in found if pause is not None)
 
 
 def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, in_use: InUse) -> tuple[Obstacle, ...]:
-    """What the machine's resources say; with the starts of the attempts that hold them, and where a limit was set."""
+    """The shortages, with the starts of the attempts that hold the resources, and with where a limit was set."""
     starts = tuple(entry.started_position for entry in state.running.values() if entry.task_id != task.id)
-    told = []
+    found = []
     for one in obstacles(task, limits, state.sample, in_use.reserved):
         holders = starts if "missing" in one.numbers else ()
-        # What a limit stands against has a command that raises it.
+        # Where a limit is the reason there is a command that raises it.
         changed = state.durable.limit_changes.set_at(_RESOURCES[one.reason]) if one.commands else ()
-        told.append(replace(one, evidence=(*holders, *changed)))
-    return tuple(told)
+        found.append(replace(one, evidence=(*holders, *changed)))
+    return tuple(found)
 
 
 def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int, ...]) -> Obstacle:
@@ -243,7 +243,7 @@ def _no_slot(state: SchedulerState) -> Obstacle:
         {"running": used, "workers": state.slots, "limit": limit},
         (*starts, *state.durable.limit_changes.set_at("max_concurrent")),
         tuple(state.running),
-        # Where workers are what is missing a higher limit would change nothing.
+        # Where workers are missing, a higher limit would change nothing.
         (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
     )
 
@@ -271,7 +271,7 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
 
 
 def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
-    """What the machine's resources say against starting the task now; empty when nothing does."""
+    """The shortages that keep the task from starting now, as reasons to wait."""
     return tuple(_in_words(one, limits, sample) for one in shortages(task, limits, sample, reserved))
 
 
@@ -323,7 +323,7 @@ def _disk_low(free: int, high: int) -> Obstacle:
 
 
 def unmet(state: SchedulerState, task: TaskState) -> Iterator[Obstacle]:
-    """Why the task waits for others. What is blocked and over can only be helped by hand: see `retries`."""
+    """The dependencies that the task waits for. One that has ended without success must be retried: see `retries`."""
     blocked = state.blocked.get(task.id, set())
     over = {other for other in blocked if other not in state.tasks or state.tasks[other].finished}
     if blocked - over:

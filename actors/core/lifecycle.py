@@ -1,4 +1,4 @@
-"""The service's own moments: start with recovery, timers, what the machine can bear, stopping."""
+"""Start, with the recovery of what a crash left open, and stop; and what the machine and the configuration change."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ from .turn import SCHEDULER, Origin, Turn
 
 
 def boot(turn: Turn, message: Boot) -> None:
-    """Say that the service is here, close the attempts that were open when the last one went, queue what waits."""
+    """Record that the service has started, close the attempts that the last one left open, queue what waits."""
     event = ServiceStarted(
         version=message.version,
         epoch=message.epoch,
@@ -35,7 +35,7 @@ def boot(turn: Turn, message: Boot) -> None:
 
 
 def resume(turn: Turn, running: Mapping[int, Running]) -> None:
-    """Go on from freshly folded tasks: `running` are the attempts that the executor really holds a slot for.
+    """Go on from newly folded tasks. `running` are the attempts that the executor really holds a slot for.
 
     An attempt that the log has open and the executor does not know is closed as interrupted. One that the executor
     has and the log has over is stopped: the order may have been lost with the answer to the commit.
@@ -47,24 +47,24 @@ def resume(turn: Turn, running: Mapping[int, Running]) -> None:
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             turn.stop(entry)
-    # By their numbers: a task that was retried stands elsewhere after a whole replay than after one from a snapshot.
+    # By their ids: after a whole replay a retried task has another place than after one from a snapshot.
     for task in sorted((task for task in state.tasks.values() if task.status == "running"), key=_number):
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
             _interrupt(turn, task, "the service was gone while the attempt ran")
     _place_all(turn)
-    # What was over while nobody looked must not be started first. After the forgetting: the log does not have it yet.
+    # A task whose limit was reached meanwhile must not be started first.
     tick(turn)
-    # What runs is watched after that: what it has said since the last commit, perhaps that it has ended, comes next.
+    # Running attempts are watched after that: their reports since the last commit come next, perhaps of their end.
     for entry in running.values():
         turn.watch_attempt(entry)
 
 
 def _place_all(turn: Turn) -> None:
-    """Queue what waits, forget what is finished."""
+    """Queue the waiting tasks, forget the finished ones."""
     state = turn.state
     finished, waiting = set(), []
-    for task in state.tasks.values():  # perhaps a million: no call for a task that it would do nothing for
+    for task in state.tasks.values():  # perhaps a million: nothing is called that would do nothing
         if task.finished:
             finished.add(task.id)
             continue
@@ -103,14 +103,14 @@ def work_on(turn: Turn, task_id: int) -> None:
 
 
 def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
-    """The machine was looked at."""
+    """The machine was sampled."""
     for task_id, used in temp_used.items():
         _watch_temp(turn, task_id, used)
     turn.state.look_at(sample)
 
 
 def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
-    """Note what a running attempt takes of the temp space; end it when that is more than its quota."""
+    """Note how much temp space a running attempt uses, and end it when that is more than its quota."""
     running, task = turn.state.running.get(task_id), turn.state.tasks.get(task_id)
     if running is None or task is None:
         return
@@ -136,13 +136,13 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
 
 
 def limits_changed(turn: Turn, limits: Limits) -> None:
-    """Other limits are configured from now on; what operators have changed stays."""
+    """Other limits are configured from now on; the operators' changes stay on top of them."""
     turn.state.configure(limits)
     turn.look_again()
 
 
 def drain(turn: Turn) -> None:
-    """Start nothing more; ask the running attempts to stop. They end as interrupted and go on after the next start."""
+    """Start nothing more and ask the running attempts to stop. They end as interrupted and resume at the next start."""
     turn.state.draining = True
     for running in turn.state.running.values():
         if not running.publishing:
@@ -150,7 +150,7 @@ def drain(turn: Turn) -> None:
 
 
 def close(turn: Turn) -> None:
-    """What still runs when the service goes is recorded as interrupted; the executor kills it next."""
+    """Record what still runs as interrupted; the executor kills it next."""
     state = turn.state
     state.draining = True
     for running in list(state.running.values()):

@@ -31,17 +31,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     temp_high: int = 0
     """… until there is so much again."""
     max_task_temp: int = 0
-    """Bytes of temp space one task may use at most; 0: by its estimate alone."""
+    """The most bytes of temp space that one task may use; 0: its estimate alone decides."""
     max_crashes: int = 3
     max_per_type: int = 0
-    """Attempts of one type, user or label at once; 0: any number. A number of its own goes before it."""
+    """Attempts of one type, user or label at once; 0: any number. A limit by name goes before it."""
     max_per_user: int = 0
     max_per_label: int = 0
     types: dict[str, int] = {}
     users: dict[str, int] = {}
     labels: dict[str, int] = {}
     fair_share: bool = False
-    """Whether users take turns, whatever the priorities."""
+    """Whether users take turns, whatever the priorities of their tasks."""
 
 
 _BYTES = frozenset({"max_memory", "max_temp_size"})
@@ -89,7 +89,7 @@ class LimitChanges(msgspec.Struct):
 
 
 def merged(old: LimitsChanged, new: LimitsChanged) -> LimitsChanged:
-    """Two changes as one; the newer wins."""
+    """Two changes as one; where both set a limit, the newer counts."""
     plain = {name: getattr(new, name) for name in _PLAIN if getattr(new, name) is not None}
     tables = {name: {**getattr(old, name), **getattr(new, name)} for name in _TABLES}
     return replace(old, **plain, **tables)
@@ -115,13 +115,13 @@ def _table(configured: dict[str, int], changes: dict[str, int | None]) -> dict[s
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A pause that holds now: who wanted it, why, and where it is recorded."""
+    """A pause that holds now: who ordered it, why, and where it is recorded."""
 
     type: str | None = None
     user_id: int | None = None
     drain: bool = False
     drained: bool = False
-    """Nothing has run since the drain was asked for."""
+    """Whether all that ran when the drain was ordered has ended."""
     since: datetime
     actor: str
     reason: str
@@ -176,7 +176,7 @@ class Pauses(msgspec.Struct):
         return self.users.get(name) if kind is LimitKind.USER else None  # type: ignore[arg-type]  # a user's id
 
     def all(self) -> tuple[Pause, ...]:
-        """All that hold, oldest first."""
+        """All pauses that hold, oldest first."""
         held = [*self.types.values(), *self.users.values()]
         held += [] if self.everything is None else [self.everything]
         return tuple(sorted(held, key=lambda pause: pause.position))

@@ -18,7 +18,7 @@ from .resources import Sample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about a command before it reached the Scheduler: by type, options, input, log."""
+    """What was found out about a command before it reached the Scheduler: from type, options, input and log."""
 
     can_resume: bool = False
     output_real: str = ""
@@ -27,7 +27,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     estimated_temp: int = 0
     estimated_time: float = 0.0
     guessed_memory: int = 0
-    """What the type estimated, where its history made another number of it. Filled in by the Scheduler."""
+    """What the type estimated, where its history has changed the number. The Scheduler fills it in."""
     guessed_temp: int = 0
     guessed_time: float = 0.0
     estimate_basis: dict[str, Any] = {}
@@ -75,21 +75,21 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkOn(msgspec.Struct, frozen=True):
-    """To a service that leaves tasks as they are: this one is its own from now on."""
+    """A service that leaves other tasks as they are works on this one from now on."""
 
     task_id: int
 
 
 class Sampled(msgspec.Struct, frozen=True):
-    """What the machine can bear now."""
+    """The machine was sampled."""
 
     sample: Sample
     temp_used: dict[int, int] = {}
-    """Task that runs → bytes of its temp files and its unpublished output."""
+    """Running task → bytes of its temp files and its unpublished output."""
 
 
 class Reconcile(msgspec.Struct, frozen=True):
-    """Compare with the executor which attempts there are. Comes again and again, from whoever passes orders on."""
+    """Compare the running attempts with those that the executor holds. It comes again and again, every few seconds."""
 
 
 class LimitsChanged(msgspec.Struct, frozen=True):

@@ -21,21 +21,21 @@ from ...events.priority import queue_key
 from .limits import LimitKey, LimitKeys, LimitKind, limit_keys_of
 
 Entry: TypeAlias = tuple[float, int, int]
-"""Key, id, number of the bucket. Numbers only, so that the collector of garbage has no million tuples to look at."""
+"""Key, id, number of the bucket. With numbers only, the garbage collector need not look at a million tuples."""
 KNOWN_USERS = 10_000
-"""So many users' last starts are remembered; one whose last start is further back counts as one who had none."""
+"""How many users' last starts are remembered. A user whose last start is further back counts as one without any."""
 
 
 class Share(NamedTuple):
-    """What a user has had of the machine; the least goes first."""
+    """What a user has had of the machine. The user with the least goes first."""
 
     running: int
     last_start: int
-    """Position of the user's last `Started`; 0: none that is remembered."""
+    """Position of the user's last `Started`; 0 when none is remembered."""
 
 
 EQUAL = Share(0, 0)
-"""What everybody has while nothing is shared out."""
+"""What every user has while the machine is not shared fairly."""
 
 
 class FairShare(msgspec.Struct):
@@ -45,7 +45,7 @@ class FairShare(msgspec.Struct):
     """User → position of the last `Started`; the user who has waited longest first."""
 
     def take(self, user_id: int, position: int) -> int | None:
-        """An attempt of the user has started there. Returns the user who is forgotten for it, if one is."""
+        """An attempt of the user has started at `position`. Returns the user who is forgotten in return, if any."""
         self.last_starts.pop(user_id, None)
         self.last_starts[user_id] = position
         if len(self.last_starts) <= KNOWN_USERS:
@@ -60,24 +60,21 @@ class FairShare(msgspec.Struct):
 
 
 class UserQueue(NamedTuple):
-    """A user's tasks that wait."""
+    """The waiting tasks of one user."""
 
     share: Share
     best: Entry
     waiting: int
     others: Callable[[], Iterator[Entry]]
-    """Those after the best, best first. Asked of few users."""
+    """The tasks after the best one, best first. Few users are asked for them."""
 
 
 _LATER = 2**63
-"""Behind every position of the log."""
+"""Greater than every position in the log."""
 
 
 def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
-    """The tasks of all users in the order in which they start if there are slots for all and nothing ends meanwhile.
-
-    When what runs will end, nobody knows.
-    """
+    """The tasks of all users in the order in which they would start if there were slots for all and nothing ended."""
     found = list(queues)
     heap = [(queue.share, queue.best, number) for number, queue in enumerate(found)]
     heapify(heap)
@@ -94,10 +91,11 @@ def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
 
 
 def ahead_in_turns(mine: UserQueue, own_ahead: int, others: Iterable[UserQueue]) -> int:
-    """How many come `in_turns` before the task of `mine` that has `own_ahead` before it, without looking at each.
+    """How many tasks come `in_turns` before the task of `mine` that has `own_ahead` before it, without looking at each.
 
-    It starts when its user has so many running; by then another user has as many, or one more if his turn comes first.
-    Of two with as many running, it first comes to the one who began with more: the other had his last start before.
+    It starts when its user has that many running; by then another user has as many, or one more if that user's turn
+    comes first. Of two users with as many running, the turn first comes to the one who began with more, because the
+    other one had a start more recently.
     """
     running = mine.share.running + own_ahead
     turn = (-mine.share.running, mine.share.last_start, mine.best)
@@ -135,7 +133,7 @@ def _always_open(_gate: LimitKey) -> bool:
 
 
 class ReadyQueue:
-    """Tasks that may start as soon as there is room, best first.
+    """Tasks that may start as soon as there are free resources, best first.
 
     Args:
         is_closed: whether a limit or a pause keeps everything of a type, user or label from starting now.
@@ -155,10 +153,10 @@ class ReadyQueue:
         self._parked: dict[LimitKey, list[Head]] = {}
         self._of_user: dict[str | int, dict[LimitKeys, Bucket]] = {}
         self.changes = 0
-        """How often anything was done that may let another task be next."""
+        """Counts everything that may let another task be next."""
 
     def push(self, task: TaskState) -> None:
-        """Put a task in its place; a task that is there already moves to where it belongs now."""
+        """Put a task in its place. A task that is there already moves to where it belongs now."""
         key = queue_key(task)
         old = self._entries.get(task.id)
         if old is not None and old[:2] == key:
@@ -173,7 +171,7 @@ class ReadyQueue:
         self._settle(bucket)
 
     def fill(self, tasks: Iterable[TaskState]) -> None:
-        """Put tasks in their places that are not there yet: each bucket is put in order once, however many they are."""
+        """Add tasks that are not there yet. Each bucket is put in order once, however many tasks there are."""
         self.changes += 1
         grown: dict[tuple[str, int, str], Bucket] = {}
         for task in tasks:
@@ -198,7 +196,7 @@ class ReadyQueue:
         return task_id
 
     def peek(self) -> int | None:
-        """The id of the task that runs next, left where it is."""
+        """The id of the task that runs next. It stays in the queue."""
         while self._heads:
             head = self._heads[0]
             bucket = self._by_number.get(head[3])
@@ -242,7 +240,7 @@ class ReadyQueue:
         del self._parked[key]
 
     def wake_all(self) -> None:
-        """Limits, pauses or the way of sharing have changed: everything is looked at again."""
+        """Limits, pauses or fair sharing have changed: look at all buckets again."""
         self.changes += 1
         self._parked.clear()
         self._heads.clear()
@@ -251,7 +249,7 @@ class ReadyQueue:
             self._settle(bucket)
 
     def share_changed(self, user_id: int) -> None:
-        """A user has started something, or has less running than before."""
+        """The user has started an attempt, or has fewer running than before."""
         self.changes += 1
         if self._share is not None:
             for bucket in list(self._of_user.get(user_id, {}).values()):
@@ -289,7 +287,7 @@ class ReadyQueue:
         return (entry for entry in in_order(bucket.heap) if self._entries.get(entry[1]) is entry)
 
     def ahead_of(self, task: TaskState, *, fair: bool = False) -> int:
-        """How many come before a task by priority, or as users take turns. Looks at each of them, or of its user's."""
+        """How many tasks come before one by priority, or as users take turns."""
         key = queue_key(task)
         if not fair:
             return sum(1 for entry in self._entries.values() if entry < key)
@@ -319,7 +317,7 @@ class ReadyQueue:
         return bucket
 
     def _settle(self, bucket: Bucket) -> None:
-        """Let the bucket stand where its best task belongs."""
+        """Put the bucket where its best task belongs."""
         heap, entries = bucket.heap, self._entries
         while heap and entries.get(heap[0][1]) is not heap[0]:
             heappop(heap)
@@ -372,7 +370,7 @@ class ReadyQueue:
             self.wake(key)
 
     def _tidy(self, bucket: Bucket) -> None:
-        """Forget entries that are of no use before they outnumber the others."""
+        """Drop the entries of tasks that have left before they outnumber the others."""
         if len(bucket.heap) > 2 * bucket.live + _SLACK:
             bucket.heap = [entry for entry in bucket.heap if self._entries.get(entry[1]) is entry]
             heapify(bucket.heap)
@@ -390,7 +388,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 def in_order(heap: list[T]) -> Iterator[T]:
-    """The smallest first, found as they are asked for: the next one is a child of those that have been."""
+    """The entries of a heap, smallest first, without changing it. The next one is a child of one that came before."""
     fringe = [(heap[0], 0)] if heap else []
     while fringe:
         entry, place = heappop(fringe)

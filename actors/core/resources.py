@@ -18,29 +18,29 @@ from .limits import UNLIMITED, Limits
 
 QUOTA_FLOOR = 1024**3
 QUOTA_FACTOR = 3
-"""A task's temp quota is so many times its estimate, and no less than the floor: guesses are only guesses."""
+"""A task's temp quota is this many times its estimate, and no less than the floor: an estimate may be wrong."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine said last. Bytes; CPU in percent of the whole machine."""
+    """What the machine has free. Bytes; CPU in percent of the whole machine."""
 
     cpu_percent: float = 0.0
     memory_available: int = UNLIMITED
     temp_free: int = UNLIMITED
     memory_total: int = UNLIMITED
     temp_total: int = UNLIMITED
-    """Of the disk, others' files included."""
+    """The size of the disk, including what other files take."""
     disk_low: bool = False
-    """Temp space fell below the low mark and has not reached the high one since. Found by the Scheduler."""
+    """Temp space fell below the low mark and has not reached the high one since. The Scheduler sets it."""
 
     def after(self, before: "Sample", limits: Limits) -> "Sample":
-        """This sample, with the mark of the one before: between low and high nothing changes."""
+        """This sample with `disk_low` set: between the low and the high mark it stays as it was before."""
         mark = max(limits.temp_low, limits.temp_high) if before.disk_low else limits.temp_low
         return replace(self, disk_low=self.temp_free < mark)
 
 
 class Reserved(msgspec.Struct):
-    """What running tasks have been promised, and how the last sample differs: it has not seen starts and ends since."""
+    """What running tasks were promised, and which starts and ends the last sample does not include."""
 
     memory: int = 0
     temp: int = 0
@@ -48,17 +48,17 @@ class Reserved(msgspec.Struct):
     unseen_temp: int = 0
     gone_memory: int = 0
     gone_temp: int = 0
-    """Of tasks that have ended: the sample shows it as used."""
+    """Given back by tasks that have ended; the sample still shows it as used."""
 
     def take(self, task: TaskState) -> None:
-        """Promise a task what it is expected to need."""
+        """Promise a task the resources that it is expected to need."""
         self.memory += task.memory_needed
         self.temp += task.temp_needed
         self.unseen_memory += task.memory_needed
         self.unseen_temp += task.temp_needed
 
     def give_back(self, task: TaskState, *, seen: bool = False) -> None:
-        """The task needs nothing more. `seen`: a sample was taken since it started."""
+        """The task has ended. `seen`: a sample was taken since it started."""
         self.memory -= task.memory_needed
         self.temp -= task.temp_needed
         if seen:
@@ -69,7 +69,7 @@ class Reserved(msgspec.Struct):
             self.unseen_temp -= task.temp_needed
 
     def sampled(self) -> None:
-        """What runs is part of the newest sample, and nothing else of ours is."""
+        """A new sample includes what runs, and nothing else of ours."""
         self.unseen_memory = self.unseen_temp = self.gone_memory = self.gone_temp = 0
 
     @property
@@ -112,23 +112,23 @@ def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) ->
 
 
 def machine_is_busy(sample: Sample, limits: Limits) -> bool:
-    """Whether the machine bears no further task, whatever it needs."""
+    """Whether no further task may start, whatever it needs."""
     return sample.cpu_percent > limits.max_cpu or sample.disk_low
 
 
 def temp_quota(task: TaskState, limits: Limits) -> int:
-    """Bytes of temp space at which a running task is stopped; 0: none, for nothing is known of it."""
+    """Bytes of temp space at which a running task is stopped; 0 when there is no quota, as nothing is estimated."""
     by_estimate = max(QUOTA_FLOOR, QUOTA_FACTOR * task.temp_needed) if task.temp_needed else 0
     return min(filter(None, (by_estimate, limits.max_task_temp)), default=0)
 
 
 def never_fits(task: TaskState, limits: Limits, sample: Sample) -> bool:
-    """Whether the task could not start even on a machine that does nothing else."""
+    """Whether the task could not even start on a machine that does nothing else."""
     return bool(why_it_never_fits(task.memory_needed, task.temp_needed, limits, sample))
 
 
 def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
-    """In words, which of these bytes are more than there could ever be; empty when none are."""
+    """In words, which of these needs is more than there could ever be; empty when none is."""
     ceilings = (
         ("memory", memory, limits.max_memory, "max_memory is"),
         ("memory", memory, sample.memory_total, "the machine has"),
@@ -153,12 +153,12 @@ class Ceiling(NamedTuple):
     temp: int
 
     def suffices_for(self, task: TaskState) -> bool:
-        """Whether that would do."""
+        """Whether the task would fit."""
         return task.memory_needed <= self.memory and task.temp_needed <= self.temp
 
 
 def ceiling_of(limits: Limits, sample: Sample, reserved: Reserved) -> Ceiling:
-    """What others on the machine leave. What runs may take less than was promised to it; then this is too much."""
+    """What other programs on the machine leave. Too much, where running tasks take less than they were promised."""
     memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
     return Ceiling(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
@@ -169,7 +169,7 @@ _Parked: TypeAlias = tuple[int, float, int]
 
 
 class SetAside:
-    """By what they need too much of, memory or temp space; the least need first."""
+    """Tasks that need more memory or temp space than there would be if nothing of ours ran; the least need first."""
 
     def __init__(self) -> None:
         self._entries: dict[int, _Parked] = {}
@@ -177,7 +177,7 @@ class SetAside:
         self._temp: list[_Parked] = []
 
     def park(self, task: TaskState, best: Ceiling) -> None:
-        """Keep the task, which `best` does not bear."""
+        """Keep the task, which does not fit under `ceiling`."""
         of_memory = task.memory_needed > best.memory
         entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
         self._entries[task.id] = entry
@@ -188,11 +188,11 @@ class SetAside:
             heapify(heap)
 
     def discard(self, task_id: int) -> None:
-        """Forget the task, if it is here."""
+        """Forget the task, if it is in here."""
         self._entries.pop(task_id, None)
 
     def fitting(self, best: Ceiling) -> Iterator[int]:
-        """Tasks whose need, as far as they stand here for it, `best` bears. Those that it does not cost nothing."""
+        """The tasks that may fit under `ceiling`, by the need for which they stand here. No others are looked at."""
         for heap, most in ((self._memory, best.memory), (self._temp, best.temp)):
             ahead = [0]
             while ahead:

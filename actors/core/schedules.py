@@ -146,12 +146,12 @@ def check(schedule: ScheduleAdded) -> None:
 
 
 def next_after(schedule: ScheduleAdded, after: datetime) -> datetime | None:
-    """The first run behind `after`; none when there is none any more. UTC."""
+    """The first run after `after`, in UTC; None when there is none any more."""
     return next(times_after(schedule, after), None)
 
 
 def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
-    """All runs behind `after`, in order."""
+    """All runs after `after`, in order."""
     if schedule.every is not None:
         return _intervals(schedule.starting_at, timedelta(seconds=schedule.every), after)
     just_before = schedule.starting_at - timedelta(microseconds=1)
@@ -159,7 +159,7 @@ def times_after(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
 
 
 def latest(schedule: ScheduleAdded, after: datetime, until: datetime, count: int) -> list[datetime]:
-    """The last `count` runs behind `after`, up to `until`, in order; found without walking through years of them."""
+    """The last `count` runs after `after` and up to `until`, in order, found without walking through years of runs."""
     for window in _WINDOWS:
         if until - window <= after:
             break
@@ -180,13 +180,13 @@ def _cron_times(schedule: ScheduleAdded, after: datetime) -> Iterator[datetime]:
     last = after
     for at in CronSim(schedule.cron, after.astimezone(ZoneInfo(schedule.timezone))):
         moment = at.astimezone(UTC)
-        if moment > last:  # in the hour that is there twice the wall clock says the same again
+        if moment > last:  # in the hour that comes twice the wall clock shows the same again
             last = moment
             yield moment
 
 
 def due_runs(schedule: Schedule, now: datetime) -> list[datetime]:
-    """The runs to make now: those in time, and of the missed ones as many as the schedule's policy says."""
+    """The runs to make now: those in time, and as many of the missed ones as the schedule's policy says."""
     spec = schedule.spec
     match spec.missed:
         case "skip":

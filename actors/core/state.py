@@ -59,36 +59,36 @@ class Running(msgspec.Struct):
     started_position: int
     reserved_for: TaskState
     since: datetime
-    """When it began. Like all moments here, as the clock would have shown it that shows the present."""
+    """When it began. Like all times here, it is moved with the clock when that is set."""
     seen: bool = False
     """Whether the machine was sampled since it started."""
     stopping: bool = False
     granted_at: datetime | None = None
     """When it was allowed to publish its output."""
     estimate: Estimated | None = None
-    """What its look into the input led to."""
+    """What probing the input has shown."""
     temp_peak: int = 0
-    """The most temp space that a sample saw it use."""
+    """The most temp space that any sample found it using."""
     reported_at: datetime | None = None
     """When its progress was last recorded."""
     deferred: list[Submit] = []
     """Commands that wait for the end of publishing."""
     heard_at: datetime | None = None
-    """Its last sign of life; none: nothing was heard yet."""
+    """Its last sign of life; None: there was none yet."""
     moved_at: datetime | None = None
     """When its percentage last changed, or a checkpoint came."""
     doubted: End | None = None
-    """The limit on silence that was reached when it was looked at last."""
+    """The limit on silence that had been reached at the last look; the next one acts on it."""
     percent: float = 0.0
-    """What it reported last, recorded or not."""
+    """The percentage that it reported last, recorded or not."""
 
     def signs(self) -> Signs:
-        """What the limits of an attempt are measured by."""
+        """The times that the limits of an attempt are measured from."""
         since = self.since
         return Signs(started_at=since, heard_at=self.heard_at or since, moved_at=self.moved_at or since)
 
     def set_clock(self, by: timedelta) -> None:
-        """The wall clock was set: nothing has lasted longer or shorter for that."""
+        """The wall clock was set: move all times with it, so that elapsed time stays the same."""
         self.since += by
         for name in ("granted_at", "reported_at", "heard_at", "moved_at"):
             moment = getattr(self, name)
@@ -105,24 +105,24 @@ class Reconciliation(msgspec.Struct):
     """How far the comparison of running attempts with those that the executor holds has come."""
 
     number: int = 0
-    """Of the last question."""
+    """The number of the last question."""
     asked: frozenset[Key] = frozenset()
-    """What ran when it was put."""
+    """The attempts that ran when it was asked."""
     held: bool = False
     """Whether the executor held anything when it answered last."""
     missing: frozenset[Key] = frozenset()
-    """What the last answer did not hold."""
+    """The attempts that the last answer did not name."""
     strange: frozenset[Key] = frozenset()
-    """What only the last answer held."""
+    """The attempts that only the last answer named."""
 
 
 def beat_every(spec: Created) -> float:
-    """Seconds between two signs of life of a task's worker; 0 for none."""
+    """Seconds between two signs of life of a task's worker; 0: it gives none."""
     return 0.0 if spec.heartbeat_timeout is None else beat_in(spec.heartbeat_timeout)
 
 
 def beat_in(limit: float) -> float:
-    """Seconds: four beats in the time that may pass without a sign."""
+    """Seconds between two signs of life: four of them in the time that may pass without one."""
     return min(MAX_BEAT, limit / 4)
 
 
@@ -135,14 +135,14 @@ class Timer(msgspec.Struct, frozen=True, order=True):
 
 
 class Families:
-    """Links from parents to children, kept as long as the child is open or has something open below it."""
+    """Which open tasks are below which: links from parents to children, kept while any task at or below is open."""
 
     def __init__(self) -> None:
         self.parents: dict[int, int] = {}
         self._children: dict[int, set[int]] = {}
 
     def link(self, task_id: int, parent_of: Callable[[int], int | None]) -> None:
-        """A task is open: see to it that every task above it leads to it. `parent_of` must know them all."""
+        """A task is open: link it to all tasks above it. `parent_of` must know them all."""
         while task_id not in self.parents and (parent := parent_of(task_id)) is not None:
             self.parents[task_id] = parent
             self._children.setdefault(parent, set()).add(task_id)
@@ -160,7 +160,7 @@ class Families:
             task_id = parent
 
     def below(self, task_id: int) -> Iterator[int]:
-        """All that is below a task, parents before their children; among them tasks that are over."""
+        """All tasks below one, parents before their children. Some of them may be finished."""
         generation = [task_id]
         while generation:
             generation = [child for parent in generation for child in sorted(self._children.get(parent, ()))]
@@ -168,16 +168,16 @@ class Families:
 
 
 class Outputs:
-    """The files that unfinished tasks write, and who does."""
+    """Which unfinished task writes which file. Made anew from the open tasks at each start."""
 
     def __init__(self) -> None:
         self.first: dict[str, int] = {}
         """Output → the task that writes it; of several, which overwrite on purpose, the one with the lowest id."""
         self._others: dict[str, set[int]] = {}
-        """Those that have only one writer are not in here: there may be a million."""
+        """Only files with several writers are in here: there may be a million files."""
 
     def claim(self, task: TaskState) -> None:
-        """The task is not finished. Saying so again changes nothing."""
+        """The task is not finished. To claim its output twice changes nothing."""
         output = output_of(task.spec)
         holder = self.first.setdefault(output, task.id) if output else task.id
         if holder != task.id:
@@ -369,14 +369,14 @@ class SchedulerState:
         return Share(self.running_counts.counts[LimitKind.USER, user_id], self.durable.fair_share.of(user_id))
 
     def load(self, task: TaskState) -> None:
-        """Take in a task that `needed` has named, until the next commit."""
+        """Take in a task that `needed` has named; it stays until the next commit."""
         self.tasks[task.id] = task
         self._passing.add(task.id)
 
     def forget_finished(self, task_ids: set[int]) -> None:
-        """Drop finished tasks from memory; the log has them when somebody asks.
+        """Drop finished tasks from memory; the log has them when they are needed.
 
-        To be called after each commit, with the tasks that it was about.
+        Call it after each commit, with the tasks that it was about.
         """
         task_ids = task_ids | self._passing  # the end of a cancelled attempt is recorded nowhere
         self._passing = set()
@@ -386,7 +386,7 @@ class SchedulerState:
                 del self.tasks[task_id]
 
     def look_at(self, sample: Sample) -> None:
-        """The machine was sampled: what runs is part of it."""
+        """The machine was sampled; the sample includes what runs."""
         self.sample = sample.after(self.sample, self.limits)
         self.reserved.sampled()
         for running in self.running.values():
@@ -401,7 +401,7 @@ class SchedulerState:
         self.queue.share_changed(task.spec.user_id)
 
     def release(self, running: Running) -> None:
-        """The process tree of an attempt is gone: its slot and its resources are free."""
+        """The process tree of an attempt is gone, so its slot and its resources are free."""
         task = running.reserved_for
         del self.running[running.task_id]
         self.reserved.give_back(task, seen=running.seen)
@@ -412,7 +412,7 @@ class SchedulerState:
         self._passing.add(running.task_id)
 
     def link(self, task: TaskState) -> None:
-        """The task is open: those above it must find it. Their states must be in memory, up to a known one."""
+        """The task is open: link it to those above it. Memory must hold them, up to one that is linked already."""
         self.families.link(task.id, lambda task_id: self.tasks[task_id].spec.parent_task_id)
 
     def unlink(self, task_id: int) -> None:
@@ -420,7 +420,7 @@ class SchedulerState:
         self.families.unlink(task_id, lambda other: other in self.tasks and not self.tasks[other].finished)
 
     def block(self, task: TaskState) -> None:
-        """Note the dependencies that a waiting task still waits for. Their states must be in memory."""
+        """Note which dependencies a waiting task still waits for. Their states must be in memory."""
         unmet = {other for other in task.spec.depends_on if not is_met(task, self.tasks[other])}
         if unmet:
             self.blocked[task.id] = unmet
@@ -431,12 +431,12 @@ class SchedulerState:
             self.unblocked_at[task.id] = max(at for at in (*ends, task.updated_at) if at is not None)
 
     def unblock(self, completed: int) -> list[TaskState]:
-        """A task is completed: the tasks that waited for it, and now for nothing else."""
+        """A task is completed: the tasks that waited for it and wait for no other one now."""
         waiting = sorted(self.dependents.get(completed, ()))
         return [self.tasks[task_id] for task_id in waiting if self.free(task_id, completed)]
 
     def free(self, task_id: int, dependency: int) -> bool:
-        """The task waits for this dependency no longer, as was recorded just now; whether it waits for none."""
+        """The task does not wait for this dependency any more; whether it waits for no other one either."""
         waiting = self.dependents.get(dependency, set())
         waiting.discard(task_id)
         if not waiting:
@@ -451,13 +451,13 @@ class SchedulerState:
         return True
 
     def queued_at(self, task: TaskState) -> datetime | None:
-        """Since when a waiting task waits for nothing but room; none while it is held or waits for others."""
+        """Since when a waiting task only waits for free resources; None while it is held or waits for other tasks."""
         if task.held or self.blocked.get(task.id):
             return None
         return self.durable.jumps.moved(max(task.queued_since, self.unblocked_at.get(task.id, task.queued_since)))
 
     def not_before(self, task: TaskState) -> datetime | None:
-        """The moment that the next attempt waits for; a retry's delay that a clock far ahead has set is over."""
+        """The time that the next attempt waits for. A retry delay that a clock far ahead has set counts as over."""
         at = task.not_before
         if at is None or task.due_at is None or not self.durable.jumps.kept:
             return at
@@ -479,7 +479,7 @@ class SchedulerState:
 
     @property
     def free_slots(self) -> int:
-        """Attempts that could start now if nothing else stood against it."""
+        """How many attempts could start now if resources and limits allowed."""
         return min(self.slots, self.limits.max_concurrent) - len(self.running)
 
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
@@ -499,14 +499,14 @@ class SchedulerState:
         return self.not_before(task) == timer.at or any(end.at == timer.at for end in self.waiting_ends(task))
 
     def due_timers(self, now: datetime) -> list[Timer]:
-        """Take the timers that have gone off, earliest first."""
+        """Take out the timers whose time has come, earliest first."""
         due = []
         while self.timers and self.timers[0].at <= now:
             due.append(heappop(self.timers))
         return due
 
     def next_wake(self) -> datetime | None:
-        """When the earliest timer goes off, or a schedule's time comes."""
+        """When the earliest timer or the next run of a schedule is due."""
         fires = self.next_runs.first() if self.own is None else None
         moments = (self.timers[0].at if self.timers else None, fires)
         return min((at for at in moments if at is not None), default=None)

@@ -1,8 +1,8 @@
 """The Scheduler's step: `step(state, message, now) → (facts, effects)`. The actor runs it, and so can a simulator.
 
-It changes `state` as if the facts were already in the log; a caller whose append fails must throw the state away and
-fold the log again. The finished tasks and dependencies that a message is about must be in `state.tasks`: `needed`
-tells which to load.
+It is deterministic: the same state, message and time always lead to the same result. It changes `state` as if the facts
+were already in the log; a caller whose append fails must throw the state away and fold the log again. The finished
+tasks and dependencies that a message is about must be in `state.tasks`: `needed` tells which to load.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,9 +42,9 @@ from .turn import SCHEDULER, Origin, Turn
 
 
 def needed(state: SchedulerState, message: Message) -> Iterator[int]:
-    """Existing tasks that the message is about and memory does not hold, because they are finished.
+    """The finished tasks that the message is about: memory does not hold them.
 
-    Ask again after loading them, until nothing comes: a retried task needs its dependencies too.
+    Ask again after loading them until there are none: a retried task needs its dependencies, too.
     """
     if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
         return
@@ -73,7 +73,7 @@ def _about(state: SchedulerState, command: TaskCommand) -> Iterator[int]:
 
 
 def _up_from(state: SchedulerState, parent: int | None) -> Iterator[int]:
-    """Tasks above a new one, as far as nothing else open is below them."""
+    """The tasks above a new one, up to the first that has another open task below it."""
     while parent is not None and parent not in state.families.parents:
         yield parent
         task = state.tasks.get(parent)
@@ -131,7 +131,7 @@ def _fire(turn: Turn) -> None:
 
 
 def _refuse(turn: Turn, message: Message) -> None:
-    """After `Close` nothing is recorded any more: the service is as good as gone."""
+    """After `Close` nothing is recorded any more."""
     if isinstance(message, Submit):
         turn.answer(message.token, NotReady("The service has stopped"))
 

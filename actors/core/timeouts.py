@@ -24,7 +24,7 @@ from .turn import SCHEDULER, Origin, Turn
 
 
 def tick(turn: Turn) -> None:
-    """Act on the timers that have gone off."""
+    """Act on the timers whose time has come."""
     for timer in turn.state.due_timers(turn.now):
         task = turn.state.tasks.get(timer.task_id)
         if task is None or not turn.state.is_ours(timer.task_id):
@@ -36,7 +36,7 @@ def tick(turn: Turn) -> None:
 
 
 def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
-    """The wall clock was set: the timers of what lasts are wrong now, and what goes by the clock may be due."""
+    """The wall clock was set: timers for elapsed time are wrong now, and what goes by the clock may be due."""
     state = turn.state
     turn.record(0, jump, SCHEDULER)
     for entry in state.running.values():
@@ -44,7 +44,7 @@ def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
         turn.watch_attempt(entry)
     for task in state.tasks.values():
         if task.waiting and task.not_before is not None and task.not_before > turn.now:
-            turn.place(task)  # its time had come perhaps, and has not any more; or it was set by a clock far ahead
+            turn.place(task)  # perhaps its time had come and is ahead again, or a clock far ahead had set it
         elif task.waiting and limits_waiting(task.spec):
             turn.watch_waiting(task)
     tick(turn)
@@ -80,9 +80,9 @@ def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
 
 
 def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
-    """Whoever looks a beat too late was away himself (the process was stopped, or starved): listen anew.
+    """When this look comes a beat too late, our own process was stopped or starved: count the silence from now.
 
-    What the worker said meanwhile is read after this timer.
+    What the worker has said meanwhile is read after this timer.
     """
     spec, signs = task.spec, running.signs()
     if _was_away(now, signs.heard_at, spec.heartbeat_timeout):
@@ -92,15 +92,15 @@ def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
 
 
 def _of_silence(task: TaskState, end: End) -> float | None:
-    """The limit in seconds, if it is one on silence or on standing still."""
+    """The limit in seconds, if it is one on silence or on missing progress."""
     spec = task.spec
     return {"heartbeat_timeout": spec.heartbeat_timeout, "no_progress_timeout": spec.no_progress_timeout}.get(end.name)
 
 
 def _hear_first(limit: float) -> float:
-    """Seconds until whoever is silent is looked at again: what was said meanwhile may be read after the first look.
+    """Seconds until a silent attempt is looked at again, because what it said may be read after the first look.
 
-    Less than a beat, or the second look would be one that comes too late.
+    They are less than a beat, or the second look would come too late itself.
     """
     return min(1.0, beat_in(limit) / 2)
 
@@ -110,7 +110,7 @@ def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
 
 
 def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:
-    """Once it has the grant only publishing itself is bounded: the work is done."""
+    """Once an attempt has the grant its work is done, and only publishing itself is limited."""
     seconds = PUBLISH_PATIENCE.total_seconds()
     error = f"timeout: attempt {running.attempt} published for longer than {seconds:.0f} s"
     return End(at, "timeout", error, "AttemptTimeout") if at <= turn.now else None
@@ -141,9 +141,9 @@ def _first(turn: Turn, ends: Iterator[End]) -> End | None:
 
 
 def fire(turn: Turn) -> None:
-    """Create the tasks whose time has come.
+    """Create the tasks of schedules whose time has come.
 
-    The time stands in `Created`, so whoever folds the log knows which runs were made: none is made twice.
+    The time is recorded in `Created`, so the fold of the log knows which runs were made, and none is made twice.
     """
     next_runs = turn.state.next_runs
     while (schedule := next_runs.take_due(turn.now)) is not None:
@@ -174,7 +174,7 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
     turn.record(task_id, event, origin)
     if taken is None:
         enter(turn, task_id, origin)
-    else:  # a schedule can be refused nothing: that its run was made, and why it came to nothing, is in its history
+    else:  # nobody is there to be refused: the history of the task says that its run was made and why it failed
         command = GiveUp(task_id=task_id, error=taken.message, error_type=type(taken).__name__, rule=taken.code)
         turn.record_all(task_id, decide(turn.state.tasks[task_id], command, turn.decision_context()), origin)
 

@@ -1,4 +1,4 @@
-"""One turn of the Scheduler: stages facts, keeps memory in step with them, and collects effects."""
+"""One turn of the Scheduler: it stages facts, folds them into memory, and collects effects."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from .state import PUBLISH_PATIENCE, Running, SchedulerState
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Who wants something recorded, why, and because of what."""
+    """Who has something recorded, why, and what caused it."""
 
     actor: str
     reason: str = ""
@@ -44,11 +44,11 @@ class Turn:
 
     @property
     def stands_still(self) -> bool:
-        """Whether the log's time is ahead of the clock, so that its records all say the same."""
+        """Whether the log's time is ahead of the clock, so that all records get the same time."""
         return self._recorded_at > self.now
 
     def later(self, seconds: float) -> datetime:
-        """The moment so many seconds from now."""
+        """The moment `seconds` from now."""
         return self.now + timedelta(seconds=seconds)
 
     def decision_context(self, intake: Intake = NOTHING, ended_dependencies: tuple[int, ...] = ()) -> DecisionContext:
@@ -123,7 +123,7 @@ class Turn:
             self.effects.append(Answered(token, answer))
 
     def stop(self, running: Running) -> None:
-        """End a running attempt. It holds its slot until the executor reports its process tree gone."""
+        """Have a running attempt stopped. It holds its slot until the executor reports its process tree gone."""
         if not running.stopping:
             running.stopping = True
             self.order(Stop(running.task_id, running.attempt))
@@ -144,7 +144,7 @@ class Turn:
         self.state.queue.fill(task for task in tasks if self._is_ready(task))
 
     def _is_ready(self, task: TaskState) -> bool:
-        """Whether a waiting task waits for room only. If for a moment as well, it is looked at again then."""
+        """Whether a waiting task only waits for free resources. If it also waits for a time, a timer is set."""
         state = self.state
         state.set_aside.discard(task.id)
         parked = task.held or task.spec.type not in state.grace or not state.is_ours(task.id)
