@@ -1,4 +1,4 @@
-"""The Scheduler: a thin shell around the pure step. It appends first and tells others afterwards.
+"""The Scheduler: a thin shell around the step of the core. It appends first and tells others afterwards.
 
 Messages are stepped one by one and their facts staged. When the inbox runs dry, or the batch is full, they are
 appended in one commit; only then are commands answered, the executor ordered and consumers told.

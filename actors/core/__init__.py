@@ -1,1 +1,1 @@
-"""The pure heart of the Scheduler: no clock, thread, file, random or log. Everything comes in as an argument."""
+"""The Scheduler's decisions. Deterministic: no clock, thread, file, random number or log; all is an argument."""
