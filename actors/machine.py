@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from .core.resources import Sample
+from .core.resources import MachineSample
 
 _NO_LIMIT = 2**60
 """Version 1 says "no limit" by a number near 2**63."""
@@ -203,11 +203,11 @@ class Machine:
             cpu_is_limited=quota is not None and quota < cpus,
         )
 
-    def sample(self) -> Sample:
+    def sample(self) -> MachineSample:
         """What is free now. The first sample cannot know the CPU use and says 0."""
         memory, room = psutil.virtual_memory(), self._groups.memory_room()
         disk = shutil.disk_usage(nearest_existing(self._temp))
-        return Sample(
+        return MachineSample(
             cpu_percent=min(100.0, max(psutil.cpu_percent(interval=None), self._quota_percent())),
             memory_available=memory.available if room is None else min(memory.available, room.left),
             memory_total=memory.total if room is None else min(memory.total, room.limit),

@@ -44,7 +44,7 @@ from .core.messages import (
     Delivered,
     Drain,
     Jumped,
-    LimitsChanged,
+    LimitsConfigured,
     Message,
     Reconcile,
     Sampled,
@@ -53,7 +53,7 @@ from .core.messages import (
     Tick,
 )
 from .core.state import Running, SchedulerState
-from .core.step import needed, resume, step
+from .core.step import needed, resume_from_log, step
 from .snapshots import folded_state
 
 MAX_BATCH = 2000
@@ -93,7 +93,7 @@ def _identity(message: Message) -> Any:
             return type(message), message.task_id, message.attempt
         case Delivered():
             return type(message), message.fact.notice_id
-        case Sampled() | LimitsChanged() | CapacityChanged() | Drain() | Close():
+        case Sampled() | LimitsConfigured() | CapacityChanged() | Drain() | Close():
             return type(message)
         case _:
             return id(message)
@@ -233,7 +233,8 @@ class Scheduler(Actor):
             self.state = folded_state(reader, self._new_state, self._snapshot)
         finally:
             reader.close()
-        resume(self.state, {}, self._time()[0])  # for the queue; the real start will stage and record the same
+        # For the queue only: the real start will stage and record the same.
+        resume_from_log(self.state, {}, self._time()[0])
         self._wait(error)
 
     def on_stop(self) -> None:
@@ -302,7 +303,7 @@ class Scheduler(Actor):
             except TasktrailError as error:  # the log could not be read; nothing was stepped
                 message.token.reply(error)
                 return
-        elif not isinstance(message, Tick | Sampled | LimitsChanged | Reconcile | AttemptsHeld):
+        elif not isinstance(message, Tick | Sampled | LimitsConfigured | Reconcile | AttemptsHeld):
             self._reports.append(message)
         self._stage(message)
 
@@ -520,7 +521,7 @@ class Scheduler(Actor):
             self.state.configure(old.configured)
             self._begin_batch_of(running)
             self._jumps = jumps
-            self._keep(resume(self.state, running, now, jumps))
+            self._keep(resume_from_log(self.state, running, now, jumps))
             for report in reports:
                 self._take(report)
             self._wait(error, START_OVER_AFTER)

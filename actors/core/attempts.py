@@ -38,12 +38,12 @@ from ...events.task_events import AttemptOutcome, Estimated
 from . import commands
 from .dependencies import ended
 from .resources import why_it_never_fits
-from .state import Key, Reconciliation, Running, SchedulerState
-from .turn import SCHEDULER, Origin, Turn
+from .state import AttemptId, Reconciliation, Running, SchedulerState
+from .turn import BY_SCHEDULER, Origin, Turn
 
-PROGRESS_INTERVAL = timedelta(seconds=0.45)
+RECORD_PROGRESS_EVERY = timedelta(seconds=0.45)
 """Progress nearer to the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
-DONE = 100.0
+_DONE = 100.0
 
 
 def handle_report(turn: Turn, report: Report) -> None:
@@ -71,7 +71,7 @@ def _handle(turn: Turn, report: Report) -> None:
             turn.state.slots = report.slots
         case WorkerGone():
             event = WorkerExited(pid=report.pid, exit_code=report.exit_code, why=report.why)
-            turn.record(0, event, SCHEDULER)
+            turn.record(0, event, BY_SCHEDULER)
 
 
 def _current(turn: Turn, task_id: int, attempt: int) -> Running | None:
@@ -115,9 +115,9 @@ def _progressed(turn: Turn, report: AttemptProgressed) -> None:
 def _too_soon(turn: Turn, running: Running, progress: float) -> bool:
     if running.reported_at is None:
         return False
-    is_the_last = progress >= DONE > turn.state.tasks[running.task_id].progress
+    is_the_last = progress >= _DONE > turn.state.tasks[running.task_id].progress
     since = turn.now - running.reported_at  # negative when the clock was set back
-    return not is_the_last and timedelta(0) <= since < PROGRESS_INTERVAL
+    return not is_the_last and timedelta(0) <= since < RECORD_PROGRESS_EVERY
 
 
 def _checkpointed(turn: Turn, report: AttemptCheckpointed) -> None:
@@ -259,7 +259,7 @@ def reconcile(turn: Turn, report: AttemptsHeld) -> None:
         turn.order(Stop(task_id, attempt))
 
 
-def _end_as_lost(turn: Turn, key: Key) -> None:
+def _end_as_lost(turn: Turn, key: AttemptId) -> None:
     task_id, attempt = key
     turn.order(Stop(task_id, attempt))  # should it be there all the same
     error = f"The executor did not hold attempt {attempt} any more: no process of it was left, and no end was reported"

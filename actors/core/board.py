@@ -8,7 +8,7 @@ from ...events.priority import terms
 from ...events.system_events import LimitsChanged, ScheduleAdded
 from ...events.task_events import PriorityTerms
 from .limits import UNLIMITED, Limits, Pause, is_closed, limit_keys_of
-from .resources import Sample
+from .resources import MachineSample
 from .state import SchedulerState
 
 
@@ -197,7 +197,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
     )
 
 
-def _machine(sample: Sample) -> MachineNow:
+def _machine(sample: MachineSample) -> MachineNow:
     known = {name: getattr(sample, name) for name in ("memory_available", "temp_free", "memory_total", "temp_total")}
     bytes_of = {name: None if number >= UNLIMITED else number for name, number in known.items()}
     never = all(number is None for number in bytes_of.values())

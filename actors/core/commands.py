@@ -57,14 +57,14 @@ from ...events.system_events import (
 )
 from ...projections.errors import UnknownNotice
 from .dependencies import ended, enter, that_would_end
-from .dispatch import start
+from .dispatch import start_now
 from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
 from .resources import why_it_never_fits
-from .schedules import FIRE_TIME, check
+from .schedules import FIRE_TIME, check_schedule
 from .state import Running, SchedulerState
-from .turn import SCHEDULER, Origin, Turn
+from .turn import BY_SCHEDULER, Origin, Turn
 
 
 def handle(turn: Turn, submit: Submit) -> None:
@@ -121,7 +121,7 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
         case StartTask():
             position = _start(turn, submit, command)
         case CancelTask():
-            position = cancel(turn, command, _origin(submit))
+            position = cancel_tasks(turn, command, _origin(submit))
         case RetryTask():
             position = _retry(turn, submit, command)
         case SaveCheckpoint():
@@ -189,7 +189,7 @@ def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
         reasons = "; ".join(f"{obstacle.reason}: {obstacle.detail}" for obstacle in against)
         remedy = f"`tasktrail why {task.id}` tells what lifts the reasons; when they are gone it starts by itself."
         raise CannotStartNow(f"Task {task.id} waits for {reasons}", remedy=remedy)
-    return start(turn, task, _origin(submit))
+    return start_now(turn, task, _origin(submit))
 
 
 def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
@@ -227,7 +227,7 @@ def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
     return None
 
 
-def cancel(turn: Turn, command: CancelTask, origin: Origin) -> int:
+def cancel_tasks(turn: Turn, command: CancelTask, origin: Origin) -> int:
     """Cancel a task and, if the command says so, all tasks below it; the position of the last event.
 
     The children are cancelled even if their parent has ended.
@@ -290,7 +290,7 @@ def note_drained(turn: Turn) -> None:
     """Record once that a drain has reached its end."""
     pause = turn.state.durable.pauses.everything
     if pause is not None and pause.drain and not pause.drained and not turn.state.running:
-        turn.record(0, QueueDrained(), Origin(actor=SCHEDULER.actor, causation_id=f"event:{pause.position}"))
+        turn.record(0, QueueDrained(), Origin(actor=BY_SCHEDULER.actor, causation_id=f"event:{pause.position}"))
 
 
 def _limits(turn: Turn, command: SetLimits) -> LimitsChanged:
@@ -355,7 +355,7 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
         max_missed=command.max_missed,
         added_at=turn.now if turn.stands_still else None,
     )
-    check(event)
+    check_schedule(event)
     return event
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ...events import RetryTask, TaskState
 from ...events.decide import after_dependency, ends_with, how_it_ended, policy_for
 from .state import SchedulerState
-from .turn import SCHEDULER, Origin, Turn
+from .turn import BY_SCHEDULER, Origin, Turn
 
 
 def enter(turn: Turn, task_id: int, origin: Origin) -> None:
@@ -27,7 +27,7 @@ def enter(turn: Turn, task_id: int, origin: Origin) -> None:
     turn.place(state.tasks[task_id])
 
 
-def ended(turn: Turn, task_id: int, origin: Origin = SCHEDULER) -> None:
+def ended(turn: Turn, task_id: int, origin: Origin = BY_SCHEDULER) -> None:
     """A task has ended with the event that was recorded last: free the tasks that depend on it, or end them, too."""
     state = turn.state
     over = deque([(task_id, state.position)])

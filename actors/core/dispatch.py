@@ -23,9 +23,9 @@ from ...events.reports import Run
 from .dependencies import ended
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of
 from .queue import EQUAL, Entry, Share
-from .resources import Ceiling, Reserved, Sample, ceiling_of, fits, machine_is_busy
+from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
 from .state import Running, SchedulerState, beat_every
-from .turn import SCHEDULER, Origin, Turn
+from .turn import BY_SCHEDULER, Origin, Turn
 
 BACKFILL_BOUND = 32
 """How many tasks may start past one that does not fit. Then resources are kept for it."""
@@ -41,7 +41,7 @@ class Situation(NamedTuple):
     """What decides which task starts next, beside the order of the queue."""
 
     limits: Limits
-    sample: Sample
+    sample: MachineSample
     reserved: Reserved
     others_run: bool
     """Whether something runs that will give resources back."""
@@ -168,13 +168,13 @@ def _start_or_give_up(turn: Turn, task: TaskState) -> None:
     except Exception as error:  # noqa: BLE001 - whatever an odd task from an old log leads to
         why = f"The task cannot be started: {type(error).__name__}: {error}"
         command = GiveUp(task_id=task.id, error=why, error_type=UNSTARTABLE, rule="cannot start")
-        turn.record_all(task.id, decide(task, command, turn.decision_context()), SCHEDULER)
+        turn.record_all(task.id, decide(task, command, turn.decision_context()), BY_SCHEDULER)
         ended(turn, task.id)
     else:
-        _start(turn, task, *prepared, SCHEDULER)
+        _start(turn, task, *prepared, BY_SCHEDULER)
 
 
-def start(turn: Turn, task: TaskState, origin: Origin = SCHEDULER) -> int:
+def start_now(turn: Turn, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
     """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
     return _start(turn, task, *_prepare(turn, task), origin)
 

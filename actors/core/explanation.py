@@ -15,7 +15,7 @@ from ...events.recorded import timestamp
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
-from .resources import Reserved, Sample, Shortage, ceiling_of, never_fits, shortages
+from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .state import SchedulerState
 from .turn import Turn
 
@@ -270,12 +270,12 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
     )
 
 
-def obstacles(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> tuple[Obstacle, ...]:
+def obstacles(task: TaskState, limits: Limits, sample: MachineSample, reserved: Reserved) -> tuple[Obstacle, ...]:
     """The shortages that keep the task from starting now, as reasons to wait."""
     return tuple(_in_words(one, limits, sample) for one in shortages(task, limits, sample, reserved))
 
 
-def _in_words(lacking: Shortage, limits: Limits, sample: Sample) -> Obstacle:
+def _in_words(lacking: Shortage, limits: Limits, sample: MachineSample) -> Obstacle:
     match lacking.resource:
         case "cpu":
             return _busy(sample.cpu_percent, limits.max_cpu)

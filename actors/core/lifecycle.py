@@ -12,10 +12,10 @@ from ...handlers.errors import TempQuotaReached
 from .dependencies import ended
 from .limits import Limits
 from .messages import Boot
-from .resources import Sample, temp_quota
+from .resources import MachineSample, temp_quota
 from .state import Running
 from .timeouts import tick
-from .turn import SCHEDULER, Origin, Turn
+from .turn import BY_SCHEDULER, Origin, Turn
 
 
 def boot(turn: Turn, message: Boot) -> None:
@@ -28,13 +28,13 @@ def boot(turn: Turn, message: Boot) -> None:
         accepted_loss=message.accepted_loss,
         rebuilt_indexes=message.rebuilt_indexes,
     )
-    turn.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else SCHEDULER)
+    turn.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else BY_SCHEDULER)
     if (jump := turn.state.durable.jumps.unseen(turn.state.durable.last_at, turn.now)) is not None:
-        turn.record(0, jump, SCHEDULER)
-    resume(turn, {})
+        turn.record(0, jump, BY_SCHEDULER)
+    recover(turn, {})
 
 
-def resume(turn: Turn, running: Mapping[int, Running]) -> None:
+def recover(turn: Turn, running: Mapping[int, Running]) -> None:
     """Go on from newly folded tasks. `running` are the attempts that the executor really holds a slot for.
 
     An attempt that the log has open and the executor does not know is closed as interrupted. One that the executor
@@ -102,7 +102,7 @@ def work_on(turn: Turn, task_id: int) -> None:
         turn.place(task)
 
 
-def sampled(turn: Turn, sample: Sample, temp_used: Mapping[int, int]) -> None:
+def sampled(turn: Turn, sample: MachineSample, temp_used: Mapping[int, int]) -> None:
     """The machine was sampled."""
     for task_id, used in temp_used.items():
         _watch_temp(turn, task_id, used)
@@ -141,7 +141,7 @@ def limits_changed(turn: Turn, limits: Limits) -> None:
     turn.look_again()
 
 
-def drain(turn: Turn) -> None:
+def drain_service(turn: Turn) -> None:
     """Start nothing more and ask the running attempts to stop. They end as interrupted and resume at the next start."""
     turn.state.draining = True
     for running in turn.state.running.values():
@@ -160,5 +160,5 @@ def close(turn: Turn) -> None:
         for submit in running.deferred:
             turn.answer(submit.token, NotReady("The service has stopped"))
         state.release(running)
-    turn.record(0, ServiceStopped(), SCHEDULER)
+    turn.record(0, ServiceStopped(), BY_SCHEDULER)
     state.closed = True

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ...events import Fact, TaskState
 from ...events.system_events import LimitsChanged, QueueDrained, QueuePaused, QueueResumed
 
-T = TypeVar("T", str, int)
+_Name = TypeVar("_Name", str, int)
 
 UNLIMITED = 2**63 - 1
 
@@ -182,7 +182,7 @@ class Pauses(msgspec.Struct):
         return tuple(sorted(held, key=lambda pause: pause.position))
 
 
-def _with(pauses: dict[T, Pause], name: T, pause: Pause | None) -> dict[T, Pause]:
+def _with(pauses: dict[_Name, Pause], name: _Name, pause: Pause | None) -> dict[_Name, Pause]:
     others = {one: held for one, held in pauses.items() if one != name}
     return others if pause is None else {**others, name: pause}
 

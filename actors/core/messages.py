@@ -14,7 +14,7 @@ from ...events.reports import Order, Report
 from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...events.values import MAX_INTEGER
 from .limits import Limits
-from .resources import Sample
+from .resources import MachineSample
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ class WorkOn(msgspec.Struct, frozen=True):
 class Sampled(msgspec.Struct, frozen=True):
     """The machine was sampled."""
 
-    sample: Sample
+    sample: MachineSample
     temp_used: dict[int, int] = {}
     """Running task → bytes of its temp files and its unpublished output."""
 
@@ -92,7 +92,7 @@ class Reconcile(msgspec.Struct, frozen=True):
     """Compare the running attempts with those that the executor holds. It comes again and again, every few seconds."""
 
 
-class LimitsChanged(msgspec.Struct, frozen=True):
+class LimitsConfigured(msgspec.Struct, frozen=True):
     """Other limits are configured from now on; what operators have changed stays on top of them."""
 
     limits: Limits
@@ -123,7 +123,7 @@ class Close(msgspec.Struct, frozen=True):
 
 
 Message: TypeAlias = (
-    Submit | Report | Boot | WorkOn | Sampled | LimitsChanged | Delivered | Reconcile | Tick | Jumped | Drain | Close
+    Submit | Report | Boot | WorkOn | Sampled | LimitsConfigured | Delivered | Reconcile | Tick | Jumped | Drain | Close
 )
 
 

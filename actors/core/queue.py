@@ -106,7 +106,7 @@ def ahead_in_turns(mine: UserQueue, own_ahead: int, others: Iterable[UserQueue])
     return ahead
 
 
-Head: TypeAlias = tuple[Share, float, int, int]
+_Head: TypeAlias = tuple[Share, float, int, int]
 """Share of the user, then the first entry of the bucket. One that is no longer its bucket's `head` is of no use."""
 _SLACK = 64
 
@@ -121,7 +121,7 @@ class Bucket:
         self.keys = keys
         self.heap: list[Entry] = []
         self.live = 0
-        self.head: Head | None = None
+        self.head: _Head | None = None
         """Its entry among the heads, or among those that are parked."""
         self.parked_at: LimitKey | None = None
         self.woken_by: LimitKey | None = None
@@ -149,8 +149,8 @@ class ReadyQueue:
         self._buckets: dict[LimitKeys, Bucket] = {}
         self._by_number: dict[int, Bucket] = {}
         self._numbers = count()
-        self._heads: list[Head] = []
-        self._parked: dict[LimitKey, list[Head]] = {}
+        self._heads: list[_Head] = []
+        self._parked: dict[LimitKey, list[_Head]] = {}
         self._of_user: dict[str | int, dict[LimitKeys, Bucket]] = {}
         self.changes = 0
         """Counts everything that may let another task be next."""
@@ -346,7 +346,7 @@ class ReadyQueue:
         bucket.head = bucket.parked_at = None
         self._release_next(bucket)
 
-    def _park(self, bucket: Bucket, head: Head, key: LimitKey) -> None:
+    def _park(self, bucket: Bucket, head: _Head, key: LimitKey) -> None:
         bucket.parked_at = key
         parked = self._parked.setdefault(key, [])
         heappush(parked, head)
@@ -355,11 +355,11 @@ class ReadyQueue:
             heapify(parked)
         self._release_next(bucket)
 
-    def _is_current(self, head: Head) -> bool:
+    def _is_current(self, head: _Head) -> bool:
         bucket = self._by_number.get(head[3])
         return bucket is not None and bucket.head is head and bucket.parked_at is None
 
-    def _is_parked(self, head: Head, key: LimitKey) -> bool:
+    def _is_parked(self, head: _Head, key: LimitKey) -> bool:
         bucket = self._by_number.get(head[3])
         return bucket is not None and bucket.head is head and bucket.parked_at == key
 
@@ -384,10 +384,10 @@ def _user_of(keys: LimitKeys) -> str | int:
     return next(name for kind, name in keys if kind is LimitKind.USER)
 
 
-T = TypeVar("T", bound=tuple[Any, ...])
+_Item = TypeVar("_Item", bound=tuple[Any, ...])
 
 
-def in_order(heap: list[T]) -> Iterator[T]:
+def in_order(heap: list[_Item]) -> Iterator[_Item]:
     """The entries of a heap, smallest first, without changing it. The next one is a child of one that came before."""
     fringe = [(heap[0], 0)] if heap else []
     while fringe:

@@ -21,7 +21,7 @@ QUOTA_FACTOR = 3
 """A task's temp quota is this many times its estimate, and no less than the floor: an estimate may be wrong."""
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
     """What the machine has free. Bytes; CPU in percent of the whole machine."""
 
     cpu_percent: float = 0.0
@@ -33,7 +33,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     disk_low: bool = False
     """Temp space fell below the low mark and has not reached the high one since. The Scheduler sets it."""
 
-    def after(self, before: "Sample", limits: Limits) -> "Sample":
+    def after(self, before: "MachineSample", limits: Limits) -> "MachineSample":
         """This sample with `disk_low` set: between the low and the high mark it stays as it was before."""
         mark = max(limits.temp_low, limits.temp_high) if before.disk_low else limits.temp_low
         return replace(self, disk_low=self.temp_free < mark)
@@ -89,7 +89,7 @@ class Shortage(NamedTuple):
     left: int
 
 
-def shortages(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> Iterator[Shortage]:
+def shortages(task: TaskState, limits: Limits, sample: MachineSample, reserved: Reserved) -> Iterator[Shortage]:
     """What the resources lack for starting the task now. They are found one by one: often the first is enough."""
     memory, temp = task.memory_needed, task.temp_needed
     if reserved.memory + memory > limits.max_memory:
@@ -106,12 +106,12 @@ def shortages(task: TaskState, limits: Limits, sample: Sample, reserved: Reserve
         yield Shortage("disk_low", "", max(limits.temp_low, limits.temp_high), sample.temp_free)
 
 
-def fits(task: TaskState, limits: Limits, sample: Sample, reserved: Reserved) -> bool:
+def fits(task: TaskState, limits: Limits, sample: MachineSample, reserved: Reserved) -> bool:
     """Whether the resources suffice for starting the task now."""
     return next(shortages(task, limits, sample, reserved), None) is None
 
 
-def machine_is_busy(sample: Sample, limits: Limits) -> bool:
+def machine_is_busy(sample: MachineSample, limits: Limits) -> bool:
     """Whether no further task may start, whatever it needs."""
     return sample.cpu_percent > limits.max_cpu or sample.disk_low
 
@@ -122,12 +122,12 @@ def temp_quota(task: TaskState, limits: Limits) -> int:
     return min(filter(None, (by_estimate, limits.max_task_temp)), default=0)
 
 
-def never_fits(task: TaskState, limits: Limits, sample: Sample) -> bool:
+def never_fits(task: TaskState, limits: Limits, sample: MachineSample) -> bool:
     """Whether the task could not even start on a machine that does nothing else."""
     return bool(why_it_never_fits(task.memory_needed, task.temp_needed, limits, sample))
 
 
-def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: Sample) -> str:
+def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: MachineSample) -> str:
     """In words, which of these needs is more than there could ever be; empty when none is."""
     ceilings = (
         ("memory", memory, limits.max_memory, "max_memory is"),
@@ -157,7 +157,7 @@ class Ceiling(NamedTuple):
         return task.memory_needed <= self.memory and task.temp_needed <= self.temp
 
 
-def ceiling_of(limits: Limits, sample: Sample, reserved: Reserved) -> Ceiling:
+def ceiling_of(limits: Limits, sample: MachineSample, reserved: Reserved) -> Ceiling:
     """What other programs on the machine leave. Too much, where running tasks take less than they were promised."""
     memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp

@@ -125,7 +125,7 @@ class NextRuns:
         self._changed.clear()
 
 
-def check(schedule: ScheduleAdded) -> None:
+def check_schedule(schedule: ScheduleAdded) -> None:
     """Raises `InvalidValue` for a schedule that cannot be read, or that never runs."""
     if bool(schedule.cron) == (schedule.every is not None):
         raise InvalidValue("A schedule has either a cron expression or an interval", field="cron")

@@ -40,12 +40,12 @@ from .limits import (
 )
 from .messages import Submit
 from .queue import EQUAL, FairShare, ReadyQueue, Share
-from .resources import Reserved, Sample, SetAside
+from .resources import MachineSample, Reserved, SetAside
 from .schedules import NextRuns, Schedules
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
-Key: TypeAlias = tuple[int, int]
+AttemptId: TypeAlias = tuple[int, int]
 """Task and attempt."""
 MAX_BEAT = 15.0
 """Seconds between two signs of life, at most."""
@@ -106,13 +106,13 @@ class Reconciliation(msgspec.Struct):
 
     number: int = 0
     """The number of the last question."""
-    asked: frozenset[Key] = frozenset()
+    asked: frozenset[AttemptId] = frozenset()
     """The attempts that ran when it was asked."""
     held: bool = False
     """Whether the executor held anything when it answered last."""
-    missing: frozenset[Key] = frozenset()
+    missing: frozenset[AttemptId] = frozenset()
     """The attempts that the last answer did not name."""
-    strange: frozenset[Key] = frozenset()
+    strange: frozenset[AttemptId] = frozenset()
     """The attempts that only the last answer named."""
 
 
@@ -249,7 +249,7 @@ class SchedulerState:
         """Folder that holds the work folder of each task."""
         self.grace = grace
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
-        self.sample = Sample()
+        self.sample = MachineSample()
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
         self.slots = 0
@@ -385,7 +385,7 @@ class SchedulerState:
             if task is not None and task.finished and task_id not in self.running:
                 del self.tasks[task_id]
 
-    def look_at(self, sample: Sample) -> None:
+    def look_at(self, sample: MachineSample) -> None:
         """The machine was sampled; the sample includes what runs."""
         self.sample = sample.after(self.sample, self.limits)
         self.reserved.sampled()

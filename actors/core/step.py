@@ -28,7 +28,7 @@ from .messages import (
     Delivered,
     Drain,
     Jumped,
-    LimitsChanged,
+    LimitsConfigured,
     Message,
     Reconcile,
     Sampled,
@@ -38,7 +38,7 @@ from .messages import (
     WorkOn,
 )
 from .state import Running, SchedulerState
-from .turn import SCHEDULER, Origin, Turn
+from .turn import BY_SCHEDULER, Origin, Turn
 
 
 def needed(state: SchedulerState, message: Message) -> Iterator[int]:
@@ -105,7 +105,7 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an a
             _fire(turn)
         case Sampled():
             lifecycle.sampled(turn, message.sample, message.temp_used)
-        case LimitsChanged():
+        case LimitsConfigured():
             lifecycle.limits_changed(turn, message.limits)
         case Delivered():
             turn.record(0, message.fact, Origin(actor="notifier"))
@@ -118,7 +118,7 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an a
         case WorkOn():
             lifecycle.work_on(turn, message.task_id)
         case Drain():
-            lifecycle.drain(turn)
+            lifecycle.drain_service(turn)
         case Close():
             lifecycle.close(turn)
         case _:
@@ -136,7 +136,7 @@ def _refuse(turn: Turn, message: Message) -> None:
         turn.answer(message.token, NotReady("The service has stopped"))
 
 
-def resume(
+def resume_from_log(
     state: SchedulerState, running: Mapping[int, Running], now: datetime, jumps: Sequence[ClockJumped] = ()
 ) -> Staged:
     """Go on with a state folded anew while the executor still holds the attempts in `running`.
@@ -146,6 +146,6 @@ def resume(
     turn = Turn(state, now)
     for jump in jumps:
         if jump not in state.durable.jumps.kept:
-            turn.record(0, jump, SCHEDULER)
-    lifecycle.resume(turn, running)
+            turn.record(0, jump, BY_SCHEDULER)
+    lifecycle.recover(turn, running)
     return Staged(turn.facts, turn.effects)

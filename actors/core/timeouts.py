@@ -20,7 +20,7 @@ from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
 from .schedules import FIRE_TIME, Schedule, due_runs
 from .state import PUBLISH_PATIENCE, Running, beat_in
-from .turn import SCHEDULER, Origin, Turn
+from .turn import BY_SCHEDULER, Origin, Turn
 
 
 def tick(turn: Turn) -> None:
@@ -38,7 +38,7 @@ def tick(turn: Turn) -> None:
 def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
     """The wall clock was set: timers for elapsed time are wrong now, and what goes by the clock may be due."""
     state = turn.state
-    turn.record(0, jump, SCHEDULER)
+    turn.record(0, jump, BY_SCHEDULER)
     for entry in state.running.values():
         entry.set_clock(jump.shows - jump.shown)
         turn.watch_attempt(entry)

@@ -25,7 +25,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     causation_id: str = ""
 
 
-SCHEDULER = Origin(actor="scheduler")
+BY_SCHEDULER = Origin(actor="scheduler")
 NOTHING = Intake()
 
 

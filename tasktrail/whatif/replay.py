@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..actors.core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
 from ..actors.core.state import Running, SchedulerState
-from ..actors.core.step import needed, resume, step
+from ..actors.core.step import needed, resume_from_log, step
 from ..events import CreateTask, Recorded, Started, TaskState, TasktrailError
 from ..events.reports import CapacityChanged, Run, Stop
 from ..events.system_events import ClockJumped
@@ -105,7 +105,7 @@ class Replay:
         state.slots = 0 if recording.starts_with_a_service else self._policy.slots
         state.closed = not recording.up_at_the_beginning
         if not state.closed:
-            self._carry_out(resume(state, self._take_over(now), now))
+            self._carry_out(resume_from_log(state, self._take_over(now), now))
 
     def _is_over(self, started: Recorded) -> bool:
         """Whether the attempt does not run when the recording begins."""

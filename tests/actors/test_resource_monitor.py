@@ -8,7 +8,7 @@ import pytest
 
 from tasktrail.actors.base import PING, PONG
 from tasktrail.actors.core.messages import Sampled
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.machine import ControlGroup, ControlGroups, Machine, nearest_existing
 from tasktrail.actors.resource_monitor import SAMPLE_NOW, ResourceMonitor
 
@@ -142,7 +142,7 @@ def test_a_sample_that_fails_does_not_end_the_monitor(tmp_path: Path, samples: q
     class Broken(Machine):
         fails = 1
 
-        def sample(self) -> Sample:
+        def sample(self) -> MachineSample:
             if self.fails:
                 self.fails -= 1
                 raise OSError("cannot be read")

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from tasktrail.actors.base import PING, PONG, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Sampled, Submit, Tick
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.scheduler import Scheduler, _Kept
 from tasktrail.events import (
@@ -513,7 +513,7 @@ def test_nothing_that_a_running_attempt_says_is_lost_and_nothing_interrupts_it(s
 
 def test_what_repeats_itself_is_kept_once(stuck: House) -> None:
     for percent in range(1000):
-        stuck.ref.tell([AttemptProgressed(1, 1, percent / 10), AttemptBeat(1, 1), Sampled(Sample())])
+        stuck.ref.tell([AttemptProgressed(1, 1, percent / 10), AttemptBeat(1, 1), Sampled(MachineSample())])
         stuck.ref.tell(Delivered(DELIVERY))
     room(stuck)
     progress = [record.event.progress for record in stuck.log.read_task(1) if isinstance(record.event, Progressed)]
@@ -527,7 +527,7 @@ def test_what_is_kept_does_not_grow_with_what_repeats_itself() -> None:
         for message in (
             AttemptProgressed(1, 1, percent / 10),
             AttemptBeat(1, 1),
-            Sampled(Sample()),
+            Sampled(MachineSample()),
             Delivered(DELIVERY),
         ):
             kept.add(message)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.explanation import WaitReason, obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.queue import ReadyQueue
-from tasktrail.actors.core.resources import Reserved, Sample, machine_is_busy, never_fits
+from tasktrail.actors.core.resources import MachineSample, Reserved, machine_is_busy, never_fits
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
 from tasktrail.events.commands import EndAttempt, TaskCommand
 from tasktrail.events.context import DecisionContext
@@ -245,13 +245,13 @@ def test_a_checkpoint_of_a_task_that_does_not_run_is_refused() -> None:
 @pytest.mark.parametrize(
     ("limits", "sample", "reason"),
     [
-        (Limits(max_memory=99), Sample(), WaitReason.MEMORY),
-        (Limits(max_cpu=50), Sample(cpu_percent=51), WaitReason.CPU),
-        (Limits(max_temp_size=9), Sample(), WaitReason.TEMP_SPACE),
+        (Limits(max_memory=99), MachineSample(), WaitReason.MEMORY),
+        (Limits(max_cpu=50), MachineSample(cpu_percent=51), WaitReason.CPU),
+        (Limits(max_temp_size=9), MachineSample(), WaitReason.TEMP_SPACE),
     ],
 )
 def test_memory_cpu_and_temp_space_can_each_make_a_task_wait(
-    limits: Limits, sample: Sample, reason: WaitReason
+    limits: Limits, sample: MachineSample, reason: WaitReason
 ) -> None:
     task = waiting(estimated_memory=100, estimated_temp=10)
     assert [obstacle.reason for obstacle in obstacles(task, limits, sample, Reserved())] == [reason]
@@ -260,14 +260,14 @@ def test_memory_cpu_and_temp_space_can_each_make_a_task_wait(
 @pytest.mark.parametrize(
     ("limits", "sample", "more"),
     [
-        (Limits(max_memory=150), Sample(), {"estimated_memory": 101}),
-        (Limits(max_temp_size=15), Sample(), {"estimated_temp": 11}),
-        (Limits(), Sample(memory_available=150), {"estimated_memory": 101}),
-        (Limits(), Sample(temp_free=15), {"estimated_temp": 11}),
+        (Limits(max_memory=150), MachineSample(), {"estimated_memory": 101}),
+        (Limits(max_temp_size=15), MachineSample(), {"estimated_temp": 11}),
+        (Limits(), MachineSample(memory_available=150), {"estimated_memory": 101}),
+        (Limits(), MachineSample(temp_free=15), {"estimated_temp": 11}),
     ],
 )
 def test_what_reaches_a_limit_exactly_still_fits_and_one_byte_more_does_not(
-    limits: Limits, sample: Sample, more: dict[str, int]
+    limits: Limits, sample: MachineSample, more: dict[str, int]
 ) -> None:
     """The seed refuses what is greater (`>`), beside 50 and 5 bytes that are taken already."""
     needs: dict[str, Any] = {"estimated_memory": 100, "estimated_temp": 10}
@@ -281,7 +281,7 @@ def test_what_reaches_a_limit_exactly_still_fits_and_one_byte_more_does_not(
 def test_a_cpu_as_busy_as_allowed_lets_a_task_start_and_a_busier_one_does_not() -> None:
     limits = Limits(max_cpu=50)
     for percent, fits in ((50.0, True), (50.1, False)):
-        sample = Sample(cpu_percent=percent)
+        sample = MachineSample(cpu_percent=percent)
         assert (obstacles(waiting(), limits, sample, Reserved()) == ()) is fits
         assert machine_is_busy(sample, limits) is not fits
 
@@ -289,6 +289,6 @@ def test_a_cpu_as_busy_as_allowed_lets_a_task_start_and_a_busier_one_does_not() 
 def test_what_is_taken_is_missing_until_it_is_given_back() -> None:
     task, reserved, limits = waiting(estimated_memory=100, estimated_temp=10), Reserved(), Limits(max_memory=150)
     reserved.take(task)
-    assert obstacles(task, limits, Sample(), reserved)
+    assert obstacles(task, limits, MachineSample(), reserved)
     reserved.give_back(task)
-    assert not obstacles(task, limits, Sample(), reserved)
+    assert not obstacles(task, limits, MachineSample(), reserved)

@@ -9,8 +9,8 @@ from broken import must
 from configuring import some_limits
 from world import World
 
-from tasktrail.actors.core.messages import Drain, LimitsChanged, Reconcile, Sampled, Submit, Tick
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.messages import Drain, LimitsConfigured, Reconcile, Sampled, Submit, Tick
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.errors import Fenced
 from tasktrail.events.reports import AttemptEnded
 
@@ -125,7 +125,7 @@ def sample(world: World) -> None:
     """The machine is more or less busy, and short of this or that."""
     memory, temp = world.rng.randint(0, 20), world.rng.choice((3, 7, 7, 20))
     cpu = world.rng.choice((5.0, 50.0, 99.0))
-    tell(world, Sampled(Sample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
+    tell(world, Sampled(MachineSample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
 
 
 @doing(1)
@@ -134,7 +134,7 @@ def tune(world: World) -> None:
     if world.rng.random() < 0.5:
         world.executor.change_capacity(world.rng.randint(0, 4))
     world.limits = some_limits(world.rng)
-    tell(world, LimitsChanged(world.limits))
+    tell(world, LimitsConfigured(world.limits))
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------

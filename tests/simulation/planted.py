@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeouts
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.actors.core.resources import Ceiling, Reserved, Sample
+from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
-from tasktrail.actors.core.turn import SCHEDULER, Turn
+from tasktrail.actors.core.turn import BY_SCHEDULER, Turn
 from tasktrail.actors.scheduler import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState
 from tasktrail.events import decide as rules
@@ -135,13 +135,13 @@ def jump_not_noticed(patch: pytest.MonkeyPatch) -> None:
 @planted("is ended by .* after")
 def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
     """After a failed commit, what runs is looked at before the reports that could not be recorded."""
-    go_on = lifecycle.resume
+    go_on = lifecycle.recover
 
     def hasty(turn: Turn, running: dict[int, Running]) -> None:
         go_on(turn, running)
         timeouts.tick(turn)
 
-    patch.setattr(lifecycle, "resume", hasty)
+    patch.setattr(lifecycle, "recover", hasty)
 
 
 @planted("is ended by (queue_timeout|total_timeout) after")
@@ -155,7 +155,7 @@ def timers_of_attempts_not_set_anew(patch: pytest.MonkeyPatch) -> None:
     """When the clock is set back, running attempts are looked at too late."""
 
     def lazy(turn: Turn, jump: ClockJumped) -> None:
-        turn.record(0, jump, SCHEDULER)
+        turn.record(0, jump, BY_SCHEDULER)
         for entry in turn.state.running.values():
             entry.set_clock(jump.shows - jump.shown)
         timeouts.tick(turn)
@@ -186,13 +186,13 @@ def checkpoint_not_handed_over(patch: pytest.MonkeyPatch) -> None:
 
 def after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], None]) -> None:
     """Each time memory was made anew from the log, this happens to it."""
-    resume = lifecycle.resume
+    resume = lifecycle.recover
 
     def forgetful(turn: Turn, running: dict[int, Running]) -> None:
         resume(turn, running)
         damage(turn.state)
 
-    patch.setattr(lifecycle, "resume", forgetful)
+    patch.setattr(lifecycle, "recover", forgetful)
 
 
 @planted("I5: task .* nothing will wake it")
@@ -266,7 +266,7 @@ def too_big_stops_the_queue(patch: pytest.MonkeyPatch) -> None:
 def room_kept_that_would_not_do(patch: pytest.MonkeyPatch) -> None:
     """What others hold on the machine is forgotten when it is asked whether keeping room would help."""
 
-    def best(limits: Limits, sample: Sample, _reserved: Reserved) -> Ceiling:
+    def best(limits: Limits, sample: MachineSample, _reserved: Reserved) -> Ceiling:
         return Ceiling(min(limits.max_memory, sample.memory_total), limits.max_temp_size)
 
     patch.setattr(dispatch, "ceiling_of", best)

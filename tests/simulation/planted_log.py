@@ -9,7 +9,7 @@ from planted import PLANTED, planted
 
 from tasktrail.actors import scheduler as module
 from tasktrail.actors.base import Orders
-from tasktrail.actors.core.messages import LimitsChanged, Sampled, Submit
+from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
 from tasktrail.actors.scheduler import Scheduler, _Kept
@@ -92,7 +92,8 @@ def unknown_told_as_refused(patch: pytest.MonkeyPatch) -> None:
 def reports_lost_with_the_commit(patch: pytest.MonkeyPatch) -> None:
     """What the executor reported while the log could not be written is not looked at again."""
     take = _Kept.take
-    patch.setattr(_Kept, "take", lambda self: (one for one in take(self) if isinstance(one, Sampled | LimitsChanged)))
+    looked_at = (Sampled, LimitsConfigured)
+    patch.setattr(_Kept, "take", lambda self: (one for one in take(self) if isinstance(one, looked_at)))
 
 
 @planted("I1: |I3: the log refuses|I4")

@@ -11,7 +11,7 @@ from planted_log import PLANTED
 from tasktrail.actors.core import commands, dispatch, explanation, limits, schedules, step, timeouts
 from tasktrail.actors.core.limits import LimitChanges, LimitKind, Limits, Pauses, RunningCounts
 from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.turn import Turn
@@ -160,7 +160,7 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
             if turn.state.free_slots > 0 and not turn.state.draining:
                 task = dispatch._next_fitting(turn.state)
                 if task is not None:
-                    dispatch.start(turn, task)
+                    dispatch.start_now(turn, task)
             pauses.everything = pause
         dispatch.dispatch(turn)
 
@@ -187,10 +187,10 @@ def pause_ignored_by_hand(patch: pytest.MonkeyPatch) -> None:
 def disk_low_without_hysteresis(patch: pytest.MonkeyPatch) -> None:
     """With a byte more than the low mark everything starts again."""
 
-    def after(self: Sample, _before: Sample, limits: Limits) -> Sample:
+    def after(self: MachineSample, _before: MachineSample, limits: Limits) -> MachineSample:
         return replace(self, disk_low=self.temp_free < limits.temp_low)
 
-    patch.setattr(Sample, "after", after)
+    patch.setattr(MachineSample, "after", after)
 
 
 # --- schedules ----------------------------------------------------------------------------------------------------

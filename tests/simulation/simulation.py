@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from world import World
 
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import LimitsChanged, Reconcile, Sampled
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.messages import LimitsConfigured, Reconcile, Sampled
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events import Started
 
 WORLD_STEPS = 5000
@@ -65,8 +65,8 @@ def settle(world: World) -> None:
         world.open()
     fair = world.limits.fair_share
     world.limits = Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY, fair_share=fair)
-    tell(world, LimitsChanged(world.limits))
-    tell(world, Sampled(Sample()))
+    tell(world, LimitsConfigured(world.limits))
+    tell(world, Sampled(MachineSample()))
     world.executor.change_capacity(3)
     world.commit()
     world.notifier.catch_up()

@@ -11,7 +11,7 @@ from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.explanation import obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Staged
-from tasktrail.actors.core.resources import Sample, machine_is_busy
+from tasktrail.actors.core.resources import MachineSample, machine_is_busy
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key
@@ -23,7 +23,7 @@ class DiskMark:
     def __init__(self) -> None:
         self.low = False
 
-    def sampled(self, sample: Sample, limits: Limits) -> None:
+    def sampled(self, sample: MachineSample, limits: Limits) -> None:
         """Below the low mark nothing starts, until the high one is reached."""
         if sample.temp_free < limits.temp_low:
             self.low = True

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.core.explanation import WaitReason, obstacles, why_not_now
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import LimitsChanged, Sampled
-from tasktrail.actors.core.resources import Reserved, Sample, ceiling_of, fits
+from tasktrail.actors.core.messages import LimitsConfigured, Sampled
+from tasktrail.actors.core.resources import MachineSample, Reserved, ceiling_of, fits
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import Created
 from tasktrail.events.errors import CannotStartNow
@@ -56,20 +56,30 @@ def test_the_sum_of_promises_is_that_of_the_running_tasks(needs: list[tuple[int,
 @pytest.mark.parametrize(
     ("limits", "sample", "reason", "detail"),
     [
-        (Limits(max_memory=9999), Sample(), WaitReason.MEMORY, "needs 4,000 bytes, 3,999 are left of max_memory"),
+        (
+            Limits(max_memory=9999),
+            MachineSample(),
+            WaitReason.MEMORY,
+            "needs 4,000 bytes, 3,999 are left of max_memory",
+        ),
         (
             Limits(),
-            Sample(memory_available=3999),
+            MachineSample(memory_available=3999),
             WaitReason.MEMORY,
             "needs 4,000 bytes, 3,999 are left of the machine",
         ),
-        (Limits(max_cpu=80), Sample(cpu_percent=81), WaitReason.CPU, "81 % is used, max_cpu is 80 %"),
-        (Limits(max_temp_size=80), Sample(), WaitReason.TEMP_SPACE, "needs 50 bytes, 30 are left of max_temp_size"),
-        (Limits(), Sample(temp_free=49), WaitReason.TEMP_SPACE, "needs 50 bytes, 49 are left of the disk"),
+        (Limits(max_cpu=80), MachineSample(cpu_percent=81), WaitReason.CPU, "81 % is used, max_cpu is 80 %"),
+        (
+            Limits(max_temp_size=80),
+            MachineSample(),
+            WaitReason.TEMP_SPACE,
+            "needs 50 bytes, 30 are left of max_temp_size",
+        ),
+        (Limits(), MachineSample(temp_free=49), WaitReason.TEMP_SPACE, "needs 50 bytes, 49 are left of the disk"),
     ],
 )
 def test_an_obstacle_names_its_numbers(
-    core: Core, limits: Limits, sample: Sample, reason: WaitReason, detail: str
+    core: Core, limits: Limits, sample: MachineSample, reason: WaitReason, detail: str
 ) -> None:
     task = core.state.tasks[core.create(memory=4000, temp=50)]
     (found,) = obstacles(task, limits, sample, Reserved(memory=6000, temp=50))
@@ -79,23 +89,23 @@ def test_an_obstacle_names_its_numbers(
 def test_what_just_fits_fits(core: Core) -> None:
     task = core.state.tasks[core.create(memory=4, temp=5)]
     limits = Limits(max_memory=10, max_cpu=50, max_temp_size=10)
-    sample = Sample(cpu_percent=50, memory_available=4, temp_free=5)
+    sample = MachineSample(cpu_percent=50, memory_available=4, temp_free=5)
     assert obstacles(task, limits, sample, Reserved(memory=6, temp=5)) == ()
 
 
 def test_memory_that_a_sample_found_free_is_not_promised_twice(make_core: MakeCore) -> None:
     core = make_core(slots=4)
-    core.tell(Sampled(Sample(memory_available=10, memory_total=16)))
+    core.tell(Sampled(MachineSample(memory_available=10, memory_total=16)))
     for _ in range(3):
         core.create(memory=6)
     assert core.running() == [1]
-    core.tell(Sampled(Sample(memory_available=7, memory_total=16)))
+    core.tell(Sampled(MachineSample(memory_available=7, memory_total=16)))
     assert core.running() == [1, 2]
 
 
 def test_disk_that_a_sample_found_free_is_not_promised_twice(make_core: MakeCore) -> None:
     core = make_core(slots=4)
-    core.tell(Sampled(Sample(temp_free=10)))
+    core.tell(Sampled(MachineSample(temp_free=10)))
     for _ in range(3):
         core.create(temp=6)
     assert core.running() == [1]
@@ -103,7 +113,7 @@ def test_disk_that_a_sample_found_free_is_not_promised_twice(make_core: MakeCore
 
 def test_what_ended_before_the_next_sample_took_nothing_from_it(make_core: MakeCore) -> None:
     core = make_core(slots=4)
-    core.tell(Sampled(Sample(memory_available=10)))
+    core.tell(Sampled(MachineSample(memory_available=10)))
     for task_id in (1, 2, 3):
         core.create(memory=6)
         assert core.running() == [task_id]
@@ -113,7 +123,7 @@ def test_what_ended_before_the_next_sample_took_nothing_from_it(make_core: MakeC
 def test_what_a_sample_has_seen_is_not_counted_twice_when_it_ends(make_core: MakeCore) -> None:
     core = make_core(slots=4)
     core.create(memory=6)
-    core.tell(Sampled(Sample(memory_available=10)))
+    core.tell(Sampled(MachineSample(memory_available=10)))
     core.create(memory=6)
     core.end(1)
     core.create(memory=6)
@@ -125,7 +135,7 @@ def test_the_smaller_of_workers_and_max_concurrent_is_the_limit(make_core: MakeC
     for _ in range(4):
         core.create()
     assert core.running() == [1, 2]
-    core.tell(LimitsChanged(Limits(max_concurrent=9)))
+    core.tell(LimitsConfigured(Limits(max_concurrent=9)))
     assert core.running() == [1, 2, 3]
     core.tell(CapacityChanged(4))
     assert core.running() == [1, 2, 3, 4]
@@ -153,7 +163,7 @@ def test_without_a_worker_nothing_starts(make_core: MakeCore) -> None:
 def test_all_reasons_against_a_start_are_told_at_once(make_core: MakeCore) -> None:
     core = make_core(max_memory=10, max_temp_size=10, max_cpu=50.0)
     core.create(memory=5, temp=5)
-    core.tell(Sampled(Sample(cpu_percent=90.0)))
+    core.tell(Sampled(MachineSample(cpu_percent=90.0)))
     waiting = core.create(memory=6, temp=6, depends_on=(1,))
     answer = core.start(waiting)
     assert isinstance(answer, CannotStartNow)
@@ -190,7 +200,7 @@ def test_a_task_fits_where_there_are_no_obstacles_and_then_it_fits_at_best(
 ) -> None:
     task = create(1, Created(type="t", estimated_memory=memory, estimated_temp=temp), NOW)
     limits = Limits(max_memory=most, max_temp_size=most, max_cpu=50.0)
-    sample = Sample(cpu_percent=80.0 * busy, memory_available=available, temp_free=available, disk_low=low)
+    sample = MachineSample(cpu_percent=80.0 * busy, memory_available=available, temp_free=available, disk_low=low)
     unseen = max(0, taken - seen)
     reserved = Reserved(memory=taken, temp=taken, unseen_memory=unseen, unseen_temp=unseen)
     fitting = fits(task, limits, sample, reserved)

@@ -11,8 +11,8 @@ from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
 from tasktrail.actors.core.explanation import STANDS_ASIDE, explain
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import LimitsChanged, Sampled, Tick
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Tick
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events.errors import CannotStartNow
 
@@ -101,7 +101,7 @@ def test_nothing_is_kept_for_a_task_that_needs_more_than_is_allowed(make_core: M
 
 def test_nothing_is_kept_for_a_task_that_needs_more_than_the_machine_has(make_core: MakeCore) -> None:
     core = make_core(slots=2)
-    core.tell(Sampled(Sample(memory_available=6, memory_total=10)))
+    core.tell(Sampled(MachineSample(memory_available=6, memory_total=10)))
     huge = core.create(memory=11, priority=9)
     assert overtakings(core, huge, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
 
@@ -109,15 +109,15 @@ def test_nothing_is_kept_for_a_task_that_needs_more_than_the_machine_has(make_co
 def test_a_task_too_big_for_the_limits_starts_when_they_are_raised(make_core: MakeCore) -> None:
     core = make_core(max_memory=10)
     huge = core.create(memory=11)
-    core.tell(LimitsChanged(Limits(max_memory=11)))
+    core.tell(LimitsConfigured(Limits(max_memory=11)))
     assert core.running() == [huge]
 
 
 def test_a_task_too_big_for_the_machine_starts_when_that_has_grown(make_core: MakeCore) -> None:
     core = make_core()
-    core.tell(Sampled(Sample(memory_available=6, memory_total=10)))
+    core.tell(Sampled(MachineSample(memory_available=6, memory_total=10)))
     huge = core.create(memory=11)
-    core.tell(Sampled(Sample(memory_available=15, memory_total=20)))
+    core.tell(Sampled(MachineSample(memory_available=15, memory_total=20)))
     assert core.running() == [huge]
 
 
@@ -125,7 +125,7 @@ def test_a_task_too_big_can_be_cancelled_and_does_not_come_back(make_core: MakeC
     core = make_core(max_memory=10)
     huge = core.create(memory=11)
     core.cancel(huge)
-    core.tell(LimitsChanged(Limits(max_memory=11)))
+    core.tell(LimitsConfigured(Limits(max_memory=11)))
     assert core.running() == []
 
 
@@ -139,7 +139,7 @@ def test_a_task_too_big_says_so_when_it_is_to_start_now(make_core: MakeCore) -> 
 
 def test_when_nothing_runs_that_could_make_room_others_go_on(make_core: MakeCore) -> None:
     core = make_core()
-    core.tell(Sampled(Sample(temp_free=5)))
+    core.tell(Sampled(MachineSample(temp_free=5)))
     big = core.create(temp=6, priority=9)
     assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
 
@@ -148,13 +148,13 @@ def test_no_room_is_kept_where_others_hold_what_is_missing(make_core: MakeCore) 
     """What runs here holds 20 of the 100 bytes and others 30: 75 will not be there, whatever ends."""
     core = make_core(slots=3)
     core.create(memory=20)
-    core.tell(Sampled(Sample(memory_available=50, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=50, memory_total=100)))
     big = core.create(memory=75, priority=9)
     assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
-    core.tell(Sampled(Sample(memory_available=60, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=60, memory_total=100)))
     assert overtakings(core, big, 3 * BACKFILL_BOUND) == BACKFILL_BOUND, "now it is there once the first one ends"
     core.end(1)
-    core.tell(Sampled(Sample(memory_available=80, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=80, memory_total=100)))
     assert core.running() == [big]
 
 
@@ -168,7 +168,7 @@ def test_what_an_attempt_held_is_not_taken_for_lost_until_the_next_sample(
 
     def sample() -> None:
         left = 10 - sum(getattr(one.reserved_for, f"{need}_needed") for one in core.state.running.values())
-        core.tell(Sampled(Sample(memory_available=left) if need == "memory" else Sample(temp_free=left)))
+        core.tell(Sampled(MachineSample(memory_available=left) if need == "memory" else MachineSample(temp_free=left)))
 
     def create(amount: int, **fields: Any) -> int:
         return core.create(**{need: amount, **fields})
@@ -200,19 +200,19 @@ def test_of_many_that_stood_aside_the_best_comes_back_first(make_core: MakeCore)
     best = core.create(memory=12, priority=10)
     for _ in range(BACKFILL_DEPTH):
         core.create(memory=11)
-    core.tell(LimitsChanged(Limits(max_memory=12)))
+    core.tell(LimitsConfigured(Limits(max_memory=12)))
     assert core.running() == [best]
 
 
 def test_why_says_of_a_task_that_stands_aside_that_others_go_ahead(make_core: MakeCore) -> None:
     core = make_core(slots=3)
     core.create(memory=20)
-    core.tell(Sampled(Sample(memory_available=50, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=50, memory_total=100)))
     big = core.create(memory=75)
     answer = explain(core.state, big, core.now)
     assert answer is not None
     assert answer.remark == STANDS_ASIDE
-    core.tell(Sampled(Sample(memory_available=60, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=60, memory_total=100)))
     answer = explain(core.state, big, core.now)
     assert answer is not None
     assert answer.remark == ""
@@ -220,7 +220,7 @@ def test_why_says_of_a_task_that_stands_aside_that_others_go_ahead(make_core: Ma
 
 def test_no_room_is_kept_for_more_than_the_disk_has(make_core: MakeCore) -> None:
     core = make_core(slots=3)
-    core.tell(Sampled(Sample(temp_free=50)))
+    core.tell(Sampled(MachineSample(temp_free=50)))
     core.create(temp=20)
     big = core.create(temp=51, priority=9)
     assert overtakings(core, big, 3 * BACKFILL_BOUND) == 3 * BACKFILL_BOUND
@@ -228,11 +228,11 @@ def test_no_room_is_kept_for_more_than_the_disk_has(make_core: MakeCore) -> None
 
 def test_those_that_stand_aside_do_not_hide_who_is_behind_them(make_core: MakeCore) -> None:
     core = make_core(slots=2)
-    core.tell(Sampled(Sample(memory_available=10, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=10, memory_total=100)))
     aside = [core.create(memory=11, priority=9) for _ in range(2 * BACKFILL_DEPTH)]
     small = core.create(memory=1)
     assert core.running() == [small]
-    core.tell(Sampled(Sample(memory_available=12, memory_total=100)))
+    core.tell(Sampled(MachineSample(memory_available=12, memory_total=100)))
     core.end(small)
     assert core.running() == [aside[0]]
 
@@ -262,10 +262,10 @@ def test_a_look_that_found_nobody_is_not_taken_again_until_something_has_changed
 
 def test_nothing_at_all_starts_while_the_processors_are_busy(make_core: MakeCore) -> None:
     core = make_core(slots=2, max_cpu=50.0)
-    core.tell(Sampled(Sample(cpu_percent=51.0)))
+    core.tell(Sampled(MachineSample(cpu_percent=51.0)))
     task_id = core.create()
     assert core.running() == []
-    core.tell(Sampled(Sample(cpu_percent=50.0)))
+    core.tell(Sampled(MachineSample(cpu_percent=50.0)))
     assert core.running() == [task_id]
 
 

@@ -4,8 +4,8 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import LimitsChanged, Sampled
-from tasktrail.actors.core.resources import QUOTA_FLOOR, Sample, temp_quota
+from tasktrail.actors.core.messages import LimitsConfigured, Sampled
+from tasktrail.actors.core.resources import QUOTA_FLOOR, MachineSample, temp_quota
 from tasktrail.events import Accepted
 from tasktrail.events.errors import NeverFits
 from tasktrail.events.reports import AttemptProbed, CapacityChanged, Run
@@ -83,7 +83,7 @@ def test_a_task_that_has_to_wait_for_the_room_says_so() -> None:
 def test_a_task_that_can_never_have_the_room_fails_by_name_and_is_not_tried_again(found: Estimated, told: str) -> None:
     core = Core(max_memory=1000, max_temp_size=80 if found.temp == 81 else 1000)
     if found.memory != 1001:
-        core.tell(Sampled(Sample(memory_available=10, memory_total=900, temp_free=10, temp_total=100)))
+        core.tell(Sampled(MachineSample(memory_available=10, memory_total=900, temp_free=10, temp_total=100)))
     task_id = core.create(memory=5, max_retries=3)
 
     (failed,) = outgrow(core, task_id, found)
@@ -99,7 +99,7 @@ def test_what_never_fitted_is_refused_another_try_until_there_is_more() -> None:
     outgrow(core, task_id, Estimated(memory=1001))
 
     refused = core.retry(task_id)
-    core.tell(LimitsChanged(Limits(max_memory=1001)))
+    core.tell(LimitsConfigured(Limits(max_memory=1001)))
     accepted = core.retry(task_id)
 
     assert isinstance(refused, NeverFits)
@@ -158,15 +158,15 @@ def test_the_quota_follows_from_the_estimate_and_the_operators_limit(temp: int, 
 def test_a_task_beyond_its_temp_quota_is_failed_by_name_and_stopped() -> None:
     core = Core(max_task_temp=100)
     task_id = core.create(temp=1, max_retries=5)
-    assert core.tell(Sampled(Sample(), {task_id: 100})) == []
+    assert core.tell(Sampled(MachineSample(), {task_id: 100})) == []
 
-    (event,) = core.tell(Sampled(Sample(), {task_id: 101}))
+    (event,) = core.tell(Sampled(MachineSample(), {task_id: 101}))
 
     assert isinstance(event, Failed)
     assert (event.final, event.error_type, event.temp_used) == (True, "TempQuotaReached", 101)
     assert "took 101 bytes of temp space, its quota is 100" in event.error
     assert core.stops() == [(task_id, 1)]
-    assert core.tell(Sampled(Sample(), {task_id: 102})) == [], "once is enough"
+    assert core.tell(Sampled(MachineSample(), {task_id: 102})) == [], "once is enough"
 
 
 def test_a_task_that_publishes_is_not_stopped_for_its_temp_files() -> None:
@@ -174,12 +174,12 @@ def test_a_task_that_publishes_is_not_stopped_for_its_temp_files() -> None:
     task_id = core.create()
     core.want_to_publish(task_id)
 
-    assert core.tell(Sampled(Sample(), {task_id: 101})) == []
+    assert core.tell(Sampled(MachineSample(), {task_id: 101})) == []
 
 
 def test_the_temp_peak_is_the_larger_of_what_samples_and_the_worker_saw(core: Core) -> None:
     task_id = core.create()
-    core.tell(Sampled(Sample(), {task_id: 70, 99: 5}))
+    core.tell(Sampled(MachineSample(), {task_id: 70, 99: 5}))
 
     (event,) = core.end(task_id, temp_used=60)
 

@@ -7,8 +7,8 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.actors.core.messages import LimitsChanged as Configured
-from tasktrail.actors.core.step import resume
+from tasktrail.actors.core.messages import LimitsConfigured as Configured
+from tasktrail.actors.core.step import resume_from_log
 from tasktrail.events import CreateTask
 from tasktrail.events.commands import SetLimits
 from tasktrail.events.errors import CannotStartNow, NothingToChange
@@ -134,7 +134,7 @@ def test_open_attempts_count_after_a_failed_commit(make_core: MakeCore) -> None:
     for record in core.log.read():
         fresh.apply(record, record.position)
     fresh.slots = 8
-    assert resume(fresh, dict(old.running), core.now).facts == []
+    assert resume_from_log(fresh, dict(old.running), core.now).facts == []
     assert fresh.running_counts == old.running_counts
 
 

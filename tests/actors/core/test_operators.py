@@ -7,7 +7,7 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Sampled, Tick
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events import AdjustTask, Created, TasktrailError
 from tasktrail.events.commands import DrainQueue, PauseQueue, ResumeQueue
 from tasktrail.events.errors import CannotStartNow, IllegalTransition, InvalidValue, NothingToChange, UnknownTask
@@ -225,22 +225,22 @@ def test_started_records_what_its_priority_was_made_of(core: Core) -> None:
 
 def test_a_low_disk_keeps_everything_waiting_until_the_high_mark_and_burns_no_attempt(make_core: MakeCore) -> None:
     core = make_core(slots=2, temp_low=100, temp_high=200)
-    core.tell(Sampled(Sample(temp_free=99)))
+    core.tell(Sampled(MachineSample(temp_free=99)))
     task_id = core.create()
     for free in (99, 150, 199):
-        core.tell(Sampled(Sample(temp_free=free)))
+        core.tell(Sampled(MachineSample(temp_free=free)))
         assert core.running() == []
-    core.tell(Sampled(Sample(temp_free=200)))
+    core.tell(Sampled(MachineSample(temp_free=200)))
     assert core.running() == [task_id]
     assert (core.state.tasks[task_id].attempt, core.state.tasks[task_id].retry_count) == (1, 0)
-    core.tell(Sampled(Sample(temp_free=150)))
+    core.tell(Sampled(MachineSample(temp_free=150)))
     other = core.create()
     assert core.running() == [task_id, other], "between the marks nothing changes"
 
 
 def test_a_low_disk_says_so_when_a_task_is_to_start_now(make_core: MakeCore) -> None:
     core = make_core(temp_low=100, temp_high=200)
-    core.tell(Sampled(Sample(temp_free=50)))
+    core.tell(Sampled(MachineSample(temp_free=50)))
     answer = core.start(core.create())
     assert isinstance(answer, CannotStartNow)
     assert "TempSpace: temp space has run low: 50 bytes are free, and nothing starts until there are 200" in str(answer)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tasktrail.actors.core.explanation import obstacles
 from tasktrail.actors.core.limits import Limits, is_closed, limit_keys_of, limit_of
 from tasktrail.actors.core.messages import Sampled, Tick
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events import AdjustTask, CreateTask, Started
 from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.system_events import QueueDrained
@@ -104,7 +104,7 @@ class Operations(RuleBasedStateMachine):
 
     @rule(memory=st.sampled_from([2, 30]), cpu=st.sampled_from([5.0, 100.0]))
     def sample(self, memory: int, cpu: float) -> None:
-        self.core.tell(Sampled(Sample(memory_available=memory, memory_total=30, cpu_percent=cpu)))
+        self.core.tell(Sampled(MachineSample(memory_available=memory, memory_total=30, cpu_percent=cpu)))
 
     @rule()
     def restart(self) -> None:

@@ -5,7 +5,7 @@ from core_harness import GRACE, Core
 
 from tasktrail.actors.core.messages import Intake, Message, Staged, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.core.step import resume, step
+from tasktrail.actors.core.step import resume_from_log, step
 from tasktrail.events import CancelTask, Failed, Retried
 from tasktrail.events.reports import AttemptEnded, Stop
 
@@ -20,7 +20,7 @@ def go_on(core: Core, message: Message, *, written: bool) -> Staged:
     core.state.slots = 1
     for record in core.log.read():
         core.state.apply(record, record.position)
-    return resume(core.state, before, core.now)
+    return resume_from_log(core.state, before, core.now)
 
 
 def cancel(task_id: int) -> Submit:

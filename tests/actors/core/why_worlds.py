@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tasktrail.actors.core.explanation import Obstacle, Why, explain
-from tasktrail.actors.core.messages import Drain, LimitsChanged, Sampled, Tick
-from tasktrail.actors.core.resources import Sample
+from tasktrail.actors.core.messages import Drain, LimitsConfigured, Sampled, Tick
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.turn import Turn
 from tasktrail.events import AdjustTask
 from tasktrail.events.commands import PauseQueue, ResumeQueue
@@ -40,7 +40,7 @@ settings_of_a_world = st.fixed_dictionaries(
     }
 )
 samples = st.builds(
-    Sample,
+    MachineSample,
     cpu_percent=st.sampled_from([5.0, 5.0, 95.0]),
     memory_available=st.sampled_from([30, 30, 3]),
     temp_free=st.sampled_from([30, 8, 2]),
@@ -141,7 +141,7 @@ class Lifting:
         for one in reasons:
             getattr(self, f"_{one.reason.lower()}")(one)
         state.sample = self.sample  # not told: what runs would count as seen, and leave more for others
-        self.core.tell(LimitsChanged(self.limits))
+        self.core.tell(LimitsConfigured(self.limits))
         state.draining = self.draining
         self.core.tell(Tick())
 
