@@ -1,4 +1,4 @@
-"""The executor of a replay: attempts take as long as recorded and end as recorded. What is not in the log is guessed."""
+"""The executor of a replay: attempts take as long as recorded and end as recorded. What the log lacks is guessed."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -150,7 +150,7 @@ Call = tuple[datetime, int, int, "AttemptAction"]
 """A time, the order among actions of one moment, a unique number, and the action."""
 
 GONE_WITHIN = timedelta(seconds=0.75)
-"""An attempt that was asked to stop is gone after this time (the usual grace and more), unless the log shows another."""
+"""An attempt that was asked to stop is gone after this time (a usual grace and more), unless the log shows another."""
 _OWN_END_WITHIN = timedelta(seconds=5)
 """When a service stops, an attempt whose recorded end is this near still comes to it, because nobody recorded when the
 service was asked to stop."""
@@ -296,7 +296,7 @@ class ReplayExecutor:
         return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
 
     def cut(self, live: ReplayedAttempt) -> None:
-        """End an attempt before its own end. Unless the recorded one was cut short too, the rest of the work is left."""
+        """End an attempt before its own end. Unless the recorded one was cut short too, its rest is left to do."""
         self._forget(live)
         if live.plan.was_cut:
             self._played[live.life] = self._played.get(live.life, 0) + 1
