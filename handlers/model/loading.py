@@ -19,140 +19,6 @@ from .counting import MAX_FACES
 from .gltf import read_gltf
 from .paint import ByFace, Paint, paint_of
 
-_PLAIN = bytes(range(128)).replace(b"\t", b" ") + b"?" * 128
-"""ASCII as it is, and a question mark for anything else: names and comments come in any encoding, and are not used."""
-_HEAD = 65_536
-_OTHER_LINES = re.compile(rb"^(?![ \t]*[vf][ \t])[^\n]*\n?", re.MULTILINE)
-_OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
-"""Textures and normals of a corner, and comments."""
-_BLANKS = re.compile(rb"[ \t]{2,}")
-"""There may be any number of continued lines, and each search would go through all that follow."""
-_FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
-
-
-def open_model(path: Path, kind: str) -> BinaryIO:
-    """The file as trimesh can read it. `kind` is its suffix, without the dot."""
-    if kind == "obj":
-        return BytesIO(_plain_obj(path.read_bytes()))
-    with path.open("rb") as file:
-        head, end, _ = file.read(_HEAD).partition(b"end_header")
-    if kind == "off" or (kind == "stl" and head.lstrip()[:5].lower() == b"solid" and b"\0" not in head):
-        text = path.read_bytes()
-        return BytesIO(text if text.isascii() else text.translate(_PLAIN))
-    if kind == "ply" and end and not head.isascii():
-        return BytesIO(head.translate(_PLAIN) + path.read_bytes()[len(head) :])
-    return path.open("rb")
-
-
-def _plain_obj(text: bytes) -> bytes:
-    """Only the lines of corners and faces, whose numbers count from the beginning."""
-    text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
-    text = _BLANKS.sub(b" ", text)
-    text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
-    return _from_the_beginning(text) if _FROM_THE_END.search(text) else text
-
-
-def _from_the_beginning(text: bytes) -> bytes:
-    """Count corners from the beginning: -1 is the last one before the face, but trimesh takes the last of the file."""
-    lines, corners = [], 0
-    for line in text.split(b"\n"):
-        words = line.split()
-        if words[:1] == [b"v"]:
-            corners += 1
-        elif b"-" in line:
-            words[1:] = [b"%d" % (int(word) + corners + 1) if word.startswith(b"-") else word for word in words[1:]]
-            line = b" ".join(words)  # noqa: PLW2901 - the line as it goes on
-        lines.append(line)
-    return b"\n".join(lines)
-
-
-# --- Flat faces of very many corners ---
-
-
-LEAST = 64
-"""Smallest number of triangles for which a fan is divided."""
-_FLAT = 1e-5
-"""How far a corner may lie off the plane, as a share of the fan's extent."""
-_CONVEX = 1e-3
-"""Share of the area that the polygon may lack to be convex."""
-
-
-def divided_evenly(vertices: Any, faces: Any) -> Any:
-    """Divide each large fan that is a flat convex polygon evenly: cut off every second corner, again and again.
-
-    trimesh divides a polygon into a fan: every triangle reaches from the first corner to the far side. Of thousands of
-    such slivers the boxes all lie over each other, and a ray has to be tried on most of them.
-
-    Args:
-        vertices: float64 (n, 3).
-        faces: (m, 3). The answer has as many, and they cover the same surface.
-    """
-    if len(faces) < LEAST:
-        return faces
-    goes_on = (faces[1:, 0] == faces[:-1, 0]) & (faces[1:, 1] == faces[:-1, 2])
-    bounds = np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(faces)]))
-    large = np.flatnonzero(np.diff(bounds) >= LEAST)
-    if not len(large):
-        return faces
-    faces = faces.copy()
-    for first, end in zip(bounds[large], bounds[large + 1], strict=True):
-        ring = np.concatenate((faces[first, :2], faces[first:end, 2]))
-        if _is_flat_and_convex(vertices[ring]):
-            faces[first:end] = _cut(ring)
-    return faces
-
-
-def _is_flat_and_convex(ring: Any) -> bool:
-    """Whether it is, within the rounding of files. A ring that winds twice has more area than its hull."""
-    ring = ring - ring.mean(axis=0)
-    extent = float(np.abs(ring).max())
-    if not np.isfinite(extent) or extent <= 0:
-        return False
-    ring = ring / extent
-    spokes = ring[1:] - ring[0]
-    normal = np.cross(spokes[:-1], spokes[1:]).sum(axis=0)  # twice the area
-    area = float(np.linalg.norm(normal))
-    if area <= _FLAT:
-        return False
-    normal /= area
-    if np.abs((ring - ring[0]) @ normal).max() > _FLAT:
-        return False
-    across = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
-    across /= np.linalg.norm(across)
-    points = np.stack((ring @ across, ring @ np.cross(normal, across)), axis=1)
-    return bool(abs(_hull_area(points) - area) <= _CONVEX * area)
-
-
-def _hull_area(points: Any) -> float:
-    """Twice the area of the smallest convex polygon round the points: below and above, from left to right."""
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    forward: list[list[float]] = points[order].tolist()
-    total = 0.0
-    for chain in (forward, forward[::-1]):
-        hull: list[list[float]] = []
-        for x, y in chain:
-            while len(hull) > 1:
-                (ax, ay), (bx, by) = hull[-2:]
-                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
-                    break
-                hull.pop()
-            hull.append([x, y])
-        total += sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise(hull))
-    return total
-
-
-def _cut(ring: Any) -> Any:
-    """Triangles (n - 2, 3) of a convex polygon with n corners, turning as it does."""
-    triangles = []
-    while len(ring) > 2:  # noqa: PLR2004 - what is left is an edge
-        triangles.append(np.stack((ring[:-2:2], ring[1:-1:2], ring[2::2]), axis=1))
-        ring = np.concatenate((ring[::2], ring[-1:])) if len(ring) % 2 == 0 else ring[::2]
-    return np.concatenate(triangles)
-
-
-# --- Loading ---
-
-
 Y_UP = ("glb", "gltf", "obj")
 _TURNS = {
     "x": np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.float64),
@@ -325,3 +191,135 @@ def _upright(model: Model, axis: str) -> Model:
     placed = (((model.vertices - centre) / radius) @ _TURNS[axis].T).astype(np.float32)
     placed[~used] = 0
     return model._replace(vertices=placed, bounds=[low.tolist(), high.tolist()])
+
+
+# --- Text formats: made plain before trimesh reads them ---
+
+_PLAIN = bytes(range(128)).replace(b"\t", b" ") + b"?" * 128
+"""ASCII as it is, and a question mark for anything else: names and comments come in any encoding, and are not used."""
+_HEAD = 65_536
+_OTHER_LINES = re.compile(rb"^(?![ \t]*[vf][ \t])[^\n]*\n?", re.MULTILINE)
+_OTHER_WORDS = re.compile(rb"/[^\s]*|#[^\n]*")
+"""Textures and normals of a corner, and comments."""
+_BLANKS = re.compile(rb"[ \t]{2,}")
+"""There may be any number of continued lines, and each search would go through all that follow."""
+_FROM_THE_END = re.compile(rb"^[ \t]*f[^\n]*[ \t]-", re.MULTILINE)
+
+
+def open_model(path: Path, kind: str) -> BinaryIO:
+    """The file as trimesh can read it. `kind` is its suffix, without the dot."""
+    if kind == "obj":
+        return BytesIO(_plain_obj(path.read_bytes()))
+    with path.open("rb") as file:
+        head, end, _ = file.read(_HEAD).partition(b"end_header")
+    if kind == "off" or (kind == "stl" and head.lstrip()[:5].lower() == b"solid" and b"\0" not in head):
+        text = path.read_bytes()
+        return BytesIO(text if text.isascii() else text.translate(_PLAIN))
+    if kind == "ply" and end and not head.isascii():
+        return BytesIO(head.translate(_PLAIN) + path.read_bytes()[len(head) :])
+    return path.open("rb")
+
+
+def _plain_obj(text: bytes) -> bytes:
+    """Only the lines of corners and faces, whose numbers count from the beginning."""
+    text = text.translate(_PLAIN).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
+    text = _BLANKS.sub(b" ", text)
+    text = _OTHER_WORDS.sub(b"", _OTHER_LINES.sub(b"", text))
+    return _from_the_beginning(text) if _FROM_THE_END.search(text) else text
+
+
+def _from_the_beginning(text: bytes) -> bytes:
+    """Count corners from the beginning: -1 is the last one before the face, but trimesh takes the last of the file."""
+    lines, corners = [], 0
+    for line in text.split(b"\n"):
+        words = line.split()
+        if words[:1] == [b"v"]:
+            corners += 1
+        elif b"-" in line:
+            words[1:] = [b"%d" % (int(word) + corners + 1) if word.startswith(b"-") else word for word in words[1:]]
+            line = b" ".join(words)  # noqa: PLW2901 - the line as it goes on
+        lines.append(line)
+    return b"\n".join(lines)
+
+
+# --- Flat faces of very many corners ---
+
+LEAST = 64
+"""Smallest number of triangles for which a fan is divided."""
+_FLAT = 1e-5
+"""How far a corner may lie off the plane, as a share of the fan's extent."""
+_CONVEX = 1e-3
+"""Share of the area that the polygon may lack to be convex."""
+
+
+def divided_evenly(vertices: Any, faces: Any) -> Any:
+    """Divide each large fan that is a flat convex polygon evenly: cut off every second corner, again and again.
+
+    trimesh divides a polygon into a fan: every triangle reaches from the first corner to the far side. Of thousands of
+    such slivers the boxes all lie over each other, and a ray has to be tried on most of them.
+
+    Args:
+        vertices: float64 (n, 3).
+        faces: (m, 3). The answer has as many, and they cover the same surface.
+    """
+    if len(faces) < LEAST:
+        return faces
+    goes_on = (faces[1:, 0] == faces[:-1, 0]) & (faces[1:, 1] == faces[:-1, 2])
+    bounds = np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(faces)]))
+    large = np.flatnonzero(np.diff(bounds) >= LEAST)
+    if not len(large):
+        return faces
+    faces = faces.copy()
+    for first, end in zip(bounds[large], bounds[large + 1], strict=True):
+        ring = np.concatenate((faces[first, :2], faces[first:end, 2]))
+        if _is_flat_and_convex(vertices[ring]):
+            faces[first:end] = _cut(ring)
+    return faces
+
+
+def _is_flat_and_convex(ring: Any) -> bool:
+    """Whether it is, within the rounding of files. A ring that winds twice has more area than its hull."""
+    ring = ring - ring.mean(axis=0)
+    extent = float(np.abs(ring).max())
+    if not np.isfinite(extent) or extent <= 0:
+        return False
+    ring = ring / extent
+    spokes = ring[1:] - ring[0]
+    normal = np.cross(spokes[:-1], spokes[1:]).sum(axis=0)  # twice the area
+    area = float(np.linalg.norm(normal))
+    if area <= _FLAT:
+        return False
+    normal /= area
+    if np.abs((ring - ring[0]) @ normal).max() > _FLAT:
+        return False
+    across = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    across /= np.linalg.norm(across)
+    points = np.stack((ring @ across, ring @ np.cross(normal, across)), axis=1)
+    return bool(abs(_hull_area(points) - area) <= _CONVEX * area)
+
+
+def _hull_area(points: Any) -> float:
+    """Twice the area of the smallest convex polygon round the points: below and above, from left to right."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    forward: list[list[float]] = points[order].tolist()
+    total = 0.0
+    for chain in (forward, forward[::-1]):
+        hull: list[list[float]] = []
+        for x, y in chain:
+            while len(hull) > 1:
+                (ax, ay), (bx, by) = hull[-2:]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                    break
+                hull.pop()
+            hull.append([x, y])
+        total += sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise(hull))
+    return total
+
+
+def _cut(ring: Any) -> Any:
+    """Triangles (n - 2, 3) of a convex polygon with n corners, turning as it does."""
+    triangles = []
+    while len(ring) > 2:  # noqa: PLR2004 - what is left is an edge
+        triangles.append(np.stack((ring[:-2:2], ring[1:-1:2], ring[2::2]), axis=1))
+        ring = np.concatenate((ring[::2], ring[-1:])) if len(ring) % 2 == 0 else ring[::2]
+    return np.concatenate(triangles)

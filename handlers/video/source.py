@@ -32,159 +32,6 @@ from .opening import (
 if TYPE_CHECKING:
     from av.packet import Packet
 
-
-_SAMPLED = 60
-"""Frames. Those that are stored out of order have begun by then."""
-
-
-class _Sample(NamedTuple):
-    """What the beginning of the video shows."""
-
-    first: VideoFrame | None
-    clock: Literal["pts", "dts"]
-    known: list[int]
-    """Moments; in front that of the first frame."""
-
-
-def _brief_sample(
-    frames: Iterator[VideoFrame], packets: Iterator["Packet[VideoStream]"], *, reorders: bool
-) -> _Sample | None:
-    """Decode one frame, and read the times of packets. None if these do not prove that frames come out in order.
-
-    `frames` decodes `packets` as far as it must. `reorders`: frames are not shown in the order they are stored.
-    """
-    first = next(frames, None)
-    if first is None or first.pts is None:
-        return None
-    moments = [packet.pts for packet in islice(packets, _SAMPLED)]
-    known = [moment for moment in moments if moment is not None]
-    # Where the order differs and times rise all the same, these are no times of presentation.
-    if len(set(known)) < len(moments) or (reorders and _runs_forward(known)):
-        return None
-    return _Sample(first, "pts", [first.pts, *known])
-
-
-def _sample(frames: Iterator[VideoFrame]) -> _Sample:
-    """Decode as many frames as it takes to see which of their times runs forward."""
-    first = next(frames, None)
-    stamps = [(frame.pts, frame.dts) for frame in chain([first] if first else [], islice(frames, _SAMPLED - 1))]
-    clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
-    known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
-    return _Sample(first, clock, known)
-
-
-def _runs_forward(moments: Sequence[int | None]) -> bool:
-    """AVI with B-frames hands out presentation times that jump back; its decoding times then are the right ones."""
-    known = [moment for moment in moments if moment is not None]
-    return len(known) == len(moments) > 0 and all(before < after for before, after in pairwise(known))
-
-
-# --- The end: headers are wrong about it, and a file may have been cut ---
-
-
-_BACK = 2.0
-"""Seconds before the stated end from which on packets are read; doubled until there are some. In a transport stream a
-seek lands between frames, so the last one in time may lie before it."""
-_SLACK = 0.25
-"""Seconds, or three frames: headers are no more exact than that."""
-_LATEST = 2**62
-"""The latest moment that FFmpeg can seek to."""
-_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-
-
-class _End(NamedTuple):
-    """Where the picture ends, on its own clock."""
-
-    end: int
-    """The end of the last frame."""
-    last: int
-    """Duration of the last frame."""
-    missing: float
-    """Seconds behind it that the file promises and does not hold: it was cut."""
-
-
-class _Stated(NamedTuple):
-    """What the headers say, in seconds on the clock of the file."""
-
-    picture: float | None
-    whole: float | None
-    """The end of the longest track."""
-
-
-class _Tail(NamedTuple):
-    """What the packets near the end show."""
-
-    moment: int
-    """The moment of the last frame in time."""
-    lasting: int
-    """Duration of the packet that comes last in the file; 0: unknown. Where frames are stored out of order, the other
-    packets' durations are distances between decoding times."""
-    until: float
-    """Where the last packet of any track ends, in seconds."""
-
-
-def _end_of(
-    container: InputContainer, stream: VideoStream, known: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
-) -> _End:
-    """Read the last packets, without decoding them. `known` are moments of the first frames."""
-    unit = exact(stream.time_base)
-    usual = max(1, round(1 / (rate * unit)))
-    stated = _stated(container, stream)
-    limit = stated.picture or stated.whole
-    promised = None if limit is None else min(int(limit / unit), _LATEST)
-    for target in _targets(known[0], promised, int(_BACK / unit)):
-        tail = _read(container, stream, clock) if seek(container, stream, target) else None
-        if tail is not None:
-            break
-    else:
-        return _End(max(*known, promised or 0), usual, 0.0)
-    last, lasting = max(*known, tail.moment), tail.lasting or usual
-    end = last + lasting
-    missing = stated.picture - float(end * unit) if stated.picture else (stated.whole or 0.0) - tail.until
-    missing = missing if missing > max(_SLACK, 3 / float(rate)) else 0.0
-    if clock == "dts":  # frames come out later than that by what the decoder holds back
-        return _End(max(last + usual, 0 if missing else promised or 0), usual, missing)
-    return _End(end, lasting, missing)
-
-
-def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
-    """The moments at which reading may begin, one before the other; the last one is the first frame."""
-    while stated is not None and stated - back > first:
-        yield stated - back
-        back *= 2
-    yield first
-
-
-def _read(container: InputContainer, stream: VideoStream, clock: Literal["pts", "dts"]) -> _Tail | None:
-    """Read all packets that follow. None if no packet of the picture is among them."""
-    last: int | None = None
-    lasting, until = 0, 0.0
-    for packet in tolerant(container.demux()):
-        moment = packet.dts if clock == "dts" or packet.pts is None else packet.pts
-        if not packet.size or moment is None:
-            continue
-        until = max(until, float((moment + (packet.duration or 0)) * exact(packet.time_base)))
-        if packet.stream == stream:
-            last, lasting = moment if last is None else max(last, moment), packet.duration or 0
-    return None if last is None else _Tail(last, lasting, until)
-
-
-def _stated(container: InputContainer, stream: VideoStream) -> _Stated:
-    begin = float((stream.start_time or 0) * exact(stream.time_base))
-    ends = []
-    if stream.duration:
-        ends.append(begin + float(stream.duration * exact(stream.time_base)))
-    if stream.frames and stream.average_rate:  # FFmpeg cuts the length of an avi to what is there, but not this
-        ends.append(begin + float(stream.frames / exact(stream.average_rate)))
-    whole = ((container.start_time or 0) + container.duration) / av.time_base if container.duration else None
-    if whole and (found := _CLOCK.match(stream.metadata.get("DURATION", ""))):  # matroska; may be that of an older file
-        ends.append(min(whole, 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])))
-    return _Stated(max(ends, default=None), whole)
-
-
-# --- The whole ---
-
-
 _KEEP_TIMES = ("mov", "matroska")
 """Formats that keep when a picture is shown, and not only when it is decoded."""
 _HIGHEST_RATE = 1000
@@ -367,8 +214,157 @@ def _shifted(marks: list[int], start: int) -> tuple[int, ...]:
     return tuple(mark + ahead for mark in marks)
 
 
-# --- What results and estimates say of a source ---
+# --- The beginning: the first frame, and which of a frame's two times runs forward ---
 
+_SAMPLED = 60
+"""Frames. Those that are stored out of order have begun by then."""
+
+
+class _Sample(NamedTuple):
+    """What the beginning of the video shows."""
+
+    first: VideoFrame | None
+    clock: Literal["pts", "dts"]
+    known: list[int]
+    """Moments; in front that of the first frame."""
+
+
+def _brief_sample(
+    frames: Iterator[VideoFrame], packets: Iterator["Packet[VideoStream]"], *, reorders: bool
+) -> _Sample | None:
+    """Decode one frame, and read the times of packets. None if these do not prove that frames come out in order.
+
+    `frames` decodes `packets` as far as it must. `reorders`: frames are not shown in the order they are stored.
+    """
+    first = next(frames, None)
+    if first is None or first.pts is None:
+        return None
+    moments = [packet.pts for packet in islice(packets, _SAMPLED)]
+    known = [moment for moment in moments if moment is not None]
+    # Where the order differs and times rise all the same, these are no times of presentation.
+    if len(set(known)) < len(moments) or (reorders and _runs_forward(known)):
+        return None
+    return _Sample(first, "pts", [first.pts, *known])
+
+
+def _sample(frames: Iterator[VideoFrame]) -> _Sample:
+    """Decode as many frames as it takes to see which of their times runs forward."""
+    first = next(frames, None)
+    stamps = [(frame.pts, frame.dts) for frame in chain([first] if first else [], islice(frames, _SAMPLED - 1))]
+    clock: Literal["pts", "dts"] = "pts" if _runs_forward([pts for pts, _ in stamps]) else "dts"
+    known = [moment for moment in (pts if clock == "pts" else dts for pts, dts in stamps) if moment is not None]
+    return _Sample(first, clock, known)
+
+
+def _runs_forward(moments: Sequence[int | None]) -> bool:
+    """AVI with B-frames hands out presentation times that jump back; its decoding times then are the right ones."""
+    known = [moment for moment in moments if moment is not None]
+    return len(known) == len(moments) > 0 and all(before < after for before, after in pairwise(known))
+
+
+# --- The end: headers are wrong about it, and a file may have been cut ---
+
+_BACK = 2.0
+"""Seconds before the stated end from which on packets are read; doubled until there are some. In a transport stream a
+seek lands between frames, so the last one in time may lie before it."""
+_SLACK = 0.25
+"""Seconds, or three frames: headers are no more exact than that."""
+_LATEST = 2**62
+"""The latest moment that FFmpeg can seek to."""
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+class _End(NamedTuple):
+    """Where the picture ends, on its own clock."""
+
+    end: int
+    """The end of the last frame."""
+    last: int
+    """Duration of the last frame."""
+    missing: float
+    """Seconds behind it that the file promises and does not hold: it was cut."""
+
+
+class _Stated(NamedTuple):
+    """What the headers say, in seconds on the clock of the file."""
+
+    picture: float | None
+    whole: float | None
+    """The end of the longest track."""
+
+
+class _Tail(NamedTuple):
+    """What the packets near the end show."""
+
+    moment: int
+    """The moment of the last frame in time."""
+    lasting: int
+    """Duration of the packet that comes last in the file; 0: unknown. Where frames are stored out of order, the other
+    packets' durations are distances between decoding times."""
+    until: float
+    """Where the last packet of any track ends, in seconds."""
+
+
+def _end_of(
+    container: InputContainer, stream: VideoStream, known: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
+) -> _End:
+    """Read the last packets, without decoding them. `known` are moments of the first frames."""
+    unit = exact(stream.time_base)
+    usual = max(1, round(1 / (rate * unit)))
+    stated = _stated(container, stream)
+    limit = stated.picture or stated.whole
+    promised = None if limit is None else min(int(limit / unit), _LATEST)
+    for target in _targets(known[0], promised, int(_BACK / unit)):
+        tail = _read(container, stream, clock) if seek(container, stream, target) else None
+        if tail is not None:
+            break
+    else:
+        return _End(max(*known, promised or 0), usual, 0.0)
+    last, lasting = max(*known, tail.moment), tail.lasting or usual
+    end = last + lasting
+    missing = stated.picture - float(end * unit) if stated.picture else (stated.whole or 0.0) - tail.until
+    missing = missing if missing > max(_SLACK, 3 / float(rate)) else 0.0
+    if clock == "dts":  # frames come out later than that by what the decoder holds back
+        return _End(max(last + usual, 0 if missing else promised or 0), usual, missing)
+    return _End(end, lasting, missing)
+
+
+def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
+    """The moments at which reading may begin, one before the other; the last one is the first frame."""
+    while stated is not None and stated - back > first:
+        yield stated - back
+        back *= 2
+    yield first
+
+
+def _read(container: InputContainer, stream: VideoStream, clock: Literal["pts", "dts"]) -> _Tail | None:
+    """Read all packets that follow. None if no packet of the picture is among them."""
+    last: int | None = None
+    lasting, until = 0, 0.0
+    for packet in tolerant(container.demux()):
+        moment = packet.dts if clock == "dts" or packet.pts is None else packet.pts
+        if not packet.size or moment is None:
+            continue
+        until = max(until, float((moment + (packet.duration or 0)) * exact(packet.time_base)))
+        if packet.stream == stream:
+            last, lasting = moment if last is None else max(last, moment), packet.duration or 0
+    return None if last is None else _Tail(last, lasting, until)
+
+
+def _stated(container: InputContainer, stream: VideoStream) -> _Stated:
+    begin = float((stream.start_time or 0) * exact(stream.time_base))
+    ends = []
+    if stream.duration:
+        ends.append(begin + float(stream.duration * exact(stream.time_base)))
+    if stream.frames and stream.average_rate:  # FFmpeg cuts the length of an avi to what is there, but not this
+        ends.append(begin + float(stream.frames / exact(stream.average_rate)))
+    whole = ((container.start_time or 0) + container.duration) / av.time_base if container.duration else None
+    if whole and (found := _CLOCK.match(stream.metadata.get("DURATION", ""))):  # matroska; may be that of an older file
+        ends.append(min(whole, 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])))
+    return _Stated(max(ends, default=None), whole)
+
+
+# --- What results and estimates say of a source ---
 
 _OUR_NAMES = {"hevc": "h265"}
 

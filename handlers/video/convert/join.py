@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from heapq import merge
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -16,8 +17,8 @@ from ..source import VideoSource
 from .checkpoint import AudioTrack, Segment
 from .metadata import Chapter, TrackMetadata, write_chapters, write_metadata
 from .options import Target
+from .segments import decoding_times
 from .subtitles import Subtitles, SubtitleWriter
-from .timing import decoding_times, durations
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -102,7 +103,7 @@ def _moments(parts: Parts, source: VideoSource) -> list[int]:
 def _picture(parts: Parts, track: Stream, source: VideoSource, begin: Fraction) -> Iterator[Timed]:
     """The packets of all segments, with times for the whole track."""
     moments = _moments(parts, source)
-    times = zip(moments, decoding_times(moments), durations(moments, source.last_shown), strict=True)
+    times = zip(moments, decoding_times(moments), _durations(moments, source.last_shown), strict=True)
     origin, seconds = round(begin / source.time_base), _seconds(source.time_base, begin)
     for segment in parts.segments:
         with av.open(str(parts.folder / segment.name)) as container:
@@ -112,6 +113,18 @@ def _picture(parts: Parts, track: Stream, source: VideoSource, begin: Fraction) 
                 packet.time_base = source.time_base
                 packet.pts, packet.dts = presented - origin, decoded - origin
                 yield seconds(decoded), packet
+
+
+def _durations(presented: Sequence[int], last: int) -> list[int]:
+    """How long each packet's picture is shown, where the last one in time is shown for `last`.
+
+    The encoders' durations are of no use: an encoder cannot know how long its last frame is shown.
+
+    The last packet in decoding order gets that, too: what an mp4 says of it is the only distance to no other packet.
+    """
+    ordered = sorted(presented)
+    shown = {moment: after - moment for moment, after in pairwise(ordered)}
+    return [*(shown.get(moment, last) for moment in presented[:-1]), last]
 
 
 def _sound(container: InputContainer, track: Stream, start: Fraction) -> Iterator[Timed]:

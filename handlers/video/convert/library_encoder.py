@@ -24,9 +24,8 @@ from ...pieces import seal
 from .checkpoint import Segment, segment_name
 from .options import HARDWARE_REMEDY, Target
 from .picture import output_aspect, output_size
-from .segments import EncoderFailedError, Encoding
+from .segments import EncoderFailedError, Encoding, decoding_times
 from .sound import SoundPlan, open_part
-from .timing import decoding_times
 
 if TYPE_CHECKING:
     from av.packet import Packet

@@ -12,7 +12,7 @@ from tasktrail.handlers import Estimate
 from tasktrail.handlers.video.convert.checkpoint import MAX_SEGMENTS, SegmentPlan, choose_cuts, step_for
 from tasktrail.handlers.video.convert.estimate import estimate
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
-from tasktrail.handlers.video.convert.timing import decoding_times
+from tasktrail.handlers.video.convert.segments import decoding_times
 from tasktrail.testing import job_for
 
 STEP = 100
