@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from ..contract import Unusable
-from ..media.archives import MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, SMALL, open_zip
+from ..media.archives import ALWAYS_ALLOWED_UNPACKED, MAX_ENTRIES, MAX_RATIO, MAX_UNPACKED, open_zip
 
 _CHUNK = 1 << 20
 _FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
@@ -27,7 +27,7 @@ def inspect_archive(path: Path) -> None:
         Unusable: it is such an archive, or damaged, or encrypted.
         OSError: it cannot be read.
     """
-    limit = min(MAX_UNPACKED, max(SMALL, MAX_RATIO * path.stat().st_size))
+    limit = min(MAX_UNPACKED, max(ALWAYS_ALLOWED_UNPACKED, MAX_RATIO * path.stat().st_size))
     with open_zip(path) as archive:
         entries = archive.infolist()
         if len(entries) > MAX_ENTRIES:

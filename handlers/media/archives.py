@@ -1,4 +1,4 @@
-"""Zip files from strangers: looked at before anything is unpacked. For 3mf, docx, xlsx, pptx, odt and the like."""
+"""Zip files from untrusted sources are checked before anything is unpacked: 3mf, docx, xlsx, pptx, odt and the like."""
 
 import errno
 import zipfile
@@ -15,8 +15,8 @@ from ..faults import text_of
 MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000
 MAX_RATIO = 200
-SMALL = 1_000_000
-"""A ratio says nothing about little files: a page of blanks may shrink by any factor."""
+ALWAYS_ALLOWED_UNPACKED = 1_000_000
+"""Bytes. The ratio does not matter for less: a page of blanks may shrink by any factor."""
 _XML_SUFFIXES = (".xml", ".rels", ".model", ".config", ".vml", ".rdf")
 _ENCODINGS = {None, "utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1"}
 _BLOCK = 65_536
@@ -43,7 +43,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         except (zlib.error, EOFError) as error:
             raise Unusable(f"{path.name} is damaged: a part of it cannot be unpacked ({text_of(error)})") from error
         except zipfile.BadZipFile as error:
-            raise Unusable(_told_of_bad_zip(path, text_of(error))) from error
+            raise Unusable(_bad_zip_reason(path, text_of(error))) from error
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise Unusable(
                 f"{path.name} is a zip file of a kind that is not read here ({text_of(error)}): "
@@ -55,7 +55,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             raise Unusable(f"{path.name} is damaged: it points before its own beginning") from error
 
 
-def _told_of_bad_zip(path: Path, words: str) -> str:
+def _bad_zip_reason(path: Path, words: str) -> str:
     """Python compares checksums and places, which proves damage; but it uses the same error for what it cannot read."""
     if "span multiple disks" in words:
         return f"{path.name} is one of several parts of a zip file: put them together first"
@@ -90,7 +90,7 @@ def _check_sizes(entries: list[zipfile.ZipInfo], path: Path) -> None:
         raise Unusable(f"{path.name} has {len(entries)} entries; the limit is {MAX_ENTRIES}")
     if unpacked > MAX_UNPACKED:
         raise Unusable(f"{path.name} would unpack to {unpacked} bytes; the limit is {MAX_UNPACKED}")
-    if unpacked > SMALL and unpacked > MAX_RATIO * path.stat().st_size:
+    if unpacked > ALWAYS_ALLOWED_UNPACKED and unpacked > MAX_RATIO * path.stat().st_size:
         raise Unusable(f"{path.name} would unpack to more than {MAX_RATIO} times its size")
     if any(entry.flag_bits & 1 for entry in entries):
         raise Unusable(f"{path.name} is encrypted")

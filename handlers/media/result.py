@@ -1,4 +1,4 @@
-"""What the result of every type begins with: the file that came out, in the same words everywhere."""
+"""The fields of a result that describe the output, the same for every type."""
 
 from pathlib import Path
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from ..pieces import settled
 
 
-def describe(
+def output_fields(
     path: Path, form: str, *, width: int, height: int, frames: int = 1, duration: float = 0.0, codec: str = ""
 ) -> dict[str, Any]:
-    """Make the output durable and describe it. What is about the input goes beside it, under names with `source_`.
+    """Make the output durable, and describe it. Fields about the input stand beside these, with names in `source_`.
 
     Args:
         path: the finished output.
         form: its format.
-        width: of its picture, or the largest of its pictures, in pixels.
-        height: the same.
-        frames: how many pictures can be taken out of it.
-        duration: how long it plays, in seconds; 0 for what does not move.
-        codec: how its pictures are coded; empty: as the format says.
+        width: width of its picture, or of the largest of its pictures, in pixels.
+        height: the height of the same.
+        frames: number of pictures in it.
+        duration: how long it plays, in seconds; 0 if it does not move.
+        codec: the codec of its pictures; empty if the format says it.
     """
     size, digest = settled(path)
     return {

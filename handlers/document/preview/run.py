@@ -12,7 +12,7 @@ import PIL
 import pypdfium2
 
 from ...contract import Finished, TaskContext
-from ...media.result import describe
+from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ..fonts import font_names
 from ..kinds import document_kind
@@ -160,7 +160,7 @@ class _Preview:
             write_output(whole, part, self._options, self._context.output_file)
 
     def _finish(self, size: tuple[int, int], count: int, drawn: int) -> Finished:
-        result = describe(
+        result = output_fields(
             self._context.output_part,
             format_name(self._context.output_file),
             width=size[0],

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...contract import Finished, TaskContext, Unusable
-from ...media.result import describe
+from ...media.result import output_fields
 from .estimate import ImageHeader
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
@@ -31,7 +31,7 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
         (width, height), duration = convert_still(context, kind, header), 0.0
     written = written_header(context.output_part, kind, header)
     frames = written.frames if several else 1
-    result = describe(
+    result = output_fields(
         context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
     ) | _source(header)
     if notes := _notes(context.options, header, written, several=several):

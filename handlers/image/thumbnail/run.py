@@ -9,7 +9,7 @@ from PIL.ImageFile import ImageFile
 from ...contract import Finished, TaskContext
 from ...media.formats import format_of
 from ...media.pictures import write_picture
-from ...media.result import describe
+from ...media.result import output_fields
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS, check_pixels
 from ..opening import blame_picture, format_in, open_picture
 from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
@@ -88,7 +88,7 @@ def _shrink(picture: _Picture, options: ImageThumbnailOptions) -> Image.Image:
 
 
 def _describe(path: Path, small: Image.Image, picture: _Picture, kind: str) -> dict[str, Any]:
-    result = describe(path, kind.lower(), width=small.width, height=small.height) | {
+    result = output_fields(path, kind.lower(), width=small.width, height=small.height) | {
         "source_format": picture.format.lower(),
         "source_width": picture.width,
         "source_height": picture.height,

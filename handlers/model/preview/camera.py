@@ -81,7 +81,7 @@ def cameras(options: ModelPreviewOptions, vertices: Any) -> list[Camera]:
             return [_turned(still, azimuth + 360 * n / options.frames, elevation) for n in range(options.frames)]
 
 
-def sheet_grid(options: ModelPreviewOptions) -> tuple[int, int]:
+def view_grid(options: ModelPreviewOptions) -> tuple[int, int]:
     """Columns and rows of a sheet."""
     if options.kind != "sheet":
         return 1, 1
@@ -91,7 +91,7 @@ def sheet_grid(options: ModelPreviewOptions) -> tuple[int, int]:
 
 def cell(options: ModelPreviewOptions) -> tuple[int, int]:
     """Width and height of one picture, in pixels."""
-    columns, rows = sheet_grid(options)
+    columns, rows = view_grid(options)
     return max(1, options.width // columns), max(1, options.height // rows)
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 from ...contract import Finished, Outcome, TaskContext
 from ...media.animation import MP4_CODEC, frames_in, write_animation
 from ...media.pictures import save, write_picture
-from ...media.result import describe
+from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ..counting import Counted, count_faces
 from ..loading import Model, load_model
 from ..threemf import has_colours
-from .camera import cameras, cell, sheet_grid
+from .camera import cameras, cell, view_grid
 from .drawing import Painter
 from .options import ModelPreviewOptions, format_for
 from .tracing import tracer_for
@@ -204,7 +204,7 @@ class _Drawing:
         plain = self._options.background
         colour = (0, 0, 0, 0) if plain == "transparent" else (*bytes.fromhex(plain[1:]), 255)
         whole = Image.new("RGBA", (self._options.width, self._options.height), colour)
-        columns, _ = sheet_grid(self._options)
+        columns, _ = view_grid(self._options)
         width, height = cell(self._options)
         for number, band in enumerate(self._bands):
             self._context.check_stop()
@@ -224,7 +224,7 @@ class _Drawing:
 
     def _describe(self, model: Model, counted: Counted) -> dict[str, Any]:
         options, part, film = self._options, self._context.output_part, self._format == "MP4"
-        result = describe(
+        result = output_fields(
             part,
             self._format.lower(),
             width=options.width,

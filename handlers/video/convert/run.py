@@ -13,7 +13,7 @@ import msgspec
 
 from ....events.errors import InvalidOptions
 from ...contract import Finished, Outcome, TaskContext, Unusable
-from ...media.result import describe
+from ...media.result import output_fields
 from ...pieces import fingerprint, recalled, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields
 from ..opening import open_input, picture_stream
@@ -25,7 +25,7 @@ from .metadata import TrackMetadata, chapters_of, dropped_track_notes, lost_disp
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program
 from .picture import choose_pixel_format, output_aspect, output_size, picture_notes
 from .program_encoder import ProgramBackend
-from .segments import Backend, EncoderFailedError, Encoding, encode_segments
+from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
 from .sound import choose_sound, convert_sound
 from .subtitles import choose_subtitles
 
@@ -57,7 +57,7 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     return _Conversion(context, prepared, target, backend).run()
 
 
-def _open_backend(options: VideoConvertOptions, target: Target) -> Backend:
+def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
     """The library, or the program if it is asked for. Raises Unusable where it, or the hardware, is missing."""
     if options.backend == "builtin":
         if options.encoder != "software":
@@ -82,7 +82,7 @@ class _Conversion:
     """One attempt."""
 
     def __init__(
-        self, context: TaskContext[VideoConvertOptions], source: VideoSource, target: Target, backend: Backend
+        self, context: TaskContext[VideoConvertOptions], source: VideoSource, target: Target, backend: VideoBackend
     ) -> None:
         self._context = context
         self._source = source
@@ -232,7 +232,7 @@ class _Conversion:
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
         width, height = output_size(self._source, self._context.options)
-        result = describe(
+        result = output_fields(
             output,
             {"matroska": "mkv"}.get(self._target.container.format, self._target.container.format),
             width=width,

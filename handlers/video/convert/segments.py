@@ -1,6 +1,6 @@
 """The picture, segment by segment: each is a file of its own that starts with a keyframe and needs no other.
 
-What encodes a segment is a `Backend`: FFmpeg as a library, or the ffmpeg program.
+What encodes a segment is a `VideoBackend`: FFmpeg as a library, or the ffmpeg program.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -49,7 +49,7 @@ class SegmentEncoder(Protocol):
         """Stop, and leave no file."""
 
 
-class Backend(SoundBackend, Protocol):
+class VideoBackend(SoundBackend, Protocol):
     """What encodes picture and sound."""
 
     build: str
@@ -65,7 +65,7 @@ class Backend(SoundBackend, Protocol):
 
 
 def encode_segments(
-    encoding: Encoding, backend: Backend, after: int | None, until: int | None, tick: Callable[[], None]
+    encoding: Encoding, backend: VideoBackend, after: int | None, until: int | None, tick: Callable[[], None]
 ) -> Generator[int | Segment, None, None]:
     """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
 

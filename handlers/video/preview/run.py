@@ -11,7 +11,7 @@ from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.animation import MP4_CODEC, even_size, frames_in
 from ...media.formats import check_sides
 from ...media.pictures import write_picture
-from ...media.result import describe
+from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ..frames import pick
 from ..source import VideoSource, cut_notes, read_source, source_fields
@@ -123,7 +123,7 @@ class _Preview:
     def _describe(self, moments: list[int]) -> dict[str, Any]:
         part, film = self._context.output_part, self._format == "MP4"
         width, height = even_size(*self._renderer.size) if film else _size_of(part, self._format)
-        result = describe(
+        result = output_fields(
             part,
             self._format.lower(),
             width=width,

@@ -7,7 +7,7 @@ from av.video.frame import VideoFrame
 from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.formats import format_of
 from ...media.pictures import write_picture
-from ...media.result import describe
+from ...media.result import output_fields
 from ..frames import pick, spread
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from ..stills import StillRenderer
@@ -32,7 +32,7 @@ def run(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     context.progress(90, f"writing {kind.lower()}")
     write_picture(renderer.render(frame), context.output_part, kind, quality=options.quality)
     width, height = renderer.size
-    result = describe(context.output_part, kind.lower(), width=width, height=height) | source_fields(source)
+    result = output_fields(context.output_part, kind.lower(), width=width, height=height) | source_fields(source)
     result["source_position"] = round(source.seconds_at(moment), 3)
     if notes := cut_notes(source):
         result["notes"] = notes
