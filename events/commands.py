@@ -2,13 +2,13 @@
 
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from .system_events import MissedRuns
-from .task_events import AttemptOutcome, Checkpoint, DependencyPolicies, Estimated, Told
+from .task_events import Checkpoint, DependencyPolicies, Told
 
 MAX_PRIORITY = 10
 MAX_GRAPH = 10_000
@@ -174,48 +174,8 @@ NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint
 TaskCommand: TypeAlias = LifeCommand | NoticeCommand
 
 
-class RecordProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The running attempt says how far it is."""
-
-    task_id: int
-    attempt: int
-    progress: float
-    message: str = ""
-
-
-class RecordCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The running attempt has resume data to keep."""
-
-    task_id: int
-    attempt: int
-    checkpoint: Checkpoint
-    progress: float | None = None
-    message: str = ""
-
-
-class EndAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """The running attempt is over. `retryable` false forbids an automatic retry whatever the rules say."""
-
-    task_id: int
-    attempt: int
-    outcome: AttemptOutcome
-    result: dict[str, Any] = {}
-    message: str = ""
-    error: str = ""
-    error_type: str = ""
-    retryable: bool = True
-    memory_used: int = 0
-    cpu_used: float = 0.0
-    temp_used: int = 0
-    time_used: float = 0.0
-    estimate: Estimated | None = None
-    outgrown: bool = False
-    """Interrupted by itself: its estimate is more than was reserved."""
-    exit_code: int | None = None
-
-
 class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
-    """The task has waited long enough for an attempt: end it without one."""
+    """The Scheduler ends a task that has waited for too long, without an attempt."""
 
     task_id: int
     error: str
@@ -223,7 +183,19 @@ class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
 
 
-AttemptReport: TypeAlias = RecordProgress | RecordCheckpoint | EndAttempt | GiveUp
+class AbortAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """The Scheduler ends the running attempt, whatever its worker may say later."""
+
+    task_id: int
+    outcome: Literal["timed_out", "failed", "interrupted"]
+    error: str
+    error_type: str = ""
+    retryable: bool = True
+    """False forbids an automatic retry, whatever the rules say."""
+
+
+SchedulerCommand: TypeAlias = GiveUp | AbortAttempt
+"""What the Scheduler decides by itself when a limit is reached, or when the service stops."""
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):

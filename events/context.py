@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from .retry import RetryRule
+from .task_events import Estimated
 
 
 class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,3 +35,11 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     estimate_basis: dict[str, Any] = {}
     by_name: Mapping[str, "DecisionContext"] = {}
     """Of a graph: what was found out about each of its tasks."""
+    draining: bool = False
+    """Of an attempt that has ended: whether the service is stopping, and had asked it to stop."""
+    probed: Estimated | None = None
+    """Of an attempt that has ended: the estimate that its look into the input led to."""
+    never_fits: str = ""
+    """Why that estimate is more than there could ever be; empty when it is not."""
+    temp_peak: int = 0
+    """Of an attempt that has ended: the most temp space that samples saw it use, in bytes."""

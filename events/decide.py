@@ -1,7 +1,7 @@
-"""The rules: what a command leads to, given what is true. Pure: guards raise, then events are built; nothing else.
+"""The rules: which events a command leads to, or what an attempt says. Pure: guards raise, then events are built.
 
-One small function per command; `decide` only dispatches. What the rules need beyond the task's own state comes in as
-`DecisionContext`, so that the same decision can be made again by a simulator, a replay or a what-if.
+There is one small function for each command; `decide` only dispatches. What the rules need beyond the task's own state
+comes in as `DecisionContext`, so that a simulator, a replay or a what-if can make the same decision again.
 """
 
 from math import isfinite
@@ -10,18 +10,16 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from .commands import (
+    AbortAttempt,
     AdjustTask,
-    AttemptReport,
     CancelTask,
     CreateGraph,
     CreateTask,
-    EndAttempt,
     GiveUp,
     LifeCommand,
-    RecordCheckpoint,
-    RecordProgress,
     RetryTask,
     SaveCheckpoint,
+    SchedulerCommand,
     StartTask,
 )
 from .context import DecisionContext
@@ -29,12 +27,19 @@ from .creation import check_start, create, create_graph
 from .errors import (
     IllegalTransition,
     InvalidValue,
+    NeverFits,
     OutputTaken,
     RetriesExhausted,
     StaleAttempt,
     UnknownTask,
 )
 from .recorded import Event
+from .reports import (
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProgressed,
+    AttemptReport,
+)
 from .retry import RULES, chance_of, crash_delay, matching_rule, retry_delay, retry_due
 from .state import TaskState
 from .system_events import Adjusted
@@ -46,6 +51,7 @@ from .task_events import (
     Created,
     DependencyPolicy,
     Failed,
+    FailureOutcome,
     Progressed,
     Retried,
     output_of,
@@ -53,7 +59,7 @@ from .task_events import (
 
 
 def decide(  # noqa: C901 - a branch for each command, and nothing else
-    state: TaskState | None, command: LifeCommand | AttemptReport, context: DecisionContext
+    state: TaskState | None, command: LifeCommand | SchedulerCommand | AttemptReport, context: DecisionContext
 ) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
@@ -73,12 +79,12 @@ def decide(  # noqa: C901 - a branch for each command, and nothing else
             return _save_checkpoint(state, command)
         case AdjustTask():
             return _adjust(state, command)
-        case RecordProgress() | RecordCheckpoint() | EndAttempt():
-            return reported(state, command, context)
         case GiveUp():
             return _give_up(state, command)
+        case AbortAttempt():
+            return _abort(state, command, context)
         case _:
-            assert_never(command)
+            return _said(state, command, context)
 
 
 def _illegal(state: TaskState, why: str) -> IllegalTransition:
@@ -138,7 +144,7 @@ def _retry(state: TaskState, command: RetryTask, context: DecisionContext) -> tu
 def _save_checkpoint(state: TaskState, command: SaveCheckpoint) -> tuple[Event, ...]:
     if state.status != "running":
         raise _illegal(state, f"is {state.status}: a checkpoint belongs to a running task")
-    return (Checkpointed(checkpoint=readable(command.checkpoint)),)
+    return (Checkpointed(checkpoint=_readable(command.checkpoint)),)
 
 
 def _give_up(state: TaskState, command: GiveUp) -> tuple[Event, ...]:
@@ -158,63 +164,21 @@ def _give_up(state: TaskState, command: GiveUp) -> tuple[Event, ...]:
 # --- what attempts say ---
 
 
-def reported(
-    state: TaskState, report: RecordProgress | RecordCheckpoint | EndAttempt, context: DecisionContext
-) -> tuple[Event, ...]:
-    """What the report leads to. Raises `StaleAttempt`, and `InvalidValue` for numbers that are none."""
+def _said(state: TaskState, report: AttemptReport, context: DecisionContext) -> tuple[Event, ...]:
     _refuse_stale(state, report)
     match report:
-        case RecordProgress():
+        case AttemptProgressed():
             return (Progressed(progress=_percent(report.progress), message=report.message),)
-        case RecordCheckpoint():
-            return _checkpoint(report)
-        case EndAttempt():
-            return _end(state, report, context)
-
-
-def _checkpoint(report: RecordCheckpoint) -> tuple[Event, ...]:
-    progress = None if report.progress is None else _percent(report.progress)
-    return (Checkpointed(checkpoint=readable(report.checkpoint), progress=progress, message=report.message),)
-
-
-def readable(checkpoint: Checkpoint) -> Checkpoint:
-    """JSON has no NaN and no infinity: the log could be written with them and not be read."""
-    if not isfinite(checkpoint.last_position):
-        raise InvalidValue(f"A position must be a number, not {checkpoint.last_position}", field="last_position")
-    return checkpoint
-
-
-def _end(state: TaskState, report: EndAttempt, context: DecisionContext) -> tuple[Event, ...]:
-    if not (isfinite(report.cpu_used) and isfinite(report.time_used)):  # the end itself cannot be refused
-        report = replace(report, cpu_used=0.0, time_used=0.0)
-    match report.outcome:
-        case "completed":
-            return (
-                Completed(
-                    result=report.result,
-                    message=report.message,
-                    memory_used=report.memory_used,
-                    cpu_used=report.cpu_used,
-                    temp_used=report.temp_used,
-                    time_used=report.time_used,
-                    estimate=report.estimate,
-                ),
-            )
-        case "lost":
-            return _after_crash(state, report, context)
-        case "interrupted" if report.outgrown:
-            return (_failure(report, "", final=False), Retried(cause="estimate", estimate=report.estimate))
-        case "interrupted":
-            return (_failure(report, "", final=False), Retried(cause="recovery"))
-        case "failed" | "timed_out":
-            return _after_failure(state, report, context)
-        case "cancelled":
-            raise IllegalTransition(f"Task {state.id}: an attempt is cancelled by CancelTask, not by its own report")
+        case AttemptCheckpointed():
+            return _checkpointed(report)
+        case AttemptEnded():
+            return _ended(state, report, context)
         case _:
-            assert_never(report.outcome)
+            return ()  # what else it says matters to the Scheduler now, and is recorded nowhere
 
 
-def _refuse_stale(state: TaskState, report: RecordProgress | RecordCheckpoint | EndAttempt) -> None:
+def _refuse_stale(state: TaskState, report: AttemptReport) -> None:
+    """The fence: an attempt that is over can change nothing, whatever its worker still says."""
     if state.status != "running" or report.attempt != state.attempt:
         raise StaleAttempt(
             f"Attempt {report.attempt} of task {state.id} is over: the task is {state.status}, "
@@ -228,48 +192,139 @@ def _percent(value: float) -> float:
     return min(100.0, max(0.0, value))
 
 
-def _failure(report: EndAttempt, rule: str, *, final: bool) -> Failed:
-    if report.outcome == "completed" or report.outcome == "cancelled":  # noqa: PLR1714 - mypy narrows this form only
-        raise ValueError(report.outcome)
+def _checkpointed(report: AttemptCheckpointed) -> tuple[Event, ...]:
+    progress = None if report.progress is None else _percent(report.progress)
+    return (Checkpointed(checkpoint=_readable(report.checkpoint), progress=progress, message=report.message),)
+
+
+def _readable(checkpoint: Checkpoint) -> Checkpoint:
+    """JSON has no NaN and no infinity: the log could be written with them and not be read."""
+    if not isfinite(checkpoint.last_position):
+        raise InvalidValue(f"A position must be a number, not {checkpoint.last_position}", field="last_position")
+    return checkpoint
+
+
+def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> tuple[Event, ...]:
+    if not (isfinite(report.cpu_used) and isfinite(report.time_used)):  # the end itself cannot be refused
+        report = replace(report, cpu_used=0.0, time_used=0.0)
+    match report.outcome:
+        case "completed":
+            return (
+                Completed(
+                    result=report.result,
+                    message=report.message,
+                    memory_used=report.memory_used,
+                    cpu_used=report.cpu_used,
+                    temp_used=max(report.temp_used, context.temp_peak),
+                    time_used=report.time_used,
+                    estimate=context.probed,
+                ),
+            )
+        case "lost":
+            return _after_crash(state, _failure(report, "lost", context), context)
+        case "stopped" if context.draining:
+            return _after_interruption(
+                _failure(report, "interrupted", context, "the service was stopped while the attempt ran")
+            )
+        case "stopped":
+            error = report.error or "the handler stopped without being asked to"
+            return _after_failure(state, _failure(report, "failed", context, error), context)
+        case "failed":
+            return _after_failure(state, _failure(report, "failed", context), context)
+        case "rejected":
+            return _after_failure(state, _failure(report, "failed", context), context, retryable=False)
+        case "outgrown":
+            return _outgrown(state, report, context)
+        case _:
+            assert_never(report.outcome)
+
+
+def _outgrown(state: TaskState, report: AttemptEnded, context: DecisionContext) -> tuple[Event, ...]:
+    """The attempt looked into its input and gave its place back: more is needed than was reserved."""
+    found = context.probed
+    if found is None or state.estimate is not None:
+        error = "the worker asked for more room than any estimate speaks of"
+        return _after_failure(state, _failure(report, "failed", context, error), context)
+    if context.never_fits:
+        error = str(NeverFits(f"A look into the input has shown: {context.never_fits}"))
+        failure = replace(_failure(report, "failed", context, error), error_type=NeverFits.__name__)
+        return _after_failure(state, failure, context, retryable=False)
+    error = (
+        f"a look into the input showed that it needs {found.memory:,} bytes of memory and {found.temp:,} of temp "
+        f"space; {state.memory_needed:,} and {state.temp_needed:,} were reserved"
+    )
+    failure = replace(_failure(report, "interrupted", context, error), final=False)
+    return (failure, Retried(cause="estimate", estimate=found))
+
+
+def _failure(report: AttemptEnded, outcome: FailureOutcome, context: DecisionContext, error: str = "") -> Failed:
+    """The end as it is recorded when nothing follows; what follows is decided next."""
     return Failed(
-        outcome=report.outcome,
-        error=report.error or report.outcome,
+        outcome=outcome,
+        error=error or report.error or outcome,
         error_type=report.error_type,
-        rule=rule,
-        final=final,
+        final=True,
         memory_used=report.memory_used,
         cpu_used=report.cpu_used,
-        temp_used=report.temp_used,
+        temp_used=max(report.temp_used, context.temp_peak),
         time_used=report.time_used,
-        estimate=report.estimate,
+        estimate=context.probed,
         exit_code=report.exit_code,
     )
 
 
-def _after_crash(state: TaskState, report: EndAttempt, context: DecisionContext) -> tuple[Event, ...]:
+def _abort(state: TaskState, command: AbortAttempt, context: DecisionContext) -> tuple[Event, ...]:
+    if state.status != "running":
+        raise _illegal(state, f"is {state.status}: there is no attempt to end")
+    failure = Failed(
+        outcome=command.outcome,
+        error=command.error,
+        error_type=command.error_type,
+        final=True,
+        temp_used=context.temp_peak,
+        estimate=context.probed,
+    )
+    if command.outcome == "interrupted":
+        return _after_interruption(failure)
+    return _after_failure(state, failure, context, retryable=command.retryable)
+
+
+def _after_interruption(failure: Failed) -> tuple[Event, ...]:
+    return (replace(failure, final=False), Retried(cause="recovery"))
+
+
+def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) -> tuple[Event, ...]:
     """A worker that dies by itself is tried again whatever `max_retries` says, but not for ever: then it is poison.
 
     A rule of the user's own may forbid that. The built-in table may not: it reads the error's text, and what a dying
     worker printed last is no reason.
     """
-    rule = matching_rule(report.error_type, report.error, context.retry_rules, report.exit_code)
+    rule = matching_rule(failure.error_type, failure.error, context.retry_rules, failure.exit_code)
     if rule is not None and not rule.retryable:
-        return (_failure(report, rule.name, final=True),)
+        return (replace(failure, rule=rule.name),)
     crashes = state.crash_count + 1
     if crashes >= context.max_crashes:
-        return (_failure(report, f"poison: {crashes} crashes in a row", final=True),)
+        return (replace(failure, rule=f"poison: {crashes} crashes in a row"),)
     due_at = retry_due(context.now, crash_delay(crashes))
-    return (_failure(report, rule.name if rule else "crash", final=False), Retried(cause="crash", due_at=due_at))
+    return (
+        replace(failure, rule=rule.name if rule else "crash", final=False),
+        Retried(cause="crash", due_at=due_at),
+    )
 
 
-def _after_failure(state: TaskState, report: EndAttempt, context: DecisionContext) -> tuple[Event, ...]:
-    rule = matching_rule(report.error_type, report.error, (*context.retry_rules, *RULES), report.exit_code)
-    retryable = report.retryable and rule is not None and rule.retryable
+def _after_failure(
+    state: TaskState, failure: Failed, context: DecisionContext, *, retryable: bool = True
+) -> tuple[Event, ...]:
+    rule = matching_rule(failure.error_type, failure.error, (*context.retry_rules, *RULES), failure.exit_code)
     name = rule.name if rule else ""
+    retryable = retryable and rule is not None and rule.retryable
     if not retryable or state.retry_count >= state.spec.max_retries:
-        return (_failure(report, name, final=True),)
+        return (replace(failure, rule=name),)
     delay = retry_delay(state.spec, state.retry_count, chance_of(state.id, state.attempt))
-    return (_failure(report, name, final=False), Retried(cause="rule", due_at=retry_due(context.now, delay)))
+    return (
+        replace(failure, rule=name, final=False),
+        Retried(cause="rule", due_at=retry_due(context.now, delay)),
+    )
 
 
 # --- dependencies ---

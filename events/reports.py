@@ -175,14 +175,8 @@ class AttemptsHeld(Frame, frozen=True, tag="held"):
     """Task and attempt."""
 
 
-Report: TypeAlias = (
-    AttemptProgressed
-    | AttemptBeat
-    | AttemptCheckpointed
-    | AttemptProbed
-    | PublishWanted
-    | AttemptEnded
-    | WorkerGone
-    | CapacityChanged
-    | AttemptsHeld
+AttemptReport: TypeAlias = (
+    AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted | AttemptEnded
 )
+"""What an attempt says. `decide` takes it as it is, and refuses it when the attempt is over."""
+Report: TypeAlias = AttemptReport | WorkerGone | CapacityChanged | AttemptsHeld

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from ...events import TaskState
-from ...events.commands import EndAttempt
+from ...events.commands import AbortAttempt
 from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
@@ -88,7 +90,7 @@ def _number(task: TaskState) -> int:
 
 def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
     resumes = task.resume_from is not None
-    command = EndAttempt(task_id=task.id, attempt=task.attempt, outcome="interrupted", error=error)
+    command = AbortAttempt(task_id=task.id, outcome="interrupted", error=error)
     origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
     turn.record_all(task.id, decide(task, command, turn.decision_context()), origin)
 
@@ -119,17 +121,15 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
     if not quota or used <= quota or running.stopping or running.publishing or task.status != "running":
         return
     error = TempQuotaReached(f"Attempt {task.attempt} took {used:,} bytes of temp space, its quota is {quota:,}")
-    command = EndAttempt(
+    command = AbortAttempt(
         task_id=task.id,
-        attempt=running.attempt,
         outcome="failed",
         error=str(error),
         error_type=TempQuotaReached.__name__,
         retryable=False,
-        temp_used=running.temp_peak,
-        estimate=running.estimate,
     )
-    events = decide(task, command, turn.decision_context())
+    context = replace(turn.decision_context(), probed=running.estimate, temp_peak=running.temp_peak)
+    events = decide(task, command, context)
     turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
     turn.stop(running)
     ended(turn, task.id)

@@ -18,7 +18,6 @@ from ...events import (
     TaskCommand,
 )
 from ...events.errors import NotReady
-from ...events.reports import AttemptsHeld
 from ...events.system_events import ClockJumped
 from . import attempts, commands, lifecycle, timeouts
 from .dispatch import dispatch
@@ -93,7 +92,7 @@ def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     return Staged(turn.facts, turn.effects)
 
 
-def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an arm for each kind of message
+def _handle(turn: Turn, message: Message) -> None:  # noqa: C901 - an arm for each kind of message
     match message:
         case Submit():
             commands.handle(turn, message)
@@ -111,8 +110,6 @@ def _handle(turn: Turn, message: Message) -> None:  # noqa: C901, PLR0912 - an a
             turn.record(0, message.fact, Origin(actor="notifier"))
         case Reconcile():
             attempts.ask_for_held(turn)
-        case AttemptsHeld():
-            attempts.reconcile(turn, message)
         case Boot():
             lifecycle.boot(turn, message)
         case WorkOn():

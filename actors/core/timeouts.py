@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from ...events import Created, TaskState
-from ...events.commands import EndAttempt, GiveUp
+from ...events.commands import AbortAttempt, GiveUp
 from ...events.creation import check_output
 from ...events.decide import decide
 from ...events.errors import OutputTaken
@@ -117,9 +117,8 @@ def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:
 
 
 def _end(turn: Turn, task: TaskState, running: Running, end: End) -> None:
-    command = EndAttempt(
+    command = AbortAttempt(
         task_id=task.id,
-        attempt=task.attempt,
         outcome="timed_out",
         error=end.error,
         error_type=end.error_type,

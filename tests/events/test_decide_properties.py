@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint, GraphTask, Recorded, TasktrailError
-from tasktrail.events.commands import AttemptReport, CreateTask, EndAttempt, LifeCommand
+from tasktrail.events.commands import CreateTask, LifeCommand, SchedulerCommand
 from tasktrail.events.context import DecisionContext
 from tasktrail.events.decide import decide
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.rows import decode, encode, from_row, to_row
 from tasktrail.events.recorded import EVENT_TAGS
+from tasktrail.events.reports import AttemptEnded, AttemptReport
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Started, is_terminal
@@ -143,7 +144,11 @@ FREE_FIELDS = {
 
 def commands() -> st.SearchStrategy[Any]:
     """Any command at all, of whatever values its fields may have."""
-    kinds: tuple[type[Any], ...] = (*get_args(LifeCommand), *get_args(AttemptReport))
+    kinds: tuple[type[Any], ...] = (
+        *get_args(LifeCommand),
+        *get_args(SchedulerCommand),
+        *get_args(AttemptReport),
+    )
     return st.one_of(
         [
             st.builds(kind, **{field: FREE_FIELDS[field] for field in kind.__struct_fields__ if field in FREE_FIELDS})
@@ -170,7 +175,7 @@ def test_the_same_command_on_the_same_state_leads_to_the_same_events(steps: Step
     state = states.get(pick)
     if state is None:
         return
-    command = EndAttempt(task_id=pick, attempt=state.attempt, outcome="failed", error="timeout")
+    command = AttemptEnded(task_id=pick, attempt=state.attempt, outcome="failed", error="timeout")
     facts = DecisionContext(now=BEGIN)
     try:
         events = decide(state, command, facts)

@@ -13,11 +13,12 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.actors.core.resources import MachineSample, Reserved, machine_is_busy, never_fits
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
-from tasktrail.events.commands import EndAttempt, TaskCommand
+from tasktrail.events.commands import AbortAttempt, TaskCommand
 from tasktrail.events.context import DecisionContext
 from tasktrail.events.decide import after_dependency, decide
 from tasktrail.events.errors import IllegalTransition, RetriesExhausted, UnknownDependency
 from tasktrail.events.priority import effective_priority
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.retry import RetryRule, matching_rule
 from tasktrail.events.state import Status, create, evolve
 from tasktrail.events.system_events import Adjusted
@@ -60,7 +61,7 @@ def after(state: TaskState, command: Any) -> TaskState:
 
 
 def interrupted(state: TaskState) -> TaskState:
-    return after(state, EndAttempt(task_id=1, attempt=1, outcome="interrupted"))
+    return after(state, AbortAttempt(task_id=1, outcome="interrupted", error="interrupted"))
 
 
 def test_a_task_has_every_field_of_the_seed_under_its_json_name() -> None:
@@ -114,14 +115,14 @@ def test_a_dependency_that_is_not_over_does_nothing() -> None:
 
 def test_a_failure_is_tried_again_after_the_delay_of_the_task() -> None:
     task = running(max_retries=2, retry_delay=90.0, retry_backoff=3.0)
-    report = EndAttempt(task_id=1, attempt=1, outcome="failed", error="timeout")
+    report = AttemptEnded(task_id=1, attempt=1, outcome="failed", error="timeout")
     due = [after(msgspec.structs.replace(task, retry_count=retries), report).due_at for retries in (0, 1)]
     assert due == [NOW + timedelta(seconds=90), NOW + timedelta(seconds=270)]
 
 
 def test_a_rule_of_the_users_own_comes_first_and_is_recorded() -> None:
     rules = (RetryRule("never", retryable=False, contains="timeout"),)
-    report = EndAttempt(task_id=1, attempt=1, outcome="failed", error="timeout")
+    report = AttemptEnded(task_id=1, attempt=1, outcome="failed", error="timeout")
     (event,) = decide(running(max_retries=2), report, DecisionContext(now=NOW, retry_rules=rules))
     assert isinstance(event, Failed)
     assert (event.final, event.rule) == (True, "never")
@@ -132,14 +133,16 @@ def test_a_rule_of_the_users_own_may_forbid_to_try_again_after_a_crash(
     *, retryable: bool, rule: str, final: bool
 ) -> None:
     rules = (RetryRule("oom", retryable=retryable, exit_code=-9),)
-    report = EndAttempt(task_id=1, attempt=1, outcome="lost", error="killed", exit_code=-9)
+    report = AttemptEnded(task_id=1, attempt=1, outcome="lost", error="killed", exit_code=-9)
     event = decide(running(), report, DecisionContext(now=NOW, retry_rules=rules))[0]
     assert isinstance(event, Failed)
     assert (event.rule, event.final, event.exit_code) == (rule, final, -9)
 
 
 def test_the_last_words_of_a_worker_that_died_are_no_reason_to_give_up() -> None:
-    report = EndAttempt(task_id=1, attempt=1, outcome="lost", error="killed: PermissionError", error_type="WorkerLost")
+    report = AttemptEnded(
+        task_id=1, attempt=1, outcome="lost", error="killed: PermissionError", error_type="WorkerLost"
+    )
     event = decide(running(), report, DecisionContext(now=NOW))[0]
     assert isinstance(event, Failed)
     assert (event.rule, event.final) == ("crash", False)
@@ -148,7 +151,7 @@ def test_the_last_words_of_a_worker_that_died_are_no_reason_to_give_up() -> None
 def test_a_crash_too_many_is_poison_whatever_a_rule_allows() -> None:
     task = msgspec.structs.replace(running(), crash_count=2)
     rules = (RetryRule("oom", retryable=True, exit_code=-9),)
-    report = EndAttempt(task_id=1, attempt=1, outcome="lost", exit_code=-9)
+    report = AttemptEnded(task_id=1, attempt=1, outcome="lost", exit_code=-9)
     (event,) = decide(task, report, DecisionContext(now=NOW, retry_rules=rules))
     assert isinstance(event, Failed)
     assert event.rule == "poison: 3 crashes in a row"

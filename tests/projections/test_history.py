@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint, RetryTask, StartTask
-from tasktrail.events.commands import CancelTask, EndAttempt, RecordCheckpoint, RecordProgress
+from tasktrail.events.commands import CancelTask
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.recorded import EVENT_TAGS
+from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.events.task_events import Started
 from tasktrail.projections.describe import describe
@@ -69,16 +70,18 @@ def test_the_story_of_a_task_that_crashed_resumed_failed_and_lived_again(journal
     later(4)
     journal.start(task_id)
     later(10)
-    checkpoint = RecordCheckpoint(task_id=task_id, attempt=1, checkpoint=Checkpoint(processed_frames=9), progress=25.0)
+    checkpoint = AttemptCheckpointed(
+        task_id=task_id, attempt=1, checkpoint=Checkpoint(processed_frames=9), progress=25.0
+    )
     journal.send(checkpoint)
     later(2)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="lost", error="killed by signal 9"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="lost", error="killed by signal 9"))
     later(3)
     journal.start(task_id)
     later(5)
-    journal.send(RecordProgress(task_id=task_id, attempt=2, progress=60.0, message="frame 500"))
+    journal.send(AttemptProgressed(task_id=task_id, attempt=2, progress=60.0, message="frame 500"))
     journal.send(
-        EndAttempt(task_id=task_id, attempt=2, outcome="failed", error="no codec", memory_used=7, cpu_used=2.5)
+        AttemptEnded(task_id=task_id, attempt=2, outcome="failed", error="no codec", memory_used=7, cpu_used=2.5)
     )
     later(100)
     journal.send(RetryTask(task_id=task_id, force=True, delay=60))
@@ -136,7 +139,7 @@ def test_a_wait_that_no_attempt_followed_counts_as_waited(journal: Journal) -> N
     journal.at += timedelta(seconds=4)
     journal.start(task_id)
     journal.at += timedelta(seconds=1)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
     journal.at += timedelta(seconds=7)
     journal.send(CancelTask(task_id=task_id))
     journal.at += timedelta(seconds=50)
@@ -155,7 +158,7 @@ def test_what_still_goes_on_counts_until_now_and_is_named(journal: Journal) -> N
     journal.start(task_id)
     running = story_of(journal, task_id, later + timedelta(seconds=9))
     assert (running.waited, running.ran, running.still) == (80, 9, "runs")
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed"))
     over = story_of(journal, task_id, later + timedelta(hours=1))
     assert (over.waited, over.ran, over.still) == (80, 0, "")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from outboxes import DONE, HOOK, MAIL, all_due, completed, due, outbox_of, steps, tried, wanted_again
 
 from tasktrail.events import CancelTask, RetryTask
-from tasktrail.events.commands import EndAttempt
 from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled, ServiceStopped
 from tasktrail.events.task_events import Failed, Started, is_terminal
 from tasktrail.projections import ViewsGap
@@ -42,7 +42,7 @@ def test_a_failure_that_is_tried_again_is_nobodys_business(journal: Journal) -> 
     task_id = journal.create(max_retries=1, **HOOK, **DONE, **MAIL)
     for attempt in (1, 2):
         journal.start(task_id)
-        journal.send(EndAttempt(task_id=task_id, attempt=attempt, outcome="failed", error="timeout"))
+        journal.send(AttemptEnded(task_id=task_id, attempt=attempt, outcome="failed", error="timeout"))
     tags = Counter((notice.channel, notice.event) for notice in all_due(outbox_of(journal), journal))
     assert tags == {
         ("webhook", "started"): 2,
@@ -85,9 +85,9 @@ def test_webhook_and_mail_hear_of_what_the_task_names_and_the_callback_of_every_
 ) -> None:
     task_id = journal.create(max_retries=1, notify_on=notify_on, **HOOK, **DONE, **MAIL)
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=2, outcome="completed"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=2, outcome="completed"))
     told: dict[str, list[str]] = {"webhook": [], "email": [], "callback": []}
     for notice in all_due(outbox_of(journal), journal):
         told[notice.channel].append(notice.event)
@@ -97,7 +97,7 @@ def test_webhook_and_mail_hear_of_what_the_task_names_and_the_callback_of_every_
 def test_a_failure_that_is_not_final_is_not_told_even_when_failures_are_named(journal: Journal) -> None:
     task_id = journal.create(max_retries=1, notify_on=("failed",), **HOOK)
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="timeout"))
     assert all_due(outbox_of(journal), journal) == []
 
 
@@ -321,14 +321,14 @@ def test_records_seen_before_are_skipped_and_a_gap_is_refused(journal: Journal) 
 def test_what_has_ended_is_not_kept_and_comes_back_when_it_lives_again(journal: Journal) -> None:
     task_id = journal.create(**DONE)
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="no codec"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="no codec"))
     outbox = outbox_of(journal)
     tried(journal, all_due(outbox, journal)[0], ok=True)
     outbox.apply(journal.records)
     assert (outbox._tasks, outbox._pending.by_id) == ({}, {})
     journal.send(RetryTask(task_id=task_id, force=True))
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=2, outcome="completed"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=2, outcome="completed"))
     outbox.apply(journal.records)
     [notice] = all_due(outbox, journal)
     assert (notice.event, notice.life, notice.task["attempt"], notice.task["last_error"]) == (

@@ -11,8 +11,8 @@ from hypothesis import given
 from outboxes import DONE, HOOK, MAIL, all_due, completed, outbox_of, steps, tried, wanted_again
 
 from tasktrail.events import Cancelled, Created, Fact, RetryTask
-from tasktrail.events.commands import EndAttempt
 from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import Adjusted
 from tasktrail.projections.history import recall_from
 from tasktrail.projections.outbox import Outbox
@@ -69,7 +69,7 @@ def test_a_notice_holds_the_task_as_it_was_right_then(journal: Journal) -> None:
     journal.start(task_id)
     started_at = journal.at
     journal.at += timedelta(seconds=9)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed", result={"frames": 5}))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed", result={"frames": 5}))
     started, ended = all_due(outbox_of(journal), journal)
     assert (started.task["status"], started.task["priority"], started.task["result"]) == ("running", 7, {})
     assert (ended.task["status"], ended.task["duration"], ended.task["result"]) == ("completed", 9, {"frames": 5})
@@ -81,7 +81,7 @@ def adjusted_and_retried(journal: Journal) -> int:
     task_id = journal.create(priority=2, **HOOK)
     journal.record(0, Adjusted(task_id=task_id, priority=9, scheduled_for=BEGIN))
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="no codec"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="no codec"))
     journal.send(RetryTask(task_id=task_id, force=True))
     return task_id
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasktrail.events import TaskState
-from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import UnknownTask
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.priority import queue_key
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.task import view
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries import filters as selection_module
@@ -205,7 +205,7 @@ def test_a_task_is_found_by_the_error_it_has_now() -> None:
     task_id = own.create(max_retries=1, retry_delay=0.0)
     for error in ("timeout of the probe", "cannot decode"):
         own.start(task_id)
-        own.send(EndAttempt(task_id=task_id, attempt=own.states[task_id].attempt, outcome="failed", error=error))
+        own.send(AttemptEnded(task_id=task_id, attempt=own.states[task_id].attempt, outcome="failed", error=error))
         assert total(error) == 1
     assert total("probe") == 0
     assert total("thumbnail") == 1

@@ -8,7 +8,7 @@ from histories import Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.commands import EndAttempt
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.task_events import Completed, is_terminal
 from tasktrail.projections import TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import STATUSES
@@ -60,7 +60,7 @@ def test_ends_older_than_a_day_are_forgotten(journal: Journal) -> None:
         journal.at += timedelta(hours=hours)
         task_id = journal.create()
         journal.start(task_id)
-        journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed"))
+        journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed"))
     stats = stats_of(journal)
     assert (stats.last_minute.completed, stats.last_hour.completed, stats.last_day.completed) == (1, 1, 1)
     assert stats.counts["completed"] == 3
@@ -73,7 +73,7 @@ def test_durations_are_those_of_completed_attempts_to_ten_percent(journal: Journ
         journal.start(task_id)
         journal.at += timedelta(seconds=seconds)
         journal.send(
-            EndAttempt(task_id=task_id, attempt=1, outcome="completed" if seconds % 2 else "failed", error="x")
+            AttemptEnded(task_id=task_id, attempt=1, outcome="completed" if seconds % 2 else "failed", error="x")
         )
     durations = stats_of(journal).by_type["video_convert"].durations
     assert durations is not None

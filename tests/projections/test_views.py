@@ -12,9 +12,9 @@ from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.commands import RecordProgress
 from tasktrail.events.errors import HistoryMissing, LogCorrupt
 from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.reports import AttemptProgressed
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews, ViewsFailed, ViewsGap, catch_up, rebuild
 from tasktrail.projections.views import writer as module
 
@@ -47,7 +47,7 @@ def test_a_task_that_changed_many_times_in_a_batch_costs_one_row(journal: Journa
     task_id = journal.create()
     journal.start(task_id)
     for percent in range(50):
-        journal.send(RecordProgress(task_id=task_id, attempt=1, progress=percent))
+        journal.send(AttemptProgressed(task_id=task_id, attempt=1, progress=percent))
     views = TaskViews(":memory:")
     assert len(writes(views, lambda: views.apply(journal.records))) == 1
 
@@ -57,7 +57,7 @@ def test_progress_alone_leaves_the_other_indexes_alone(journal: Journal) -> None
     journal.start(task_id)
     views = TaskViews(":memory:")
     views.apply(journal.records)
-    progress = journal.send(RecordProgress(task_id=task_id, attempt=1, progress=50.0))
+    progress = journal.send(AttemptProgressed(task_id=task_id, attempt=1, progress=50.0))
     [statement] = writes(views, lambda: views.apply(progress))
     assert "status" not in statement.partition("state")[0]
 

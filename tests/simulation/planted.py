@@ -15,7 +15,7 @@ from tasktrail.actors.scheduler import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState
 from tasktrail.events import decide as rules
 from tasktrail.events.clock_jumps import Jumps
-from tasktrail.events.reports import Grant
+from tasktrail.events.reports import Grant, PublishWanted
 from tasktrail.events.state import _EVOLVE
 from tasktrail.events.system_events import ClockJumped
 
@@ -45,11 +45,10 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
 # --- attempts ---------------------------------------------------------------------------------------------------
 
 
-@planted("I2|I7")
+@planted("I2|I7|a step broke: KeyError")
 def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
-    patch.setattr("tasktrail.events.decide._refuse_stale", lambda _state, _report: None)
-    patch.setattr(attempts, "_current", lambda turn, task_id, _attempt: turn.state.running.get(task_id))
+    patch.setattr(rules, "_refuse_stale", lambda _state, _report: None)
 
 
 @planted("I7: task .* two live attempts|I7: attempts without|I7: the limits have")
@@ -75,7 +74,15 @@ def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: the output may be published|I7: task .* while it publishes")
 def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     """The grant is given whatever became of the task meanwhile."""
-    patch.setattr(attempts, "_publish_wanted", lambda turn, report: turn.order(Grant(report.task_id, report.attempt)))
+    said = attempts._said
+
+    def careless(turn: Turn, report: Any) -> None:
+        if isinstance(report, PublishWanted):
+            turn.order(Grant(report.task_id, report.attempt))
+        else:
+            said(turn, report)
+
+    patch.setattr(attempts, "_said", careless)
 
 
 @planted("I14: .*never")
@@ -102,9 +109,10 @@ def retry_without_delay(patch: pytest.MonkeyPatch) -> None:
     """A failed task is tried again at once."""
     after = rules._after_failure
 
-    def hasty(*arguments: Any) -> tuple[Any, ...]:
+    def hasty(*arguments: Any, **options: Any) -> tuple[Any, ...]:
         return tuple(
-            replace(event, due_at=None) if isinstance(event, Retried) else event for event in after(*arguments)
+            replace(event, due_at=None) if isinstance(event, Retried) else event
+            for event in after(*arguments, **options)
         )
 
     patch.setattr(rules, "_after_failure", hasty)
@@ -114,7 +122,9 @@ def retry_without_delay(patch: pytest.MonkeyPatch) -> None:
 def retries_uncounted(patch: pytest.MonkeyPatch) -> None:
     """`max_retries` is looked at and never reached."""
     after = rules._after_failure
-    patch.setattr(rules, "_after_failure", lambda state, *rest: after(replace(state, retry_count=-1), *rest))
+    patch.setattr(
+        rules, "_after_failure", lambda state, *rest, **options: after(replace(state, retry_count=-1), *rest, **options)
+    )
 
 
 @planted("starts, and .* write /out")

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
@@ -21,19 +21,21 @@ from tasktrail.events import (
     TaskState,
     TasktrailError,
 )
-from tasktrail.events.commands import AttemptReport, EndAttempt, RecordCheckpoint, RecordProgress, SaveCheckpoint
+from tasktrail.events.commands import AbortAttempt, SaveCheckpoint, SchedulerCommand
 from tasktrail.events.context import DecisionContext
 from tasktrail.events.decide import decide
 from tasktrail.events.log.event_log import Answer
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.priority import effective_priority
+from tasktrail.events.reports import AttemptCheckpointed, AttemptEnd, AttemptEnded, AttemptProgressed, AttemptReport
 from tasktrail.events.state import create, evolve, overlay
 from tasktrail.events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, ServiceStarted
-from tasktrail.events.task_events import AttemptOutcome, Created
+from tasktrail.events.task_events import Created
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 OneTaskCommand: TypeAlias = CreateTask | StartTask | CancelTask | RetryTask | SaveCheckpoint | AdjustTask
+Decidable: TypeAlias = OneTaskCommand | SchedulerCommand | AttemptReport
 
 OPERATIONS = (
     *("create", "start", "progress", "checkpoint", "complete", "fail", "lose", "interrupt", "time out"),
@@ -41,12 +43,8 @@ OPERATIONS = (
 )
 """What `Journal.play` can do."""
 
-_OUTCOMES: dict[str, AttemptOutcome] = {
-    "fail": "failed",
-    "lose": "lost",
-    "interrupt": "interrupted",
-    "time out": "timed_out",
-}
+_ENDS: dict[str, AttemptEnd] = {"fail": "failed", "lose": "lost"}
+_ABORTS: dict[str, Literal["interrupted", "timed_out"]] = {"interrupt": "interrupted", "time out": "timed_out"}
 
 
 class Journal:
@@ -61,7 +59,7 @@ class Journal:
         self._system_version = 0
         self._epoch = 0
 
-    def send(self, command: OneTaskCommand | AttemptReport, *, force_resumable: bool = True) -> list[Recorded]:
+    def send(self, command: Decidable, *, force_resumable: bool = True) -> list[Recorded]:
         """Decide and record. Raises the `TasktrailError` of a refusal, with nothing recorded."""
         create_new = isinstance(command, CreateTask)
         task_id = len(self.states) + 1 if isinstance(command, CreateTask) else command.task_id
@@ -145,16 +143,16 @@ def random_history(journal: Journal, steps: int, seed: int) -> None:
         journal.play(operation, chance.randrange(10_000), chance.randrange(101))
 
 
-def _command(operation: str, state: TaskState, number: int, command_id: str) -> OneTaskCommand | AttemptReport:
+def _command(operation: str, state: TaskState, number: int, command_id: str) -> Decidable:
     task_id, attempt = state.id, state.attempt
     match operation:
         case "progress":
-            return RecordProgress(task_id=task_id, attempt=attempt, progress=float(number), message=f"{number} done")
+            return AttemptProgressed(task_id=task_id, attempt=attempt, progress=float(number), message=f"{number} done")
         case "checkpoint":
             checkpoint = Checkpoint(processed_frames=number, data={"number": number})
-            return RecordCheckpoint(task_id=task_id, attempt=attempt, checkpoint=checkpoint, progress=number / 2)
+            return AttemptCheckpointed(task_id=task_id, attempt=attempt, checkpoint=checkpoint, progress=number / 2)
         case "complete":
-            return EndAttempt(task_id=task_id, attempt=attempt, outcome="completed", result={"number": number})
+            return AttemptEnded(task_id=task_id, attempt=attempt, outcome="completed", result={"number": number})
         case "cancel":
             return CancelTask(task_id=task_id, command_id=command_id)
         case "retry":
@@ -162,14 +160,11 @@ def _command(operation: str, state: TaskState, number: int, command_id: str) -> 
         case "release":
             return StartTask(task_id=task_id, command_id=command_id)
         case _:
-            return EndAttempt(
-                task_id=task_id,
-                attempt=attempt,
-                outcome=_OUTCOMES[operation],
-                error=("connection refused by 10.0.0.1", "no such codec", "timeout after 5 s")[number % 3],
-                error_type="OSError",
-                memory_used=number * 1000,
-            )
+            error = ("connection refused by 10.0.0.1", "no such codec", "timeout after 5 s")[number % 3]
+            if operation in _ABORTS:
+                return AbortAttempt(task_id=task_id, outcome=_ABORTS[operation], error=error, error_type="OSError")
+            used = number * 1000
+            return AttemptEnded(task_id, attempt, _ENDS[operation], error=error, error_type="OSError", memory_used=used)
 
 
 def _some_task(pick: int, number: int, known: int, at: datetime) -> CreateTask:

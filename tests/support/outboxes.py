@@ -7,7 +7,7 @@ from typing import Any
 from histories import OPERATIONS, Journal
 from hypothesis import strategies as st
 
-from tasktrail.events.commands import EndAttempt
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.projections.history import recall_from
 from tasktrail.projections.notices import Notice, log_id, redelivery
@@ -63,7 +63,7 @@ def tried(
 def completed(journal: Journal, **fields: Any) -> int:
     task_id = journal.create(**fields)
     journal.start(task_id)
-    journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed"))
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed"))
     return task_id
 
 

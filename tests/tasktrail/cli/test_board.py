@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from tasktrail.cli import watch
 from tasktrail.cli.watch import Board, Totals, Watch, in_words, means_of, picture, totals_of
 from tasktrail.events import Started
-from tasktrail.events.commands import EndAttempt, RecordProgress
 from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
 NAME = "Aufzeichnung der Sitzung vom 3. März, Teil {}.mov"
 
@@ -48,7 +48,7 @@ def start(tasks: Any, task_id: int) -> None:
 
 def end(tasks: Any, task_id: int, outcome: Any = "completed") -> None:
     error = "the file ends in the middle of a frame" if outcome != "completed" else ""
-    tasks.journal.send(EndAttempt(task_id=task_id, attempt=1, outcome=outcome, error=error))
+    tasks.journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome=outcome, error=error))
 
 
 def look(tasks: Any, screen: FakeScreen, *ids: int) -> tuple[Watch, Callable[[], list[str]]]:
@@ -78,7 +78,7 @@ def test_a_day_of_forty_tasks(tasks: Any) -> None:
     for task_id in (30, 31):
         start(tasks, task_id)
     tasks.later(30)
-    tasks.journal.send(RecordProgress(task_id=30, attempt=1, progress=50.0, message="segment 3 of 6"))
+    tasks.journal.send(AttemptProgressed(task_id=30, attempt=1, progress=50.0, message="segment 3 of 6"))
     lines = again()
     assert lines[0] == "1 of 40 done, 1 failed, about 20 min left"
     assert lines[2].split() == ["ID", "STATUS", "DONE", "RAN", "LEFT", "INPUT", "TYPE"]
@@ -130,7 +130,7 @@ def test_named_tasks_are_counted_by_themselves_and_a_failure_is_told(tasks: Any)
 def test_messages_stand_below_while_there_is_room(tasks: Any) -> None:
     create(tasks, 1)
     start(tasks, 1)
-    tasks.journal.send(RecordProgress(task_id=1, attempt=1, progress=12.0, message="segment 1 of 6\x1b[2J"))
+    tasks.journal.send(AttemptProgressed(task_id=1, attempt=1, progress=12.0, message="segment 1 of 6\x1b[2J"))
     for lines, there in ((23, True), (5, False)):
         screen = FakeScreen(lines=lines)
         _watched, again = look(tasks, screen, 1)

@@ -14,7 +14,7 @@ from tasktrail.cli.app import app
 from tasktrail.cli.completion import Bash, options, values
 from tasktrail.cli.session import Session
 from tasktrail.events import Started
-from tasktrail.events.commands import EndAttempt
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.handlers.registry import Registry
 
 
@@ -87,8 +87,8 @@ def test_a_command_is_offered_only_tasks_that_it_can_take(offer: Callable[[str],
     waits, runs, failed, done = (tasks.create_task(type="noop") for _ in range(4))
     for task_id in (runs, failed, done):
         tasks.journal.record(task_id, Started(worker="w"))
-    tasks.journal.send(EndAttempt(task_id=failed, attempt=1, outcome="failed", error="no", error_type="ValueError"))
-    tasks.journal.send(EndAttempt(task_id=done, attempt=1, outcome="completed"))
+    tasks.journal.send(AttemptEnded(task_id=failed, attempt=1, outcome="failed", error="no", error_type="ValueError"))
+    tasks.journal.send(AttemptEnded(task_id=done, attempt=1, outcome="completed"))
     assert offer("retry ") == [str(failed)]
     assert offer("cancel ") == [str(runs), str(waits)]
     assert offer("start ") == offer("adjust ") == [str(waits)]

@@ -10,7 +10,8 @@ import pytest
 
 import tasktrail
 from tasktrail.events import Checkpoint, Started
-from tasktrail.events.commands import EndAttempt, RecordCheckpoint
+from tasktrail.events.commands import AbortAttempt
+from tasktrail.events.reports import AttemptCheckpointed
 from tasktrail.events.state import RECOVERING, RESUMING
 
 _IDEOGRAPHS = re.compile("[\u4e00-\u9fff]")
@@ -24,9 +25,9 @@ def recovered(tasks: Any) -> None:
         tasks.create_task(type="noop", resumable=True)
         tasks.journal.record(task_id, Started(worker="w1"))
     point = Checkpoint(processed_frames=9)
-    tasks.journal.send(RecordCheckpoint(task_id=2, attempt=1, checkpoint=point, progress=40.0))
+    tasks.journal.send(AttemptCheckpointed(task_id=2, attempt=1, checkpoint=point, progress=40.0))
     for task_id in (1, 2):
-        tasks.journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="interrupted", error="the service died"))
+        tasks.journal.send(AbortAttempt(task_id=task_id, outcome="interrupted", error="the service died"))
 
 
 @pytest.fixture(autouse=True)

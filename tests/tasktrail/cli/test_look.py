@@ -13,7 +13,7 @@ from tasktrail.cli import terminal
 from tasktrail.cli.reference import option_lines
 from tasktrail.cli.terminal import duration, moment, percent, plain, size
 from tasktrail.events import Checkpoint, Started
-from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
+from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.handlers.printed import PrintedWriter
 from tasktrail.handlers.registry import Registry
 
@@ -28,19 +28,19 @@ def story(tasks: Any) -> int:
     tasks.journal.record(task_id, Started(worker="w1"))
     for progress in (10.0, 20.0, 30.0):
         tasks.later()
-        tasks.journal.send(RecordProgress(task_id=task_id, attempt=1, progress=progress, message="encoding"))
+        tasks.journal.send(AttemptProgressed(task_id=task_id, attempt=1, progress=progress, message="encoding"))
     tasks.journal.send(
-        RecordCheckpoint(task_id=task_id, attempt=1, checkpoint=Checkpoint(processed_frames=9), progress=30.0)
+        AttemptCheckpointed(task_id=task_id, attempt=1, checkpoint=Checkpoint(processed_frames=9), progress=30.0)
     )
     tasks.journal.send(
-        EndAttempt(
+        AttemptEnded(
             task_id=task_id, attempt=1, outcome="failed", error="timeout while reading", error_type="TimeoutError"
         )
     )
     tasks.later(90)
     tasks.journal.record(task_id, Started(worker="w2", resumed=True))
     tasks.later(4000)
-    tasks.journal.send(EndAttempt(task_id=task_id, attempt=2, outcome="completed", memory_used=3 << 20, cpu_used=7.0))
+    tasks.journal.send(AttemptEnded(task_id=task_id, attempt=2, outcome="completed", memory_used=3 << 20, cpu_used=7.0))
     return task_id
 
 
@@ -67,7 +67,7 @@ def test_list_says_when_a_waiting_task_is_due(
     tasks.create_task(type="noop", held=True, scheduled_for=at + timedelta(hours=5))
     tasks.create_task(type="noop", max_retries=1, retry_delay=120)
     tasks.journal.record(4, Started(worker="w"))
-    tasks.journal.send(EndAttempt(task_id=4, attempt=1, outcome="failed", error="timeout", error_type="TimeoutError"))
+    tasks.journal.send(AttemptEnded(task_id=4, attempt=1, outcome="failed", error="timeout", error_type="TimeoutError"))
     assert "due 2026-01-31 12:10:00Z" in cli("list").out
     monkeypatch.setattr(terminal, "width_of", lambda _stream: 120)
     rows = {line.split()[0]: line for line in cli("list").out.splitlines()[2:]}
@@ -115,7 +115,7 @@ def test_text_of_others_cannot_steer_the_terminal(cli: Callable[..., Any], tasks
     evil = "\x1b]0;owned\x07[red]\u202egpj.exe"
     tasks.create_task(type="noop", input_file=f"/in/{evil}")
     tasks.journal.record(1, Started(worker=evil))
-    tasks.journal.send(EndAttempt(task_id=1, attempt=1, outcome="failed", error=evil))
+    tasks.journal.send(AttemptEnded(task_id=1, attempt=1, outcome="failed", error=evil))
     for line in ("list", "show 1", "history 1"):
         out = cli(*line.split()).out
         assert "[red]" in out
@@ -344,7 +344,7 @@ def test_output_that_is_followed_goes_on_until_the_attempt_has_ended(
 
     def end() -> None:
         writer.write(b"the end")
-        tasks.journal.send(EndAttempt(task_id=task_id, attempt=1, outcome="completed"))
+        tasks.journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed"))
 
     tasks.script.extend((more, end))
     assert cli("output", str(task_id), "--follow").out == "half a € and a half\nthe end\n"
@@ -356,7 +356,7 @@ def test_show_and_history_end_with_the_last_lines_of_a_failed_attempt(
     task_id = tasks.create_task(type="noop", max_retries=0)
     tasks.journal.record(task_id, Started(worker="w1"))
     tasks.journal.send(
-        EndAttempt(task_id=task_id, attempt=1, outcome="failed", error="no luck", error_type="ValueError")
+        AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="no luck", error_type="ValueError")
     )
     assert "printed" not in cli("show", str(task_id)).out
     printed(tasks, tmp_path, task_id, 1, b"".join(b"line %d\n\n" % number for number in range(9)))

@@ -15,16 +15,9 @@ from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Doors, Session
 from tasktrail.cli.terminal import Paper, rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
-from tasktrail.events.commands import (
-    AddSchedule,
-    DrainQueue,
-    EndAttempt,
-    PauseQueue,
-    RemoveSchedule,
-    ResumeQueue,
-    SetLimits,
-)
+from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueueDrained
 
 Cli = Callable[..., Any]
@@ -303,7 +296,7 @@ def test_a_refusal_names_the_task_in_what_to_do(cli: Cli, tasks: Any, line: str)
     tasks.create_task(type="noop")
     tasks.journal.record(1, Started(worker="w"))
     if line == "cancel 1":
-        tasks.journal.send(EndAttempt(task_id=1, attempt=1, outcome="completed"))
+        tasks.journal.send(AttemptEnded(task_id=1, attempt=1, outcome="completed"))
     shown = cli(*line.split())
     assert shown.code == 1
     assert "`tasktrail history 1`" in shown.err

@@ -14,8 +14,8 @@ import pytest
 from tasktrail.cli import progress
 from tasktrail.cli.run import SECOND_CTRL_C
 from tasktrail.events import CreateTask, Started
-from tasktrail.events.commands import EndAttempt, RecordProgress
 from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
 
 def start(tasks: Any, task_id: int = 1) -> None:
@@ -24,13 +24,13 @@ def start(tasks: Any, task_id: int = 1) -> None:
 
 def report(tasks: Any, progress: float, message: str, task_id: int = 1) -> None:
     attempt = tasks.get_task(task_id).attempt
-    tasks.journal.send(RecordProgress(task_id=task_id, attempt=attempt, progress=progress, message=message))
+    tasks.journal.send(AttemptProgressed(task_id=task_id, attempt=attempt, progress=progress, message=message))
 
 
 def end(tasks: Any, task_id: int = 1, outcome: Any = "completed", **more: Any) -> None:
     tasks.later()
     attempt = tasks.get_task(task_id).attempt
-    tasks.journal.send(EndAttempt(task_id=task_id, attempt=attempt, outcome=outcome, **more))
+    tasks.journal.send(AttemptEnded(task_id=task_id, attempt=attempt, outcome=outcome, **more))
 
 
 @pytest.fixture

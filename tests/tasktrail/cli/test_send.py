@@ -13,8 +13,8 @@ import pytest
 from tasktrail.api.reader import type_infos
 from tasktrail.cli.submit import submit
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
-from tasktrail.events.commands import EndAttempt
 from tasktrail.events.errors import OutcomeUnknown
+from tasktrail.events.reports import AttemptEnded
 from tasktrail.handlers.contract import Job, handler
 from tasktrail.handlers.registry import Registry
 
@@ -204,7 +204,7 @@ def test_as_json_answers_go_to_stdout_and_problems_to_stderr(cli: Callable[..., 
 def test_a_retry_without_retries_left_needs_force(cli: Callable[..., Any], tasks: Any) -> None:
     tasks.create_task(type="noop", max_retries=0)
     tasks.journal.record(1, Started())
-    tasks.journal.send(EndAttempt(task_id=1, attempt=1, outcome="failed", error="broken"))
+    tasks.journal.send(AttemptEnded(task_id=1, attempt=1, outcome="failed", error="broken"))
     refused = cli("retry", "1")
     assert refused.code == 1
     assert "--force" in refused.err

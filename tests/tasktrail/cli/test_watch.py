@@ -14,7 +14,7 @@ from tasktrail.cli import watch
 from tasktrail.cli.progress import Bars
 from tasktrail.cli.watch import Watch
 from tasktrail.events import Started
-from tasktrail.events.commands import EndAttempt, RecordProgress
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def start(tasks: Any, task_id: int) -> None:
 
 
 def end(tasks: Any, task_id: int, outcome: Any = "completed") -> None:
-    tasks.journal.send(EndAttempt(task_id=task_id, attempt=1, outcome=outcome, error="broken"))
+    tasks.journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome=outcome, error="broken"))
 
 
 def test_the_named_tasks_are_watched_until_all_have_ended(cli: Callable[..., Any], tasks: Any, steps: Any) -> None:
@@ -135,7 +135,7 @@ def test_bars_show_percent_and_message(tasks: Any, monkeypatch: pytest.MonkeyPat
         task_id = tasks.create_task(type="video_convert", input_file="/in/a film.mov")
         bars.show(tasks.get_task(task_id))
         start(tasks, task_id)
-        tasks.journal.send(RecordProgress(task_id=1, attempt=1, progress=42.5, message="frame [bold]\x1b[2J"))
+        tasks.journal.send(AttemptProgressed(task_id=1, attempt=1, progress=42.5, message="frame [bold]\x1b[2J"))
         bars.show(tasks.get_task(task_id))
         bars.say("beside [it]")
     shown = screen.getvalue()

@@ -16,8 +16,8 @@ from tasktrail.cli.session import Doors
 from tasktrail.cli.terminal import Column, folded, table, wrapped
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.commands import EndAttempt, RecordCheckpoint, RecordProgress
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import DeliveryAttempted, EndpointEnabled
 
 WIDTHS = (60, 80, 120, 200)
@@ -61,12 +61,12 @@ def busy(tasks: Any) -> dict[str, str]:
         tasks.later(3700)
         tasks.journal.record(task_id, Started(worker="w1"))
         tasks.later(3)
-        tasks.journal.send(RecordProgress(task_id=task_id, attempt=1, progress=37.5, message=ERROR))
+        tasks.journal.send(AttemptProgressed(task_id=task_id, attempt=1, progress=37.5, message=ERROR))
         point = Checkpoint(processed_frames=9)
-        tasks.journal.send(RecordCheckpoint(task_id=task_id, attempt=1, checkpoint=point, progress=37.5))
+        tasks.journal.send(AttemptCheckpointed(task_id=task_id, attempt=1, checkpoint=point, progress=37.5))
     tasks.later(90)
     tasks.journal.send(
-        EndAttempt(task_id=failed, attempt=1, outcome="failed", error=ERROR, memory_used=3 << 30, cpu_used=7.0)
+        AttemptEnded(task_id=failed, attempt=1, outcome="failed", error=ERROR, memory_used=3 << 30, cpu_used=7.0)
     )
     (notice,) = [one for one in tasks.notices(failed) if one.event == "failed"]
     outcome: dict[str, Any] = {"ok": False, "final": True, "disabled": True, "detail": ERROR, "target": HOOK}
