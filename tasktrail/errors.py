@@ -1,4 +1,7 @@
-"""What only HTTP can refuse. The domain's own refusals are in `events/errors.py`."""
+"""Errors of HTTP, which server and client share, and the form in which every error is sent (RFC 9457).
+
+The errors of the domain are in `events/errors.py`.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ from .events import TasktrailError
 
 
 def problem(error: TasktrailError, **more: Any) -> dict[str, Any]:
-    """What happened, where, and what to do; `more` says what it was about."""
+    """The error as one JSON object: what happened, where, and what to do. `more` says what it was about."""
     return {
         "type": f"urn:tasktrail:problem:{error.code}",
         "title": error.title,

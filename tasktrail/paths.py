@@ -1,4 +1,4 @@
-"""What lies where in a data folder."""
+"""The files of a data folder: where they are, how its socket is reached, and that nobody else may read them."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from .events.log.lock import holder, role
 
 NO_SOCKET = {"run": "`tasktrail run`", "program": "A program that has opened it with TaskService"}
-"""Who may hold a data folder and never takes commands of others, in words."""
+"""Programs that may hold a data folder without taking commands of others, in words."""
 
 
 class DataPaths:
@@ -34,11 +34,11 @@ class DataPaths:
         self.temp = (temp_dir or self.data / "tmp").absolute()
 
     def protected(self) -> tuple[str, ...]:
-        """The folders that no attempt may reach, but for what it is granted there by name: real paths."""
+        """Real paths of the folders that no attempt may reach, except for files in them that it is granted by name."""
         return tuple(dict.fromkeys(str(folder.resolve()) for folder in (self.data, self.temp)))
 
     def no_service(self) -> ServiceUnreachable:
-        """The error that says that no service answers here, and who has the folder instead."""
+        """The error for a folder on which no service answers; it says who has the folder instead."""
         pid, who = holder(self.lock), NO_SOCKET.get(role(self.lock), "")
         if pid is None or not who:
             return ServiceUnreachable(f"No service runs on {self.data}")
@@ -60,12 +60,12 @@ class DataPaths:
 
 
 MAX_UNIX_PATH = 107 if os.uname().sysname == "Linux" else 103
-"""Bytes that the operating system takes as the name of a Unix socket."""
+"""The most bytes that the operating system takes as the name of a Unix socket."""
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
 class UnixName:
-    """A name for a Unix socket that is short enough, for as long as this object is open.
+    """A short enough name for a Unix socket, valid while this object is open.
 
     A long path is reached through a descriptor of its folder, which Linux shows under /proc.
     """
@@ -85,7 +85,7 @@ class UnixName:
         self.text = str(_DESCRIPTORS / str(self._folder) / path.name)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder's descriptor."""
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
@@ -99,7 +99,7 @@ class UnixName:
         self.close()
 
 
-# --- What lies in a data folder is its owner's alone: files 0600, folders 0700, whatever was there before. ---
+# --- permissions ----------------------------------------------------------------------------------------------
 
 
 _OTHERS = 0o077
@@ -111,7 +111,11 @@ _TASKS_OWN = re.compile(r"\d+")
 
 
 def loose(paths: DataPaths) -> Iterator[Path]:
-    """What other users may reach although it is the data folder's; that folder first, if it is to be closed."""
+    """What other users may reach of a data folder; the folder itself comes first, if only tasktrail uses it.
+
+    Only what tasktrail makes is looked at. A folder that also holds other things (a home, `/tmp`, `/`) stays as it is,
+    and so does everything that is not a plain file, belongs to somebody else, or is a link.
+    """
     for folder in dict.fromkeys((paths.data, paths.temp)):
         if _is_loose(folder) and not _holds_other_things(folder, paths):
             yield folder
@@ -121,7 +125,7 @@ def loose(paths: DataPaths) -> Iterator[Path]:
 
 
 def close_to_others(paths: DataPaths) -> None:
-    """Give files and folders the modes that they should have. What cannot be changed stays; `doctor` tells of it."""
+    """Set files to 0600 and folders to 0700. What cannot be changed stays as it is, and `doctor` reports it."""
     for path in loose(paths):
         try:
             os.chmod(path, PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE)  # noqa: PTH101 - no link, as was seen
@@ -130,7 +134,7 @@ def close_to_others(paths: DataPaths) -> None:
 
 
 def is_shared(paths: DataPaths) -> bool:
-    """Whether others may look into the data folder, and it stays so because other things lie there."""
+    """Whether others may look into the data folder, which stays so because it also holds other things."""
     return _is_loose(paths.data) and _holds_other_things(paths.data, paths)
 
 
@@ -161,7 +165,7 @@ def _holds_other_things(folder: Path, paths: DataPaths) -> bool:
 
 
 def _own(paths: DataPaths) -> Iterator[Path]:
-    """Files and folders below the two. A task's work folder is closed as a whole: what is in it is the handler's.
+    """Files and folders in the data folder and the temp folder. The content of a task's work folder is its handler's.
 
     Among other things a folder with as plain a name as `output` is perhaps somebody else's.
     """

@@ -57,7 +57,7 @@ from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 
 ORPHANS_WITHIN = 10.0
-"""Seconds that processes of a killed service get to be gone."""
+"""Seconds to wait until the processes of a killed service are gone."""
 START_WITHIN = 600.0
 """Seconds that folding the log may take."""
 STOP_WITHIN = 10.0
@@ -71,7 +71,7 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: tuple[int, ...]
     """Tasks whose attempt was open; it is closed as interrupted and they are queued again."""
     resuming: tuple[int, ...]
-    """Those of them that go on from a checkpoint."""
+    """The interrupted tasks that go on from a checkpoint."""
 
 
 class System:
@@ -91,7 +91,7 @@ class System:
         self.paths = paths
         self._accepted = acceptance
         self._own: set[int] | None = set() if own_only else None
-        """Kept here, for it is in no log: a Scheduler that has to start over knows it still."""
+        """Kept here because it is in no log: a Scheduler that is started again still knows it."""
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers)
@@ -104,15 +104,15 @@ class System:
         self.fatal: BaseException | None = None
         self.failed = threading.Event()
         self.log_trouble: TasktrailError | None = None
-        """Why the log cannot be written just now; commands are refused meanwhile."""
+        """Why the log cannot be written at the moment; commands are refused meanwhile."""
         self.views_trouble: Exception | None = None
-        """Why the views cannot be written just now."""
+        """Why the views cannot be written at the moment."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
         self.service_log = None if own_only else ServiceLog(self._first_record, self.clock)
-        """None for a program that follows its own tasks: it says itself what becomes of them."""
+        """None for a program that works on its own tasks only: it follows them, and reports what becomes of them."""
         self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
         self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
@@ -128,7 +128,7 @@ class System:
         self._looked_at = 0
 
     def start(self) -> None:
-        """Take the folder, recover, and be ready. Raises the error that stands in the way; then nothing is left."""
+        """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
         self._check_sandbox()
         self.paths.make()
@@ -152,7 +152,7 @@ class System:
             raise (self.fatal or error) from None
 
     def ceiling(self) -> Ceiling:
-        """What a task could get with nothing else running, as it was configured and the machine was at the start."""
+        """What a task could get if nothing else ran, by the configuration and the machine at the start."""
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
         memory = Machine(self.paths.temp).limits().memory
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
@@ -165,7 +165,7 @@ class System:
             )
 
     def _children(self) -> tuple[Child, ...]:
-        """The start list. The Scheduler opens the log; who runs tasks comes when everybody who follows is there."""
+        """The start list. The Scheduler opens the log. Tasks run only when all actors that follow the log are there."""
         return (
             self.scheduler,
             self.projector,
@@ -181,7 +181,7 @@ class System:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
         self.scheduler.tell(Drain())
-        if self.log_trouble is None:  # else nobody can be told to stop, for that could not be recorded
+        if self.log_trouble is None:  # otherwise the stop of an attempt could not be recorded
             self._wait_until_idle(deadline - within / 2)
         self.scheduler.tell(Close())
         self._settle_scheduler()
@@ -222,7 +222,7 @@ class System:
         self.views_trouble = error
 
     def _look_at_log(self) -> None:
-        """A log that was deleted or replaced is told although no command comes. By stat alone: see the log itself."""
+        """Notice a log that was deleted or replaced, even if no command comes."""
         try:
             is_there = _identity(self.paths.log) == self._log_identity
         except (FileNotFoundError, NotADirectoryError):
@@ -233,7 +233,7 @@ class System:
             self._on_fatal(error)
 
     def obstacle(self) -> TasktrailError | None:
-        """Why commands are not accepted now; none when they are. A new object for each who may raise it."""
+        """Why commands are not accepted now; None if they are. Each caller gets an object that it may raise."""
         error = self.fatal or self.log_trouble
         if isinstance(error, TasktrailError):
             return copy(error)
@@ -245,7 +245,7 @@ class System:
         )
 
     def degraded(self) -> list[str]:
-        """What does not stand against commands, and is not as it should be."""
+        """What is out of order although commands are accepted."""
         return [] if self.views_trouble is None else [f"the views lag behind: {self.views_trouble}"]
 
     # --- the actors ---------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class System:
         return Inspector.start(log_path=self.paths.log, on_damage=self._on_fatal, wanted=lambda: self._is_long)
 
     def _start_projector(self) -> "Projector.ref":  # type: ignore[name-defined]
-        if self._accepted is not None:  # the Scheduler has recorded it by now, if it could
+        if self._accepted is not None:  # by now the Scheduler has recorded it, if that was possible
             forget_recorded(self.paths, self._accepted)
             self._accepted = None
         return Projector.start(
@@ -357,7 +357,7 @@ class System:
         return self.paths.snapshots / kind if self.config.snapshot_every else None
 
     def _temp_used(self) -> dict[int, int]:
-        """What the running tasks take of the temp space, measured on the disk; nothing while the Scheduler is away."""
+        """Running task → the temp space that it takes on the disk. Empty while the Scheduler does not answer."""
         try:
             outputs: dict[int, str] = self.scheduler.ask(StateQuery(outputs_of_running), timeout=5)
         except NotReady:
@@ -369,7 +369,7 @@ class System:
         return space_taken(self.paths.temp / str(task_id), *part)
 
     def _log_has_grown(self) -> bool:
-        """Whether anything was recorded since the last question: what runs says so twice a second."""
+        """Whether anything was recorded since the last call; running attempts report twice a second."""
         before, self._looked_at = self._looked_at, self.committed.position
         return before != self._looked_at
 
@@ -392,7 +392,7 @@ class System:
             return next(iter(reader.read_task_after(task_id, 0, 1)), None)
 
     def _publish(self, message: Committed) -> None:
-        """Tell consumers what is durable. Runs in the Scheduler's thread: quick, and never raising."""
+        """Pass on what is durable. This runs in the Scheduler's thread, so it is quick and never raises."""
         if not self._booted:
             self._booted = True
             self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
@@ -414,7 +414,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _recovery(records: list[Recorded]) -> RecoveryReport:
-    """What the first commit of a service tells: it closes the attempts that were open."""
+    """The report on the first commit of a service, which closes the attempts that were open."""
     retried = [record for record in records if isinstance(record.event, Retried)]
     return RecoveryReport(
         unfinished=0,
@@ -423,7 +423,7 @@ def _recovery(records: list[Recorded]) -> RecoveryReport:
     )
 
 
-# --- What the running service asks of the Scheduler's state, in the Scheduler's own thread. ---
+# --- questions to the Scheduler's state, asked in its own thread ----------------------------------------------
 
 
 def count_unfinished(state: SchedulerState) -> int:
@@ -432,7 +432,7 @@ def count_unfinished(state: SchedulerState) -> int:
 
 
 def open_tasks(state: SchedulerState) -> set[int]:
-    """Tasks that are not finished, or of which a process may still be there."""
+    """Tasks that are not finished, or that may still have a process."""
     return {task_id for task_id, task in state.tasks.items() if not task.finished} | set(state.running)
 
 

@@ -1,4 +1,4 @@
-"""For authors of handlers: run a handler without the service, stop it or let it crash, and see what it said.
+"""For authors of handlers: run a handler without the service, stop it or let it crash, and see what it reported.
 
 A crash here is an exception that ends the handler where it stands; the next `resumed()` context then carries the
 last checkpoint, as the service would give it. `inline_service` is the whole service, with its attempts in threads of
@@ -30,7 +30,7 @@ O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
 def job_for(
     options: O, input_file: str | Path = "", output_file: str | Path = "", *, size: int | None = None
 ) -> Job[O]:
-    """What a type's `check`, `estimate` and `probe` are given. Without `size` it is the file's, if there is one."""
+    """The argument of a type's `check`, `estimate` and `probe`. Without `size` the size of the file is taken."""
     source = Path(input_file)
     if size is None:
         size = source.stat().st_size if source.is_file() else 0
@@ -42,7 +42,7 @@ class SimulatedCrash(BaseException):
 
 
 class RecordingContext(Generic[O]):
-    """A `TaskContext` in memory that records all it is told.
+    """A `TaskContext` in memory that records all calls.
 
     Args:
         stop_after: `should_stop()` answers no this many times, then yes.
@@ -77,7 +77,7 @@ class RecordingContext(Generic[O]):
 
     @property
     def job(self) -> Job[O]:
-        """What the type's `check`, `estimate` and `probe` would be given."""
+        """The argument that the type's `check`, `estimate` and `probe` would get."""
         return job_for(self.options, self.input_file, self.output_file)
 
     @property
@@ -106,7 +106,7 @@ class RecordingContext(Generic[O]):
         return path
 
     def should_stop(self) -> bool:
-        """Count the question; yes once `stop_after` is used up."""
+        """Count the call. True once `stop_after` calls have been made."""
         self.stops_asked += 1
         return self.stop_after is not None and self.stops_asked > self.stop_after
 
@@ -116,7 +116,7 @@ class RecordingContext(Generic[O]):
             raise StopAsked
 
     def stop_unheard(self) -> bool:
-        """Whether `stop_after` is used up and `should_stop` has not said so; asking does not count."""
+        """Whether `should_stop` would say yes at the next call, and has not said so yet."""
         return self.stop_after is not None and self.stops_asked == self.stop_after
 
     def resumed(self, *, stop_after: int | None = None, crash_after: int | None = None) -> "RecordingContext[O]":

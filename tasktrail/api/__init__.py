@@ -1,1 +1,1 @@
-"""Questions on their way: answered by the views, the log, or the running Scheduler."""
+"""What can be asked and sent, and who answers: a service in this process or in another one, or the files alone."""

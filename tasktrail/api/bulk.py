@@ -1,4 +1,4 @@
-"""One command for each of many tasks. Each is answered for itself: a refusal stops no other."""
+"""One command for each of many tasks. Each gets an answer of its own: a refusal does not stop the others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,21 +24,21 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     done: tuple[int, ...]
     """Ids of the tasks whose command was accepted."""
     refused: dict[int, TasktrailError]
-    """Task → why its command was not."""
+    """Task → why its command was refused."""
     position: int = 0
-    """Of the last event that this led to; 0 for none."""
+    """The position of the last event that came of it; 0 if none did."""
 
 
 def bulk_answer(
     done: Sequence[int], refused: Mapping[int, TasktrailError], position: int, *, name: str
 ) -> dict[str, Any]:
-    """As HTTP answers and `--json` prints it: a count, the ids under `name`, and a problem for each refusal."""
+    """The answer of HTTP and of `--json`: a count, the ids under `name`, and a problem for each refusal."""
     problems = [problem(error, task_id=task_id) for task_id, error in refused.items()]
     return {"count": len(done), name: list(done), "refused": problems, "position": position}
 
 
 def ids_that_pass(tasks: "Commands", filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> list[int]:
-    """All tasks that pass, in the order of ids, so that what others wait for comes first.
+    """The ids of all tasks that pass, in order, so that dependencies come first.
 
     They are looked up before the first command, because that may take tasks out of the list. `usual`: the statuses
     when the filters name none. Raises `InvalidValue` for filters that mean nothing here.
@@ -65,7 +65,7 @@ def _pages(tasks: "Commands", filters: TaskFilters) -> Iterator[int]:
 
 
 def send_each(tasks: "Commands", ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
-    """Send each task its command, some hundred in one commit."""
+    """Send each task its command, some hundreds at a time."""
     done: list[int] = []
     refused: dict[int, TasktrailError] = {}
     last = 0
@@ -89,16 +89,17 @@ class RetriedTasks(msgspec.Struct, frozen=True, kw_only=True):
     retried: tuple[int, ...]
     """Ids of the tasks that have another life."""
     refused: dict[int, TasktrailError]
-    """Task → why it has none."""
+    """Task → why it was refused another life."""
     position: int = 0
-    """Of the last event that this led to; 0 for none."""
+    """The position of the last event that came of it; 0 if none did."""
 
 
 def retry_all(tasks: "Commands", filters: TaskFilters, like: RetryTask) -> RetriedTasks:
-    """Retry the failed tasks that pass the filters in the order of ids, so that what others wait for comes first.
+    """Retry the failed tasks that pass the filters, in the order of their ids, so that dependencies come first.
 
-    `status` may ask for cancelled ones. Each is retried as `like` says, whatever task that names; with a `command_id`
-    each gets an id made from it: repeating is harmless. Raises `InvalidValue` for filters that mean nothing here.
+    `status` may ask for cancelled ones. Each command is a copy of `like` for another task. If that has a `command_id`,
+    each gets an id made from it, so that repeating is harmless. Raises `InvalidValue` for filters without a meaning
+    here.
     """
     ids = ids_that_pass(tasks, filters, allowed=RETRYABLE, usual=("failed",))
 
@@ -110,5 +111,5 @@ def retry_all(tasks: "Commands", filters: TaskFilters, like: RetryTask) -> Retri
 
 
 def retry_answer(result: RetriedTasks) -> dict[str, Any]:
-    """The result as HTTP answers and `--json` prints it: a count, the ids, and a problem for each refusal."""
+    """The answer of HTTP and of `--json` to a retry of many."""
     return bulk_answer(result.retried, result.refused, result.position, name="retried")

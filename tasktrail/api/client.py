@@ -49,7 +49,7 @@ from .protocol import QUEUE_SHOWN, TypeInfo
 _LONGEST_STREAM = 3600.0
 _NOT_NOW = 503
 _LOOK_AGAIN = 0.5
-"""Seconds until a service that could not answer is asked once more."""
+"""Seconds until a service that could not answer is asked again."""
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Client(Commands):
     def __init__(
         self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = ANSWER_WITHIN
     ) -> None:
-        """To the service at `url`, or behind a Unix socket; answers must come within so many seconds.
+        """A client of the service at `url`, or behind a Unix socket. Answers must come within `answer_within` seconds.
 
         `token`: the secret in the file `http-token` of the data folder, for a service of another user.
         """
@@ -79,14 +79,14 @@ class Client(Commands):
 
     @classmethod
     def connect(cls, data: str | Path) -> Self:
-        """To the service that runs on a data folder. Raises `ServiceUnreachable` when none does."""
+        """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
         paths = DataPaths(Path(data))
         if not paths.socket.exists():
             raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)
 
     def close(self) -> None:
-        """Hang up. The service goes on."""
+        """Close the connection. The service goes on."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class Client(Commands):
     # --- commands -----------------------------------------------------------------------------------------------
 
     def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002 - the service checks what it gets
-        """A request that fails as a whole answers all its commands with the error.
+        """If a request fails as a whole, the error is the answer to each of its commands.
 
         Raises `ServiceUnreachable` when there is no service to begin with.
         """
@@ -189,7 +189,7 @@ class Client(Commands):
         return self._decoded(list[TypeInfo], self._connection.get("/v1/types"))
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
-        """Check the chain, the rules and the views. Takes as long as the log is long.
+        """Check the chain, the rules and the views. The longer the log, the longer it takes.
 
         The service tells nothing while it checks: `progress` is called once, at the end.
         """
@@ -215,9 +215,9 @@ class Client(Commands):
         last: int | None = None,
         most: int = MAX_INTEGER,
     ) -> Output:
-        """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
+        """What an attempt printed, the latest unless one is named: from byte `after` on, or only the last `last` bytes.
 
-        `most`: bytes that are read at most. Raises `UnknownTask` and `UnknownAttempt`.
+        `most`: the most bytes that are read. Raises `UnknownTask` and `UnknownAttempt`.
         """
         left = check_whole(most, "most")
         wanted: Params = (
@@ -241,7 +241,7 @@ class Client(Commands):
         return self._records("/v1/events", check_position(after), {}, limit)
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
-        """Like `log`, and then what is yet to come, without gaps, until it is closed or the service stops."""
+        """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops."""
         return self._records("/v1/events", check_position(after), {"follow": True})
 
     def wait(self, task_id: int, timeout: float | None = None) -> Task:
@@ -273,13 +273,13 @@ class Client(Commands):
                     break
 
     def check_ready(self) -> None:
-        """Raises what stands in the way when the service takes no commands now."""
+        """Raises the reason if the service takes no commands now."""
         self._connection.get("/readyz")
 
-    # --- below --------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------
 
     def _records(self, path: str, after: int, params: Params, limit: int | None = None) -> Iterator[Recorded]:
-        """A stream's records; one that breaks is taken up where it broke."""
+        """The records of a stream. A stream that breaks is resumed where it broke."""
         losses = 0
         while limit is None or limit > 0:
             wanted = {**params, "after": after} if limit is None else {**params, "after": after, "limit": limit}
@@ -321,7 +321,7 @@ def _task(task_id: int, part: str = "") -> str:
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:
-    """The filters as an address holds them, without those that say nothing."""
+    """The filters as parameters of an address, without those that are not set."""
     given = msgspec.to_builtins(filters)
     return {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""The commands as methods. A service or a client says how commands are sent, and gets all of them."""
+"""The commands as methods, for every class that can send commands."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class Commands(ABC):
 
     @abstractmethod
     def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
-        """An answer each, in order. `checked`: the values have been checked while the commands were made."""
+        """An answer to each, in order. `checked`: the values were checked when the commands were made."""
 
     @abstractmethod
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
@@ -321,7 +321,7 @@ class Commands(ABC):
     def _change(
         self, kind: type[Command], reason: str, actor: str | None, command_id: str | None, **fields: Any
     ) -> Accepted:
-        """A field that is None is left out: nothing is to change there."""
+        """Send a command in which None means that a field is left out."""
         given = {name: value for name, value in fields.items() if value is not None}
         return self._send(kind, reason, actor, command_id, **given)
 
@@ -351,7 +351,7 @@ def _is_list(value: object) -> bool:
 
 
 def _with_absolute_paths(fields: Mapping[str, Any]) -> Any:
-    """The fields with paths counted from the current folder; what are no fields is for the conversion to refuse."""
+    """The fields with absolute paths. A value that holds no fields is left for the conversion to refuse."""
     if not isinstance(fields, Mapping):
         return fields
     found = dict(fields)

@@ -1,4 +1,4 @@
-"""One service at the other end of HTTP: requests, streams, and what becomes of a connection that fails."""
+"""HTTP from the client's side: requests, streams, lost connections, and the form of what is sent and received."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from ..intake.conversion import new_command_id
 from ..paths import UnixName
 
 ANSWER_WITHIN = 40.0
-"""Seconds to wait for an answer unless said otherwise; the service itself gives up a command after 30."""
+"""Seconds to wait for an answer by default; the service itself gives up a command after 30."""
 SIGN_OF_LIFE_WITHIN = 45.0
-"""Seconds of silence after which a stream is taken for dead; the service sends something every 15."""
+"""Seconds of silence after which a stream counts as dead; the service sends something every 15."""
 CONNECT_WITHIN = 5.0
 PAUSES = (0.1, 0.4, 1.0)
 """Seconds before each repetition."""
@@ -34,7 +34,7 @@ _JSON = {"content-type": "application/json"}
 
 
 class StreamBroken(Exception):
-    """A stream has ended otherwise than by its own end."""
+    """A stream was cut off before its end."""
 
 
 class Connection:
@@ -53,7 +53,7 @@ class Connection:
             self._name = _name_of_living(socket) if socket else None
             transport = httpx.HTTPTransport(uds=self._name.text) if self._name else httpx.HTTPTransport()
             timeout = httpx.Timeout(answer_within, connect=CONNECT_WITHIN)
-            # Proxies that the environment names are for the world outside, not for a service of one's own.
+            # Proxies in the environment are for other hosts, not for a service on this machine.
             headers = _bearer(token)
             self._http = httpx.Client(
                 base_url=url, transport=transport, timeout=timeout, headers=headers, trust_env=False
@@ -63,11 +63,11 @@ class Connection:
         except httpx.InvalidURL as error:
             raise InvalidValue(f"{url!r} is no address: {error}", field="url") from error
         host = self._http.base_url.host
-        if "%" in host and ":" not in host:  # what no name can hold, and the library would ask for all the same
+        if "%" in host and ":" not in host:  # no host name has it, and the library would look it up nevertheless
             raise InvalidValue(f"{url!r} is no address", field="url")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._http.close()
         if self._name is not None:
             self._name.close()
@@ -78,13 +78,13 @@ class Connection:
             raise NotReady("The client is closed", remedy="Connect again.")
 
     def unreachable(self) -> ServiceUnreachable:
-        """The error that says that nobody is there."""
+        """The error for a service that does not answer."""
         return ServiceUnreachable(f"No service answers at {self.where}")
 
     def get(self, path: str, params: Params | None = None, *, patient: bool = False) -> bytes:
-        """The answer's body; who is patient waits for it without end.
+        """The body of the answer. With `patient` there is no limit on the time that it takes.
 
-        A connection that is lost is made anew a few times: asking has no effect.
+        If the connection is lost, the question is asked again a few times; asking changes nothing.
         """
         self.check_open()
         timeout = httpx.Timeout(None, connect=CONNECT_WITHIN) if patient else httpx.USE_CLIENT_DEFAULT
@@ -149,7 +149,7 @@ class Connection:
 
 
 def _bearer(token: str) -> dict[str, str]:
-    """The header that shows the token. Raises `InvalidValue` for one that no header can hold."""
+    """The header with the token. Raises `InvalidValue` for a token that no header can hold."""
     if not isinstance(token, str):
         raise InvalidValue(f"The token has to be text, not {type(token).__name__}", field="token")
     if not token:
@@ -160,7 +160,7 @@ def _bearer(token: str) -> dict[str, str]:
 
 
 def _name_of_living(socket: Path) -> UnixName:
-    """The socket's name, once somebody has answered there."""
+    """The name of a socket at which a service listens."""
     name = UnixName(socket)
     try:
         with Socket(AF_UNIX) as knock:
@@ -173,7 +173,7 @@ def _name_of_living(socket: Path) -> UnixName:
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """By line feeds and nothing else: JSON may hold other characters that count as line ends elsewhere."""
+    """Split at line feeds only, because JSON may hold other characters that elsewhere count as line ends."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
@@ -189,7 +189,7 @@ def _error_in(response: httpx.Response) -> TasktrailError:
     return NotReady(f"{response.url} answers {response.status_code}, which is no answer of tasktrail")
 
 
-# --- Commands on their way out: an id each, JSON that loses nothing, arrays of a handy size. ---
+# --- commands as JSON -----------------------------------------------------------------------------------------
 
 MAX_NUMBER = 1000
 """Commands in one request."""
@@ -197,12 +197,12 @@ MAX_BYTES = 8 * 1024 * 1024
 
 
 def with_id(command: Command) -> Command:
-    """The command under an id, so that it can be repeated."""
+    """The command with an id, so that it can be repeated."""
     return command if command.command_id else replace(command, command_id=new_command_id())
 
 
 def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, TasktrailError | None]]:
-    """Arrays of a handy size, with their ids; a command that cannot be written stands alone, with the reason."""
+    """Arrays of limited size, each with the ids in it. A command that cannot be written comes alone, with the error."""
     ids: list[str] = []
     bodies: list[bytes] = []
     size = 0
@@ -225,7 +225,7 @@ def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, Task
 
 
 def encode_command(command: Command) -> bytes:
-    """The command's JSON. Raises `InvalidValue` for what JSON would lose: infinite numbers, keys that are no text."""
+    """The JSON of a command. Raises `InvalidValue` for values that JSON would lose, such as infinite numbers."""
     _check_plain(command)
     try:
         return msgspec.json.encode(command)
@@ -234,7 +234,7 @@ def encode_command(command: Command) -> bytes:
 
 
 def _check_plain(struct: msgspec.Struct, prefix: str = "") -> None:
-    """Refuse what JSON would lose, the same as the service refuses in its own process. Times are written as text."""
+    """Refuse the values that an embedded service refuses too. Only times need no check: they are written as text."""
     for name in struct.__struct_fields__:
         value, place = getattr(struct, name), f"{prefix}{name}"
         match value:
@@ -252,7 +252,7 @@ def _check_plain(struct: msgspec.Struct, prefix: str = "") -> None:
                 check_plain(value, place)
 
 
-# --- What comes over HTTP, back as what it was: recorded events and typed errors. ---
+# --- events and errors from JSON ------------------------------------------------------------------------------
 
 
 class _Flat(msgspec.Struct):
@@ -279,12 +279,12 @@ _flats = msgspec.json.Decoder(list[_Flat])
 
 
 def recorded(line: bytes) -> Recorded:
-    """One record from its flat JSON. Raises `LogTooNew` for an event of a newer service."""
+    """A record from its flat JSON. Raises `LogTooNew` for an event of a newer service."""
     return _rebuild(_flat.decode(line))
 
 
 def recorded_all(body: bytes) -> list[Recorded]:
-    """An array of them."""
+    """The records of an array."""
     return [_rebuild(flat) for flat in _flats.decode(body)]
 
 
@@ -311,7 +311,7 @@ def _rebuild(flat: _Flat) -> Recorded:
 
 
 def error_of(problem: Mapping[str, Any]) -> TasktrailError:
-    """The error that a problem tells, as the class it was raised with; the root class for a code that is not known."""
+    """The error that a problem stands for, in the class it was raised with; the root class for an unknown code."""
     classes = {known.code: known for known in _tree(TasktrailError)}
     kind = classes.get(str(problem.get("code", "")), TasktrailError)
     error = kind.__new__(kind)
@@ -328,7 +328,7 @@ def _tree(root: type[TasktrailError]) -> Iterator[type[TasktrailError]]:
 
 
 def is_doubtful(error: TasktrailError) -> bool:
-    """Whether repeating the command with its id may well give an answer at once."""
+    """Whether the outcome is open, so that the command should be repeated with its id."""
     return error.code in (OutcomeUnknown.code, "concurrency")
 
 

@@ -62,10 +62,10 @@ class Questions:
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
         """One page, newest first unless sorted otherwise, and how many there are in all. Raises `UnknownType`."""
         filters = filters_of(filters)
-        self.know_types(filters)
+        self.check_types(filters)
         return self.listed(filters)
 
-    def know_types(self, filters: TaskFilters) -> None:
+    def check_types(self, filters: TaskFilters) -> None:
         """Raise `UnknownType` for a type that neither a handler nor the log knows: an empty list would hide it."""
         strange = [name for name in values_of(filters.type) if name not in self.source.registry]
         used = self.source.ask(lambda views: views.types()) if strange else ()
@@ -75,7 +75,7 @@ class Questions:
                 raise unknown_type(name, known, self.source.registry.errors)
 
     def listed(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        """`list_tasks`, for types that are known."""
+        """`list_tasks` without the check of the types."""
         if filters.as_of == "":
             return self.source.ask(lambda views: views.list(filters, self.source.clock.now()))
         with replayed_to(self.source.log(), parse_point(filters.as_of), self.source.scratch) as past:
@@ -108,15 +108,15 @@ class Questions:
         return records
 
     def events_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
-        """The next recorded events of one task behind a version; none when there are none, or no such task."""
+        """The next recorded events of a task after a version. Empty also for a task that does not exist."""
         return self.source.log().read_task_after(task_id, version, limit) if 0 < task_id < 2**63 else []
 
     def version_at(self, task_id: int, position: int) -> int:
-        """The last version of a task up to a position; 0 when there was none."""
+        """The last version of a task up to a position; 0 if it did not exist then."""
         return self.source.log().version_at(task_id, position) if 0 < task_id < 2**63 else 0
 
     def status_since(self, task_id: int) -> int:
-        """Where the status that a task has now is recorded."""
+        """The position of the event that gave a task its present status."""
         return self.source.log().status_since(task_id)
 
     def notes(self, task_id: int) -> list[Recorded]:
@@ -134,7 +134,7 @@ class Questions:
         return self.source.log().read(check_position(after), limit)
 
     def follow(self, after: int = 0) -> Iterator[Recorded]:
-        """Like `log`, and then what is yet to come, without gaps."""
+        """Like `log`, and then the records that are still to come, without gaps."""
         return self._following(check_position(after))
 
     def _following(self, after: int) -> Iterator[Recorded]:
@@ -151,7 +151,7 @@ class Questions:
         `progress` is told a position and the last one, now and then; a `Client` calls it once, at the end.
         """
         from ..actors.snapshots import (
-            with_snapshots,  # what it needs is much, and nothing else needs it
+            with_snapshots,  # it imports much that nothing else here needs
         )
 
         self.source.settle()
@@ -175,9 +175,9 @@ class Questions:
         last: int | None = None,
         most: int = MAX_INTEGER,
     ) -> Output:
-        """What an attempt printed, the latest unless one is named: from a byte on, or only so many bytes from the end.
+        """What an attempt printed, the latest unless one is named: from byte `after` on, or only the last `last` bytes.
 
-        `most`: bytes that are read at most. Raises `UnknownTask` and `UnknownAttempt`.
+        `most`: the most bytes that are read. Raises `UnknownTask` and `UnknownAttempt`.
         """
         attempt = None if attempt is None else check_whole(attempt, "attempt", MIN_INTEGER)
         last = None if last is None else check_whole(last, "last", MIN_INTEGER)
@@ -193,7 +193,7 @@ class Questions:
         running = task.status == "running" and number == task.attempt
         after = check_position(after) if last is None else -max(last, 0)
         found = read(self.source.paths.output, task_id, number, after=after, running=running, most=most)
-        # Files of later ones are there when the log was put back to an earlier state.
+        # There are files of later attempts if the log was put back to an earlier state.
         return replace(found, attempts=tuple(one for one in found.attempts if one <= task.attempt))
 
     # --- the Scheduler's state ----------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Questions:
         return list(self.source.state(lambda state, _now: schedule_boards(state)))
 
     def _with_evidence(self, task_id: int, one: Obstacle) -> Obstacle:
-        """What only the log can tell: `Created`, the last `Retried`, what others have come to and what retries them."""
+        """Add positions of the events that explain the obstacle, and the commands that would remove it."""
         match one.reason:
             case _ if one.evidence:
                 return one
@@ -248,11 +248,11 @@ class Questions:
     # --- the types ----------------------------------------------------------------------------------------------
 
     def types(self) -> list[TypeInfo]:
-        """The task types there are handlers for, with the JSON schema of their options."""
+        """The task types that have handlers, with the JSON schema of their options."""
         return type_infos(self.source.registry)
 
     def handler_errors(self) -> list[TasktrailError]:
-        """What could not be loaded of the handlers that are configured or installed."""
+        """The errors of handlers that are configured or installed and could not be loaded."""
         return list(self.source.registry.errors)
 
 
@@ -276,7 +276,7 @@ def type_infos(registry: Registry) -> list[TypeInfo]:
 
 
 class Reader(Questions):
-    """Answers about a data folder on which no service runs. Views that lag behind the log are brought up first."""
+    """Answers about a data folder on which no service runs. Views that lag behind the log are caught up first."""
 
     def __init__(
         self,

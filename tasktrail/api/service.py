@@ -39,11 +39,11 @@ T = TypeVar("T")
 ANSWER_WITHIN = 60.0
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
 VIEWS_WITHIN = 10.0
-"""Seconds that the views may lag behind the log when somebody asks them."""
+"""Seconds that a question waits for views that lag behind the log."""
 MENDED_WITHIN = 30.0
-"""Seconds that a check of the views, or their building anew, may take then."""
+"""Seconds that a question waits while the views are checked or built anew."""
 VIEWS_TROUBLE_FOR = 1.0
-"""Seconds that somebody who needs them waits although they cannot be written just now."""
+"""Seconds to wait for views that cannot be written at the moment."""
 _LOOK_EVERY = 0.2
 
 
@@ -84,7 +84,7 @@ class TaskService(Questions, Commands):
         actor: str = "python",
         own_only: bool = False,
     ) -> Self:
-        """Start on a data folder, which is created when missing.
+        """Start on a data folder. A missing folder is created.
 
         Args:
             data: the folder.
@@ -112,7 +112,7 @@ class TaskService(Questions, Commands):
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
         if not self._running.closed:
             self._running.closed = True
-            self.source.disconnect()  # the last to close the log folds its write-ahead log into it: that is no reader
+            self.source.disconnect()  # the last to close the log merges its write-ahead log, which a reader cannot
             self._system.stop()
             self.source.disconnect()
 
@@ -164,7 +164,7 @@ class TaskService(Questions, Commands):
             self._system.service_log.answered(commands, answers)
 
     def _why_it_never_fits(self, memory: int, temp: int) -> str:
-        """In words, why a task of such needs could never start. The Scheduler knows; it is asked only of huge ones."""
+        """In words, why a task with these needs could never start. The Scheduler is asked only about huge ones."""
         if memory <= self._most.memory and temp <= self._most.temp:
             return ""
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
@@ -192,7 +192,7 @@ class TaskService(Questions, Commands):
         check_task_id(task_id)
         timeout = check_patience(timeout)
         with self._system.endings.expecting(task_id) as ended:
-            task = self.get_task(task_id)  # an end that was told before we listened is in the log by now
+            task = self.get_task(task_id)  # an end from before we listened is in the log by now
             if task.status in FINISHED:
                 return task
             if not ended.wait(timeout):
@@ -200,11 +200,11 @@ class TaskService(Questions, Commands):
         return self.get_task(task_id)
 
     def backup(self, destination: str | Path) -> Backup:
-        """Copy the log to a file, or into a folder, while the work goes on; see `backups.taking.back_up`."""
+        """Copy the log to a file, or into a folder, while the work goes on; see `backups.backup.back_up`."""
         return back_up(self.paths.data, destination)
 
     def recover_tasks(self) -> RecoveryReport:
-        """What `open` found unfinished and set going again. Recovery happens at every start; this only tells."""
+        """What `open` found unfinished and started again. Every start recovers; this only reports it."""
         return self._system.recovery
 
     # --- for the HTTP server ------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class TaskService(Questions, Commands):
 
     @property
     def obstacle(self) -> TasktrailError | None:
-        """Why commands are not accepted now; none when they are."""
+        """Why commands are not accepted now; None if they are."""
         if self._running.closed:
             return NotReady("The service is stopped", remedy="Start it again.")
         return self._system.obstacle()
@@ -228,7 +228,7 @@ class TaskService(Questions, Commands):
 
     @property
     def fatal(self) -> BaseException | None:
-        """What ended the service, if something did."""
+        """The error that ended the service, if one did."""
         return self._system.fatal
 
     @property
@@ -238,7 +238,7 @@ class TaskService(Questions, Commands):
 
     @property
     def degraded(self) -> list[str]:
-        """What does not stand against commands, and is not as it should be."""
+        """What is out of order although commands are accepted."""
         return self._system.degraded()
 
 
@@ -253,7 +253,7 @@ class _Running(Source):
         self.closed = False
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
-        """Asks the Scheduler, in its own thread, about all that was accepted before."""
+        """Ask the Scheduler, in its own thread. Its state has all commands that were accepted before."""
         if self.closed or self._system.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
         now = self.clock.now()
@@ -261,9 +261,9 @@ class _Running(Source):
         return answer
 
     def settle(self) -> None:
-        """Wait until the views have all that is durable: the caller may have heard of it in any way.
+        """Wait until the views have everything that is durable, because the caller may have heard of it in any way.
 
-        A service that could not write since its start has told nobody anything, and waits for nothing.
+        A service that has not been able to write since its start has reported nothing, so there is nothing to wait for.
         """
         if self.closed:
             raise NotReady("The service is closed", remedy="Open it again.")
@@ -334,7 +334,7 @@ class _Waiter:
 
 
 class _Collector:
-    """Gathers the answers of one submission and passes them on when the last is there. A second answer is ignored."""
+    """Gathers the answers to one submission and passes them on together. A second answer to a command is ignored."""
 
     def __init__(self, number: int, reply: Callable[[list[Accepted | TasktrailError]], None]) -> None:
         self._answers: list[Accepted | TasktrailError | None] = [None] * number

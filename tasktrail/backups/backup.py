@@ -28,12 +28,12 @@ from ..paths import DataPaths
 from .evidence import refuse_older_log, sync
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Is told the number reached and the one to reach."""
+"""Called with the number reached and the number to reach."""
 
 _PAGES = 4096
 """Pages between two reports of progress: 16 MB."""
 _SHARE = 100_000
-"""Records that are worth a process of their own to check them."""
+"""How many records one process checks at least."""
 _MOST_PROCESSES = 4
 # ruff: noqa: S608 - our own names
 _ROWS = f"SELECT position, {COVERED}, hash FROM events WHERE position > ? AND position <= ? ORDER BY position"
@@ -41,12 +41,12 @@ _VALUES = f"SELECT {', '.join(COLUMNS)} FROM events WHERE position = ?"
 
 
 def silent(_reached: int, _goal: int) -> None:
-    """For whoever does not want to know how far it is."""
+    """No progress is reported."""
 
 
 @contextmanager
 def part_file(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which is gone afterwards unless it was given another name.
+    """A file to write to, beside `path`. It is removed afterwards unless it was given another name.
 
     What a killed process has left under this name is overwritten. Raises `BackupFailed` when another one writes to it.
     """
@@ -72,9 +72,9 @@ def part_file(path: Path) -> Iterator[Path]:
 
 
 def copy_log(source: Path, part: Path, progress: Progress = silent) -> Head:
-    """Copy the log into an empty file, as of now; where the copy ends. It is on the disk when this returns.
+    """Copy the log as of now into an empty file, and return where the copy ends. It is on the disk by then.
 
-    `progress` is told bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
+    `progress` gets bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
     copy cannot be written.
     """
     with closing(_open(source)) as log:
@@ -90,7 +90,7 @@ def copy_log(source: Path, part: Path, progress: Progress = silent) -> Head:
                 copy.execute("PRAGMA synchronous = OFF")  # one fsync at the end
                 copy.execute("PRAGMA journal_mode = OFF")
                 log.backup(copy, pages=_PAGES, progress=tell)
-                # A file that stands alone: without this it would ask for a write-ahead log beside it.
+                # The copy is a single file; without this SQLite would expect a write-ahead log beside it.
                 copy.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
             if _is_damage(error):
@@ -113,7 +113,7 @@ def _open(source: Path) -> sqlite3.Connection:
 
 
 def _what_it_is(source: Path, error: sqlite3.Error) -> str:
-    """In words, why a file is none to copy a log from."""
+    """In words, why no log can be copied from a file."""
     if not source.stat().st_size:
         return "is empty"
     if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # a sound database, without our tables
@@ -125,7 +125,7 @@ def _what_it_is(source: Path, error: sqlite3.Error) -> str:
 
 @contextmanager
 def called(part: Path, name: Path, remedy: str = "") -> Iterator[None]:
-    """Have errors name what the hidden file stands for, and those about damage say what to do."""
+    """Errors inside name the file that the hidden one stands for, and errors about damage say what to do."""
     try:
         yield
     except TasktrailError as error:
@@ -136,8 +136,8 @@ def called(part: Path, name: Path, remedy: str = "") -> Iterator[None]:
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is at fault, and not the moment: no room, no permission, a disk that fails."""
-    # Text that is no UTF-8 is an error without a name.
+    """Whether the file is damaged. Otherwise there may be no room, no permission, or a failing disk."""
+    # The error for a text that is not UTF-8 has no name.
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"))
 
@@ -185,7 +185,7 @@ def check_copy(path: Path, head: Head, progress: Progress = silent) -> None:
 
 
 def _check(path: str, after: str = "", last: str = "") -> None:
-    """What one of the processes does: the file as such, or the chain in its share of the records."""
+    """The work of one process: check the file as a whole, or the chain in its share of the records."""
     if last:
         check_chain(Path(path), int(after), int(last))
     else:
@@ -193,7 +193,7 @@ def _check(path: str, after: str = "", last: str = "") -> None:
 
 
 def check_chain(path: Path, after: int, last: int, progress: Callable[[int], None] | None = None) -> None:
-    """Whether each record behind `after`, up to `last`, is what its hash says. Raises `LogCorrupt` with the first."""
+    """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
     with closing(_open(path)) as copy:
         copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         before, position = _hash_at(copy, after), after
@@ -212,7 +212,7 @@ def check_chain(path: Path, after: int, last: int, progress: Callable[[int], Non
 
 
 def _fits(copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes) -> bool:
-    """Whether a record's hash is the one stored; one that the quick way does not give is made from the values."""
+    """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values."""
     return quick == stored or link(before, copy.execute(_VALUES, (position,)).fetchone()) == stored
 
 
@@ -228,7 +228,7 @@ if __name__ == "__main__":
         sys.exit(damage.message)
 
 
-# --- Taking a backup: the log of a data folder as one file, made beside its name and checked before it gets it. ---
+# --- backups --------------------------------------------------------------------------------------------------
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,7 +260,7 @@ def back_up(data: str | Path, destination: str | Path, progress: Progress = sile
     paths = DataPaths(Path(data))
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
-    refuse_older_log(paths)  # night after night it would replace good backups
+    refuse_older_log(paths)  # a backup every night would replace the good ones
     target, named = _target(Path(destination).absolute())
     with part_file(target) as part, called(part, target):
         head = copy_log(paths.log, part, lambda reached, goal: progress(reached, 2 * goal))
@@ -276,7 +276,7 @@ def back_up(data: str | Path, destination: str | Path, progress: Progress = sile
 
 
 def _target(destination: Path) -> tuple[Path, bool]:
-    """The file to make, and whether that is its name already."""
+    """The file to make, and whether its name is final."""
     named = not destination.is_dir()
     target = destination if named else destination / "tasktrail-backup"
     if named and (target.exists() or target.is_symlink()):
@@ -287,7 +287,7 @@ def _target(destination: Path) -> tuple[Path, bool]:
 
 
 def _give_name(part: Path, target: Path) -> None:
-    """The name, unless somebody has taken it meanwhile: nothing is ever overwritten."""
+    """Give the file its name, unless the name has been taken meanwhile: nothing is ever overwritten."""
     try:
         os.link(part, target)
     except FileExistsError as error:
@@ -302,7 +302,7 @@ def _give_name(part: Path, target: Path) -> None:
 
 
 def position_of(path: Path) -> tuple[int, bytes]:
-    """Where a log ends that may be damaged; (0, b"") when that cannot be told."""
+    """Where a log ends that may be damaged; (0, b"") if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as log:
             row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()

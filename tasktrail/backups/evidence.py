@@ -39,23 +39,23 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody goes on without what is missing."""
+    """Who goes on without the missing records, and why."""
 
     actor: str
     reason: str
     loss: AcceptedLoss | None = None
-    """What it is, when it was accepted before the start, by a restore."""
+    """The loss, if a restore has accepted it before the start."""
 
 
 def what_is_missing(paths: DataPaths) -> tuple[Known, int, datetime | None] | None:
-    """The latest record that the log should have and does not; and where the log ends, and since when.
+    """The latest record that the log should have and lacks; where the log ends; and when its last record was made.
 
-    None: nothing is missing, or nothing knows of it. Of a log that cannot be read, whoever opens it tells.
+    None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened.
     """
     known = [one for one in _known(paths) if one.position]
     if not known:
         return None
-    if not paths.log.exists() or not paths.log.stat().st_size:  # an empty file would be begun anew
+    if not paths.log.exists() or not paths.log.stat().st_size:  # a new log would be begun in an empty file
         return max(known, key=_position), 0, None
     with suppress(TasktrailError), closing(LogReader(paths.log)) as log:
         missing = [one for one in known if not _holds(log, one)]
@@ -90,14 +90,14 @@ def _holds(log: LogReader, known: Known) -> bool:
 
 
 def refuse_older_log(paths: DataPaths) -> None:
-    """Raises `HistoryMissing` when views or snapshots know of records that the log lacks."""
+    """Raises `HistoryMissing` if views or snapshots know of records that the log lacks."""
     found = what_is_missing(paths)
     if found is not None:
         raise _missing(paths, *found)
 
 
 def with_missing(found: Verification, paths: DataPaths) -> Verification:
-    """The result of a check of the log, and what other files know of records that it lacks."""
+    """The result of a check of the log, with a finding for records that other files know and the log lacks."""
     missing = what_is_missing(paths)
     if missing is None:
         return found
@@ -111,7 +111,7 @@ def with_missing(found: Verification, paths: DataPaths) -> Verification:
 
 
 def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance | None:
-    """What a start has to record of a loss, if there is one. Raises `HistoryMissing` when nobody has accepted it.
+    """The loss that a start has to record, if there is one. Raises `HistoryMissing` if nobody has accepted it.
 
     A loss that a restore has noted is accepted; so is one that the log has a record of already, because a start was
     cut short after that.
@@ -148,7 +148,7 @@ def _missing(paths: DataPaths, known: Known, head: int, since: datetime | None) 
 
 
 def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
-    """Whether the log has a record of the loss; or has no loss: the restore that noted it came to nothing."""
+    """Whether the log has a record of the loss, or no loss at all because the restore that noted it failed."""
     if not paths.log.exists():
         return False
     with closing(LogReader(paths.log)) as log:
@@ -164,16 +164,16 @@ def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
 
 
 def forget_recorded(paths: DataPaths, acceptance: Acceptance) -> None:
-    """Remove what knew of a loss, once that is in the log. Until then it is the only trace."""
+    """Remove the files that know of a loss once it is in the log. Until then they are its only trace."""
     if acceptance.loss is not None and _is_recorded(paths, acceptance.loss):
         _forget_what_knew(paths)
 
 
 def _forget_what_knew(paths: DataPaths) -> None:
     """Remove the views and snapshots of the other history, and the note of a restore."""
-    # What knows most goes last: a start that is cut short here finds in the log what the next one asks for.
+    # The file that knows most goes last: if this is cut short, the next start still finds the loss.
     for known in sorted(_known(paths), key=_position):
-        if Path(known.file) != mark_of(paths.log):  # the service that runs writes it anew
+        if Path(known.file) != mark_of(paths.log):  # the running service writes the mark anew
             delete_files(Path(known.file))
     _note_path(paths).unlink(missing_ok=True)
 
@@ -182,7 +182,7 @@ def _forget_what_knew(paths: DataPaths) -> None:
 
 
 def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
-    """Have the next start record what was lost. Raises `BackupFailed`."""
+    """Leave a note, so that the next start records what was lost. Raises `BackupFailed`."""
     note = _note_path(paths)
     part = note.with_name(f"{note.name}.part")
     try:
@@ -207,7 +207,7 @@ def _note_path(paths: DataPaths) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or a folder's names, on the disk. Raises `BackupFailed`."""
+    """Bring a file, or the names in a folder, to the disk. Raises `BackupFailed`."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""Putting a backup back: checked wholly beside the place it goes to, and nothing that was there is deleted."""
+"""Puts a backup in place. It is checked completely beside that place first, and nothing that was there is deleted."""
 
 import os
 import shutil
@@ -30,16 +30,16 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """The last record of the log that is restored."""
     recorded_at: datetime | None
-    """When that was recorded: all later work is not in the log. None: it holds nothing."""
+    """When that was recorded; later work is not in the log. None if the log is empty."""
     head: str
     """Its hash, in hex."""
     tasks: int
     size: int
     """Bytes."""
     replaced_position: int
-    """Where the log ended that was there before; 0: there was none, or it cannot be read."""
+    """Where the log ended that was there before; 0 if there was none or it cannot be read."""
     kept: str
-    """The folder that what was there before was moved to; empty: nothing was."""
+    """The folder to which the old files were moved; empty if there were none."""
 
 
 def restore(
@@ -100,7 +100,7 @@ def restore(
 
 @contextmanager
 def _made(paths: DataPaths) -> Iterator[None]:
-    """The data folder with what a lock needs; where a restore fails, what was not there before is gone again."""
+    """Make the data folder and what a lock needs. If the restore fails, what was not there before is removed."""
     folders = [folder for folder in (paths.temp, paths.data, *paths.data.parents) if not folder.exists()]
     no_lock = not paths.lock.exists()
     paths.make()
@@ -150,7 +150,7 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: Progress) -> R
 
 
 def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its_hash: bytes) -> None:
-    """Have the next start record what is lost with the old log, if the restored one does not hold all of it."""
+    """If the restored log lacks records of the old one, note it, so that the next start records the loss."""
     with closing(LogReader(part)) as log:
         last = next(log.read(before - 1, 1), None) if before else None
         if not before or (last is not None and last.position == before and last.hash == its_hash):
@@ -161,7 +161,7 @@ def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its
 
 
 def _put_aside(paths: DataPaths) -> str:
-    """Move what does not fit the restored log to a folder of its own; its name, or nothing when all fits.
+    """Move files that do not belong to the restored log to a folder of their own. Returns its name, or nothing.
 
     A process killed in the middle leaves the old log in its place and whole; then this is done again.
     """
@@ -184,7 +184,7 @@ def _put_aside(paths: DataPaths) -> str:
             os.link(paths.log, aside / paths.log.name)
         except OSError:  # a file system without hard links
             shutil.copy2(paths.log, aside / paths.log.name)
-    # With the next log it would make a third one that never was.
+    # Together with the restored log it would make a third one, which never existed.
     _wal(paths.log).unlink(missing_ok=True)
     Path(f"{paths.log}-shm").unlink(missing_ok=True)
     sync(aside)
@@ -192,7 +192,7 @@ def _put_aside(paths: DataPaths) -> str:
 
 
 def _of_another_log(paths: DataPaths) -> Iterator[Path]:
-    """Views, snapshots, the mark of the log's end and temp files that may not belong to the log that comes."""
+    """Views, snapshots, the mark of the log's end and temp files that may not belong to the restored log."""
     yield from (Path(f"{paths.views}{end}") for end in ("", "-wal", "-shm"))
     yield paths.snapshots
     yield mark_of(paths.log)
@@ -201,7 +201,7 @@ def _of_another_log(paths: DataPaths) -> Iterator[Path]:
 
 
 def _fold_write_ahead_log(log: Path) -> bool:
-    """Bring all of the old log into its one file; whether that could be done."""
+    """Merge the write-ahead log of the old log into it; whether that worked."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(log, isolation_level=None)) as old:
         busy = old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         return not busy

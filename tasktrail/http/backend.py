@@ -1,7 +1,7 @@
 """Between the event loop and the service: everything that may block runs in threads of its own.
 
 Commands have theirs, so that no question keeps them waiting. What takes long is answered by processes
-(`api/apart.py`), two at once, and few may wait for one.
+(`api/reader_process.py`), two at once, and few may wait for one.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.worker_process import worker_environment
-from ..api.apart import Apart, Question
+from ..api.reader_process import Question, ReaderProcess
 from ..api.service import TaskService
 from ..errors import Busy
 from ..events import Accepted, TasktrailError
@@ -48,8 +48,8 @@ class Backend:
         self.verifying = threading.Lock()
         self.held = Held()
         environment = worker_environment((), (), os.environ)
-        self._lanes = [Apart(service.paths, environment) for _ in range(_APART)]
-        self._free: SimpleQueue[Apart] = SimpleQueue()
+        self._lanes = [ReaderProcess(service.paths, environment) for _ in range(_APART)]
+        self._free: SimpleQueue[ReaderProcess] = SimpleQueue()
         for lane in self._lanes:
             self._free.put(lane)
         self._trim_at = 0.0

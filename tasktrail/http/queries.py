@@ -16,8 +16,8 @@ from litestar.response import Stream
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.explanation import Why
-from ..api.apart import LIST_WITHIN, ListQuestion, VerifyQuestion
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
+from ..api.reader_process import LIST_WITHIN, ListQuestion, VerifyQuestion
 from ..events import Task
 from ..events.errors import InvalidValue, NotReady, UnknownTask
 from ..handlers.printed import PAGE, Output
@@ -95,7 +95,7 @@ async def list_tasks(
         }
     )
     if filters.as_of != "":
-        await backend.read(min_position, backend.service.know_types, filters)
+        await backend.read(min_position, backend.service.check_types, filters)
         return msgspec.json.decode(await backend.apart(ListQuestion(filters), LIST_WITHIN), type=TaskPage)
     tasks, total = await backend.read(min_position, backend.service.list_tasks, filters)
     return TaskPage(tasks, total)

@@ -1,1 +1,1 @@
-"""Commands on their way to the Scheduler: made, looked over, refused with a reason."""
+"""A command on its way to the Scheduler: made of plain values, examined, or refused with a reason."""

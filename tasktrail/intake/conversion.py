@@ -1,4 +1,4 @@
-"""From plain values, or from a Struct that a program has built, to a command whose every value is checked."""
+"""Makes commands of plain values, and checks the values of commands that a program has built."""
 
 import os
 import time
@@ -44,7 +44,7 @@ def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
 
 
 def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
-    """Which text holds half a character: the converter does not say."""
+    """Find the text that UTF-8 cannot write, because the converter does not name it."""
     for name, value in fields.items():
         try:
             check_plain(value if isinstance(value, str | dict | list | tuple) else None, name)

@@ -1,4 +1,8 @@
-"""A decoder's complaint as one of our errors, in words and with the field it is about."""
+"""Makes typed errors, with the field and in plain words, of the messages of msgspec.
+
+msgspec says in English what is wrong with a value, and gives nothing else to read. All that depends on its texts is in
+this file; `tests/tasktrail/test_msgspec_words.py` fails when a release changes one of them.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +28,7 @@ _EMPTY = '""'
 
 
 def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
-    """The refusal of a field that `kind` does not have, with the nearest one that it has. `field`: where it stands."""
+    """The refusal of a field that `kind` does not have, with the nearest one that it has. `field`: the whole place."""
     near = get_close_matches(name, kind.__struct_fields__, n=1) if kind else []
     hint = f"; did you mean `{near[0]}`?" if near else ""
     return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
@@ -33,12 +37,12 @@ def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = 
 def refusal(
     error: Exception, given: bytes | Mapping[str, Any] = b"", kind: type[msgspec.Struct] | None = None
 ) -> TasktrailError:
-    """What `error`, raised while bytes or values were made a command, means to its sender.
+    """The refusal of bytes or values that could not be made a command.
 
     Args:
-        error: msgspec's, or that of reading text.
-        given: what was decoded or converted; msgspec does not say which key of an object it is about.
-        kind: what it was to be; none: the command that it names.
+        error: an error of msgspec, or of decoding text.
+        given: the bytes or values, because msgspec does not say which key of an object is wrong.
+        kind: the kind of the command; without one, the values name it.
     """
     if isinstance(error, RecursionError):
         return Malformed("The JSON is nested too deeply")
@@ -73,7 +77,7 @@ def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_key(field: str, values: Mapping[str, Any], kind: type[msgspec.Struct] | None) -> str:
-    """The field of an object, and the first key in it that cannot be, or whose value cannot."""
+    """The field of an object with the first key in it that is wrong, or whose value is."""
     kind = kind or _BY_TAG.get(str(values.get("command")))
     types = {known.name: known.type for known in msgspec.structs.fields(kind)} if kind else {}
     inside = values.get(field)
@@ -85,7 +89,7 @@ def _with_key(field: str, values: Mapping[str, Any], kind: type[msgspec.Struct] 
     return field
 
 
-# --- What msgspec says about a value, in words for whoever gave it. ---
+# --- in plain words -------------------------------------------------------------------------------------------
 
 _KIND_WORDS = {
     "int": "a whole number",
@@ -113,13 +117,13 @@ _KIND = re.compile(r"Expected `([a-z |]+)`(?:, got `(\w+)`)?")
 
 
 def sentence(subject: str, text: str, field: str, *kinds: type[msgspec.Struct]) -> str:
-    """A sentence on `subject`. What is not msgspec's own, such as the words of a handler, stays as it is.
+    """A sentence about `subject`. A text that is not msgspec's, such as one of a handler, stays as it is.
 
     Args:
         subject: what the sentence begins with.
-        text: msgspec's own, without the place.
+        text: the message of msgspec, without the place.
         field: that place, such as `tasks[0].notify_on[1]`.
-        kinds: where fields of that name may be defined, with the words that they take.
+        kinds: Structs that may have the field, to list the words that it takes.
     """
     clause = _clause(text)
     if text.startswith(_NO_CHOICE):
@@ -182,7 +186,7 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
 
 
 def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:
-    """Which option is meant: what a type's own rules refuse comes without a name.
+    """The option that is wrong, because what a type's own rules refuse comes without a name.
 
     It is the first that the text names, best one without which the others would do; or such a one that is not named.
     """
@@ -201,7 +205,7 @@ def _do(task_type: TaskType, options: dict[str, Any]) -> bool:
 
 
 def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
-    """Name the option that the type does not have, and the nearest that it has."""
+    """Refuse an option that the type does not have, with the nearest one that it has."""
     config = task_type.options.__struct_config__
     if not config.forbid_unknown_fields:
         return

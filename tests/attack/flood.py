@@ -261,7 +261,7 @@ def memory_of(service: psutil.Process) -> tuple[int, int]:
     total, readers = service.memory_info().rss, 0
     for child in service.children():
         with suppress(psutil.Error):
-            if "tasktrail.api.apart" in child.cmdline():
+            if "tasktrail.api.reader_process" in child.cmdline():
                 total += child.memory_info().rss
                 readers += 1
     return total, readers

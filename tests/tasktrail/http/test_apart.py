@@ -15,9 +15,9 @@ import msgspec
 import psutil
 import pytest
 
-from tasktrail.api import apart as apart_module
-from tasktrail.api.apart import Apart, ListQuestion, VerifyQuestion, answered
+from tasktrail.api import reader_process as apart_module
 from tasktrail.api.reader import Questions
+from tasktrail.api.reader_process import ListQuestion, ReaderProcess, VerifyQuestion, answered
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import NotReady, TooCostly
 from tasktrail.http import backend as backend_module
@@ -31,8 +31,8 @@ NOW = ListQuestion(TaskFilters(as_of=1))
 
 
 @pytest.fixture
-def apart(service: TaskService) -> Iterator[Apart]:
-    one = Apart(service.paths, os.environ)
+def apart(service: TaskService) -> Iterator[ReaderProcess]:
+    one = ReaderProcess(service.paths, os.environ)
     yield one
     one.close()
     one._end()
@@ -43,7 +43,7 @@ def helpers() -> set[int]:
     found = set()
     for child in psutil.Process().children():
         try:
-            if any("api.apart" in word for word in child.cmdline()):
+            if any("api.reader_process" in word for word in child.cmdline()):
                 found.add(child.pid)
         except psutil.ZombieProcess:
             found.add(child.pid)
@@ -52,7 +52,7 @@ def helpers() -> set[int]:
     return found
 
 
-def test_the_answer_is_that_of_the_service(apart: Apart, service: TaskService, wish: Wish) -> None:
+def test_the_answer_is_that_of_the_service(apart: ReaderProcess, service: TaskService, wish: Wish) -> None:
     service.create_task(**wish())
     filters = TaskFilters(as_of=service.watermark.position, limit=3)
     answer = msgspec.json.decode(apart.ask(ListQuestion(filters)))
@@ -63,13 +63,13 @@ def test_the_answer_is_that_of_the_service(apart: Apart, service: TaskService, w
     assert apart._process.pid in helpers()
 
 
-def test_its_errors_are_those_of_the_service(apart: Apart) -> None:
+def test_its_errors_are_those_of_the_service(apart: ReaderProcess) -> None:
     with pytest.raises(BeyondTheLog) as refused:
         apart.ask(ListQuestion(TaskFilters(as_of=10**9)))
     assert refused.value.field == "as_of"
 
 
-def test_a_process_that_has_ended_is_followed_by_another(apart: Apart) -> None:
+def test_a_process_that_has_ended_is_followed_by_another(apart: ReaderProcess) -> None:
     apart.ask(NOW)
     first = apart._process
     assert first is not None
@@ -94,7 +94,7 @@ class Announcing:
 
 
 def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(
-    apart: Apart, monkeypatch: pytest.MonkeyPatch
+    apart: ReaderProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart.ask(NOW)
     process, pipe = apart._process, apart._pipe
@@ -111,7 +111,7 @@ def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(
             asked.result(30)
 
 
-def test_what_takes_too_long_is_ended(apart: Apart) -> None:
+def test_what_takes_too_long_is_ended(apart: ReaderProcess) -> None:
     apart.ask(NOW)
     process = apart._process
     assert process is not None
@@ -122,7 +122,7 @@ def test_what_takes_too_long_is_ended(apart: Apart) -> None:
     assert apart.ask(NOW)
 
 
-def test_once_closed_nothing_is_asked_and_nothing_runs(apart: Apart) -> None:
+def test_once_closed_nothing_is_asked_and_nothing_runs(apart: ReaderProcess) -> None:
     apart.ask(NOW)
     process = apart._process
     assert process is not None
@@ -157,12 +157,12 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
 ) -> None:
     hold, asked = threading.Event(), threading.Semaphore(0)
 
-    def slow(_self: Apart, _question: Any, _within: float | None = None) -> bytes:
+    def slow(_self: ReaderProcess, _question: Any, _within: float | None = None) -> bytes:
         asked.release()
         assert hold.wait(60)
         return b'{"tasks": [], "total": 0}'
 
-    monkeypatch.setattr(Apart, "ask", slow)
+    monkeypatch.setattr(ReaderProcess, "ask", slow)
     monkeypatch.setattr(backend_module, "_WAITING", 1)
     server = serve()
 

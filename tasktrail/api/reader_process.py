@@ -1,8 +1,8 @@
-"""Questions that take long, answered in a process of their own: `python -m tasktrail.api.apart`.
+"""Answers questions that take long in a process of its own: `python -m tasktrail.api.reader_process`.
 
 A fold of the whole log takes seconds of Python and much memory. In a thread of the service it would share the
 interpreter with every command; in a process it can be bounded, gives way to others, and takes its memory with it.
-The process reads the files only, answers one question at a time, and ends when it is asked nothing for a while.
+The process only reads files, answers one question at a time, and ends when it has had no question for a while.
 """
 
 import ctypes
@@ -34,34 +34,34 @@ from .source import Source
 IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
 LIST_MEMORY = 512 * 1024 * 1024
-"""Bytes that a list as of an earlier moment may take. It is built in a file, so this is for the unforeseen."""
+"""Bytes that a list as of an earlier moment may take. It is built in a file, so it should need far less."""
 LIST_WITHIN = 120.0
 _NICE = 10
 _PR_SET_PDEATHSIG = 1
 
 
 class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
-    """A page of tasks."""
+    """Asks for a page of tasks."""
 
     filters: TaskFilters
 
 
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
-    """The check of everything."""
+    """Asks for a check of everything."""
 
 
 Question: TypeAlias = ListQuestion | VerifyQuestion
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """JSON of what the method of `Questions` gives, or the error that it raised, pickled."""
+    """The JSON of an answer, or the pickled error."""
 
     json: bytes = b""
     error: bytes = b""
 
 
-class Apart:
-    """Asks such a process, which is started when it is needed. For one thread at a time, except `close`."""
+class ReaderProcess:
+    """A process that answers, started when it is needed. For one thread at a time, except `close` and `tidy`."""
 
     def __init__(self, paths: DataPaths, environment: Mapping[str, str]) -> None:
         self._paths = paths
@@ -80,8 +80,8 @@ class Apart:
                 if not pipe.poll(within):
                     self._end()
                     raise TooCostly(f"The answer would take more than {within:g} s")
-                return self._told(pipe.recv_bytes())
-            except (EOFError, OSError) as error:  # it had just ended, or was killed
+                return self._decode(pipe.recv_bytes())
+            except (EOFError, OSError) as error:  # the process had just ended, or was killed
                 died = self._end()
                 if self._closed:
                     raise NotReady("The service stops") from error
@@ -98,7 +98,7 @@ class Apart:
             process.wait()
 
     def tidy(self) -> None:
-        """See to it that a process that has ended by itself is gone. From any thread."""
+        """Remove what the system keeps of a process that has ended by itself. From any thread."""
         process = self._process
         if process is not None:
             process.poll()
@@ -110,7 +110,7 @@ class Apart:
             if self._closed:
                 raise EOFError
             self._pipe, theirs = Pipe()
-            command = [sys.executable, "-P", "-m", "tasktrail.api.apart", str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", "tasktrail.api.reader_process", str(theirs.fileno())]
             with theirs:
                 self._process = subprocess.Popen(
                     [*command, str(self._paths.data), str(self._paths.temp), str(os.getpid())],
@@ -125,14 +125,14 @@ class Apart:
                 self._process.kill()
         return self._pipe
 
-    def _told(self, said: bytes) -> bytes:
-        answer = msgspec.msgpack.decode(said, type=Answer)
+    def _decode(self, reply: bytes) -> bytes:
+        answer = msgspec.msgpack.decode(reply, type=Answer)
         if answer.error:
             raise pickle.loads(answer.error)  # noqa: S301 - our own process wrote it
         return answer.json
 
     def _end(self) -> int | None:
-        """Its exit code, if it had ended by itself."""
+        """Its exit code if it had ended by itself."""
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
@@ -147,17 +147,17 @@ class Apart:
 
 
 def answer(questions: Questions, question: Question) -> bytes:
-    """JSON of the answer. Raises what the questions raises."""
+    """The JSON of the answer. Raises the question's errors."""
     match question:
         case ListQuestion(filters):
-            tasks, total = questions.listed(filters)  # who asks has looked at the types: there are no handlers here
+            tasks, total = questions.listed(filters)  # the caller has checked the types; this process has no handlers
             return msgspec.json.encode({"tasks": tasks, "total": total})
         case VerifyQuestion():
             return msgspec.json.encode(questions.verify())
 
 
 def answered(questions: Questions, asked: bytes) -> tuple[Answer, bool]:
-    """What to send back, and whether the process is fit for another question."""
+    """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
         _allow(LIST_MEMORY if isinstance(question, ListQuestion) else psutil.virtual_memory().available // 2)
@@ -170,15 +170,15 @@ def answered(questions: Questions, asked: bytes) -> tuple[Answer, bool]:
 
 
 def _allow(memory: int) -> None:
-    """So many bytes of our own, beyond which an allocation fails. Where the system cannot count them, no bound."""
+    """Bound the memory of this process, beyond which an allocation fails; where the system can do that."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
 
 
 def main(descriptor: str, data: str, temp: str, parent: str) -> None:
-    """Answer until nobody asks any more."""
-    with suppress(OSError, AttributeError):  # not every system can do it; then it ends with the pipe
+    """Answer until no more questions come."""
+    with suppress(OSError, AttributeError):  # without it the process ends when the pipe is closed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
         return
@@ -187,8 +187,8 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     fit = True
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
         while fit and pipe.poll(IDLE):
-            told, fit = answered(questions, pipe.recv_bytes())
-            pipe.send_bytes(msgspec.msgpack.encode(told))
+            reply, fit = answered(questions, pipe.recv_bytes())
+            pipe.send_bytes(msgspec.msgpack.encode(reply))
 
 
 if __name__ == "__main__":
