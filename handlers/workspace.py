@@ -107,6 +107,10 @@ class TempFiles:
         """The tasks that have a folder, in order."""
         return sorted(int(entry.name) for entry in os.scandir(self._root) if entry.name.isdecimal())
 
+    def total_size(self) -> int:
+        """Bytes of all temp files."""
+        return sum(info.size for info in self.files())
+
     def clean_up(self) -> list[TempFolderInfo]:
         """Remove old folders of unprotected tasks, at the quota younger ones, oldest first; tells which are gone."""
         listed = [info for task_id in self.tasks() if (info := _look_at(self.folder(task_id), task_id))]

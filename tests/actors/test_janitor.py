@@ -80,7 +80,7 @@ def test_at_the_quota_it_goes_for_the_next_end(told: Callable[..., None], files:
     create_temp_file(files.folder(9), "y").write_bytes(b"y" * 2 * SIZE)
     told(task_2=Cancelled())
     assert 9 in files.tasks()
-    assert sum(info.size for info in files.files()) <= 3 * SIZE
+    assert files.total_size() <= 3 * SIZE
 
 
 def test_a_retry_is_no_end(told: Callable[..., None], files: TempFiles) -> None:
