@@ -58,7 +58,7 @@ from .task_events import (
 )
 
 
-def decide(  # noqa: C901 - a branch for each command, and nothing else
+def decide(
     state: TaskState | None, command: LifeCommand | SchedulerCommand | AttemptReport, context: DecisionContext
 ) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""

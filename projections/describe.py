@@ -76,14 +76,6 @@ def _system(event: SystemEvent) -> str:
             return f"{event.channel} to {event.target} is to be sent again"
         case EndpointEnabled():
             return f"endpoint {event.target} enabled"
-        case _:
-            return _operators(event)
-
-
-def _operators(
-    event: LimitsChanged | QueuePaused | QueueResumed | QueueDrained | ScheduleAdded | ScheduleRemoved,
-) -> str:
-    match event:
         case LimitsChanged():
             changes = {name: getattr(event, name) for name in event.__struct_fields__}
             told = ", ".join(f"{name} {value}" for name, value in changes.items() if value not in (None, {}, False))
