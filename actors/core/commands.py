@@ -5,6 +5,7 @@ Commands of operators and those about notices are recorded on the system stream,
 
 from collections.abc import Iterator
 from datetime import UTC
+from typing import assert_never
 
 from msgspec.structs import asdict, replace
 
@@ -280,6 +281,8 @@ def carry_out_operator(turn: Turn, command: OperatorCommand, intake: Intake, ori
             event = added(turn, command, intake)
         case RemoveSchedule():
             event = removed(turn, command)
+        case _:
+            assert_never(command)
     position = turn.record(0, event, origin)
     if isinstance(event, LimitsChanged | QueuePaused | QueueResumed):
         turn.look_again()
