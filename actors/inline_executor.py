@@ -22,7 +22,7 @@ from ..events.reports import (
     TellHeld,
 )
 from ..handlers.process.attempt import failure, perform
-from ..handlers.process.channel import Unencodable, encode
+from ..handlers.process.channel import Unencodable, encode_frame
 from .executor import Capabilities, stopped_instead, unbegun, unencodable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class InlineExecutor:
         self._types = types
         self._slots = slots
         self._lock = threading.Lock()
-        self._running: dict[_Key, _InlineLine] = {}
+        self._running: dict[_Key, _InlineLink] = {}
         self._waiting: dict[_Key, Run] = {}
         self._seen: set[_Key] = set()
         self._reports: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
@@ -90,7 +90,7 @@ class InlineExecutor:
 
     def _take(self, key: _Key, run: Run) -> None:
         try:
-            encode(run)  # as if it had to travel
+            encode_frame(run)  # as if it had to travel
         except Unencodable as error:
             self._reports.put(unencodable(run, error))
         else:
@@ -103,8 +103,8 @@ class InlineExecutor:
             for run in self._waiting.values():
                 self._reports.put(unbegun(run))
             self._waiting.clear()
-            for key, line in self._running.items():
-                line.hear(Stop(*key))
+            for key, link in self._running.items():
+                link.hear(Stop(*key))
         for thread in self._threads[1:]:
             thread.join(timeout)
         self._reports.put(None)
@@ -114,27 +114,27 @@ class InlineExecutor:
         while self._waiting and len(self._running) < self._slots:
             key, run = next(iter(self._waiting.items()))
             del self._waiting[key]
-            line = _InlineLine(self._reports.put)
-            self._running[key] = line
+            link = _InlineLink(self._reports.put)
+            self._running[key] = link
             thread = threading.Thread(
-                target=self._attempt, args=(run, line), name=f"attempt-{run.task_id}", daemon=True
+                target=self._attempt, args=(run, link), name=f"attempt-{run.task_id}", daemon=True
             )
             self._threads.append(thread)
             thread.start()
 
-    def _attempt(self, run: Run, line: _InlineLine) -> None:
+    def _attempt(self, run: Run, link: _InlineLink) -> None:
         with _beating(run, self._reports.put):
-            ended = self._perform(run, line)
-        if line.stop_wanted():
+            ended = self._perform(run, link)
+        if link.stop_wanted():
             ended = stopped_instead(ended)
         with self._lock:
             del self._running[run.task_id, run.attempt]
             self._reports.put(ended)
             self._start_waiting()
 
-    def _perform(self, run: Run, line: _InlineLine) -> AttemptEnded:
+    def _perform(self, run: Run, link: _InlineLink) -> AttemptEnded:
         if run.type in self._types:
-            return perform(run, self._types[run.type], line)
+            return perform(run, self._types[run.type], link)
         return failure(run, UnknownType(f"This executor knows no task type {run.type!r}"))
 
     def _deliver(self, report: Reporter) -> None:
@@ -162,7 +162,7 @@ def _beating(run: Run, send: Callable[[Report], None]) -> Iterator[None]:
             thread.join()
 
 
-class _InlineLine:
+class _InlineLink:
     """Implements `Line` between two threads."""
 
     def __init__(self, send: Callable[[Any], None]) -> None:

@@ -394,7 +394,7 @@ def require_packages(task_type: TaskType) -> None:
         )
 
 
-LOOK_EVERY = 0.05
+_LOOK_EVERY = 0.05
 """Seconds between two looks at whether somebody wants a handler made with `async def` to stop."""
 
 
@@ -410,7 +410,7 @@ def _awaited(answer: Any, context: TaskContext[Any]) -> Any:
 
     async def cancel(work: "asyncio.Future[Any]") -> None:
         while not context.stop_unheard():  # noqa: ASYNC110 - the wish comes from another process
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(_LOOK_EVERY)
         work.cancel()
 
     async def run() -> Any:

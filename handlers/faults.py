@@ -14,7 +14,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _TRIED = bytes(64 * 1024)
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What an exception says; nothing if it cannot even do that: its text is foreign code as well."""
     try:
         return str(error)
@@ -44,7 +44,7 @@ def disk_fault(error: Exception, path: Path) -> OSError | None:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error if error.filename else _fault(error.errno, path)
-    told = next((number for number in _NO_ROOM if os.strerror(number) in text_of(error)), None)
+    told = next((number for number in _NO_ROOM if os.strerror(number) in error_text(error)), None)
     if told is not None:
         return _fault(told, path)
     try:

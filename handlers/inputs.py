@@ -117,7 +117,7 @@ class Input:
             os.close(fd)
 
     def _seen_from_outside(self) -> str:
-        """The same of what may not be opened: walls that let the file be read do not let another one be read."""
+        """The same of what may not be opened: a sandbox that lets the file be read does not let another one be read."""
         try:
             return self.state.told(InputState.told_by(Path(self._path).stat()))
         except OSError:

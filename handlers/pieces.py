@@ -31,7 +31,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
         return intact(folder / self.name, self.size, self.sha256)
 
 
-class Saved(Protocol):
+class HasFingerprint(Protocol):
     """What a checkpoint keeps has to say which work it belongs to."""
 
     @property
@@ -39,7 +39,7 @@ class Saved(Protocol):
         """From `fingerprint`, for this input, these options and these libraries."""
 
 
-S = TypeVar("S", bound=Saved)
+_S = TypeVar("_S", bound=HasFingerprint)
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -152,7 +152,7 @@ def _line(piece: Piece) -> bytes:
     return msgspec.json.encode(piece) + b"\n"
 
 
-def recalled(checkpoint: Checkpoint | None, mark: str, kind: type[S]) -> S | None:
+def recalled(checkpoint: Checkpoint | None, mark: str, kind: type[_S]) -> _S | None:
     """The `data` of a checkpoint, if the work that it belongs to has the same fingerprint.
 
     Args:

@@ -49,7 +49,7 @@ from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.state import RESUMING
 from .events.task_events import is_terminal
-from .handlers.process.sandbox import walls
+from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
@@ -158,7 +158,7 @@ class System:
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
 
     def _check_sandbox(self) -> None:
-        if self.config.sandbox == "require" and not walls().whole:
+        if self.config.sandbox == "require" and not sandbox_support().whole:
             raise ConfigurationError(
                 "`sandbox` is `require`, and this machine cannot wall attempts in wholly",
                 remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',

@@ -15,7 +15,7 @@ from .events import Checkpoint
 from .handlers import Finished, Job, Outcome, Rejected, StopAsked, Stopped, TaskContext, TaskType, Unusable
 from .handlers.contract import declared
 from .handlers.errors import OutputMissing
-from .handlers.process.attempt import classify
+from .handlers.process.attempt import classify_answer
 from .handlers.publish import part_path
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
         answer = Rejected(reason=str(error))
     except StopAsked:
         answer = Stopped()
-    classify(context, answer, stop_wanted=True)
+    classify_answer(context, answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):
         if context.output_part.is_file():
@@ -199,7 +199,7 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
 
     Everything but the worker processes is real: the rules, the log, retries, checkpoints, publishing, notices. Nothing
     is isolated: a handler that crashes ends this process, none can be killed, and what it prints goes where the
-    process prints. Limits on memory and CPU and the walls do not hold.
+    process prints. Limits on memory and CPU and the sandbox do not hold.
 
     Args:
         folder: the data folder; a fresh one, such as pytest's `tmp_path`.

@@ -22,8 +22,8 @@ from ...events.reports import (
     Stop,
     TellHeld,
 )
-from ...handlers.process.channel import Setup, Unencodable, encode
-from ...handlers.process.sandbox import Sandbox, walls
+from ...handlers.process.channel import Setup, Unencodable, encode_frame
+from ...handlers.process.sandbox import Sandbox, sandbox_support
 from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from .reactor import Reactor
@@ -79,7 +79,7 @@ class LocalExecutor:
             family=f"{secrets.token_hex(8)}:",
             environment=worker_environment(pythonpath, pass_environment, os.environ),
             nice=nice,
-            alone=sandbox.mode != "off" and walls().pid_namespace,
+            alone=sandbox.mode != "off" and sandbox_support().pid_namespace,
             keeps_output=bool(output_root and max_output),
         )
         kept_in = str(output_root) if self._settings.keeps_output else ""
@@ -179,7 +179,7 @@ class LocalExecutor:
             self._endunbegun(unbegun(run))
             return
         try:
-            frame = encode(run)
+            frame = encode_frame(run)
         except Unencodable as error:
             self._endunbegun(unencodable(run, error))
             return
@@ -322,4 +322,4 @@ def _as_far_as_possible(sandbox: Sandbox) -> Sandbox:
     """The sandbox, with what this machine has to build it of."""
     if sandbox.mode == "off":
         return sandbox
-    return msgspec.structs.replace(sandbox, landlock=walls().landlock, seccomp=walls().seccomp)
+    return msgspec.structs.replace(sandbox, landlock=sandbox_support().landlock, seccomp=sandbox_support().seccomp)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from ..logger import get_logger
 
-Call: TypeAlias = Callable[[], None]
+Callback: TypeAlias = Callable[[], None]
 
 logger = get_logger(__name__)
 
@@ -26,13 +26,13 @@ class Reactor:
         clock: seconds, monotonic.
     """
 
-    def __init__(self, after_turn: Call, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, after_turn: Callback, clock: Callable[[], float] = time.monotonic) -> None:
         self._after_turn = after_turn
         self._clock = clock
         self._selector = selectors.DefaultSelector()
-        self._moments: list[tuple[float, int, Call]] = []
+        self._moments: list[tuple[float, int, Callback]] = []
         self._numbers = count()
-        self._posted: deque[Call] = deque()
+        self._posted: deque[Callback] = deque()
         self._finished = False
         self._thread = 0
         self._ringing = threading.Lock()
@@ -73,22 +73,22 @@ class Reactor:
         """Whether the caller is in the reactor's thread."""
         return threading.get_ident() == self._thread
 
-    def post(self, call: Call) -> None:
+    def post(self, call: Callback) -> None:
         """Call it soon; never, when `run` has returned. From any thread."""
         self._posted.append(call)
         if not self.inside():
             self._ring()
 
-    def at(self, seconds: float, call: Call) -> None:
+    def at(self, seconds: float, call: Callback) -> None:
         """Call it in so many seconds. From any thread."""
         moment = self._clock() + seconds
         self.post(lambda: heapq.heappush(self._moments, (moment, next(self._numbers), call)))
 
-    def on_readable(self, fd: int, call: Call) -> None:
+    def on_readable(self, fd: int, call: Callback) -> None:
         """Call whenever there is something to read, or the end of the file. From the reactor's thread."""
         self._selector.register(fd, selectors.EVENT_READ, call)
 
-    def on_writable(self, fd: int, call: Call) -> None:
+    def on_writable(self, fd: int, call: Callback) -> None:
         """Call whenever there is room. From the reactor's thread."""
         self._selector.register(fd, selectors.EVENT_WRITE, call)
 
@@ -123,7 +123,7 @@ class Reactor:
         os.read(self._bell, 4096)
 
 
-def _guarded(call: Call) -> None:
+def _guarded(call: Callback) -> None:
     """One call that breaks must not cost the others of its turn, nor what is told at its end."""
     try:
         call()

@@ -27,13 +27,21 @@ from ...events.reports import (
 from ...events.values import check_plain
 from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.printed import PrintedWriter, last_part
-from ...handlers.process.channel import AttemptBounded, AttemptUsed, GarbageFrame, Retiring, Setup, WorkerReady, encode
+from ...handlers.process.channel import (
+    AttemptBounded,
+    AttemptUsed,
+    GarbageFrame,
+    Retiring,
+    Setup,
+    WorkerReady,
+    encode_frame,
+)
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
 from ..executor import stopped_instead
 from ..logger import get_logger
-from . import watch
+from . import usage
 from .reactor import Reactor
-from .watch import Watch
+from .usage import UsageWatch
 from .worker_process import Exit, Launched, WorkerProcess
 
 _GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS})
@@ -103,7 +111,7 @@ class Slot:
     def __init__(self, hub: Hub, launch: Callable[[], Launched], setup: Setup, rules: SlotRules) -> None:
         self._hub = hub
         self._launch = launch
-        self._setup = encode(setup)
+        self._setup = encode_frame(setup)
         self._output_root = Path(setup.output_root) if setup.output_root else None
         self._max_output = setup.max_output
         self._rules = rules
@@ -124,7 +132,7 @@ class Slot:
         self._stop_wanted = False
         self._held: AttemptEnded | None = None
         self._used: AttemptUsed | None = None
-        self._watch: Watch | None = None
+        self._watch: UsageWatch | None = None
         self._reached: TasktrailError | None = None
         self._attempts = 0
         self._cpu_known = 0.0
@@ -179,13 +187,13 @@ class Slot:
             return
         self._stop_wanted = True
         if self.state == "busy":
-            self._process.wish_end(encode(Stop(run.task_id, run.attempt)))
+            self._process.wish_end(encode_frame(Stop(run.task_id, run.attempt)))
             self._hub.reactor.at(run.grace, lambda: self._overdue(run))
 
     def answer(self, order: Grant | Saved) -> None:
         """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""
         if self.state == "busy" and self._process:
-            self._process.send(encode(order))
+            self._process.send(encode_frame(order))
 
     def kill(self, why: str) -> None:
         """Have the whole tree killed. The first reason counts."""
@@ -213,10 +221,10 @@ class Slot:
     def _bind(self, bounded: AttemptBounded) -> None:
         """Watch what the attempt uses. One timer looks at whatever attempt runs then, however short they are."""
         assert self._process is not None
-        self._watch = Watch(self._process.keeper, bounded)
+        self._watch = UsageWatch(self._process.keeper, bounded)
         if not self._looking:
             self._looking = True
-            self._hub.reactor.at(watch.INTERVAL, self._look)
+            self._hub.reactor.at(usage.INTERVAL, self._look)
 
     def _look(self) -> None:
         """From the reactor's thread; without the lock while `/proc` is read."""
@@ -230,7 +238,7 @@ class Slot:
             if reached is not None and self._watch is looking_at and self.state == "busy" and self._held is None:
                 self._reached = reached
                 self.kill(f"a limit was reached: {type(reached).__name__}")
-        self._hub.reactor.at(watch.INTERVAL, self._look)
+        self._hub.reactor.at(usage.INTERVAL, self._look)
 
     def _check_started(self, process: WorkerProcess) -> None:
         with self._hub.lock:
@@ -245,7 +253,7 @@ class Slot:
             return  # the attempt has said its last word; what a stray thread adds counts for nothing
         if type(frame) is WorkerReady and not self._pid:
             assert self._process is not None
-            self._on_ready(watch.outer_pid(self._process.keeper, frame.pid))
+            self._on_ready(usage.outer_pid(self._process.keeper, frame.pid))
             return
         ended = frame.ended if type(frame) is Retiring else frame
         run = self._run
@@ -332,7 +340,7 @@ class Slot:
 
     def _end_of(self, run: Run, ending: Exit) -> AttemptEnded:
         """The end of an attempt that could not tell it itself."""
-        seen = self._watch.used if self._watch is not None else watch.Usage()
+        seen = self._watch.used if self._watch is not None else usage.Usage()
         if self._garbage:
             outcome, error, kind = "lost", f"PROTOCOL: the worker sent garbage ({self._garbage}).", "ProtocolError"
         elif fault := self._reached or (None if self._why else self._fault_that_killed(run, ending)):

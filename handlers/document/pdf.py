@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_DocumentHasValidCrossReferenceTable
 
 from ..contract import Unusable
-from ..faults import text_of
+from ..faults import error_text
 
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
 _HUGE = 60_000_000
@@ -47,7 +47,8 @@ class PdfPages:
             if not _has_end(path):
                 raise Unusable(f"{self._name} was cut: it has not the end mark of a PDF") from error
             raise Unusable(
-                f"{self._name} cannot be opened by PDFium ({text_of(error)}): save it as PDF anew with another program"
+                f"{self._name} cannot be opened by PDFium ({error_text(error)}): "
+                "save it as PDF anew with another program"
             ) from error
         self.count = len(self._pdf)
         if not self.count:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from ..contract import Unusable
-from ..faults import text_of
+from ..faults import error_text
 from ..inputs import refuse_empty
 from ..media.damage import exif_behind_pixels, is_picture, unreadable
 from ..media.estimate import Packing, packing_of
@@ -87,9 +87,9 @@ def blame_picture(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise unreadable(path, "Pillow", text_of(error)) from error
+        raise unreadable(path, "Pillow", error_text(error)) from error
     except (SyntaxError, ValueError, EOFError, RuntimeError, struct.error, *_CUT_SHORT) as error:
-        raise unreadable(path, "Pillow", text_of(error) or type(error).__name__) from error
+        raise unreadable(path, "Pillow", error_text(error) or type(error).__name__) from error
 
 
 def format_in(image: ImageFile) -> str:

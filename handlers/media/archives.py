@@ -10,7 +10,7 @@ from typing import Any
 from xml.parsers import expat
 
 from ..contract import Unusable
-from ..faults import text_of
+from ..faults import error_text
 
 MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000
@@ -41,12 +41,12 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         except Unusable:
             raise
         except (zlib.error, EOFError) as error:
-            raise Unusable(f"{path.name} is damaged: a part of it cannot be unpacked ({text_of(error)})") from error
+            raise Unusable(f"{path.name} is damaged: a part of it cannot be unpacked ({error_text(error)})") from error
         except zipfile.BadZipFile as error:
-            raise Unusable(_bad_zip_reason(path, text_of(error))) from error
+            raise Unusable(_bad_zip_reason(path, error_text(error))) from error
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise Unusable(
-                f"{path.name} is a zip file of a kind that is not read here ({text_of(error)}): "
+                f"{path.name} is a zip file of a kind that is not read here ({error_text(error)}): "
                 "save it anew with the program it comes from"
             ) from error
         except OSError as error:

@@ -14,7 +14,7 @@ import trimesh
 from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
-from ..faults import text_of
+from ..faults import error_text
 from .counting import MAX_FACES
 from .gltf import read_gltf
 from .paint import ByFace, Paint, paint_of
@@ -103,7 +103,7 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
 
 def _unread(path: Path, error: Exception) -> Unusable:
     """The reader's message does not say whose fault it is."""
-    reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {text_of(error)})"
+    reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {error_text(error)})"
     return Unusable(f"{reason}: save it anew with the program it comes from, as stl or ply for example")
 
 

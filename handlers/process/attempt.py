@@ -28,18 +28,18 @@ from ..contract import (
     require_packages,
 )
 from ..errors import BadAnswer, InputChanged, OutputMissing
-from ..faults import text_of
+from ..faults import error_text
 from ..inputs import Input
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
-from .context import MESSAGE_LIMIT, AttemptContext, Line, plain_json, plain_text
+from .context import MESSAGE_LIMIT, AttemptContext, Link, plain_json, plain_text
 from .printing import flush, print_causes, print_trace
-from .sandbox import Sandbox, check_input, check_output, is_confined
+from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
 _HUGE = 2**31
-_BY_WALLS = "; attempts are sandboxed: what a type needs beside its input, its type says (reads=, writes=, network=)"
+_BY_SANDBOX = "; attempts are sandboxed: what a type needs beside its input, its type says (reads=, writes=, network=)"
 
 
 _NO_BOUNDS = Sandbox()
@@ -48,7 +48,7 @@ _NO_BOUNDS = Sandbox()
 def perform(
     run: Run,
     task_type: TaskType,
-    line: Line,
+    link: Link,
     *,
     sandbox: Sandbox = _NO_BOUNDS,
     explain: Callable[[BaseException], BaseException] = lambda error: error,
@@ -65,13 +65,13 @@ def perform(
     source: Input | None = None
     try:
         require_packages(task_type)
-        check_input(run, sandbox)
-        check_output(run, sandbox)
+        recheck_input(run, sandbox)
+        recheck_output(run, sandbox)
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None
-        ending = _handle(_believing(run, source, line), task_type, line, source, staged)
+        ending = _handle(_believing(run, source, link), task_type, link, source, staged)
         temp = _space_taken(run)
         if ending.outcome == "completed" and staged is None:
-            ending = _complete(run, task_type, line, sandbox, source, ending)
+            ending = _complete(run, task_type, link, sandbox, source, ending)
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
@@ -93,7 +93,7 @@ def perform(
 
 
 def deliver(
-    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, said: AttemptEnded
+    run: Run, task_type: TaskType, link: Link, sandbox: Sandbox, source: Input | None, said: AttemptEnded
 ) -> AttemptEnded:
     """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
 
@@ -104,13 +104,13 @@ def deliver(
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
-            ending = _complete(run, task_type, line, sandbox, source, ending)
+            ending = _complete(run, task_type, link, sandbox, source, ending)
     except InputChanged as error:
         ending = _changed(run, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
         ending = failure(run, error)
     if source is not None:
-        # Walls let the attempt read the file that was opened here, and not the one that has taken its name since.
+        # The sandbox lets the attempt read the file that was opened here, not the one that has taken its name since.
         ending = _named(ending, source, run)
     if run.output_file:
         discard(run)
@@ -124,15 +124,15 @@ def deliver(
     )
 
 
-def _believing(run: Run, source: Input | None, line: Line) -> Run:
+def _believing(run: Run, source: Input | None, link: Link) -> Run:
     """The run, without a checkpoint that was made from another content of the input than it has now."""
     if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.state.stamp):
         return run
-    line.send(AttemptProgressed(run.task_id, run.attempt, 0.0, "the input has changed since the checkpoint: from zero"))
+    link.send(AttemptProgressed(run.task_id, run.attempt, 0.0, "the input has changed since the checkpoint: from zero"))
     return msgspec.structs.replace(run, checkpoint=None)
 
 
-def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, staged: Path | None) -> AttemptEnded:
+def _handle(run: Run, task_type: TaskType, link: Link, source: Input | None, staged: Path | None) -> AttemptEnded:
     try:
         options = msgspec.convert(run.options, task_type.options)
     except msgspec.ValidationError as error:
@@ -144,27 +144,27 @@ def _handle(run: Run, task_type: TaskType, line: Line, source: Input | None, sta
         # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
         # into it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
-    if not has_room(run, task_type, options, line):
+    if not has_room(run, task_type, options, link):
         return AttemptEnded(run.task_id, run.attempt, "outgrown", message="it needs more than was reserved")
-    context = AttemptContext(run, options, line, source, staged)
+    context = AttemptContext(run, options, link, source, staged)
     try:
         answer: object = task_type.handle(context)
     except StopAsked:
         answer = Stopped()
     finally:
         context.flush()
-    return classify(run, answer, stop_wanted=line.stop_wanted())
+    return classify_answer(run, answer, stop_wanted=link.stop_wanted())
 
 
 def _complete(
-    run: Run, task_type: TaskType, line: Line, sandbox: Sandbox, source: Input | None, ending: AttemptEnded
+    run: Run, task_type: TaskType, link: Link, sandbox: Sandbox, source: Input | None, ending: AttemptEnded
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     if source is not None:
         source.compare()
     if _has_output(run, task_type, part_path):
-        check_output(run, sandbox)
-        if not _publish(run, line, source):
+        recheck_output(run, sandbox)
+        if not _publish(run, link, source):
             return _stopped(run)
     return ending
 
@@ -192,7 +192,7 @@ def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:
     return AttemptEnded(run.task_id, run.attempt, "failed", error=told, error_type=InputChanged.__name__)
 
 
-def classify(run: Run | TaskContext[Any], answer: object, *, stop_wanted: bool) -> AttemptEnded:
+def classify_answer(run: Run | TaskContext[Any], answer: object, *, stop_wanted: bool) -> AttemptEnded:
     """The end that the handler's answer means. Raises BadAnswer for one that means nothing."""
     match answer:
         case None:
@@ -225,11 +225,11 @@ def failure(run: Run, error: BaseException, trace: TracebackType | None = None) 
 
     A refusal of our own about the task's files says all there is; a place in our code would look like a fault there.
     """
-    text = text_of(error)
+    text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
     shown = frames and not isinstance(error, InvalidPath | OutputExists | OutputMissing)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
-    where += _BY_WALLS if is_confined() and _lacks_a_right(error) else ""
+    where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
     code = _exit_code(error)
@@ -262,7 +262,7 @@ def _plain_result(result: object) -> dict[str, Any]:
     return plain
 
 
-def _publish(run: Run, line: Line, source: Input | None) -> bool:
+def _publish(run: Run, link: Link, source: Input | None) -> bool:
     """Publish under a grant. False when the attempt is no longer wanted; then nothing appears.
 
     Raises InputChanged, and OutputExists where the name is taken.
@@ -270,8 +270,8 @@ def _publish(run: Run, line: Line, source: Input | None) -> bool:
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
-    line.send(PublishWanted(run.task_id, run.attempt))
-    if not line.granted():
+    link.send(PublishWanted(run.task_id, run.attempt))
+    if not link.granted():
         return False
     if source is not None:
         source.compare()
@@ -298,13 +298,13 @@ def discard(run: Run) -> None:
 
 # --- the probe -----------------------------------------------------------------------------------------------------
 
-TOLERANCE = 1.25
-SLACK = 16 * 1024 * 1024
+_TOLERANCE = 1.25
+_SLACK = 16 * 1024 * 1024
 """Bytes. An estimate this little or this share above what was reserved is not worth another wait in the queue."""
 _BASIS_LIMIT = 4096
 
 
-def has_room(run: Run, task_type: TaskType, options: Any, line: Line) -> bool:
+def has_room(run: Run, task_type: TaskType, options: Any, link: Link) -> bool:
     """Take the look, if this attempt is to take one, and tell what it led to. False: too little was reserved.
 
     Only an attempt that begins from nothing looks, and only until the task has an estimate from a look: its second
@@ -313,7 +313,7 @@ def has_room(run: Run, task_type: TaskType, options: Any, line: Line) -> bool:
     if task_type.probe is None or run.probed or run.checkpoint is not None:
         return True
     estimate = _plain(task_type.probe_input(_job(run, options)))
-    line.send(AttemptProbed(run.task_id, run.attempt, estimate))
+    link.send(AttemptProbed(run.task_id, run.attempt, estimate))
     return not (_outgrows(estimate.memory, run.memory) or _outgrows(estimate.temp, run.temp))
 
 
@@ -324,7 +324,7 @@ def _job(run: Run, options: Any) -> Job[Any]:
 
 
 def _outgrows(wanted: int, reserved: int) -> bool:
-    return wanted > TOLERANCE * reserved + SLACK
+    return wanted > _TOLERANCE * reserved + _SLACK
 
 
 def _plain(found: object) -> Estimated:

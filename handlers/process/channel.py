@@ -114,7 +114,7 @@ class Unencodable(Exception):
     """A frame holds what cannot travel. Nothing of it was sent; the message says why."""
 
 
-def encode(frame: Any) -> bytes:
+def encode_frame(frame: Any) -> bytes:
     """The frame as it travels, length first. Raises Unencodable."""
     try:
         body = _encoder.encode(frame)
@@ -170,7 +170,7 @@ class ServiceGone(BaseException):
     """The other end of the pipes is closed. Not an Exception, so that no handler catches it by mistake."""
 
 
-class Channel:
+class WorkerChannel:
     """Implements `Line` on three pipes.
 
     The job pipe is read by whoever waits: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
@@ -247,7 +247,7 @@ class Channel:
 
     def send(self, report: Any) -> None:
         """Write one frame, whole. The end of an attempt is the last that is heard of it."""
-        data = encode(report)
+        data = encode_frame(report)
         with self._sending:
             if type(report) in (AttemptEnded, Retiring):
                 self._beat = 0.0
@@ -268,7 +268,7 @@ class Channel:
         with self._sending:
             if self._beat:
                 self._next_beat = time.monotonic() + self._beat
-                self._write(encode(AttemptBeat(*self._current)))
+                self._write(encode_frame(AttemptBeat(*self._current)))
 
     def stop_wanted(self) -> bool:
         """See `Line`."""

@@ -20,7 +20,7 @@ from ..publish import part_path
 from ..workspace import create_temp_file, make_private_folder
 
 
-class Line(Protocol):
+class Link(Protocol):
     """What an attempt may say and hear while it runs. Safe to use from the handler's own threads."""
 
     def send(self, report: AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted) -> None:
@@ -39,18 +39,18 @@ class Line(Protocol):
         """Call it from another thread in so many seconds. One at a time is kept, the newest."""
 
 
-PROGRESS_INTERVAL = 0.5
+REPORT_INTERVAL = 0.5
 """Seconds between two progress reports of an attempt."""
 MESSAGE_LIMIT = 500
 CHECKPOINT_LIMIT = 256 * 1024
 
 
-class Progress:
+class ThinnedProgress:
     """Thins progress to two reports a second: the first at once, the newest of the others when its time has come."""
 
-    def __init__(self, run: Run, line: Line, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, run: Run, link: Link, clock: Callable[[], float] = time.monotonic) -> None:
         self._run = run
-        self._line = line
+        self._link = link
         self._clock = clock
         self._lock = Lock()
         self._next = float("-inf")
@@ -69,7 +69,7 @@ class Progress:
                 self._send(report, now)
                 return
             if self._pending is None:
-                self._line.later(self._next - now, self.flush)
+                self._link.later(self._next - now, self.flush)
             self._pending = report
 
     def flush(self) -> None:
@@ -80,22 +80,22 @@ class Progress:
 
     def _send(self, report: AttemptProgressed, now: float) -> None:
         self._pending = None
-        self._next = now + PROGRESS_INTERVAL
-        self._line.send(report)
+        self._next = now + REPORT_INTERVAL
+        self._link.send(report)
 
 
 class AttemptContext:
     """See `TaskContext`."""
 
     def __init__(
-        self, run: Run, options: Any, line: Line, source: Input | None = None, part: Path | None = None
+        self, run: Run, options: Any, link: Link, source: Input | None = None, part: Path | None = None
     ) -> None:
         self._run = run
         self._options = options
-        self._line = line
+        self._link = link
         self._source = source
         self._part = part
-        self._progress = Progress(run, line)
+        self._progress = ThinnedProgress(run, link)
         self._saving = Lock()
         self._heard = False
 
@@ -159,8 +159,8 @@ class AttemptContext:
         with self._saving:
             self._progress.flush()
             text = plain_text(message, MESSAGE_LIMIT)
-            self._line.send(AttemptCheckpointed(self._run.task_id, self._run.attempt, plain, percent, text))
-            if not self._line.saved():
+            self._link.send(AttemptCheckpointed(self._run.task_id, self._run.attempt, plain, percent, text))
+            if not self._link.saved():
                 raise CheckpointRefused("The attempt was stopped while its checkpoint was being recorded")
 
     def temp_file(self, prefix: str, suffix: str = "") -> Path:
@@ -169,7 +169,7 @@ class AttemptContext:
 
     def should_stop(self) -> bool:
         """Whether the attempt is to end."""
-        self._heard = self._heard or self._line.stop_wanted()
+        self._heard = self._heard or self._link.stop_wanted()
         return self._heard
 
     def check_stop(self) -> None:
@@ -179,7 +179,7 @@ class AttemptContext:
 
     def stop_unheard(self) -> bool:
         """Whether the attempt is to end, and the handler has not been told so."""
-        return not self._heard and self._line.stop_wanted()
+        return not self._heard and self._link.stop_wanted()
 
     def flush(self) -> None:
         """For the caller of the handler: report the progress that is still held back."""

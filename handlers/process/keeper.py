@@ -46,7 +46,7 @@ TAIL = 8192
 def main() -> None:
     """Start the worker, wait for its end or the end of the service, clear up, report."""
     if sys.argv[1:] == ["probe"]:
-        sys.stdout.write(probe())
+        sys.stdout.write(probe_namespace())
         return
     service, lifeline, status, nice, alone, kept = (int(argument) for argument in sys.argv[1:7])
     inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[7:9])
@@ -302,7 +302,7 @@ def _mount_own_proc() -> bool:
     )
 
 
-def probe() -> str:
+def probe_namespace() -> str:
     """What this system allows: `namespace`, `namespace proc` (with a `/proc` of its own), or nothing."""
     if not enter_pid_namespace():
         return ""

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .seccomp import PR_SET_NO_NEW_PRIVS
+
 CREATE, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _OLDEST = 2
 """The first that lets a process move its own files from folder to folder (Linux 5.19)."""
 _PATH_BENEATH = 1
-PR_SET_NO_NEW_PRIVS = 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
 MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = (1 << bit for bit in range(6, 13))
@@ -49,7 +50,7 @@ WRITE = (
 """All that can be done in a folder of one's own, but to make devices and to run what was written there."""
 
 
-class Grant(NamedTuple):
+class PathRule(NamedTuple):
     """A path and what may be done with it, and with all below it."""
 
     path: str
@@ -82,7 +83,7 @@ def handled(abi: int) -> int:
     return sum(1 << bit for bit in range(16) if _SINCE.get(1 << bit, 1) <= abi)
 
 
-def restrict(grants: Iterable[Grant], abi: int, *, network: bool) -> None:
+def restrict_paths(grants: Iterable[PathRule], abi: int, *, network: bool) -> None:
     """Bind the calling thread, and what it starts from now on. Paths that are not there are passed over.
 
     Raises OSError when the kernel refuses.
@@ -103,7 +104,7 @@ def restrict(grants: Iterable[Grant], abi: int, *, network: bool) -> None:
         os.close(fd)
 
 
-def _add(ruleset: int, grant: Grant, rights: int) -> None:
+def _add(ruleset: int, grant: PathRule, rights: int) -> None:
     try:
         fd = os.open(grant.path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

@@ -19,7 +19,7 @@ from ...events.errors import TasktrailError
 from ...events.reports import Run
 from ..contract import Job, TaskType
 from ..errors import FileSizeLimitReached, MemoryLimitReached
-from ..faults import text_of
+from ..faults import error_text
 from .channel import AttemptBounded
 from .sandbox import Sandbox
 
@@ -60,7 +60,7 @@ def cpu_allowance(seconds: float) -> float:
     return max(CPU_FLOOR, CPU_FACTOR * seconds) if seconds > 0 else 0.0
 
 
-class Size(NamedTuple):
+class ProcessSize(NamedTuple):
     """Bytes of this process; 0 where they cannot be told, or cannot be limited."""
 
     all: int
@@ -70,7 +70,7 @@ class Size(NamedTuple):
 
 
 def bounds(
-    run: Run, memory_limit: int, size: Size, cpu: float, watched: AttemptBounded | None = None
+    run: Run, memory_limit: int, size: ProcessSize, cpu: float, watched: AttemptBounded | None = None
 ) -> dict[int, int]:
     """The soft limit of each resource, from what was reserved. A 0 there is unknown and sets no limit.
 
@@ -106,7 +106,7 @@ def _cpu(run: Run, watched: AttemptBounded | None) -> float:
     return max(BELT * watched.cpu + BELT_SECONDS, later)
 
 
-class Limits:
+class KernelLimits:
     """Sets and lifts the limits of this very process."""
 
     def __init__(self, memory_limit: int) -> None:
@@ -147,7 +147,7 @@ def _is_of_memory(error: BaseException) -> bool:
     """Whether it, or what it came from, is a refusal of memory. libvips and child processes only have words for it."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError) or speaks_of_memory(text_of(seen)):
+        if isinstance(seen, MemoryError) or speaks_of_memory(error_text(seen)):
             return True
         seen = seen.__cause__
     return False
@@ -161,13 +161,13 @@ def _set_soft(kind: int, soft: int, before: tuple[int, int]) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _size() -> Size:
+def _size() -> ProcessSize:
     if sys.platform != "linux":
-        return Size(0, 0)
+        return ProcessSize(0, 0)
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - before every attempt
         numbers = file.read().split()
     page = os.sysconf("SC_PAGE_SIZE")
-    return Size(int(numbers[0]) * page, int(numbers[5]) * page)
+    return ProcessSize(int(numbers[0]) * page, int(numbers[5]) * page)
 
 
 # --- what is watched from outside -----------------------------------------------------------------------------------

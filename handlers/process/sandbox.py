@@ -25,7 +25,7 @@ from ...events.errors import InvalidPath
 from ...events.reports import Run
 from ..contract import TaskType
 from . import keeper, landlock, seccomp
-from .landlock import READ, READ_FILE, RUN, USE, WRITE, WRITE_FILE, Grant
+from .landlock import READ, READ_FILE, RUN, USE, WRITE, WRITE_FILE, PathRule
 
 SandboxMode: TypeAlias = Literal["off", "auto", "require"]
 
@@ -34,7 +34,7 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The operator's own bounds, for every attempt of a worker. Part of the first frame to a worker."""
 
     mode: SandboxMode = "off"
-    """Whether attempts are walled in: never, as far as the kernel can, or else not at all."""
+    """Whether attempts are sandboxed: never, as far as the kernel can, or else no service starts."""
     protected: tuple[str, ...] = ()
     """Real paths that no attempt may reach, but for its own folder: the data folder and what else holds secrets."""
     landlock: int = 0
@@ -50,7 +50,7 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     output_roots: tuple[str, ...] = ()
 
     @property
-    def walled(self) -> bool:
+    def active(self) -> bool:
         """Whether attempts run in processes of their own, behind whatever there is."""
         return self.mode != "off" and (self.landlock > 0 or self.seccomp)
 
@@ -61,7 +61,7 @@ PR_SET_DUMPABLE = 4
 _PATIENCE = 10.0
 
 
-class Walls(msgspec.Struct, frozen=True, kw_only=True):
+class SandboxSupport(msgspec.Struct, frozen=True, kw_only=True):
     """What there is."""
 
     landlock: int = 0
@@ -78,12 +78,12 @@ class Walls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @cache
-def walls() -> Walls:
+def sandbox_support() -> SandboxSupport:
     """Of this machine, for this user. Takes some 30 ms the first time, and changes nothing in this process."""
     if sys.platform != "linux":
-        return Walls()
+        return SandboxSupport()
     found = _ask_keeper()
-    return Walls(
+    return SandboxSupport(
         landlock=landlock.version(),
         seccomp=seccomp.available(platform.machine()),
         pid_namespace="namespace" in found,
@@ -110,7 +110,7 @@ def _ask_keeper() -> list[str]:
 def hide_process() -> None:
     """Keep other processes of the same user out of this one's memory, environment and open files (Linux).
 
-    Those of root still can look in; against them stands what an attempt is walled in by.
+    Those of root still can look in; against them stands the sandbox of an attempt.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -178,11 +178,11 @@ class Reach:
         folders = {str(path) for module in list(sys.modules.values()) for path in _folders_of(module)}
         self._general += self._carved(RUN, sorted(folders))
 
-    def grants(self, run: Run, task_type: TaskType, staging: str) -> list[Grant]:
+    def grants(self, run: Run, task_type: TaskType, staging: str) -> list[PathRule]:
         """What this attempt may reach. Its paths are opened when they are granted: links turned later lead nowhere."""
-        own = [Grant(run.work_dir, WRITE)]
+        own = [PathRule(run.work_dir, WRITE)]
         if staging:
-            own.append(Grant(staging, WRITE))
+            own.append(PathRule(staging, WRITE))
         if run.input_file:
             own += self._input(run.input_file, steady=task_type.steady_input)
         own += self._carved(RUN, task_type.reads, own=True)
@@ -192,11 +192,11 @@ class Reach:
             own += self._carved(READ, filter(None, (os.environ.get("SSL_CERT_FILE"),)), own=True)
         return [*self._general, *own]
 
-    def _input(self, path: str, *, steady: bool) -> Iterator[Grant]:
+    def _input(self, path: str, *, steady: bool) -> Iterator[PathRule]:
         if steady:
-            yield Grant(path, READ_FILE)
+            yield PathRule(path, READ_FILE)
             return
-        yield Grant(path, READ_FILE | WRITE_FILE | landlock.TRUNCATE)
+        yield PathRule(path, READ_FILE | WRITE_FILE | landlock.TRUNCATE)
         yield from self._carved(WRITE, [os.path.dirname(path)], own=True)  # noqa: PTH120 - it may move or remove it, too
 
     def _programs(self) -> Iterator[str]:
@@ -206,15 +206,15 @@ class Reach:
         for name in ("PATH", "LD_LIBRARY_PATH"):
             yield from filter(None, os.environ.get(name, "").split(os.pathsep))
 
-    def _devices(self) -> Iterator[Grant]:
+    def _devices(self) -> Iterator[PathRule]:
         names = [*_DEVICES, *(name for name in _names("/dev") if name.startswith(_GPUS))]
         for name in names:
             if name != "shm":
-                yield Grant(f"/dev/{name}", USE | READ)
+                yield PathRule(f"/dev/{name}", USE | READ)
             elif _has_own_shm():
-                yield Grant("/dev/shm", WRITE)  # noqa: S108 - it is this worker's alone
+                yield PathRule("/dev/shm", WRITE)  # noqa: S108 - it is this worker's alone
 
-    def _carved(self, rights: int, paths: Iterable[str], *, own: bool = False) -> Iterator[Grant]:
+    def _carved(self, rights: int, paths: Iterable[str], *, own: bool = False) -> Iterator[PathRule]:
         """The paths, without what is protected below them, or has these rights already; `own`: for one attempt only."""
         for path in paths:
             real = os.path.realpath(path)
@@ -226,7 +226,7 @@ class Reach:
                 yield from self._carved(rights, (name for name in names if not os.path.islink(name)), own=own)  # noqa: PTH114
             else:
                 covered.append(real)
-                yield Grant(real, rights)
+                yield PathRule(real, rights)
 
 
 _confined = False
@@ -237,15 +237,15 @@ def is_confined() -> bool:
     return _confined
 
 
-def confine(sandbox: Sandbox, grants: Iterable[Grant], *, network: bool) -> None:
+def confine(sandbox: Sandbox, grants: Iterable[PathRule], *, network: bool) -> None:
     """Bind this thread, and all that it starts from now on. It must be the only one. Raises OSError."""
     global _confined  # noqa: PLW0603 - it is a fact about the process
     _confined = True
     if sandbox.landlock:
-        landlock.restrict(grants, sandbox.landlock, network=network)
+        landlock.restrict_paths(grants, sandbox.landlock, network=network)
     drop_rights()
     if sandbox.seccomp:
-        seccomp.restrict(platform.machine(), network=network)
+        seccomp.filter_calls(platform.machine(), network=network)
 
 
 def drop_rights() -> None:
@@ -337,7 +337,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def check_input(run: Run, sandbox: Sandbox) -> None:
+def recheck_input(run: Run, sandbox: Sandbox) -> None:
     """Refuse what is no regular file, the service's own, or outside of the roots by now.
 
     Raises InvalidPath or FileNotFoundError.
@@ -350,7 +350,7 @@ def check_input(run: Run, sandbox: Sandbox) -> None:
     _check(run.input_file, sandbox.input_roots, "input_file", "input_roots")
 
 
-def check_output(run: Run, sandbox: Sandbox) -> None:
+def recheck_output(run: Run, sandbox: Sandbox) -> None:
     """Refuse an output whose folder is the service's own, or outside of the roots by now. Raises InvalidPath."""
     if run.output_file:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)

@@ -120,7 +120,7 @@ def _bytes_of(instructions: Iterable[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
-def restrict(machine: str, *, network: bool) -> None:
+def filter_calls(machine: str, *, network: bool) -> None:
     """Bind the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
     _set(_packed(machine, network=network))
 

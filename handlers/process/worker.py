@@ -23,14 +23,14 @@ from ...events.reports import AttemptEnded, Run
 from ..contract import TaskType, declared, missing_packages, resolve
 from ..workspace import make_private_folder
 from .attempt import failure, perform
-from .channel import AttemptBounded, Channel, Retiring, ServiceGone, Setup, WorkerReady
-from .limits import Limits, bound
+from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
+from .keeper import PR_SET_PDEATHSIG
+from .limits import KernelLimits, bound
 from .printing import Printing, print_line_by_line, print_trace
-from .walled import WalledAttempts, send_end
+from .sandboxed import SandboxedAttempts, send_end
+from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import Baseline, Leftovers, Meter, cpu_seconds, trim
 
-PR_SET_PDEATHSIG = 1
-PR_SET_NO_NEW_PRIVS = 38
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
 FIRST = 1
@@ -47,11 +47,11 @@ def main() -> NoReturn:
     for fd in (job, control, report):
         os.set_inheritable(fd, False)
     try:
-        channel = Channel(job, control, report)
+        channel = WorkerChannel(job, control, report)
         setup = channel.start()
         print_line_by_line()
         printing = Printing(output, setup.output_root, setup.max_output)
-        if not setup.sandbox.walled:
+        if not setup.sandbox.active:
             channel.listen()
             printing.listen()
         worker = Worker(channel, setup, keeper, printing)
@@ -79,21 +79,21 @@ def _guard(keeper: int) -> None:
 class Worker:
     """Takes runs from the channel until it is told to go."""
 
-    def __init__(self, channel: Channel, setup: Setup, keeper: int, printing: Printing) -> None:
+    def __init__(self, channel: WorkerChannel, setup: Setup, keeper: int, printing: Printing) -> None:
         self._channel = channel
         self._printing = printing
         self._setup = setup
         self._pid = os.getpid()
         self._types: dict[str, TaskType] = {}
         self._meter = Meter()
-        self._limits = Limits(setup.sandbox.memory_limit)
+        self._limits = KernelLimits(setup.sandbox.memory_limit)
         self._leftovers = Leftovers(keeper if keeper != FIRST or _sees_own_namespace() else 0)
         self._clean = Baseline()
-        self._walled: WalledAttempts | None = None
+        self._sandboxed: SandboxedAttempts | None = None
         gc.freeze()
-        if setup.sandbox.walled:
-            self._walled = WalledAttempts(
-                channel, setup.sandbox, printing, alone=keeper == FIRST, work=self._work_behind_walls
+        if setup.sandbox.active:
+            self._sandboxed = SandboxedAttempts(
+                channel, setup.sandbox, printing, alone=keeper == FIRST, work=self._work_sandboxed
             )
 
     def work(self) -> NoReturn:
@@ -115,12 +115,12 @@ class Worker:
         watched = self._bound(run, task_type)
         if watched is not None:
             self._channel.send(watched)
-        if self._walled is None:
+        if self._sandboxed is None:
             return self._attempt(self._channel, run, task_type, watched)
         on_files = task_type.works_on_files or run.input_file or run.output_file
-        return self._walled.perform(run, task_type, keep=watched is None and not on_files)
+        return self._sandboxed.perform(run, task_type, keep=watched is None and not on_files)
 
-    def _work_behind_walls(self, channel: Channel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
+    def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """In a process that was forked from this one."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -136,7 +136,7 @@ class Worker:
 
     def _attempt(
         self,
-        channel: Channel,
+        channel: WorkerChannel,
         run: Run,
         task_type: TaskType,
         watched: AttemptBounded | None,
@@ -154,7 +154,7 @@ class Worker:
         return Retiring(ended, why) if why else ended
 
     def _perform(
-        self, channel: Channel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
+        self, channel: WorkerChannel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
     ) -> AttemptEnded:
         sandbox = self._setup.sandbox
         if not task_type.limits:
@@ -177,13 +177,13 @@ class Worker:
         home = self._setup.homes.get(name)
         if home is None:
             raise UnknownType(f"This worker knows no task type {name!r}")
-        with self._printing.listening() if self._setup.sandbox.walled else nullcontext():
+        with self._printing.listening() if self._setup.sandbox.active else nullcontext():
             task_type = self._import(name, home)
         self._types[name] = task_type
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()
         self._clean.settle()
-        if self._setup.sandbox.walled:
+        if self._setup.sandbox.active:
             self._meter.settle()  # the libraries; what the attempt itself loads goes with its process
             gc.freeze()
         return task_type
@@ -193,7 +193,7 @@ class Worker:
         if task_type is None or task_type.name != name:
             raise UnknownType(f"{home} is no longer the handler of task type {name!r}")
         whole = not missing_packages(task_type)  # where not, the attempt says so
-        for module in task_type.late_modules if self._setup.sandbox.walled and whole else ():
+        for module in task_type.late_modules if self._setup.sandbox.active and whole else ():
             import_module(module)
         return task_type
 

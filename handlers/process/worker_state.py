@@ -180,7 +180,7 @@ class Baseline:
     def enter(self, folder: str) -> None:
         """Begin an attempt in the task's own folder, or in `/` while it has none; its temp files and home are there.
 
-        Walls keep it from the home of the service's user, and programs fail that can write nothing at home.
+        The sandbox keeps it from the home of the service's user, and programs fail that can write nothing at home.
         """
         for name in ("TMPDIR", "HOME"):
             os.environ[name] = folder

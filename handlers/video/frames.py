@@ -12,7 +12,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ..faults import text_of
+from ..faults import error_text
 from .opening import is_input_fault, open_input, packets_of, picture_stream, seek
 from .source import VideoSource
 
@@ -114,7 +114,7 @@ def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], 
                 decoder = stream.codec_context.codec.name
                 raise UndecodableError(
                     f"{name}: of {bad + good} packets the decoder {decoder} refused {bad}, and nothing says whether "
-                    f"they are damaged, encrypted or of a kind that it does not know ({text_of(error)})"
+                    f"they are damaged, encrypted or of a kind that it does not know ({error_text(error)})"
                 ) from error
             continue
         good += 1

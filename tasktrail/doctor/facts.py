@@ -26,7 +26,7 @@ from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
 from ..events.log.sqlite import LogReader
 from ..handlers.contract import Finding, TaskType, missing_packages
-from ..handlers.process.sandbox import Sandbox, Walls, walls
+from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
 from ..paths import DataPaths, is_shared, loose
 
@@ -71,7 +71,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None
     """Who holds the data folder; none for nobody."""
     capabilities: Capabilities
-    walls: Walls
+    sandbox_support: SandboxSupport
     """What the kernel can put around attempts."""
     limits: MachineLimits
     types: tuple[str, ...]
@@ -111,7 +111,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
         config_is_open=_secrets_are_open(paths.data / FILE_NAME),
         holder=holder,
         capabilities=_capabilities(config),
-        walls=walls(),
+        sandbox_support=sandbox_support(),
         limits=Machine(paths.temp).limits(),
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),

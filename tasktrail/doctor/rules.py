@@ -198,13 +198,13 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
         yield Finding("sandbox", "warn", message, 'Set `sandbox = "auto"`, unless only your own files are worked on.')
         return
     level: Level = "fail" if config.sandbox == "require" else "warn"
-    walls = facts.walls
+    sandbox_support = facts.sandbox_support
     yield _wall(
         "sandbox_files",
         level,
         "an attempt reaches its input, its folder and its output, and of other files only programs and libraries "
-        f"(Landlock, version {walls.landlock})"
-        if walls.landlock
+        f"(Landlock, version {sandbox_support.landlock})"
+        if sandbox_support.landlock
         else "",
         "an attempt can read and write whatever the service can: there is no Landlock, or it is too old",
         "Use Linux 5.19 or later with Landlock switched on (`lsm=` of the kernel's command line).",
@@ -213,7 +213,7 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
         "sandbox_calls",
         level,
         "an attempt has no network but where its type says so, and no call that changes the machine (seccomp)"
-        if walls.seccomp
+        if sandbox_support.seccomp
         else "",
         "an attempt can reach the network: system calls cannot be filtered here",
         "Use Linux on x86-64 or ARM64, in a container that allows seccomp.",
@@ -222,10 +222,10 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
         "sandbox_processes",
         level,
         "an attempt sees no process but its own, and none of them outlives its keeper (PID namespace)"
-        if walls.own_proc
+        if sandbox_support.own_proc
         else "",
         "a process that an attempt hides may outlive a kill of its keeper: there is no PID namespace"
-        if not walls.pid_namespace
+        if not sandbox_support.pid_namespace
         else "an attempt sees that there are other processes: its namespace cannot have a /proc of its own",
         "Allow user namespaces to the service's user, or CAP_SYS_ADMIN to its container.",
     )

@@ -35,7 +35,7 @@ from tasktrail.actors.workers.slot import SlotRules
 from tasktrail.actors.workers.worker_process import wait_for_orphans
 from tasktrail.config.settings import Config
 from tasktrail.events.reports import AttemptEnded, Report, Run
-from tasktrail.handlers.process.sandbox import Sandbox, walls
+from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
 
 KILLS = 1000
 SURVIVE = 5.0
@@ -293,7 +293,7 @@ def main() -> int:
     if arguments.part:
         print(json.dumps(do_part(arguments.part[0], Path(arguments.part[1]))))
         return 0
-    found = walls()
+    found = sandbox_support()
     print(f"seed {arguments.seed}; {found}")
     if not found.whole:
         print("this kernel has not all the means; nothing is promised here, and nothing shown")

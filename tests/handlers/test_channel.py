@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from tasktrail.events.reports import AttemptBeat, AttemptEnded, AttemptProgressed, Grant, Run, Saved, Stop
-from tasktrail.handlers.process.channel import Channel, FrameBuffer, ServiceGone, Setup, encode, worker_report_decoder
+from tasktrail.handlers.process.channel import (
+    FrameBuffer,
+    ServiceGone,
+    Setup,
+    WorkerChannel,
+    encode_frame,
+    worker_report_decoder,
+)
 
 RUN = Run(1, 2, "t", "", "", {}, None, "", grace=0.02)
 
@@ -22,16 +29,16 @@ class Service:
         job, self.job = os.pipe()
         control, self.control = os.pipe()
         self.report, report = os.pipe()
-        self.channel = Channel(job, control, report)
+        self.channel = WorkerChannel(job, control, report)
         self.order(Setup({}, 0))
         self.channel.start()
         self.channel.listen()
 
     def order(self, *orders: Any) -> None:
-        os.write(self.job, b"".join(map(encode, orders)))
+        os.write(self.job, b"".join(map(encode_frame, orders)))
 
     def stop(self, key: tuple[int, int], *, heard: Callable[[], bool]) -> None:
-        os.write(self.control, encode(Stop(*key)))
+        os.write(self.control, encode_frame(Stop(*key)))
         self.order(Stop(*key))
         while not heard():
             Event().wait(0.005)  # not a busy loop: the service needs the processor
@@ -45,7 +52,7 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def channel(service: Service) -> Channel:
+def channel(service: Service) -> WorkerChannel:
     """In the middle of attempt (1, 2)."""
     service.order(RUN)
     assert service.channel.next_run() == RUN
@@ -59,7 +66,7 @@ def test_stale_orders_between_runs_are_skipped(service: Service) -> None:
     assert not service.channel.stop_wanted()
 
 
-def test_only_the_answer_to_this_attempt_counts(service: Service, channel: Channel) -> None:
+def test_only_the_answer_to_this_attempt_counts(service: Service, channel: WorkerChannel) -> None:
     service.order(Saved(1, 1), Grant(1, 2), Saved(1, 2), Grant(9, 2), Grant(1, 2))
 
     assert channel.saved()
@@ -68,32 +75,32 @@ def test_only_the_answer_to_this_attempt_counts(service: Service, channel: Chann
     assert channel.next_run().task_id == 5
 
 
-def test_a_stop_is_heard_while_the_handler_works(service: Service, channel: Channel) -> None:
+def test_a_stop_is_heard_while_the_handler_works(service: Service, channel: WorkerChannel) -> None:
     service.stop((1, 2), heard=channel.stop_wanted)
 
     assert not channel.granted()
 
 
-def test_the_answer_to_another_attempt_is_no_answer(service: Service, channel: Channel) -> None:
+def test_the_answer_to_another_attempt_is_no_answer(service: Service, channel: WorkerChannel) -> None:
     service.stop((1, 2), heard=channel.stop_wanted)
     service.order(Saved(1, 1), Grant(9, 2))
 
     assert not channel.saved()
 
 
-def test_a_grant_behind_a_stop_is_none(service: Service, channel: Channel) -> None:
+def test_a_grant_behind_a_stop_is_none(service: Service, channel: WorkerChannel) -> None:
     service.order(Stop(1, 1), Stop(1, 2), Grant(1, 2))
 
     assert not channel.granted()
 
 
-def test_a_grant_before_a_stop_holds(service: Service, channel: Channel) -> None:
+def test_a_grant_before_a_stop_holds(service: Service, channel: WorkerChannel) -> None:
     service.order(Grant(1, 2), Stop(1, 2))
 
     assert channel.granted()
 
 
-def test_after_a_stop_saving_goes_on_for_part_of_the_grace(service: Service, channel: Channel) -> None:
+def test_after_a_stop_saving_goes_on_for_part_of_the_grace(service: Service, channel: WorkerChannel) -> None:
     service.stop((1, 2), heard=channel.stop_wanted)
     service.order(Saved(1, 2))
 
@@ -101,7 +108,7 @@ def test_after_a_stop_saving_goes_on_for_part_of_the_grace(service: Service, cha
     assert not channel.saved()
 
 
-def test_the_stop_of_an_earlier_attempt_is_forgotten(service: Service, channel: Channel) -> None:
+def test_the_stop_of_an_earlier_attempt_is_forgotten(service: Service, channel: WorkerChannel) -> None:
     service.stop((1, 2), heard=channel.stop_wanted)
     service.order(Run(1, 3, "t", "", "", {}, None, ""))
 
@@ -109,7 +116,7 @@ def test_the_stop_of_an_earlier_attempt_is_forgotten(service: Service, channel: 
     assert not channel.stop_wanted()
 
 
-def test_a_call_for_later_is_made_by_the_other_thread(channel: Channel) -> None:
+def test_a_call_for_later_is_made_by_the_other_thread(channel: WorkerChannel) -> None:
     called = threading.Event()
 
     channel.later(0.01, called.set)
@@ -117,7 +124,7 @@ def test_a_call_for_later_is_made_by_the_other_thread(channel: Channel) -> None:
     assert called.wait(10)
 
 
-def test_large_reports_are_written_whole(service: Service, channel: Channel) -> None:
+def test_large_reports_are_written_whole(service: Service, channel: WorkerChannel) -> None:
     report = AttemptProgressed(1, 2, 5.0, "x" * 300_000)
     writer = threading.Thread(target=channel.send, args=(report,))
     writer.start()
@@ -131,7 +138,7 @@ def test_large_reports_are_written_whole(service: Service, channel: Channel) -> 
     assert frames == [report]
 
 
-def test_the_end_of_the_service_is_noticed(service: Service, channel: Channel) -> None:
+def test_the_end_of_the_service_is_noticed(service: Service, channel: WorkerChannel) -> None:
     os.close(service.job)
 
     with pytest.raises(ServiceGone):
@@ -157,7 +164,7 @@ def test_a_beat_is_the_last_thing_nobody_hears_after_the_end(service: Service) -
     assert all(isinstance(before, AttemptBeat) for before, frame in pairwise(frames) if isinstance(frame, AttemptEnded))
 
 
-def test_no_beat_comes_that_is_not_wanted(service: Service, channel: Channel) -> None:
+def test_no_beat_comes_that_is_not_wanted(service: Service, channel: WorkerChannel) -> None:
     channel.send(AttemptProgressed(1, 2, 1.0))
     channel.send(AttemptEnded(1, 2, "completed"))
     frames = FrameBuffer(worker_report_decoder).feed(os.read(service.report, 65536))

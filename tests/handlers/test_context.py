@@ -9,7 +9,7 @@ import pytest
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptCheckpointed, AttemptProgressed, Run
 from tasktrail.handlers.errors import BadAnswer, CheckpointRefused
-from tasktrail.handlers.process.context import AttemptContext, Progress, clamped, plain_json, plain_text
+from tasktrail.handlers.process.context import AttemptContext, ThinnedProgress, clamped, plain_json, plain_text
 
 RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
 
@@ -50,7 +50,7 @@ class Clock:
 
 def test_the_first_report_goes_at_once_and_the_newest_of_the_rest_when_its_time_has_come() -> None:
     line, clock = FakeLine(), Clock()
-    progress = Progress(RUN, line, clock)
+    progress = ThinnedProgress(RUN, line, clock)
 
     progress.say(1, "first")
     clock.now += 0.1

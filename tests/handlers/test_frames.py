@@ -28,7 +28,7 @@ from tasktrail.handlers.process.channel import (
     Retiring,
     Setup,
     WorkerReady,
-    encode,
+    encode_frame,
     worker_order_decoder,
     worker_report_decoder,
 )
@@ -53,7 +53,7 @@ REPORTS = [
 
 @given(st.integers(min_value=1, max_value=70))
 def test_frames_survive_being_cut_anywhere(size: int) -> None:
-    stream = b"".join(map(encode, ORDERS))
+    stream = b"".join(map(encode_frame, ORDERS))
     buffer = FrameBuffer(worker_order_decoder)
 
     seen = [frame for start in range(0, len(stream), size) for frame in buffer.feed(stream[start : start + size])]
@@ -62,7 +62,7 @@ def test_frames_survive_being_cut_anywhere(size: int) -> None:
 
 
 def test_reports_come_out_as_they_went_in() -> None:
-    assert FrameBuffer(worker_report_decoder).feed(b"".join(map(encode, REPORTS))) == REPORTS
+    assert FrameBuffer(worker_report_decoder).feed(b"".join(map(encode_frame, REPORTS))) == REPORTS
 
 
 @pytest.mark.parametrize("frame", [*ORDERS, *REPORTS, CapacityChanged(2), WorkerGone(1, -9, "why")])

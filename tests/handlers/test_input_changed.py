@@ -321,7 +321,7 @@ def test_a_pipe_does_not_hold_the_opening_up(tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_opened_any_more_is_told_from_outside(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind walls, the file that has taken the input's name may not be read."""
+    """In a sandbox, the file that has taken the input's name may not be read."""
     opened = Input(str(source))
     replace(source)
 
@@ -335,7 +335,7 @@ def test_what_may_not_be_opened_any_more_is_told_from_outside(source: Path, monk
     opened.close()
 
 
-def test_a_failure_behind_walls_is_told_as_the_change_that_it_came_from(source: Path, run: Run) -> None:
+def test_a_failure_in_a_sandbox_is_told_as_the_change_that_it_came_from(source: Path, run: Run) -> None:
     """They were put up for the file that was there before."""
     opened = Input(str(source))
     replace(source)

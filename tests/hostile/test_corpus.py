@@ -162,7 +162,7 @@ traced = pytest.mark.skipif(STRACE is None, reason="strace, which shows the syst
 def touched(campaign: Campaign, *, changed: bool) -> set[str]:
     """Paths of successful calls: of those that write, make, move or remove, or of those that only open.
 
-    What is opened as a place only (O_PATH) cannot be read: so the walls name what an attempt may reach.
+    What is opened as a place only (O_PATH) cannot be read: so the sandbox names what an attempt may reach.
     """
     lines = [line for line in campaign.trace if " = -1 " not in line and "O_PATH" not in line]
     calls = [line for line in lines if not _TALK.search(line)]

@@ -16,7 +16,7 @@ from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
 from tasktrail.handlers.contract import abandon
-from tasktrail.handlers.process.channel import encode
+from tasktrail.handlers.process.channel import encode_frame
 
 Context: TypeAlias = TaskContext[Any]
 pure: dict[str, Any] = {"needs_input": False, "needs_output": False}
@@ -249,9 +249,9 @@ def garbage(context: Context) -> None:
     nonsense = {
         "noise": b"\x05\x00\x00\x00\xff\xff\xff\xff\xff",
         "huge": b"\xff\xff\xff\x7f" + b"x" * 100,
-        "wrong": encode(AttemptProgressed(context.task_id, context.attempt + 1, 5.0)),
-        "unsigned": encode(AttemptEnded(context.task_id, context.attempt, "completed", {"x": 2**63})),
-        "nan": encode(AttemptProgressed(context.task_id, context.attempt, float("nan"))),
+        "wrong": encode_frame(AttemptProgressed(context.task_id, context.attempt + 1, 5.0)),
+        "unsigned": encode_frame(AttemptEnded(context.task_id, context.attempt, "completed", {"x": 2**63})),
+        "nan": encode_frame(AttemptProgressed(context.task_id, context.attempt, float("nan"))),
     }
     os.write(int(sys.argv[4]), nonsense[context.options.shape])
     while True:

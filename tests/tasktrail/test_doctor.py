@@ -21,7 +21,7 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.handlers.contract import Finding
-from tasktrail.handlers.process.sandbox import Walls
+from tasktrail.handlers.process.sandbox import SandboxSupport
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GB = 1_000_000_000
@@ -36,7 +36,7 @@ def folder(path: str, **changes: Any) -> Folder:
     return replace(Folder(path=path, exists=True, file_system="ext4", free=100 * GB), **changes)
 
 
-WALLS = Walls(landlock=7, seccomp=True, pid_namespace=True, own_proc=True)
+WHOLE = SandboxSupport(landlock=7, seccomp=True, pid_namespace=True, own_proc=True)
 
 PLAIN = Lack(types=("image_thumbnail",), packages=("PIL",), install="tasktrail[media]")
 HEALTHY = Facts(
@@ -48,7 +48,7 @@ HEALTHY = Facts(
     config_is_open=False,
     holder=None,
     capabilities=Capabilities(hard_kill_tree="a keeper per worker", kills_escaped=True, finds_orphans=True),
-    walls=WALLS,
+    sandbox_support=WHOLE,
     limits=MachineLimits(memory=8 * GB, cpus=4.0),
     types=("image_thumbnail", "video_convert"),
     handler_errors=(),
@@ -91,10 +91,10 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
             {"capabilities": Capabilities(hard_kill_tree="a group kill", kills_escaped=False, finds_orphans=False)},
             ("process_trees", "warn"),
         ),
-        ({"walls": replace(WALLS, landlock=0)}, ("sandbox_files", "warn")),
-        ({"walls": replace(WALLS, seccomp=False)}, ("sandbox_calls", "warn")),
-        ({"walls": replace(WALLS, own_proc=False)}, ("sandbox_processes", "warn")),
-        ({"walls": replace(WALLS, pid_namespace=False, own_proc=False)}, ("sandbox_processes", "warn")),
+        ({"sandbox_support": replace(WHOLE, landlock=0)}, ("sandbox_files", "warn")),
+        ({"sandbox_support": replace(WHOLE, seccomp=False)}, ("sandbox_calls", "warn")),
+        ({"sandbox_support": replace(WHOLE, own_proc=False)}, ("sandbox_processes", "warn")),
+        ({"sandbox_support": replace(WHOLE, pid_namespace=False, own_proc=False)}, ("sandbox_processes", "warn")),
         ({"limits": MachineLimits(memory=8 * GB, cpus=1.5, cpu_is_limited=True)}, ("workers", "warn")),
         ({"limits": MachineLimits(memory=100_000_000, cpus=4.0)}, ("worker_memory", "warn")),
         ({"open_files": 200}, ("open_files", "warn")),

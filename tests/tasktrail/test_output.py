@@ -17,7 +17,7 @@ Start = Callable[..., TaskService]
 
 @pytest.fixture(params=["auto", "off"])
 def start(request: pytest.FixtureRequest, open_service: Opener) -> Start:
-    """A service with the types of tests/support/printing_handlers.py, with walls and without."""
+    """A service with the types of tests/support/printing_handlers.py, with a sandbox and without."""
 
     def make(**settings: Any) -> TaskService:
         wanted = {"workers": 1, "handlers": ("printing_handlers",), "sandbox": request.param, **settings}

@@ -17,7 +17,7 @@ Opener = Callable[..., TaskService]
 
 @pytest.fixture(params=["auto", "off"])
 def service(request: pytest.FixtureRequest, open_service: Opener) -> TaskService:
-    """With walls and without."""
+    """With a sandbox and without."""
     return open_service(handlers=("own_handlers",), workers=1, sandbox=request.param, grace_period=WITHIN)
 
 

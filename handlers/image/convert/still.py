@@ -10,7 +10,7 @@ import pyvips
 from PIL import Image
 
 from ...contract import StopAsked, TaskContext, Unusable
-from ...faults import disk_fault, text_of, writing
+from ...faults import disk_fault, error_text, writing
 from ...media.damage import unreadable
 from ...media.formats import check_sides
 from ...media.pictures import write_picture
@@ -334,5 +334,5 @@ def _words_of_libvips() -> Iterator[None]:
     try:
         yield
     except pyvips.Error as error:
-        lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
+        lines = [line.strip() for line in error_text(error).splitlines() if line.strip()]
         raise VipsCannotError(lines[-1] if lines else "without a word") from error

@@ -316,7 +316,7 @@ def test_cancelled_in_the_service_it_is_gone_with_its_worker(
 ) -> None:
     started = tmp_path / "started"
     install(HANG.replace("os.environ['STARTED']", repr(str(started))))  # a worker gets no foreign variables
-    # Behind walls the program could not say here that it has started, and would have another number.
+    # In a sandbox the program could not say here that it has started, and would have another number.
     with TaskService.open(tmp_path / "data", config=Config(workers=1, sandbox="off")) as service:
         task_id = service.create_task(
             type="video_convert",

@@ -12,10 +12,10 @@ from inline_executor import Reports
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
-from tasktrail.handlers.process.sandbox import Sandbox, walls
+from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
 from tasktrail.handlers.process.seccomp import available, program
 
-pytestmark = pytest.mark.skipif(not walls().whole, reason="this kernel has not all the means")
+pytestmark = pytest.mark.skipif(not sandbox_support().whole, reason="this kernel has not all the means")
 
 SUPPORT = Path(__file__).parent.parent / "support"
 HOMES = {

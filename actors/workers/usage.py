@@ -115,7 +115,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-class Watch:
+class UsageWatch:
     """One attempt: what it may use, and what it has used.
 
     Args:

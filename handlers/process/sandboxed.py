@@ -1,4 +1,4 @@
-"""Attempts in processes of their own, walled in: forked from the worker, which has loaded the handler's libraries.
+"""Attempts in sandboxed processes of their own: forked from the worker, which has loaded the handler's libraries.
 
 The worker has one thread, so that a fork copies no lock that somebody holds. It runs no handler itself, and opens no
 input but to see that it stays the same. The process it forks gives up what the attempt has no use for, and talks to the
@@ -40,29 +40,27 @@ from .attempt import ERROR_LIMIT, deliver, discard, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
-    Channel,
     FrameBuffer,
     GarbageFrame,
     Retiring,
     ServiceGone,
     Unencodable,
-    encode,
+    WorkerChannel,
+    encode_frame,
     worker_report_decoder,
 )
 from .context import plain_text
-from .keeper import descendants
+from .keeper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .printing import Printing
-from .sandbox import Reach, Sandbox, check_input, check_output, confine
+from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 65536
 _PAUSE = 0.001
 _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
-Work: TypeAlias = Callable[[Channel, Run, Path | None], AttemptEnded | Retiring]
+Work: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
 
 
 class _Child:
@@ -82,7 +80,7 @@ class _Child:
     def give(self, run: Run) -> None:
         """Let it begin. It waits for nothing else, so this waits until it has read all."""
         os.set_blocking(self.job, True)
-        data = encode(run)
+        data = encode_frame(run)
         with contextlib.suppress(BrokenPipeError):  # it has died; its report pipe tells
             while data:
                 data = data[os.write(self.job, data) :]
@@ -90,7 +88,7 @@ class _Child:
 
     def tell(self, order: Any) -> None:
         """Pass on an order. One that does not read what it is told goes without."""
-        data = encode(order)
+        data = encode_frame(order)
         for fd in (self.job, self.control) if type(order) is Stop else (self.job,):
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(fd, data)
@@ -101,7 +99,7 @@ class _Child:
             os.close(fd)
 
 
-class WalledAttempts:
+class SandboxedAttempts:
     """Runs one attempt after another for a worker.
 
     Args:
@@ -112,7 +110,9 @@ class WalledAttempts:
         work: runs the handler, in the forked process.
     """
 
-    def __init__(self, channel: Channel, sandbox: Sandbox, printing: Printing, *, alone: bool, work: Work) -> None:
+    def __init__(
+        self, channel: WorkerChannel, sandbox: Sandbox, printing: Printing, *, alone: bool, work: Work
+    ) -> None:
         self._channel = channel
         self._sandbox = sandbox
         self._printing = printing
@@ -133,8 +133,8 @@ class WalledAttempts:
         staged: Path | None = None
         try:
             self._reach.see_modules()
-            check_input(run, self._sandbox)  # we open it, and make folders beside the output: no wall holds us
-            check_output(run, self._sandbox)
+            recheck_input(run, self._sandbox)  # we open it, and make folders beside the output: no sandbox holds us
+            recheck_output(run, self._sandbox)
             if not keep:
                 make_private_folder(Path(run.work_dir))
             if run.output_file:
@@ -190,7 +190,7 @@ class WalledAttempts:
         *,
         keep: bool,
     ) -> NoReturn:
-        """In the forked process: wall in, work, end. Nothing that is raised may reach the worker's own frames."""
+        """In the forked process: enter the sandbox and work. Nothing that is raised may reach the worker itself."""
         try:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:
@@ -200,7 +200,7 @@ class WalledAttempts:
             self._channel.close()
             self._printing.close()
             _seed_again()
-            channel = Channel(*theirs)
+            channel = WorkerChannel(*theirs)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
             confine(self._sandbox, grants, network=task_type.network)
             channel.listen()
@@ -322,7 +322,7 @@ def _seed_again() -> None:
         numpy.seed()
 
 
-def send_end(channel: Channel, said: AttemptEnded | Retiring) -> None:
+def send_end(channel: WorkerChannel, said: AttemptEnded | Retiring) -> None:
     """Tell the end. The answer was looked at before; what slipped through must not cost a process its life."""
     try:
         channel.send(said)
