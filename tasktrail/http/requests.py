@@ -14,9 +14,8 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec.structs import replace
 
 from ..errors import TooLarge
-from ..events import Command, CreateGraph, CreateTask, GraphTask, TasktrailError
-from ..events.commands import AddSchedule
-from ..events.errors import InvalidPath, InvalidValue, Malformed, UnknownTask
+from ..events import Command, CreateTask, TasktrailError
+from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..intake.refusals import refusal, sentence
 from ..projections.queries.as_of import Point, parse_point
 
@@ -88,8 +87,6 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
         command = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise refusal(error, fields, kind) from error
-    if isinstance(command, AddSchedule):
-        _refuse_relative_paths(command)
     return _signed(command)
 
 
@@ -119,24 +116,9 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if len(body) > MAX_COMMAND:
         raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
     try:
-        decoded = decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise refusal(error, body) from error
-    if isinstance(decoded, CreateTask | AddSchedule):
-        _refuse_relative_paths(decoded)
-    if isinstance(decoded, CreateGraph):
-        for place, task in enumerate(decoded.tasks):
-            _refuse_relative_paths(task, f"tasks[{place}].")
-    return decoded
-
-
-def _refuse_relative_paths(command: CreateTask | GraphTask | AddSchedule, where: str = "") -> None:
-    """A relative path would count from the folder that the service happens to run in."""
-    command = command.task if isinstance(command, AddSchedule) else command
-    for field in ("input_file", "output_file"):
-        path = getattr(command, field)
-        if path and not path.startswith("/"):
-            raise InvalidPath(f"{path!r} is not an absolute path", field=where + field)
 
 
 LARGEST = 2**53
