@@ -16,6 +16,23 @@ MAX_GRAPH = 10_000
 
 _TEN_YEARS = 10 * 365 * 86400
 
+
+def says(
+    text: str, *, default: str | bool = False, value: str = "", example: str = "", in_bytes: bool = False
+) -> msgspec.Meta:
+    """What a field means: its description in /openapi.json, and the help of its option on the command line.
+
+    Args:
+        text: a sentence. A name in backticks may be another field of the same Struct.
+        default: the default in words, or True for the value that the Struct has; it is told on the command line.
+        value: what stands for the value in help texts, such as SECONDS.
+        example: a value as it is typed on a command line.
+        in_bytes: the number counts bytes, and may be typed as 4GiB.
+    """
+    extra = {"default": default, "value": value, "example": example, "in_bytes": in_bytes}
+    return msgspec.Meta(description=text, extra=extra)
+
+
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 TaskId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=_TEN_YEARS)]
@@ -42,38 +59,69 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     input_file: Text = ""
     output_file: Text = ""
     options: dict[str, Any] = {}
-    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] = 0
-    user_level: Count = 0
-    estimated_time: Seconds = 0.0
-    max_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 3
+    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY), says("0 to 10, higher runs first.", default=True)] = 0
+    user_level: Annotated[
+        Count, says("The user's rank, up to `max_user_level`; raises the effective priority.", default=True)
+    ] = 0
+    estimated_time: Annotated[Seconds, says("Expected; above an hour it yields.", value="SECONDS")] = 0.0
+    max_retries: Annotated[
+        int, msgspec.Meta(ge=0, le=1_000_000), says("How often a failure may be tried again.", default=True)
+    ] = 3
     """As in the seed's example. Of failures that a rule calls retryable, and of retries by hand."""
-    retry_delay: Seconds = 60.0
-    retry_backoff: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 1.0
-    retry_max_delay: Within = None
-    retry_jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    resumable: bool | None = None
+    retry_delay: Annotated[Seconds, says("Before an automatic retry.", default=True, value="SECONDS")] = 60.0
+    retry_backoff: Annotated[
+        float, msgspec.Meta(ge=1, le=1000), says("Each delay so much longer.", default=True, value="FACTOR")
+    ] = 1.0
+    retry_max_delay: Annotated[Within, says("No delay is longer.", default="none", value="SECONDS")] = None
+    retry_jitter: Annotated[
+        float, msgspec.Meta(ge=0, le=1), says("0 to 1: left out by chance.", default=True, value="SHARE")
+    ] = 0.0
+    resumable: Annotated[bool | None, says("False: always begin at 0 %, whatever checkpoint there is.")] = None
     """None: whatever the handler can do."""
-    on_dependency_failure: DependencyPolicies = "fail"
-    notify_email: Text = ""
-    notify_webhook: Text = ""
-    callback_url: Text = ""
-    notify_on: Annotated[tuple[Told, ...], msgspec.Meta(max_length=10)] = ()
-    """What webhook, mail and targets hear of; empty: the start and the end."""
-    notify_targets: Annotated[tuple[TargetName, ...], msgspec.Meta(max_length=10)] = ()
-    """Names of targets that the operator has configured."""
-    user_id: Count = 0
-    document_id: Count = 0
-    label: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    """A group of the sender's own, which a limit may be set for."""
-    scheduled_for: Moment = None
-    held: bool = False
-    timeout: Within = None
-    queue_timeout: Within = None
-    total_timeout: Within = None
-    heartbeat_timeout: Within = None
-    no_progress_timeout: Within = None
-    deadline: Moment = None
-    overwrite: bool = False
+    on_dependency_failure: Annotated[
+        DependencyPolicies,
+        says(
+            "wait, cancel, fail, ignore: what to do when one of them fails or is cancelled; "
+            "one, or one for each of `depends_on`.",
+            default=True,
+        ),
+    ] = "fail"
+    notify_email: Annotated[Text, says("Mail to this address at the end.", value="ADDRESS")] = ""
+    notify_webhook: Annotated[Text, says("POST events to this address.", value="URL")] = ""
+    callback_url: Annotated[Text, says("POST the outcome to this address, once.", value="URL")] = ""
+    notify_on: Annotated[
+        tuple[Told, ...],
+        msgspec.Meta(max_length=10),
+        says(
+            "What webhook, mail and targets hear of.",
+            default="started and the end",
+            value="EVENT,…",
+            example="failed,retried",
+        ),
+    ] = ()
+    notify_targets: Annotated[
+        tuple[TargetName, ...],
+        msgspec.Meta(max_length=10),
+        says("Tell these targets of the configuration.", value="NAME,…"),
+    ] = ()
+    user_id: Annotated[Count, says("Whose task it is.")] = 0
+    document_id: Annotated[Count, says("The document it belongs to.")] = 0
+    label: Annotated[
+        str, msgspec.Meta(max_length=200), says("A group of your own; a limit may be set for it.", value="NAME")
+    ] = ""
+    scheduled_for: Annotated[
+        Moment, says("Not before this time.", example="+10m, 'tomorrow 9:00' or 2026-08-01T22:00:00Z")
+    ] = None
+    held: Annotated[bool, says("Wait until `tasktrail start` releases it.")] = False
+    timeout: Annotated[Within, says("Longest time for one attempt.", default="none", value="SECONDS")] = None
+    queue_timeout: Annotated[Within, says("Longest wait in the queue.", default="none", value="SECONDS")] = None
+    total_timeout: Annotated[
+        Within, says("From the first start to the end, retries and all.", default="none", value="SECONDS")
+    ] = None
+    heartbeat_timeout: Annotated[Within, says("Longest silence of a worker process.", value="SECONDS")] = None
+    no_progress_timeout: Annotated[Within, says("Longest stand at one percentage.", value="SECONDS")] = None
+    deadline: Annotated[Moment, says("Give up if not started by this time.", example="+2h")] = None
+    overwrite: Annotated[bool, says("Replace the output if it exists.")] = False
 
 
 class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):
@@ -83,8 +131,12 @@ class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="create_task", omit_defaults=True):
     """Ask for a new task."""
 
-    parent_task_id: TaskId | None = None
-    depends_on: Annotated[tuple[TaskId, ...], msgspec.Meta(max_length=1000)] = ()
+    parent_task_id: Annotated[TaskId | None, says("The task this one is part of.", value="ID")] = None
+    depends_on: Annotated[
+        tuple[TaskId, ...],
+        msgspec.Meta(max_length=1000),
+        says("Not before these tasks have completed.", example="3,7"),
+    ] = ()
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     actor: Text = ""
     reason: Text = ""
@@ -124,15 +176,15 @@ class StartTask(_OnTask, frozen=True, kw_only=True, tag="start_task"):
 class CancelTask(_OnTask, frozen=True, kw_only=True, tag="cancel_task"):
     """Stop a task, whether it waits or runs; with `children` also all below it that are not over."""
 
-    children: bool = False
+    children: Annotated[bool, says("Also all tasks below it that are not over, in the same step.")] = False
 
 
 class RetryTask(_OnTask, frozen=True, kw_only=True, tag="retry_task"):
     """Give a failed or cancelled task another life, at once or after `delay`; beyond `max_retries` by `force`."""
 
-    force: bool = False
-    delay: Seconds = 0.0
-    """Seconds to wait first. What is between automatic retries (`retry_delay`) is not meant for people."""
+    force: Annotated[bool, says("Also beyond the task's `max_retries`; who forced it is recorded.")] = False
+    delay: Annotated[Seconds, says("Wait so long first.", default="at once", value="SECONDS")] = 0.0
+    """What is between automatic retries (`retry_delay`) is not meant for people."""
 
 
 class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
@@ -144,8 +196,12 @@ class SaveCheckpoint(_OnTask, frozen=True, kw_only=True, tag="save_checkpoint"):
 class AdjustTask(_OnTask, frozen=True, kw_only=True, tag="adjust_task"):
     """Change a waiting task's priority or time, or hold or release it. What is left out stays."""
 
-    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] | None = None
-    scheduled_for: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    priority: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] | None, says("0 to 10, higher runs first.")
+    ] = None
+    scheduled_for: Annotated[
+        Moment, says("Not before this time.", example="+10m, 'tomorrow 9:00', 2026-08-01T22:00:00Z")
+    ] = None
     held: bool | None = None
 
 
@@ -241,6 +297,19 @@ class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
     correlation_id: Text = ""
 
 
+MaxConcurrent: TypeAlias = Annotated[Annotated[int, msgspec.Meta(ge=1, le=1024)] | None, says("Tasks at once.")]
+MaxMemory: TypeAlias = Annotated[
+    Count | None, says("Memory that may be promised in all, e.g. 4GiB; 0: no limit.", in_bytes=True)
+]
+MaxTempSize: TypeAlias = Annotated[
+    Count | None, says("Temp space that may be promised in all; 0: no limit.", in_bytes=True)
+]
+MaxPerType: TypeAlias = Annotated[Count | None, says("Tasks of one type at once; 0: any number.")]
+MaxPerUser: TypeAlias = Annotated[Count | None, says("Tasks of one user at once; 0: any number.")]
+MaxPerLabel: TypeAlias = Annotated[Count | None, says("Tasks of one label at once; 0: any number.")]
+FairShare: TypeAlias = Annotated[bool | None, says("Users take turns, or not.")]
+
+
 class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     """Change what may run at once. What is left out stays.
 
@@ -248,34 +317,42 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     `reset` first forgets all earlier changes, so that the configuration holds again.
     """
 
-    reset: bool = False
-    max_concurrent: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    max_memory: Count | None = None
-    """Bytes; 0: no limit. So are those below."""
-    max_cpu: Annotated[float, msgspec.Meta(ge=1, le=100)] | None = None
-    max_temp_size: Count | None = None
-    max_per_type: Count | None = None
-    max_per_user: Count | None = None
-    max_per_label: Count | None = None
-    types: dict[Name, Number | None] = msgspec.field(default_factory=dict)
-    """Type → how many may run; null takes the number away."""
-    users: dict[UserKey, Number | None] = msgspec.field(default_factory=dict)
-    labels: dict[Name, Number | None] = msgspec.field(default_factory=dict)
-    fair_share: bool | None = None
+    reset: Annotated[bool, says("Forget all earlier changes first.")] = False
+    max_concurrent: MaxConcurrent = None
+    max_memory: MaxMemory = None
+    max_cpu: Annotated[
+        Annotated[float, msgspec.Meta(ge=1, le=100)] | None,
+        says("No start while the CPU use is above, in percent."),
+    ] = None
+    max_temp_size: MaxTempSize = None
+    max_per_type: MaxPerType = None
+    max_per_user: MaxPerUser = None
+    max_per_label: MaxPerLabel = None
+    types: Annotated[dict[Name, Number | None], says("A number for one type.", example="video_convert=1")] = (
+        msgspec.field(default_factory=dict)
+    )
+    """Null takes the number away; so it does below."""
+    users: Annotated[dict[UserKey, Number | None], says("A number for one user.", example="7=3")] = msgspec.field(
+        default_factory=dict
+    )
+    labels: Annotated[dict[Name, Number | None], says("A number for one label.", example="night=2")] = msgspec.field(
+        default_factory=dict
+    )
+    fair_share: FairShare = None
 
 
 class PauseQueue(_OnService, frozen=True, kw_only=True, tag="pause_queue"):
     """Start nothing more: of all, or of a type, or of a user. What runs goes on."""
 
-    type: Name | None = None
-    user_id: Count | None = None
+    type: Annotated[Name | None, says("Only this task type.", value="TYPE")] = None
+    user_id: Annotated[Count | None, says("Only this user.")] = None
 
 
 class ResumeQueue(_OnService, frozen=True, kw_only=True, tag="resume_queue"):
     """Undo a pause of the same scope; without a scope also a drain."""
 
-    type: Name | None = None
-    user_id: Count | None = None
+    type: Annotated[Name | None, says("Only this task type.", value="TYPE")] = None
+    user_id: Annotated[Count | None, says("Only this user.")] = None
 
 
 class DrainQueue(_OnService, frozen=True, kw_only=True, tag="drain_queue"):
@@ -289,17 +366,26 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     """Its name; a schedule that exists must be removed first."""
     task: CreateTask
     """What is created. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
-    cron: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    """Five fields as in Debian's cron, or six with seconds first."""
-    every: Annotated[float, msgspec.Meta(ge=1, le=10 * 365 * 86400)] | None = None
+    cron: Annotated[
+        str, msgspec.Meta(max_length=200), says("Five fields as in cron: '30 2 * * *'.", value="EXPRESSION")
+    ] = ""
+    """As in Debian's cron; six fields have seconds first."""
+    every: Annotated[
+        Annotated[float, msgspec.Meta(ge=1, le=_TEN_YEARS)] | None,
+        says("Instead: seconds between runs.", value="SECONDS"),
+    ] = None
     """Seconds between runs, by elapsed time, counted from `starting_at`."""
-    timezone: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "UTC"
-    """IANA name of the zone that the cron expression is read in."""
-    starting_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    """No run before; by default the moment it is added."""
-    missed: MissedRuns = "once"
+    timezone: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=100),
+        says("Zone of the expression, e.g. Europe/Berlin.", default=True, value="ZONE"),
+    ] = "UTC"
+    starting_at: Annotated[Moment, says("No run before this time.", default="now")] = None
+    missed: Annotated[MissedRuns, says("Runs missed while no service ran.", default=True)] = "once"
     """What to do about runs whose time passed while no service ran: `skip`, `once` (the latest), `all`."""
-    max_missed: Annotated[int, msgspec.Meta(ge=1, le=MAX_MISSED)] = 10
+    max_missed: Annotated[
+        int, msgspec.Meta(ge=1, le=MAX_MISSED), says("With `all`: at most so many.", default=True)
+    ] = 10
     """With `all`: at most so many, the latest ones."""
 
 

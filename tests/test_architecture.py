@@ -56,6 +56,7 @@ PURE = (
     "tasktrail.whatif.executor",
     "tasktrail.whatif.recording",
     "tasktrail.whatif.policy",
+    "tasktrail.whatif.question",
     "tasktrail.whatif.replay",
     "tasktrail.whatif.answer",
 )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..events.commands import CancelTask, RetryTask
 from .command import Command, pass_session
 from .completion import STATUS_WORDS, TYPES
 from .failing import DONE, NO_SERVICE, complain
-from .fields import me, who_and_why
+from .fields import me, options_of, who_and_why
 from .parameters import OPEN_ID, WAITING_ID, TaskId
 from .session import Session
 from .terminal import duration, moment, print_json, say
@@ -75,7 +76,6 @@ def cancel_filtered(
 ) -> int:
     """Cancel what passes the filters, after a question that says how many there are."""
     from ..api.bulk import bulk_answer, ids_that_pass, send_each
-    from ..events import CancelTask
     from ..projections import TaskFilters
 
     wanted = TaskFilters.parse(filters)
@@ -157,7 +157,7 @@ def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str
 @open_ids
 @filter_options("pending, running, retrying. Default: all three")
 @click.option("--yes", is_flag=True, help="With filters: do not ask first.")
-@click.option("--children", is_flag=True, help="Also all tasks below it that are not over, in the same step.")
+@options_of(CancelTask, "children")
 @who_and_why
 @pass_session
 def cancel(
@@ -168,7 +168,7 @@ def cancel(
     actor: str | None,
     *,
     yes: bool,
-    children: bool,
+    children: bool | None,
     **filters: str,
 ) -> int:
     """Stop tasks, whether they wait or run; `retry` brings them back.
@@ -178,9 +178,9 @@ def cancel(
     """
     who, why = actor or me(), reason or ""
     if many_or_ids(ids, filters, "--type video_convert"):
-        return cancel_filtered(session, filters, reason=why, actor=who, children=children, yes=yes)
+        return cancel_filtered(session, filters, reason=why, actor=who, children=bool(children), yes=yes)
     return _each(
-        session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=children)
+        session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=bool(children))
     )
 
 
@@ -196,8 +196,7 @@ def cancel(
 )
 @ended_ids
 @filter_options("failed, cancelled. Default: failed")
-@click.option("--force", is_flag=True, help="Also beyond the task's --max-retries; who forced it is recorded.")
-@click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Wait so long first. Default: at once")
+@options_of(RetryTask, "force", "delay", ranged=False)
 @who_and_why
 @pass_session
 def retry(
@@ -207,8 +206,8 @@ def retry(
     reason: str | None,
     actor: str | None,
     *,
-    force: bool,
-    delay: float,
+    force: bool | None,
+    delay: float | None,
     **filters: str,
 ) -> int:
     """Give failed or cancelled tasks another life, from their last checkpoint where they have one.
@@ -218,11 +217,11 @@ def retry(
     """
     who, why = actor or me(), reason or ""
     if many_or_ids(ids, filters, "--status failed"):
-        return retry_filtered(session, filters, reason=why, actor=who, force=force, delay=delay)
+        return retry_filtered(session, filters, reason=why, actor=who, force=bool(force), delay=delay or 0.0)
     return _each(
         session,
         ids,
-        lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=force, delay=delay),
+        lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=bool(force), delay=delay or 0.0),
         more=lambda tasks, task_id: _due(session, tasks, task_id),
     )
 

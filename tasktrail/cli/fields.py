@@ -1,18 +1,18 @@
-"""The fields of a new task as options of `run` and `submit`."""
+"""Options made of commands: what a command's Struct says of a field is the option's type, bounds, default and help."""
 
 import os
 import pwd
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 import msgspec
 
-from .parameters import TASK_ID, Ids, Moment, Pair, Policies, Words
+from ..events.commands import CreateTask
+from .parameters import TASK_ID, TYPE, Bytes, Ids, Moment, Number, Pair, Policies, Quota, Whole, Words
 from .session import Session
-
-if TYPE_CHECKING:
-    from ..events import CreateTask
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,49 +34,142 @@ def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[st
     return options
 
 
-# A default of None means "not given": the command's own default holds, and stands in the help text.
+TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent"}
+"""Fields of a task that are called otherwise on the command line."""
+_TYPES: dict[str, click.ParamType[Any]] = {
+    "on_dependency_failure": Policies(),
+    "parent_task_id": TASK_ID,
+    "type": TYPE,
+}
+"""Fields whose values are read by a type of their own."""
+_UNBOUNDED = 1_000_000
+"""A bound from here on is too far away to be worth telling."""
+
+
+def options_of(
+    kind: type[msgspec.Struct], *names: str, ranged: bool = True, flags: Mapping[str, str] | None = None
+) -> Callable[[F], F]:
+    """Add an option for each of these fields of a command: its type, bounds, meaning and default are the Struct's.
+
+    A field that is not given is None: the command's own default holds, and stands in the help text.
+
+    Args:
+        kind: the command.
+        names: its fields, in the order of the help.
+        ranged: whether a number out of bounds is a wrong usage; if not, the check of the command refuses it.
+        flags: field → its flag, where that is not the field's name. A flag `--no-…` stands for false.
+    """
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    return lambda function: _with(
+        function, *(_option(fields[name], (flags or {}).get(name, ""), ranged=ranged) for name in names)
+    )
+
+
+def _option(field: msgspec.structs.FieldInfo, flag: str, *, ranged: bool) -> Callable[[F], F]:
+    kind, metas = _type_and_metas(field.type)
+    said = next(meta for meta in metas if meta.description and meta.extra)
+    extra = said.extra or {}
+    flag = flag or f"--{field.name.replace('_', '-')}"
+    more: dict[str, Any] = {"help": _help(field, said), "default": None, "metavar": extra["value"] or None}
+    if kind is bool and flag.startswith("--no-"):
+        more |= {"flag_value": False, "type": bool}
+    elif kind is bool and field.default is None:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    elif kind is bool:
+        more |= {"is_flag": True}
+    else:
+        least = next((meta.ge for meta in metas if meta.ge is not None), None)
+        most = next((meta.le for meta in metas if meta.le is not None and meta.le < _UNBOUNDED), None)
+        limits = (least, most) if ranged else None
+        more |= {"type": _TYPES.get(field.name) or (Bytes() if extra["in_bytes"] else _parameter(kind, limits))}
+        more |= {"multiple": True, "default": ()} if get_origin(kind) is dict else {}
+    return click.option(flag, field.name, **more)
+
+
+def _type_and_metas(annotation: Any) -> tuple[Any, list[msgspec.Meta]]:
+    """The type without its notes, and without None; the notes, the outer ones first."""
+    metas: list[msgspec.Meta] = []
+    while True:
+        inner = get_args(annotation)
+        if get_origin(annotation) is Annotated:
+            annotation, metas = inner[0], [*metas, *inner[1:]]
+        elif type(None) in inner and len(inner) == 2:  # noqa: PLR2004 - a type, or None
+            annotation = inner[0] if inner[1] is type(None) else inner[1]
+        else:
+            return annotation, metas
+
+
+def _parameter(kind: Any, limits: tuple[Any, Any] | None) -> click.ParamType[Any]:
+    """What reads the values of a field of that type; `limits`: the least and the greatest number."""
+    inner = get_args(kind)
+    if kind is int:
+        return click.INT if limits is None else Whole(*limits)
+    if kind is float:
+        return click.FLOAT if limits is None else Number(*limits)
+    if kind is datetime:
+        return Moment()
+    if get_origin(kind) is Literal:
+        return click.Choice(inner)
+    if get_origin(kind) is dict:
+        return Quota(numbered=any(meta.pattern for meta in _type_and_metas(inner[0])[1]))
+    if get_origin(kind) is tuple:
+        return Ids() if _type_and_metas(inner[0])[0] is int else Words()
+    return click.STRING
+
+
+def _help(field: msgspec.structs.FieldInfo, said: msgspec.Meta) -> str:
+    """The meaning, an example and the default. A field that the text names is shown as its option."""
+    extra, text = said.extra or {}, said.description or ""
+    if text.startswith("False: "):  # the option itself says so
+        text = text.removeprefix("False: ").capitalize()
+    text = re.sub(
+        r"`(\w+)`", lambda name: f"--{name[1].replace('_', '-')}" if name[1] in (*_FIELDS, *_ONCE) else name[0], text
+    )
+    if extra["example"]:
+        text = f"{text.removesuffix('.')}, e.g. {extra['example']}."
+    default = extra["default"]
+    if default is True:
+        default = field.default if isinstance(field.default, str) else f"{field.default:g}"
+    return f"{text} Default: {default}" if default else text
+
+
+_OPTIONS = click.option(
+    "-o",
+    "--option",
+    "options",
+    type=Pair(),
+    multiple=True,
+    callback=_options,
+    help="An option of the task type; see `tasktrail types`. Repeat it for more.",
+)
 _FIELDS = (
-    click.option("-o", "--option", "options", type=Pair(), multiple=True, callback=_options,
-                 help="An option of the task type; see `tasktrail types`. Repeat it for more."),
-    click.option("--priority", type=int, help="0 to 10, higher runs first. Default: 0"),
-    click.option("--max-retries", type=int, help="How often a failure may be tried again. Default: 3"),
-    click.option("--retry-delay", type=float, metavar="SECONDS", help="Before an automatic retry. Default: 60"),
-    click.option("--retry-backoff", type=float, metavar="FACTOR", help="Each delay so much longer. Default: 1"),
-    click.option("--retry-max-delay", type=float, metavar="SECONDS", help="No delay is longer. Default: none"),
-    click.option("--retry-jitter", type=float, metavar="SHARE", help="0 to 1: left out by chance. Default: 0"),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one attempt. Default: none"),
-    click.option("--queue-timeout", type=float, metavar="SECONDS", help="Longest wait in the queue. Default: none"),
-    click.option("--total-timeout", type=float, metavar="SECONDS", help="From the first start to the end, retries "
-                 "and all. Default: none"),
-    click.option("--heartbeat-timeout", type=float, metavar="SECONDS", help="Longest silence of a worker process."),
-    click.option("--no-progress-timeout", type=float, metavar="SECONDS", help="Longest stand at one percentage."),
-    click.option("--held", is_flag=True, default=None, help="Wait until `tasktrail start` releases it."),
-    click.option("--user-id", type=int, help="Whose task it is."),
-    click.option("--user-level", type=int, help="The user's rank, up to `max_user_level`; raises the effective "
-                 "priority. Default: 0"),
-    click.option("--document-id", type=int, help="The document it belongs to."),
-    click.option("--label", metavar="NAME", help="A group of your own; a limit may be set for it."),
-    click.option("--estimated-time", type=float, metavar="SECONDS", help="Expected; above an hour it yields."),
-    click.option("--notify-email", metavar="ADDRESS", help="Mail to this address at the end."),
-    click.option("--notify-webhook", metavar="URL", help="POST events to this address."),
-    click.option("--callback-url", metavar="URL", help="POST the outcome to this address, once."),
-    click.option("--notify-on", type=Words(), metavar="EVENT,…",
-                 help="What webhook, mail and targets hear of, e.g. failed,retried. Default: started and the end"),
-    click.option("--notify-targets", type=Words(), metavar="NAME,…", help="Tell these targets of the configuration."),
-    click.option("--overwrite", is_flag=True, default=None, help="Replace the output if it exists."),
-    click.option("--no-resume", "resumable", flag_value=False, default=None, type=bool,
-                 help="Always begin at 0 %, whatever checkpoint there is."),
-)  # fmt: skip
-# Of one task only: a schedule has its own times, and its tasks stand alone.
-_ONCE = (
-    click.option("--deadline", type=Moment(), help="Give up if not started by this time, e.g. +2h."),
-    click.option("--scheduled-for", type=Moment(), help="Not before this time, e.g. +10m, "
-                 "'tomorrow 9:00' or 2026-08-01T22:00:00Z."),
-    click.option("--depends-on", type=Ids(), help="Not before these tasks have completed, e.g. 3,7."),
-    click.option("--on-dependency-failure", type=Policies(), help="wait, cancel, fail, ignore: what to do when one "
-                 "of them fails or is cancelled; one, or one for each of --depends-on. Default: fail"),
-    click.option("--parent", "parent_task_id", type=TASK_ID, metavar="ID", help="The task this one is part of."),
-)  # fmt: skip
+    "priority",
+    "max_retries",
+    "retry_delay",
+    "retry_backoff",
+    "retry_max_delay",
+    "retry_jitter",
+    "timeout",
+    "queue_timeout",
+    "total_timeout",
+    "heartbeat_timeout",
+    "no_progress_timeout",
+    "held",
+    "user_id",
+    "user_level",
+    "document_id",
+    "label",
+    "estimated_time",
+    "notify_email",
+    "notify_webhook",
+    "callback_url",
+    "notify_on",
+    "notify_targets",
+    "overwrite",
+    "resumable",
+)
+_ONCE = ("deadline", "scheduled_for", "depends_on", "on_dependency_failure", "parent_task_id")
+"""Of one task only: a schedule has its own times, and its tasks stand alone."""
 _SHARED = (
     click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
     click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER"),
@@ -91,12 +184,15 @@ _COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a comma
 
 def task_fields(function: F) -> F:
     """Add an option for each field of a new task."""
-    return _with(function, *_OUTPUT, *_FIELDS, *_ONCE, _COMMAND_ID, *_SHARED)
+    fields = options_of(CreateTask, *_FIELDS, *_ONCE, ranged=False, flags=TASK_FLAGS)
+    return _with(function, *_OUTPUT, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
 
 
 def repeated_fields(function: F) -> F:
     """Add an option for each field that the tasks of a schedule may have."""
-    return _with(function, *_FIELDS, _COMMAND_ID, *_SHARED)
+    return _with(
+        function, _OPTIONS, options_of(CreateTask, *_FIELDS, ranged=False, flags=TASK_FLAGS), _COMMAND_ID, *_SHARED
+    )
 
 
 def who_and_why(function: F) -> F:
@@ -117,9 +213,8 @@ def absolute(path: str) -> str:
 
 def build_command(
     session: Session, task_type: str, input_file: str, output_file: str, given: dict[str, Any]
-) -> "CreateTask":
+) -> CreateTask:
     """The command for a new task, checked. Raises `InvalidValue` naming the field."""
-    from ..events import CreateTask
     from ..intake.conversion import command_from_fields, new_command_id
 
     fields = {name: value for name, value in given.items() if value is not None}

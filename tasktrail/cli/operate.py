@@ -5,28 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..events.commands import AddSchedule, AdjustTask, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from .command import Command, Group, everywhere, pass_session
 from .completion import Known, schedules
-from .fields import absolute, me, repeated_fields, who_and_why
-from .parameters import FILE, TYPE, WAITING_ID, Bytes, Moment, Number, Quota, Whole
+from .fields import absolute, me, options_of, repeated_fields, who_and_why
+from .parameters import FILE, TYPE, WAITING_ID
 from .session import Session
 from .terminal import Column, moment, plain, print_json, print_pairs, say, size
 
 if TYPE_CHECKING:
     from ..actors.core.board import LimitsBoard
     from ..events import Accepted
-
-
-_scope = (
-    click.option("--type", "type", type=TYPE, metavar="TYPE", help="Only this task type."),
-    click.option("--user-id", type=Whole(min=0), help="Only this user."),
-)
-
-
-def _with_scope(function: Any) -> Any:
-    for option in reversed(_scope):
-        function = option(function)
-    return function
 
 
 @click.command(
@@ -37,13 +26,11 @@ def _with_scope(function: Any) -> Any:
         ("tasktrail pause --type video_convert", "only conversions wait"),
     ],
 )
-@_with_scope
+@options_of(PauseQueue, "type", "user_id")
 @who_and_why
 @pass_session
 def pause(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
     """Start nothing more: of all tasks, of a type, or of a user. It holds over restarts, until `resume`."""
-    from ..events.commands import PauseQueue
-
     send(session, PauseQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
 
@@ -55,13 +42,11 @@ def pause(session: Session, type: str | None, user_id: int | None, reason: str |
         ("tasktrail resume --user-id 7", "end the pause of one user"),
     ],
 )
-@_with_scope
+@options_of(ResumeQueue, "type", "user_id")
 @who_and_why
 @pass_session
 def resume(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
     """End a pause of the same scope; without a scope also a drain."""
-    from ..events.commands import ResumeQueue
-
     send(session, ResumeQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
 
@@ -78,8 +63,6 @@ def resume(session: Session, type: str | None, user_id: int | None, reason: str 
 @pass_session
 def drain(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> None:
     """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
-    from ..events.commands import DrainQueue
-
     begun = _drain_under_way(session) if wait else None
     position = begun or send(session, DrainQueue, who(reason, actor)).position
     if wait:
@@ -115,10 +98,7 @@ def _wait_until_drained(session: Session, after: int) -> None:
     ],
 )
 @click.argument("task_id", type=WAITING_ID, metavar="ID")
-@click.option("--priority", type=Whole(0, 10), help="0 to 10, higher runs first.")
-@click.option(
-    "--scheduled-for", type=Moment(), help="Not before this time, e.g. +10m, 'tomorrow 9:00', 2026-08-01T22:00:00Z."
-)
+@options_of(AdjustTask, "priority", "scheduled_for")
 @click.option("--hold", is_flag=True, help="Keep it waiting until somebody starts or releases it.")
 @click.option("--release", is_flag=True, help="Let it go.")
 @who_and_why
@@ -135,8 +115,6 @@ def adjust(
     release: bool,
 ) -> None:
     """Change the priority or the time of a waiting task, or hold or release it."""
-    from ..events import AdjustTask
-
     if hold and release:
         raise click.UsageError("Give --hold or --release, not both.")
     if priority is None and scheduled_for is None and not hold and not release:
@@ -178,18 +156,22 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
         ("tasktrail limits --reset", "the configuration holds again"),
     ],
 )
-@click.option("--max-concurrent", type=Whole(1, 1024), help="Tasks at once.")
-@click.option("--max-memory", type=Bytes(), help="Memory that may be promised in all, e.g. 4GiB; 0: no limit.")
-@click.option("--max-cpu", type=Number(1, 100), help="No start while the CPU use is above, in percent.")
-@click.option("--max-temp-size", type=Bytes(), help="Temp space that may be promised in all; 0: no limit.")
-@click.option("--max-per-type", type=Whole(min=0), help="Tasks of one type at once; 0: any number.")
-@click.option("--max-per-user", type=Whole(min=0), help="Tasks of one user at once; 0: any number.")
-@click.option("--max-per-label", type=Whole(min=0), help="Tasks of one label at once; 0: any number.")
-@click.option("--type", "types", type=Quota(), multiple=True, help="A number for one type, e.g. video_convert=1.")
-@click.option("--user", "users", type=Quota(numbered=True), multiple=True, help="A number for one user, e.g. 7=3.")
-@click.option("--label", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
-@click.option("--fair-share/--no-fair-share", default=None, help="Users take turns, or not.")
-@click.option("--reset", is_flag=True, default=None, help="Forget all earlier changes first.")
+@options_of(
+    SetLimits,
+    "max_concurrent",
+    "max_memory",
+    "max_cpu",
+    "max_temp_size",
+    "max_per_type",
+    "max_per_user",
+    "max_per_label",
+    "types",
+    "users",
+    "labels",
+    "fair_share",
+    "reset",
+    flags={"types": "--type", "users": "--user", "labels": "--label"},
+)
 @who_and_why
 @pass_session
 def limits(session: Session, /, reason: str | None, actor: str | None, **limits: Any) -> None:
@@ -200,8 +182,6 @@ def limits(session: Session, /, reason: str | None, actor: str | None, **limits:
     if any(number == 0 for name in tables for number in given.get(name, {}).values()):
         raise click.UsageError("A limit is at least 1. `tasktrail pause` stops a type or a user.")
     if given:
-        from ..events.commands import SetLimits
-
         send(session, SetLimits, {**given, **who(reason, actor)})
         return
     with session.reading() as reading:
@@ -257,24 +237,6 @@ def schedule() -> None:
     """Create tasks again and again: at the times of a cron expression, or every so many seconds."""
 
 
-_TIMES = (
-    click.option("--cron", metavar="EXPRESSION", help="Five fields as in cron: '30 2 * * *'."),
-    click.option("--every", type=Number(min=1), metavar="SECONDS", help="Instead: seconds between runs."),
-    click.option("--timezone", metavar="ZONE", help="Zone of the expression, e.g. Europe/Berlin. Default: UTC"),
-    click.option("--starting-at", type=Moment(), help="No run before this time. Default: now"),
-    click.option(
-        "--missed", type=click.Choice(["skip", "once", "all"]), help="Runs missed while no service ran. Default: once"
-    ),
-    click.option("--max-missed", type=Whole(1, 100), help="With `all`: at most so many. Default: 10"),
-)
-
-
-def _times(function: Any) -> Any:
-    for option in reversed(_TIMES):
-        function = option(function)
-    return function
-
-
 @schedule.command(
     "add",
     cls=Command,
@@ -287,7 +249,7 @@ def _times(function: Any) -> Any:
 @click.argument("task_type", type=TYPE, metavar="TYPE")
 @click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
-@_times
+@options_of(AddSchedule, "cron", "every", "timezone", "starting_at", "missed", "max_missed")
 @repeated_fields
 @pass_session
 def add(
@@ -306,8 +268,6 @@ def add(
     **given: Any,
 ) -> None:
     """Add a schedule. `{fire_time}` in OUTPUT becomes the time of the run, as 20260801T220000Z."""
-    from ..events.commands import AddSchedule
-
     envelope = {"reason": given.pop("reason"), "command_id": given.pop("command_id"), "actor": given.pop("actor")}
     task = {field: value for field, value in given.items() if value is not None}
     task |= {"type": task_type, "input_file": absolute(input_file), "output_file": absolute(output_file)}
@@ -353,6 +313,4 @@ def list_schedules(session: Session) -> None:
 @pass_session
 def remove(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Remove a schedule; tasks that it has created stay."""
-    from ..events.commands import RemoveSchedule
-
     send(session, RemoveSchedule, {"schedule": name, **who(reason, actor)})

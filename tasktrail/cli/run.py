@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ..events.errors import CannotStartNow
 from .command import Command, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
-from .fields import build_command, me, task_fields
+from .fields import TASK_FLAGS, build_command, me, task_fields
 from .parameters import FILE, TYPE
 from .progress import ENDED, Display, Signals, display_on, until_ended
 from .session import Session
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SECOND_CTRL_C = 1.5
 """Seconds after a first Ctrl-C in which a second one cancels."""
 _NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id", "actor", "reason"})
-_OTHERWISE_CALLED = {"resumable": "--no-resume", "parent_task_id": "--parent"}
 
 
 @click.command(
@@ -117,7 +116,7 @@ def _set_of(given: dict[str, Any]) -> list[str]:
 
 
 def _told(name: str, there: "Task", wanted: "CreateTask") -> str:
-    option = _OTHERWISE_CALLED.get(name, f"--{name.replace('_', '-')}")
+    option = TASK_FLAGS.get(name, f"--{name.replace('_', '-')}")
     return f"{option} (here {plain(as_text(getattr(wanted, name)))}, there {plain(as_text(getattr(there, name)))})"
 
 

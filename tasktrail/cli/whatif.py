@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..whatif.question import PolicyChange
 from .command import Command, pass_session
-from .parameters import Bytes, Point, Quota, Whole
+from .fields import options_of
+from .parameters import Point
 from .progress import counting
 from .session import Session
 from .terminal import Column, Paper, duration, moment, print_json, print_pairs, say
@@ -31,6 +33,13 @@ _MOVES = (
     Column("MOVES", right=True),
 )
 
+_FLAGS = {
+    "types": "--type-limit",
+    "users": "--user-limit",
+    "labels": "--label-limit",
+    "user_bonus": "--no-user-bonus",
+}
+
 
 @click.command(
     "whatif",
@@ -42,24 +51,26 @@ _MOVES = (
         ("tasktrail whatif --workers 8 --from 2026-08-01T00:00:00Z --json", "of one day's log, for a program"),
     ],
 )
-@click.option("--max-concurrent", type=Whole(1, 1024), help="Tasks at once.")
-@click.option("--workers", type=Whole(1, 1024), help="Worker processes.")
-@click.option("--max-memory", type=Bytes(), help="Memory that may be promised in all, e.g. 4GiB; 0: no limit.")
-@click.option("--max-temp-size", type=Bytes(), help="Temp space that may be promised in all; 0: no limit.")
-@click.option("--max-per-type", type=Whole(min=0), help="Tasks of one type at once; 0: any number.")
-@click.option("--max-per-user", type=Whole(min=0), help="Tasks of one user at once; 0: any number.")
-@click.option("--max-per-label", type=Whole(min=0), help="Tasks of one label at once; 0: any number.")
-@click.option("--type-limit", "types", type=Quota(), multiple=True, help="A number for one type: video_convert=1.")
-@click.option("--user-limit", "users", type=Quota(numbered=True), multiple=True, help="A number for a user, e.g. 7=3.")
-@click.option("--label-limit", "labels", type=Quota(), multiple=True, help="A number for one label, e.g. night=2.")
-@click.option("--fair-share/--no-fair-share", default=None, help="Users take turns, or not.")
-@click.option(
-    "--no-user-bonus", "user_bonus", flag_value=False, default=None, type=bool, help="Users' levels count not."
+@options_of(
+    PolicyChange,
+    "max_concurrent",
+    "workers",
+    "max_memory",
+    "max_temp_size",
+    "max_per_type",
+    "max_per_user",
+    "max_per_label",
+    "types",
+    "users",
+    "labels",
+    "fair_share",
+    "user_bonus",
+    "backfill_bound",
+    flags=_FLAGS,
 )
-@click.option("--backfill-bound", type=Whole(min=0), metavar="N", help="So many may start past one that does not fit.")
 @click.option("--from", "begin", type=Point(), metavar="WHEN", help="Play from this position or time on. Default: all")
 @click.option("--to", "end", type=Point(), metavar="WHEN", help="Play to it. Default: until all is done")
-@click.option("--rows", type=Whole(0, 10_000), metavar="N", help="Tasks listed, those that move most. Default: 10")
+@options_of(PolicyChange, "rows")
 @pass_session
 def whatif(session: Session, /, **given: Any) -> None:
     """Compare the recorded history with what another policy would have made of it.

@@ -18,7 +18,8 @@ from ..events.errors import InvalidValue
 from ..intake.conversion import command_from_fields
 from ..projections.queries.as_of import Point, parse_point
 from .answer import WhatIf, compare_policies
-from .policy import Policy, PolicyChange
+from .policy import Policy
+from .question import PolicyChange
 from .recording import Recording, RecordingBuilder
 
 _TELL_EVERY = 1000

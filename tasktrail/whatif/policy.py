@@ -1,7 +1,5 @@
 """The policy of a replay: the recorded one, or the recorded one with changes."""
 
-from typing import Annotated
-
 import msgspec
 from msgspec.structs import replace
 
@@ -9,49 +7,9 @@ from ..actors.core.limits import Limits, laid_over, merged
 from ..actors.core.messages import Message, Submit
 from ..actors.core.state import SchedulerState
 from ..events import CreateTask
-from ..events.commands import Count, Name, Number, SetLimits, UserKey
+from ..events.commands import SetLimits
 from ..events.system_events import LimitsChanged
-
-MAX_ROWS = 10_000
-
-
-class PolicyChange(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag="whatif"
-):
-    """Changes of the recorded policy. A field that is left out stays as recorded, so an empty change changes nothing.
-
-    The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
-    change of the same limit, the one asked for stays.
-    """
-
-    max_concurrent: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    workers: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
-    max_memory: Count | None = None
-    max_temp_size: Count | None = None
-    max_per_type: Count | None = None
-    max_per_user: Count | None = None
-    max_per_label: Count | None = None
-    types: dict[Name, Number] = {}
-    users: dict[UserKey, Number] = {}
-    labels: dict[Name, Number] = {}
-    fair_share: bool | None = None
-    user_bonus: bool = True
-    """False if the user's level is to raise no priority."""
-    backfill_bound: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
-    """How many tasks may start past one that does not fit."""
-    rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROWS)] = 10
-    """How many tasks are listed, those whose start moves most first."""
-
-    @property
-    def changes_nothing(self) -> bool:
-        """Whether this is the recorded policy."""
-        return replace(self, rows=0) == PolicyChange(rows=0)
-
-    @property
-    def limits(self) -> LimitsChanged:
-        """The changed limits."""
-        names = set(LimitsChanged.__struct_fields__) & set(self.__struct_fields__)
-        return LimitsChanged(**{name: getattr(self, name) for name in names})
+from .question import PolicyChange
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

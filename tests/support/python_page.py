@@ -185,19 +185,25 @@ def shown(value: Any) -> str:
 
 
 def fields(struct: type[msgspec.Struct]) -> str:
-    """A table of a Struct's fields. What a field of a command means is told where the event has it."""
+    """A table of a Struct's fields. What stands below a field counts before what its notes say."""
     hints = get_type_hints(struct)
     told = told_of(Created) | told_of(struct) if struct is CreateTask else told_of(struct)
     rows = []
     for field in msgspec.structs.fields(struct):
         default = "" if field.required else f"`{shown(_default(field))}`"
         kind = annotation(hints[field.name]).replace("|", "\\|")
-        rows.append(f"| `{field.name}` | `{kind}` | {default} | {told.get(field.name, '')} |\n")
+        meaning = told.get(field.name) or " ".join(_notes(field.type))
+        rows.append(f"| `{field.name}` | `{kind}` | {default} | {meaning} |\n")
     return "| field | type | default | |\n|---|---|---|---|\n" + "".join(rows) if rows else ""
 
 
 def _default(field: Any) -> Any:
     return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+
+
+def _notes(annotation: Any) -> list[str]:
+    """What an `Annotated` type says of the field."""
+    return [note.description for note in getattr(annotation, "__metadata__", ()) if note.description]
 
 
 def told_of(struct: type) -> dict[str, str]:

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from tasktrail import __version__
 from tasktrail.cli.app import app
 from tasktrail.cli.command import Command
+from tasktrail.events import AdjustTask, CancelTask, CreateTask, RetryTask
+from tasktrail.events.commands import AddSchedule, PauseQueue, ResumeQueue, SetLimits
+from tasktrail.whatif.question import PolicyChange
 
 HEAVY = {"litestar", "uvicorn", "rich", "av", "PIL", "pykka", "httpx", "sqlite3", "structlog", "psutil"}
 
@@ -46,6 +50,28 @@ def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callab
 
 def options_of(command: click.Command) -> list[click.Option]:
     return [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("submit", CreateTask),
+        ("cancel", CancelTask),
+        ("retry", RetryTask),
+        ("adjust", AdjustTask),
+        ("limits", SetLimits),
+        ("pause", PauseQueue),
+        ("resume", ResumeQueue),
+        ("schedule add", AddSchedule),
+        ("whatif", PolicyChange),
+    ],
+)
+def test_every_field_that_a_command_explains_is_an_option_of_its_command_line(
+    name: str, kind: type[msgspec.Struct]
+) -> None:
+    explained = {field.name for field in msgspec.structs.fields(kind) if "Meta(description=" in repr(field.type)}
+    assert explained
+    assert explained - {param.name for param in ALL[name].params} <= {"held"}  # `adjust` has --hold and --release
 
 
 def test_the_overview_names_every_command_with_a_whole_sentence(cli: Callable[..., Any]) -> None:

@@ -8,7 +8,8 @@ from recorded_world import World
 from tasktrail.actors.core.limits import Limits
 from tasktrail.events import Recorded
 from tasktrail.whatif.answer import WhatIf, compare_policies
-from tasktrail.whatif.policy import Policy, PolicyChange
+from tasktrail.whatif.policy import Policy
+from tasktrail.whatif.question import PolicyChange
 from tasktrail.whatif.recording import Bound, RecordingBuilder
 
 

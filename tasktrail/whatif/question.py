@@ -1,0 +1,62 @@
+"""What is asked of the recorded history: which limits are to be otherwise. The command line makes its options of it."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec.structs import replace
+
+from ..events.commands import (
+    Count,
+    FairShare,
+    MaxConcurrent,
+    MaxMemory,
+    MaxPerLabel,
+    MaxPerType,
+    MaxPerUser,
+    MaxTempSize,
+    Name,
+    Number,
+    UserKey,
+    says,
+)
+from ..events.system_events import LimitsChanged
+
+MAX_ROWS = 10_000
+
+
+class PolicyChange(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command", tag="whatif"
+):
+    """Changes of the recorded policy. A field that is left out stays as recorded, so an empty change changes nothing.
+
+    The limits mean what they mean in `SetLimits`, and hold from the first record to the last: where the log has a
+    change of the same limit, the one asked for stays.
+    """
+
+    max_concurrent: MaxConcurrent = None
+    workers: Annotated[Annotated[int, msgspec.Meta(ge=1, le=1024)] | None, says("Worker processes.")] = None
+    max_memory: MaxMemory = None
+    max_temp_size: MaxTempSize = None
+    max_per_type: MaxPerType = None
+    max_per_user: MaxPerUser = None
+    max_per_label: MaxPerLabel = None
+    types: Annotated[dict[Name, Number], says("A number for one type: video_convert=1.")] = {}
+    users: Annotated[dict[UserKey, Number], says("A number for a user.", example="7=3")] = {}
+    labels: Annotated[dict[Name, Number], says("A number for one label.", example="night=2")] = {}
+    fair_share: FairShare = None
+    user_bonus: Annotated[bool, says("False: users' levels count not.")] = True
+    backfill_bound: Annotated[Count | None, says("So many may start past one that does not fit.", value="N")] = None
+    rows: Annotated[
+        int, msgspec.Meta(ge=0, le=MAX_ROWS), says("Tasks listed, those that move most.", default=True, value="N")
+    ] = 10
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether this is the recorded policy."""
+        return replace(self, rows=0) == PolicyChange(rows=0)
+
+    @property
+    def limits(self) -> LimitsChanged:
+        """The changed limits."""
+        names = set(LimitsChanged.__struct_fields__) & set(self.__struct_fields__)
+        return LimitsChanged(**{name: getattr(self, name) for name in names})
