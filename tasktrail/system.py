@@ -56,11 +56,11 @@ from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 
-ORPHANS_WITHIN = 10.0
+_ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
-START_WITHIN = 600.0
+_START_WITHIN = 600.0
 """Seconds that folding the log may take."""
-STOP_WITHIN = 10.0
+_STOP_WITHIN = 10.0
 _WATCH_EVERY = 0.5
 
 
@@ -136,17 +136,17 @@ class System:
         try:
             close_to_others(self.paths)
             refuse_rescued(self.paths.log)
-            if not wait_for_orphans(self.paths.workers_lock, ORPHANS_WITHIN):
+            if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
             self._accepted = accept_loss(self.paths, self._accepted)
             for child in self._children():
-                self._supervisor.start(child, within=START_WITHIN)
+                self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
             self._supervisor.watch(_WATCH_EVERY, self._look_at_log)
             unfinished = self.scheduler.ask(StateQuery(count_unfinished), timeout=30)
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
-            self._supervisor.stop(STOP_WITHIN)
+            self._supervisor.stop(_STOP_WITHIN)
             self._close_service_log()
             self._lock.release()
             raise (self.fatal or error) from None
@@ -177,7 +177,7 @@ class System:
             self.inspector,
         )
 
-    def stop(self, within: float = STOP_WITHIN) -> list[str]:
+    def stop(self, within: float = _STOP_WITHIN) -> list[str]:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
         self.scheduler.tell(Drain())
@@ -318,7 +318,7 @@ class System:
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
         return WorkerPool.start(
-            executor=self._make_executor(), report=self.scheduler.tell, close_within=STOP_WITHIN / 2
+            executor=self._make_executor(), report=self.scheduler.tell, close_within=_STOP_WITHIN / 2
         )
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]

@@ -32,8 +32,8 @@ from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import filters_of
 from .commands import Commands
 from .connection import (
-    ANSWER_WITHIN,
     PAUSES,
+    REPLY_WITHIN,
     Connection,
     Params,
     StreamBroken,
@@ -67,7 +67,7 @@ class Client(Commands):
     """
 
     def __init__(
-        self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = ANSWER_WITHIN
+        self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = REPLY_WITHIN
     ) -> None:
         """A client of the service at `url`, or behind a Unix socket. Answers must come within `answer_within` seconds.
 

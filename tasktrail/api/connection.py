@@ -21,11 +21,11 @@ from ..events.values import check_plain, in_words
 from ..intake.conversion import new_command_id
 from ..paths import UnixName
 
-ANSWER_WITHIN = 40.0
+REPLY_WITHIN = 40.0
 """Seconds to wait for an answer by default; the service itself gives up a command after 30."""
 SIGN_OF_LIFE_WITHIN = 45.0
 """Seconds of silence after which a stream counts as dead; the service sends something every 15."""
-CONNECT_WITHIN = 5.0
+_CONNECT_WITHIN = 5.0
 PAUSES = (0.1, 0.4, 1.0)
 """Seconds before each repetition."""
 
@@ -44,7 +44,7 @@ class Connection:
     """
 
     def __init__(
-        self, url: str, socket: Path | None = None, answer_within: float = ANSWER_WITHIN, token: str = ""
+        self, url: str, socket: Path | None = None, answer_within: float = REPLY_WITHIN, token: str = ""
     ) -> None:
         if not isinstance(url, str):
             raise InvalidValue(f"{in_words(url)} is no address: it has to be text", field="url")
@@ -52,7 +52,7 @@ class Connection:
         try:
             self._name = _name_of_living(socket) if socket else None
             transport = httpx.HTTPTransport(uds=self._name.text) if self._name else httpx.HTTPTransport()
-            timeout = httpx.Timeout(answer_within, connect=CONNECT_WITHIN)
+            timeout = httpx.Timeout(answer_within, connect=_CONNECT_WITHIN)
             # Proxies in the environment are for other hosts, not for a service on this machine.
             headers = _bearer(token)
             self._http = httpx.Client(
@@ -87,7 +87,7 @@ class Connection:
         If the connection is lost, the question is asked again a few times; asking changes nothing.
         """
         self.check_open()
-        timeout = httpx.Timeout(None, connect=CONNECT_WITHIN) if patient else httpx.USE_CLIENT_DEFAULT
+        timeout = httpx.Timeout(None, connect=_CONNECT_WITHIN) if patient else httpx.USE_CLIENT_DEFAULT
         for pause in (*PAUSES, None):
             try:
                 return self._once("GET", path, params=params, timeout=timeout)
@@ -137,7 +137,7 @@ class Connection:
     def lines(self, path: str, params: Params) -> Iterator[Iterator[bytes]]:
         """The lines of a stream, as they come. Raises `StreamBroken` when the connection is lost."""
         self.check_open()
-        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=CONNECT_WITHIN)
+        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=_CONNECT_WITHIN)
         try:
             with self._http.stream("GET", path, params=params, timeout=timeout) as response:
                 if not response.is_success:
@@ -164,7 +164,7 @@ def _name_of_living(socket: Path) -> UnixName:
     name = UnixName(socket)
     try:
         with Socket(AF_UNIX) as knock:
-            knock.settimeout(CONNECT_WITHIN)
+            knock.settimeout(_CONNECT_WITHIN)
             knock.connect(name.text)
     except BaseException:
         name.close()

@@ -160,9 +160,9 @@ class Questions:
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":
         """What another policy would have made of the log; see `tasktrail.whatif`. It only reads."""
-        from ..whatif.ask import whatif
+        from ..whatif.ask import what_if
 
-        return whatif(self.log(), load_config(self.source.paths.data), begin=begin, end=end, **asked)
+        return what_if(self.log(), load_config(self.source.paths.data), begin=begin, end=end, **asked)
 
     # --- what attempts print ------------------------------------------------------------------------------------
 

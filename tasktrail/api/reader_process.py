@@ -53,7 +53,7 @@ class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
 Question: TypeAlias = ListQuestion | VerifyQuestion
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True):
     """The JSON of an answer, or the pickled error."""
 
     json: bytes = b""
@@ -126,7 +126,7 @@ class ReaderProcess:
         return self._pipe
 
     def _decode(self, reply: bytes) -> bytes:
-        answer = msgspec.msgpack.decode(reply, type=Answer)
+        answer = msgspec.msgpack.decode(reply, type=Reply)
         if answer.error:
             raise pickle.loads(answer.error)  # noqa: S301 - our own process wrote it
         return answer.json
@@ -156,17 +156,17 @@ def answer(questions: Questions, question: Question) -> bytes:
             return msgspec.json.encode(questions.verify())
 
 
-def answered(questions: Questions, asked: bytes) -> tuple[Answer, bool]:
+def answered(questions: Questions, asked: bytes) -> tuple[Reply, bool]:
     """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
         _allow(LIST_MEMORY if isinstance(question, ListQuestion) else psutil.virtual_memory().available // 2)
-        return Answer(json=answer(questions, question)), True
+        return Reply(json=answer(questions, question)), True
     except MemoryError:
         error = TooCostly("The answer takes more memory than one question may have")
-        return Answer(error=pickle.dumps(error)), False
+        return Reply(error=pickle.dumps(error)), False
     except TasktrailError as error:
-        return Answer(error=pickle.dumps(error)), True
+        return Reply(error=pickle.dumps(error)), True
 
 
 def _allow(memory: int) -> None:

@@ -36,7 +36,7 @@ from .source import Source
 
 T = TypeVar("T")
 
-ANSWER_WITHIN = 60.0
+_COMMIT_WITHIN = 60.0
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
 VIEWS_WITHIN = 10.0
 """Seconds that a question waits for views that lag behind the log."""
@@ -127,7 +127,7 @@ class TaskService(Questions, Commands):
     def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         waiter = _Waiter()
         self.submit(commands, waiter.set, trusted=checked)
-        return waiter.get(ANSWER_WITHIN)
+        return waiter.get(_COMMIT_WITHIN)
 
     def submit(
         self,
@@ -257,7 +257,7 @@ class _Running(Source):
         if self.closed or self._system.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
         now = self.clock.now()
-        answer: T = self._system.scheduler.ask(StateQuery(lambda state: function(state, now)), timeout=ANSWER_WITHIN)
+        answer: T = self._system.scheduler.ask(StateQuery(lambda state: function(state, now)), timeout=_COMMIT_WITHIN)
         return answer
 
     def settle(self) -> None:

@@ -27,7 +27,7 @@ from ..events.log.sqlite import read_head
 from ..paths import DataPaths
 from .evidence import refuse_older_log, sync
 
-Progress: TypeAlias = Callable[[int, int], None]
+ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with the number reached and the number to reach."""
 
 _PAGES = 4096
@@ -71,7 +71,7 @@ def part_file(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def copy_log(source: Path, part: Path, progress: Progress = silent) -> Head:
+def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Head:
     """Copy the log as of now into an empty file, and return where the copy ends. It is on the disk by then.
 
     `progress` gets bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
@@ -153,7 +153,7 @@ def check_file(path: Path) -> None:
         raise LogCorrupt(f"{path} is damaged: {wrong}")
 
 
-def check_copy(path: Path, head: Head, progress: Progress = silent) -> None:
+def check_copy(path: Path, head: Head, progress: ReportProgress = silent) -> None:
     """Read a copy back: its tables and indexes, and the hash of every record up to `head`. Raises `LogCorrupt`.
 
     Large ones are checked by several processes, as each record's hash needs only the one before it.
@@ -243,7 +243,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
 
 
-def back_up(data: str | Path, destination: str | Path, progress: Progress = silent) -> Backup:
+def back_up(data: str | Path, destination: str | Path, progress: ReportProgress = silent) -> Backup:
     """Copy the log of a data folder to a file, whether a service runs on it or not.
 
     Args:

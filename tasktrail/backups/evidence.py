@@ -28,7 +28,7 @@ from ..projections.views.schema import delete_files
 _SNAPSHOTS = ("scheduler", "outbox")
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
+class KnownRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record that a file has seen."""
 
     file: str
@@ -47,7 +47,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """The loss, if a restore has accepted it before the start."""
 
 
-def what_is_missing(paths: DataPaths) -> tuple[Known, int, datetime | None] | None:
+def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None] | None:
     """The latest record that the log should have and lacks; where the log ends; and when its last record was made.
 
     None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened.
@@ -66,25 +66,27 @@ def what_is_missing(paths: DataPaths) -> tuple[Known, int, datetime | None] | No
     return None
 
 
-def _position(known: Known) -> int:
+def _position(known: KnownRecord) -> int:
     return known.position
 
 
-def _known(paths: DataPaths) -> Iterator[Known]:
+def _known(paths: DataPaths) -> Iterator[KnownRecord]:
     end = known_end(paths.views)
     if end is not None:
-        yield Known(file=str(paths.views), position=end.position, hash=end.hash.hex(), recorded_at=end.recorded_at)
+        yield KnownRecord(
+            file=str(paths.views), position=end.position, hash=end.hash.hex(), recorded_at=end.recorded_at
+        )
     for path in (paths.snapshots / kind for kind in _SNAPSHOTS):
         with suppress(SnapshotUnusable):
             header = header_of(path)
             if is_whole(path):
-                yield Known(file=str(path), position=header.position, hash=header.hash)
+                yield KnownRecord(file=str(path), position=header.position, hash=header.hash)
     mark = read_mark(paths.log)
     if mark is not None:
-        yield Known(file=str(mark_of(paths.log)), position=mark.position, hash=mark.hash.hex())
+        yield KnownRecord(file=str(mark_of(paths.log)), position=mark.position, hash=mark.hash.hex())
 
 
-def _holds(log: LogReader, known: Known) -> bool:
+def _holds(log: LogReader, known: KnownRecord) -> bool:
     record = next(log.read(known.position - 1, 1), None)
     return record is not None and record.position == known.position and record.hash.hex() == known.hash
 
@@ -137,7 +139,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
     raise _missing(paths, *found)
 
 
-def _missing(paths: DataPaths, known: Known, head: int, since: datetime | None) -> HistoryMissing:
+def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
     seen = f", recorded at {timestamp(known.recorded_at)}" if known.recorded_at else ""
     ends = f"ends at position {head}, recorded at {timestamp(since)}" if since else "holds no record"
     if known.position <= head:
@@ -152,7 +154,7 @@ def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
     if not paths.log.exists():
         return False
     with closing(LogReader(paths.log)) as log:
-        if _holds(log, Known(file="", position=loss.known_position, hash=loss.known_hash)):
+        if _holds(log, KnownRecord(file="", position=loss.known_position, hash=loss.known_hash)):
             return True
         return any(
             isinstance(record.event, ServiceStarted)

@@ -17,7 +17,7 @@ from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths
 from ..projections.verification import verify
-from .backup import Progress, called, check_file, copy_log, part_file, position_of, silent
+from .backup import ReportProgress, called, check_file, copy_log, part_file, position_of, silent
 from .evidence import Acceptance, note_loss, sync
 
 _OTHER_BACKUP = "Use another backup. Nothing was changed."
@@ -51,7 +51,7 @@ def restore(
     temp_dir: Path | None = None,
     actor: str = "python",
     reason: str = "",
-    progress: Progress = silent,
+    progress: ReportProgress = silent,
 ) -> Restored:
     """Put a backup in place as the log of a data folder that no service works on.
 
@@ -124,7 +124,7 @@ def _origin(source: Path, paths: DataPaths) -> Path:
     return origin
 
 
-def _checked(part: Path, paths: DataPaths, before: int, progress: Progress) -> Restored:
+def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress) -> Restored:
     """Check the copy as `tasktrail verify` would. Raises `LogCorrupt`."""
     size = part.stat().st_size
     check_file(part)

@@ -215,12 +215,12 @@ class Doors:
     def whatif(self, session: Session, question: dict[str, Any], progress: Progress) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
-        from ..whatif.ask import whatif
+        from ..whatif.ask import what_if
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             total = log.head().position
-            return whatif(log.read(), session.load_config(), progress=progress, total=total, **question)
+            return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
     def rebuild(self, session: Session, progress: Progress) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""

@@ -26,7 +26,7 @@ _TELL_EVERY = 1000
 _REMEDY = "Correct the value and ask again."
 
 
-def whatif(
+def what_if(
     records: Iterable[Recorded],
     config: Config,
     *,

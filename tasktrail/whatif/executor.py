@@ -146,7 +146,7 @@ def _median(values: list[timedelta]) -> timedelta:
 
 AttemptKey = tuple[int, int]
 """Task and attempt."""
-Call = tuple[datetime, int, int, "AttemptAction"]
+Scheduled = tuple[datetime, int, int, "AttemptAction"]
 """A time, the order among actions of one moment, a unique number, and the action."""
 
 GONE_WITHIN = timedelta(seconds=0.75)
@@ -195,7 +195,7 @@ class ReplayExecutor:
     def __init__(
         self,
         attempts: RecordedAttempts,
-        push: Callable[[Call], None],
+        push: Callable[[Scheduled], None],
         gone_after: dict[AttemptKey, timedelta],
     ) -> None:
         self._attempts = attempts
