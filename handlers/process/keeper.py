@@ -296,9 +296,17 @@ def _mount_own_proc() -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(
         libc.unshare(CLONE_NEWNS) == 0
-        and libc.mount(b"none", b"/", None, MS_REC_SLAVE, None) == 0
+        and _keep_mounts_here(libc)
         and libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID_NODEV_NOEXEC, None) == 0
         and libc.mount(SHM, b"/dev/shm", b"tmpfs", MS_NOSUID_NODEV_NOEXEC, b"mode=1777") == 0
+    )
+
+
+def _keep_mounts_here(libc: ctypes.CDLL) -> bool:
+    """Keep what is mounted from now on out of other namespaces. In a chroot the root need not be a mount itself."""
+    return any(
+        all(libc.mount(b"none", place, None, MS_REC_SLAVE, None) == 0 for place in places)
+        for places in ((b"/",), (b"/proc", b"/dev/shm"))
     )
 
 
