@@ -23,13 +23,13 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Executor(Protocol):
-    """Runs attempts and tells what becomes of them.
+    """Runs attempts and reports what becomes of them.
 
     Rules that the contract suite checks for every implementation: each `Run` is answered by exactly one
-    `AttemptEnded`, and nothing about an attempt follows it. No end is told while a process of the attempt is left.
+    `AttemptEnded`, and nothing about an attempt follows it. No end is reported while a process of the attempt is left.
     A repeated order changes nothing; an order for an attempt that is unknown or over is ignored. Executors never
-    retry, and never start what they were not told to. A `Run` that cannot be handed over ends as rejected, by name.
-    `TellHeld` is answered by one `AttemptsHeld`, behind the ends that were told before.
+    retry, and never start anything without an order. A `Run` that cannot be handed over ends as rejected, by name.
+    `TellHeld` is answered by one `AttemptsHeld`, after the ends that were reported before it.
     """
 
     @property
@@ -58,7 +58,7 @@ def unbegun(run: Run) -> AttemptEnded:
 
 
 def unencodable(run: Run, error: Unencodable) -> AttemptEnded:
-    """The end of an attempt that no worker can be told of. It is final: another one could not be told of, either."""
+    """The end of an attempt whose order cannot be sent. It is final: another attempt could not be sent either."""
     told = f"The attempt cannot be handed to a worker: {error}. Create the task again with other options."
     return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type=Unencodable.__name__)
 

@@ -163,7 +163,7 @@ def _beating(run: Run, send: Callable[[Report], None]) -> Iterator[None]:
 
 
 class _InlineLink:
-    """Implements `Line` between two threads."""
+    """Implements `Link` between two threads."""
 
     def __init__(self, send: Callable[[Any], None]) -> None:
         self.send = send

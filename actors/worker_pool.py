@@ -23,7 +23,7 @@ class WorkerPool(Actor):
     """Owns the executor. Reports go straight from the executor's thread to the Scheduler's inbox.
 
     An attempt that was killed may have left its output half-written under the hidden name. It is removed before the
-    end is told, when no process of the attempt can write there any more.
+    end is reported, when no process of the attempt can write there any more.
     """
 
     def __init__(

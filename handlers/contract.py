@@ -22,14 +22,14 @@ class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Job(msgspec.Struct, Generic[O], frozen=True, kw_only=True):
-    """What is to be done, before anything has been done. A type's `check`, `estimate` and `probe` are given this."""
+    """The task before its handler has run. A type's `check`, `estimate` and `probe` get it as their argument."""
 
     options: O
     """The validated options Struct of the type."""
     input_file: Path = Path()
     """Absolute path; empty path (`Path()`) when the type needs none."""
     output_file: Path = Path()
-    """Where the result is to stand; its suffix says what is wanted."""
+    """The place of the result. Its suffix says which format is wanted."""
     input_size: int = 0
     """Bytes of the input; 0 when there is none, or when an earlier task has yet to make it."""
 
@@ -44,24 +44,25 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     """Run time; 0 means unknown."""
     basis: dict[str, Any] = {}
-    """What it was made from, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain JSON."""
+    """What the estimate was made from, for people: {"width": 1920, "height": 1080, "duration": 55.1}. Plain JSON."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt may use at most, over its whole process tree. It is watched from outside and ends by name.
+    """What an attempt may use at most, over its whole process tree. The service watches it, and ends it by name.
 
-    CPU seconds: the largest of `cpu_seconds` + `cpu_per_megabyte` for each MB of input, `cpu_per_expected` times the
-    seconds that the sender expects or `estimate` does by size and options, and `cpu_per_probed` times those that a look
-    into the input has shown. A configured `cpu_limits` goes before all of that.
+    The CPU seconds are the largest of three: `cpu_seconds` plus `cpu_per_megabyte` for each MB of input;
+    `cpu_per_expected` times the run time that the sender or `estimate` expects; and `cpu_per_probed` times the run time
+    that `probe` has found. A configured `cpu_limits` replaces all of them.
 
-    Memory: the larger of `memory_floor` and `memory_factor` times what was reserved, on top of what the worker has.
+    The memory is the larger of `memory_floor` and `memory_factor` times the reserved memory, on top of what the worker
+    itself has.
     """
 
     cpu_seconds: float = 20.0
     cpu_per_megabyte: float = 5.0
     cpu_per_expected: float = 2.0
     cpu_per_probed: float = 0.0
-    """For inputs whose header tells how much work they are; where a crafted one can lie, leave it 0."""
+    """For inputs whose header says how much work they are. Leave it 0 where a crafted header can lie."""
     memory_floor: int = 512 * 1024 * 1024
     memory_factor: float = 2.0
 
@@ -72,7 +73,7 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...] = ()
     """Names as they are imported: ("PIL", "numpy")."""
     install: str = ""
-    """What brings them, such as "tasktrail[media]"; empty: packages of the same names."""
+    """What to install to get them, such as "tasktrail[media]". When empty: packages of the same names."""
 
 
 NO_PACKAGES = Packages()
@@ -86,11 +87,11 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """The handler saw `should_stop()` and went home early; the last checkpoint says how far it came."""
+    """The handler saw `should_stop()` and ended early. The last checkpoint says how far it came."""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """The input can never be worked on: fails at once, whatever retries are left."""
+    """The input can never be worked on. The task fails at once, whatever retries are left."""
 
     reason: str
 
@@ -99,7 +100,7 @@ Outcome: TypeAlias = Finished | Stopped | Rejected
 
 
 class Unusable(ValueError):
-    """Raised by a handler or a probe: the same as returning `Rejected(reason=str(error))`."""
+    """A handler or a probe raises it instead of returning `Rejected(reason=str(error))`."""
 
 
 class StopAsked(BaseException):
@@ -143,15 +144,15 @@ class TaskContext(Protocol[O_co]):
 
     @property
     def output_file(self) -> Path:
-        """Where the result will stand. Never write here: write to `output_part`."""
+        """The place of the result. Never write here; write to `output_part`."""
 
     @property
     def output_part(self) -> Path:
-        """A hidden name beside `output_file` with the same suffix; published atomically when the handler finishes."""
+        """A hidden file beside `output_file`, with the same suffix. It is published when the handler finishes."""
 
     @property
     def work_dir(self) -> Path:
-        """The task's own folder for temp files; exists."""
+        """The task's own folder for temp files. It exists."""
 
     @property
     def options(self) -> O_co:
@@ -159,25 +160,25 @@ class TaskContext(Protocol[O_co]):
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The last saved checkpoint; none on a fresh start or when the task is not resumable."""
+        """The last saved checkpoint. It is None on a fresh start, and when the task is not resumable."""
 
     def progress(self, percent: float, message: str = "") -> None:
-        """Say how far the work is (0 to 100). Cheap: call it as often as you like, it is thinned out."""
+        """Say how far the work is (0 to 100). It is cheap: call it as often as you like, most reports are dropped."""
 
     def save_checkpoint(self, checkpoint: Checkpoint, *, progress: float | None = None, message: str = "") -> None:
-        """Record resume data; returns once it is durable. Files it names must be fsynced before."""
+        """Record resume data, and return once it is durable. Fsync the files that it names before."""
 
     def temp_file(self, prefix: str, suffix: str = "") -> Path:
         """A new empty file in `work_dir`."""
 
     def should_stop(self) -> bool:
-        """Whether somebody wants the attempt to end. Look often; after the grace period the process is killed."""
+        """Whether the attempt is to end. Ask often: after the grace period the process is killed."""
 
     def check_stop(self) -> None:
-        """Raise `StopAsked` if somebody wants the attempt to end: for places that cannot return `Stopped`."""
+        """Raise `StopAsked` if the attempt is to end. For places that cannot return `Stopped`."""
 
     def stop_unheard(self) -> bool:
-        """The same as `should_stop`, unless that has said so already: then an `async def` handler is cancelled."""
+        """Whether the attempt is to end and `should_stop` has not said so. An `async def` handler is then cancelled."""
 
 
 Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
@@ -195,7 +196,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     `@handler` makes one of a function or class. A module may also declare one as it is: then `run`, `probe` and
     `checkup` can be texts, `"package.module:function"`, and the service does not load what only an attempt imports.
 
-    Raises TypeError or ValueError for what cannot be meant.
+    Raises TypeError or ValueError for arguments that make no sense.
     """
 
     name: str
@@ -217,17 +218,17 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     all `packages` are installed. A finding that several types share is shown once."""
     resumable: bool = False
     needs_input: bool = False
-    """Whether there has to be an input. One that is given all the same can be read."""
+    """Whether a task must have an input. Where it need not, one that is given can be read all the same."""
     needs_output: bool = False
-    """Whether there has to be an output, and the handler has to write it. One that is given all the same is published
-    if the handler has written to `output_part`."""
+    """Whether a task must have an output, and the handler must write it. Where it need not, one that is given is
+    published if the handler has written to `output_part`."""
     grace: float | None = None
-    """Seconds between the wish to stop and the kill; none: what the configuration says."""
+    """Seconds between the wish to stop and the kill. None: as the configuration says."""
     limits: bool = True
-    """Whether an attempt is bound by the kernel to a generous multiple of its estimate. False: it takes what it takes.
-    A 0 in the estimate is unknown, and sets no limit."""
+    """Whether the kernel holds an attempt to a generous multiple of its estimate. False: it may use what it wants. A 0
+    in the estimate means unknown, and sets no limit."""
     bounds: Bounds | None = None
-    """Tighter limits, which are watched from outside; none: those of the kernel alone."""
+    """Tighter limits, which the service watches. None: only those of the kernel."""
     steady_input: bool = True
     """Whether the input has to stay the same until the attempt has ended; it fails with InputChanged otherwise. False:
     for types that write to their input, move or remove it."""
@@ -242,11 +243,11 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     needs_folder: bool = True
     """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
     programs: Callable[[], tuple[str, ...]] | None = None
-    """Lines for people: which programs of this machine the type can use, and whether they are there."""
+    """Answers lines for people: which programs of this machine the type can use, and whether they are there."""
     output_suffix: str = ""
     """With its dot: what an output is called by default, where a person names only its folder. Empty: as the input."""
     packages: Packages = NO_PACKAGES
-    """Without them the type is listed, and its tasks are refused with what to install."""
+    """Without them the type is listed, but its tasks are refused, with what to install."""
 
     def __post_init__(self) -> None:
         """See the class."""
@@ -266,14 +267,14 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys([*named, *self.preload]))
 
     def handle(self, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
-        """Call the handler. What it raises comes out."""
+        """Call the handler. What it raises is not caught."""
         target = loaded(self.run)
         answer = target()(context) if isinstance(target, type) else target(context)
-        return _awaited(answer, context)  # type: ignore[no-any-return]  # whoever asks looks at the answer
+        return _awaited(answer, context)  # type: ignore[no-any-return]  # the caller checks the answer
 
     def probe_input(self, job: Job[Any]) -> Estimate:
         """Call `probe`, which there has to be."""
-        return loaded(self.probe)(job)  # type: ignore[no-any-return]  # whoever asks looks at the answer
+        return loaded(self.probe)(job)  # type: ignore[no-any-return]  # the caller checks the answer
 
     def findings(self) -> Iterable[Finding]:
         """What `checkup` says of this machine; nothing for a type without one."""
@@ -310,7 +311,8 @@ def handler(
     """Make a function or class the handler of task type `name`; `async def` runs in an event loop of its own.
 
     A class is instantiated without arguments for each attempt and called with the context. The first line of the
-    docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for what cannot be meant.
+    docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for arguments that make no
+    sense.
     """
 
     def mark(target: H) -> H:
@@ -346,7 +348,7 @@ def handler(
 
 
 def declared(target: object) -> TaskType | None:
-    """The task type that `target` is, or that `@handler` has made of it; none for anything else."""
+    """The task type that `target` is, or that `@handler` has made of it. None for anything else."""
     found = target if isinstance(target, TaskType) else getattr(target, "__tasktrail__", None)
     return found if isinstance(found, TaskType) else None
 
@@ -364,16 +366,16 @@ def loaded(place: Any) -> Any:
 
 MEDIA = "tasktrail[media]"
 _found: set[str] = set()
-"""What was there once stays; what was not may be installed while we run."""
+"""What is installed stays so; what is missing may be installed while we run."""
 
 
 def media(*modules: str) -> Packages:
-    """Those of a built-in type."""
+    """The packages of a built-in type."""
     return Packages(modules=modules, install=MEDIA)
 
 
 def missing_packages(task_type: TaskType) -> tuple[str, ...]:
-    """Those that an attempt would import and that are not installed. Looks only; nothing is loaded."""
+    """The packages that an attempt would import and that are not installed. Nothing is loaded to find out."""
     missing = []
     for name in task_type.packages.modules:
         if name not in _found and find_spec(name) is None:
@@ -384,7 +386,7 @@ def missing_packages(task_type: TaskType) -> tuple[str, ...]:
 
 
 def require_packages(task_type: TaskType) -> None:
-    """Raises PackageMissing, with what to install."""
+    """Raise PackageMissing if one is not installed, with what to install."""
     if missing := missing_packages(task_type):
         wanted = task_type.packages.install or " ".join(missing)
         raise PackageMissing(
@@ -395,14 +397,14 @@ def require_packages(task_type: TaskType) -> None:
 
 
 _LOOK_EVERY = 0.05
-"""Seconds between two looks at whether somebody wants a handler made with `async def` to stop."""
+"""Seconds between two questions whether a handler made with `async def` is to stop."""
 
 
 def _awaited(answer: Any, context: TaskContext[Any]) -> Any:
     """The answer, or that of the coroutine which a handler made with `async def` gives.
 
-    Once somebody wants it to stop it is cancelled, one time: `asyncio.CancelledError` is raised where it awaits. It may
-    tidy up, save a checkpoint, and even go on to an answer. If the error leaves it, the answer is `Stopped`.
+    When the attempt is to end, it is cancelled once: `asyncio.CancelledError` is raised where it awaits. It may tidy
+    up, save a checkpoint, and even go on to an answer. If the error leaves it, the answer is `Stopped`.
     """
     if not isinstance(answer, Coroutine):
         return answer
@@ -482,5 +484,5 @@ def abandon(thing: object) -> None:
 
 
 def has_abandoned() -> bool:
-    """Whether anything is kept so."""
+    """Whether anything is kept that way."""
     return bool(_KEPT)

@@ -1,4 +1,4 @@
-"""What an error says, and whose fault it is when something cannot be written: the disk's or the content's."""
+"""Whose fault it is when a file cannot be written: the disk's or the content's. And the text of any error."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ _TRIED = bytes(64 * 1024)
 
 
 def error_text(error: BaseException) -> str:
-    """What an exception says; nothing if it cannot even do that: its text is foreign code as well."""
+    """The text of an exception. Empty if making the text fails, because that is foreign code as well."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - see above
@@ -37,10 +37,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def disk_fault(error: Exception, path: Path) -> OSError | None:
-    """The disk's part in an error that a library raised while it wrote to `path`; none when it had none.
+    """The disk's error behind an error that a library raised while it wrote to `path`. None when the disk is innocent.
 
-    Libraries lose the reason ("unable to write to target"), or stumble later over what is missing in their own file.
-    So where neither number nor text tells, the disk is asked. The file is spoilt anyway.
+    Libraries lose the reason ("unable to write to target"), or fail later over what is missing in their own file. Where
+    neither the error's number nor its text names the disk, a write to the file is tried: the file is spoilt anyway.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error if error.filename else _fault(error.errno, path)

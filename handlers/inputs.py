@@ -76,7 +76,7 @@ class InputState(NamedTuple):
 class Input:
     """The input of an attempt, from before anything is read of it until its output is published.
 
-    The file is kept open, so that its number cannot pass to another file. Whoever reads opens it by its path, as often
+    The file is kept open, so that its number cannot pass to another file. Readers open it by its path, as often
     as it likes: a path that names another file by the end is a change, too, and so is one that names none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The pieces of long work: files in the task's folder that a later attempt may use again, if they are still whole."""
+"""Resuming long work: its finished pieces are files in the task's folder that a later attempt uses again."""
 
 import hashlib
 import os
@@ -77,7 +77,7 @@ class Pieces:
         self._stem = stem
         self._suffix = suffix
         self._clock = clock
-        self._saved_at = float("-inf")  # the first piece is told at once: without a checkpoint nothing is believed
+        self._saved_at = float("-inf")  # the first piece is reported at once: without a checkpoint no piece is trusted
         self._unsaved = 0
         self._index = context.work_dir / f"{stem}.index"
         self._pieces = {piece.name: piece for piece in self._recall() if piece.intact(context.work_dir)}

@@ -34,7 +34,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     """0 when there was none yet."""
     attempts: tuple[int, ...] = ()
-    """Those that have printed something."""
+    """The attempts that have printed something."""
     running: bool = False
     """Whether more may come."""
     text: str = ""
@@ -143,7 +143,7 @@ class PrintedWriter:
 
 
 def read(root: Path, task_id: int, attempt: int, *, after: int = 0, running: bool = False, most: int = PAGE) -> Output:
-    """A part of what an attempt has printed: at most so many bytes; `after` counts from the end when it is negative.
+    """A part of what an attempt has printed, of at most `most` bytes. A negative `after` counts from the end.
 
     While the attempt runs, a character that is printed by half waits for its other half.
     """
@@ -183,7 +183,7 @@ def last_part(root: Path, task_id: int, attempt: int, most: int = 8192) -> str:
 
 
 def attempts(root: Path, task_id: int) -> tuple[int, ...]:
-    """Those that have printed something, in order."""
+    """The attempts that have printed something, in order."""
     return tuple(sorted({attempt for attempt, _ in _names(root / str(task_id))}))
 
 

@@ -50,7 +50,7 @@ class LocalExecutor:
         nice: added to the workers' niceness, not to the keepers'.
         rules: when workers are replaced.
         sandbox: what holds for every attempt.
-        output_root: folder where what attempts print is kept, see `handlers.printed`; none: it is not.
+        output_root: folder that keeps what attempts print, see `handlers.printed`. None: it is not kept.
         max_output: bytes kept of each attempt.
     """
 
@@ -87,7 +87,7 @@ class LocalExecutor:
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         self._to_start: deque[Slot] = deque()
         self._to_come: set[Slot] = set()
-        """Those of them, and those whose time has not come yet."""
+        """The slots of `_to_start`, and those whose delay is not over."""
         self._starting_at_once = max(1, os.cpu_count() or 1)
         self._idle: list[Slot] = []
         self._waiting: dict[tuple[int, int], tuple[Run, bytes]] = {}

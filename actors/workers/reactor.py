@@ -80,7 +80,7 @@ class Reactor:
             self._ring()
 
     def at(self, seconds: float, call: Callback) -> None:
-        """Call it in so many seconds. From any thread."""
+        """Call it after some seconds. From any thread."""
         moment = self._clock() + seconds
         self.post(lambda: heapq.heappush(self._moments, (moment, next(self._numbers), call)))
 
@@ -124,7 +124,7 @@ class Reactor:
 
 
 def _guarded(call: Callback) -> None:
-    """One call that breaks must not cost the others of its turn, nor what is told at its end."""
+    """Make a call. If it fails, the other calls of the turn and the reports at its end still happen."""
     try:
         call()
     except Exception:

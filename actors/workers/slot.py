@@ -47,7 +47,7 @@ from .worker_process import Exit, Launched, WorkerProcess
 _GIVES_UP = frozenset({signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS})
 """How libraries end a process that was refused memory, each in its own way."""
 _WITHOUT_A_WORD = frozenset({signal.SIGABRT, signal.SIGTRAP})
-"""PDFium and its kind. Whoever finds something else wrong (an assertion, a broken heap) says so first."""
+"""How PDFium and libraries like it end a process. For other faults (an assertion, a bad heap) they print a reason."""
 _SHOWN = 2048
 """Characters of what a worker printed last that died without an attempt, which would tell more."""
 _LINE = 300
@@ -98,7 +98,7 @@ class Hub(Protocol):
         """The slot's worker has nothing to do."""
 
     def empty(self, slot: "Slot", delay: float) -> None:
-        """The slot has no worker; one should be started in so many seconds."""
+        """The slot has no worker. One should be started after `delay` seconds."""
 
 
 class Slot:

@@ -39,7 +39,7 @@ class _Stat(NamedTuple):
 
 
 def usage_below(root: int) -> Usage:
-    """What everything below a process uses, and what those have used whom it has buried; nothing without `/proc`."""
+    """What all processes below `root` use, and what those have used that have ended. Nothing without `/proc`."""
     cpu, resident = 0.0, 0
     seen: set[int] = set()
     waiting = [root]
@@ -58,7 +58,7 @@ def usage_below(root: int) -> Usage:
 
 
 def buried_by(root: int) -> float:
-    """CPU seconds of processes that have ended and whom the keeper `root` has waited for.
+    """CPU seconds of the ended processes that the keeper `root` has waited for.
 
     Where the worker has a PID namespace, a copy of the keeper is the first process in there and waits for the others.
     """

@@ -290,7 +290,7 @@ def _write(pipe: PipeWriter, data: bytes) -> bool:
 
 
 def _parse(status: bytes) -> Exit | None:
-    """What the keeper said last; none if it did not come to that."""
+    """What the keeper wrote last. None if it was killed before."""
     line, _, tail = status.partition(b"\n")
     try:
         _, code, microseconds, peak = map(int, (b"0", *line.split()[1:]))
@@ -308,7 +308,7 @@ _PAUSE = 0.01
 
 
 def open_shared_lock(path: Path) -> int:
-    """A descriptor with a shared lock on the file. Whoever inherits it holds the lock until all of them are gone."""
+    """A descriptor with a shared lock on the file. Processes that inherit it hold the lock until all are gone."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_SH)
     return fd

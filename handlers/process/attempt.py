@@ -56,7 +56,7 @@ def perform(
 ) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
-    The end says nothing of memory and CPU: whoever runs the process measures them.
+    The end says nothing of memory and CPU time: the worker measures them.
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
     writes there, and nothing is published: the caller does that, with `deliver`.
     """
@@ -97,7 +97,7 @@ def deliver(
 ) -> AttemptEnded:
     """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
 
-    Nothing of the attempt runs any more, so what is looked at now stays as it is. What it cost is kept from `said`.
+    Nothing of the attempt runs any more, so the files stay as they are. What it cost is taken from `said`.
     """
     ending = said
     try:
@@ -300,15 +300,15 @@ def discard(run: Run) -> None:
 
 _TOLERANCE = 1.25
 _SLACK = 16 * 1024 * 1024
-"""Bytes. An estimate this little or this share above what was reserved is not worth another wait in the queue."""
+"""Bytes. An estimate that is higher by this amount, or by this share, is not worth another wait in the queue."""
 _BASIS_LIMIT = 4096
 
 
 def has_room(run: Run, task_type: TaskType, options: Any, link: Link) -> bool:
-    """Take the look, if this attempt is to take one, and tell what it led to. False: too little was reserved.
+    """Probe the input, if this attempt is to do so, and report the estimate. False when too little was reserved.
 
-    Only an attempt that begins from nothing looks, and only until the task has an estimate from a look: its second
-    one would find the same. Raises what the type's `probe` raises.
+    Only an attempt without a checkpoint probes, and only as long as the task has no estimate from a probe: a second one
+    would find the same. Raises what the type's `probe` raises.
     """
     if task_type.probe is None or run.probed or run.checkpoint is not None:
         return True

@@ -83,7 +83,7 @@ class WorkerReady(Frame, frozen=True, tag="ready"):
 
 
 class Retiring(Frame, frozen=True, tag="retiring"):
-    """The attempt is over but this worker must be replaced before its end may be told."""
+    """The attempt is over, but this worker must be replaced before the end is reported."""
 
     ended: AttemptEnded
     why: str
@@ -171,11 +171,11 @@ class ServiceGone(BaseException):
 
 
 class WorkerChannel:
-    """Implements `Line` on three pipes.
+    """Implements `Link` on three pipes.
 
-    The job pipe is read by whoever waits: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
-    other thread takes part, which spares a hand-over for each attempt. Only `Stop` must be seen while the handler
-    works; it comes on the control pipe as well, where a thread waits for it.
+    The thread that waits reads the job pipe: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
+    other thread takes part, which spares a hand-over for each attempt. Only `Stop` must be seen at work:
+    it comes on the control pipe as well, where a thread waits for it.
     """
 
     def __init__(self, job: int, control: int, report: int) -> None:
@@ -271,7 +271,7 @@ class WorkerChannel:
                 self._write(encode_frame(AttemptBeat(*self._current)))
 
     def stop_wanted(self) -> bool:
-        """See `Line`."""
+        """See `Link`."""
         return self._stopped == self._current
 
     def saved(self) -> bool:
@@ -292,7 +292,7 @@ class WorkerChannel:
         return False
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """See `Line`."""
+        """See `Link`."""
         self._timer = (time.monotonic() + seconds, call)
         os.write(self._bell_rope, b"x")
 

@@ -24,7 +24,7 @@ class Link(Protocol):
     """What an attempt may say and hear while it runs. Safe to use from the handler's own threads."""
 
     def send(self, report: AttemptProgressed | AttemptCheckpointed | AttemptProbed | PublishWanted) -> None:
-        """Tell something; may wait until the other side has read what came before."""
+        """Send a report. It may wait until the other side has read the earlier ones."""
 
     def stop_wanted(self) -> bool:
         """Whether `Stop` has come for the current attempt."""
@@ -36,7 +36,7 @@ class Link(Protocol):
         """Wait for `Grant`. False when `Stop` comes instead."""
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call it from another thread in so many seconds. One at a time is kept, the newest."""
+        """Call it from another thread after some seconds. Only the newest call is kept."""
 
 
 REPORT_INTERVAL = 0.5
@@ -46,7 +46,7 @@ CHECKPOINT_LIMIT = 256 * 1024
 
 
 class ThinnedProgress:
-    """Thins progress to two reports a second: the first at once, the newest of the others when its time has come."""
+    """Sends at most two progress reports a second: the first at once, then the newest when its time has come."""
 
     def __init__(self, run: Run, link: Link, clock: Callable[[], float] = time.monotonic) -> None:
         self._run = run
@@ -178,7 +178,7 @@ class AttemptContext:
             raise StopAsked
 
     def stop_unheard(self) -> bool:
-        """Whether the attempt is to end, and the handler has not been told so."""
+        """Whether the attempt is to end and the handler does not know it yet."""
         return not self._heard and self._link.stop_wanted()
 
     def flush(self) -> None:
@@ -193,7 +193,7 @@ def clamped(percent: float, otherwise: float) -> float:
 
 
 def plain_text(text: object, limit: int) -> str:
-    """Text that can be encoded, of at most so many characters. File names may hold what UTF-8 cannot."""
+    """Text that can be encoded, of at most `limit` characters. File names may hold what UTF-8 cannot."""
     return str(text)[:limit].encode("utf-8", "replace").decode()
 
 
@@ -214,7 +214,7 @@ def plain_json(value: Any, limit: int, what: str) -> bytes:
 
 
 def _refuse_sets(value: Any, what: str) -> None:
-    """The converter would make lists of them, in an order that is another one in every process."""
+    """Refuse sets: the converter would make lists of them, in an order that differs from process to process."""
     if isinstance(value, set | frozenset):
         raise BadAnswer(f"{what} holds a {type(value).__name__}, which JSON does not know")
     if isinstance(value, msgspec.Struct):

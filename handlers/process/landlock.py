@@ -47,7 +47,7 @@ WRITE = (
     | MAKE_SYM
     | REFER
 )
-"""All that can be done in a folder of one's own, but to make devices and to run what was written there."""
+"""All that can be done in an own folder, except making devices and running what was written there."""
 
 
 class PathRule(NamedTuple):

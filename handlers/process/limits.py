@@ -56,12 +56,12 @@ def speaks_of_memory(text: str) -> bool:
 
 
 def cpu_allowance(seconds: float) -> float:
-    """CPU seconds that an attempt of so many expected seconds may use; 0 when nothing is known, which means any."""
+    """CPU seconds that an attempt may use whose expected run time is `seconds`. 0 means any number."""
     return max(CPU_FLOOR, CPU_FACTOR * seconds) if seconds > 0 else 0.0
 
 
 class ProcessSize(NamedTuple):
-    """Bytes of this process; 0 where they cannot be told, or cannot be limited."""
+    """Bytes of this process. 0 where they are not known, or cannot be limited."""
 
     all: int
     """Address space."""
@@ -69,7 +69,7 @@ class ProcessSize(NamedTuple):
     """What of it is its own to write: no code, no files, nothing that is only kept free."""
 
 
-def bounds(
+def soft_limits(
     run: Run, memory_limit: int, size: ProcessSize, cpu: float, watched: AttemptBounded | None = None
 ) -> dict[int, int]:
     """The soft limit of each resource, from what was reserved. A 0 there is unknown and sets no limit.
@@ -116,7 +116,7 @@ class KernelLimits:
     def set(self, run: Run, watched: AttemptBounded | None = None) -> None:
         """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        for kind, soft in bounds(run, self._memory_limit, _size(), used.ru_utime + used.ru_stime, watched).items():
+        for kind, soft in soft_limits(run, self._memory_limit, _size(), used.ru_utime + used.ru_stime, watched).items():
             before = resource.getrlimit(kind)
             self._before[kind] = before
             _set_soft(kind, soft, before)
@@ -177,10 +177,10 @@ _BLOCK = 512
 """`st_blocks` counts in these."""
 
 
-def bound(
+def bounds_for(
     run: Run, task_type: TaskType, sandbox: Sandbox, *, cpu_before: float, resident: int
 ) -> AttemptBounded | None:
-    """What the attempt may use; none where nothing bounds it.
+    """What the attempt may use. None where nothing bounds it.
 
     Args:
         run: the attempt.

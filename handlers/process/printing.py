@@ -1,8 +1,8 @@
 """The worker's end of the pipe into which an attempt, and all that it starts, prints.
 
-The pipe is the worker's for all its life, and whoever prints holds only the other end: what outlives its attempt holds
-nothing up. What comes is written away at once, so nobody waits for long who prints much; what comes between two
-attempts is nobody's, and is dropped.
+The worker keeps the pipe for all its life, and programs that print hold only the other end, so a process that outlives
+its attempt holds nothing up. Output is written to a file at once, so that a program that prints much does not wait for
+long. What is printed between two attempts belongs to none and is dropped.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _OURS = (str(_HERE), str(_HERE.parent / "contract.py"), _ASYNCIO)
 
 
 class Printing:
-    """Reads the pipe and keeps what comes, for one attempt after another.
+    """Reads the pipe and keeps the output of one attempt after another.
 
     Args:
         fd: where to read; -1: somebody else does, and nothing is kept.
@@ -60,7 +60,7 @@ class Printing:
         return () if self.fd < 0 else (self.fd,)
 
     def begin(self, run: Run) -> None:
-        """What comes from now on is this attempt's."""
+        """The output from now on belongs to this attempt."""
         if self.fd >= 0:
             self.take()
             with self._lock:

@@ -3,7 +3,7 @@
 Whatever an attempt may reach is granted to it, and everything else is refused: files by Landlock, system calls by a
 filter, root's rights by giving them up. The input and output paths are checked once more when they are about to be
 used, because links may have been turned since the command came. A link turned between this check and the opening is not
-seen. Whoever can write into the roots should not be able to do what the service can; see
+seen, so a user who can write into the roots should not have fewer rights than the service; see
 docs/explanation/untrusted-input.md.
 """
 
@@ -110,7 +110,7 @@ def _ask_keeper() -> list[str]:
 def hide_process() -> None:
     """Keep other processes of the same user out of this one's memory, environment and open files (Linux).
 
-    Those of root still can look in; against them stands the sandbox of an attempt.
+    Processes of root can still do so; the sandbox of an attempt keeps them out.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -257,7 +257,7 @@ def drop_rights() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     rights = (ctypes.c_uint32 * 6)()
     if libc.capget(header, rights) != 0:
-        raise OSError(ctypes.get_errno(), "the rights of this process cannot be told")
+        raise OSError(ctypes.get_errno(), "the rights of this process cannot be read")
     kept = _KEPT if os.geteuid() == 0 else 0
     lower = rights[1] & kept
     if libc.capset(header, (ctypes.c_uint32 * 6)(lower, lower, 0, 0, 0, 0)) != 0:

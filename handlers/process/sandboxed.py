@@ -87,7 +87,7 @@ class _Child:
         os.set_blocking(self.job, False)
 
     def tell(self, order: Any) -> None:
-        """Pass on an order. One that does not read what it is told goes without."""
+        """Pass on an order. A process that does not read its pipe goes without it."""
         data = encode_frame(order)
         for fd in (self.job, self.control) if type(order) is Stop else (self.job,):
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
@@ -240,7 +240,7 @@ class SandboxedAttempts:
             time.sleep(_PAUSE)
 
     def _kill_others(self) -> bool:
-        """False when there is nobody."""
+        """False when there is no other process."""
         if self._alone:
             try:
                 os.kill(-1, signal.SIGKILL)  # all that we see but ourselves and the first process

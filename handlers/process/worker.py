@@ -25,7 +25,7 @@ from ..workspace import make_private_folder
 from .attempt import failure, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
 from .keeper import PR_SET_PDEATHSIG
-from .limits import KernelLimits, bound
+from .limits import KernelLimits, bounds_for
 from .printing import Printing, print_line_by_line, print_trace
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
@@ -77,7 +77,7 @@ def _guard(keeper: int) -> None:
 
 
 class Worker:
-    """Takes runs from the channel until it is told to go."""
+    """Runs the attempts that come through the channel, until the service is gone."""
 
     def __init__(self, channel: WorkerChannel, setup: Setup, keeper: int, printing: Printing) -> None:
         self._channel = channel
@@ -132,7 +132,9 @@ class Worker:
         return self._attempt(channel, run, task_type, self._bound(run, task_type), staged)
 
     def _bound(self, run: Run, task_type: TaskType) -> AttemptBounded | None:
-        return bound(run, task_type, self._setup.sandbox, cpu_before=cpu_seconds(), resident=self._meter.resident())
+        return bounds_for(
+            run, task_type, self._setup.sandbox, cpu_before=cpu_seconds(), resident=self._meter.resident()
+        )
 
     def _attempt(
         self,

@@ -67,7 +67,7 @@ class Meter:
         self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 
     def stop(self) -> Cost:
-        """What it has been. The largest child process counts when the attempt had any."""
+        """The cost of the attempt. The largest child process counts when the attempt had any."""
         own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
         peak = own.ru_maxrss
         if children.ru_minflt != self._faults:
@@ -83,7 +83,7 @@ class Meter:
             self._loaded[self._type] = max(0, self.resident() - self._before)
 
     def resident(self) -> int:
-        """Resident bytes of this process now; 0 where that cannot be told cheaply."""
+        """Resident bytes of this process now. 0 where reading them is not cheap."""
         if self._statm is None:
             return 0
         return int(os.pread(self._statm, 128, 0).split()[1]) * _PAGE

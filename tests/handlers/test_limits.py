@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events.reports import Run
-from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR, ProcessSize, bounds, cpu_allowance
+from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR, ProcessSize, cpu_allowance, soft_limits
 
 AMOUNTS = st.integers(min_value=0, max_value=2**45)
 SECONDS = st.floats(min_value=0, max_value=1e7)
@@ -17,13 +17,13 @@ def run(memory: int = 0, temp: int = 0, seconds: float = 0.0) -> Run:
 
 
 def test_what_is_unknown_sets_no_limit() -> None:
-    assert set(bounds(run(), 0, ProcessSize(1, 1), 1.0)) == {resource.RLIMIT_NOFILE}
+    assert set(soft_limits(run(), 0, ProcessSize(1, 1), 1.0)) == {resource.RLIMIT_NOFILE}
 
 
 @given(memory=AMOUNTS, size=st.integers(min_value=1, max_value=2**45))
 def test_a_warm_worker_gets_as_much_address_space_as_a_new_one(memory: int, size: int) -> None:
     fresh, warm = (
-        bounds(run(memory=memory), 0, ProcessSize(have, have), 0.0).get(resource.RLIMIT_AS, 0) - have
+        soft_limits(run(memory=memory), 0, ProcessSize(have, have), 0.0).get(resource.RLIMIT_AS, 0) - have
         for have in (1, size)
     )
 
@@ -33,12 +33,12 @@ def test_a_warm_worker_gets_as_much_address_space_as_a_new_one(memory: int, size
 
 @given(memory=AMOUNTS, cap=st.integers(min_value=1, max_value=2**45), size=st.integers(min_value=1, max_value=2**45))
 def test_the_operators_limit_is_never_exceeded(memory: int, cap: int, size: int) -> None:
-    assert bounds(run(memory=memory), cap, ProcessSize(size, size), 0.0)[resource.RLIMIT_AS] <= cap
+    assert soft_limits(run(memory=memory), cap, ProcessSize(size, size), 0.0)[resource.RLIMIT_AS] <= cap
 
 
 @given(seconds=SECONDS, used=SECONDS)
 def test_cpu_time_counts_from_what_was_used_before(seconds: float, used: float) -> None:
-    limit = bounds(run(seconds=seconds), 0, ProcessSize(1, 1), used).get(resource.RLIMIT_CPU)
+    limit = soft_limits(run(seconds=seconds), 0, ProcessSize(1, 1), used).get(resource.RLIMIT_CPU)
 
     assert (limit is None) == (seconds == 0)
     assert limit is None or limit >= used + cpu_allowance(seconds) - 1 >= used + seconds
@@ -46,4 +46,4 @@ def test_cpu_time_counts_from_what_was_used_before(seconds: float, used: float) 
 
 @given(temp=st.integers(min_value=1, max_value=2**45))
 def test_a_file_may_be_twice_the_temp_space_and_never_less_than_the_floor(temp: int) -> None:
-    assert bounds(run(temp=temp), 0, ProcessSize(1, 1), 0.0)[resource.RLIMIT_FSIZE] == max(FILE_FLOOR, 2 * temp)
+    assert soft_limits(run(temp=temp), 0, ProcessSize(1, 1), 0.0)[resource.RLIMIT_FSIZE] == max(FILE_FLOOR, 2 * temp)
