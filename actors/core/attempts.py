@@ -43,6 +43,8 @@ from .turn import BY_SCHEDULER, Origin, Turn
 RECORD_PROGRESS_EVERY = timedelta(seconds=0.45)
 """Progress nearer to the last recorded one is dropped: two a second, with room for jitter. Workers thin it first."""
 _DONE = 100.0
+FORGOTTEN = "AttemptForgotten"
+"""The error type of an attempt that the executor does not hold although it should."""
 
 
 def handle_report(turn: Turn, report: Report) -> None:
@@ -137,33 +139,29 @@ def _context_of_end(turn: Turn, report: AttemptEnded, running: Running) -> Decis
     )
 
 
-FORGOTTEN = "AttemptForgotten"
-"""The error type of an attempt that no executor holds."""
-
-
 def ask_for_held(turn: Turn) -> None:
     """Ask the executor what it holds, if there is anything to compare."""
     state = turn.state
-    look = state.reconciliation
-    if not state.running and not look.held and not look.strange:
+    last = state.reconciliation
+    if not state.running and not last.held and not last.strange:
         return
-    look.number += 1
-    look.asked = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
-    turn.order(TellHeld(look.number))
+    last.number += 1
+    last.asked = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
+    turn.order(TellHeld(last.number))
 
 
 def reconcile(turn: Turn, report: AttemptsHeld) -> None:
-    """Compare. An attempt that nobody holds is ended as lost, one that nobody wants is stopped."""
+    """Compare. End as lost what the executor does not hold; stop what it holds and should not."""
     state = turn.state
-    look = state.reconciliation
-    if report.number != look.number:
+    last = state.reconciliation
+    if report.number != last.number:
         return
     held = frozenset(report.attempts)
     known = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
-    missing, strange = (look.asked & known) - held, held - known
-    lost, unwanted = missing & look.missing, strange & look.strange
-    # A number further: the same answer once more would be one to an older question.
-    state.reconciliation = Reconciliation(look.number + 1, held=bool(held), missing=missing - lost, strange=strange)
+    missing, strange = (last.asked & known) - held, held - known
+    lost, unwanted = missing & last.missing, strange & last.strange
+    # With the next number, the same answer would count as one to an older question if it came again.
+    state.reconciliation = Reconciliation(last.number + 1, held=bool(held), missing=missing - lost, strange=strange)
     for key in sorted(lost):
         _end_as_lost(turn, key)
     for task_id, attempt in sorted(unwanted):

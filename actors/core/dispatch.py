@@ -48,7 +48,7 @@ class Situation(NamedTuple):
     overtaken: Mapping[int, int]
     """Task that did not fit → how many have started past it."""
     bound: int
-    """After so many, resources are kept for it."""
+    """When this many have started past a task, resources are kept for it."""
 
     def ceiling(self) -> Ceiling:
         """What a task could have once everything of ours has ended."""
@@ -92,7 +92,7 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
 def dispatch(turn: Turn) -> None:
     """Start whatever can start now. When nothing could, the queue is not looked at again before something changes."""
     state = turn.state
-    if state.found_nobody_in == _what_decides(state):
+    if state.looked_in_vain_at == _what_decides(state):
         return
     _take_back(turn)
     while state.free_slots > 0 and len(state.queue) and not state.draining and state.durable.pauses.everything is None:
@@ -100,7 +100,7 @@ def dispatch(turn: Turn) -> None:
         if task is None:
             break
         _start_or_give_up(turn, task)
-    state.found_nobody_in = _what_decides(state)
+    state.looked_in_vain_at = _what_decides(state)
 
 
 def _what_decides(state: SchedulerState) -> tuple[object, ...]:
@@ -239,7 +239,7 @@ def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
 
 
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
-    """The tasks that would start instead, or that resources are kept for; none when the task would start itself.
+    """The tasks that would start instead, or that resources are kept for; empty when the task itself would start.
 
     They are as few as possible: alone with them in the queue the task waits, and without any one of them it starts.
     """

@@ -189,7 +189,7 @@ class ReadyQueue:
             self._settle(bucket)
 
     def pop(self) -> int | None:
-        """Take the id of the task that runs next; none when limits or pauses keep all from starting."""
+        """Take the id of the task that runs next; None when limits or pauses keep all from starting."""
         task_id = self.peek()
         if task_id is not None:
             self.remove(task_id)

@@ -273,7 +273,7 @@ class SchedulerState:
         """How often that may be; None: as often as the dispatch allows by itself."""
         self.set_aside = SetAside()
         """Tasks that were next and would not fit if nothing ran; they come back when limits or machine allow."""
-        self.found_nobody_in: object = None
+        self.looked_in_vain_at: object = None
         """What the dispatch saw when it last found no task that could start."""
         self._passing: set[int] = set()
         """Tasks that were loaded, or whose attempt is gone, since `forget_finished` was asked last."""
