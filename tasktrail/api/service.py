@@ -126,7 +126,7 @@ class TaskService(Questions, Commands):
 
     def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         waiter = _Waiter()
-        self.submit(commands, waiter.set, trusted=checked)
+        self.submit(commands, waiter.set, checked=checked)
         return waiter.get(_COMMIT_WITHIN)
 
     def submit(
@@ -134,17 +134,17 @@ class TaskService(Questions, Commands):
         commands: Sequence[Command],
         reply: Callable[[list[Accepted | TasktrailError]], None],
         *,
-        trusted: bool = False,
+        checked: bool = False,
     ) -> None:
         """Hand commands over without waiting; `reply` is called once, from another thread, with all the answers.
 
-        `trusted`: the commands come from a decoder, which has checked their values.
+        `checked`: the values were checked when the commands were made.
         """
         collector = _Collector(len(commands), lambda answers: self._answer(commands, answers, reply))
         messages = []
         for index, command in enumerate(commands):
             try:
-                messages.append(self._admit(command, collector.slot(index), trusted=trusted))
+                messages.append(self._admit(command, collector.slot(index), checked=checked))
             except TasktrailError as error:
                 collector.put(index, error)
         if self._running.closed or self._system.fatal:
@@ -169,8 +169,8 @@ class TaskService(Questions, Commands):
             return ""
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
-    def _admit(self, command: Command, reply: Callable[[Any], None], *, trusted: bool) -> Submit:
-        command, intake = self._intake.examine(command, trusted=trusted)
+    def _admit(self, command: Command, reply: Callable[[Any], None], *, checked: bool) -> Submit:
+        command, intake = self._intake.examine(command, checked=checked)
         if isinstance(command, RedeliverNotice):
             first = next(self.log(limit=1))
             found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)

@@ -134,7 +134,7 @@ class Backend:
             items = list(decode())
             commands = [item for item in items if not isinstance(item, TasktrailError)]
             if commands:
-                self.service.submit(commands, reply, trusted=True)
+                self.service.submit(commands, reply, checked=True)
             else:
                 reply([])
             return items

@@ -70,12 +70,12 @@ class CommandIntake:
         self._targets = targets
         self._why_never = why_never
 
-    def examine(self, command: Command, *, trusted: bool = False) -> tuple[Command, Intake]:
+    def examine(self, command: Command, *, checked: bool = False) -> tuple[Command, Intake]:
         """The command as it will be recorded, and what was found out about it. Raises the error of a refusal.
 
-        `trusted`: the values were checked when the command was made. Those of a Struct that a program built were not.
+        `checked`: the values were checked when the command was made. Those of a Struct that a program built were not.
         """
-        if not trusted:
+        if not checked:
             command = validated(command)
         _refuse_odd(command)
         match command:
