@@ -12,9 +12,19 @@ from .errors import ListenFailed
 from .events.errors import InvalidPath, ServiceUnreachable
 from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from .events.log.lock import holder, role
+from .events.values import in_words
 
 NO_SOCKET = {"run": "`tasktrail run`", "program": "A program that has opened it with TaskService"}
 """Programs that may hold a data folder without taking commands of others, in words."""
+
+
+def path_of(value: object, field: str) -> Path:
+    """The value as a path. Raises `InvalidPath`, naming the argument, if it is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidPath(
+            f"{field} has to be a path, not {in_words(value)}", field=field, remedy="Give text or a Path."
+        )
+    return Path(value)
 
 
 class DataPaths:

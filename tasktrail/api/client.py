@@ -26,7 +26,7 @@ from ..events.values import (
     in_words,
 )
 from ..handlers.printed import PAGE, Output
-from ..paths import DataPaths
+from ..paths import DataPaths, path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import filters_of
@@ -80,7 +80,7 @@ class Client(Commands):
     @classmethod
     def connect(cls, data: str | Path) -> Self:
         """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
-        paths = DataPaths(Path(data))
+        paths = DataPaths(path_of(data, "data"))
         if not paths.socket.exists():
             raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)

@@ -1,7 +1,7 @@
 """The commands as methods, for every class that can send commands."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
@@ -129,7 +129,7 @@ class Commands(ABC):
 
         Each has a `name`, the fields of `CreateTask`, and in `depends_on` and `parent` names of others or ids.
         """
-        listed = list(map(_with_absolute_paths, tasks)) if _is_list(tasks) else tasks
+        listed = list(map(_with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
         return self._send(CreateGraph, reason, actor, command_id, tasks=listed).ids
 
     def start_task(
@@ -346,8 +346,8 @@ def _accepted(answers: Sequence[Accepted | TasktrailError]) -> Accepted:
     return answer
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+def _is_a_list(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
 def _with_absolute_paths(fields: Mapping[str, Any]) -> Any:

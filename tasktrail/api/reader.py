@@ -26,6 +26,7 @@ from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task
 from ..handlers.contract import missing_packages
 from ..handlers.printed import Output, read
 from ..handlers.registry import Registry, unknown_type
+from ..paths import path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.describe import describe
 from ..projections.queries.as_of import Point, parse_point, task_as_of
@@ -286,7 +287,7 @@ class Reader(Questions):
         load: Callable[[], Registry] = Registry.load,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(Unattended(Path(data), registry=registry, load=load, clock=clock))
+        super().__init__(Unattended(path_of(data, "data"), registry=registry, load=load, clock=clock))
 
     def __enter__(self) -> Self:
         return self

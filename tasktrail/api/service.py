@@ -26,7 +26,7 @@ from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
-from ..paths import DataPaths
+from ..paths import DataPaths, path_of
 from ..projections import ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
 from ..system import RecoveryReport, System
@@ -100,7 +100,7 @@ class TaskService(Questions, Commands):
             DataInUse: a service has the folder.
             HistoryMissing: views or snapshots have seen records that the log lacks, and nobody accepts that.
         """
-        folder = Path(data)
+        folder = path_of(data, "data")
         config = load_config(folder) if config is None else checked(config)
         paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None)
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None

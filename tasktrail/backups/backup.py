@@ -24,7 +24,7 @@ from ..events.errors import BackupFailed, InvalidPath, LogCorrupt, TasktrailErro
 from ..events.log.chain import GENESIS, link
 from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.sqlite import read_head
-from ..paths import DataPaths
+from ..paths import DataPaths, path_of
 from .evidence import refuse_older_log, sync
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
@@ -257,11 +257,11 @@ def back_up(data: str | Path, destination: str | Path, progress: ReportProgress 
         HistoryMissing: views, snapshots or the mark beside the log have seen records that it lacks.
         BackupFailed: it could not be written; then nothing is left of it.
     """
-    paths = DataPaths(Path(data))
+    paths = DataPaths(path_of(data, "data"))
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     refuse_older_log(paths)  # a backup every night would replace the good ones
-    target, named = _target(Path(destination).absolute())
+    target, named = _target(path_of(destination, "destination").absolute())
     with part_file(target) as part, called(part, target):
         head = copy_log(paths.log, part, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size

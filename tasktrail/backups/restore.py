@@ -15,7 +15,7 @@ from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
-from ..paths import DataPaths
+from ..paths import DataPaths, path_of
 from ..projections.verification import verify
 from .backup import ReportProgress, called, check_file, copy_log, part_file, position_of, silent
 from .evidence import Acceptance, note_loss, sync
@@ -72,8 +72,8 @@ def restore(
         LogCorrupt: the backup is damaged. Nothing was changed.
         BackupFailed: there is no room, or something cannot be moved.
     """
-    paths = DataPaths(Path(data), temp_dir)
-    origin = _origin(Path(source), paths)
+    paths = DataPaths(path_of(data, "data"), temp_dir)
+    origin = _origin(path_of(source, "source"), paths)
     if only_check:
         with called(origin, origin, _OTHER_BACKUP):
             return _checked(origin, paths, 0, progress)

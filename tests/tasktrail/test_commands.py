@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from tasktrail import Client, TaskService
 from tasktrail.api.commands import Commands
+from tasktrail.api.reader import Reader
+from tasktrail.backups.backup import back_up
+from tasktrail.backups.restore import restore
 from tasktrail.events import Accepted, CancelTask, Command, CreateGraph, CreateTask, Task, TasktrailError
-from tasktrail.events.errors import InvalidValue
+from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.projections import TaskFilters
 
 
@@ -50,6 +54,29 @@ def test_an_argument_of_a_wrong_kind_is_refused_by_its_name(
     with pytest.raises(InvalidValue, match=words) as caught:
         method(tasks)
     assert (caught.value.field, tasks.commands) == (field, [])
+
+
+def test_the_tasks_of_a_graph_may_come_from_a_generator(tasks: Sent) -> None:
+    tasks.create_graph({"name": name, "type": "noop"} for name in "ab")  # type: ignore[arg-type]  # works all the same
+    ((graph, _checked),) = tasks.commands
+    assert isinstance(graph, CreateGraph)
+    assert [task.name for task in graph.tasks] == ["a", "b"]
+
+
+OPENING: list[tuple[Callable[[Any], object], str]] = [
+    (TaskService.open, "data"),
+    (Client.connect, "data"),
+    (Reader, "data"),
+    (lambda wrong: back_up(wrong, "there"), "data"),
+    (lambda wrong: restore(wrong, "there"), "source"),
+]
+
+
+@pytest.mark.parametrize(("method", "field"), OPENING)
+def test_what_is_no_path_is_refused_by_the_name_of_its_argument(method: Callable[[Any], object], field: str) -> None:
+    with pytest.raises(InvalidPath, match=f"{field} has to be a path, not 5") as caught:
+        method(5)
+    assert caught.value.field == field
 
 
 def test_what_a_method_has_made_of_its_arguments_need_not_be_checked_again(tasks: Sent) -> None:
