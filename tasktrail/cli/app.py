@@ -8,44 +8,39 @@ from typing import Any
 import click
 
 from .. import __version__
-from .command import Command, everywhere, write_examples
+from .command import CliCommand, everywhere, write_examples
 from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 
-# Name → module and attribute. The module is loaded when the command is called or listed.
+# Name → module. The module is loaded when the command is called or listed; the function is called NAME_command.
 SECTIONS: dict[str, dict[str, str]] = {
-    "Run and serve": {"run": "run:run", "serve": "serve:serve", "demo": "run:demo"},
-    "Send": {"submit": "submit:submit", "start": "change:start", "cancel": "change:cancel", "retry": "change:retry"},
+    "Run and serve": {"run": "run", "serve": "serve", "demo": "run"},
+    "Send": {"submit": "submit", "start": "change", "cancel": "change", "retry": "change"},
     "Operate": {
-        "pause": "operate:pause",
-        "resume": "operate:resume",
-        "drain": "operate:drain",
-        "adjust": "operate:adjust",
-        "limits": "operate:limits",
-        "schedule": "operate:schedule",
+        "pause": "operate",
+        "resume": "operate",
+        "drain": "operate",
+        "adjust": "operate",
+        "limits": "operate",
+        "schedule": "operate",
     },
-    "Tell": {
-        "notices": "notices:notices",
-        "redeliver": "notices:redeliver",
-        "endpoints": "notices:endpoints",
-        "enable": "notices:enable",
-    },
+    "Tell": {"notices": "notices", "redeliver": "notices", "endpoints": "notices", "enable": "notices"},
     "Look": {
-        "list": "tasks:list_tasks",
-        "show": "tasks:show",
-        "watch": "watch:watch",
-        "why": "queue:why",
-        "queue": "queue:queue",
-        "top": "queue:top",
-        "history": "tasks:history",
-        "output": "tasks:output",
-        "log": "tasks:log",
-        "stats": "queue:stats",
-        "whatif": "whatif:whatif",
-        "types": "reference:types",
+        "list": "tasks",
+        "show": "tasks",
+        "watch": "watch",
+        "why": "queue",
+        "queue": "queue",
+        "top": "queue",
+        "history": "tasks",
+        "output": "tasks",
+        "log": "tasks",
+        "stats": "queue",
+        "whatif": "whatif",
+        "types": "reference",
     },
-    "Check": {"verify": "data_folder:verify", "rebuild": "data_folder:rebuild", "doctor": "data_folder:doctor"},
-    "Keep": {"backup": "data_folder:backup", "restore": "data_folder:restore"},
-    "Set up": {"config": "reference:config", "completion": "app:completion"},
+    "Check": {"verify": "data_folder", "rebuild": "data_folder", "doctor": "data_folder"},
+    "Keep": {"backup": "data_folder", "restore": "data_folder"},
+    "Set up": {"config": "reference", "completion": "app"},
 }
 EXAMPLES = (
     ("tasktrail run image_thumbnail photo.jpg small.jpg", "one task to its end, no service needed"),
@@ -64,9 +59,8 @@ class App(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """The command of that name."""
         for section in SECTIONS.values():
-            if home := section.get(cmd_name):
-                module, _, attribute = home.partition(":")
-                command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
+            if module := section.get(cmd_name):
+                command: click.Command = getattr(import_module(f".{module}", __package__), f"{cmd_name}_command")
                 return command
         return None
 
@@ -115,14 +109,14 @@ SHELLS = ("bash", "zsh", "fish")
 
 @click.command(
     "completion",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ('eval "$(tasktrail completion bash)"', "for this shell; put the line into ~/.bashrc for all"),
         ("tasktrail completion fish > ~/.config/fish/completions/tasktrail.fish", "for fish"),
     ],
 )
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+def completion_command(shell: str) -> None:
     """Print the script that completes commands, options, types, their options, and task ids in SHELL."""
     from click.shell_completion import get_completion_class
 
@@ -132,7 +126,7 @@ def completion(shell: str) -> None:
     click.echo(kind(app, {}, "tasktrail", "_TASKTRAIL_COMPLETE").source())
 
 
-def run(arguments: Sequence[str], doors: Any = None) -> int:
+def run(arguments: Sequence[str], environment: Any = None) -> int:
     """Carry out one command line and answer its exit code; errors have been told on standard error by then."""
     as_json = "--json" in arguments
     from ..events.errors import TasktrailError
@@ -142,7 +136,7 @@ def run(arguments: Sequence[str], doors: Any = None) -> int:
 
         register()
     try:
-        code = app.main(list(arguments), prog_name="tasktrail", standalone_mode=False, obj=doors)
+        code = app.main(list(arguments), prog_name="tasktrail", standalone_mode=False, obj=environment)
     except TasktrailError as error:
         return complain(error, as_json=as_json)
     except click.ClickException as error:

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..events.commands import CancelTask, RetryTask
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .completion import STATUS_WORDS, TYPES
 from .failing import DONE, NO_SERVICE, complain
-from .fields import me, options_of, who_and_why
-from .parameters import OPEN_ID, WAITING_ID, TaskId
+from .fields import F, default_actor, options_of, reason_and_actor, with_options
+from .parameters import OPEN_ID, WAITING_ID, TaskIdParam
 from .session import Session
 from .terminal import duration, moment, print_json, say
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..api.protocol import Tasks
     from ..events import Accepted, TasktrailError
 
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _FILTERS = (
     click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
@@ -36,15 +34,8 @@ _FILTERS = (
 
 def filter_options(statuses: str) -> Callable[[F], F]:
     """Add an option for each filter; `statuses` says which statuses there are to choose from."""
-
-    def add(function: F) -> F:
-        for option in reversed(
-            (click.option("--status", type=STATUS_WORDS, default="", metavar="A,B", help=statuses), *_FILTERS)
-        ):
-            function = option(function)
-        return function
-
-    return add
+    status = click.option("--status", type=STATUS_WORDS, default="", metavar="A,B", help=statuses)
+    return lambda function: with_options(function, status, *_FILTERS)
 
 
 def many_or_ids(ids: tuple[int, ...], filters: dict[str, str], example: str) -> bool:
@@ -102,7 +93,7 @@ def _tasks(number: int) -> str:
 
 def _ask(session: Session, question: str) -> None:
     """Go on only when somebody says yes."""
-    answer = session.doors.ask(question)
+    answer = session.environment.ask(question)
     if answer is None:
         raise click.UsageError(f"{question} Nobody is there to answer: say --yes, or see them with `tasktrail list`.")
     if not answer:
@@ -121,32 +112,32 @@ def _report(session: Session, done: int, refused: "Mapping[int, TasktrailError]"
 
 waiting_ids = click.argument("ids", nargs=-1, required=True, type=WAITING_ID, metavar="ID…")
 open_ids = click.argument("ids", nargs=-1, type=OPEN_ID, metavar="[ID…]")
-ended_ids = click.argument("ids", nargs=-1, type=TaskId("failed", "cancelled"), metavar="[ID…]")
+ended_ids = click.argument("ids", nargs=-1, type=TaskIdParam("failed", "cancelled"), metavar="[ID…]")
 
 
 @click.command(
     "start",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail start 3", "task 3 waits or is held: let it run now"),
         ("tasktrail start 3 4 --reason 'needed today'", "two at once, with a reason for the history"),
     ],
 )
 @waiting_ids
-@who_and_why
+@reason_and_actor
 @pass_session
-def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None) -> int:
+def start_command(session: Session, ids: tuple[int, ...], reason: str | None, actor: str | None) -> int:
     """Release held tasks, or start waiting ones now, ahead of the queue.
 
     A task that cannot start at once is refused with the reasons, and nothing changes.
     """
-    who, why = actor or me(), reason or ""
+    who, why = actor or default_actor(), reason or ""
     return _each(session, ids, lambda tasks, task_id: tasks.start_task(task_id, reason=why, actor=who))
 
 
 @click.command(
     "cancel",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail cancel 3", "stop task 3, whether it waits or runs"),
         ("tasktrail cancel 3 4 5 --reason 'wrong input'", "several, with a reason for the history"),
@@ -158,9 +149,9 @@ def start(session: Session, ids: tuple[int, ...], reason: str | None, actor: str
 @filter_options("pending, running, retrying. Default: all three")
 @click.option("--yes", is_flag=True, help="With filters: do not ask first.")
 @options_of(CancelTask, "children")
-@who_and_why
+@reason_and_actor
 @pass_session
-def cancel(
+def cancel_command(
     session: Session,
     /,
     ids: tuple[int, ...],
@@ -176,7 +167,7 @@ def cancel(
     Instead of ids there may be filters: then every unfinished task that passes them is cancelled, after a question
     that says how many there are.
     """
-    who, why = actor or me(), reason or ""
+    who, why = actor or default_actor(), reason or ""
     if many_or_ids(ids, filters, "--type video_convert"):
         return cancel_filtered(session, filters, reason=why, actor=who, children=bool(children), yes=yes)
     return _each(
@@ -186,7 +177,7 @@ def cancel(
 
 @click.command(
     "retry",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail retry 3", "task 3 has failed or was cancelled: once more, now"),
         ("tasktrail retry 3 --delay 600", "not before ten minutes are over"),
@@ -197,9 +188,9 @@ def cancel(
 @ended_ids
 @filter_options("failed, cancelled. Default: failed")
 @options_of(RetryTask, "force", "delay", ranged=False)
-@who_and_why
+@reason_and_actor
 @pass_session
-def retry(
+def retry_command(
     session: Session,
     /,
     ids: tuple[int, ...],
@@ -215,7 +206,7 @@ def retry(
     Instead of ids there may be filters: then every failed task that passes them is retried. Each is answered for
     itself; a refusal does not stop the others.
     """
-    who, why = actor or me(), reason or ""
+    who, why = actor or default_actor(), reason or ""
     if many_or_ids(ids, filters, "--status failed"):
         return retry_filtered(session, filters, reason=why, actor=who, force=bool(force), delay=delay or 0.0)
     return _each(
@@ -231,7 +222,7 @@ def _due(session: Session, tasks: "Tasks", task_id: int) -> str:
     from ..events.errors import TasktrailError
 
     with suppress(TasktrailError):
-        due_at, now = tasks.get_task(task_id).due_at, session.doors.now()
+        due_at, now = tasks.get_task(task_id).due_at, session.environment.now()
         if due_at is not None and due_at > now:
             return f"; due at {moment(due_at)}, in {duration((due_at - now).total_seconds())}"
     return ""

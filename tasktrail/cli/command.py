@@ -56,7 +56,7 @@ def pass_session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, 
     return update_wrapper(wrapper, function)
 
 
-class Command(click.Command):
+class CliCommand(click.Command):
     """A command whose help ends with examples, and that takes the options of `everywhere` as well."""
 
     def __init__(self, *args: Any, examples: Sequence[Example] = (), **kwargs: Any) -> None:
@@ -90,10 +90,10 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     name = error.option_name.lstrip("-").replace("-", "_")
     if all(param.name != "task_type" for param in ctx.command.params):
         return error
-    from .completion import asked, options
+    from .completion import options_of_type, suggestions
 
     kinds = [word for word in args if not word.startswith("-")]
-    found = asked(ctx, lambda session: [(kind, "") for kind in kinds if name in options(session, kind)])
+    found = suggestions(ctx, lambda session: [(kind, "") for kind in kinds if name in options_of_type(session, kind)])
     if not found:
         return error
     given = [word for word in args if word.partition("=")[0] == error.option_name]
@@ -104,7 +104,7 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     return click.UsageError(told, ctx)
 
 
-class Group(click.Group):
+class CliGroup(click.Group):
     """Commands of one subject, each listed with its whole sentence."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -16,14 +16,14 @@ from .session import Session, session_of
 
 Offer: TypeAlias = tuple[str, str]
 """A word, and what it stands for."""
-STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
+ALL_STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
 WORDS = "tasktrail.words"
 """Where a context keeps the words of its command: click gives no argument to whoever completes an option."""
 _SHOWN = 50
 _SOUGHT = 500
 
 
-class Known(click.ParamType[str]):
+class SuggestedParam(click.ParamType[str]):
     """A text of which some are known; any is taken, and whether it is right is for whoever gets it to say."""
 
     def __init__(self, name: str, find: Callable[[Session], Iterable[Offer]], *, commas: bool = False) -> None:
@@ -35,11 +35,11 @@ class Known(click.ParamType[str]):
         """Those that begin so; behind a comma, those that are not there yet."""
         before, comma, word = incomplete.rpartition(",") if self._commas else ("", "", incomplete)
         given = before.split(",")
-        offers = ((before + comma + text, what) for text, what in asked(ctx, self._find) if text not in given)
-        return [item for item in offered(offers, incomplete) if word or not comma or item.value != incomplete]
+        offers = ((before + comma + text, what) for text, what in suggestions(ctx, self._find) if text not in given)
+        return [item for item in completion_items(offers, incomplete) if word or not comma or item.value != incomplete]
 
 
-def asked(ctx: click.Context, find: Callable[[Session], Iterable[Offer]]) -> list[Offer]:
+def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Offer]]) -> list[Offer]:
     """What is found; nothing where nobody answers."""
     try:
         return list(find(session_of(ctx)))
@@ -47,20 +47,20 @@ def asked(ctx: click.Context, find: Callable[[Session], Iterable[Offer]]) -> lis
         return []
 
 
-def offered(offers: Iterable[Offer], incomplete: str) -> list[CompletionItem[Any]]:
+def completion_items(offers: Iterable[Offer], incomplete: str) -> list[CompletionItem[Any]]:
     """Those that begin so, as the shell wants them."""
     return [CompletionItem(text, help=what) for text, what in offers if text.startswith(incomplete)]
 
 
-def types(session: Session) -> Iterator[Offer]:
+def type_names(session: Session) -> Iterator[Offer]:
     """The task types."""
-    for info in session.doors.types(session)[0]:
+    for info in session.environment.types(session)[0]:
         yield info.name, info.summary
 
 
-def statuses(_session: Session) -> Iterator[Offer]:
+def status_names(_session: Session) -> Iterator[Offer]:
     """The six statuses."""
-    return ((status, "") for status in STATUSES)
+    return ((status, "") for status in ALL_STATUSES)
 
 
 def task_ids(session: Session, begun: str, statuses: tuple[str, ...]) -> Iterator[Offer]:
@@ -86,35 +86,35 @@ def _numbers(begun: str, last: int) -> Iterator[int]:
         yield from range(min(lowest + 10**digits - 1, last), lowest - 1, -1)
 
 
-def sorts(_session: Session) -> Iterator[Offer]:
+def sort_fields(_session: Session) -> Iterator[Offer]:
     """What a list can be sorted by, both ways."""
     from ..projections.queries.filters import SORTS
 
     return ((f"{way}{field}", "") for field in SORTS for way in ("", "-"))
 
 
-def schedules(session: Session) -> Iterator[Offer]:
+def schedule_names(session: Session) -> Iterator[Offer]:
     """The names of the schedules."""
     with session.reading() as reading:
         for board in reading.schedules():
             yield board.schedule, board.spec.task.type
 
 
-def endpoints(session: Session) -> Iterator[Offer]:
+def disabled_endpoints(session: Session) -> Iterator[Offer]:
     """The endpoints that are disabled."""
     with session.reading() as reading:
         for endpoint in reading.endpoints():
             yield endpoint.target, endpoint.detail
 
 
-TYPES = Known("types", types, commas=True)
-SORT_FIELDS = Known("fields", sorts)
-STATUS_WORDS = Known("statuses", statuses, commas=True)
+TYPES = SuggestedParam("types", type_names, commas=True)
+SORT_FIELDS = SuggestedParam("fields", sort_fields)
+STATUS_WORDS = SuggestedParam("statuses", status_names, commas=True)
 
 
-def options(session: Session, task_type: str) -> dict[str, dict[str, Any]]:
+def options_of_type(session: Session, task_type: str) -> dict[str, dict[str, Any]]:
     """The options of a type, by name, each with its JSON schema; empty for a type that nobody knows."""
-    for info in session.doors.types(session)[0]:
+    for info in session.environment.types(session)[0]:
         if info.name == task_type:
             home = info.options.get("$defs", {}).get(info.options.get("$ref", "").rpartition("/")[2], info.options)
             return {name: _resolved(option, info.options) for name, option in home.get("properties", {}).items()}
@@ -126,7 +126,7 @@ def _resolved(option: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {**found, **option}
 
 
-def values(option: dict[str, Any]) -> Iterator[str]:
+def values_of_option(option: dict[str, Any]) -> Iterator[str]:
     """The values that an option can be completed to: those of a list, yes or no, or its default."""
     for branch in (option, *option.get("anyOf", ())):
         yield from map(_as_typed, branch.get("enum", ()))
@@ -140,14 +140,14 @@ def _as_typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[Offer]:
+def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[Offer]:
     """`key=` for each option of the type that is among the words; behind the `=`, its values."""
-    known = next(filter(None, (options(session, word) for word in words)), {})
+    known = next(filter(None, (options_of_type(session, word) for word in words)), {})
     key, equals, _value = incomplete.partition("=")
     if not equals:
         yield from ((f"{name}=", option.get("description", "")) for name, option in known.items())
     elif key in known:
-        yield from ((f"{key}={value}", "") for value in dict.fromkeys(values(known[key])))
+        yield from ((f"{key}={value}", "") for value in dict.fromkeys(values_of_option(known[key])))
 
 
 class Bash(BashComplete):

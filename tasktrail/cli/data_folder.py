@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
-from .fields import me, who_and_why
+from .fields import default_actor, reason_and_actor
 from .progress import counting
 from .session import Session
 from .terminal import fitted, moment, plain, print_json, say, size
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "verify",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail verify", "the whole log of ./tasktrail-data; exit code 4 when something is wrong"),
         ("tasktrail verify --data /backup/tasks --json", "a backup, for a program"),
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seals", metavar="FILE", help="Compare with heads of the log that were kept elsewhere.")
 @pass_session
-def verify(session: Session, seals: str | None) -> int:
+def verify_command(session: Session, seals: str | None) -> int:
     """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
@@ -37,7 +37,7 @@ def verify(session: Session, seals: str | None) -> int:
         raise NotYet("Seals cannot be compared yet", remedy="Compare the head that is printed with one kept elsewhere.")
     try:
         with counting("checking") as progress:
-            found = session.doors.verify(session, progress)
+            found = session.environment.verify(session, progress)
     except LogCorrupt as error:
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
@@ -63,15 +63,15 @@ def _print_verification(found: "Verification") -> None:
 
 @click.command(
     "rebuild",
-    cls=Command,
+    cls=CliCommand,
     examples=[("tasktrail rebuild", "after `verify` found views that differ; the service must be stopped")],
 )
 @pass_session
-def rebuild(session: Session) -> None:
+def rebuild_command(session: Session) -> None:
     """Build the views again from the log. Nothing is lost by it: the log is the truth."""
     session.files_only("rebuild")
     with counting("building") as progress:
-        position = session.doors.rebuild(session, progress)
+        position = session.environment.rebuild(session, progress)
     if session.as_json:
         print_json({"position": position})
     else:
@@ -83,20 +83,20 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", 
 
 @click.command(
     "doctor",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail doctor", "this machine and ./tasktrail-data; exit code 1 when something must be put right"),
         ("tasktrail doctor --data /srv/tasks --json", "a line of JSON for each finding"),
     ],
 )
 @pass_session
-def doctor(session: Session) -> int:
+def doctor_command(session: Session) -> int:
     """Check the machine and the data folder, and say what is weaker here than it could be. Changes nothing."""
     session.files_only("doctor")
     from ..doctor.rules import examine, worst
 
     findings = examine(session.data, session.load_config() if session.config else None)
-    width = session.paper().width
+    width = session.layout().width
     for finding in findings:
         if session.as_json:
             print_json(finding)
@@ -112,7 +112,7 @@ def doctor(session: Session) -> int:
 
 @click.command(
     "backup",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail backup /mnt/backups/", "a new file in that folder, named by time and position"),
         ("tasktrail backup --data /srv/tasks tasks.db --json", "to a file that does not exist yet, told to a program"),
@@ -120,7 +120,7 @@ def doctor(session: Session) -> int:
 )
 @click.argument("dest", type=click.Path(path_type=Path))
 @pass_session
-def backup(session: Session, dest: Path) -> None:
+def backup_command(session: Session, dest: Path) -> None:
     """Copy the log to DEST, a new file or a folder, whether a service runs or not, and check the copy.
 
     All that was acknowledged before the call is in it. Nothing is ever overwritten. The configuration and the temp
@@ -128,7 +128,7 @@ def backup(session: Session, dest: Path) -> None:
     """
     session.files_only("backup")
     with counting("backing up") as progress:
-        taken = session.doors.back_up(session, dest, progress)
+        taken = session.environment.back_up(session, dest, progress)
     if session.as_json:
         print_json(taken)
     else:
@@ -138,7 +138,7 @@ def backup(session: Session, dest: Path) -> None:
 
 @click.command(
     "restore",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail restore --data /srv/tasks tasks.db", "into a data folder without a log; then start the service"),
         ("tasktrail restore tasks.db --dry-run", "check a backup, and change nothing"),
@@ -148,9 +148,11 @@ def backup(session: Session, dest: Path) -> None:
 @click.argument("src", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace a log that is there; it is moved to a folder beside.")
 @click.option("--dry-run", is_flag=True, help="Check the backup only.")
-@who_and_why
+@reason_and_actor
 @pass_session
-def restore(session: Session, src: Path, reason: str | None, actor: str | None, *, force: bool, dry_run: bool) -> None:
+def restore_command(
+    session: Session, src: Path, reason: str | None, actor: str | None, *, force: bool, dry_run: bool
+) -> None:
     """Put a backup in place as the log of the data folder. No service may run on it.
 
     The backup is checked as `tasktrail verify` does before anything is changed. What was there is kept; if it had
@@ -158,8 +160,8 @@ def restore(session: Session, src: Path, reason: str | None, actor: str | None, 
     """
     session.files_only("restore")
     with counting("checking" if dry_run else "restoring") as progress:
-        restored = session.doors.restore(
-            session, src, progress, force=force, only_check=dry_run, actor=actor or me(), reason=reason or ""
+        restored = session.environment.restore(
+            session, src, progress, force=force, only_check=dry_run, actor=actor or default_actor(), reason=reason or ""
         )
     if session.as_json:
         print_json(restored)

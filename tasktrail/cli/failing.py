@@ -27,7 +27,7 @@ def exit_code(error: TasktrailError) -> int:
 def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
     """Say on standard error what happened, where and what to do; answers the exit code. `more`: what it was about."""
     if as_json:
-        click.echo(encode(problem(error, **more)), err=True)
+        click.echo(json_bytes(problem(error, **more)), err=True)
     else:
         unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
         about = "".join(f"{name} {value}: " for name, value in unsaid.items())
@@ -37,7 +37,7 @@ def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
     return exit_code(error)
 
 
-def encode(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
     """As JSON; file names that are not UTF-8 come out with their odd bytes replaced."""
     try:
         return msgspec.json.encode(value)
@@ -50,7 +50,7 @@ def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
     elif as_json:
-        click.echo(encode(usage_problem(error)), err=True)
+        click.echo(json_bytes(usage_problem(error)), err=True)
     else:
         context = error.ctx if isinstance(error, click.UsageError) else None
         if context is not None:

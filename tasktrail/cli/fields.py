@@ -11,13 +11,25 @@ import click
 import msgspec
 
 from ..events.commands import CreateTask
-from .parameters import TASK_ID, TYPE, Bytes, Ids, Moment, Number, Pair, Policies, Quota, Whole, Words
+from .parameters import (
+    TASK_ID,
+    TYPE,
+    IdsParam,
+    NumberParam,
+    PairParam,
+    PoliciesParam,
+    QuotaParam,
+    SizeParam,
+    TimeParam,
+    WholeParam,
+    WordsParam,
+)
 from .session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def me() -> str:
+def default_actor() -> str:
     """The actor that is recorded when none is named: the user of the operating system, not of the environment."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
@@ -37,7 +49,7 @@ def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[st
 TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent"}
 """Fields of a task that are called otherwise on the command line."""
 _TYPES: dict[str, click.ParamType[Any]] = {
-    "on_dependency_failure": Policies(),
+    "on_dependency_failure": PoliciesParam(),
     "parent_task_id": TASK_ID,
     "type": TYPE,
 }
@@ -60,7 +72,7 @@ def options_of(
         flags: field → its flag, where that is not the field's name. A flag `--no-…` stands for false.
     """
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    return lambda function: _with(
+    return lambda function: with_options(
         function, *(_option(fields[name], (flags or {}).get(name, ""), ranged=ranged) for name in names)
     )
 
@@ -81,7 +93,7 @@ def _option(field: msgspec.structs.FieldInfo, flag: str, *, ranged: bool) -> Cal
         least = next((meta.ge for meta in metas if meta.ge is not None), None)
         most = next((meta.le for meta in metas if meta.le is not None and meta.le < _UNBOUNDED), None)
         limits = (least, most) if ranged else None
-        more |= {"type": _TYPES.get(field.name) or (Bytes() if extra["in_bytes"] else _parameter(kind, limits))}
+        more |= {"type": _TYPES.get(field.name) or (SizeParam() if extra["in_bytes"] else _parameter(kind, limits))}
         more |= {"multiple": True, "default": ()} if get_origin(kind) is dict else {}
     return click.option(flag, field.name, **more)
 
@@ -103,17 +115,17 @@ def _parameter(kind: Any, limits: tuple[Any, Any] | None) -> click.ParamType[Any
     """What reads the values of a field of that type; `limits`: the least and the greatest number."""
     inner = get_args(kind)
     if kind is int:
-        return click.INT if limits is None else Whole(*limits)
+        return click.INT if limits is None else WholeParam(*limits)
     if kind is float:
-        return click.FLOAT if limits is None else Number(*limits)
+        return click.FLOAT if limits is None else NumberParam(*limits)
     if kind is datetime:
-        return Moment()
+        return TimeParam()
     if get_origin(kind) is Literal:
         return click.Choice(inner)
     if get_origin(kind) is dict:
-        return Quota(numbered=any(meta.pattern for meta in _type_and_metas(inner[0])[1]))
+        return QuotaParam(numbered=any(meta.pattern for meta in _type_and_metas(inner[0])[1]))
     if get_origin(kind) is tuple:
-        return Ids() if _type_and_metas(inner[0])[0] is int else Words()
+        return IdsParam() if _type_and_metas(inner[0])[0] is int else WordsParam()
     return click.STRING
 
 
@@ -137,7 +149,7 @@ _OPTIONS = click.option(
     "-o",
     "--option",
     "options",
-    type=Pair(),
+    type=PairParam(),
     multiple=True,
     callback=_options,
     help="An option of the task type; see `tasktrail types`. Repeat it for more.",
@@ -185,22 +197,23 @@ _COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a comma
 def task_fields(function: F) -> F:
     """Add an option for each field of a new task."""
     fields = options_of(CreateTask, *_FIELDS, *_ONCE, ranged=False, flags=TASK_FLAGS)
-    return _with(function, *_OUTPUT, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
+    return with_options(function, *_OUTPUT, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
 
 
 def repeated_fields(function: F) -> F:
     """Add an option for each field that the tasks of a schedule may have."""
-    return _with(
+    return with_options(
         function, _OPTIONS, options_of(CreateTask, *_FIELDS, ranged=False, flags=TASK_FLAGS), _COMMAND_ID, *_SHARED
     )
 
 
-def who_and_why(function: F) -> F:
+def reason_and_actor(function: F) -> F:
     """Add `--reason` and `--actor`."""
-    return _with(function, *_SHARED)
+    return with_options(function, *_SHARED)
 
 
-def _with(function: F, *options: Callable[[F], F]) -> F:
+def with_options(function: F, *options: Callable[[F], F]) -> F:
+    """Add the options, in the order in which the help shall have them."""
     for option in reversed(options):
         function = option(function)
     return function
@@ -221,7 +234,7 @@ def build_command(
     parents, suffix = fields.pop("parents", False), fields.pop("suffix", "")
     output = _output(session, task_type, input_file, output_file, suffix, parents=parents)
     fields.update(type=task_type, input_file=absolute(input_file), output_file=output)
-    fields.setdefault("actor", me())
+    fields.setdefault("actor", default_actor())
     fields.setdefault("command_id", new_command_id())
     _refuse_broken_text(fields)
     command: CreateTask = command_from_fields(CreateTask, fields)
@@ -239,7 +252,7 @@ def _output(session: Session, task_type: str, input_file: str, output_file: str,
     if not is_folder or not input_file:
         return absolute(output_file)
     if not suffix:
-        found, _errors = session.doors.types(session)
+        found, _errors = session.environment.types(session)
         suffix = next((info.output_suffix for info in found if info.name == task_type), "")
     stem, own = os.path.splitext(os.path.basename(input_file))  # noqa: PTH119, PTH122
     ending = f".{suffix.removeprefix('.')}" if suffix else own

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command, pass_session
-from .completion import Known
-from .completion import endpoints as endpoints_of
+from .command import CliCommand, pass_session
+from .completion import SuggestedParam
+from .completion import disabled_endpoints as endpoints_of
 from .failing import DONE, complain
-from .fields import me, who_and_why
+from .fields import default_actor, reason_and_actor
 from .parameters import TASK_ID
 from .session import Session
-from .terminal import Column, Paper, plain, print_json, say
+from .terminal import Column, Layout, plain, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ _UNSENT = ("given_up", "disabled")
 
 @click.command(
     "notices",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail notices 3", "who was told about task 3, and what came of it"),
         ("tasktrail notices 3 --json", "one JSON object a line"),
@@ -50,7 +50,7 @@ _UNSENT = ("given_up", "disabled")
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @pass_session
-def notices(session: Session, task_id: int) -> None:
+def notices_command(session: Session, task_id: int) -> None:
     """Show the notices of a task: delivered, pending, given up, or not sent because the endpoint is disabled."""
     with session.reading() as reading:
         found = reading.notices(task_id)
@@ -58,20 +58,20 @@ def notices(session: Session, task_id: int) -> None:
         for notice in found:
             print_json(notice)
     elif found:
-        paper = session.paper()
-        paper.table(_NOTICES, (_row(notice, paper) for notice in found))
+        layout = session.layout()
+        layout.table(_NOTICES, (_row(notice, layout) for notice in found))
     else:
         say(_NOBODY)
 
 
-def _row(notice: "NoticeStatus", paper: Paper) -> tuple[str, ...]:
+def _row(notice: "NoticeStatus", layout: Layout) -> tuple[str, ...]:
     return (
         notice.event,
         notice.channel,
         notice.target,
         notice.state.replace("_", " "),
         str(notice.tries),
-        paper.when(notice.next_at) or "-",
+        layout.when(notice.next_at) or "-",
         notice.notice_id,
         notice.detail,
     )
@@ -85,7 +85,7 @@ def in_short(found: "Sequence[NoticeStatus]") -> str:
 
 @click.command(
     "redeliver",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail redeliver 3", "all notices of task 3 that were not delivered"),
         ("tasktrail redeliver 3 0a1b2c3d4e5f-3-1-7-webhook", "just this one, also if it was delivered"),
@@ -93,9 +93,9 @@ def in_short(found: "Sequence[NoticeStatus]") -> str:
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @click.argument("notice_ids", nargs=-1, metavar="[NOTICE…]")
-@who_and_why
+@reason_and_actor
 @pass_session
-def redeliver(
+def redeliver_command(
     session: Session, task_id: int, notice_ids: tuple[str, ...], reason: str | None, actor: str | None
 ) -> int:
     """Send notices of a task once more, under their old ids: those named, or all that were given up or not sent."""
@@ -107,7 +107,7 @@ def redeliver(
         wanted = notice_ids or [one.notice_id for one in known if one.state in _UNSENT]
         for notice_id in wanted:
             try:
-                accepted = tasks.redeliver(task_id, notice_id, reason=reason or "", actor=actor or me())
+                accepted = tasks.redeliver(task_id, notice_id, reason=reason or "", actor=actor or default_actor())
             except TasktrailError as error:
                 code = max(code, complain(error, as_json=session.as_json, task_id=task_id))
             else:
@@ -122,11 +122,11 @@ def redeliver(
 
 @click.command(
     "endpoints",
-    cls=Command,
+    cls=CliCommand,
     examples=[("tasktrail endpoints", "receivers that answered 410 Gone, to which nothing is sent")],
 )
 @pass_session
-def endpoints(session: Session) -> None:
+def endpoints_command(session: Session) -> None:
     """List the endpoints that are disabled; `enable` has notices sent to them again."""
     with session.reading() as reading:
         found = reading.endpoints()
@@ -134,25 +134,25 @@ def endpoints(session: Session) -> None:
         for endpoint in found:
             print_json(endpoint)
     elif found:
-        paper = session.paper()
-        rows = [(one.target, paper.when(one.since), str(one.position), one.detail) for one in found]
-        paper.table(_ENDPOINTS, rows)
+        layout = session.layout()
+        rows = [(one.target, layout.when(one.since), str(one.position), one.detail) for one in found]
+        layout.table(_ENDPOINTS, rows)
     else:
         say("no endpoint is disabled")
 
 
 @click.command(
     "enable",
-    cls=Command,
+    cls=CliCommand,
     examples=[("tasktrail enable https://example.org/hook --reason 'it is back'", "notices go there again")],
 )
-@click.argument("target", type=Known("url", endpoints_of), metavar="URL")
-@who_and_why
+@click.argument("target", type=SuggestedParam("url", endpoints_of), metavar="URL")
+@reason_and_actor
 @pass_session
-def enable(session: Session, target: str, reason: str | None, actor: str | None) -> None:
+def enable_command(session: Session, target: str, reason: str | None, actor: str | None) -> None:
     """Send notices again to an endpoint that is disabled. What was not sent meanwhile: see `redeliver`."""
     with session.tasks() as tasks:
-        accepted = tasks.enable_endpoint(target, reason=reason or "", actor=actor or me())
+        accepted = tasks.enable_endpoint(target, reason=reason or "", actor=actor or default_actor())
     if session.as_json:
         print_json(accepted)
     else:

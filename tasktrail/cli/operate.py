@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.commands import AddSchedule, AdjustTask, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
-from .command import Command, Group, everywhere, pass_session
-from .completion import Known, schedules
-from .fields import absolute, me, options_of, repeated_fields, who_and_why
+from .command import CliCommand, CliGroup, everywhere, pass_session
+from .completion import SuggestedParam, schedule_names
+from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
 from .parameters import FILE, TYPE, WAITING_ID
 from .session import Session
 from .terminal import Column, moment, plain, print_json, print_pairs, say, size
@@ -20,48 +20,60 @@ if TYPE_CHECKING:
 
 @click.command(
     "pause",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail pause --reason 'disk is being changed'", "nothing more starts; what runs goes on"),
         ("tasktrail pause --type video_convert", "only conversions wait"),
     ],
 )
 @options_of(PauseQueue, "type", "user_id")
-@who_and_why
+@reason_and_actor
 @pass_session
-def pause(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
+def pause_command(
+    session: Session,
+    type: str | None,  # noqa: A002 - the option's name
+    user_id: int | None,
+    reason: str | None,
+    actor: str | None,
+) -> None:
     """Start nothing more: of all tasks, of a type, or of a user. It holds over restarts, until `resume`."""
     send(session, PauseQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
 
 @click.command(
     "resume",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail resume", "end a pause or a drain of everything"),
         ("tasktrail resume --user-id 7", "end the pause of one user"),
     ],
 )
 @options_of(ResumeQueue, "type", "user_id")
-@who_and_why
+@reason_and_actor
 @pass_session
-def resume(session: Session, type: str | None, user_id: int | None, reason: str | None, actor: str | None) -> None:  # noqa: A002 - the option's name
+def resume_command(
+    session: Session,
+    type: str | None,  # noqa: A002 - the option's name
+    user_id: int | None,
+    reason: str | None,
+    actor: str | None,
+) -> None:
     """End a pause of the same scope; without a scope also a drain."""
     send(session, ResumeQueue, {"type": type, "user_id": user_id, **who(reason, actor)})
 
 
 @click.command(
     "drain",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail drain", "nothing more starts"),
         ("tasktrail drain --wait && systemctl stop tasktrail", "come back when nothing runs any more"),
     ],
 )
 @click.option("--wait", is_flag=True, help="Come back when the last attempt has ended.")
-@who_and_why
+@reason_and_actor
 @pass_session
-def drain(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> None:
+def drain_command(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> None:
     """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
     begun = _drain_under_way(session) if wait else None
     position = begun or send(session, DrainQueue, who(reason, actor)).position
@@ -90,7 +102,7 @@ def _wait_until_drained(session: Session, after: int) -> None:
 
 @click.command(
     "adjust",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail adjust 3 --priority 9 --reason 'customer waits'", "task 3 moves forward"),
         ("tasktrail adjust 3 --scheduled-for 2026-08-01T22:00:00Z", "not before that time"),
@@ -101,9 +113,9 @@ def _wait_until_drained(session: Session, after: int) -> None:
 @options_of(AdjustTask, "priority", "scheduled_for")
 @click.option("--hold", is_flag=True, help="Keep it waiting until somebody starts or releases it.")
 @click.option("--release", is_flag=True, help="Let it go.")
-@who_and_why
+@reason_and_actor
 @pass_session
-def adjust(
+def adjust_command(
     session: Session,
     task_id: int,
     priority: int | None,
@@ -126,7 +138,7 @@ def adjust(
 
 def who(reason: str | None, actor: str | None) -> dict[str, str]:
     """The fields that say who and why."""
-    return {"actor": actor or me(), "reason": reason or ""}
+    return {"actor": actor or default_actor(), "reason": reason or ""}
 
 
 def send(session: Session, kind: type[Any], fields: dict[str, Any]) -> "Accepted":
@@ -148,7 +160,7 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
 
 @click.command(
     "limits",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail limits", "what holds now, and who has paused what"),
         ("tasktrail limits --max-concurrent 2 --reason 'backup runs'", "at most two tasks at once, from now on"),
@@ -172,9 +184,9 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
     "reset",
     flags={"types": "--type", "users": "--user", "labels": "--label"},
 )
-@who_and_why
+@reason_and_actor
 @pass_session
-def limits(session: Session, /, reason: str | None, actor: str | None, **limits: Any) -> None:
+def limits_command(session: Session, /, reason: str | None, actor: str | None, **limits: Any) -> None:
     """Show the limits, or change them while the service runs; each change is recorded and holds over restarts."""
     tables = ("types", "users", "labels")
     given = {name: dict(value) if name in tables else value for name, value in limits.items()}
@@ -232,14 +244,14 @@ _SCHEDULES = (
 )
 
 
-@click.group("schedule", cls=Group, params=everywhere(root=False))
-def schedule() -> None:
+@click.group("schedule", cls=CliGroup, params=everywhere(root=False))
+def schedule_command() -> None:
     """Create tasks again and again: at the times of a cron expression, or every so many seconds."""
 
 
-@schedule.command(
+@schedule_command.command(
     "add",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail schedule add nightly backup --cron '30 2 * * *'", "a task every night"),
         ("tasktrail schedule add t image_thumbnail a.png 'a-{fire_time}.jpg' --every 60", "every minute"),
@@ -276,11 +288,13 @@ def add(
     send(
         session,
         AddSchedule,
-        {"schedule": name, "task": task, **when, **policy, **envelope, "actor": envelope["actor"] or me()},
+        {"schedule": name, "task": task, **when, **policy, **envelope, "actor": envelope["actor"] or default_actor()},
     )
 
 
-@schedule.command("list", cls=Command, examples=[("tasktrail schedule list", "all of them, and when each runs next")])
+@schedule_command.command(
+    "list", cls=CliCommand, examples=[("tasktrail schedule list", "all of them, and when each runs next")]
+)
 @pass_session
 def list_schedules(session: Session) -> None:
     """List the schedules."""
@@ -290,12 +304,12 @@ def list_schedules(session: Session) -> None:
         for board in boards:
             print_json(board)
         return
-    paper = session.paper()
+    layout = session.layout()
     rows = [
         (
             board.schedule,
             board.spec.task.type,
-            paper.when(board.next_at) or "never",
+            layout.when(board.next_at) or "never",
             f"{board.spec.cron} ({board.spec.timezone})" if board.spec.cron else f"every {board.spec.every:g} s",
             str(board.runs),
             board.spec.missed,
@@ -303,11 +317,11 @@ def list_schedules(session: Session) -> None:
         )
         for board in boards
     ]
-    paper.table(_SCHEDULES, rows)
+    layout.table(_SCHEDULES, rows)
 
 
-@schedule.command("remove", cls=Command, examples=[("tasktrail schedule remove nightly", "no more runs")])
-@click.argument("name", type=Known("name", schedules))
+@schedule_command.command("remove", cls=CliCommand, examples=[("tasktrail schedule remove nightly", "no more runs")])
+@click.argument("name", type=SuggestedParam("name", schedule_names))
 @click.option("--reason", metavar="TEXT", help="Why; recorded with the event.")
 @click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER")
 @pass_session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from .completion import WORDS, Known, asked, offered, pairs, types
+from .completion import WORDS, SuggestedParam, completion_items, option_pairs, suggestions, type_names
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -66,12 +66,12 @@ def _at(day: date, clock: str) -> datetime:
 
 
 def _now(ctx: click.Context | None) -> datetime:
-    doors = ctx.find_root().obj if ctx else None
-    told: datetime = doors.now() if doors is not None else datetime.now(UTC)
+    environment = ctx.find_root().obj if ctx else None
+    told: datetime = environment.now() if environment is not None else datetime.now(UTC)
     return told
 
 
-class Moment(click.ParamType[datetime]):
+class TimeParam(click.ParamType[datetime]):
     """A time; see `read_time`."""
 
     name = "time"
@@ -92,7 +92,7 @@ _LONGEST = 20
 """Digits of a position that a log could have; Python reads no number of more than 4,300."""
 
 
-class Point(click.ParamType[int | datetime]):
+class PointParam(click.ParamType[int | datetime]):
     """A position of the log, or a time."""
 
     name = "position|time"
@@ -105,10 +105,10 @@ class Point(click.ParamType[int | datetime]):
             return value
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST:
             return int(value)
-        return Moment().convert(value, param, ctx)
+        return TimeParam().convert(value, param, ctx)
 
 
-class Ids(click.ParamType[tuple[int, ...]]):
+class IdsParam(click.ParamType[tuple[int, ...]]):
     """One or several task ids, separated by commas."""
 
     name = "ID,ID"
@@ -125,7 +125,7 @@ class Ids(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
 
 
-class Policies(click.ParamType[str | tuple[str, ...]]):
+class PoliciesParam(click.ParamType[str | tuple[str, ...]]):
     """One policy for all dependencies, or one for each, separated by commas."""
 
     name = "POLICY,POLICY"
@@ -141,7 +141,7 @@ class Policies(click.ParamType[str | tuple[str, ...]]):
         return words if len(words) > 1 else words[0]
 
 
-class Words(click.ParamType[tuple[str, ...]]):
+class WordsParam(click.ParamType[tuple[str, ...]]):
     """One or several words, separated by commas."""
 
     name = "word,word"
@@ -158,19 +158,19 @@ class Words(click.ParamType[tuple[str, ...]]):
         return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-class Whole(click.IntRange):
+class WholeParam(click.IntRange):
     """A whole number; click would call what is none "not a valid integer range"."""
 
     name = "integer"
 
 
-class Number(click.FloatRange):
+class NumberParam(click.FloatRange):
     """A number, with or without a fraction."""
 
     name = "number"
 
 
-class TaskId(Whole):
+class TaskIdParam(WholeParam):
     """The number of a task; the shell offers the newest, of some statuses only where a command takes no others."""
 
     name = "task id"
@@ -186,23 +186,25 @@ class TaskId(Whole):
         incomplete: str,
     ) -> "list[CompletionItem[Any]]":
         """Those that begin so."""
-        from .completion import asked, offered, task_ids
+        from .completion import completion_items, suggestions, task_ids
 
-        return offered(asked(ctx, lambda session: task_ids(session, incomplete, self._statuses)), incomplete)
+        return completion_items(
+            suggestions(ctx, lambda session: task_ids(session, incomplete, self._statuses)), incomplete
+        )
 
 
-TASK_ID = TaskId()
+TASK_ID = TaskIdParam()
 
-OPEN_ID = TaskId("pending", "running", "retrying")
+OPEN_ID = TaskIdParam("pending", "running", "retrying")
 
-WAITING_ID = TaskId("pending", "retrying")
+WAITING_ID = TaskIdParam("pending", "retrying")
 
-TYPE = Known("type", types)
+TYPE = SuggestedParam("type", type_names)
 
 FILE = click.Path()
 
 
-class Pair(click.ParamType[tuple[str, Any]]):
+class PairParam(click.ParamType[tuple[str, Any]]):
     """`key=value`; the value is JSON when it reads as JSON (12, true, [1,2], "text"), otherwise text."""
 
     name = "key=value"
@@ -228,10 +230,12 @@ class Pair(click.ParamType[tuple[str, Any]]):
         incomplete: str,
     ) -> "list[CompletionItem[Any]]":
         """The options of the type that was typed, and their values."""
-        return offered(asked(ctx, lambda session: pairs(session, ctx.meta.get(WORDS, ()), incomplete)), incomplete)
+        return completion_items(
+            suggestions(ctx, lambda session: option_pairs(session, ctx.meta.get(WORDS, ()), incomplete)), incomplete
+        )
 
 
-class Bytes(click.ParamType[int]):
+class SizeParam(click.ParamType[int]):
     """Bytes, or a text such as `4GiB`."""
 
     name = "size"
@@ -246,7 +250,7 @@ class Bytes(click.ParamType[int]):
             self.fail(f"{value!r} is not a size like 4GiB.", param, ctx)
 
 
-class Quota(click.ParamType[tuple[str, int | None]]):
+class QuotaParam(click.ParamType[tuple[str, int | None]]):
     """`name=number`, or `name=none` to take the number away."""
 
     name = "name=number"

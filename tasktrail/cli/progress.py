@@ -185,7 +185,7 @@ PATIENCE = 15.0
 """Seconds that a service may be away, for a restart, before that is an error."""
 
 
-class Glance:
+class Poller:
     """Asks again and again; bears it for a while when nobody answers."""
 
     def __init__(self, display: Display, clock: Callable[[], float] = time.monotonic) -> None:
@@ -221,9 +221,9 @@ class Glance:
 
 def until_ended(tasks: "Tasks", task_id: int, display: Display, signals: Signals) -> "Task | None":
     """The task once its life is over, or none when a signal came first."""
-    glance = Glance(display)
+    poller = Poller(display)
     while True:
-        task = glance.at(tasks, task_id)
+        task = poller.at(tasks, task_id)
         if task is not None and task.status in ENDED:
             return task
         if task is None:

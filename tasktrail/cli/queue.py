@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
-from .parameters import TASK_ID, Number, Whole
+from .parameters import TASK_ID, NumberParam, WholeParam
 from .progress import Signals
 from .session import DEFAULT_DATA, Session
 from .terminal import (
     Column,
-    Paper,
+    Layout,
     duration,
     fitted,
     localized,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..projections.queries.stats import Ended, Stats
 
 
-WAITING = (
+WAITING_COLUMNS = (
     Column("PLACE", right=True),
     Column("ID", right=True),
     Column("TYPE"),
@@ -53,15 +53,15 @@ WAITING = (
 
 @click.command(
     "queue",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail queue", "the first fifty, with the terms of their priorities"),
         ("tasktrail queue --limit 500 --json", "more of them, for a program"),
     ],
 )
-@click.option("--limit", type=Whole(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
+@click.option("--limit", type=WholeParam(0, 10_000), default=50, show_default=True, help="At most so many tasks.")
 @pass_session
-def queue(session: Session, limit: int) -> None:
+def queue_command(session: Session, limit: int) -> None:
     """Show the order of the queue: what runs next, and what each priority is made of."""
     with session.reading() as reading:
         board = reading.queue(limit)
@@ -71,8 +71,8 @@ def queue(session: Session, limit: int) -> None:
         return
     say(summary(board, stats))
     if board.entries:
-        paper = session.paper()
-        paper.table(WAITING, rows(board, paper))
+        layout = session.layout()
+        layout.table(WAITING_COLUMNS, rows(board, layout))
     if board.fair_share:
         say(
             "Fair share: the user with the least running goes first, then the one whose last start is longest ago. So "
@@ -104,7 +104,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
     )
 
 
-def rows(board: "QueueBoard", paper: Paper) -> list[tuple[str, ...]]:
+def rows(board: "QueueBoard", layout: Layout) -> list[tuple[str, ...]]:
     """A row for each task of the queue."""
     return [
         (
@@ -113,7 +113,7 @@ def rows(board: "QueueBoard", paper: Paper) -> list[tuple[str, ...]]:
             one.type,
             PurePath(one.input_file).name,
             f"{one.effective_priority:.1f}",
-            paper.when(one.waiting_since),
+            layout.when(one.waiting_since),
             str(one.user_id),
             sum_of(one.terms),
             plain(", ".join(one.shut_by)),
@@ -138,7 +138,7 @@ _RUNNING = (
 
 @click.command(
     "top",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail top", "a live view; Ctrl-C leaves it"),
         ("tasktrail top --once", "the same once, for a log or a mail"),
@@ -146,16 +146,16 @@ _RUNNING = (
     ],
 )
 @click.option("--once", is_flag=True, help="Show it once instead of live. So it is in a pipe.")
-@click.option("--every", type=Number(0.2, 3600), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--every", type=NumberParam(0.2, 3600), default=1.0, show_default=True, help="Seconds between looks.")
 @pass_session
-def top(session: Session, every: float, *, once: bool) -> int:
+def top_command(session: Session, every: float, *, once: bool) -> int:
     """Show what runs and what waits, the resources that are promised, and how many tasks end."""
     with session.reading() as reading:
         if session.as_json:
             board, stats = ask(reading)
             print_json({"queue": board, "stats": stats})
         elif once or not sys.stdout.isatty():
-            click.echo(screen(*ask(reading), session.paper()))
+            click.echo(screen(*ask(reading), session.layout()))
         else:
             return _live(reading, session, every)
     return 0
@@ -170,37 +170,37 @@ def _live(reading: "Reading", session: Session, every: float) -> int:
     from rich.live import Live
     from rich.text import Text
 
-    shown = screen(*ask(reading), session.paper())
+    shown = screen(*ask(reading), session.layout())
     with Signals() as signals, Live(Text(shown), auto_refresh=False, screen=True) as live:
         while signals.next(every) is None:
-            lost, shown = ask_again(reading, shown, session.paper())
+            lost, shown = ask_again(reading, shown, session.layout())
             live.update(Text(lost or shown), refresh=True)
     return INTERRUPTED
 
 
-def ask_again(reading: "Reading", before: str, paper: Paper) -> tuple[str, str]:
+def ask_again(reading: "Reading", before: str, layout: Layout) -> tuple[str, str]:
     """Another look. While no service answers: the screen before under a line that says so, and that screen."""
     from ..events.errors import NotReady, ServiceUnreachable
 
     try:
-        return "", screen(*ask(reading), paper)
+        return "", screen(*ask(reading), layout)
     except (ServiceUnreachable, NotReady) as error:
-        told = fitted(f"{plain(error.message)}; it is asked again. So it was last:", paper.width)
+        told = fitted(f"{plain(error.message)}; it is asked again. So it was last:", layout.width)
         return f"{told}\n{before}", before
 
 
-def screen(board: "QueueBoard", stats: "Stats", paper: Paper) -> str:
+def screen(board: "QueueBoard", stats: "Stats", layout: Layout) -> str:
     """All of it as text."""
     lines = (
         summary(board, stats),
         _promised(board.resources, len(board.running), live=board.live),
         _rates(stats),
         "",
-        *paper.lines(_RUNNING, _running(board, paper)),
+        *layout.lines(_RUNNING, _running(board, layout)),
         "",
-        *paper.lines(WAITING, rows(board, paper)),
+        *layout.lines(WAITING_COLUMNS, rows(board, layout)),
     )
-    return fitted("\n".join(lines), paper.width)
+    return fitted("\n".join(lines), layout.width)
 
 
 def _promised(resources: "Resources", running: int, *, live: bool) -> str:
@@ -233,9 +233,9 @@ def _rates(stats: "Stats") -> str:
     )
 
 
-def _running(board: "QueueBoard", paper: Paper) -> Iterator[tuple[str, ...]]:
+def _running(board: "QueueBoard", layout: Layout) -> Iterator[tuple[str, ...]]:
     for one in board.running:
-        ran = duration(max(0.0, (paper.now - one.started_at).total_seconds())) if one.started_at else ""
+        ran = duration(max(0.0, (layout.now - one.started_at).total_seconds())) if one.started_at else ""
         yield (
             str(one.task_id),
             one.type,
@@ -254,7 +254,7 @@ _AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=Tru
 
 @click.command(
     "why",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail why 3", "each reason with its numbers, its evidence and what would lift it"),
         ("tasktrail why 3 --json", "for a program"),
@@ -262,7 +262,7 @@ _AHEAD = (Column("ID", right=True), Column("TYPE"), Column("PRIORITY", right=Tru
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @pass_session
-def why(session: Session, task_id: int) -> None:
+def why_command(session: Session, task_id: int) -> None:
     """Tell why a task is not running. With all the reasons gone it starts; while one is left it waits.
 
     Without a service the reasons come from the log alone; slots, handlers and the machine are then unknown.
@@ -310,7 +310,7 @@ def _ahead(why: "Why", session: Session) -> None:
     say(f"place {why.place} in the queue" + (", behind:" if why.ahead else ""))
     rows = [(str(one.task_id), one.type, f"{one.effective_priority:.1f}", sum_of(one.terms)) for one in why.ahead]
     if rows:
-        session.paper().table(_AHEAD, rows)
+        session.layout().table(_AHEAD, rows)
     if more := why.place - 1 - len(rows):
         say(f"and {more:,} more; `tasktrail queue` shows the order")
 
@@ -374,14 +374,14 @@ def _where(session: Session) -> tuple[str, ...]:
 
 @click.command(
     "stats",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail stats", "how many tasks of which kind, how long they take, how many end"),
         ("tasktrail stats --json", "for a program"),
     ],
 )
 @pass_session
-def stats(session: Session) -> None:
+def stats_command(session: Session) -> None:
     """Show how many tasks there are, how long they run, and how many come to an end."""
     with session.reading() as reading:
         stats = reading.stats()
@@ -402,14 +402,14 @@ def stats(session: Session) -> None:
     )
     if stats.by_type:
         click.echo("")
-        _print_types(stats, session.paper())
+        _print_types(stats, session.layout())
 
 
 def _ended(ended: "Ended") -> str:
     return f"{ended.completed} completed, {ended.failed} failed, {ended.cancelled} cancelled; {rate(ended.per_minute)}"
 
 
-def _print_types(stats: "Stats", paper: Paper) -> None:
+def _print_types(stats: "Stats", layout: Layout) -> None:
     statuses = tuple(stats.counts)
     numbers = (*(status.upper() for status in statuses), "MEAN", "P50", "P95", "LONGEST")
     columns = (Column("TYPE"), *(Column(name, right=True, leaves=place) for place, name in enumerate(numbers)))
@@ -419,4 +419,4 @@ def _print_types(stats: "Stats", paper: Paper) -> None:
         times = (took.mean, took.p50, took.p95, took.longest) if took else ()
         counts = (str(kind.counts[status]) for status in statuses)
         rows.append((name, *counts, *(duration(seconds) for seconds in times), *("",) * (4 - len(times))))
-    paper.table(columns, rows)
+    layout.table(columns, rows)

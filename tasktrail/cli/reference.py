@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .failing import DONE, complain
 from .parameters import TYPE
 from .session import Session
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "types",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail types", "all types with their options"),
         ("tasktrail types video_convert", "one of them"),
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 )
 @click.argument("names", nargs=-1, type=TYPE, metavar="[TYPE]…")
 @pass_session
-def types(session: Session, names: tuple[str, ...]) -> int:
+def types_command(session: Session, names: tuple[str, ...]) -> int:
     """List the task types with their options, defaults and limits, and what could not be loaded."""
     from ..handlers.registry import unknown_type
 
-    found, errors = session.doors.types(session)
+    found, errors = session.environment.types(session)
     known = [info.name for info in found]
     for name in names:
         if name not in known:
@@ -118,14 +118,14 @@ _KEYS = (
 
 @click.command(
     "config",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail config", "what a service that starts on ./tasktrail-data now would work with"),
         ("tasktrail config --data /srv/tasks --json", "a line of JSON for each key, with what it means"),
     ],
 )
 @pass_session
-def config(session: Session) -> int:
+def config_command(session: Session) -> int:
     """Print every key of the configuration: its value now, where that is set, and what is allowed.
 
     A configuration that cannot be used is told first; then the keys are shown with their defaults.
@@ -146,7 +146,7 @@ def config(session: Session) -> int:
             print_json(_as_json(setting))
         return code
     rows = ((one.key.name, _value(one), one.origin, one.key.rule.allowed.replace("`", "")) for one in found)
-    session.paper().table(_KEYS, rows)
+    session.layout().table(_KEYS, rows)
     return code
 
 

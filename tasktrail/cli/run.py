@@ -9,9 +9,9 @@ import click
 from msgspec.structs import replace
 
 from ..events.errors import CannotStartNow
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
-from .fields import TASK_FLAGS, build_command, me, task_fields
+from .fields import TASK_FLAGS, build_command, default_actor, task_fields
 from .parameters import FILE, TYPE
 from .progress import ENDED, Display, Signals, display_on, until_ended
 from .session import Session
@@ -30,7 +30,7 @@ _NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id"
 
 @click.command(
     "run",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail run image_thumbnail photo.jpg small.jpg -o width=320", "one picture"),
         ("tasktrail run video_convert in.mov out.mp4 -o crf=28 --max-retries 2", "with options of type and task"),
@@ -42,7 +42,7 @@ _NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id"
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
 @task_fields
 @pass_session
-def run(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
+def run_command(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
     """Run one task to its end and show its progress.
 
     The running service does it when there is one on the data folder; otherwise a service inside this process, which
@@ -159,7 +159,7 @@ def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signal
     display.say(f"{what} task {task_id}; Ctrl-C again cancels it")
     if signals.next(SECOND_CTRL_C) is None:
         return None
-    tasks.cancel_task(task_id, reason="second Ctrl-C", actor=me())
+    tasks.cancel_task(task_id, reason="second Ctrl-C", actor=default_actor())
     task = tasks.get_task(task_id)
     display.show(task)
     return task if task.status in ENDED else None
@@ -197,11 +197,11 @@ def report(session: Session, task: "Task") -> int:
 
 @click.command(
     "demo",
-    cls=Command,
+    cls=CliCommand,
     examples=[("tasktrail demo", "takes under two minutes; its files stay in ./.demo")],
 )
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
-def demo(work: Path | None) -> int:
+def demo_command(work: Path | None) -> int:
     """Run every task type on real files, with a kill -9 in the middle of a transcode."""
     from ..handlers.contract import MEDIA, require_packages
     from ..handlers.registry import Registry

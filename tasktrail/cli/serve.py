@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.errors import ConfigurationError, TasktrailError
-from .command import Command, pass_session
-from .failing import DONE, INTERRUPTED, REFUSED, encode, exit_code
-from .fields import me, who_and_why
-from .parameters import Whole
+from .command import CliCommand, pass_session
+from .failing import DONE, INTERRUPTED, REFUSED, exit_code, json_bytes
+from .fields import default_actor, reason_and_actor
+from .parameters import WholeParam
 from .progress import Signals
 from .session import Session
 from .terminal import say
@@ -30,7 +30,7 @@ _DOES_NOT_RUN = "the service does not run"
 
 @click.command(
     "serve",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail serve", "on ./tasktrail-data; other commands find it there"),
         ("tasktrail serve --data /srv/tasks --port 8080", "with the HTTP routes on a fixed port"),
@@ -39,7 +39,7 @@ _DOES_NOT_RUN = "the service does not run"
 @click.option("--host", metavar="ADDRESS", help="Loopback address to listen on. Default: key `host`, 127.0.0.1")
 @click.option(
     "--port",
-    type=Whole(0, 65535),
+    type=WholeParam(0, 65535),
     metavar="N",
     help=(
         "Its port; 0 takes any free one. Only the service's own user and root get answers there, and whoever shows the "
@@ -52,9 +52,9 @@ _DOES_NOT_RUN = "the service does not run"
     help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
 )
 @click.option("--strict", is_flag=True, help="Do not start when handlers cannot be loaded.")
-@who_and_why
+@reason_and_actor
 @pass_session
-def serve(
+def serve_command(
     session: Session,
     host: str | None,
     port: int | None,
@@ -89,11 +89,13 @@ def serve(
     if config.log_format == "json":
         log_what_is_printed()
     accepted = reason or "" if accept_loss else ""
-    teller = Teller(as_json=session.as_json, lines=config.log_format == "json")
+    reporter = Reporter(as_json=session.as_json, lines=config.log_format == "json")
     try:
         if strict:
             refuse_broken_handlers(config)
-        with TaskService.open(session.data, config=config, accept_loss=accepted, actor=actor or me()) as service:
+        with TaskService.open(
+            session.data, config=config, accept_loss=accepted, actor=actor or default_actor()
+        ) as service:
             server = HttpServer(
                 service,
                 socket_path=service.paths.socket,
@@ -101,11 +103,11 @@ def serve(
                 port=config.port if port is None else port,
                 token_file=service.paths.http_token,
             )
-            return _serve(service, server, teller)
+            return _serve(service, server, reporter)
     except Exception as error:
-        if not teller.lines:
+        if not reporter.lines:
             raise  # the command line tells it
-        return teller.complain(error)
+        return reporter.complain(error)
 
 
 def refuse_broken_handlers(config: "Config") -> None:
@@ -121,21 +123,21 @@ def refuse_broken_handlers(config: "Config") -> None:
         )
 
 
-def _serve(service: "TaskService", server: "HttpServer", teller: "Teller") -> int:
+def _serve(service: "TaskService", server: "HttpServer", reporter: "Reporter") -> int:
     with Signals() as signals:
         server.start()
-        announced = _announce(service, server, teller)
+        announced = _announce(service, server, reporter)
         while signals.next(_LOOK_EVERY) is None and service.fatal is None:
             if not announced and service.ready:
-                announced = _announce(service, server, teller)
-        _stop(service, server, signals, teller)
+                announced = _announce(service, server, reporter)
+        _stop(service, server, signals, reporter)
     if service.fatal is not None:
-        teller.say("error", f"the service cannot go on: {service.fatal}")
+        reporter.say("error", f"the service cannot go on: {service.fatal}")
         return REFUSED
     return DONE
 
 
-class Teller:
+class Reporter:
     """Says on standard error what becomes of the service: for people, or as lines of the log where those are JSON."""
 
     def __init__(self, *, as_json: bool, lines: bool) -> None:
@@ -153,7 +155,7 @@ class Teller:
         """Commands are accepted."""
         fields = {"ready": True, "address": address, "socket": socket}
         if self._as_json and not self.lines:
-            _say(encode(fields))
+            _say(json_bytes(fields))
         else:
             self.say("info", "ready", f"ready {address} {socket}", **fields)
 
@@ -179,13 +181,13 @@ def _say(text: str | bytes) -> None:
         say(text, err=True) if isinstance(text, str) else click.echo(text, err=True)
 
 
-def _announce(service: "TaskService", server: "HttpServer", teller: Teller) -> bool:
+def _announce(service: "TaskService", server: "HttpServer", reporter: Reporter) -> bool:
     """Say that commands are accepted, and what was found at the start; or why they are not yet, and answer `False`."""
     socket = str(service.paths.socket)
     obstacle = service.obstacle
     if obstacle is not None:
         where = f"{server.address} {socket}"
-        teller.say("error", f"commands are not accepted yet, questions are ({where}): {obstacle}")
+        reporter.say("error", f"commands are not accepted yet, questions are ({where}): {obstacle}")
         return False
     for error in service.handler_errors():
         _log().error("handlers cannot be loaded", error=error.message, remedy=error.advice)
@@ -193,14 +195,14 @@ def _announce(service: "TaskService", server: "HttpServer", teller: Teller) -> b
     if recovery.interrupted:
         interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)
         text = f"recovered {interrupted} interrupted tasks, {resuming} of them resume"
-        teller.say("info", text, text, interrupted=interrupted, resuming=resuming)
-    teller.ready(server.address, socket)
+        reporter.say("info", text, text, interrupted=interrupted, resuming=resuming)
+    reporter.ready(server.address, socket)
     return True
 
 
-def _stop(service: "TaskService", server: "HttpServer", signals: Signals, teller: Teller) -> None:
+def _stop(service: "TaskService", server: "HttpServer", signals: Signals, reporter: Reporter) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
-    teller.say("info", "stopping", "stopping")
+    reporter.say("info", "stopping", "stopping")
 
     failure: list[Exception] = []
 
@@ -217,11 +219,11 @@ def _stop(service: "TaskService", server: "HttpServer", signals: Signals, teller
     while stopping.is_alive() and patience > 0:
         if signals.next(0.05) is not None:
             text = "stopping at once; what ran is recovered at the next start"
-            teller.say("warning", text, text)
+            reporter.say("warning", text, text)
             os._exit(INTERRUPTED)
         patience -= 0.05
     if stopping.is_alive():
-        teller.say("error", f"not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start")
+        reporter.say("error", f"not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start")
         os._exit(REFUSED)
     for error in failure:
         raise error

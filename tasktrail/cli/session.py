@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 import msgspec
 
-from .terminal import Paper, say
+from .terminal import Layout, say
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading, Tasks, TypeInfo
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..projections import Verification
     from ..whatif.answer import WhatIf
 
-Progress: TypeAlias = Callable[[int, int], None]
+ProgressCallback: TypeAlias = Callable[[int, int], None]
 """Is told the number reached and the one to reach."""
 
 Presence: TypeAlias = Literal["answers", "starting", "held", "absent"]
@@ -40,7 +40,7 @@ DEFAULT_DATA = Path("tasktrail-data")
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for on the command line, whatever the command."""
 
-    doors: "Doors"
+    environment: "Environment"
     data: Path = DEFAULT_DATA
     url: str = ""
     token: str = ""
@@ -52,7 +52,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def tasks(self) -> Iterator["Tasks"]:
         """The running service; one that is just starting is waited for. Raises `ServiceUnreachable`."""
         self._wait_for_start(COMING_FOR)
-        with closing(self.doors.service(self)) as tasks:
+        with closing(self.environment.service(self)) as tasks:
             yield tasks
 
     @contextmanager
@@ -65,7 +65,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def reading_and_live(self) -> Iterator[tuple["Reading", bool]]:
         """Like `reading`, and whether a service answers, so that what is asked can change."""
         service = self.service_or_none()
-        reading = service or self.doors.files(self)
+        reading = service or self.environment.files(self)
         try:
             yield reading, service is not None
         finally:
@@ -78,7 +78,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """The running service, or one inside this process; and the latter once more, where it is that."""
         self._wait_for_start(0.0)
         service = self.service_or_none()
-        inside = self.doors.embedded(self) if service is None else None
+        inside = self.environment.embedded(self) if service is None else None
         tasks = service or inside
         assert tasks is not None
         with closing(tasks):
@@ -89,7 +89,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         if self.url:
             return
         waited, told = 0.0, False
-        while (presence := self.doors.presence(self)) != "answers":
+        while (presence := self.environment.presence(self)) != "answers":
             if presence == "held":
                 from ..paths import DataPaths
 
@@ -99,7 +99,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             if presence == "starting" and not told and not self.as_json:
                 say(f"a service is starting on {self.data.absolute()}; waiting for it", err=True)
                 told = True
-            self.doors.pause(_STEP)
+            self.environment.pause(_STEP)
             waited += _STEP
         if presence == "starting":
             from ..events.errors import ServiceUnreachable
@@ -119,15 +119,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         from ..events.errors import ServiceUnreachable
 
         try:
-            return self.doors.service(self)
+            return self.environment.service(self)
         except ServiceUnreachable:
             if self.url:
                 raise
             return None
 
-    def paper(self) -> Paper:
+    def layout(self) -> Layout:
         """What tables are printed on."""
-        return Paper.on_stdout(self.doors.now(), wide=self.wide)
+        return Layout.on_stdout(self.environment.now(), wide=self.wide)
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""
@@ -136,7 +136,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return load_config(self.data, file=self.config)
 
 
-class Doors:
+class Environment:
     """The ways in. Tests put their own in place of these."""
 
     def now(self) -> datetime:
@@ -197,7 +197,7 @@ class Doors:
         registry = Registry.load(session.load_config().handlers)
         return type_infos(registry), list(registry.errors)
 
-    def verify(self, session: Session, progress: Progress) -> "Verification":
+    def verify(self, session: Session, progress: ProgressCallback) -> "Verification":
         """Check the files, or have the service of `--url` check its own."""
         if session.url:
             with session.tasks() as tasks:
@@ -212,7 +212,7 @@ class Doors:
             found = verify(log, paths.views if paths.views.exists() else None, progress)
         return with_missing(found, paths)
 
-    def whatif(self, session: Session, question: dict[str, Any], progress: Progress) -> "WhatIf":
+    def whatif(self, session: Session, question: dict[str, Any], progress: ProgressCallback) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
         from ..whatif.ask import what_if
@@ -222,7 +222,7 @@ class Doors:
             total = log.head().position
             return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
-    def rebuild(self, session: Session, progress: Progress) -> int:
+    def rebuild(self, session: Session, progress: ProgressCallback) -> int:
         """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""
         from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
@@ -234,13 +234,13 @@ class Doors:
         with DataLock(paths.lock, "rebuild"), closing(LogReader(paths.log)) as log:
             return rebuild(log, paths.views, progress)
 
-    def back_up(self, session: Session, destination: Path, progress: Progress) -> "Backup":
+    def back_up(self, session: Session, destination: Path, progress: ProgressCallback) -> "Backup":
         """Copy the log. Reads the file, whether a service runs or not."""
         from ..backups.backup import back_up
 
         return back_up(session.data, destination, progress)
 
-    def restore(self, session: Session, source: Path, progress: Progress, **how: Any) -> "Restored":
+    def restore(self, session: Session, source: Path, progress: ProgressCallback, **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""
         from ..backups.restore import restore
 
@@ -278,4 +278,4 @@ def session_of(ctx: click.Context) -> Session:
     """The session, from what was typed before and after the command's name; the later word wins."""
     given = dict(ctx.meta.get(GIVEN, {}))
     as_json = bool(given.pop("json", False))
-    return Session(doors=ctx.find_root().obj or Doors(), as_json=as_json, **given)
+    return Session(environment=ctx.find_root().obj or Environment(), as_json=as_json, **given)

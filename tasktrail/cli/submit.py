@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..events.errors import NotReady, OutcomeUnknown
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .failing import complain
 from .fields import build_command, task_fields
 from .parameters import FILE, TYPE
@@ -19,7 +19,7 @@ _OF_ALL = ("command_id", "actor", "reason")
 
 @click.command(
     "submit",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail submit image_thumbnail photo.jpg small.jpg -o width=320", "prints the new task's number"),
         ("tasktrail submit video_convert a.mov a.mp4 --priority 8 --depends-on 3,4", "after tasks 3 and 4"),
@@ -38,7 +38,7 @@ _OF_ALL = ("command_id", "actor", "reason")
 )
 @task_fields
 @pass_session
-def submit(
+def submit_command(
     session: Session,
     /,
     task_type: str,

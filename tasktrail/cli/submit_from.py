@@ -18,10 +18,10 @@ from ..events.errors import NotReady, ServiceUnreachable
 from ..http.requests import MAX_COMMAND
 from ..intake.conversion import new_command_id
 from ..intake.refusals import refusal
-from .failing import DONE, encode, exit_code
-from .fields import absolute, me
+from .failing import DONE, exit_code, json_bytes
+from .fields import absolute, default_actor
 
-AT_ONCE = 1000
+MOST_AT_ONCE = 1000
 """Commands in one go, at most."""
 _CHUNK = 256 * 1024
 
@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder(Command)
 _encoder = msgspec.json.Encoder()
 
 
-class Item(msgspec.Struct, frozen=True, gc=False):
+class InputLine(msgspec.Struct, frozen=True, gc=False):
     """A line and what it says: a command, or why it is none."""
 
     line: int
@@ -43,7 +43,7 @@ def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
     with the command's id; the rest is not sent.
     """
     code = DONE
-    for items in batches(source, me()):
+    for items in batches(source, default_actor()):
         answers = _answers(tasks, items)
         target.write(b"".join(map(_answer_line, items, answers)))
         target.flush()
@@ -55,7 +55,7 @@ def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
     return code
 
 
-def batches(source: BufferedReader, actor: str) -> Iterator[list[Item]]:
+def batches(source: BufferedReader, actor: str) -> Iterator[list[InputLine]]:
     """The lines as they arrive, at most `AT_ONCE` together."""
     number = 0
     for lines in _arriving(source):
@@ -63,9 +63,9 @@ def batches(source: BufferedReader, actor: str) -> Iterator[list[Item]]:
         for line in lines:
             number += 1
             if line.strip():
-                items.append(Item(number, _decode(line, actor)))
-        for start in range(0, len(items), AT_ONCE):
-            yield items[start : start + AT_ONCE]
+                items.append(InputLine(number, _decode(line, actor)))
+        for start in range(0, len(items), MOST_AT_ONCE):
+            yield items[start : start + MOST_AT_ONCE]
 
 
 def _arriving(source: BufferedReader) -> Iterator[list[bytes]]:
@@ -106,7 +106,7 @@ def _decode(line: bytes, actor: str) -> Command | TasktrailError:
     return completed
 
 
-def _answers(tasks: Tasks, items: Sequence[Item]) -> list[Accepted | TasktrailError]:
+def _answers(tasks: Tasks, items: Sequence[InputLine]) -> list[Accepted | TasktrailError]:
     """An answer for each item, in order."""
     commands = [item.says for item in items if not isinstance(item.says, TasktrailError)]
     try:
@@ -116,11 +116,11 @@ def _answers(tasks: Tasks, items: Sequence[Item]) -> list[Accepted | TasktrailEr
         return [item.says if isinstance(item.says, TasktrailError) else error for item in items]
 
 
-def _answer_line(item: Item, answer: Accepted | TasktrailError) -> bytes:
+def _answer_line(item: InputLine, answer: Accepted | TasktrailError) -> bytes:
     if isinstance(answer, Accepted):
         return _encoder.encode(answer) + b"\n"
     known = {} if isinstance(item.says, TasktrailError) else {"command_id": item.says.command_id}
-    return encode(problem(answer, line=item.line, **known)) + b"\n"
+    return json_bytes(problem(answer, line=item.line, **known)) + b"\n"
 
 
 def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
@@ -150,7 +150,7 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
         if isinstance(task, dict):
             task.update({name: absolute(task[name]) for name in _PATHS if isinstance(task.get(name), str)})
     fields.update({name: value for name, value in given.items() if value is not None})
-    fields.setdefault("actor", me())
+    fields.setdefault("actor", default_actor())
     fields.setdefault("command_id", new_command_id())
     command: CreateGraph = command_from_fields(CreateGraph, fields)
     return command

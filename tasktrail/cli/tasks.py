@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
-from .failing import encode
+from .failing import json_bytes
 from .notices import in_short
-from .parameters import TASK_ID, Point, Whole
+from .parameters import TASK_ID, PointParam, WholeParam
 from .queue import sum_of
 from .session import Session
 from .terminal import (
     Column,
-    Paper,
+    Layout,
     as_text,
     duration,
     localized,
@@ -55,7 +55,7 @@ _LIST = (
 
 @click.command(
     "list",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail list --status running,retrying", "what is going on"),
         ("tasktrail list --status failed --search holiday", "failed tasks with a word in type, paths or error"),
@@ -75,7 +75,7 @@ _LIST = (
 @click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")
 @click.option("--label", default="", metavar="A,B", help="Tasks of these labels.")
 @click.option("--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error.")
-@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @click.option(
     "--sort",
     type=SORT_FIELDS,
@@ -87,7 +87,7 @@ _LIST = (
 @click.option("--limit", default="", metavar="N", help="At most so many, up to 500. Default: 50")
 @click.option("--offset", default="", metavar="N", help="Leave out the first N.")
 @pass_session
-def list_tasks(session: Session, /, as_of: int | datetime | None, **texts: str) -> None:
+def list_command(session: Session, /, as_of: int | datetime | None, **texts: str) -> None:
     """List tasks, newest first. Several values, separated by commas, are alternatives."""
     from ..projections import TaskFilters
 
@@ -102,33 +102,33 @@ def list_tasks(session: Session, /, as_of: int | datetime | None, **texts: str) 
     if not tasks:
         click.echo("No task passes the filters." if total == 0 else f"None beyond {filters.offset} of {total}.")
         return
-    paper = session.paper()
-    paper.table(_LIST, (_list_row(task, paper) for task in tasks))
+    layout = session.layout()
+    layout.table(_LIST, (_list_row(task, layout) for task in tasks))
     if total > len(tasks):
         say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
 
 
-def _list_row(task: "Task", paper: Paper) -> tuple[str, ...]:
+def _list_row(task: "Task", layout: Layout) -> tuple[str, ...]:
     return (
         str(task.id),
         task.status,
         task.type,
         percent(task.progress),
         PurePath(task.input_file).name,
-        paper.when(task.created_at),
+        layout.when(task.created_at),
         str(task.priority),
-        _message(task, paper),
+        _message(task, layout),
     )
 
 
-def _message(task: "Task", paper: Paper) -> str:
+def _message(task: "Task", layout: Layout) -> str:
     """What a waiting task waits for, as far as it says so itself; then its error or what it does."""
     from ..events.state import WAITING
 
     due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
     told = (
         "held" if task.held and task.status in WAITING else "",
-        f"due {paper.when(due)}" if due is not None and due > paper.now else "",
+        f"due {layout.when(due)}" if due is not None and due > layout.now else "",
         task.error
         or (localized(task.message) if task.completed_at is None else "")
         or (task.last_error if task.status == "retrying" else ""),
@@ -147,7 +147,7 @@ _OF_WAITING = {"effective_priority", "priority_terms"}
 
 @click.command(
     "show",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail show 3", "what is to be known of task 3"),
         ("tasktrail show 3 --wide", "every field, those that are unset as well"),
@@ -156,9 +156,9 @@ _OF_WAITING = {"effective_priority", "priority_terms"}
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
-@click.option("--as-of", type=Point(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @pass_session
-def show(session: Session, task_id: int, as_of: int | datetime | None) -> None:
+def show_command(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     """Show one task; times are UTC.
 
     On a terminal the fields that say something are shown: not what is unset, and not what nobody has asked for. With
@@ -175,7 +175,7 @@ def show(session: Session, task_id: int, as_of: int | datetime | None) -> None:
     else:
         print_pairs(
             [
-                *field_pairs(task, every=session.paper().width is None),
+                *field_pairs(task, every=session.layout().width is None),
                 *([("notices", in_short(notices))] if notices else []),
             ]
         )
@@ -242,7 +242,7 @@ _ATTEMPTS = (
 
 @click.command(
     "history",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail history 3", "how task 3 came to be what it is"),
         ("tasktrail history 3 --all", "every single report of progress"),
@@ -252,47 +252,47 @@ _ATTEMPTS = (
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @click.option("--all", "everything", is_flag=True, help="Do not fold series of progress and checkpoints into one line.")
 @pass_session
-def history(session: Session, task_id: int, *, everything: bool) -> None:
+def history_command(session: Session, task_id: int, *, everything: bool) -> None:
     """Show what happened to a task, when, by whom and why, and what became of each attempt."""
     with session.reading() as reading:
         records = reading.events(task_id)
         if session.as_json:
             for record in records:
-                click.echo(encode(record.flat()))
+                click.echo(json_bytes(record.flat()))
             return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
         from ..projections.history import history as story_of
 
-        story = story_of(task_id, records, session.doors.now())
+        story = story_of(task_id, records, session.environment.now())
         failed = [attempt.number for attempt in story.attempts if attempt.error]
         printed = [line for number in failed[-_TOLD:] for line in last_lines(reading, task_id, number)]
-    _print_story(story, session.paper(), everything=everything)
+    _print_story(story, session.layout(), everything=everything)
     for line in printed:
         say(line)
 
 
-def _print_story(story: "TaskHistory", paper: Paper, *, everything: bool) -> None:
-    click.echo(f"Task {story.task_id}" + ("; times are UTC" if paper.width is None else ""))
+def _print_story(story: "TaskHistory", layout: Layout, *, everything: bool) -> None:
+    click.echo(f"Task {story.task_id}" + ("; times are UTC" if layout.width is None else ""))
     for line in story.lines if everything else collapsed(story.lines):
-        _print_line(line, paper)
+        _print_line(line, layout)
     if story.attempts:
         click.echo("")
-        paper.table(_ATTEMPTS, map(_attempt, story.attempts))
+        layout.table(_ATTEMPTS, map(_attempt, story.attempts))
     still = f"; it still {story.still}" if story.still else ""
     say(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
 
 
-def _print_line(line: "Line", paper: Paper) -> None:
+def _print_line(line: "Line", layout: Layout) -> None:
     who = f"  ({plain(line.actor)}{': ' + plain(localized(line.reason)) if line.reason else ''})" if line.actor else ""
-    when = paper.when(line.recorded_at)
+    when = layout.when(line.recorded_at)
     before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "
-    if paper.width is None:
+    if layout.width is None:
         click.echo(f"{before}{plain(line.text)}{who}")
         return
     text = plain(line.text) + who
     longest = max(24, *map(len, text.split()))
-    hang = " " * next((room for room in (len(before), 10) if room + longest <= paper.width), 0)
-    click.echo("\n".join(wrapped(text, paper.width, indent=before, hang=hang)))
+    hang = " " * next((room for room in (len(before), 10) if room + longest <= layout.width), 0)
+    click.echo("\n".join(wrapped(text, layout.width, indent=before, hang=hang)))
 
 
 def collapsed(lines: Iterable["Line"]) -> Iterator["Line"]:
@@ -335,7 +335,7 @@ _LOOK_EVERY = 0.3
 
 @click.command(
     "output",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail output 3", "what the latest attempt of task 3 and its programs printed"),
         ("tasktrail output 3 --attempt 1", "the same of its first attempt"),
@@ -343,10 +343,10 @@ _LOOK_EVERY = 0.3
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
-@click.option("--attempt", type=Whole(min=1), metavar="N", help="Which attempt. Default: the latest")
+@click.option("--attempt", type=WholeParam(min=1), metavar="N", help="Which attempt. Default: the latest")
 @click.option("--follow", is_flag=True, help="Go on until the attempt has ended; Ctrl-C ends it before.")
 @pass_session
-def output(session: Session, task_id: int, attempt: int | None, *, follow: bool) -> None:
+def output_command(session: Session, task_id: int, attempt: int | None, *, follow: bool) -> None:
     """Print what an attempt and its child programs have printed, and the traceback of its failure.
 
     Of long output the beginning and the end are kept (key `max_output`). Colours are left out, and other control
@@ -386,18 +386,18 @@ _AT_ONCE = 500
 
 @click.command(
     "log",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail log > log.jsonl", "the whole history, for an archive or an auditor"),
         ("tasktrail log --after 120 --limit 10", "ten records from position 121 on"),
         ("tasktrail log --follow | jq .event", "what is there, and then what happens"),
     ],
 )
-@click.option("--after", type=Whole(min=0), default=0, metavar="N", help="Begin after position N. Default: 0")
-@click.option("--limit", type=Whole(min=0), metavar="N", help="Stop after so many.")
+@click.option("--after", type=WholeParam(min=0), default=0, metavar="N", help="Begin after position N. Default: 0")
+@click.option("--limit", type=WholeParam(min=0), metavar="N", help="Stop after so many.")
 @click.option("--follow", is_flag=True, help="Wait for more; Ctrl-C ends it.")
 @pass_session
-def log(session: Session, after: int, limit: int | None, *, follow: bool) -> None:
+def log_command(session: Session, after: int, limit: int | None, *, follow: bool) -> None:
     """Print recorded events as JSON Lines, in the order of their positions."""
     encoder = msgspec.json.Encoder()
     write = sys.stdout.buffer.write

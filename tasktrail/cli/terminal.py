@@ -299,7 +299,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
         click.echo("\n".join(wrapped(value, width, indent=before, hang=hang)))
 
 
-class Paper(msgspec.Struct, frozen=True):
+class Layout(msgspec.Struct, frozen=True):
     """What tables are printed on."""
 
     now: datetime

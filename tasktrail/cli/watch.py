@@ -17,10 +17,10 @@ import click
 import msgspec
 
 from ..events.errors import ServiceUnreachable
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .parameters import TASK_ID
-from .progress import ENDED, LOOK_EVERY, Display, Glance, Lines, Signals, headline
+from .progress import ENDED, LOOK_EVERY, Display, Lines, Poller, Signals, headline
 from .session import Session
 from .terminal import Column, about, duration, localized, percent, plain, print_json, say, table_rows, width_of, wrapped
 
@@ -141,7 +141,7 @@ def picture(
         height: lines of the screen.
     """
     known = list(tasks)
-    lines = wrapped(in_words(totals), width)[: max(1, height)]
+    lines = wrapped(totals_in_words(totals), width)[: max(1, height)]
     failed = sorted((task for task in known if task.status == "failed"), key=lambda task: task.id, reverse=True)
     room = height - len(lines) - 1
     ends = _failed(failed, totals.failed, width, min(room // 3 if _open(known) else room, room))
@@ -149,7 +149,7 @@ def picture(
     return [*lines, *([""] if rows or ends else []), *rows, *ends]
 
 
-def in_words(totals: Totals) -> str:
+def totals_in_words(totals: Totals) -> str:
     """The line of totals: `3 of 40 done, 2 failed, about 12 min left`."""
     words = [f"{totals.completed} of {totals.total} done"]
     words += [f"{totals.failed} failed"] if totals.failed else []
@@ -278,7 +278,7 @@ _AT_ONCE = 100
 
 @click.command(
     "watch",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail watch", "all that runs or waits, until nothing does"),
         ("tasktrail watch 3 4", "two tasks until both have ended; exit code 1 if one did not complete"),
@@ -287,7 +287,7 @@ _AT_ONCE = 100
 )
 @click.argument("ids", nargs=-1, type=TASK_ID, metavar="[ID…]")
 @pass_session
-def watch(session: Session, ids: tuple[int, ...]) -> int:
+def watch_command(session: Session, ids: tuple[int, ...]) -> int:
     """Show live progress of the tasks, or of all unfinished ones, until they end. Ctrl-C leaves; the tasks go on.
 
     Exit code 1: one of the tasks failed or was cancelled. 3: no service runs, so nothing moves.
@@ -299,13 +299,13 @@ def watch(session: Session, ids: tuple[int, ...]) -> int:
         watch = Watch(reading, display, ids)
         while watch.look():
             if isinstance(display, Board):
-                watch.draw(display, session.doors.now())
+                watch.draw(display, session.environment.now())
             if not live:
                 raise ServiceUnreachable(f"No service runs on {session.data}, so nothing moves")
             if signals.next(LOOK_EVERY) is not None:
                 return INTERRUPTED
         if isinstance(display, Board):
-            watch.draw(display, session.doors.now())
+            watch.draw(display, session.environment.now())
     if not watch.tasks:
         say("nothing runs or waits", err=True)
     return DONE if watch.all_completed else REFUSED
@@ -327,7 +327,7 @@ class Watch:
         self._reading = reading
         self._display = display
         self._ids = ids
-        self._glance = Glance(display)
+        self._poller = Poller(display)
         self._first: Stats | None = None
 
     @property
@@ -342,14 +342,14 @@ class Watch:
             known = self.tasks.get(task_id)
             if task_id in listed or (known is not None and known.status in ENDED):
                 continue
-            if task := self._glance.at(self._reading, task_id):
+            if task := self._poller.at(self._reading, task_id):
                 self.tasks[task_id] = task
         seen_all = len(self.tasks) >= len(set(self._ids))
         return not seen_all or any(task.status not in ENDED for task in self.tasks.values())
 
     def draw(self, board: Board, now: datetime) -> None:
         """Draw what was seen last, with the totals of all."""
-        stats = self._glance.ask(self._reading.stats)
+        stats = self._poller.ask(self._reading.stats)
         if stats is None:
             return
         self._first = self._first or stats
@@ -364,7 +364,7 @@ class Watch:
         seen = set()
         for statuses in (("running",), ("retrying", "pending")):
             filters = TaskFilters(status=statuses, sort="id", limit=_AT_ONCE)
-            page = self._glance.ask(partial(self._reading.list_tasks, filters))
+            page = self._poller.ask(partial(self._reading.list_tasks, filters))
             for task in page[0] if page else ():
                 self.tasks[task.id] = task
                 self._display.show(task)

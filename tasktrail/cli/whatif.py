@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..whatif.question import PolicyChange
-from .command import Command, pass_session
+from .command import CliCommand, pass_session
 from .fields import options_of
-from .parameters import Point
+from .parameters import PointParam
 from .progress import counting
 from .session import Session
-from .terminal import Column, Paper, duration, moment, print_json, print_pairs, say
+from .terminal import Column, Layout, duration, moment, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..whatif.answer import Changed, Fidelity, TypeRow, WhatIf
@@ -43,7 +43,7 @@ _FLAGS = {
 
 @click.command(
     "whatif",
-    cls=Command,
+    cls=CliCommand,
     examples=[
         ("tasktrail whatif", "does the Scheduler's core make the recorded starts of the log again?"),
         ("tasktrail whatif --max-concurrent 4 --workers 4", "and with four at once?"),
@@ -68,11 +68,13 @@ _FLAGS = {
     "backfill_bound",
     flags=_FLAGS,
 )
-@click.option("--from", "begin", type=Point(), metavar="WHEN", help="Play from this position or time on. Default: all")
-@click.option("--to", "end", type=Point(), metavar="WHEN", help="Play to it. Default: until all is done")
+@click.option(
+    "--from", "begin", type=PointParam(), metavar="WHEN", help="Play from this position or time on. Default: all"
+)
+@click.option("--to", "end", type=PointParam(), metavar="WHEN", help="Play to it. Default: until all is done")
 @options_of(PolicyChange, "rows")
 @pass_session
-def whatif(session: Session, /, **given: Any) -> None:
+def whatif_command(session: Session, /, **given: Any) -> None:
     """Compare the recorded history with what another policy would have made of it.
 
     It reads the log in the data folder, whether a service runs or not, and changes nothing. Attempts run as long as
@@ -86,21 +88,21 @@ def whatif(session: Session, /, **given: Any) -> None:
     question = {name: dict(value) if name in tables else value for name, value in given.items()}
     with counting("playing") as progress:
         given = {name: value for name, value in question.items() if value is not None}
-        found = session.doors.whatif(session, given, progress)
+        found = session.environment.whatif(session, given, progress)
     if session.as_json:
         print_json(found)
     else:
-        _print(found, session.paper())
+        _print(found, session.layout())
 
 
-def _print(found: "WhatIf", paper: Paper) -> None:
+def _print(found: "WhatIf", layout: Layout) -> None:
     say(
         f"positions {found.first_position} to {found.last_position}, "
         f"{moment(found.began_at)} to {moment(found.ended_at)}, {found.records} records"
     )
     say(_fidelity(found.fidelity))
     click.echo("")
-    paper.table(_MEASURES, [line for row in found.rows for line in _lines(row)])
+    layout.table(_MEASURES, [line for row in found.rows for line in _lines(row)])
     if found.moved is not None:
         moved = found.moved
         click.echo("")
@@ -110,7 +112,7 @@ def _print(found: "WhatIf", paper: Paper) -> None:
         )
     if found.changed:
         click.echo("")
-        paper.table(_MOVES, map(_move, found.changed))
+        layout.table(_MOVES, map(_move, found.changed))
     click.echo("")
     print_pairs(_notes(found))
 

@@ -151,7 +151,7 @@ def _append(clip: Path, output: Any, streams: dict[int, Any], offset: float) -> 
     return offset + max(lengths)
 
 
-def decode(path: Path) -> Decoded:
+def decode_video(path: Path) -> Decoded:
     """Decode every video frame. Raises av.FFmpegError on the first that cannot be."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]

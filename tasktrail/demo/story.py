@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ..api.client import Client
 from ..events import Checkpointed, Started, Task
 from ..events.errors import NotReady, TasktrailError
-from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, decode, fetch, repeat
+from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, decode_video, fetch, repeat
 
 REPEATS = 8
 OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
@@ -99,7 +99,7 @@ class Demo:
         files = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), self._samples)
         long = self._out / "long.mp4"
         repeat(files[BUNNY], long, REPEATS)
-        source = decode(long)
+        source = decode_video(long)
         self._console.print(
             f"  {long.name}: {source.frames} frames, {source.duration:.1f} s, {source.width}x{source.height}"
         )
@@ -174,7 +174,7 @@ class Demo:
     def _verify(self, ended: list[Task], source: Decoded, resumed: float) -> bool:
         video = ended[0]
         self._say("Verify", "every frame of the output is decoded")
-        made = decode(Path(video.output_file))
+        made = decode_video(Path(video.output_file))
         self._console.print(f"  {made.codec} {made.width}x{made.height}, {made.frames} frames, {made.duration:.2f} s")
         promises = {
             "all tasks are completed": all(task.status == "completed" for task in ended),

@@ -30,7 +30,7 @@ from ..events import TasktrailError
 from .problems import MEDIA_TYPE, headers_of
 
 if TYPE_CHECKING:
-    from .connections import Guarded
+    from .connections import GuardedConnection
 
 
 _NETLINK_SOCK_DIAG = 4
@@ -273,7 +273,7 @@ _OURS = frozenset({b"none", b"same-origin"})
 """What `Sec-Fetch-Site` says of an address that somebody typed, and of a page of our own."""
 
 
-class Gate:
+class AccessMiddleware:
     """An ASGI application in front of another."""
 
     def __init__(self, app: ASGIApp, access: Access, hosts: frozenset[str] = LOOPBACK) -> None:
@@ -300,7 +300,7 @@ class Gate:
     def _objection(self, scope: Any) -> TasktrailError | None:
         if scope["type"] != "http":
             return None
-        connection: Guarded = scope["state"]["connection"]
+        connection: GuardedConnection = scope["state"]["connection"]
         if connection.private:
             return None
         headers = dict(scope["headers"])

@@ -28,7 +28,7 @@ def build_app(backend: Backend) -> Litestar:
         dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         guards=[known_only, possible_task],
-        openapi_config=config(__version__),
+        openapi_config=openapi_config(__version__),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )
@@ -135,7 +135,7 @@ class Described(OpenAPIRenderPlugin):
         return self._body
 
 
-def config(version: str) -> OpenAPIConfig:
+def openapi_config(version: str) -> OpenAPIConfig:
     """Litestar's settings. The plugin's own root is the address, so no other page of Litestar's appears."""
     return OpenAPIConfig(
         title="tasktrail",

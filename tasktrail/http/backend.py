@@ -19,9 +19,9 @@ from ..api.service import TaskService
 from ..errors import Busy
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
-from .connections import Held
+from .connections import StreamBuffers
 from .requests import Item
-from .streams import Feed
+from .streams import RecordFeed
 
 ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
@@ -44,9 +44,9 @@ class Backend:
 
     def __init__(self, service: TaskService) -> None:
         self.service = service
-        self.feed = Feed(service)
+        self.feed = RecordFeed(service)
         self.verifying = threading.Lock()
-        self.held = Held()
+        self.held = StreamBuffers()
         environment = worker_environment((), (), os.environ)
         self._lanes = [ReaderProcess(service.paths, environment) for _ in range(_APART)]
         self._free: SimpleQueue[ReaderProcess] = SimpleQueue()

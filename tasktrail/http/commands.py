@@ -42,7 +42,7 @@ from .requests import (
     MAX_BODY,
     MAX_COMMAND,
     Item,
-    TaskId,
+    TaskIdPath,
     decode_array,
     decode_as,
     decode_command,
@@ -55,7 +55,7 @@ SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""
 
 Json = Request[Any, Any, Any]
-Schedule = Annotated[str, PathParameter(description="The schedule's name")]
+SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
 
 async def json_body(request: Json) -> bytes:
@@ -112,10 +112,10 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     async def plain(request: Json, backend: NamedDependency[Backend]) -> Accepted:
         return await send(request, backend)
 
-    async def on_task(request: Json, backend: NamedDependency[Backend], task_id: TaskId) -> Accepted:
+    async def on_task(request: Json, backend: NamedDependency[Backend], task_id: TaskIdPath) -> Accepted:
         return await send(request, backend, task_id=task_id)
 
-    async def on_schedule(request: Json, backend: NamedDependency[Backend], schedule: Schedule) -> Accepted:
+    async def on_schedule(request: Json, backend: NamedDependency[Backend], schedule: SchedulePath) -> Accepted:
         return await send(request, backend, schedule=schedule)
 
     route: Callable[..., Any] = on_task if "{task_id" in path else on_schedule if "{schedule" in path else plain

@@ -80,11 +80,11 @@ class Room:
         self.max_streams = max(1, streams)
         self.streams = 0
         self.bodies = Bodies(BODY_ROOM)
-        self.inside: set[Guarded] = set()
-        self.idle: dict[Guarded, None] = {}
+        self.inside: set[GuardedConnection] = set()
+        self.idle: dict[GuardedConnection, None] = {}
         """Those that ask nothing just now, the longest idle first."""
 
-    def enter(self, one: "Guarded") -> bool:
+    def enter(self, one: "GuardedConnection") -> bool:
         """Whether there is place, if need be that of the one that has been idle longest."""
         if len(self.inside) >= self.size:
             oldest = next(iter(self.idle), None)
@@ -95,7 +95,7 @@ class Room:
         self.idle[one] = None
         return True
 
-    def leave(self, one: "Guarded") -> None:
+    def leave(self, one: "GuardedConnection") -> None:
         """Its place is free."""
         self.inside.discard(one)
         self.idle.pop(one, None)
@@ -111,7 +111,7 @@ class Rooms:
         self.unix, self.own, self.strange = Room(unix, unix // 2), Room(own, own // 4), Room(strange, strange // 4)
 
 
-class Guarded(H11Protocol):
+class GuardedConnection(H11Protocol):
     """Uvicorn's protocol, in a room, with deadlines and small buffers."""
 
     transport: asyncio.Transport
@@ -203,16 +203,16 @@ class Guarded(H11Protocol):
                 return "other", None  # at rest, for which uvicorn has a deadline, or being answered
 
 
-class Held:
+class StreamBuffers:
     """What streams hold for their readers. Beyond the bound, who has taken nothing for longest is cut off."""
 
     def __init__(self, bound: int = HELD) -> None:
         self._bound = bound
-        self._pieces: dict[object, tuple[int, Guarded]] = {}
+        self._pieces: dict[object, tuple[int, GuardedConnection]] = {}
         self.total = 0
 
     @contextmanager
-    def holding(self, size: int, connection: Guarded) -> Iterator[None]:
+    def holding(self, size: int, connection: GuardedConnection) -> Iterator[None]:
         """While it lasts, a piece of so many bytes waits for the reader at the connection."""
         piece = object()
         while self.total + size > self._bound and self._pieces:
@@ -226,7 +226,7 @@ class Held:
             if piece in self._pieces:
                 self._take(piece)
 
-    def _take(self, piece: object) -> tuple[int, Guarded]:
+    def _take(self, piece: object) -> tuple[int, GuardedConnection]:
         size, connection = self._pieces.pop(piece)
         self.total -= size
         return size, connection
@@ -235,7 +235,9 @@ class Held:
 class Listener:
     """Takes connections from one socket. Has what uvicorn asks of a server: `close` and `wait_closed`."""
 
-    def __init__(self, listening: socket.socket, serve: Callable[[socket.socket], Guarded], relief: Room) -> None:
+    def __init__(
+        self, listening: socket.socket, serve: Callable[[socket.socket], GuardedConnection], relief: Room
+    ) -> None:
         """`serve` makes the protocol of a connection; the room `relief` gives places up when there are no means."""
         self._listening = listening
         self._serve = serve

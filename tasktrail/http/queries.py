@@ -23,11 +23,11 @@ from ..events.errors import InvalidValue, NotReady, UnknownTask
 from ..handlers.printed import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .backend import Backend
-from .requests import LARGEST, AsOf, MinPosition, Position, TaskId, point, unescaped
+from .requests import LARGEST, AsOfQuery, MinPositionQuery, PositionQuery, TaskIdPath, point, unescaped
 from .streams import (
     EVENT_STREAM,
     JSON_LINES,
-    Span,
+    StreamRequest,
     array,
     as_json_array,
     as_json_lines,
@@ -36,13 +36,15 @@ from .streams import (
     refuse_too_many,
 )
 
-Values = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
-Text = Annotated[str | None, QueryParameter()]
-Attempt = Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="An attempt's number")]
-Byte = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="The byte to begin at: `next` of the last answer")]
-Last = Annotated[int | None, QueryParameter(ge=1, le=PAGE, description="Only so many bytes, from the end")]
-Most = Annotated[int, QueryParameter(ge=0, le=PAGE, description="At most so many bytes")]
-Sort = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
+ValuesQuery = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
+TextQuery = Annotated[str | None, QueryParameter()]
+AttemptQuery = Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="An attempt's number")]
+ByteQuery = Annotated[
+    int, QueryParameter(ge=0, le=LARGEST, description="The byte to begin at: `next` of the last answer")
+]
+LastQuery = Annotated[int | None, QueryParameter(ge=1, le=PAGE, description="Only so many bytes, from the end")]
+MostQuery = Annotated[int, QueryParameter(ge=0, le=PAGE, description="At most so many bytes")]
+SortQuery = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -64,18 +66,18 @@ class Progress(msgspec.Struct, frozen=True):
 @get("/v1/tasks")
 async def list_tasks(
     backend: NamedDependency[Backend],
-    status: Values = None,
-    type: Values = None,  # noqa: A002 - the field's name
-    user_id: Values = None,
-    document_id: Values = None,
-    parent_task_id: Values = None,
-    label: Values = None,
-    search: Text = None,
-    sort: Sort = None,
-    limit: Text = None,
-    offset: Text = None,
-    as_of: AsOf = None,
-    min_position: MinPosition = 0,
+    status: ValuesQuery = None,
+    type: ValuesQuery = None,  # noqa: A002 - the field's name
+    user_id: ValuesQuery = None,
+    document_id: ValuesQuery = None,
+    parent_task_id: ValuesQuery = None,
+    label: ValuesQuery = None,
+    search: TextQuery = None,
+    sort: SortQuery = None,
+    limit: TextQuery = None,
+    offset: TextQuery = None,
+    as_of: AsOfQuery = None,
+    min_position: MinPositionQuery = 0,
 ) -> TaskPage:
     """Tasks that fit the filters, a page of them."""
     # The values are checked where filters are at home: their errors are the same from everywhere.
@@ -103,7 +105,7 @@ async def list_tasks(
 
 @get("/v1/tasks/{task_id:int}")
 async def get_task(
-    backend: NamedDependency[Backend], task_id: TaskId, as_of: AsOf = None, min_position: MinPosition = 0
+    backend: NamedDependency[Backend], task_id: TaskIdPath, as_of: AsOfQuery = None, min_position: MinPositionQuery = 0
 ) -> Task:
     """One task, now or as of an earlier moment."""
     moment = point(as_of)
@@ -111,7 +113,9 @@ async def get_task(
 
 
 @get("/v1/tasks/{task_id:int}/progress")
-async def get_progress(backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0) -> Progress:
+async def get_progress(
+    backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
+) -> Progress:
     """How far a task is."""
     percent, message = await backend.read(min_position, backend.service.get_task_progress, task_id)
     return Progress(task_id, percent, message)
@@ -120,12 +124,12 @@ async def get_progress(backend: NamedDependency[Backend], task_id: TaskId, min_p
 @get("/v1/tasks/{task_id:int}/output")
 async def get_output(
     backend: NamedDependency[Backend],
-    task_id: TaskId,
-    attempt: Attempt = None,
-    after: Byte = 0,
-    last: Last = None,
-    most: Most = PAGE,
-    min_position: MinPosition = 0,
+    task_id: TaskIdPath,
+    attempt: AttemptQuery = None,
+    after: ByteQuery = 0,
+    last: LastQuery = None,
+    most: MostQuery = PAGE,
+    min_position: MinPositionQuery = 0,
 ) -> Output:
     """What an attempt printed, the latest unless one is named: a part of at most 256 KiB; `next` is where to go on."""
     return await backend.read(
@@ -133,19 +137,19 @@ async def get_output(
     )
 
 
-Limit = Annotated[int, QueryParameter(ge=0, le=10_000, description="At most so many tasks of the queue")]
+LimitQuery = Annotated[int, QueryParameter(ge=0, le=10_000, description="At most so many tasks of the queue")]
 Name = Annotated[str, PathParameter(description="The schedule's name")]
 
 
 @get("/v1/tasks/{task_id:int}/why")
-async def get_why(backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0) -> Why:
+async def why(backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0) -> Why:
     """All reasons why a task is not running, and what is ahead of it."""
     return await backend.read(min_position, backend.service.why, task_id)
 
 
 @get("/v1/queue")
-async def get_queue(
-    backend: NamedDependency[Backend], limit: Limit = QUEUE_SHOWN, min_position: MinPosition = 0
+async def queue(
+    backend: NamedDependency[Backend], limit: LimitQuery = QUEUE_SHOWN, min_position: MinPositionQuery = 0
 ) -> QueueBoard:
     """What waits for room, in the order in which it will run, and what runs."""
     return await backend.read(min_position, backend.service.queue, limit)
@@ -165,21 +169,25 @@ async def get_schedules(backend: NamedDependency[Backend]) -> list[ScheduleBoard
 
 @get("/v1/tasks/{task_id:int}/notices")
 async def get_notices(
-    backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0
+    backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
 ) -> list[NoticeStatus]:
     """What became of a task's notices."""
     return await backend.read(min_position, backend.service.notices, task_id)
 
 
 @get("/v1/endpoints")
-async def get_endpoints(backend: NamedDependency[Backend], min_position: MinPosition = 0) -> list[DisabledEndpoint]:
+async def get_endpoints(
+    backend: NamedDependency[Backend], min_position: MinPositionQuery = 0
+) -> list[DisabledEndpoint]:
     """The receivers that have said that they are gone, to which nothing is sent."""
     return await backend.read(min_position, backend.service.endpoints)
 
 
-Records = Annotated[int | None, QueryParameter(ge=1, description="At most so many records")]
-Follow = Annotated[bool, QueryParameter(description="Go on with what is yet to come")]
-Seconds = Annotated[float | None, QueryParameter(gt=0, le=86400, description="End a followed stream after so long")]
+RecordsQuery = Annotated[int | None, QueryParameter(ge=1, description="At most so many records")]
+FollowQuery = Annotated[bool, QueryParameter(description="Go on with what is yet to come")]
+SecondsQuery = Annotated[
+    float | None, QueryParameter(gt=0, le=86400, description="End a followed stream after so long")
+]
 _LAST = 2**63 - 1
 HttpRequest = Request[Any, Any, Any]
 
@@ -188,29 +196,29 @@ HttpRequest = Request[Any, Any, Any]
 async def get_log(
     request: HttpRequest,
     backend: NamedDependency[Backend],
-    after: Position = 0,
-    limit: Records = None,
-    follow: Follow = False,  # noqa: FBT002 - a parameter of an address has a name
-    seconds: Seconds = None,
+    after: PositionQuery = 0,
+    limit: RecordsQuery = None,
+    follow: FollowQuery = False,  # noqa: FBT002 - a parameter of an address has a name
+    seconds: SecondsQuery = None,
 ) -> Stream:
     """The log from a position on: JSON Lines, or server-sent events where the client accepts them."""
-    return await _stream(request, backend, Span(after=after, limit=limit, follow=follow, seconds=seconds))
+    return await _stream(request, backend, StreamRequest(after=after, limit=limit, follow=follow, seconds=seconds))
 
 
 @get("/v1/tasks/{task_id:int}/events")
 async def get_events(
     request: HttpRequest,
     backend: NamedDependency[Backend],
-    task_id: TaskId,
-    after: Position = 0,
-    follow: Follow = False,  # noqa: FBT002 - a parameter of an address has a name
-    seconds: Seconds = None,
-    min_position: MinPosition = 0,
+    task_id: TaskIdPath,
+    after: PositionQuery = 0,
+    follow: FollowQuery = False,  # noqa: FBT002 - a parameter of an address has a name
+    seconds: SecondsQuery = None,
+    min_position: MinPositionQuery = 0,
 ) -> Response[Any]:
     """A task's events as an array; followed, or as server-sent events, like the log."""
     if not await backend.read(min_position, backend.service.version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-    span = Span(after=after, task_id=task_id, follow=follow, seconds=seconds)
+    span = StreamRequest(after=after, task_id=task_id, follow=follow, seconds=seconds)
     if follow or _wants_events(request):
         return await _stream(request, backend, span)
     connection = request.scope["state"]["connection"]
@@ -220,7 +228,7 @@ async def get_events(
 
 @get("/v1/tasks/{task_id:int}/notes")
 async def get_notes(
-    backend: NamedDependency[Backend], task_id: TaskId, min_position: MinPosition = 0
+    backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
 ) -> list[dict[str, Any]]:
     """What the service recorded about a task under task id 0, an array: adjustments by operators, deliveries."""
     records = await backend.read(min_position, backend.service.notes, task_id)
@@ -231,7 +239,7 @@ def _wants_events(request: HttpRequest) -> bool:
     return EVENT_STREAM in request.headers.get("accept", "")
 
 
-async def _stream(request: HttpRequest, backend: Backend, span: Span) -> Stream:
+async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -> Stream:
     """Server-sent events always go on, and begin after the last one that a returning browser has seen."""
     connection = request.scope["state"]["connection"]
     refuse_too_many(connection)
@@ -240,7 +248,7 @@ async def _stream(request: HttpRequest, backend: Backend, span: Span) -> Stream:
     if events:
         last = request.headers.get("last-event-id", "")
         field = "Last-Event-ID" if last else field
-        span = Span(
+        span = StreamRequest(
             after=_position(last) if last else span.after,
             task_id=span.task_id,
             limit=span.limit,
@@ -281,7 +289,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 @get("/v1/stats")
-async def get_stats(backend: NamedDependency[Backend], min_position: MinPosition = 0) -> Stats:
+async def get_stats(backend: NamedDependency[Backend], min_position: MinPositionQuery = 0) -> Stats:
     """Numbers over all tasks."""
     return await backend.read(min_position, backend.service.stats)
 
@@ -327,8 +335,8 @@ ROUTES: Sequence[HTTPRouteHandler] = (
     get_notices,
     get_events,
     get_notes,
-    get_why,
-    get_queue,
+    why,
+    queue,
     get_limits,
     get_schedules,
     get_endpoints,

@@ -124,12 +124,12 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 LARGEST = 2**53
 """The largest number that every reader of JSON takes for what it is."""
 
-TaskId: TypeAlias = Annotated[int, PathParameter(description="The task's number")]
-Position: TypeAlias = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="A position of the log")]
-MinPosition: TypeAlias = Annotated[
+TaskIdPath: TypeAlias = Annotated[int, PathParameter(description="The task's number")]
+PositionQuery: TypeAlias = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="A position of the log")]
+MinPositionQuery: TypeAlias = Annotated[
     int, QueryParameter(ge=0, le=LARGEST, description="Answer only once this position can be seen: read your own write")
 ]
-AsOf: TypeAlias = Annotated[
+AsOfQuery: TypeAlias = Annotated[
     str | None, QueryParameter(description="An earlier moment: a position, or a time as in RFC 3339")
 ]
 

@@ -16,10 +16,10 @@ from ..actors.logger import get_logger
 from ..api.service import TaskService
 from ..errors import ListenFailed
 from ..paths import UnixName
-from .access import LOOPBACK, Access, Gate, token_in
+from .access import LOOPBACK, Access, AccessMiddleware, token_in
 from .app import build_app
 from .backend import Backend
-from .connections import KEEP_ALIVE, MAX_HEAD, Guarded, Listener, Room, Rooms, raise_descriptor_limit
+from .connections import KEEP_ALIVE, MAX_HEAD, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
 
 START_WITHIN = 30.0
 GRACE = 0.5
@@ -73,12 +73,12 @@ class HttpServer:
         except BaseException:
             tcp.close()
             raise
-        self._made = identity(self._path)
+        self._made = socket_identity(self._path)
         host, port = tcp.getsockname()[:2]
         literal = f"[{host}]" if ":" in host else host
         self.address = f"http://{literal}:{port}"
         access = Access(token)
-        self._server = _Server(Gate(app, access, LOOPBACK | {literal}), backend, access)
+        self._server = _Server(AccessMiddleware(app, access, LOOPBACK | {literal}), backend, access)
         self._thread = threading.Thread(
             target=self._server.serve_on, args=([unix, tcp],), name="http-server", daemon=True
         )
@@ -102,7 +102,7 @@ class HttpServer:
 class _Server(uvicorn.Server):
     """Uvicorn with listeners of ours, told when it is up and made to end its connections."""
 
-    def __init__(self, app: Gate, backend: Backend, access: Access) -> None:
+    def __init__(self, app: AccessMiddleware, backend: Backend, access: Access) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -148,12 +148,12 @@ class _Server(uvicorn.Server):
         self.started = True
         self.up.set()
 
-    def _from_port(self, connection: socket.socket) -> Guarded:
+    def _from_port(self, connection: socket.socket) -> GuardedConnection:
         own = self._access.knows(connection)
         return self._guarded(self._rooms.own if own else self._rooms.strange, own=own)
 
-    def _guarded(self, room: Room, *, private: bool = False, own: bool = False) -> Guarded:
-        return Guarded(self.config, self.server_state, room, private=private, own=own)
+    def _guarded(self, room: Room, *, private: bool = False, own: bool = False) -> GuardedConnection:
+        return GuardedConnection(self.config, self.server_state, room, private=private, own=own)
 
     async def on_tick(self, counter: int) -> bool:
         """Every tenth of a second; once a second the deadlines are looked at."""
@@ -161,7 +161,7 @@ class _Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             self._desk.tidy(now)
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Guarded):
+                if isinstance(connection, GuardedConnection):
                     connection.look(now)
         return await super().on_tick(counter)
 
@@ -208,7 +208,7 @@ def listen_unix(path: Path) -> socket.socket:
     return listener
 
 
-def identity(path: Path) -> tuple[int, int]:
+def socket_identity(path: Path) -> tuple[int, int]:
     """Tells one file under a name from the next."""
     status = path.stat()
     return status.st_dev, status.st_ino
@@ -217,7 +217,7 @@ def identity(path: Path) -> tuple[int, int]:
 def remove_unix(path: Path, made: tuple[int, int]) -> None:
     """Remove the socket, unless another service has put its own there."""
     with suppress(OSError):
-        if identity(path) == made:
+        if socket_identity(path) == made:
             path.unlink()
 
 

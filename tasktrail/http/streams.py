@@ -22,7 +22,7 @@ from ..actors.logger import get_logger
 from ..api.service import TaskService
 from ..errors import Busy
 from ..events import Recorded
-from .connections import Guarded
+from .connections import GuardedConnection
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -43,7 +43,7 @@ _LINE_ENDS = "\x85\u2028\u2029"
 logger = get_logger("tasktrail.http")
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
+class EncodedRecord(msgspec.Struct, frozen=True, gc=False):
     """A recorded event as it is sent."""
 
     position: int
@@ -52,30 +52,30 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     json: bytes
 
 
-def line(record: Recorded) -> Line:
+def encode_record(record: Recorded) -> EncodedRecord:
     """The record, encoded. Nothing in it looks like the end of a line, not even to a reader who knows Unicode's."""
     json = _ENCODER.encode(record.flat())
     if not json.isascii():
         for character in _LINE_ENDS:
             json = json.replace(character.encode(), b"\\u%04x" % ord(character))
-    return Line(record.position, record.task_id, record.version, json)
+    return EncodedRecord(record.position, record.task_id, record.version, json)
 
 
-class Pieces:
+class BatchReader:
     """Reads records piece by piece, each bounded in number and in bytes. For one stream."""
 
     def __init__(self) -> None:
         self._number = max(1, BATCH // 16)
 
-    def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[Line]:
+    def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[EncodedRecord]:
         """The next lines, at least one if there is any; `read` gives up to so many records.
 
         What was read in vain tells how much to ask for the next time.
         """
-        lines: list[Line] = []
+        lines: list[EncodedRecord] = []
         size = number = 0
         for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts those in vain, too
-            one = line(record)
+            one = encode_record(record)
             size += len(one.json)
             if lines and size > PIECE:
                 self._number = len(lines)
@@ -86,12 +86,12 @@ class Pieces:
         return lines
 
 
-class Feed:
+class RecordFeed:
     """The ring and the thread that fills it. All methods are called in the event loop."""
 
     def __init__(self, service: TaskService) -> None:
         self._service = service
-        self._ring: deque[Line] = deque()
+        self._ring: deque[EncodedRecord] = deque()
         self._size = 0
         """Bytes in the ring."""
         self._end = 0
@@ -131,14 +131,14 @@ class Feed:
         )
         self._thread.start()
 
-    def after(self, position: int) -> list[Line] | None:
+    def after(self, position: int) -> list[EncodedRecord] | None:
         """A piece of what follows `position`, as far as it has been read; none if the ring has lost it."""
         if position >= self._end:
             return []
         if not self._ring or self._ring[0].position > position + 1:
             return None
         start = bisect_right(self._ring, position, key=lambda one: one.position)
-        lines: list[Line] = []
+        lines: list[EncodedRecord] = []
         size = 0
         for one in islice(self._ring, start, start + BATCH):
             size += len(one.json)
@@ -163,7 +163,7 @@ class Feed:
         self._wanted.clear()
         self._changed.set()
 
-    def _publish(self, wanted: threading.Event, lines: Iterable[Line]) -> None:
+    def _publish(self, wanted: threading.Event, lines: Iterable[EncodedRecord]) -> None:
         if wanted is not self._wanted or self.closed:
             return
         for one in lines:
@@ -176,7 +176,7 @@ class Feed:
         self._changed = asyncio.Event()
 
     def _run(self, loop: asyncio.AbstractEventLoop, wanted: threading.Event, position: int) -> None:
-        pieces = Pieces()
+        pieces = BatchReader()
         while wanted.is_set():
             try:
                 if not self._service.watermark.wait(position + 1, _LOOK):
@@ -192,7 +192,7 @@ class Feed:
                 threading.Event().wait(_LOOK)
 
 
-KEEP_ALIVE = 15.0
+SILENCE = 15.0
 """Seconds of silence after which a sign of life is sent."""
 
 SLICE = 16 * 1024
@@ -202,7 +202,7 @@ JSON_LINES = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Which records, and for how long."""
 
     after: int = 0
@@ -217,17 +217,17 @@ _ANY = 2**62
 """Beyond every position."""
 
 
-def as_json_lines(lines: Sequence[Line]) -> bytes:
+def as_json_lines(lines: Sequence[EncodedRecord]) -> bytes:
     """A record a line. A sign of life is a space, which is allowed in front of any JSON."""
     return b"".join([one.json + b"\n" for one in lines]) or b" "
 
 
-def as_server_sent(lines: Sequence[Line]) -> bytes:
+def as_server_sent(lines: Sequence[EncodedRecord]) -> bytes:
     """Messages with their position as id, so that a browser goes on where it was. A sign of life is a comment."""
     return b"".join([b"id: %d\ndata: %s\n\n" % (one.position, one.json) for one in lines]) or b": still here\n\n"
 
 
-def as_json_array(lines: Sequence[Line]) -> bytes:
+def as_json_array(lines: Sequence[EncodedRecord]) -> bytes:
     """The inside of an array of records, each with a comma behind it."""
     return b"".join([one.json + b"," for one in lines])
 
@@ -241,7 +241,7 @@ async def array(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield held.replace(b",", b"") + b"]"
 
 
-def refuse_too_many(connection: Guarded) -> None:
+def refuse_too_many(connection: GuardedConnection) -> None:
     """Raises `Busy` when all the streams that there may be are open at this way in."""
     if connection.room.streams >= connection.room.max_streams:
         raise Busy(
@@ -251,7 +251,10 @@ def refuse_too_many(connection: Guarded) -> None:
 
 
 async def encoded(
-    backend: "Backend", span: Span, encode: Callable[[Sequence[Line]], bytes], connection: Guarded
+    backend: "Backend",
+    span: StreamRequest,
+    encode: Callable[[Sequence[EncodedRecord]], bytes],
+    connection: GuardedConnection,
 ) -> AsyncIterator[bytes]:
     """The answer's bytes, slice by slice. A reader that does not take them holds up nothing but this iterator."""
     room = connection.room
@@ -277,7 +280,7 @@ async def encoded(
         room.streams -= 1
 
 
-async def _batches(backend: "Backend", span: Span) -> AsyncIterator[list[Line]]:
+async def _batches(backend: "Backend", span: StreamRequest) -> AsyncIterator[list[EncodedRecord]]:
     """What is there, and then what comes; an empty batch is a sign of life. The taker may empty the lists."""
     position, reading = span.after, _Reading(backend, span)
     if not span.follow:
@@ -299,25 +302,25 @@ async def _batches(backend: "Backend", span: Span) -> AsyncIterator[list[Line]]:
             if lines:
                 position = max(position, lines[-1].position)
                 yield lines
-            elif not await backend.feed.wait(position, min(KEEP_ALIVE, deadline - loop.time())):
+            elif not await backend.feed.wait(position, min(SILENCE, deadline - loop.time())):
                 yield []
 
 
 class _Reading:
     """Reads for one stream from the log: a task's records or everybody's, piece by piece."""
 
-    def __init__(self, backend: "Backend", span: Span) -> None:
+    def __init__(self, backend: "Backend", span: StreamRequest) -> None:
         self._desk = backend
         self._task_id = span.task_id
-        self._pieces = Pieces()
+        self._pieces = BatchReader()
         self._known = (-1, 0)
         """A position and the task's version there: where the last piece has ended."""
 
-    async def next(self, position: int, end: int) -> list[Line]:
+    async def next(self, position: int, end: int) -> list[EncodedRecord]:
         """The next lines behind a position, up to another; none when there are none."""
         return await self._desk.bulk(self._next, position, end)
 
-    def _next(self, position: int, end: int) -> list[Line]:
+    def _next(self, position: int, end: int) -> list[EncodedRecord]:
         service = self._desk.service
         if self._task_id is None:
             return self._pieces.next(lambda number: service.log(position, min(number, end - position)))

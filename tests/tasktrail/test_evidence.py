@@ -14,7 +14,7 @@ from tasktrail.api.service import TaskService
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import what_is_missing
 from tasktrail.backups.restore import restore
-from tasktrail.cli.session import Doors, Session
+from tasktrail.cli.session import Environment, Session
 from tasktrail.config.settings import Config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import HistoryMissing
@@ -168,7 +168,7 @@ def test_who_accepts_a_loss_that_is_none_changes_nothing(
 
 def test_a_check_finds_it_and_no_backup_is_made_of_it(older: Path, tmp_path: Path) -> None:
     without(older, views=True)
-    found = Doors().verify(Session(data=older, doors=Doors()), lambda *_: None)
+    found = Environment().verify(Session(data=older, environment=Environment()), lambda *_: None)
     assert [finding.code for finding in found.findings] == ["missing"]
     assert not found.ok
     (tmp_path / "backups").mkdir()
@@ -187,7 +187,7 @@ def test_reading_without_a_service_does_not_take_the_views_back(older: Path) -> 
 def test_rebuilding_the_views_does_not_hide_it(older: Path) -> None:
     seen = seen_by_views(older)
     with pytest.raises(HistoryMissing):
-        Doors().rebuild(Session(doors=Doors(), data=older), lambda _reached, _goal: None)
+        Environment().rebuild(Session(environment=Environment(), data=older), lambda _reached, _goal: None)
     assert seen_by_views(older) == seen
 
 

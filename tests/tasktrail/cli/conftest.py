@@ -21,7 +21,7 @@ from tasktrail.api.protocol import TypeInfo
 from tasktrail.api.reader import Questions
 from tasktrail.api.source import state_from_log
 from tasktrail.cli.app import run
-from tasktrail.cli.session import Doors, Presence, Session
+from tasktrail.cli.session import Environment, Presence, Session
 from tasktrail.events import (
     Accepted,
     Checkpoint,
@@ -238,7 +238,7 @@ class MemoryTasks(Questions, Commands):
         self.journal.at += timedelta(seconds=seconds)
 
 
-class MemoryDoors(Doors):
+class MemoryDoors(Environment):
     """All ways lead to the tasks in memory; those that are shut are empty."""
 
     def __init__(self, service: MemoryTasks | None = None, embedded: MemoryTasks | None = None) -> None:
@@ -289,19 +289,19 @@ def tasks() -> Iterator[MemoryTasks]:
 
 
 @pytest.fixture
-def doors(tasks: MemoryTasks) -> MemoryDoors:
+def environment(tasks: MemoryTasks) -> MemoryDoors:
     """A service runs."""
     return MemoryDoors(service=tasks)
 
 
 @pytest.fixture
-def cli(doors: MemoryDoors) -> Callable[..., Result]:
+def cli(environment: MemoryDoors) -> Callable[..., Result]:
     """Run a command line in this process."""
 
     def call(*arguments: str, stdin: bytes | str = b"") -> Result:
         with CliRunner().isolation(input=stdin) as streams:
             try:
-                code = run(arguments, doors)
+                code = run(arguments, environment)
             except SystemExit as leaving:
                 code = int(leaving.code or 0)
             sys.stdout.flush()

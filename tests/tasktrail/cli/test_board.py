@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from tasktrail.cli import watch
-from tasktrail.cli.watch import Board, Totals, Watch, in_words, means_of, picture, totals_of
+from tasktrail.cli.watch import Board, Totals, Watch, means_of, picture, totals_in_words, totals_of
 from tasktrail.events import Started
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
@@ -165,7 +165,7 @@ def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
     ],
 )
 def test_totals_in_words(totals: Totals, told: str) -> None:
-    assert in_words(totals) == told
+    assert totals_in_words(totals) == told
 
 
 def test_a_service_that_is_away_leaves_the_last_picture_and_is_told_above(

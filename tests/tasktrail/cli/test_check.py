@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from histories import Journal
 
-from tasktrail.cli.session import Doors
+from tasktrail.cli.session import Environment
 from tasktrail.config.load import keys
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.lock import DataLock
@@ -19,9 +19,9 @@ from tasktrail.events.log.sqlite import SqliteEventLog
 
 
 @pytest.fixture
-def doors() -> Doors:
+def environment() -> Environment:
     """The real ones."""
-    return Doors()
+    return Environment()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem, ShellComplete
 
 from tasktrail.api.reader import type_infos
 from tasktrail.cli.app import app
-from tasktrail.cli.completion import Bash, options, values
+from tasktrail.cli.completion import Bash, options_of_type, values_of_option
 from tasktrail.cli.session import Session
 from tasktrail.events import Started
 from tasktrail.events.reports import AttemptEnded
@@ -19,18 +19,18 @@ from tasktrail.handlers.registry import Registry
 
 
 @pytest.fixture(autouse=True)
-def _built_in_types(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _built_in_types(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     infos = type_infos(Registry.load())
-    monkeypatch.setattr(doors, "types", lambda _session: (infos, []))
+    monkeypatch.setattr(environment, "types", lambda _session: (infos, []))
 
 
 @pytest.fixture
-def offer(doors: Any) -> Callable[[str], list[str]]:
+def offer(environment: Any) -> Callable[[str], list[str]]:
     """What is offered behind a line; its last word is not complete."""
 
     def complete(line: str) -> list[str]:
         *words, last = line.split(" ")
-        found = ShellComplete(app, {"obj": doors}, "tasktrail", "_X").get_completions(words, last)
+        found = ShellComplete(app, {"obj": environment}, "tasktrail", "_X").get_completions(words, last)
         return [item.value for item in found]
 
     return complete
@@ -103,23 +103,23 @@ def test_schedules_are_offered_where_one_is_removed(offer: Callable[[str], list[
 
 @pytest.mark.parametrize("line", ["show ", "run vid", "list --type x", "schedule remove "])
 def test_with_nobody_to_ask_nothing_is_offered_and_nothing_said(
-    offer: Callable[[str], list[str]], doors: Any, monkeypatch: pytest.MonkeyPatch, line: str
+    offer: Callable[[str], list[str]], environment: Any, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     def fail(*_arguments: Any) -> None:
         raise OSError("gone")
 
     for name in ("types", "service", "files"):
-        monkeypatch.setattr(doors, name, fail)
+        monkeypatch.setattr(environment, name, fail)
     assert offer(line) == []
 
 
-def test_every_option_with_a_list_of_values_has_them_offered(doors: Any) -> None:
-    session = Session(doors=doors)
+def test_every_option_with_a_list_of_values_has_them_offered(environment: Any) -> None:
+    session = Session(environment=environment)
     for task_type in Registry.load():
-        for name, option in options(session, task_type.name).items():
+        for name, option in options_of_type(session, task_type.name).items():
             listed = [branch for branch in (option, *option.get("anyOf", ())) if "enum" in branch]
             if listed:
-                assert list(values(option)), (task_type.name, name)
+                assert list(values_of_option(option)), (task_type.name, name)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli.session import Doors, Session
+from tasktrail.cli.session import Environment, Session
 from tasktrail.events.errors import (
     DataInUse,
     InvalidPath,
@@ -21,11 +21,11 @@ from tasktrail.events.errors import (
 )
 
 
-def fails_with(doors: Any, error: BaseException) -> None:
+def fails_with(environment: Any, error: BaseException) -> None:
     def fail(_session: Session) -> None:
         raise error
 
-    doors.service = fail
+    environment.service = fail
 
 
 @pytest.mark.parametrize(
@@ -43,22 +43,22 @@ def fails_with(doors: Any, error: BaseException) -> None:
     ],
 )
 def test_each_kind_of_failure_has_its_exit_code(
-    cli: Callable[..., Any], doors: Any, error: BaseException, code: int
+    cli: Callable[..., Any], environment: Any, error: BaseException, code: int
 ) -> None:
-    fails_with(doors, error)
+    fails_with(environment, error)
     shown = cli("submit", "noop")
     assert (shown.code, shown.out) == (code, "")
     assert "Traceback" not in shown.err
 
 
-def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], doors: Any) -> None:
-    fails_with(doors, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
+def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], environment: Any) -> None:
+    fails_with(environment, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
     assert cli("submit", "noop").err == "tasktrail: '/x' is a folder (field: output_file)\n  Name a file in it.\n"
 
 
-def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], doors: Any) -> None:
+def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], environment: Any) -> None:
     error = InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it.")
-    fails_with(doors, error)
+    fails_with(environment, error)
     shown = cli("--json", "submit", "noop")
     assert shown.out == ""
     assert json.loads(shown.err) == {
@@ -106,21 +106,23 @@ def test_choices_are_told_in_one_line_and_not_as_escapes(cli: Callable[..., Any]
     assert "\\" not in shown.err
 
 
-def test_text_of_an_error_cannot_steer_the_terminal(cli: Callable[..., Any], doors: Any) -> None:
-    fails_with(doors, UnknownTask("\x1b[2J gone"))
+def test_text_of_an_error_cannot_steer_the_terminal(cli: Callable[..., Any], environment: Any) -> None:
+    fails_with(environment, UnknownTask("\x1b[2J gone"))
     assert "\x1b" not in cli("submit", "noop").err
 
 
-def test_a_fault_of_our_own_is_one_line_that_says_how_to_see_more(cli: Callable[..., Any], doors: Any) -> None:
-    fails_with(doors, ZeroDivisionError("oh"))
+def test_a_fault_of_our_own_is_one_line_that_says_how_to_see_more(cli: Callable[..., Any], environment: Any) -> None:
+    fails_with(environment, ZeroDivisionError("oh"))
     shown = cli("submit", "noop")
     assert shown.err.splitlines()[0] == "tasktrail: ZeroDivisionError: oh"
     assert "-X dev" in shown.err
 
 
-def test_writing_commands_need_a_service_reading_ones_do_not(cli: Callable[..., Any], doors: Any, tasks: Any) -> None:
+def test_writing_commands_need_a_service_reading_ones_do_not(
+    cli: Callable[..., Any], environment: Any, tasks: Any
+) -> None:
     tasks.create_task(type="noop")
-    doors.running, doors.inside = None, tasks
+    environment.running, environment.inside = None, tasks
     for line in ("submit noop", "submit --from -", "start 1", "cancel 1", "retry 1"):
         shown = cli(*line.split())
         assert (shown.code, shown.out) == (3, "")
@@ -130,22 +132,22 @@ def test_writing_commands_need_a_service_reading_ones_do_not(cli: Callable[..., 
 
 
 def test_reading_commands_with_a_url_never_fall_back_to_the_files(
-    cli: Callable[..., Any], doors: Any, tasks: Any
+    cli: Callable[..., Any], environment: Any, tasks: Any
 ) -> None:
-    doors.running, doors.inside = None, tasks
+    environment.running, environment.inside = None, tasks
     assert cli("list", "--url", "http://localhost:1").code == 3
 
 
 def test_a_folder_without_a_log_is_told_and_not_made(tmp_path: Path) -> None:
     folder = tmp_path / "nothing"
     with pytest.raises(InvalidPath, match="There is no log"):
-        Doors().files(Session(doors=Doors(), data=folder))
+        Environment().files(Session(environment=Environment(), data=folder))
     assert not folder.exists()
 
 
 def test_with_no_socket_the_client_is_not_even_loaded(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnreachable):
-        Doors().service(Session(doors=Doors(), data=tmp_path))
+        Environment().service(Session(environment=Environment(), data=tmp_path))
 
 
 def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> None:

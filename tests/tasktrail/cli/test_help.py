@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tasktrail import __version__
 from tasktrail.cli.app import app
-from tasktrail.cli.command import Command
+from tasktrail.cli.command import CliCommand
 from tasktrail.events import AdjustTask, CancelTask, CreateTask, RetryTask
 from tasktrail.events.commands import AddSchedule, PauseQueue, ResumeQueue, SetLimits
 from tasktrail.whatif.question import PolicyChange
@@ -22,14 +22,14 @@ from tasktrail.whatif.question import PolicyChange
 HEAVY = {"litestar", "uvicorn", "rich", "av", "PIL", "pykka", "httpx", "sqlite3", "structlog", "psutil"}
 
 
-def commands(group: click.Group = app, prefix: str = "") -> Iterator[tuple[str, Command]]:
+def commands(group: click.Group = app, prefix: str = "") -> Iterator[tuple[str, CliCommand]]:
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, f"{name} ")
             continue
-        assert isinstance(command, Command)
+        assert isinstance(command, CliCommand)
         yield prefix + name, command
 
 
@@ -131,16 +131,16 @@ def test_a_mistyped_command_is_answered_with_the_nearest(cli: Callable[..., Any]
 
 
 def test_options_for_every_command_go_before_and_after_it_and_the_last_word_wins(
-    cli: Callable[..., Any], doors: Any, monkeypatch: pytest.MonkeyPatch
+    cli: Callable[..., Any], environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TASKTRAIL_DATA", "from-environment")
     monkeypatch.setenv("TASKTRAIL_TOKEN", "secret")
     cli("stats")
     cli("--data", "before", "stats")
     cli("--data", "before", "stats", "--data", "after", "--url", "http://localhost:1")
-    assert [str(session.data) for session in doors.sessions] == ["from-environment", "before", "after"]
-    assert [session.token for session in doors.sessions] == ["secret"] * 3
-    assert doors.sessions[-1].url == "http://localhost:1"
+    assert [str(session.data) for session in environment.sessions] == ["from-environment", "before", "after"]
+    assert [session.token for session in environment.sessions] == ["secret"] * 3
+    assert environment.sessions[-1].url == "http://localhost:1"
 
 
 @pytest.mark.parametrize(

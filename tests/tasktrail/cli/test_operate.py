@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
-from tasktrail.cli.session import Doors, Session
-from tasktrail.cli.terminal import Paper, rate
+from tasktrail.cli.session import Environment, Session
+from tasktrail.cli.terminal import Layout, rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
 from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.errors import ServiceUnreachable
@@ -142,9 +142,9 @@ def test_what_lifts_a_reason_is_a_line_that_can_be_run_as_it_is(
     cli: Cli, tasks: Any, command: Any, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TASKTRAIL_DATA", "here")
-    session = Session(doors=Doors(), data=Path("here"))
+    session = Session(environment=Environment(), data=Path("here"))
     assert as_line(command, session) == f"tasktrail {line}"
-    elsewhere = Session(doors=Doors(), data=Path("over there"), url="http://127.0.0.1:1")
+    elsewhere = Session(environment=Environment(), data=Path("over there"), url="http://127.0.0.1:1")
     assert as_line(command, elsewhere) == f"tasktrail {line} --data 'over there' --url http://127.0.0.1:1"
     cli(*shlex.split(line), "--actor", "")
     assert replace(tasks.sent[-1], actor="", command_id="", reason="") == command
@@ -212,13 +212,13 @@ class Restarting:
 def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
     tasks.create_task(type="noop")
     service: Any = Restarting(tasks)
-    paper = Paper(tasks.journal.at, 80)
-    first = screen(*ask(service), paper)
-    lost, kept = ask_again(service, first, paper)
+    layout = Layout(tasks.journal.at, 80)
+    first = screen(*ask(service), layout)
+    lost, kept = ask_again(service, first, layout)
     assert "No service answers; it is asked again." in lost.splitlines()[0]
     assert lost.endswith(first)
     assert kept is first
-    lost, kept = ask_again(service, kept, paper)
+    lost, kept = ask_again(service, kept, layout)
     assert not lost
     assert kept is not first
 

@@ -45,9 +45,9 @@ def to_the_end(tasks: Any) -> None:
 
 
 @pytest.fixture
-def inside(doors: Any, tasks: Any) -> None:
+def inside(environment: Any, tasks: Any) -> None:
     """No service runs: the command brings its own."""
-    doors.running, doors.inside = None, tasks
+    environment.running, environment.inside = None, tasks
 
 
 @pytest.mark.usefixtures("to_the_end")
@@ -256,9 +256,11 @@ def test_a_task_for_later_can_be_run_too(cli: Callable[..., Any], tasks: Any) ->
 
 
 @pytest.mark.parametrize("where", ["running", "inside"])
-def test_a_held_task_cannot_be_run_to_its_end(cli: Callable[..., Any], doors: Any, tasks: Any, where: str) -> None:
+def test_a_held_task_cannot_be_run_to_its_end(
+    cli: Callable[..., Any], environment: Any, tasks: Any, where: str
+) -> None:
     if where == "inside":
-        doors.running, doors.inside = None, tasks
+        environment.running, environment.inside = None, tasks
     refused = cli("run", "noop", "--held", "--json")
     assert refused.code == 1
     problem = json.loads(refused.err)

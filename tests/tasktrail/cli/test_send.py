@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasktrail.api.reader import type_infos
-from tasktrail.cli.submit import submit
+from tasktrail.cli.submit import submit_command
 from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.errors import OutcomeUnknown
 from tasktrail.events.reports import AttemptEnded
@@ -73,7 +73,7 @@ def test_every_field_of_a_new_task_can_be_given(cli: Callable[..., Any], tasks: 
 
 def test_the_fields_on_the_command_line_are_all_there_are() -> None:
     """A field that is added to `CreateTask` needs an option."""
-    given = {parameter.name for parameter in submit.params} | {"type", "correlation_id"}
+    given = {parameter.name for parameter in submit_command.params} | {"type", "correlation_id"}
     renamed = {"task_type": "type"}
     assert set(CreateTask.__struct_fields__) - {renamed.get(str(name), name) for name in given} == set()
 
@@ -264,7 +264,7 @@ def test_a_retry_takes_filters_and_counts(cli: Callable[..., Any], tasks: Any) -
 
 
 def test_a_cancel_takes_filters_and_asks_with_a_count(
-    cli: Callable[..., Any], tasks: Any, doors: Any, monkeypatch: pytest.MonkeyPatch
+    cli: Callable[..., Any], tasks: Any, environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for label in ("import", "import", "other"):
         tasks.create_task(type="noop", label=label)
@@ -275,7 +275,7 @@ def test_a_cancel_takes_filters_and_asks_with_a_count(
         asked.append(question)
         return answers.pop(0)
 
-    monkeypatch.setattr(doors, "ask", ask)
+    monkeypatch.setattr(environment, "ask", ask)
     line = ("cancel", "--label", "import", "--reason", "wrong files")
     nobody, no = cli(*line), cli(*line)
     assert (nobody.code, no.code) == (2, 130)
@@ -320,13 +320,13 @@ def test_policies_are_one_or_one_for_each(cli: Callable[..., Any], tasks: Any, g
 
 
 @pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doors: Any) -> Path:
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Any) -> Path:
     """The current folder, with a picture and the built-in types."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a photo.heic").write_bytes(b"")
     (tmp_path / "out").mkdir()
     infos = type_infos(Registry.load())
-    monkeypatch.setattr(doors, "types", lambda _session: (infos, []))
+    monkeypatch.setattr(environment, "types", lambda _session: (infos, []))
     return tmp_path
 
 
@@ -372,4 +372,4 @@ def test_every_built_in_type_can_write_what_it_calls_its_output() -> None:
 @pytest.mark.parametrize("suffix", ["jpg", "./jpg"])
 def test_a_suffix_that_is_none_is_refused_where_the_type_is_made(suffix: str) -> None:
     with pytest.raises(ValueError, match="output_suffix"):
-        handler("own", output_suffix=suffix)
+        handler("own", output_suffix=suffix)(lambda _context: None)

@@ -9,70 +9,70 @@ from typing import Any
 import pytest
 
 from tasktrail import Client
-from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Doors, Presence, Session
+from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Environment, Presence, Session
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.log.lock import DataLock, holder
 from tasktrail.http.server import listen_unix
 
 
-def appear(doors: Any, *steps: Presence) -> None:
+def appear(environment: Any, *steps: Presence) -> None:
     """Have the service go through these states, one for each look; the last one stays."""
     script = list(steps)
-    service = doors.running
-    doors.running = None
+    service = environment.running
+    environment.running = None
 
     def presence(_session: Session) -> Presence:
         now = script.pop(0) if len(script) > 1 else script[0]
-        doors.running = service if now == "answers" else None
+        environment.running = service if now == "answers" else None
         return now
 
-    doors.presence = presence
+    environment.presence = presence
 
 
 @pytest.mark.parametrize("line", ["submit noop", "cancel 1", "pause", "run noop"])
 def test_a_service_that_has_taken_the_folder_is_waited_for(
-    cli: Callable[..., Any], doors: Any, tasks: Any, line: str
+    cli: Callable[..., Any], environment: Any, tasks: Any, line: str
 ) -> None:
     tasks.create_task(type="noop")
     tasks.script.append(lambda: tasks.cancel_task(1))
-    appear(doors, "starting", "starting", "answers")
+    appear(environment, "starting", "starting", "answers")
     shown = cli(*line.split())
     assert shown.code == 0 or line == "run noop"
     assert shown.err.count("a service is starting on") == 1
-    assert doors.paused == pytest.approx(0.2)
+    assert environment.paused == pytest.approx(0.2)
 
 
 def test_one_that_was_started_on_the_line_before_may_not_even_hold_the_folder_yet(
-    cli: Callable[..., Any], doors: Any
+    cli: Callable[..., Any], environment: Any
 ) -> None:
-    appear(doors, "absent", "absent", "starting", "answers")
+    appear(environment, "absent", "absent", "starting", "answers")
     shown = cli("submit", "noop", "--json")
     assert (shown.code, shown.err) == (0, "")
 
 
-def test_where_none_comes_it_is_told_soon(cli: Callable[..., Any], doors: Any) -> None:
-    appear(doors, "absent")
+def test_where_none_comes_it_is_told_soon(cli: Callable[..., Any], environment: Any) -> None:
+    appear(environment, "absent")
     shown = cli("submit", "noop")
     assert shown.code == 3
     assert "`tasktrail serve`" in shown.err
-    assert doors.paused == pytest.approx(COMING_FOR, abs=0.15)
+    assert environment.paused == pytest.approx(COMING_FOR, abs=0.15)
 
 
-def test_a_process_that_holds_the_folder_and_never_answers_is_told(cli: Callable[..., Any], doors: Any) -> None:
-    appear(doors, "starting")
+def test_a_process_that_holds_the_folder_and_never_answers_is_told(cli: Callable[..., Any], environment: Any) -> None:
+    appear(environment, "starting")
     shown = cli("submit", "noop")
     assert shown.code == 3
     told = " ".join(shown.err.split())
     assert "holds" in told
     assert "`tasktrail run` there has ended" in told
-    assert doors.paused == pytest.approx(STARTING_FOR, abs=0.15)
+    assert environment.paused == pytest.approx(STARTING_FOR, abs=0.15)
 
 
-def test_reading_commands_do_not_wait(cli: Callable[..., Any], doors: Any, tasks: Any) -> None:
-    doors.inside = tasks
-    appear(doors, "starting")
+def test_reading_commands_do_not_wait(cli: Callable[..., Any], environment: Any, tasks: Any) -> None:
+    environment.inside = tasks
+    appear(environment, "starting")
     assert cli("list").code == 0
-    assert doors.paused == 0
+    assert environment.paused == 0
 
 
 @pytest.fixture(params=["data", "d" * 200])
@@ -84,8 +84,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 def presence(data: Path) -> Presence:
-    doors = Doors()
-    return doors.presence(Session(doors=doors, data=data))
+    environment = Environment()
+    return environment.presence(Session(environment=environment, data=data))
 
 
 def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(data: Path) -> None:
@@ -103,21 +103,21 @@ def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(dat
 
 @pytest.mark.parametrize(("what", "who"), [("run", "`tasktrail run`"), ("program", "A program")])
 def test_a_folder_held_by_what_takes_no_commands_is_told_at_once(
-    cli: Callable[..., Any], doors: Any, data: Path, what: str, who: str
+    cli: Callable[..., Any], environment: Any, data: Path, what: str, who: str
 ) -> None:
     (data / "lock").write_text(f"pid {os.getppid()} on {socket.gethostname()} as {what}\n")
     assert presence(data) == "held"
     with pytest.raises(ServiceUnreachable) as refused:
         Client.connect(data)
     for line in ("submit noop", "run noop"):
-        appear(doors, "held")
+        appear(environment, "held")
         shown = cli("--data", str(data), *line.split())
         assert shown.code == 3
         for told in (" ".join(shown.err.split()), str(refused.value)):
             assert f"{who}" in told
             assert f"(pid {os.getppid()}) holds" in told
         assert "start `tasktrail serve`, which works for all" in " ".join(shown.err.split())
-    assert doors.paused == 0
+    assert environment.paused == 0
 
 
 @pytest.mark.parametrize("line", ["", "pid", "pid x on here", f"pid {2**40} on {{host}}", "pid {pid} on elsewhere"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.cli.submit_from import AT_ONCE, send_stream
+from tasktrail.cli.submit_from import MOST_AT_ONCE, send_stream
 from tasktrail.events.errors import NotReady, ServiceUnreachable
 from tasktrail.http.requests import MAX_COMMAND
 
@@ -77,11 +77,11 @@ def test_what_the_line_says_itself_is_kept(cli: Callable[..., Any], tasks: Any) 
 
 def test_many_lines_are_sent_together_but_not_all_at_once(tasks: Any) -> None:
     target = io.BytesIO()
-    source: Any = io.BufferedReader(io.BytesIO(NOOP * (AT_ONCE + 10)), buffer_size=1 << 20)
+    source: Any = io.BufferedReader(io.BytesIO(NOOP * (MOST_AT_ONCE + 10)), buffer_size=1 << 20)
     assert send_stream(tasks, source, target) == 0
-    assert max(tasks.batches) <= AT_ONCE
-    assert sum(tasks.batches) == AT_ONCE + 10
-    assert len(target.getvalue().splitlines()) == AT_ONCE + 10
+    assert max(tasks.batches) <= MOST_AT_ONCE
+    assert sum(tasks.batches) == MOST_AT_ONCE + 10
+    assert len(target.getvalue().splitlines()) == MOST_AT_ONCE + 10
 
 
 def test_an_answer_comes_before_the_next_line_is_written(tasks: Any) -> None:

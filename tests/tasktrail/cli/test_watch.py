@@ -101,9 +101,9 @@ def test_an_unknown_task_is_refused(cli: Callable[..., Any]) -> None:
 
 
 def test_with_no_service_it_shows_what_is_there_and_that_nothing_moves(
-    cli: Callable[..., Any], tasks: Any, doors: Any
+    cli: Callable[..., Any], tasks: Any, environment: Any
 ) -> None:
-    doors.running, doors.inside = None, tasks
+    environment.running, environment.inside = None, tasks
     tasks.create_task(type="noop")
     shown = cli("watch", "1")
     assert shown.code == 3

@@ -9,7 +9,7 @@ import pytest
 from recorded_world import World
 
 from tasktrail.api.reader import Reader
-from tasktrail.cli.session import Doors, Session
+from tasktrail.cli.session import Environment, Session
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, Malformed
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -18,9 +18,9 @@ from tasktrail.whatif import replay
 
 
 @pytest.fixture
-def doors() -> Doors:
+def environment() -> Environment:
     """The real ones."""
-    return Doors()
+    return Environment()
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_a_long_play_tells_how_far_it_is(data: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(whatif_module, "_TELL_EVERY", 1)
     monkeypatch.setattr(replay, "_TELL", 1)
     told: list[tuple[int, int]] = []
-    session = Session(doors=Doors(), data=data)
-    session.doors.whatif(session, {"workers": 1}, lambda reached, goal: told.append((reached, goal)))
+    session = Session(environment=Environment(), data=data)
+    session.environment.whatif(session, {"workers": 1}, lambda reached, goal: told.append((reached, goal)))
     reached = [one for one, _goal in told]
     (goal,) = {goal for _one, goal in told}
     assert reached == sorted(reached)

@@ -12,7 +12,7 @@ from recorded_world import World
 from rich.cells import cell_len
 
 from tasktrail.cli import terminal
-from tasktrail.cli.session import Doors
+from tasktrail.cli.session import Environment
 from tasktrail.cli.terminal import Column, folded, table, wrapped
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.clock import SystemClock
@@ -172,8 +172,8 @@ def test_one_task_is_shown_field_by_field(cli: Callable[..., Any], width: int) -
     assert words_of(shown) >= {"2", "failed", "video_thumbnail", *ERROR.split()}
 
 
-def test_types_and_their_options_wrap(cli: Callable[..., Any], width: int, doors: Any, tmp_path: Path) -> None:
-    doors.running = None
+def test_types_and_their_options_wrap(cli: Callable[..., Any], width: int, environment: Any, tmp_path: Path) -> None:
+    environment.running = None
     shown = cli("types", "--data", str(tmp_path))
     lines_of(shown, width)
     assert words_of(shown) >= {"video_thumbnail", "document_preview", "width"}
@@ -208,8 +208,8 @@ class TestOnFiles:
     """Commands that read the files of a data folder."""
 
     @pytest.fixture
-    def doors(self) -> Doors:
-        return Doors()
+    def environment(self) -> Environment:
+        return Environment()
 
     @pytest.mark.parametrize("line", ["whatif --max-concurrent 4 --workers 4", "verify", "list", "queue", "stats"])
     def test_they_fit_the_terminal(self, cli: Callable[..., Any], width: int, recorded: Path, line: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tasktrail import Client
 from tasktrail.http import connections
-from tasktrail.http.connections import Held, Listener, Room, Rooms, raise_descriptor_limit
+from tasktrail.http.connections import Listener, Room, Rooms, StreamBuffers, raise_descriptor_limit
 from tasktrail.http.server import HttpServer
 
 Serve = Callable[..., HttpServer]
@@ -216,7 +216,7 @@ class Reader:
 
 
 def test_beyond_the_bound_the_reader_that_has_taken_nothing_for_longest_is_cut_off() -> None:
-    held = Held(bound=100)
+    held = StreamBuffers(bound=100)
     slow, quick, large = Reader(), Reader(), Reader()
     with ExitStack() as stack:
         stack.enter_context(held.holding(60, slow))  # type: ignore[arg-type]

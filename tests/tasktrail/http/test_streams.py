@@ -166,7 +166,7 @@ def test_a_stream_ends_after_the_seconds_that_were_asked_for(web: httpx.Client, 
 def test_a_silent_stream_gives_signs_of_life(
     web: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(streams, "SILENCE", 0.05)
     after = service.watermark.position
     with web.stream("GET", f"/v1/events?after={after}", headers=EVENTS) as answer:
         assert next(answer.iter_bytes()).startswith(b":")
