@@ -32,7 +32,7 @@ def refuse_empty(path: Path) -> None:
 
 
 class InputState(NamedTuple):
-    """What tells one content of a file from another without reading it."""
+    """A stamp that differs when a file has another content, without reading the file."""
 
     device: int
     inode: int
@@ -45,12 +45,12 @@ class InputState(NamedTuple):
 
     @classmethod
     def of(cls, fd: int) -> "InputState":
-        """Of an open file."""
+        """The state of an open file."""
         return cls.told_by(os.fstat(fd))
 
     @classmethod
     def told_by(cls, found: os.stat_result) -> "InputState":
-        """As the system tells it."""
+        """The state that the result of `stat` describes."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     @property
@@ -59,7 +59,7 @@ class InputState(NamedTuple):
         return ":".join(map(str, self[1:]))
 
     def told(self, now: "InputState") -> str:
-        """What has become of it, in words; empty when nothing has."""
+        """How the file has changed, in words. Empty when it has not."""
         if (self.device, self.inode) != (now.device, now.inode):
             return f"it was replaced by another file, of {now.size:,} bytes instead of {self.size:,}"
         if now.size < self.size:

@@ -32,7 +32,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HasFingerprint(Protocol):
-    """What a checkpoint keeps has to say which work it belongs to."""
+    """Data of a checkpoint: it says which work it belongs to."""
 
     @property
     def fingerprint(self) -> str:
@@ -178,7 +178,7 @@ def remove_others(folder: Path, patterns: Iterable[str], *, keep: Container[str]
 
 
 def fingerprint(path: Path, *decisions: Any) -> str:
-    """What finished pieces depend on: the input (inode, size, times, both ends) and everything that was decided."""
+    """A hash of all that finished pieces depend on: the input (inode, size, times, both ends) and every decision."""
     status = path.stat()
     with path.open("rb") as file:
         head = file.read(_SAMPLE)

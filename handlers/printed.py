@@ -188,7 +188,7 @@ def attempts(root: Path, task_id: int) -> tuple[int, ...]:
 
 
 def shown(data: bytes) -> str:
-    """As text that no terminal takes for an order, and in which lines end as lines do."""
+    """The data as text without control codes for terminals, and with plain line ends."""
     text = _CODES.sub(b"", data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode("utf-8", "backslashreplace")
     return _ODD.sub(lambda found: found[0] if found[0].isprintable() else repr(found[0])[1:-1], text)
 

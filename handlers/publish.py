@@ -141,7 +141,7 @@ def _rename_new(part: Path, output_file: Path) -> None:
 
 
 def _identity(path: Path) -> str:
-    """What linking and renaming keep and no later file will have; empty when there is no such file."""
+    """What a file keeps when it is linked or renamed and no later file will have. Empty when there is no file."""
     try:
         stat = path.lstat()
     except OSError:

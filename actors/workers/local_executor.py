@@ -210,7 +210,7 @@ class LocalExecutor:
             self.reactor.post(lambda: None)
 
     def _tell_held(self, order: TellHeld) -> None:
-        """What the slots and the waiting list say, not what this object remembers beside them; that is put right."""
+        """Answer by what the slots and the waiting list hold, and correct what this object remembers beside them."""
         self._attempts = {_key(slot.running): slot for slot in self._slots if slot.running is not None}
         self._reports.append(AttemptsHeld(order.number, (*self._attempts, *self._waiting)))
         self._tell_soon()
@@ -263,7 +263,7 @@ class LocalExecutor:
         self._start_some()
 
     def _start_some(self) -> None:
-        """As many at once as there are processors: the first is ready sooner then, the last no later."""
+        """Start as many workers at once as there are processors: the first is ready sooner then, the last no later."""
         with self.lock:
             starting = sum(slot.state == "starting" for slot in self._slots)
             while self._to_start and starting < self._starting_at_once and not self._closing:

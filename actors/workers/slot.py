@@ -163,7 +163,7 @@ class Slot:
 
     @property
     def running(self) -> Run | None:
-        """What has been given to the worker and has not ended."""
+        """The run that the worker has and that has not ended."""
         return self._run
 
     def give(self, run: Run, frame: bytes) -> bool:
@@ -361,7 +361,7 @@ class Slot:
         )
 
     def _fault_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
-        """What the worker died of, if it can be named: its input, or a limit."""
+        """The error that names why the worker died, where that is its input or a limit."""
         return _input_cut(run, ending, self._given_at) or self._limit_that_killed(run, ending)
 
     def _limit_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
@@ -415,7 +415,7 @@ def _cause_of_death(ending: Exit) -> str:
 
 
 def _last_line(tail: str) -> str:
-    """What says most of why it ended: the last line of its own, or else the first that Python prints of a crash."""
+    """The line that says most about why it ended: its own last line, or the first that Python prints of a crash."""
     own, dump, account = tail.partition(_DUMP)
     lines = [line.strip() for line in own.splitlines() if line.strip()]
     return (lines[-1] if lines else f"{dump}{account}".partition("\n")[0])[:_LINE]

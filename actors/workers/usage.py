@@ -1,4 +1,4 @@
-"""What the process tree of an attempt uses, by `/proc`, and whether that is more than it may.
+"""How much the process tree of an attempt uses, as `/proc` shows it, and whether that is more than it may use.
 
 Watched from the service: what runs in a worker may hold every lock there is, or be in a child process.
 """
@@ -15,7 +15,7 @@ from ...handlers.process.channel import AttemptBounded
 INTERVAL = 0.5
 """Seconds between two looks at a running attempt."""
 _MOST_PROCESSES = 4096
-"""Of a tree that are looked at; one that has more is ended by other limits."""
+"""Processes of a tree that are looked at. A larger tree is ended by other limits."""
 _PROC = Path("/proc")
 _SYS = getattr(os, "sysconf", lambda _name: 1)
 _TICKS = float(_SYS("SC_CLK_TCK"))
@@ -24,7 +24,7 @@ _MEGABYTE = 1_000_000
 
 
 class Usage(NamedTuple):
-    """Of a process tree."""
+    """What a process tree uses."""
 
     cpu: float = 0.0
     """Seconds, ended and waited-for processes included."""
@@ -39,7 +39,7 @@ class _Stat(NamedTuple):
 
 
 def usage_below(root: int) -> Usage:
-    """What all processes below `root` use, and what those have used that have ended. Nothing without `/proc`."""
+    """How much the processes below `root` use, with those that have ended. Zero where there is no `/proc`."""
     cpu, resident = 0.0, 0
     seen: set[int] = set()
     waiting = [root]

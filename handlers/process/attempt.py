@@ -248,7 +248,7 @@ def _lacks_a_right(error: BaseException | None) -> bool:
 
 
 def _exit_code(error: BaseException) -> int | None:
-    """What a tool ended with, as `subprocess.CalledProcessError` and `SystemExit` tell it."""
+    """The exit code of a tool, which `subprocess.CalledProcessError` and `SystemExit` carry."""
     code = getattr(error, "code" if isinstance(error, SystemExit) else "returncode", None)
     return code if isinstance(code, int) and abs(code) < _HUGE else None
 

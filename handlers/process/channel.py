@@ -52,7 +52,7 @@ class AttemptBounded(Frame, frozen=True, tag="bounded"):
 
 
 class AttemptUsed(Frame, frozen=True, tag="used"):
-    """What the attempt's own process had used when it died without a word; its worker now ends the same way."""
+    """How much the attempt's own process had used when it died without a report. Its worker now ends the same way."""
 
     task_id: int
     attempt: int
@@ -214,7 +214,7 @@ class WorkerChannel:
         return bool(self._orders)
 
     def orders(self, ready: Container[int]) -> list[Any]:
-        """What has come. The control pipe repeats what the job pipe says. Raises ServiceGone."""
+        """The orders that have come. The control pipe repeats what the job pipe says. Raises ServiceGone."""
         if self._control in ready and not os.read(self._control, _CHUNK):
             raise ServiceGone
         if self._job in ready:

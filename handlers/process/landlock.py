@@ -71,7 +71,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """Of the kernel's interface; 0 where there is none, or it was not switched on."""
+    """The version of the kernel's interface. 0 where there is none, or it was not switched on."""
     if sys.platform != "linux":
         return 0
     found = int(_LIBC.syscall(CREATE, None, ctypes.c_size_t(0), _VERSION))

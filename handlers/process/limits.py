@@ -66,7 +66,7 @@ class ProcessSize(NamedTuple):
     all: int
     """Address space."""
     data: int
-    """What of it is its own to write: no code, no files, nothing that is only kept free."""
+    """The part that the process may write: no code, no files, no reserved address space."""
 
 
 def soft_limits(

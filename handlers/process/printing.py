@@ -56,7 +56,7 @@ class Printing:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """What to wait for before `take`."""
+        """The descriptors to wait for before `take`."""
         return () if self.fd < 0 else (self.fd,)
 
     def begin(self, run: Run) -> None:
@@ -150,7 +150,7 @@ def _print(text: bytes) -> None:
 
 
 def flush() -> None:
-    """What Python still holds back is printed; whatever the handler has made of the streams."""
+    """Print what Python still holds back, whatever the handler has done to the streams."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -62,7 +62,7 @@ _PATIENCE = 10.0
 
 
 class SandboxSupport(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is."""
+    """What this machine's kernel can enforce."""
 
     landlock: int = 0
     """The version of the kernel's interface; 0: there is none."""
@@ -79,7 +79,7 @@ class SandboxSupport(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def sandbox_support() -> SandboxSupport:
-    """Of this machine, for this user. Takes some 30 ms the first time, and changes nothing in this process."""
+    """What the kernel can enforce for this user. The first call takes some 30 ms. Nothing changes in this process."""
     if sys.platform != "linux":
         return SandboxSupport()
     found = _ask_keeper()
@@ -152,7 +152,7 @@ _KEPT = sum(1 << number for number in (0, 1, 2, 3, 4))
 
 
 class Reach:
-    """What attempts may reach in general; a worker works that out once.
+    """The paths that every attempt may reach. A worker works them out once.
 
     Args:
         protected: real paths that nothing but a grant of its own reaches, whatever lies around them.
@@ -179,7 +179,7 @@ class Reach:
         self._general += self._carved(RUN, sorted(folders))
 
     def grants(self, run: Run, task_type: TaskType, staging: str) -> list[PathRule]:
-        """What this attempt may reach. Its paths are opened when they are granted: links turned later lead nowhere."""
+        """The paths that this attempt may reach. They are opened when granted: links turned later lead nowhere."""
         own = [PathRule(run.work_dir, WRITE)]
         if staging:
             own.append(PathRule(staging, WRITE))

@@ -121,7 +121,7 @@ class Worker:
         return self._sandboxed.perform(run, task_type, keep=watched is None and not on_files)
 
     def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
-        """In a process that was forked from this one."""
+        """Run the attempt, in a process that was forked from this one."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._leftovers = Leftovers(0)

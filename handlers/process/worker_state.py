@@ -26,7 +26,7 @@ _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class Cost(NamedTuple):
-    """Of one attempt."""
+    """The cost of one attempt."""
 
     peak: int
     """Bytes that the worker had at its peak, its largest child process with it."""
@@ -62,7 +62,7 @@ class Meter:
         self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 
     def begin_anew(self) -> None:
-        """In a forked process: what the parent has used is not its own."""
+        """Begin to count in a forked process: what the parent has used is not its own."""
         self._cpu = cpu_seconds()
         self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 
@@ -104,7 +104,7 @@ class Leftovers:
         self._threads = frozenset(threading.enumerate())
 
     def found(self) -> str:
-        """What was left, in words; empty when nothing was."""
+        """What the attempt has left, in words. Empty when it left nothing."""
         if threading.active_count() > len(self._threads) and self._new_thread():
             return "it left a thread"
         if _has_children():
@@ -121,7 +121,7 @@ class Leftovers:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those children that it has waited for."""
+    """CPU seconds of this process and of the children that it has waited for."""
     own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
