@@ -175,7 +175,7 @@ class _Parts(list[Token]):
             block = Block(content, "bold", size, self._indent, before=8 + size / 2)
         else:
             block = Block(content, "plain", indent=self._indent, before=2 if self._lists else 6)
-        self.found.append(_Paragraph(block, f"{self._mark} ".lstrip()))
+        self.found.append(_Paragraph(block, f"{self._mark} " if self._mark and content else self._mark))
         self._mark = ""
 
     def _add_code(self, content: str) -> None:
@@ -203,12 +203,12 @@ def _table_blocks(table: _Table, definitions: _Definitions) -> Iterator[Block]:
     """The rows in letters of equal width, with their cells below each other and a line below the first row."""
     shown = [[" ".join(text for text, _ in _styled(cell, "p", definitions)) for cell in row] for row in table.rows]
     if len(table.to_right) > _MOST_COLUMNS:
-        lines = [" | ".join(row) for row in shown]
+        lines = [" | ".join(row).rstrip(" |") for row in shown]
     else:
         widths = [min(_WIDEST, max(map(len, column))) for column in zip(*shown, strict=True)]
         lines = [_BETWEEN.join(map(_padded, row, widths, table.to_right)) for row in shown]
+        lines = [line.rstrip() for line in lines]
         lines.insert(1, _BETWEEN.join("─" * width for width in widths))
-    lines = [line.rstrip(" |") for line in lines]
     room = (TEXT_WIDTH - table.indent) / _MONO_WIDTH / max(1, *map(len, lines))
     size = max(_SMALLEST, min(BODY - 1, room))
     return (Block(line, "mono", size, table.indent, before=0 if at else 6) for at, line in enumerate(lines))

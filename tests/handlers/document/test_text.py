@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFont, features
 
 from tasktrail.handlers import Finished, Rejected, Unusable
-from tasktrail.handlers.document import fonts, text
+from tasktrail.handlers.document import fonts, markdown, text
 from tasktrail.handlers.document.fonts import Face, Ruler, font_file
 from tasktrail.handlers.document.markdown import PAGE_MARGIN, Block, markdown_blocks
 from tasktrail.handlers.document.pages import A4
@@ -162,6 +162,49 @@ def test_markdown_emphasis_code_and_links_have_a_style_of_their_own() -> None:
     assert (heading.text, heading.styles) == ("The code of it", "bbbbmmmmbbbbbb")
 
 
+def test_markdown_is_read_as_common_mark() -> None:
+    text = r"""
+one \*two\* &amp; <b>
+three\
+four [ref] [![badge](x)](y)
+
+[ref]: http://x
+
+1. first
+
+   its second paragraph
+1. second
+   > quoted
+-
+- ```
+  code
+  ```
+"""
+    blocks = shown(text)
+    assert [block.text for block in blocks] == [
+        "one *two* & <b> three",
+        "four ref badge",
+        "1. first",
+        "its second paragraph",
+        "2. second",
+        "quoted",
+        "•",
+        "•",
+        "code",
+    ]
+    assert blocks[1].styles == "ppppp" + "uuu" + "p" + "uuuuu"
+    assert blocks[2].indent == blocks[3].indent < blocks[5].indent
+    assert blocks[0].before > blocks[1].before == 0
+
+
+def test_a_paragraph_of_very_many_characters_stays_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markdown, "_LONGEST", 15)
+    assert [block.text for block in shown("*some*\n*text*\n\n*some more*\n*text*")] == [
+        "some text",
+        "*some more* *text*",
+    ]
+
+
 def test_markdown_styles_look_different(write: Callable[..., Path]) -> None:
     """As far as the machine has a font for each."""
 
@@ -174,13 +217,14 @@ def test_markdown_styles_look_different(write: Callable[..., Path]) -> None:
 
 
 def test_markdown_tables_have_columns() -> None:
-    rows = shown("| Name | Size |\n|---|--:|\n| a | 5 |\n| **long** name | 1234 |\n| b \\| c |")
+    rows = shown("| Name | Size |\n|---|--:|\n| a | 5 |\n| **long** name | 1234 |\n| b \\| c |\n| d | e \\| |")
     assert [block.text for block in rows] == [
         "Name       Size",
         "─────────  ────",
         "a             5",
         "long name  1234",
         "b | c",
+        "d           e |",
     ]
     assert {block.face for block in rows} == {"mono"}
 
