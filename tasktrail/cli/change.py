@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +51,7 @@ def many_or_ids(ids: tuple[int, ...], filters: dict[str, str], example: str) -> 
 
 
 def retry_filtered(session: Session, filters: dict[str, str], **how: Any) -> int:
-    """Retry what passes the filters, as `Tasks.retry_tasks` is told; say how many, and why others were refused."""
+    """Retry the tasks that pass the filters. Prints how many were retried, and why others were refused."""
     from ..api.bulk import retry_answer
     from ..projections import TaskFilters
 
@@ -101,10 +102,11 @@ def _ask(session: Session, question: str) -> None:
 
 
 def _report(session: Session, done: int, refused: "Mapping[int, TasktrailError]", word: str) -> int:
-    """Why some were refused, and how many were not; answers the exit code."""
+    """Print why some were refused, and how many were not; returns the exit code. The same advice is given once."""
     code = DONE
-    for task_id, error in refused.items():
-        code = max(code, complain(error, as_json=session.as_json, task_id=task_id))
+    following = [error.advice for error in refused.values()][1:]
+    for (task_id, error), after in zip_longest(refused.items(), following):
+        code = max(code, complain(error, as_json=session.as_json, advise=error.advice != after, task_id=task_id))
     if not session.as_json:
         say(f"{done} {word}, {len(refused)} refused")
     return code
@@ -236,7 +238,7 @@ def _each(
 ) -> int:
     """Send for one task after the other; a refusal does not keep the others from being sent.
 
-    `more`: what people are told beside the position.
+    `more` returns what is printed for people after the position.
     """
     from ..events.errors import TasktrailError
 

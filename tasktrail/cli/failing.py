@@ -24,8 +24,15 @@ def exit_code(error: TasktrailError) -> int:
     return NO_SERVICE if isinstance(error, ServiceUnreachable | NotReady) else REFUSED
 
 
-def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
-    """Say on standard error what happened, where and what to do; answers the exit code. `more`: what it was about."""
+def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **more: Any) -> int:
+    """Say on standard error what happened, where and what to do, and return the exit code.
+
+    Args:
+        error: what happened.
+        as_json: print the whole problem.
+        advise: for people, also print what to do.
+        more: what the error is about, such as its task.
+    """
     if as_json:
         click.echo(json_bytes(problem(error, **more)), err=True)
     else:
@@ -33,7 +40,8 @@ def complain(error: TasktrailError, *, as_json: bool, **more: Any) -> int:
         about = "".join(f"{name} {value}: " for name, value in unsaid.items())
         where = f" (field: {error.field})" if error.field else ""
         say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
-        say(f"  {plain(error.advice)}", err=True)
+        if advise:
+            say(f"  {plain(error.advice)}", err=True)
     return exit_code(error)
 
 

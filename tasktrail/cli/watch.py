@@ -5,6 +5,7 @@ tasks there are: `picture` is given the size and leaves out rows, with their num
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
@@ -50,7 +51,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     cancelled: int = 0
     left: float | None = None
-    """Seconds until all is done, by how long tasks of the types took before; none where nobody can say."""
+    """Seconds until all is done, estimated by how long tasks of the types took before; None when that is unknown."""
 
 
 class Screen(Protocol):
@@ -89,7 +90,7 @@ class Board(Display):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The screen is closed by whoever opened it."""
+        """Nothing to close: the screen is closed by the code that opened it."""
 
 
 class Terminal(AbstractContextManager["Terminal"]):
@@ -164,18 +165,18 @@ def totals_of(tasks: Iterable["Task"], means: Mapping[str, float]) -> Totals:
     known = list(tasks)
     count = {status: sum(task.status == status for task in known) for status in ENDED}
     unfinished = _open(known)
-    spans = [_expected(task, means) for task in unfinished]
+    spans = [_expected(task, means) for task in unfinished if not _is_held(task)]
     at_once = max(1, sum(task.status == "running" for task in unfinished))
     certain = [span for span in spans if span is not None]
     left = sum(certain) / at_once if len(certain) == len(spans) else None
     return Totals(total=len(known), left=left, **count)
 
 
-def totals_since(first: "Stats", now: "Stats", running: Iterable["Task"]) -> Totals:
-    """The totals of all that was unfinished at the first look, or came since."""
+def totals_since(first: "Stats", now: "Stats", known: Iterable["Task"]) -> Totals:
+    """The totals of what was unfinished at the first look, or came since. `known`: what runs, and some that wait."""
     ended = {status: max(0, now.counts[status] - first.counts[status]) for status in ENDED}
     unfinished = sum(now.counts[status] for status in ("pending", "running", "retrying"))
-    return Totals(total=unfinished + sum(ended.values()), left=_left(now, running), **ended)
+    return Totals(total=unfinished + sum(ended.values()), left=_left(now, list(known)), **ended)
 
 
 def means_of(stats: "Stats") -> dict[str, float]:
@@ -183,9 +184,15 @@ def means_of(stats: "Stats") -> dict[str, float]:
     return {name: kind.durations.mean for name, kind in stats.by_type.items() if kind.durations}
 
 
-def _left(stats: "Stats", running: Iterable["Task"]) -> float | None:
+def _left(stats: "Stats", known: Sequence["Task"]) -> float | None:
+    """Seconds until all that may start is done. A held task waits until somebody releases it: nobody knows how long."""
     means = means_of(stats)
-    waiting = {name: kind.counts["pending"] + kind.counts["retrying"] for name, kind in stats.by_type.items()}
+    running = [task for task in known if task.status == "running"]
+    held = Counter(task.type for task in known if _is_held(task))
+    waiting = {
+        name: max(0, kind.counts["pending"] + kind.counts["retrying"] - held[name])
+        for name, kind in stats.by_type.items()
+    }
     if any(number and name not in means for name, number in waiting.items()):
         return None
     spans = [_expected(task, means) for task in running]
@@ -195,8 +202,12 @@ def _left(stats: "Stats", running: Iterable["Task"]) -> float | None:
     return work / max(1, stats.counts["running"])
 
 
+def _is_held(task: "Task") -> bool:
+    return task.held and task.status == "pending"
+
+
 def _expected(task: "Task", means: Mapping[str, float]) -> float | None:
-    """Seconds of work that the task is expected to have before it; none where nobody can say."""
+    """How many seconds of work the task is expected to need; None when that is unknown."""
     whole = means.get(task.type) or task.estimated_time
     return whole * (1 - task.progress / 100) if whole else None
 
@@ -354,8 +365,7 @@ class Watch:
             return
         self._first = self._first or stats
         means, known = means_of(stats), self.tasks.values()
-        running = [task for task in known if task.status == "running"]
-        board.draw(totals_of(known, means) if self._ids else totals_since(self._first, stats, running), means, now)
+        board.draw(totals_of(known, means) if self._ids else totals_since(self._first, stats, known), means, now)
 
     def _look_at_all(self) -> set[int]:
         """Show what runs and the first that wait; answers their ids."""

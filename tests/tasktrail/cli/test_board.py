@@ -137,6 +137,21 @@ def test_messages_stand_below_while_there_is_room(tasks: Any) -> None:
         assert any("segment 1 of 6\\x1b[2J" in line for line in again()) is there
 
 
+def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:
+    """They wait until somebody releases them, and nobody knows when that will be."""
+    create(tasks, 1)
+    create(tasks, 2, held=True)
+    known = [tasks.get_task(1), tasks.get_task(2)]
+    assert totals_of(known, {"video_convert": 90.0}).left == 90.0
+    screen = FakeScreen()
+    start(tasks, 1)
+    tasks.later(90)
+    end(tasks, 1)
+    create(tasks, 3)
+    _watched, again = look(tasks, screen)
+    assert again()[0] == "0 of 2 done, about 2 min left"
+
+
 def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
     """By the mean of the type and by how many run at once; with no history by what the sender expects."""
     create(tasks, 1)

@@ -263,6 +263,14 @@ def test_a_retry_takes_filters_and_counts(cli: Callable[..., Any], tasks: Any) -
     assert json.loads(cli("retry", "--status", "cancelled", "--json").out)["count"] == 0
 
 
+def test_the_same_advice_for_many_tasks_is_given_once(cli: Callable[..., Any], tasks: Any) -> None:
+    for _ in range(3):
+        tasks.cancel_task(tasks.create_task(type="noop", max_retries=0))
+    shown = cli("retry", "--status", "cancelled").err
+    assert shown.count("has used 0 of 0 retries") == 3
+    assert shown.count("--force") == 1
+
+
 def test_a_cancel_takes_filters_and_asks_with_a_count(
     cli: Callable[..., Any], tasks: Any, environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
