@@ -86,7 +86,7 @@ def log_what_is_printed() -> None:
 
 
 class _Unfailing:
-    """A stream that swallows what cannot be written: a log on a full disk must not end whoever had something to say."""
+    """A stream that ignores failed writes: a log on a full disk must not end the code that writes to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -53,7 +53,7 @@ class App(click.Group):
     """Finds commands by name without loading the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """All that have help; in the order of the sections."""
+        """The names of all commands, in the order of the sections."""
         return [name for section in SECTIONS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
@@ -67,7 +67,7 @@ class App(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; a mistyped name is answered with the nearest one."""
+        """Find the command as click does. A mistyped name is answered with the nearest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -78,7 +78,7 @@ class App(click.Group):
             raise click.UsageError(f"{error.message}{hint}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """A sentence for each, section by section."""
+        """List the commands with a sentence for each, section by section."""
         for title, section in SECTIONS.items():
             rows = []
             for name in section:
@@ -88,7 +88,7 @@ class App(click.Group):
                 formatter.write_dl(rows, col_max=12)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, and where to read on."""
+        """Add the examples, and where to read on."""
         write_examples(EXAMPLES, formatter)
         formatter.write_paragraph()
         formatter.write_text("`tasktrail COMMAND --help` explains a command.")
@@ -127,7 +127,7 @@ def completion_command(shell: str) -> None:
 
 
 def run(arguments: Sequence[str], environment: Any = None) -> int:
-    """Carry out one command line and answer its exit code; errors have been told on standard error by then."""
+    """Carry out one command line and return its exit code. Errors are printed on standard error before it returns."""
     as_json = "--json" in arguments
     from ..events.errors import TasktrailError
 

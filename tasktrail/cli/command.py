@@ -1,4 +1,4 @@
-"""What all commands share: the options that every one takes, help with examples, and the session they run in."""
+"""What all commands share: the options that each of them takes, help with examples, and their session."""
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
@@ -66,7 +66,7 @@ class CliCommand(click.Command):
         self.params.extend(everywhere(root=False))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does; an option given twice is refused, for click would drop all but the last without a word."""
+        """Parse as click does, but refuse an option that is given twice: click would silently keep the last one."""
         ctx.meta[WORDS] = tuple(args)
         try:
             asked = [param for param in self.make_parser(ctx).parse_args(list(args))[2] if param in self._once]
@@ -78,7 +78,7 @@ class CliCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, then a pointer to the options that all commands take."""
+        """Add the examples, then a pointer to the options that all commands take."""
         write_examples(self.examples, formatter)
         formatter.write_paragraph()
         formatter.write_text("Also: --data, --url, --token, --json, --wide, --config; see `tasktrail --help`.")
@@ -86,7 +86,7 @@ class CliCommand(click.Command):
 
 
 def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str]) -> click.UsageError:
-    """For an option that is not the command's but a task type's: how that is written."""
+    """If the unknown option is one of a task type, the error that shows how such an option is written."""
     name = error.option_name.lstrip("-").replace("-", "_")
     if all(param.name != "task_type" for param in ctx.command.params):
         return error
@@ -108,7 +108,7 @@ class CliGroup(click.Group):
     """Commands of one subject, each listed with its whole sentence."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """A sentence for each."""
+        """List the commands with a sentence for each."""
         commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         with formatter.section("Commands"):
             formatter.write_dl(

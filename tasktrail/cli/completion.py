@@ -1,6 +1,6 @@
 """What the shell completes beside commands and options: types, their options and values, statuses, ids, names.
 
-Whoever answers commands is asked; when nobody can, nothing is offered, and nothing is said.
+The service or the files are asked. When neither can answer, nothing is offered and no error is printed.
 """
 
 import json
@@ -18,13 +18,13 @@ Offer: TypeAlias = tuple[str, str]
 """A word, and what it stands for."""
 ALL_STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
 WORDS = "tasktrail.words"
-"""Where a context keeps the words of its command: click gives no argument to whoever completes an option."""
+"""The key under which a context keeps the words of its command: click hands none to what completes an option."""
 _SHOWN = 50
 _SOUGHT = 500
 
 
 class SuggestedParam(click.ParamType[str]):
-    """A text of which some are known; any is taken, and whether it is right is for whoever gets it to say."""
+    """A text for which the shell suggests known values. Any text is accepted here; the command checks it."""
 
     def __init__(self, name: str, find: Callable[[Session], Iterable[Offer]], *, commas: bool = False) -> None:
         self.name = name
@@ -32,7 +32,7 @@ class SuggestedParam(click.ParamType[str]):
         self._commas = commas
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:  # noqa: ARG002 - click's signature
-        """Those that begin so; behind a comma, those that are not there yet."""
+        """The suggestions that begin with what was typed; after a comma, those that are not yet in the list."""
         before, comma, word = incomplete.rpartition(",") if self._commas else ("", "", incomplete)
         given = before.split(",")
         offers = ((before + comma + text, what) for text, what in suggestions(ctx, self._find) if text not in given)
@@ -40,7 +40,7 @@ class SuggestedParam(click.ParamType[str]):
 
 
 def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Offer]]) -> list[Offer]:
-    """What is found; nothing where nobody answers."""
+    """What is found, or an empty list when nothing can answer."""
     try:
         return list(find(session_of(ctx)))
     except Exception:  # noqa: BLE001 - a traceback in the middle of a line that is typed helps nobody
@@ -48,7 +48,7 @@ def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Offer]]) 
 
 
 def completion_items(offers: Iterable[Offer], incomplete: str) -> list[CompletionItem[Any]]:
-    """Those that begin so, as the shell wants them."""
+    """The offers that begin with what was typed, in the form that click wants."""
     return [CompletionItem(text, help=what) for text, what in offers if text.startswith(incomplete)]
 
 
@@ -151,10 +151,10 @@ def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Ite
 
 
 class Bash(BashComplete):
-    """Bash takes `key=value` for three words, and puts what it is told in place of the last of them."""
+    """Bash splits `key=value` into three words, and replaces the last of them with the completion."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words, put together again."""
+        """Join the split words again."""
         number = int(os.environ["COMP_CWORD"])
         words = split_arg_string(os.environ["COMP_WORDS"])[: number + 1]
         words += [""] * (number + 1 - len(words))
@@ -172,7 +172,7 @@ class Bash(BashComplete):
         return joined[1:-1], joined[-1]
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """Without what stands before the last word already."""
+        """The completion without the part that is on the line before the last word."""
         return f"{item.type},{item.value[self._cut :]}"
 
 

@@ -1,4 +1,4 @@
-"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: who was told, and what to do when somebody was not."""
+"""`tasktrail notices`, `redeliver`, `endpoints`, `enable`: what became of notices, and how to send them again."""
 
 from collections import Counter
 from typing import TYPE_CHECKING

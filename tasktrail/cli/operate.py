@@ -82,7 +82,7 @@ def drain_command(session: Session, reason: str | None, actor: str | None, *, wa
 
 
 def _drain_under_way(session: Session) -> int | None:
-    """Where a drain was asked for that has not been ended: whoever comes second waits with the first."""
+    """The position of a drain that is under way, if there is one: a second `drain --wait` waits for the same."""
     with session.tasks() as tasks:
         return next((pause.position for pause in tasks.limits().pauses if pause.drain), None)
 

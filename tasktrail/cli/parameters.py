@@ -22,7 +22,7 @@ FORMS = "+10m, 'tomorrow 9:00', 22:30, '2026-08-01 22:00' (local time) or 2026-0
 
 
 def read_time(text: str, now: datetime) -> datetime:
-    """The time that is meant; what names no zone is local time. Raises `ValueError`.
+    """Read a time. A text without a zone is local time. Raises `ValueError`.
 
     `+2h30m` counts from now, `-1d` back. A clock alone is its next time; `monday 9:00` is the next one, and a day
     alone begins at midnight.
@@ -152,7 +152,7 @@ class WordsParam(click.ParamType[tuple[str, ...]]):
         param: click.Parameter | None,  # noqa: ARG002 - click's signature
         ctx: click.Context | None,  # noqa: ARG002
     ) -> tuple[str, ...]:
-        """Split at the commas; whether the words are known is for whoever gets them to say."""
+        """Split at the commas. The command checks whether the words are known."""
         if isinstance(value, tuple):
             return value
         return tuple(word.strip() for word in value.split(",") if word.strip())

@@ -48,7 +48,7 @@ class Signals:
         self._queue.put(number)
 
     def next(self, timeout: float = 0.0) -> int | None:
-        """The number of the signal that came, waiting up to `timeout` seconds for one; or none."""
+        """The number of the next signal, or None when none comes within `timeout` seconds."""
         try:
             self.last = self._queue.get(block=timeout > 0, timeout=timeout or None)
         except Empty:
@@ -186,7 +186,7 @@ PATIENCE = 15.0
 
 
 class Poller:
-    """Asks again and again; bears it for a while when nobody answers."""
+    """Asks again and again. For a while it accepts that the service does not answer, as during a restart."""
 
     def __init__(self, display: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self._display = display
@@ -194,14 +194,14 @@ class Poller:
         self._away_since: float | None = None
 
     def at(self, reading: "Reading", task_id: int) -> "Task | None":
-        """The task, shown; or none while the service is away."""
+        """Ask for the task and show it. None while the service does not answer."""
         task = self.ask(lambda: reading.get_task(task_id))
         if task is not None:
             self._display.show(task)
         return task
 
     def ask(self, question: Callable[[], T]) -> T | None:
-        """The answer, or none while the service is away. Raises what it says once patience is at its end."""
+        """The answer, or None while the service does not answer. After `PATIENCE` seconds the error is raised."""
         try:
             answer = question()
         except (ServiceUnreachable, NotReady):
@@ -220,7 +220,7 @@ class Poller:
 
 
 def until_ended(tasks: "Tasks", task_id: int, display: Display, signals: Signals) -> "Task | None":
-    """The task once its life is over, or none when a signal came first."""
+    """Wait until the task has ended, and return it; or return None when a signal came first."""
     poller = Poller(display)
     while True:
         task = poller.at(tasks, task_id)
@@ -245,7 +245,7 @@ def _wait_a_little(tasks: "Tasks", task_id: int) -> None:
 
 @contextmanager
 def counting(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to tell the number reached and the one to reach."""
+    """Show a bar, and yield a function that takes the number reached and the number to reach."""
     if not sys.stderr.isatty():
         yield lambda _reached, _goal: None
         return

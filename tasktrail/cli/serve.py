@@ -1,4 +1,4 @@
-"""`tasktrail serve`: the service, until it is told to stop."""
+"""`tasktrail serve`: run the service until a signal stops it."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Who answers a command: the running service, the files alone, or a service of the command's own."""
+"""What answers a command: the running service, the files alone, or a service inside the command's own process."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
-"""Is told the number reached and the one to reach."""
+"""Called with the number reached and the number to reach."""
 
 Presence: TypeAlias = Literal["answers", "starting", "held", "absent"]
 STARTING_FOR = 30.0
@@ -137,14 +137,14 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Environment:
-    """The ways in. Tests put their own in place of these."""
+    """Everything outside of the command that it needs: the service, the files, the clock. Tests replace it."""
 
     def now(self) -> datetime:
         """The time, for what still goes on."""
         return datetime.now(UTC)
 
     def ask(self, question: str) -> bool | None:
-        """Yes or no; none when nobody is at a terminal to answer."""
+        """The answer to a yes-or-no question, or None when there is no terminal to ask on."""
         return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
     def presence(self, session: Session) -> Presence:

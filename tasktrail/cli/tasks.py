@@ -141,7 +141,7 @@ _SECONDS = {"duration", "retry_delay", "estimated_time", "timeout", "cpu_used", 
 _SECONDS |= {"queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"}
 
 _INNER = {"estimate", "life", "version"}
-"""Of use to a program, or to whoever looks for a fault."""
+"""Fields that only help a program, or the search for a fault."""
 _OF_WAITING = {"effective_priority", "priority_terms"}
 
 
@@ -328,7 +328,7 @@ def _attempt(attempt: "Attempt") -> tuple[str, ...]:
 
 
 _LINES_SHOWN = 5
-"""That are shown of a failed attempt beside what else is told of it."""
+"""How many of its last lines are shown with a failed attempt."""
 _LAST = 4096
 _LOOK_EVERY = 0.3
 

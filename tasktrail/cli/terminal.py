@@ -300,7 +300,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What tables are printed on."""
+    """How tables and times are printed: for how wide a terminal, and seen from which moment."""
 
     now: datetime
     width: int | None

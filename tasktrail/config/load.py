@@ -143,7 +143,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _noted(wrong: list[ConfigurationError]) -> Iterator[None]:
-    """Put the error aside and go on: whoever corrects a file wants to know all of it."""
+    """Collect the error and go on, so that one message names everything that is wrong with a file."""
     try:
         yield
     except ConfigurationError as error:
@@ -181,7 +181,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _target(name: str, origin: str) -> Key | None:
-    """The key of a target; none when the name is not one of that table."""
+    """The key of a target, or None when the name is not in that table."""
     if not name.startswith(TARGETS):
         if name == TARGETS[:-1]:
             raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)

@@ -368,7 +368,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = "console"
 
     def for_workers(self, protected: tuple[str, ...] = ()) -> "Sandbox":
-        """What workers are told about limits and roots. `protected`: real paths that no attempt may reach."""
+        """The limits and roots of the workers. `protected`: real paths that no attempt may reach."""
         from ..handlers.process.sandbox import Sandbox
 
         return Sandbox(
@@ -381,7 +381,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def limits(self, disk: int = 0) -> "Limits":
-        """What the Scheduler is told about limits. `disk`: bytes of the one that temp files lie on; 0: not known."""
+        """The limits of the Scheduler. `disk`: the size in bytes of the disk that temp files lie on; 0: unknown."""
         from ..actors.core.limits import UNLIMITED, Limits
 
         low = self._kept_free(disk) if self.temp_low is None else self.temp_low

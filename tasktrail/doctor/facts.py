@@ -69,7 +69,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     config_is_open: bool
     """Whether the configuration file holds secrets and other users may read it."""
     holder: str | None
-    """Who holds the data folder; none for nobody."""
+    """The process that holds the data folder, or None."""
     capabilities: Capabilities
     sandbox_support: SandboxSupport
     """What the kernel can put around attempts."""
@@ -85,7 +85,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Most files that this process may have open."""
     now: datetime
     last_recorded: datetime | None
-    """When the log's last record was written; none for no log or an empty one."""
+    """When the log's last record was written; None without a log, or with an empty one."""
     log_trouble: tuple[str, str] = ("", "")
     """Why the log cannot be read, and what to do."""
     history_trouble: tuple[str, str] = ("", "")
@@ -240,7 +240,7 @@ def _history_trouble(paths: DataPaths) -> tuple[str, str]:
 
 
 def _lacking(registry: Registry) -> tuple[Lack, ...]:
-    """By what brings them, so that it is told once."""
+    """The missing packages, grouped by what installs them, so that each group is reported once."""
     found: dict[str, tuple[list[str], set[str]]] = {}
     for task_type in registry:
         if missing := missing_packages(task_type):

@@ -62,7 +62,7 @@ class Peers:
             self._netlink = None
 
     def user_of(self, connection: socket.socket) -> int | None:
-        """The user id of the process that has connected; none when the kernel does not say, or it has closed since."""
+        """The user id of the process that has connected; None when the kernel does not say, or it has closed."""
         try:
             theirs, ours = connection.getpeername(), connection.getsockname()
         except OSError:  # gone already
@@ -304,7 +304,7 @@ class AccessMiddleware:
         if connection.private:
             return None
         headers = dict(scope["headers"])
-        # A secret that is shown has to be right, whoever shows it.
+        # A secret that is shown has to be right, even where none is needed.
         shown = headers.get(b"authorization")
         if not (connection.own if shown is None else self._access.takes(shown)):
             return Unauthorized(

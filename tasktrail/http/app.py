@@ -21,7 +21,7 @@ from .requests import MAX_BODY, known_only, possible_task
 
 
 def build_app(backend: Backend) -> Litestar:
-    """An ASGI application that answers from `backend`. Whoever runs it closes the backend."""
+    """An ASGI application that answers from `backend`. The caller closes the backend."""
     routes = [*commands.ROUTES, *queries.ROUTES]
     return Litestar(
         route_handlers=[*_options_routes(routes), *routes],

@@ -65,11 +65,11 @@ class Backend:
         return await asyncio.get_running_loop().run_in_executor(self._reading, function, *args)
 
     async def bulk(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call something of which there may be much. Few do so at once: Python would share its time among them all."""
+        """Call something that may take long. Few run at once, since Python divides its time among all threads."""
         return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
 
     async def apart(self, question: Question, within: float | None = None) -> bytes:
-        """Ask something that takes long; JSON of the answer, within so many seconds. Raises `Busy`, `TooCostly`."""
+        """Ask something that takes long; the answer is JSON. `within`: seconds. Raises `Busy`, `TooCostly`."""
         if self._asked >= _APART + _WAITING:
             raise Busy(
                 f"{self._asked} questions that take long are asked already, as many as there may be",

@@ -158,7 +158,7 @@ class GuardedConnection(H11Protocol):
             self.room.idle.setdefault(self)
 
     def send_400_response(self, msg: str) -> None:
-        """What is not HTTP is told as a problem, like everything else."""
+        """Answer what is not HTTP with a problem, like every other error."""
         self._refuse(BadRequest(msg) if self.private or self.own else Unauthorized("The connection is a stranger's"))
 
     def _refuse(self, error: TasktrailError) -> None:
@@ -190,7 +190,7 @@ class GuardedConnection(H11Protocol):
             self.drop()
 
     def _stage(self) -> tuple[Any, ...]:
-        """What it is busy with, how long that may last, and what changes as long as it gets on."""
+        """What the connection is doing, how long that may take, and a value that changes while it makes progress."""
         unsent = self.transport.get_write_buffer_size()
         if unsent or self.transport.is_closing():
             return "sending", TAKEN_WITHIN, unsent
@@ -213,7 +213,7 @@ class StreamBuffers:
 
     @contextmanager
     def holding(self, size: int, connection: GuardedConnection) -> Iterator[None]:
-        """While it lasts, a piece of so many bytes waits for the reader at the connection."""
+        """While the context lasts, `size` bytes wait for the reader at the connection."""
         piece = object()
         while self.total + size > self._bound and self._pieces:
             _size, slowest = self._take(next(iter(self._pieces)))

@@ -17,7 +17,7 @@ logger = get_logger("tasktrail.http")
 
 
 def unexpected() -> TasktrailError:
-    """A fault of ours. What it was stands in the log, not in the answer."""
+    """The error for a fault of the service itself. The log has its cause; the answer does not."""
     return TasktrailError("The service met a fault of its own while handling the request")
 
 

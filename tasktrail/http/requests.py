@@ -91,7 +91,7 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """The values of an object, each decoded by itself: a number that no float can hold is told with its field."""
+    """The values of an object, each decoded by itself, so that the error for a number out of range names its field."""
     fields = {}
     for name, raw in _decode(body, _object).items():
         try:

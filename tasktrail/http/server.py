@@ -100,7 +100,7 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn with listeners of ours, told when it is up and made to end its connections."""
+    """Uvicorn with listeners of ours. It says when it is up, and ends its connections when it stops."""
 
     def __init__(self, app: AccessMiddleware, backend: Backend, access: Access) -> None:
         super().__init__(
@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
         """Serve until `should_exit`; the thread's whole work."""
         try:
             self.run(sockets)
-        except BaseException as error:  # the last frame of the thread: whoever waits must learn of it
+        except BaseException as error:  # the last frame of the thread: `start` waits for it
             self.fault = error
             logger.exception("the HTTP server has failed")
         finally:

@@ -68,7 +68,7 @@ class BatchReader:
         self._number = max(1, BATCH // 16)
 
     def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[EncodedRecord]:
-        """The next lines, at least one if there is any; `read` gives up to so many records.
+        """The next records, encoded; at least one if there is any. `read` takes the largest number of records to read.
 
         What was read in vain tells how much to ask for the next time.
         """
@@ -132,7 +132,7 @@ class RecordFeed:
         self._thread.start()
 
     def after(self, position: int) -> list[EncodedRecord] | None:
-        """A piece of what follows `position`, as far as it has been read; none if the ring has lost it."""
+        """A batch of what follows `position`, as far as it has been read, or None if the ring no longer has it."""
         if position >= self._end:
             return []
         if not self._ring or self._ring[0].position > position + 1:
@@ -210,7 +210,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     follow: bool = False
     seconds: float | None = None
-    """A followed stream ends after this long; none: with the service."""
+    """A followed stream ends after this many seconds; None: when the service ends."""
 
 
 _ANY = 2**62
@@ -317,7 +317,7 @@ class _Reading:
         """A position and the task's version there: where the last piece has ended."""
 
     async def next(self, position: int, end: int) -> list[EncodedRecord]:
-        """The next lines behind a position, up to another; none when there are none."""
+        """The next records after one position and up to another; empty when there are none."""
         return await self._desk.bulk(self._next, position, end)
 
     def _next(self, position: int, end: int) -> list[EncodedRecord]:
