@@ -175,7 +175,7 @@ class Alarm:
 
 # --- the messages between actors, beside those of the core
 
-Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
+_Reply: TypeAlias = Callable[[Accepted | TasktrailError], None]
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -185,7 +185,7 @@ class Ticket(msgspec.Struct, frozen=True):
     second call pass.
     """
 
-    reply: Reply
+    reply: _Reply
     command_id: str
     digest: bytes
     fresh: bool = False

@@ -121,7 +121,8 @@ class WebhookSender:
                     "POST", url, content=content, headers=headers(notice.notice_id, content, self._secret, now)
                 ) as response,
             ):
-                return classify_answer(response.status_code, _read(response), response.headers.get("retry-after"), now)
+                retry_after = response.headers.get("retry-after")
+                return classify_response(response.status_code, _read(response), retry_after, now)
         except EndpointRefused as error:
             return Result(ok=False, detail=str(error), retryable=False)
         except (httpx.HTTPError, OSError, ValueError) as error:
@@ -145,7 +146,7 @@ def _read(response: httpx.Response) -> bytes:
     return kept[:MAX_ANSWER]
 
 
-def classify_answer(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
+def classify_response(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:
     """What an answer means: 2xx is delivered, 410 is goodbye, everything else (redirects too) is a failure."""
     if httpx.codes.is_success(status):
         return Result(ok=True, detail=f"HTTP {status}", answered=True)

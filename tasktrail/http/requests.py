@@ -71,11 +71,6 @@ def decode_create(body: bytes) -> CreateTask:
     return _signed(_decode(body, _create))
 
 
-def decode_on_task(kind: type[C], task_id: int, body: bytes) -> C:
-    """A command on the task that the path names. The body may be empty or hold the other fields."""
-    return decode_kind(kind, body, task_id=task_id)
-
-
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
     fields = _fields(body) if body.strip() else {}

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from operator_wishes import undo
 from sim_notifier import Receivers
 
-from tasktrail.actors.base import Reply, Ticket
+from tasktrail.actors.base import Ticket
 from tasktrail.actors.core.messages import Intake, Submit
 from tasktrail.events import Accepted, Command, CreateTask, TasktrailError
 from tasktrail.events.commands import digest
@@ -105,7 +105,7 @@ class People:
             command, asked.intake, Ticket(self._reply_to(asked, failing), command.command_id, digest(command))
         )
 
-    def _reply_to(self, asked: Asked, failing: Callable[[], bool]) -> Reply:
+    def _reply_to(self, asked: Asked, failing: Callable[[], bool]) -> Callable[[Answer], None]:
         self._sendings += 1
         number = self._sendings
         self.waiting[number] = asked.command.command_id

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasktrail.actors.delivery.attempt import MAX_DETAIL, Result
-from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_DOCUMENT, body, classify_answer, headers
+from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_DOCUMENT, body, classify_response, headers
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices import Notice
 
@@ -116,7 +116,7 @@ def test_a_long_notice_loses_its_long_fields_and_says_which(notice_to: Callable[
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_every_2xx_is_delivered(status: int) -> None:
-    assert classify_answer(status, b"whatever", None, NOW).ok
+    assert classify_response(status, b"whatever", None, NOW).ok
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
@@ -156,13 +156,13 @@ def test_a_redirect_is_a_failure_and_is_not_followed(receiver: Any, post: Post, 
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert classify_answer(503, b"", header, NOW).retry_after == seconds
+    assert classify_response(503, b"", header, NOW).retry_after == seconds
 
 
 @given(st.text(max_size=60))
 @example("0\x1f")
 def test_no_retry_after_can_break_anything(header: str) -> None:
-    seconds = classify_answer(503, b"", header, NOW).retry_after
+    seconds = classify_response(503, b"", header, NOW).retry_after
     assert seconds is None or seconds >= 0
 
 
