@@ -1,4 +1,4 @@
-"""Writing one picture with Pillow, for every type whose output is a picture, and how large a picture it may read."""
+"""Write one picture with Pillow, and limit the pixels of pictures that it reads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +27,8 @@ def write_picture(
         path: where to.
         kind: one of the values of `formats.WRITE_FORMATS`.
         quality: 1 to 100, for jpeg, webp and avif.
-        background: laid under transparent parts where the format has none, as #rrggbb.
-        kept: what else goes into the file, as Pillow names it (icc_profile, exif).
+        background: laid under transparent parts if the format has no transparency, as #rrggbb.
+        kept: further content of the file, as Pillow names it (icc_profile, exif).
     """
     if kind == "JPEG" and picture.mode == "RGBA":
         flat = Image.new("RGBA", picture.size, background)
@@ -41,13 +41,14 @@ def write_picture(
 
 
 def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> None:
-    """Save as Pillow does, with errors that name the disk where it is the disk's fault, and no file that is cut off."""
+    """Save with Pillow. An error that is the disk's fault names the disk, and no file is cut off without an error."""
     if isinstance(path, BytesIO):
         picture.save(path, format=kind, **how)
         return
     with writing(path):
         if kind != "JPEG":
-            picture.save(path, format=kind, **how)
+            with path.open("w+b") as file:  # Pillow would leave its own file open when a stop comes between two frames
+                picture.save(file, format=kind, **how)
             return
         # Pillow's encoder writes to the file itself, and takes no notice when the disk took only a part of it.
         packed = BytesIO()
@@ -57,7 +58,7 @@ def save(picture: Image.Image, path: Path | BytesIO, kind: str, **how: Any) -> N
 
 @contextmanager
 def pixel_limit(most: int | None) -> Iterator[None]:
-    """Inside, Pillow refuses pictures and frames of more pixels; none: for callers that look at the size themselves."""
+    """Inside, Pillow refuses pictures and frames of more pixels. None is for callers that check the size themselves."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None if most is None else most // 2  # up to twice its number, it only warns
     try:
