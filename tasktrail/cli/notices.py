@@ -12,7 +12,7 @@ from .failing import DONE, complain
 from .fields import default_actor, reason_and_actor
 from .parameters import TASK_ID
 from .session import Session
-from .terminal import Column, Layout, plain, print_json, say
+from .terminal import Column, TerminalLayout, plain, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def notices_command(session: Session, task_id: int) -> None:
         say(_NOBODY)
 
 
-def _row(notice: "NoticeStatus", layout: Layout) -> tuple[str, ...]:
+def _row(notice: "NoticeStatus", layout: TerminalLayout) -> tuple[str, ...]:
     return (
         notice.event,
         notice.channel,

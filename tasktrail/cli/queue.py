@@ -16,7 +16,7 @@ from .progress import Signals
 from .session import DEFAULT_DATA, Session
 from .terminal import (
     Column,
-    Layout,
+    TerminalLayout,
     duration,
     fitted,
     localized,
@@ -104,7 +104,7 @@ def summary(board: "QueueBoard", stats: "Stats") -> str:
     )
 
 
-def rows(board: "QueueBoard", layout: Layout) -> list[tuple[str, ...]]:
+def rows(board: "QueueBoard", layout: TerminalLayout) -> list[tuple[str, ...]]:
     """A row for each task of the queue."""
     return [
         (
@@ -178,7 +178,7 @@ def _live(reading: "Reading", session: Session, every: float) -> int:
     return INTERRUPTED
 
 
-def ask_again(reading: "Reading", before: str, layout: Layout) -> tuple[str, str]:
+def ask_again(reading: "Reading", before: str, layout: TerminalLayout) -> tuple[str, str]:
     """Another look. While no service answers: the screen before under a line that says so, and that screen."""
     from ..events.errors import NotReady, ServiceUnreachable
 
@@ -189,7 +189,7 @@ def ask_again(reading: "Reading", before: str, layout: Layout) -> tuple[str, str
         return f"{told}\n{before}", before
 
 
-def screen(board: "QueueBoard", stats: "Stats", layout: Layout) -> str:
+def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     """All of it as text."""
     lines = (
         summary(board, stats),
@@ -233,7 +233,7 @@ def _rates(stats: "Stats") -> str:
     )
 
 
-def _running(board: "QueueBoard", layout: Layout) -> Iterator[tuple[str, ...]]:
+def _running(board: "QueueBoard", layout: TerminalLayout) -> Iterator[tuple[str, ...]]:
     for one in board.running:
         ran = duration(max(0.0, (layout.now - one.started_at).total_seconds())) if one.started_at else ""
         yield (
@@ -409,7 +409,7 @@ def _ended(ended: "Ended") -> str:
     return f"{ended.completed} completed, {ended.failed} failed, {ended.cancelled} cancelled; {rate(ended.per_minute)}"
 
 
-def _print_types(stats: "Stats", layout: Layout) -> None:
+def _print_types(stats: "Stats", layout: TerminalLayout) -> None:
     statuses = tuple(stats.counts)
     numbers = (*(status.upper() for status in statuses), "MEAN", "P50", "P95", "LONGEST")
     columns = (Column("TYPE"), *(Column(name, right=True, leaves=place) for place, name in enumerate(numbers)))

@@ -89,7 +89,7 @@ def serve_command(
     if config.log_format == "json":
         log_what_is_printed()
     accepted = reason or "" if accept_loss else ""
-    reporter = Reporter(as_json=session.as_json, lines=config.log_format == "json")
+    reporter = Announcer(as_json=session.as_json, lines=config.log_format == "json")
     try:
         if strict:
             refuse_broken_handlers(config)
@@ -123,7 +123,7 @@ def refuse_broken_handlers(config: "Config") -> None:
         )
 
 
-def _serve(service: "TaskService", server: "HttpServer", reporter: "Reporter") -> int:
+def _serve(service: "TaskService", server: "HttpServer", reporter: "Announcer") -> int:
     with Signals() as signals:
         server.start()
         announced = _announce(service, server, reporter)
@@ -137,7 +137,7 @@ def _serve(service: "TaskService", server: "HttpServer", reporter: "Reporter") -
     return DONE
 
 
-class Reporter:
+class Announcer:
     """Says on standard error what becomes of the service: for people, or as lines of the log where those are JSON."""
 
     def __init__(self, *, as_json: bool, lines: bool) -> None:
@@ -181,7 +181,7 @@ def _say(text: str | bytes) -> None:
         say(text, err=True) if isinstance(text, str) else click.echo(text, err=True)
 
 
-def _announce(service: "TaskService", server: "HttpServer", reporter: Reporter) -> bool:
+def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer) -> bool:
     """Say that commands are accepted, and what was found at the start; or why they are not yet, and answer `False`."""
     socket = str(service.paths.socket)
     obstacle = service.obstacle
@@ -200,7 +200,7 @@ def _announce(service: "TaskService", server: "HttpServer", reporter: Reporter) 
     return True
 
 
-def _stop(service: "TaskService", server: "HttpServer", signals: Signals, reporter: Reporter) -> None:
+def _stop(service: "TaskService", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
     reporter.say("info", "stopping", "stopping")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 import msgspec
 
-from .terminal import Layout, say
+from .terminal import TerminalLayout, say
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading, Tasks, TypeInfo
@@ -125,9 +125,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 raise
             return None
 
-    def layout(self) -> Layout:
+    def layout(self) -> TerminalLayout:
         """What tables are printed on."""
-        return Layout.on_stdout(self.environment.now(), wide=self.wide)
+        return TerminalLayout.on_stdout(self.environment.now(), wide=self.wide)
 
     def load_config(self) -> "Config":
         """The configuration of the data folder, or of `--config`."""

@@ -20,7 +20,7 @@ from .queue import sum_of
 from .session import Session
 from .terminal import (
     Column,
-    Layout,
+    TerminalLayout,
     as_text,
     duration,
     localized,
@@ -108,7 +108,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
         say(f"{len(tasks)} of {total}; --limit and --offset show others.", err=True)
 
 
-def _list_row(task: "Task", layout: Layout) -> tuple[str, ...]:
+def _list_row(task: "Task", layout: TerminalLayout) -> tuple[str, ...]:
     return (
         str(task.id),
         task.status,
@@ -121,7 +121,7 @@ def _list_row(task: "Task", layout: Layout) -> tuple[str, ...]:
     )
 
 
-def _message(task: "Task", layout: Layout) -> str:
+def _message(task: "Task", layout: TerminalLayout) -> str:
     """What a waiting task waits for, as far as it says so itself; then its error or what it does."""
     from ..events.state import WAITING
 
@@ -271,7 +271,7 @@ def history_command(session: Session, task_id: int, *, everything: bool) -> None
         say(line)
 
 
-def _print_story(story: "TaskHistory", layout: Layout, *, everything: bool) -> None:
+def _print_story(story: "TaskHistory", layout: TerminalLayout, *, everything: bool) -> None:
     click.echo(f"Task {story.task_id}" + ("; times are UTC" if layout.width is None else ""))
     for line in story.lines if everything else collapsed(story.lines):
         _print_line(line, layout)
@@ -282,7 +282,7 @@ def _print_story(story: "TaskHistory", layout: Layout, *, everything: bool) -> N
     say(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
 
 
-def _print_line(line: "Line", layout: Layout) -> None:
+def _print_line(line: "Line", layout: TerminalLayout) -> None:
     who = f"  ({plain(line.actor)}{': ' + plain(localized(line.reason)) if line.reason else ''})" if line.actor else ""
     when = layout.when(line.recorded_at)
     before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "

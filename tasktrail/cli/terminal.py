@@ -299,7 +299,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]], indent: int = 0) -> None:
         click.echo("\n".join(wrapped(value, width, indent=before, hang=hang)))
 
 
-class Layout(msgspec.Struct, frozen=True):
+class TerminalLayout(msgspec.Struct, frozen=True):
     """How tables and times are printed: for how wide a terminal, and seen from which moment."""
 
     now: datetime

@@ -11,7 +11,7 @@ from .fields import options_of
 from .parameters import PointParam
 from .progress import counting
 from .session import Session
-from .terminal import Column, Layout, duration, moment, print_json, print_pairs, say
+from .terminal import Column, TerminalLayout, duration, moment, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..whatif.answer import Changed, Fidelity, TypeRow, WhatIf
@@ -95,7 +95,7 @@ def whatif_command(session: Session, /, **given: Any) -> None:
         _print(found, session.layout())
 
 
-def _print(found: "WhatIf", layout: Layout) -> None:
+def _print(found: "WhatIf", layout: TerminalLayout) -> None:
     say(
         f"positions {found.first_position} to {found.last_position}, "
         f"{moment(found.began_at)} to {moment(found.ended_at)}, {found.records} records"

@@ -35,7 +35,7 @@ OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
 """What runs beside the transcode: type, input, name of the output, options."""
 KILL_AT = 40.0
 """Percent of the transcode at which the service is killed."""
-START_WITHIN = 30.0
+_START_WITHIN = 30.0
 DONE_WITHIN = 300.0
 
 
@@ -49,7 +49,7 @@ class ServiceProcess:
         self._ready = threading.Event()
         self._said: deque[str] = deque(maxlen=20)
         threading.Thread(target=self._listen, daemon=True).start()
-        if not self._ready.wait(START_WITHIN):
+        if not self._ready.wait(_START_WITHIN):
             self._process.kill()
             raise NotReady("The service did not get ready:\n" + "".join(self._said))
 

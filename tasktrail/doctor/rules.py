@@ -35,7 +35,7 @@ WORKER_MEMORY = 64 * 1024 * 1024
 
 def apply_rules(facts: Facts, config: Config) -> Iterator[Finding]:
     """Every finding, in the order they are shown."""
-    for rule in RULES:
+    for rule in _RULES:
         yield from rule(facts, config)
 
 
@@ -299,7 +299,7 @@ def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
         yield Finding("secrets", "warn", message, "chmod 600 the file, or move the secrets to the environment.")
 
 
-RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
+_RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _python,
     _sqlite,
     _folders,

@@ -22,7 +22,7 @@ from .requests import MAX_BODY, known_only, possible_task
 
 def build_app(backend: Backend) -> Litestar:
     """An ASGI application that answers from `backend`. The caller closes the backend."""
-    routes = [*commands.ROUTES, *queries.ROUTES]
+    routes = [*commands.COMMAND_ROUTES, *queries.QUERY_ROUTES]
     return Litestar(
         route_handlers=[*_options_routes(routes), *routes],
         dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},

@@ -184,7 +184,7 @@ async def retry_tasks(request: Json, backend: NamedDependency[Backend]) -> dict[
     return await backend.bulk(retry)
 
 
-ROUTES: Sequence[HTTPRouteHandler] = (
+COMMAND_ROUTES: Sequence[HTTPRouteHandler] = (
     send_commands,
     create_task,
     *(command_route(path, kind, _OTHERWISE_NAMED.get(kind, "")) for path, kind in COMMANDS.items()),

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
@@ -138,7 +138,6 @@ async def get_output(
 
 
 LimitQuery = Annotated[int, QueryParameter(ge=0, le=10_000, description="At most so many tasks of the queue")]
-Name = Annotated[str, PathParameter(description="The schedule's name")]
 
 
 @get("/v1/tasks/{task_id:int}/why")
@@ -327,7 +326,7 @@ async def readyz(backend: NamedDependency[Backend]) -> Readiness:
     return Readiness(ready=True, position=backend.service.watermark.position, degraded=backend.service.degraded)
 
 
-ROUTES: Sequence[HTTPRouteHandler] = (
+QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     list_tasks,
     get_task,
     get_progress,

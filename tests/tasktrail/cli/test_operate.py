@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Environment, Session
-from tasktrail.cli.terminal import Layout, rate
+from tasktrail.cli.terminal import TerminalLayout, rate
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
 from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.errors import ServiceUnreachable
@@ -212,7 +212,7 @@ class Restarting:
 def test_top_outlives_a_restart_of_the_service(tasks: Any) -> None:
     tasks.create_task(type="noop")
     service: Any = Restarting(tasks)
-    layout = Layout(tasks.journal.at, 80)
+    layout = TerminalLayout(tasks.journal.at, 80)
     first = screen(*ask(service), layout)
     lost, kept = ask_again(service, first, layout)
     assert "No service answers; it is asked again." in lost.splitlines()[0]
