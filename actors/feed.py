@@ -112,7 +112,7 @@ class Retrier:
             return False
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the consumer goes on
+        except Exception as error:  # noqa: BLE001 - the consumer goes on after any error
             self._failed(error)
             return False
         if self._trouble is not None:
@@ -163,7 +163,7 @@ class Watermark:
 
 
 class Endings:
-    """Wakes whoever waits for a task when its terminal event is durable."""
+    """Wakes the threads that wait for a task, when its terminal event is durable."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

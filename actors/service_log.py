@@ -180,8 +180,8 @@ def about_record(record: Recorded) -> _LogLine | None:
             return _about_failure(event, envelope)
         case DeliveryAttempted() if not event.ok:
             given_up = "delivery given up" if event.final else "delivery failed"
-            told = {"notice_id": event.notice_id, "channel": event.channel, "error": first_line(event.detail)}
-            return "error" if event.final else "warning", given_up, {**envelope, **told}
+            tried = {"notice_id": event.notice_id, "channel": event.channel, "error": first_line(event.detail)}
+            return "error" if event.final else "warning", given_up, {**envelope, **tried}
         case WorkerExited() if event.why.startswith(_DEATHS):
             fields = {"pid": event.pid, "exit_code": event.exit_code, "error": first_line(event.why)}
             return "warning", "worker died", fields
@@ -194,13 +194,13 @@ def about_record(record: Recorded) -> _LogLine | None:
 
 
 def _about_failure(event: Failed, envelope: dict[str, Any]) -> _LogLine:
-    told = {
+    about = {
         "outcome": event.outcome,
         "final": event.final,
         "error_type": event.error_type,
         "error": first_line(event.error),
     }
-    fields = {**envelope, **told}
+    fields = {**envelope, **about}
     if event.outcome == "interrupted":
         return "info", "attempt interrupted", fields
     level = "error" if event.final else "warning"
@@ -210,16 +210,16 @@ def _about_failure(event: Failed, envelope: dict[str, Any]) -> _LogLine:
 
 
 def _about_command(command: Command, answer: Accepted | TasktrailError) -> _LogLine:
-    told: dict[str, Any] = {"command": type(command).__struct_config__.tag, "actor": command.actor}
+    about: dict[str, Any] = {"command": type(command).__struct_config__.tag, "actor": command.actor}
     if kind := getattr(command, "type", ""):
-        told = {"task_id": getattr(answer, "task_id", 0), "type": kind, "attempt": 0, **told}
-    told["correlation_id"] = getattr(command, "correlation_id", "")
+        about = {"task_id": getattr(answer, "task_id", 0), "type": kind, "attempt": 0, **about}
+    about["correlation_id"] = getattr(command, "correlation_id", "")
     if isinstance(answer, Accepted):
-        return "info", "command accepted", {**told, "position": answer.position, "command_id": answer.command_id}
-    told = {**told, "command_id": command.command_id, "code": answer.code, "field": answer.field}
-    if "type" not in told:
-        told = {"task_id": getattr(command, "task_id", 0), "type": "", "attempt": 0, **told}
-    return "warning", "command refused", {**told, "error": first_line(answer.message)}
+        return "info", "command accepted", {**about, "position": answer.position, "command_id": answer.command_id}
+    about = {**about, "command_id": command.command_id, "code": answer.code, "field": answer.field}
+    if "type" not in about:
+        about = {"task_id": getattr(command, "task_id", 0), "type": "", "attempt": 0, **about}
+    return "warning", "command refused", {**about, "error": first_line(answer.message)}
 
 
 def _fields(record: Recorded) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
 def take_snapshots(log: ReadableLog, folder: Path) -> tuple[int, int]:
     """Write both snapshots as of the log's end. Returns its position, and how many tasks were in memory.
 
-    Raises OSError, and whatever reading a log may raise.
+    Raises OSError, and the errors of reading a log.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     clear_parts(folder)

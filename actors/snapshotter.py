@@ -1,7 +1,7 @@
 """The Snapshotter: has a process of its own take the snapshots, one run at a time.
 
 The process knows nothing of the service's memory. It folds the older snapshots and the records since, as a start does.
-So what it writes is a fold of the log whatever the service does meanwhile, and it does not hold the service up.
+So it always writes a fold of the log, and does not hold the service up.
 """
 
 import gc

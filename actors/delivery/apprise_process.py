@@ -1,7 +1,7 @@
-"""The process that hands one message to Apprise, which waits as it likes: only a process can be ended in time.
+"""The process that hands one message to Apprise, which may wait for any time: only a process can be ended.
 
-One JSON object comes in, one goes out. Addresses hold secrets, so they come through the pipe and are no arguments, and
-of all that Apprise says only an HTTP status goes back.
+One JSON object comes in, one goes out. Addresses hold secrets, so they come through the pipe and not as arguments. Of
+Apprise's answer only an HTTP status goes back.
 """
 
 import json
@@ -26,7 +26,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     asked: dict[str, Any] = json.load(sys.stdin)
-    signal.alarm(asked["seconds"])  # whoever asked may be gone by then
+    signal.alarm(asked["seconds"])  # the service that asked may be gone by then
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     with answer:
         json.dump(send_message(asked["send"]) if "send" in asked else {"useless": useless(asked["check"])}, answer)

@@ -15,7 +15,7 @@ DELIVER_WITHIN = 20.0
 
 
 class Deadline:
-    """The end of one delivery's time: then, or when `end` is called, whatever the delivery waits for is cut.
+    """The end of one delivery's time: then, or when `end` is called, its connections are cut.
 
     A receiver that sends a byte now and then would outlive any timeout of single reads.
 

@@ -300,7 +300,7 @@ class EndpointQueues:
         return moved
 
     def free(self, due: Due) -> None:
-        """The delivery is over, with whatever result."""
+        """The delivery is over, with any result."""
         self._busy.discard(endpoint_of(due.channel, due.target))
 
     def note_result(self, due: Due, result: Result, now: datetime) -> None:

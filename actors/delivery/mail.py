@@ -35,7 +35,7 @@ class MailServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compose_mail(notice: Notice, sender: str) -> EmailMessage:
-    """The message. The same notice gives the same Message-ID, so a repetition can be told. Raises ValueError."""
+    """The message. The same notice gives the same Message-ID, so a repetition is recognised. Raises ValueError."""
     message = EmailMessage(policy=SMTP)
     message["From"] = one_address(sender)
     message["To"] = one_address(notice.target).addr_spec
@@ -126,7 +126,7 @@ class MailSender:
             if server.user:
                 smtp.login(server.user, server.password.reveal())
             smtp.send_message(message)
-            with contextlib.suppress(smtplib.SMTPException, OSError):  # it is delivered, whatever the goodbye is like
+            with contextlib.suppress(smtplib.SMTPException, OSError):  # it is delivered, even if the goodbye fails
                 smtp.quit()
         finally:
             smtp.close()

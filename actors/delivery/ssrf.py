@@ -1,7 +1,7 @@
 """The guard against request forgery (SSRF): which web addresses a notice may go to, and a transport to no other.
 
-The address comes from whoever created the task, so it is not trusted. Without these rules anybody who may create a task
-could have the service knock at doors that only the service can reach. They are checked at every try, on the very
+The creator of a task chooses the address, so it is not trusted. Without these rules anybody who may create a task could
+make the service connect to places that only the service can reach. The rules are checked at every try, on the very
 addresses that are then connected to, because a name may mean another address a moment later. Receivers that the
 operator names in `allow_endpoints` are exempt from everything but `parse_endpoint`.
 """
@@ -153,7 +153,7 @@ class BoundedResolver:
             answer.put(self._resolve(host, port))
         except OSError as error:
             answer.put(error)
-        except Exception as error:  # noqa: BLE001 - odd names raise odd errors (idna); whoever waits must hear of it
+        except Exception as error:  # noqa: BLE001 - odd names raise odd errors (idna), and the waiting thread must get them
             answer.put(OSError(f"The name cannot be looked up: {type(error).__name__}"))
         finally:
             self._places.release()

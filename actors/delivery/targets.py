@@ -1,4 +1,4 @@
-"""Notices to targets of the configuration: chat, push and whatever else Apprise reaches, in a process of their own."""
+"""Notices to targets of the configuration: chat, push and whatever Apprise reaches, each in a process of its own."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def classify(answer: _Answer | None, deadline: Deadline) -> Result:
 
 
 def check_targets(targets: Mapping[str, Secret]) -> None:
-    """Raises ConfigurationError when a target could never be told anything."""
+    """Raises ConfigurationError when a target cannot work."""
     if not targets:
         return
     if find_spec("apprise") is None:

@@ -34,7 +34,7 @@ MAX_DOCUMENT = 20_000
 _SHOWN_OF_ANSWER = 300
 _GONE = 410
 _PRIVATE = ("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets", "checkpoint")
-"""Not for receivers: how others are told, and the handler's own data."""
+"""Not for receivers: the other receivers, and the handler's own data."""
 _MAY_BE_LONG = ("options", "result", "depends_on", "last_error", "error", "message")
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
