@@ -307,7 +307,7 @@ MaxTempSize: TypeAlias = Annotated[
 MaxPerType: TypeAlias = Annotated[Count | None, says("Tasks of one type at once; 0: any number.")]
 MaxPerUser: TypeAlias = Annotated[Count | None, says("Tasks of one user at once; 0: any number.")]
 MaxPerLabel: TypeAlias = Annotated[Count | None, says("Tasks of one label at once; 0: any number.")]
-FairShare: TypeAlias = Annotated[bool | None, says("Users take turns, or not.")]
+FairSharing: TypeAlias = Annotated[bool | None, says("Users take turns, or not.")]
 
 
 class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
@@ -338,7 +338,7 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     labels: Annotated[dict[Name, Number | None], says("A number for one label.", example="night=2")] = msgspec.field(
         default_factory=dict
     )
-    fair_share: FairShare = None
+    fair_share: FairSharing = None
 
 
 class PauseQueue(_OnService, frozen=True, kw_only=True, tag="pause_queue"):

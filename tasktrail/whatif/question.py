@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from ..events.commands import (
     Count,
-    FairShare,
+    FairSharing,
     MaxConcurrent,
     MaxMemory,
     MaxPerLabel,
@@ -43,7 +43,7 @@ class PolicyChange(
     types: Annotated[dict[Name, Number], says("A number for one type: video_convert=1.")] = {}
     users: Annotated[dict[UserKey, Number], says("A number for a user.", example="7=3")] = {}
     labels: Annotated[dict[Name, Number], says("A number for one label.", example="night=2")] = {}
-    fair_share: FairShare = None
+    fair_share: FairSharing = None
     user_bonus: Annotated[bool, says("False: users' levels count not.")] = True
     backfill_bound: Annotated[Count | None, says("So many may start past one that does not fit.", value="N")] = None
     rows: Annotated[
