@@ -26,13 +26,13 @@ QUIET = ("httpx", "httpcore", "asyncio")
 
 
 class _Paced:
-    """Holds back lines that come too often, of structlog and of the standard library; some have a pace of their own."""
+    """Drops log lines that come too often, of structlog and of the standard library. Some have their own limit."""
 
     def __init__(self, pace: RateLimit) -> None:
         self._take = pace.take
 
     def __call__(self, _logger: Any, method: str, line: Any) -> Any:
-        """As a processor of structlog."""
+        """Called by structlog as a processor."""
         if line.get("event") in SERVICE_LOG_LINES:
             return line
         passes, left_out = self._take(method, line.get("event"))
@@ -41,7 +41,7 @@ class _Paced:
         return {**line, "left_out": left_out} if left_out else line
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """As a filter of the standard library."""
+        """Called by the standard library as a filter."""
         passes, left_out = self._take(record.levelname, record.msg)
         if passes and left_out:
             record.msg, record.args = f"{record.getMessage()} (left_out={left_out})", ()
@@ -57,15 +57,15 @@ class _Printed(io.TextIOBase):
         self._begun = ""
 
     def writable(self) -> bool:
-        """It is."""
+        """It can be written to."""
         return True
 
     def fileno(self) -> int:
-        """That of the real one."""
+        """The descriptor of the real stream."""
         return self._real.fileno()
 
     def write(self, text: str) -> int:
-        """Log the lines that are whole now."""
+        """Log the lines that are complete, and keep the rest."""
         *lines, begun = (self._begun + text).split("\n")
         self._begun = begun[-_PRINTED_LIMIT:]
         for line in filter(str.strip, lines):
@@ -78,9 +78,9 @@ _PRINTED_LIMIT = 1000
 
 
 def log_what_is_printed() -> None:
-    """From now on have what Python code prints in this process, such as handlers at their import, in the log as well.
+    """Log what Python code prints in this process from now on, such as handlers at their import.
 
-    What a library in C writes goes where it did.
+    What a library in C writes is not logged.
     """
     sys.stdout, sys.stderr = _Printed("stdout", sys.stdout), _Printed("stderr", sys.stderr)
 
@@ -92,13 +92,13 @@ class _Unfailing:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, if it can be."""
+        """Write, and ignore a failure."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Pass on, if it can be."""
+        """Flush, and ignore a failure."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -149,12 +149,12 @@ def _for_people(stream: TextIO) -> list[Processor]:
 
 
 def _without_empty(_logger: Any, _method: str, line: Any) -> Any:
-    """People read no fields that say nothing; programs have them all."""
+    """Leave empty fields out of lines for people."""
     return {name: value for name, value in line.items() if name == "event" or value not in ("", None)}
 
 
 def _printable(_logger: Any, _method: str, line: Any) -> Any:
-    """One line, and no orders to a terminal, whatever a handler or a client has put into a text."""
+    """Keep each entry on one line, without control characters, whatever a handler or a client has put into it."""
     for name, value in line.items():
         if isinstance(value, str) and (name == "event" or not _QUOTED & set(value)) and name != "exception":
             line[name] = _in_letters(value)

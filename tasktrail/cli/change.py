@@ -93,7 +93,7 @@ def _tasks(number: int) -> str:
 
 
 def _ask(session: Session, question: str) -> None:
-    """Go on only when somebody says yes."""
+    """Ask, and raise an error unless the answer is yes."""
     answer = session.environment.ask(question)
     if answer is None:
         raise click.UsageError(f"{question} Nobody is there to answer: say --yes, or see them with `tasktrail list`.")
@@ -220,7 +220,7 @@ def retry_command(
 
 
 def _due(session: Session, tasks: "Tasks", task_id: int) -> str:
-    """When the delay that was asked for is over; empty if it is, or if nobody can say any more."""
+    """When the delay that was asked for is over; empty if it is over already, or not known."""
     from ..events.errors import TasktrailError
 
     with suppress(TasktrailError):

@@ -162,7 +162,7 @@ def top_command(session: Session, every: float, *, once: bool) -> int:
 
 
 def ask(reading: "Reading") -> "tuple[QueueBoard, Stats]":
-    """What is shown."""
+    """Ask for the queue and the numbers."""
     return reading.queue(_WAITING_SHOWN), reading.stats()
 
 
@@ -363,7 +363,7 @@ def _limits(command: "SetLimits") -> tuple[str, ...]:
 
 
 def _where(session: Session) -> tuple[str, ...]:
-    """What was typed, and does not stand in the environment, has to be typed again."""
+    """The options that have to be typed again: those that were typed and are not set in the environment."""
     words: tuple[str, ...] = ()
     if str(session.data) != os.environ.get("TASKTRAIL_DATA", str(DEFAULT_DATA)):
         words += ("--data", str(session.data))

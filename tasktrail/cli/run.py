@@ -152,7 +152,7 @@ def _refuse_to_wait_for_others(tasks: "Tasks", task: "Task | CreateTask") -> Non
 
 
 def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signals, *, embedded: bool) -> "Task | None":
-    """After the first Ctrl-C: a second one within a moment cancels. The task if it has ended, else none."""
+    """Handle the first Ctrl-C: a second one within a moment cancels. Returns the task if it has ended, else None."""
     if signals.last == SIGTERM:
         return None
     what = "interrupting" if embedded else "no longer watching"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 STOP_WITHIN = 20.0
-"""Seconds for a stop in good order; whatever holds it up longer is left to recovery."""
+"""Seconds for a stop in good order. What takes longer is left to recovery."""
 _LOOK_EVERY = 0.5
 _DOES_NOT_RUN = "the service does not run"
 
@@ -152,7 +152,7 @@ class Announcer:
             _say(plain or f"tasktrail: {text}")
 
     def ready(self, address: str, socket: str) -> None:
-        """Commands are accepted."""
+        """Say that commands are accepted."""
         fields = {"ready": True, "address": address, "socket": socket}
         if self._as_json and not self.lines:
             _say(json_bytes(fields))
@@ -160,7 +160,7 @@ class Announcer:
             self.say("info", "ready", f"ready {address} {socket}", **fields)
 
     def complain(self, error: Exception) -> int:
-        """The service did not start, or broke, and the log is to say so; answers the exit code."""
+        """Log that the service did not start, or broke. Returns the exit code."""
         if isinstance(error, TasktrailError):
             fields = {"error": error.message, "code": error.code, "field": error.field, "remedy": error.advice}
             self.say("error", _DOES_NOT_RUN, **fields)
@@ -176,13 +176,13 @@ def _log() -> Any:
 
 
 def _say(text: str | bytes) -> None:
-    """A line on standard error; one that cannot be written (it goes to a file on a full disk, say) ends nothing."""
+    """Print a line on standard error. Errors of writing are ignored, as when it goes to a file on a full disk."""
     with suppress(OSError):
         say(text, err=True) if isinstance(text, str) else click.echo(text, err=True)
 
 
 def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer) -> bool:
-    """Say that commands are accepted, and what was found at the start; or why they are not yet, and answer `False`."""
+    """Say that commands are accepted, and what was found at the start. If they are not, say why and return False."""
     socket = str(service.paths.socket)
     obstacle = service.obstacle
     if obstacle is not None:

@@ -63,7 +63,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def reading_and_live(self) -> Iterator[tuple["Reading", bool]]:
-        """Like `reading`, and whether a service answers, so that what is asked can change."""
+        """Like `reading`, and whether a service answers; without one nothing changes."""
         service = self.service_or_none()
         reading = service or self.environment.files(self)
         try:
@@ -75,7 +75,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def tasks_or_embedded(self) -> Iterator[tuple["Tasks", "TaskService | None"]]:
-        """The running service, or one inside this process; and the latter once more, where it is that."""
+        """The running service, or a service inside this process. The second value is the inner one, if any."""
         self._wait_for_start(0.0)
         service = self.service_or_none()
         inside = self.environment.embedded(self) if service is None else None
@@ -85,7 +85,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             yield tasks, inside
 
     def _wait_for_start(self, coming: float) -> None:
-        """Until the service answers, or it is clear that none will. `coming`: seconds to give one that is not there."""
+        """Wait until the service answers, or until it is clear that none will. `coming`: seconds for one to appear."""
         if self.url:
             return
         waited, told = 0.0, False
@@ -110,7 +110,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def files_only(self, command: str) -> None:
-        """Refuse `--url`: the command works on the files of a data folder, and would take another one than is meant."""
+        """Refuse `--url`: the command works on the files of a data folder, and would take the wrong one."""
         if self.url:
             raise click.UsageError(f"{command} works on a data folder (--data), not through --url or TASKTRAIL_URL.")
 
@@ -126,7 +126,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             return None
 
     def layout(self) -> TerminalLayout:
-        """What tables are printed on."""
+        """How tables and times are printed on standard output."""
         return TerminalLayout.on_stdout(self.environment.now(), wide=self.wide)
 
     def load_config(self) -> "Config":
@@ -140,7 +140,7 @@ class Environment:
     """Everything outside of the command that it needs: the service, the files, the clock. Tests replace it."""
 
     def now(self) -> datetime:
-        """The time, for what still goes on."""
+        """The current time."""
         return datetime.now(UTC)
 
     def ask(self, question: str) -> bool | None:
@@ -148,7 +148,7 @@ class Environment:
         return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
     def presence(self, session: Session) -> Presence:
-        """Whether a service answers on the data folder, or has taken it and does not answer yet; or who never will."""
+        """Whether a service answers on the data folder, is starting, or whether something else holds it."""
         import socket
 
         from ..events.log.lock import holder, role
@@ -164,7 +164,7 @@ class Environment:
         return "held" if role(paths.lock) in NO_SOCKET else "starting"
 
     def pause(self, seconds: float) -> None:
-        """Let time pass."""
+        """Sleep."""
         time.sleep(seconds)
 
     def service(self, session: Session) -> "Tasks":
@@ -223,7 +223,7 @@ class Environment:
             return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
     def rebuild(self, session: Session, progress: ProgressCallback) -> int:
-        """Build the views anew; the position they have reached. Raises `DataInUse` when a service runs."""
+        """Build the views anew, and return their position. Raises `DataInUse` when a service runs."""
         from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
         from ..events.log.sqlite import LogReader

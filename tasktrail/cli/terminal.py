@@ -36,13 +36,13 @@ def localized(text: str) -> str:
 
 
 def _is_chinese() -> bool:
-    """By the variables of POSIX, in their order."""
+    """Whether the locale is Chinese, by the variables of POSIX in their order."""
     told = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return next(filter(None, told), "").lower().startswith("zh")
 
 
 def moment(at: datetime | None) -> str:
-    """UTC, to the second."""
+    """A time in UTC, to the second."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
 
 
@@ -59,7 +59,7 @@ def ago(at: datetime | None, now: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As a person would say it: 0.42 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
+    """A duration as a person would say it: 0.42 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
     if seconds < 10:  # noqa: PLR2004 - the second digit says nothing beyond
         return f"{seconds:.2f} s"
     if seconds < 60:  # noqa: PLR2004 - a minute
@@ -102,7 +102,7 @@ def rate(per_minute: float) -> str:
 
 
 def percent(progress: float) -> str:
-    """With one digit, rounded down so that 100 % means all of it."""
+    """A percentage with one digit, rounded down so that 100 % means all of it."""
     return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
@@ -123,9 +123,9 @@ class Column(msgspec.Struct, frozen=True):
     """A word stays whole; a name and a text may go over several lines, a text needs more room to be read."""
     right: bool = False
     leaves: int = 0
-    """Who leaves the line first: the highest number does. 0 stays. It then stands on a line of its own, below."""
+    """The column with the highest number leaves the line first, and stands on a line below. One with 0 stays."""
     extra: bool = False
-    """It is left out instead of standing below: `--wide` shows it."""
+    """Whether the column is left out instead of standing below; `--wide` shows it."""
 
 
 def wrapped(text: str, width: int, *, indent: str = "", hang: str = "") -> list[str]:
@@ -201,7 +201,7 @@ def _that_stay(columns: Sequence[Column], natural: Sequence[int], width: int | N
 
 
 def _widths(columns: Sequence[Column], natural: Sequence[int], inline: Sequence[int], width: int | None) -> list[int]:
-    """What each gets: what it needs, and of what is left over as much as it can use."""
+    """The width of each column: what it needs, and as much of the rest as it can use."""
     if width is None:
         return [natural[place] for place in inline]
     widths = [_need(columns[place], natural[place]) for place in inline]

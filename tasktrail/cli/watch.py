@@ -44,7 +44,7 @@ _COLUMNS = (
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """How far all that is watched is."""
+    """The progress of all tasks that are watched, together."""
 
     total: int
     completed: int = 0
@@ -347,7 +347,7 @@ class Watch:
         return all(task.status == "completed" for task in self.tasks.values())
 
     def look(self) -> bool:
-        """Look at each once; whether there is more to come."""
+        """Look at each task once. Returns whether there is more to come."""
         listed = set() if self._ids else self._look_at_all()
         for task_id in self._ids or tuple(self.tasks):
             known = self.tasks.get(task_id)
@@ -368,7 +368,7 @@ class Watch:
         board.draw(totals_of(known, means) if self._ids else totals_since(self._first, stats, known), means, now)
 
     def _look_at_all(self) -> set[int]:
-        """Show what runs and the first that wait; answers their ids."""
+        """Show what runs and the first that wait. Returns their ids."""
         from ..projections import TaskFilters
 
         seen = set()

@@ -53,10 +53,10 @@ class Peers:
         self._netlink = _netlink_socket()
         self._number = 0
         self._proven = False
-        """It has answered once: then "no such socket" means that, and not that the kernel lacks the means."""
+        """Whether the kernel has answered once. Only then does "no such socket" mean that there is none."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the socket to the kernel."""
         if self._netlink is not None:
             self._netlink.close()
             self._netlink = None
@@ -115,7 +115,7 @@ def _trusted(state: int, user: int, inode: int) -> int | None:
 
 
 def _netlink_socket() -> socket.socket | None:
-    """A way to ask the kernel, where there is one."""
+    """A socket to ask the kernel through, or None where there is none."""
     netlink = getattr(socket, "AF_NETLINK", None)
     if netlink is None:
         return None
@@ -185,7 +185,7 @@ class Access:
         return compare_digest(sha256(shown.strip(b" ")).digest(), self._digest)
 
     def close(self) -> None:
-        """Let go of what the kernel is asked through."""
+        """Close the socket to the kernel."""
         self._peers.close()
 
 
@@ -274,7 +274,7 @@ _OURS = frozenset({b"none", b"same-origin"})
 
 
 class AccessMiddleware:
-    """An ASGI application in front of another."""
+    """ASGI middleware that lets requests of known programs through to the application."""
 
     def __init__(self, app: ASGIApp, access: Access, hosts: frozenset[str] = LOOPBACK) -> None:
         self._app = app

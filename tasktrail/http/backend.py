@@ -40,7 +40,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Backend:
-    """Where routes ask and send. Lives in one event loop."""
+    """What routes ask questions of and send commands to. It belongs to one event loop."""
 
     def __init__(self, service: TaskService) -> None:
         self.service = service
@@ -61,7 +61,7 @@ class Backend:
         self._bulk = ThreadPoolExecutor(_BULK, "http-bulk")
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call something that may block for a moment, but asks for little."""
+        """Call something that may block for a moment and returns little."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, function, *args)
 
     async def bulk(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -107,18 +107,18 @@ class Backend:
         return await self.ask(reading)
 
     async def reach(self, position: int, field: str) -> None:
-        """See to it that the log has `position`. Raises `InvalidValue` naming the field that asks for more."""
+        """Make sure that the log has `position`. Raises `InvalidValue` for the field if it has not."""
         if position > self.service.watermark.position:
             await self.ask(self._find, position, field)
 
     def _find(self, position: int, field: str) -> None:
-        """What is durable can be known from the log itself before the watermark has risen."""
+        """Look into the log itself, which may have a durable record before the watermark has risen."""
         known = self.service.watermark.position
         if position > known and next(iter(self.service.log(position - 1, 1)), None) is None:
             raise InvalidValue(f"{field}: the log ends at position {known}", field=field)
 
     async def send(self, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
-        """Decode and hand over in a thread; an answer for each item, once all are durable or refused."""
+        """Decode and submit in a thread. Returns an answer for each item, once all are durable or refused."""
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[list[Accepted | TasktrailError]] = loop.create_future()
 
@@ -148,7 +148,7 @@ class Backend:
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
     def close(self) -> None:
-        """Let no more thread begin. Comes last: what is under way needs them to end well."""
+        """Stop the threads and processes. Call it last: requests under way need them until they end."""
         self.feed.close()
         for lane in self._lanes:
             lane.close()

@@ -29,7 +29,7 @@ from .requests import MAX_BODY
 
 WANTED_DESCRIPTORS = 65_536
 KEPT_DESCRIPTORS = 384
-"""For the log, the views, the workers' pipes and the inputs that are looked at."""
+"""Descriptors that are kept free for the log, the views, the workers' pipes and the inputs that are read."""
 MAX_UNIX, MAX_OWN, MAX_STRANGE = 512, 2048, 128
 """Connections in each room, where there are descriptors enough."""
 HEAD_WITHIN = 20.0
@@ -37,7 +37,7 @@ HEAD_WITHIN = 20.0
 BODY_WITHIN = 60.0
 """Seconds from there to the end of its body."""
 TAKEN_WITHIN = 60.0
-"""Seconds in which somebody who is sent an answer has to take some of it."""
+"""Seconds within which a client has to take some of its answer."""
 KEEP_ALIVE = 75
 """Seconds that a connection may wait for another request."""
 MAX_HEAD = 32 * 1024
@@ -46,21 +46,21 @@ _READ = 32 * 1024
 _BODY_AHEAD = 16 * 1024
 """Bytes of a body that are taken before somebody asks for them."""
 _BUFFER = 32 * 1024
-"""Bytes of an answer that wait here; the kernel holds as many again, and twice."""
+"""Bytes of an answer that wait in this process. The kernel's send buffer has the same size, which Linux doubles."""
 BODY_ROOM = 32 * 1024 * 1024
 """Bytes of bodies in memory at once, in each room."""
 HELD = 32 * 1024 * 1024
-"""Bytes of records that all streams together hold while somebody takes them."""
+"""Bytes of records that all streams together may hold for their readers."""
 _AT_ONCE = 32
 """Connections taken before others get their turn."""
 _REST = 0.25
-"""Seconds without taking connections when there are no means to."""
+"""Seconds to wait before taking connections again when descriptors or memory have run out."""
 
 logger = get_logger("tasktrail.http")
 
 
 def raise_descriptor_limit() -> int:
-    """Take as many descriptors as the system grants, up to a sane number; how many there are now."""
+    """Raise the limit of descriptors as far as the system allows, up to a sane number. Returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -82,10 +82,10 @@ class Room:
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[GuardedConnection] = set()
         self.idle: dict[GuardedConnection, None] = {}
-        """Those that ask nothing just now, the longest idle first."""
+        """The connections without a request under way, the longest idle first."""
 
     def enter(self, one: "GuardedConnection") -> bool:
-        """Whether there is place, if need be that of the one that has been idle longest."""
+        """Take a place, if need be that of the connection that has been idle longest. Returns whether there was one."""
         if len(self.inside) >= self.size:
             oldest = next(iter(self.idle), None)
             if oldest is None:
@@ -96,13 +96,13 @@ class Room:
         return True
 
     def leave(self, one: "GuardedConnection") -> None:
-        """Its place is free."""
+        """Give its place back."""
         self.inside.discard(one)
         self.idle.pop(one, None)
 
 
 class Rooms:
-    """All of them, in proportion to the descriptors that there are."""
+    """The rooms of all ways in, sized by the number of descriptors."""
 
     def __init__(self, descriptors: int) -> None:
         free = max(descriptors - KEPT_DESCRIPTORS, descriptors // 4, 12)
@@ -126,7 +126,7 @@ class GuardedConnection(H11Protocol):
         self._since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Into the room, or an answer that it is full."""
+        """Enter the room, or answer that it is full."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_BUFFER)
         transport.max_size = _READ  # type: ignore[attr-defined]  # asyncio's own; another's ignores it
@@ -135,19 +135,19 @@ class GuardedConnection(H11Protocol):
             self._refuse(Busy("All connections are busy"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Its place is free."""
+        """Leave the room."""
         self.room.leave(self)
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """What has arrived; a body that nobody asks for yet waits in the kernel."""
+        """Handle what has arrived. A body that no handler reads yet waits in the kernel."""
         super().handle_events()
         if self.cycle is not None and len(self.cycle.body) > _BODY_AHEAD and not self.cycle.response_complete:
             self.flow.pause_reading()
         self._note()
 
     def on_response_complete(self) -> None:
-        """From now on it is idle, unless the next request is there already."""
+        """Note that the connection is idle, unless the next request is there already."""
         super().on_response_complete()
         self._note()
 
@@ -176,12 +176,12 @@ class GuardedConnection(H11Protocol):
             self.transport.close()
 
     def drop(self) -> None:
-        """Cut off at once; what it has not taken is lost to it."""
+        """Close the connection at once. What its reader has not taken is lost."""
         self.room.leave(self)
         self.transport.abort()
 
     def look(self, now: float) -> None:
-        """Cut off what takes too long; called about once a second."""
+        """Close the connection if its stage takes too long. Called about once a second."""
         stage, limit, *more = self._stage()
         seen = (stage, self.cycle, *more)
         if seen != self._seen:
@@ -204,7 +204,7 @@ class GuardedConnection(H11Protocol):
 
 
 class StreamBuffers:
-    """What streams hold for their readers. Beyond the bound, who has taken nothing for longest is cut off."""
+    """What streams hold for their readers. Beyond the bound, the reader that has been silent longest is cut off."""
 
     def __init__(self, bound: int = HELD) -> None:
         self._bound = bound
@@ -233,7 +233,7 @@ class StreamBuffers:
 
 
 class Listener:
-    """Takes connections from one socket. Has what uvicorn asks of a server: `close` and `wait_closed`."""
+    """Takes connections from one socket. It has the methods that uvicorn expects of a server."""
 
     def __init__(
         self, listening: socket.socket, serve: Callable[[socket.socket], GuardedConnection], relief: Room
@@ -315,7 +315,7 @@ class Bodies:
 
     @asynccontextmanager
     async def reading(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[Receive]:
-        """While it lasts, a request may read its body through what this gives."""
+        """While the context lasts, the request reads its body through the function that is yielded."""
         body = _Body(self, _announced(headers), receive)
         try:
             yield body.receive
@@ -374,7 +374,7 @@ class _Body:
 
 
 def _announced(headers: dict[bytes, bytes]) -> int:
-    """Bytes that may come; 0 for none, and for more than any route takes, which is refused unread."""
+    """The size of the body in bytes, by its headers. 0 for none, and for one too large, which is refused unread."""
     if b"transfer-encoding" in headers:
         return MAX_BODY
     length = headers.get(b"content-length", b"")

@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         return GuardedConnection(self.config, self.server_state, room, private=private, own=own)
 
     async def on_tick(self, counter: int) -> bool:
-        """Every tenth of a second; once a second the deadlines are looked at."""
+        """Called every tenth of a second. Once a second the deadlines are checked."""
         if not counter % _TICKS:
             now = asyncio.get_running_loop().time()
             self._desk.tidy(now)
@@ -209,7 +209,7 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 def socket_identity(path: Path) -> tuple[int, int]:
-    """Tells one file under a name from the next."""
+    """The file's device and inode, which differ from those of a file that replaces it."""
     status = path.stat()
     return status.st_dev, status.st_ino
 

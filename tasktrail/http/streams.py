@@ -38,7 +38,7 @@ _LOOK = 0.25
 """Seconds after which the reading thread looks whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
 _LINE_ENDS = "\x85\u2028\u2029"
-"""Control characters are escaped anyway."""
+"""Unicode's line ends. Control characters are escaped by JSON itself."""
 
 logger = get_logger("tasktrail.http")
 
@@ -103,7 +103,7 @@ class RecordFeed:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """While it lasts, new records are read as soon as they are durable."""
+        """While the context lasts, new records are read as soon as they are durable."""
         self._streams += 1
         if self._streams == 1:
             self._clear()
@@ -122,7 +122,7 @@ class RecordFeed:
         self._size = 0
 
     def _begin(self) -> None:
-        """A thread of its own for each time of being wanted: one that is on its way out can do no harm."""
+        """Start a new thread each time that somebody follows: one that is still ending publishes nothing more."""
         self._wanted = threading.Event()
         self._wanted.set()
         loop = asyncio.get_running_loop()
@@ -148,7 +148,7 @@ class RecordFeed:
         return lines
 
     async def wait(self, position: int, patience: float) -> bool:
-        """Wait for something beyond `position`, or for the end; whether either came within `patience` seconds."""
+        """Wait for a record after `position`, or for the end. Returns whether either came within `patience` seconds."""
         if position < self._end or self.closed:
             return True
         try:
@@ -256,7 +256,7 @@ async def encoded(
     encode: Callable[[Sequence[EncodedRecord]], bytes],
     connection: GuardedConnection,
 ) -> AsyncIterator[bytes]:
-    """The answer's bytes, slice by slice. A reader that does not take them holds up nothing but this iterator."""
+    """The bytes of the answer, slice by slice. A slow reader holds up nothing but this iterator."""
     room = connection.room
     if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
         connection.drop()
@@ -281,7 +281,7 @@ async def encoded(
 
 
 async def _batches(backend: "Backend", span: StreamRequest) -> AsyncIterator[list[EncodedRecord]]:
-    """What is there, and then what comes; an empty batch is a sign of life. The taker may empty the lists."""
+    """What is recorded, and then what comes. An empty batch is a sign of life. The caller may empty the lists."""
     position, reading = span.after, _Reading(backend, span)
     if not span.follow:
         # One task is read to the end of the log itself, which may be ahead of what has been announced.
@@ -314,7 +314,7 @@ class _Reading:
         self._task_id = span.task_id
         self._pieces = BatchReader()
         self._known = (-1, 0)
-        """A position and the task's version there: where the last piece has ended."""
+        """The position at which the last batch ended, and the task's version there."""
 
     async def next(self, position: int, end: int) -> list[EncodedRecord]:
         """The next records after one position and up to another; empty when there are none."""

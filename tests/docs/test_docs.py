@@ -106,6 +106,23 @@ def test_every_command_is_in_the_reference_with_its_tag(command: type[msgspec.St
     assert unnamed((str(command.__struct_config__.tag),), text) == []
 
 
+@pytest.mark.parametrize("command", commands.Command.__args__)
+def test_every_field_of_a_command_is_in_the_reference(command: type[msgspec.Struct]) -> None:
+    assert unnamed(command.__struct_fields__, (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")) == []
+
+
+def test_the_limits_are_explained_in_the_reference_as_their_options_are() -> None:
+    text = section(DOCS / "reference" / "commands.md", "SetLimits")
+    notes = {
+        field.name: note.description
+        for field in msgspec.structs.fields(commands.SetLimits)
+        for note in getattr(field.type, "__metadata__", ())
+        if note.description
+    }
+    assert len(notes) > 10
+    assert [name for name, meaning in notes.items() if f"| `{name}` | {meaning} |" not in text] == []
+
+
 def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:
     """All modules are loaded first: only then are all the classes known, whatever ran before."""
     for module in walk_packages(tasktrail.__path__, "tasktrail."):

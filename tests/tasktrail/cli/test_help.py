@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -72,6 +73,13 @@ def test_every_field_that_a_command_explains_is_an_option_of_its_command_line(
     explained = {field.name for field in msgspec.structs.fields(kind) if "Meta(description=" in repr(field.type)}
     assert explained
     assert explained - {param.name for param in ALL[name].params} <= {"held"}  # `adjust` has --hold and --release
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_is_in_the_reference(name: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    missing = [one.opts for one in options_of(ALL[name]) if not any(re.search(rf"{flag}\b", page) for flag in one.opts)]
+    assert missing == []
 
 
 def test_the_overview_names_every_command_with_a_whole_sentence(cli: Callable[..., Any]) -> None:
