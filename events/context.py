@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
+from .estimates import Correction
 from .retry import RetryRule
 from .task_events import Estimated
 
@@ -26,13 +26,10 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     """Of a new task: its output with links resolved, where that is another path."""
     can_resume: bool = False
     """Whether the task type's handler can resume."""
-    estimated_memory: int = 0
-    estimated_temp: int = 0
-    estimated_time: float = 0.0
-    guessed_memory: int = 0
-    guessed_temp: int = 0
-    guessed_time: float = 0.0
-    estimate_basis: dict[str, Any] = {}
+    estimate: Estimated = Estimated()
+    """Of a new task: what its type itself estimates."""
+    correction: Correction | None = None
+    """What the history of the type makes of that; none when it is not to be asked, as for the task of a schedule."""
     by_name: Mapping[str, "DecisionContext"] = {}
     """Of a graph: what was found out about each of its tasks."""
     draining: bool = False

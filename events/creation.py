@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from .commands import CreateGraph, CreateTask, GraphTask, TaskFields
 from .context import DecisionContext
 from .errors import GraphCycle, InvalidValue, OutputTaken, UnknownDependency
+from .estimates import recorded
 from .recorded import Event
 from .task_events import Created, DependencyPolicies
 
@@ -30,7 +31,7 @@ def create(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
     return (
         Created(
             **{name: getattr(command, name) for name in _COPIED},
-            estimated_time=command.estimated_time or context.estimated_time,
+            estimated_time=command.estimated_time or _expected(context),
             resumable=can_resume if command.resumable is None else command.resumable and can_resume,
             output_real=context.output_real,
             parent_task_id=command.parent_task_id,
@@ -38,14 +39,15 @@ def create(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
             on_dependency_failure=policies,
             notify_on=tuple(dict.fromkeys(command.notify_on)),
             notify_targets=tuple(dict.fromkeys(command.notify_targets)),
-            estimated_memory=context.estimated_memory,
-            estimated_temp=context.estimated_temp,
-            guessed_memory=context.guessed_memory,
-            guessed_temp=context.guessed_temp,
-            guessed_time=context.guessed_time,
-            estimate_basis=context.estimate_basis,
+            **recorded(context.estimate, context.correction),
         ),
     )
+
+
+def _expected(context: DecisionContext) -> float:
+    """How long the type says that the task will run, in seconds, with its history taken into account."""
+    seconds = context.estimate.seconds
+    return seconds if context.correction is None else seconds * context.correction.seconds
 
 
 def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event, ...]:

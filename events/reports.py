@@ -35,14 +35,10 @@ class Run(Frame, frozen=True, tag="run"):
     overwrite: bool = False
     grace: float = 0.5
     """Seconds between `Stop` and the kill."""
-    memory: int = 0
-    """Bytes that were reserved. Here and below: 0 is unknown."""
-    temp: int = 0
-    """Bytes of temp space that were reserved, the unpublished output included."""
-    seconds: float = 0.0
-    """Expected run time."""
+    estimate: Estimated = Estimated()
+    """What was reserved for it, and how long it is expected to run."""
     probed: bool = False
-    """Whether these figures come from a look into the input; then no other is taken."""
+    """Whether the estimate comes from a look into the input; then no other look is taken."""
     beat: float = 0.0
     """Seconds between two `AttemptBeat`; 0: none are wanted."""
     expected: float = 0.0

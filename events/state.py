@@ -89,6 +89,11 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return max(by_type, self.spec.estimated_time) if by_type else 0.0
 
     @property
+    def needed(self) -> Estimated:
+        """What the next attempt has reserved, as far as it is told."""
+        return Estimated(memory=self.memory_needed, temp=self.temp_needed, seconds=self.seconds_needed)
+
+    @property
     def waiting(self) -> bool:
         """Whether it stands in the queue, or would if nothing held it."""
         return self.status in WAITING

@@ -141,8 +141,8 @@ def _carry_out(turn: Turn, submit: Submit) -> Accepted:
 def _create(turn: Turn, submit: Submit, command: CreateTask) -> Accepted:
     _refuse_while_stopping(turn)
     state = turn.state
-    intake = submit.intake.corrected(state.correction(command.type))
-    events = decide(None, command, turn.decision_context(intake))
+    context = turn.decision_context(submit.intake, correction=state.correction(command.type))
+    events = decide(None, command, context)
     task_id = state.durable.last_task_id + 1
     _own(turn, task_id)
     turn.record_all(task_id, events, _origin(submit))
@@ -155,8 +155,10 @@ def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
     state = turn.state
     found = submit.intake.by_name
     types = {task.name: task.type for task in command.tasks}
-    corrected = {name: intake.corrected(state.correction(types[name])) for name, intake in found.items()}
-    events = decide(None, command, turn.decision_context(Intake(by_name=corrected)))
+    by_name = {
+        name: turn.decision_context(intake, correction=state.correction(types[name])) for name, intake in found.items()
+    }
+    events = decide(None, command, replace(turn.decision_context(), by_name=by_name))
     ids = ids_by_name(command, state.durable.last_task_id + 1)
     _own(turn, *ids.values())
     for task_id, event in zip(ids.values(), events, strict=True):

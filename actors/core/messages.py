@@ -9,10 +9,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
-from ...events.estimates import Correction
 from ...events.reports import Order, Report
 from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
-from ...events.values import MAX_INTEGER
+from ...events.task_events import Estimated
 from .limits import Limits
 from .resources import MachineSample
 
@@ -23,30 +22,10 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     can_resume: bool = False
     output_real: str = ""
     """The output with links resolved, where that is another path."""
-    estimated_memory: int = 0
-    estimated_temp: int = 0
-    estimated_time: float = 0.0
-    guessed_memory: int = 0
-    """What the type estimated, where its history has changed the number. The Scheduler fills it in."""
-    guessed_temp: int = 0
-    guessed_time: float = 0.0
-    estimate_basis: dict[str, Any] = {}
+    estimate: Estimated = Estimated()
+    """What the type itself estimates."""
     redelivery: RedeliveryRequested | None = None
     """The notice that is to be sent again, as the log knows it."""
-
-    def corrected(self, correction: Correction) -> "Intake":
-        """The same with the type's history taken into account."""
-        memory = min(int(self.estimated_memory * correction.memory), MAX_INTEGER)
-        temp = min(int(self.estimated_temp * correction.temp), MAX_INTEGER)
-        return msgspec.structs.replace(
-            self,
-            estimated_memory=memory,
-            estimated_temp=temp,
-            estimated_time=self.estimated_time * correction.time,
-            guessed_memory=0 if memory == self.estimated_memory else self.estimated_memory,
-            guessed_temp=0 if temp == self.estimated_temp else self.estimated_temp,
-            guessed_time=self.estimated_time,
-        )
 
     by_name: "dict[str, Intake]" = {}
     """Of a graph: what was found out about each of its tasks."""

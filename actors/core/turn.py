@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ...events import Accepted, Created, Event, Fact, Retried, TaskState, TasktrailError
 from ...events.context import DecisionContext
+from ...events.estimates import Correction
 from ...events.reports import Order, Stop
 from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
@@ -51,7 +52,12 @@ class Turn:
         """The moment `seconds` from now."""
         return self.now + timedelta(seconds=seconds)
 
-    def decision_context(self, intake: Intake = NOTHING, ended_dependencies: tuple[int, ...] = ()) -> DecisionContext:
+    def decision_context(
+        self,
+        intake: Intake = NOTHING,
+        ended_dependencies: tuple[int, ...] = (),
+        correction: Correction | None = None,
+    ) -> DecisionContext:
         """What `decide` has to know besides the task."""
         state = self.state
         return DecisionContext(
@@ -62,15 +68,9 @@ class Turn:
             output_real=intake.output_real,
             retry_rules=state.retry_rules,
             ended_dependencies=ended_dependencies,
-            by_name={name: self.decision_context(found) for name, found in intake.by_name.items()},
             can_resume=intake.can_resume,
-            estimated_memory=intake.estimated_memory,
-            estimated_temp=intake.estimated_temp,
-            estimated_time=intake.estimated_time,
-            guessed_memory=intake.guessed_memory,
-            guessed_temp=intake.guessed_temp,
-            guessed_time=intake.guessed_time,
-            estimate_basis=intake.estimate_basis,
+            estimate=intake.estimate,
+            correction=correction,
         )
 
     def record(self, task_id: int, event: Event, origin: Origin) -> int:

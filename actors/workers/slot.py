@@ -367,7 +367,7 @@ class Slot:
     def _limit_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
         """The limit that a worker died of, if of any: the attempt has failed, and another one would end the same."""
         if ending.code == -signal.SIGXCPU:
-            allowed = self._watch.cpu if self._watch is not None else cpu_allowance(run.seconds)
+            allowed = self._watch.cpu if self._watch is not None else cpu_allowance(run.estimate.seconds)
             return CpuLimitReached(f"The attempt used more than {allowed:,.0f} s of CPU time")
         said = ending.tail.partition(_DUMP)[0].strip()
         near = self._watch is not None and self._watch.near_memory(ending.peak)

@@ -314,7 +314,7 @@ def has_room(run: Run, task_type: TaskType, options: Any, link: Link) -> bool:
         return True
     estimate = _plain(task_type.probe_input(_job(run, options)))
     link.send(AttemptProbed(run.task_id, run.attempt, estimate))
-    return not (_outgrows(estimate.memory, run.memory) or _outgrows(estimate.temp, run.temp))
+    return not (_outgrows(estimate.memory, run.estimate.memory) or _outgrows(estimate.temp, run.estimate.temp))
 
 
 def _job(run: Run, options: Any) -> Job[Any]:

@@ -82,8 +82,8 @@ def soft_limits(
         watched: what it is watched for from outside.
     """
     wanted = {resource.RLIMIT_NOFILE: OPEN_FILES}
-    if size.all and run.memory:
-        wanted[resource.RLIMIT_AS] = size.all + max(MEMORY_FLOOR, MEMORY_FACTOR * run.memory)
+    if size.all and run.estimate.memory:
+        wanted[resource.RLIMIT_AS] = size.all + max(MEMORY_FLOOR, MEMORY_FACTOR * run.estimate.memory)
     if size.all and memory_limit:
         wanted[resource.RLIMIT_AS] = min(memory_limit, wanted.get(resource.RLIMIT_AS, memory_limit))
     if size.data and watched is not None and watched.memory:
@@ -91,18 +91,18 @@ def soft_limits(
     allowed = _cpu(run, watched)
     if allowed > 0:
         wanted[resource.RLIMIT_CPU] = int(cpu + allowed) + 1
-    if run.temp:
-        wanted[resource.RLIMIT_FSIZE] = max(FILE_FLOOR, FILE_FACTOR * run.temp)
+    if run.estimate.temp:
+        wanted[resource.RLIMIT_FSIZE] = max(FILE_FLOOR, FILE_FACTOR * run.estimate.temp)
     return wanted
 
 
 def _cpu(run: Run, watched: AttemptBounded | None) -> float:
     """CPU seconds for this process; 0: any."""
     if watched is None:
-        return cpu_allowance(run.seconds)
+        return cpu_allowance(run.estimate.seconds)
     if not watched.cpu:
         return 0.0
-    later = cpu_allowance(run.seconds) if watched.cpu_per_probed else 0.0  # a look may still raise it
+    later = cpu_allowance(run.estimate.seconds) if watched.cpu_per_probed else 0.0  # a look may still raise it
     return max(BELT * watched.cpu + BELT_SECONDS, later)
 
 
@@ -195,8 +195,8 @@ def bounds_for(
         return None
     cpu, per_probed, words, memory = configured or 0.0, 0.0, "it is set by cpu_limits", 0
     if rule is not None:
-        if run.memory and task_type.limits:
-            memory = resident + max(rule.memory_floor, int(rule.memory_factor * run.memory))
+        if run.estimate.memory and task_type.limits:
+            memory = resident + max(rule.memory_floor, int(rule.memory_factor * run.estimate.memory))
         if configured is None:
             size = stored_size(run.input_file)
             cpu, words = rule.cpu_seconds + rule.cpu_per_megabyte * size / _MEGABYTE, _words(rule, size)
@@ -204,8 +204,8 @@ def bounds_for(
             if expected > cpu:
                 cpu, words = expected, f"it follows from the {size:,} bytes of the input and the options"
             per_probed = rule.cpu_per_probed
-            if run.probed and per_probed * run.seconds > cpu:
-                cpu, words = per_probed * run.seconds, "it follows from a look into the input"
+            if run.probed and per_probed * run.estimate.seconds > cpu:
+                cpu, words = per_probed * run.estimate.seconds, "it follows from a look into the input"
     return AttemptBounded(run.task_id, run.attempt, cpu, per_probed, cpu_before, memory, words)
 
 

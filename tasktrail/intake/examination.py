@@ -19,6 +19,7 @@ from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port,
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
 from ..events.errors import InvalidValue, NeverFits
+from ..events.task_events import Estimated
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType, require_packages
 from ..handlers.registry import Registry
@@ -136,7 +137,7 @@ class CommandIntake:
         if task_type.check is not None:
             task_type.check(job)
         found = replace(_as_intake(task_type, task_type.estimate(job)), output_real=resolved(command.output_file))
-        if reason := self._why_never(found.estimated_memory, found.estimated_temp):
+        if reason := self._why_never(found.estimate.memory, found.estimate.temp):
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
 
@@ -157,13 +158,13 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
         check_plain(basis, "basis")
     except InvalidValue as error:
         basis = {"basis": error.message}
-    return Intake(
-        can_resume=task_type.resumable,
-        estimated_memory=min(estimate.memory, MAX_INTEGER),
-        estimated_temp=min(estimate.temp, MAX_INTEGER),
-        estimated_time=min(estimate.seconds, LONGEST) if estimate.seconds > 0 else 0.0,  # NaN is not, either
-        estimate_basis=basis,
+    found = Estimated(
+        memory=min(estimate.memory, MAX_INTEGER),
+        temp=min(estimate.temp, MAX_INTEGER),
+        seconds=min(estimate.seconds, LONGEST) if estimate.seconds > 0 else 0.0,  # NaN is not, either
+        basis=basis,
     )
+    return Intake(can_resume=task_type.resumable, estimate=found)
 
 
 def _refuse_odd(command: Command | GraphTask) -> None:

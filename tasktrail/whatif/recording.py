@@ -39,6 +39,7 @@ from ..events.system_events import (
     ServiceStarted,
     ServiceStopped,
 )
+from ..events.task_events import Estimated
 from .executor import GONE_WITHIN, RecordedAttempt, RecordedAttempts
 from .timeline import LifeKey, Timeline
 
@@ -139,9 +140,6 @@ def _go_together(one: Arrival, other: Arrival) -> bool:
 
 _THE_SERVICE = frozenset({"scheduler", "worker", "recovery"})
 _OF_CREATED = tuple(name for name in CreateTask.__struct_fields__ if name in Created.__struct_fields__)
-_ESTIMATES = tuple(
-    name for name in Intake.__struct_fields__ if name in Created.__struct_fields__ and name.startswith("estimated_")
-)
 _OF_LIMITS = tuple(name for name in SetLimits.__struct_fields__ if name in LimitsChanged.__struct_fields__)
 _NO_INTAKE = Intake()
 
@@ -186,10 +184,12 @@ def _creation(event: Created, position: int) -> Submit:
     """The command behind a task. Tasks of schedules come as they were recorded; the schedules are not asked again."""
     event = without_silence_limits(event)
     command = CreateTask(**{name: getattr(event, name) for name in _OF_CREATED})
-    estimates = {name: getattr(event, name) for name in _ESTIMATES}
+    estimate = Estimated(memory=event.estimated_memory, temp=event.estimated_temp, seconds=event.estimated_time)
     # Whether the output was free was checked at the time. In the replay its holder may end later.
     return Submit(
-        replace(command, resumable=None, overwrite=True), Intake(can_resume=event.resumable, **estimates), position
+        replace(command, resumable=None, overwrite=True),
+        Intake(can_resume=event.resumable, estimate=estimate),
+        position,
     )
 
 

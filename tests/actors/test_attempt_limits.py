@@ -13,6 +13,7 @@ from papers import page_of, pdf_of
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
+from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.handlers.registry import Registry
@@ -64,8 +65,8 @@ def attempts(opened: Pair, folder: Path) -> Attempt:
     ) -> Any:
         number = next(numbers)
         output, work = str(folder / f"{number}.out"), str(folder / f"work-{number}")
-        reserved = {"memory": memory, "temp": temp, "seconds": seconds}
-        order = Run(number, 1, task_type, source, output, options, None, work, **reserved)  # type: ignore[arg-type]
+        reserved = Estimated(memory=memory, temp=temp, seconds=seconds)
+        order = Run(number, 1, task_type, source, output, options, None, work, estimate=reserved)
         executor.do([order])
         return reports.end(number)
 
@@ -218,7 +219,7 @@ def test_pdfium_that_is_refused_memory_is_told_in_plain_words_and_tried_once(tmp
     source.write_bytes(pdf_of(pages))
     try:
         order = Run(1, 1, "document_preview", str(source), str(tmp_path / "out.png"), {}, None, str(tmp_path / "work"))
-        executor.do([msgspec.structs.replace(order, memory=GIB)])
+        executor.do([msgspec.structs.replace(order, estimate=Estimated(memory=GIB))])
         ended = reports.end(1)
     finally:
         executor.close(5.0)

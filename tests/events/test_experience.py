@@ -41,7 +41,7 @@ def test_a_correction_stays_within_its_bounds(ratios: list[float]) -> None:
 
     assert MEMORY_BOUNDS[0] <= correction.memory <= MEMORY_BOUNDS[1]
     assert TEMP_BOUNDS[0] <= correction.temp <= TEMP_BOUNDS[1]
-    assert TIME_BOUNDS[0] <= correction.time <= TIME_BOUNDS[1]
+    assert TIME_BOUNDS[0] <= correction.seconds <= TIME_BOUNDS[1]
 
 
 @given(RATIOS)
@@ -74,18 +74,18 @@ def test_what_is_learnt_does_not_depend_on_the_correction_that_was_in_force(rati
 
 @given(RATIOS)
 def test_the_past_is_forgotten_after_a_while(ratios: list[float]) -> None:
-    assert taught([*ratios, *[1.5] * WINDOW]).correction() == Correction(memory=1.5, temp=1.5, time=1.5)
+    assert taught([*ratios, *[1.5] * WINDOW]).correction() == Correction(memory=1.5, temp=1.5, seconds=1.5)
 
 
 def test_little_experience_says_nothing() -> None:
     assert taught([3.0] * (ENOUGH - 1)).correction() == Correction()
-    assert taught([3.0] * ENOUGH).correction() == Correction(memory=3.0, temp=3.0, time=3.0)
+    assert taught([3.0] * ENOUGH).correction() == Correction(memory=3.0, temp=3.0, seconds=3.0)
 
 
 def test_one_odd_run_moves_space_up_and_time_not_at_all() -> None:
     correction = taught([*[1.0] * 9, 3.0]).correction()
 
-    assert correction == Correction(memory=3.0, temp=3.0, time=1.0)
+    assert correction == Correction(memory=3.0, temp=3.0, seconds=1.0)
 
 
 def test_an_attempt_that_went_on_from_a_checkpoint_teaches_nothing() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.events.reports import Run
+from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR, ProcessSize, cpu_allowance, soft_limits
 
 AMOUNTS = st.integers(min_value=0, max_value=2**45)
@@ -13,7 +14,7 @@ SECONDS = st.floats(min_value=0, max_value=1e7)
 
 
 def run(memory: int = 0, temp: int = 0, seconds: float = 0.0) -> Run:
-    return Run(1, 1, "t", "", "", {}, None, "", memory=memory, temp=temp, seconds=seconds)
+    return Run(1, 1, "t", "", "", {}, None, "", estimate=Estimated(memory=memory, temp=temp, seconds=seconds))
 
 
 def test_what_is_unknown_sets_no_limit() -> None:

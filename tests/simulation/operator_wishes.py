@@ -10,6 +10,7 @@ from wishes import LABELS
 from tasktrail.actors.core.messages import Intake
 from tasktrail.events import Command, CreateTask
 from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from tasktrail.events.task_events import Estimated
 
 SCHEDULES = ("first", "second", "third")
 PATTERNS: tuple[dict[str, Any], ...] = (
@@ -88,7 +89,7 @@ def add_schedule(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
         command_id=command_id,
         **rng.choice(PATTERNS),
     )
-    return command, Intake(estimated_memory=rng.choice((0, 2)))
+    return command, Intake(estimate=Estimated(memory=rng.choice((0, 2))))
 
 
 @wish(0.1)

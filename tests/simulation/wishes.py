@@ -20,6 +20,7 @@ from tasktrail.events import (
     StartTask,
     TaskCommand,
 )
+from tasktrail.events.task_events import Estimated
 
 if TYPE_CHECKING:
     from tasktrail.events.task_events import DependencyPolicy
@@ -67,7 +68,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         command_id=command_id,
     )
     memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))
-    return command, Intake(can_resume=rng.random() < 0.8, estimated_memory=memory, estimated_temp=temp)
+    return command, Intake(can_resume=rng.random() < 0.8, estimate=Estimated(memory=memory, temp=temp))
 
 
 @wish(0.3)
@@ -78,7 +79,7 @@ def create_graph(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     second = GraphTask(
         name="b", type="other", options={"fate": ""}, depends_on=("a",), parent="a", on_dependency_failure=policy
     )
-    found = Intake(can_resume=rng.random() < 0.5, estimated_memory=rng.choice((0, 2)))
+    found = Intake(can_resume=rng.random() < 0.5, estimate=Estimated(memory=rng.choice((0, 2))))
     return CreateGraph(tasks=(first, second), command_id=command_id), Intake(by_name={"a": found, "b": found})
 
 

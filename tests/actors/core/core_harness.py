@@ -37,6 +37,7 @@ from tasktrail.events.reports import (
 )
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import ClockJumped
+from tasktrail.events.task_events import Estimated
 
 GRACE = {"work": 0.5}
 
@@ -111,9 +112,8 @@ class Core:
         """A new task, with no retries unless they are asked for; its id."""
         usual: dict[str, Any] = {"type": "work", "max_retries": 0}
         command = CreateTask(**(usual | fields))
-        intake = {"estimated_memory": memory, "estimated_temp": temp, "estimated_time": seconds}
-        intake["can_resume"] = can_resume
-        return self.send(command, **intake).task_id
+        estimate = Estimated(memory=memory, temp=temp, seconds=seconds)
+        return self.send(command, estimate=estimate, can_resume=can_resume).task_id
 
     def cancel(self, task_id: int) -> Accepted | TasktrailError | None:
         return self.ask(CancelTask(task_id=task_id, command_id="cancel"))

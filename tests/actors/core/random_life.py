@@ -9,6 +9,7 @@ from tasktrail.actors.core.messages import Delivered, Tick
 from tasktrail.events import AdjustTask, CreateTask, EnableEndpoint
 from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.task_events import Estimated
 
 TYPES = ("work", "other")
 GRACE = dict.fromkeys(TYPES, 0.5)
@@ -59,8 +60,7 @@ def _create(core: Core, dice: Random, number: int) -> None:
             parent_task_id=_some(core, dice) if known and dice.random() < 0.3 else None,
             notify_webhook=dice.choice(["", *HOOKS]),
         ),
-        guessed_time=10.0,
-        estimated_memory=100,
+        estimate=Estimated(memory=100, seconds=10.0),
     )
 
 

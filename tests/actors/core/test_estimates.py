@@ -31,7 +31,7 @@ def test_a_run_carries_what_was_reserved_for_it(core: Core) -> None:
 
     run = last_run(core)
 
-    assert (run.memory, run.temp, run.seconds, run.probed) == (5, 7, 3.0, False)
+    assert (run.estimate.memory, run.estimate.temp, run.estimate.seconds, run.probed) == (5, 7, 3.0, False)
 
 
 def test_a_task_that_needs_more_than_was_reserved_goes_back_and_gets_it(core: Core) -> None:
@@ -45,7 +45,7 @@ def test_a_task_that_needs_more_than_was_reserved_goes_back_and_gets_it(core: Co
     assert retried == Retried(cause="estimate", estimate=FOUND)
     assert isinstance(started, Started)
     run = last_run(core)
-    assert (run.memory, run.temp, run.seconds, run.probed) == (900, 50, 7.5, True)
+    assert (run.estimate.memory, run.estimate.temp, run.estimate.seconds, run.probed) == (900, 50, 7.5, True)
     assert (core.state.reserved.memory, core.state.reserved.temp) == (900, 50)
 
 

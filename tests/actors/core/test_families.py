@@ -7,6 +7,7 @@ from tasktrail.actors.core.messages import Intake
 from tasktrail.actors.core.state import Families
 from tasktrail.events import Accepted, CancelTask, CreateGraph, CreateTask, GraphTask
 from tasktrail.events.errors import IllegalTransition, TasktrailError, UnknownDependency
+from tasktrail.events.task_events import Estimated
 
 
 def cancel(core: Core, task_id: int) -> Accepted | TasktrailError | None:
@@ -154,7 +155,7 @@ def test_a_graph_can_be_cancelled_by_its_parent(core: Core) -> None:
 
 def test_estimates_of_a_graph_belong_to_its_tasks(core: Core) -> None:
     tasks = (GraphTask(name="a", type="work"), GraphTask(name="b", type="work"))
-    core.send(CreateGraph(tasks=tasks), by_name={"b": Intake(estimated_memory=7)})
+    core.send(CreateGraph(tasks=tasks), by_name={"b": Intake(estimate=Estimated(memory=7))})
     assert [core.read(task_id).spec.estimated_memory for task_id in (1, 2)] == [0, 7]
 
 

@@ -18,6 +18,7 @@ from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, PauseQueue, RemoveSchedule
 from tasktrail.events.errors import InvalidValue, ScheduleExists, UnknownSchedule
 from tasktrail.events.system_events import ScheduleAdded
+from tasktrail.events.task_events import Estimated
 
 MakeCore = Callable[..., Core]
 TASK = CreateTask(type="work", priority=3, output_file="/out/{fire_time}.txt")
@@ -25,7 +26,7 @@ TASK = CreateTask(type="work", priority=3, output_file="/out/{fire_time}.txt")
 
 def add(core: Core, **fields: Any) -> Any:
     command = AddSchedule(**{"schedule": "nightly", "task": TASK, "actor": "ops"} | fields)  # type: ignore[arg-type]  # the caller's fields
-    return core.ask(command, estimated_memory=7, can_resume=True)
+    return core.ask(command, estimate=Estimated(memory=7), can_resume=True)
 
 
 def spec(cron: str = "", *, zone: str = "UTC", every: float | None = None, start: str = "2026-01-01") -> ScheduleAdded:
