@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is; the core never asks, it is told."""
+    """What time it is. The core never asks; the time comes in as an argument."""
 
     def now(self) -> datetime:
         """The wall clock, aware, in UTC."""

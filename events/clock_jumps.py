@@ -7,7 +7,7 @@ import msgspec
 from .system_events import ClockJumped
 
 KEPT = 32
-"""So many of the last jumps are remembered."""
+"""This many of the last jumps are remembered."""
 
 CORRECTION = timedelta(hours=3)
 """A clock that is set back by more than this was wrong before. Debian's cron draws the same line."""

@@ -120,7 +120,7 @@ _SHARED = TaskFields.__struct_fields__
 
 
 def ids_by_name(command: CreateGraph, first: int) -> dict[str, int]:
-    """The id of each task when the first one gets `first`. Whoever must come earlier gets the lower one."""
+    """The id of each task when the first one gets `first`. A task that has to come earlier gets a lower id."""
     return {command.tasks[place].name: first + number for number, place in enumerate(_order(command.tasks))}
 
 

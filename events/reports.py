@@ -158,7 +158,7 @@ class WorkerGone(Frame, frozen=True, tag="exited"):
 
 
 class CapacityChanged(Frame, frozen=True, tag="capacity"):
-    """So many attempts can run at once from now on."""
+    """The number of attempts that can run at once has changed."""
 
     slots: int
 

@@ -131,7 +131,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 # The seed's messages of recovery, which stand in the reason of the `Retried` as well. They are English for everybody:
-# a fold has to come out the same wherever it runs. Whoever shows them may do so in the reader's language.
+# a fold has to come out the same wherever it runs. A face may show them in the reader's language.
 RECOVERING = "recovering the task"
 RESUMING = "resuming from the checkpoint"
 

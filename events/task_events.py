@@ -13,7 +13,7 @@ AttemptOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "cancell
 FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted", "not_started"]
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
 Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
-"""Events that somebody can be told about; of failures only the final one."""
+"""Events that a notice can be sent for; of failures only the final one."""
 DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
 DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 """One for all dependencies, or one for each, in the order of `depends_on`."""
@@ -34,7 +34,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an attempt was expected to need, by a look into its input."""
+    """An estimate: what an attempt is expected to need, by its type or after a look into its input."""
 
     memory: int = 0
     """Bytes at the peak; 0 is unknown, here and below."""
@@ -83,7 +83,7 @@ class Created(_Event, frozen=True, kw_only=True):
     retry_delay: float = 60.0
     """Seconds between a failure and the next attempt, where a rule allows one."""
     retry_backoff: float = 1.0
-    """Each further delay of a life is so many times longer than the one before."""
+    """Each further delay of a life is longer than the one before by this factor."""
     retry_max_delay: float | None = None
     """No delay is longer, in seconds."""
     retry_jitter: float = 0.0

@@ -1,7 +1,7 @@
 """What may stand in options, checkpoints and results: plain JSON that every store and every pipe can hold as it is.
 
-JSON itself has no bounds on whole numbers and Python none either, but msgpack, SQLite and whoever reads the log in
-another language have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
+JSON itself has no bounds on whole numbers and Python none either, but msgpack, SQLite and readers of the log in
+other languages have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
 """
 
 from datetime import UTC, datetime

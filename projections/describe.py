@@ -25,7 +25,7 @@ from ..events.system_events import (
 
 
 def describe(event: Event) -> str:
-    """What happened, without when, who and why: those stand in the envelope."""
+    """What happened. When, who and why are in the envelope."""
     match event:
         case Created():
             return _created(event)

@@ -100,7 +100,7 @@ def history(task_id: int, records: Sequence[Recorded], now: datetime) -> TaskHis
 
 
 def _until(now: datetime, since: datetime | None) -> float:
-    """Whoever asks may have a clock that is behind."""
+    """The clock of the process that asks may be behind."""
     return max(0.0, _seconds(since, now)) if since else 0.0
 
 

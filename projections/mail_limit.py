@@ -1,4 +1,4 @@
-"""How much mail each address has had of late, and when it may have more. Pure: fed by the log, told what time it is."""
+"""How much mail each address has had lately, and when it may have more. Pure: fed by the log, given the time."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class MailPace:
 
     def __init__(self) -> None:
         self._had: dict[str, deque[datetime]] = {}
-        """Times of the last hour, the earliest first; whoever had mail longest ago stands first."""
+        """Times of the last hour, the earliest first; the address that has waited longest for a mail stands first."""
         self._promised: dict[str, dict[str, datetime]] = {}
         """Address → notice id → moment, in the order of the promises."""
 

@@ -60,7 +60,7 @@ class KeptOutbox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KEPT_STATES = 1000
-"""So many pending notices keep their task's state in memory; for the others it is read from the log at their turn."""
+"""This many pending notices keep their task's state in memory; for the others the log is read when they are due."""
 
 
 class Due(msgspec.Struct, frozen=True, order=True, gc=False):

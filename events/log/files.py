@@ -112,7 +112,7 @@ class LogFiles:
             return f"Nothing could be saved: {error}."
 
     def _state(self, number: int) -> str:
-        """there, gone (deleted, moved or replaced: whoever has it open has it whole) or overwritten."""
+        """`there`, `gone` (deleted, moved or replaced: whole for the process that has it open) or `overwritten`."""
         seen = self._seen[number]
         try:
             found = _look(self._names[number])

@@ -190,7 +190,7 @@ def _behind(conn: sqlite3.Connection, after: int) -> int | None:
 
 
 def is_well_typed(row: tuple[Any, ...]) -> bool:
-    """STRICT tables promise it; but whoever changes a log may change its tables first, and a disk may change bits."""
+    """STRICT tables promise it, but an intruder may change the tables first, and a disk may change bits."""
     return tuple(map(type, row)) == _TYPES and not any(map(_is_broken, (*row[3:10], row[13])))
 
 

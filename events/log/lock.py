@@ -14,7 +14,7 @@ from ..errors import DataInUse, InvalidPath
 def holder(path: Path) -> int | None:
     """The process of this machine that the lock file names, if it is alive.
 
-    The lock is not tried: whoever tries it holds it for a moment, and a service that starts just then is refused.
+    The lock is not tried: to try it is to hold it for a moment, and a service that starts just then would be refused.
     """
     try:
         _word, pid, _on, host, *_as = path.read_text().split()
@@ -42,9 +42,9 @@ def role(path: Path) -> str:
 def announce(path: Path, what: str) -> None:
     """Name this process in the lock file, before it holds the lock, unless a living one is named there.
 
-    Whoever comes meanwhile knows that a service is on its way, and waits. Only the lock itself keeps others out.
+    Another process that comes meanwhile sees that a service is starting, and waits. Only the lock keeps others out.
     """
-    with suppress(OSError):  # whoever cannot write here is told by the lock
+    with suppress(OSError):  # a process that cannot write here gets its error from the lock
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if holder(path) is None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -71,7 +71,7 @@ _NO_ROOM = 1 << 16
 
 
 AT_ONCE = 20_000
-"""A log of at most so many records is checked whole when it is opened."""
+"""A log of at most this many records is checked whole when it is opened."""
 
 
 class SqliteEventLog:

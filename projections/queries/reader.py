@@ -51,7 +51,7 @@ class TaskQueries:
 
     @property
     def position(self) -> int:
-        """How far the views have read the log: whoever must see his own write waits for this."""
+        """How far the views have read the log. A sender who must see its own write waits for this."""
         with self._moment() as conn:
             ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
             return int(position)

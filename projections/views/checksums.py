@@ -1,7 +1,7 @@
 """A checksum with every row of views.db: what a failing disk has changed is noticed when it is read, and not served.
 
 A task's row carries two, computed where it is written: one over what is written once, one over what changes. The other
-tables have theirs set by triggers, which is why whoever writes to the file needs `row_sum` as a function of SQL.
+tables have theirs set by triggers, so a connection that writes to the file needs `row_sum` as a function of SQL.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""What became of each notice, as rows of views.db: written with the fold of the tasks, read by whoever asks."""
+"""What became of each notice, as rows of views.db: written with the fold of the tasks, and how they are read."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
