@@ -140,7 +140,8 @@ def test_an_attempt_that_runs_too_long_times_out(service: TaskService) -> None:
 def test_a_timed_out_attempt_is_retried_by_the_rule_once_its_process_is_gone(service: TaskService) -> None:
     task_id = service.create_task(type="deaf", timeout=0.2, max_retries=1, retry_delay=0)
     task = service.wait(task_id, timeout=WITHIN)
-    assert names(service.events(task_id))[-5:] == ["Failed", "Retried", "Started", "Progressed", "Failed"]
+    told = [name for name in names(service.events(task_id)) if name != "Progressed"]  # it may not get that far
+    assert told[-4:] == ["Failed", "Retried", "Started", "Failed"]
     assert (task.status, task.attempt, task.retry_count) == ("failed", 2, 1)
 
 
