@@ -20,7 +20,7 @@ from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.reports import AttemptEnded, AttemptReport
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import Adjusted
-from tasktrail.events.task_events import Started, is_terminal
+from tasktrail.events.task_events import Estimated, Started, is_terminal
 from tasktrail.projections.lawful import Lawbook
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
@@ -136,6 +136,7 @@ FREE_FIELDS = {
     "options": free,
     "result": free,
     "checkpoint": checkpoints,
+    "estimate": st.builds(Estimated, basis=free),
     "deadline": moments,
     "scheduled_for": moments,
     "tasks": st.lists(in_a_graph, max_size=3).map(tuple),
