@@ -5,8 +5,8 @@ from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
 from .verification import Finding, Verification
-from .views.building import catch_up, rebuild
 from .views.notice_table import DisabledEndpoint, NoticeStatus
+from .views.rebuild import catch_up, rebuild
 from .views.writer import TaskViews
 
 __all__ = [

@@ -25,10 +25,10 @@ from ..events.log.sqlite import LogReader
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import SYSTEM_TAGS, Adjusted, RedeliveryRequested
 from ..events.task_events import is_terminal
-from .lawful import Lawbook
+from .legal_transitions import Lawbook
 from .queries.reader import connect
-from .views.building import BULK_PAGE, Progress, pull
 from .views.checksums import find_damage
+from .views.rebuild import BULK_PAGE, Progress, pull
 from .views.rows import COLUMNS, decode_state
 from .views.writer import TaskViews
 

@@ -49,7 +49,7 @@ PURE = (
     "tasktrail.projections.mail_limit",
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
-    "tasktrail.projections.lawful",
+    "tasktrail.projections.legal_transitions",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",
     "tasktrail.whatif.timeline",

@@ -50,7 +50,7 @@ class LocalExecutor:
         nice: added to the workers' niceness, not to the keepers'.
         rules: when workers are replaced.
         sandbox: what holds for every attempt.
-        output_root: folder that keeps what attempts print, see `handlers.printed`. None: it is not kept.
+        output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
         max_output: bytes kept of each attempt.
     """
 

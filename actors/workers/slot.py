@@ -25,8 +25,8 @@ from ...events.reports import (
     WorkerGone,
 )
 from ...events.values import check_plain
+from ...handlers.attempt_output import PrintedWriter, last_part
 from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
-from ...handlers.printed import PrintedWriter, last_part
 from ...handlers.process.channel import (
     AttemptBounded,
     AttemptUsed,

@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from ..attempt_output import pass_on
 from ..contract import Unusable
-from ..printed import pass_on
 from ..process import seccomp
 from .archive import inspect_archive
 from .kinds import PACKED

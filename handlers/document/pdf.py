@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_DocumentHasValidCrossReferenceTable
 
 from ..contract import Unusable
-from ..faults import error_text
+from ..io_errors import error_text
 
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
 _HUGE = 60_000_000

@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from ..contract import Unusable
-from ..faults import error_text
 from ..inputs import refuse_empty
+from ..io_errors import error_text
 from ..media.damage import exif_behind_pixels, is_picture, unreadable
 from ..media.estimate import Packing, packing_of
 from ..media.formats import has_heic

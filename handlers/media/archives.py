@@ -10,7 +10,7 @@ from typing import Any
 from xml.parsers import expat
 
 from ..contract import Unusable
-from ..faults import error_text
+from ..io_errors import error_text
 
 MAX_ENTRIES = 5000
 MAX_UNPACKED = 200_000_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..faults import writing
+from ..io_errors import writing
 
 
 def write_picture(

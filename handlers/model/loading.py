@@ -14,7 +14,7 @@ import trimesh
 from trimesh.resolvers import Resolver
 
 from ..contract import Unusable
-from ..faults import error_text
+from ..io_errors import error_text
 from .counting import MAX_FACES
 from .gltf import read_gltf
 from .paint import ByFace, Paint, paint_of

@@ -28,12 +28,12 @@ from ..contract import (
     require_packages,
 )
 from ..errors import BadAnswer, InputChanged, OutputMissing
-from ..faults import error_text
 from ..inputs import Input
+from ..io_errors import error_text
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, Link, plain_json, plain_text
-from .printing import flush, print_causes, print_trace
+from .output_pipe import flush, print_causes, print_trace
 from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
 
 ERROR_LIMIT = 4096

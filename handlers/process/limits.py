@@ -19,7 +19,7 @@ from ...events.errors import TasktrailError
 from ...events.reports import Run
 from ..contract import Job, TaskType
 from ..errors import FileSizeLimitReached, MemoryLimitReached
-from ..faults import error_text
+from ..io_errors import error_text
 from .channel import AttemptBounded
 from .sandbox import Sandbox
 

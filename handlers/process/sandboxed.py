@@ -51,7 +51,7 @@ from .channel import (
 )
 from .context import plain_text
 from .keeper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
-from .printing import Printing
+from .output_pipe import Printing
 from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
 
 _CHUNK = 65536

@@ -26,7 +26,7 @@ from .attempt import failure, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
 from .keeper import PR_SET_PDEATHSIG
 from .limits import KernelLimits, bounds_for
-from .printing import Printing, print_line_by_line, print_trace
+from .output_pipe import Printing, print_line_by_line, print_trace
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import Baseline, Leftovers, Meter, cpu_seconds, trim

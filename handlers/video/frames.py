@@ -12,7 +12,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ..faults import error_text
+from ..io_errors import error_text
 from .opening import is_input_fault, open_input, packets_of, picture_stream, seek
 from .source import VideoSource
 

@@ -25,7 +25,7 @@ from ..events.values import (
     check_whole,
     in_words,
 )
-from ..handlers.printed import PAGE, Output
+from ..handlers.attempt_output import PAGE, Output
 from ..paths import DataPaths, path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import Point, parse_point

@@ -23,8 +23,8 @@ from ..events.clock import Clock
 from ..events.errors import UnknownAttempt, UnknownTask
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
+from ..handlers.attempt_output import Output, read
 from ..handlers.contract import missing_packages
-from ..handlers.printed import Output, read
 from ..handlers.registry import Registry, unknown_type
 from ..paths import path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification

@@ -22,7 +22,7 @@ from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
 from ..projections.verification import REMEDIES, Finding
-from ..projections.views.building import known_end
+from ..projections.views.rebuild import known_end
 from ..projections.views.schema import delete_files
 
 _SNAPSHOTS = ("scheduler", "outbox")

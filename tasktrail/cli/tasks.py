@@ -37,7 +37,7 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..api.protocol import Reading
     from ..events import Task
-    from ..handlers.printed import Output
+    from ..handlers.attempt_output import Output
     from ..projections.history import Attempt, Line, TaskHistory
 
 

@@ -20,7 +20,7 @@ from ..api.protocol import QUEUE_SHOWN, TypeInfo
 from ..api.reader_process import LIST_WITHIN, ListQuestion, VerifyQuestion
 from ..events import Task
 from ..events.errors import InvalidValue, NotReady, UnknownTask
-from ..handlers.printed import PAGE, Output
+from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .backend import Backend
 from .requests import LARGEST, AsOfQuery, MinPositionQuery, PositionQuery, TaskIdPath, point, unescaped

@@ -21,7 +21,7 @@ from tasktrail.events.reports import AttemptEnded, AttemptReport
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Estimated, Started, is_terminal
-from tasktrail.projections.lawful import Lawbook
+from tasktrail.projections.legal_transitions import Lawbook
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
 Steps = list[tuple[str, int, int]]

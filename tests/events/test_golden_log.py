@@ -17,7 +17,7 @@ from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import from_row, to_row
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.task_events import TAGS
-from tasktrail.projections.lawful import Lawbook
+from tasktrail.projections.legal_transitions import Lawbook
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views.fold import Tally, fold_batch
 

@@ -204,7 +204,7 @@ def _sql(path: Path, statement: str) -> None:
 
 
 def test_catching_up_reads_only_what_is_missing(history: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.projections.views.building._PAGE", 50)
+    monkeypatch.setattr("tasktrail.projections.views.rebuild._PAGE", 50)
     views, reached = TaskViews(":memory:"), []
     views.apply(history.records[:120])
     end = catch_up(history.log, views, lambda position, head: reached.append((position, head)))

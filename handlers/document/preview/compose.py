@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from ...contract import Unusable
-from ...faults import writing
+from ...io_errors import writing
 from ...media.formats import format_of
 from ...media.pictures import save, write_picture
 from .options import DocumentPreviewOptions, layout_of

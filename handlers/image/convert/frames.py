@@ -9,7 +9,7 @@ from PIL import __version__ as pillow_version
 from PIL.ImageFile import ImageFile
 
 from ...contract import TaskContext, Unusable
-from ...faults import writing
+from ...io_errors import writing
 from ...media.formats import check_sides
 from ...media.pictures import save
 from ...pieces import Pieces, fingerprint

@@ -10,7 +10,7 @@ import pyvips
 from PIL import Image
 
 from ...contract import StopAsked, TaskContext, Unusable
-from ...faults import disk_fault, error_text, writing
+from ...io_errors import disk_fault, error_text, writing
 from ...media.damage import unreadable
 from ...media.formats import check_sides
 from ...media.pictures import write_picture

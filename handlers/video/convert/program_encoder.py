@@ -23,9 +23,9 @@ from av.audio.stream import AudioStream
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from ...attempt_output import pass_on
 from ...contract import Unusable
 from ...pieces import seal
-from ...printed import pass_on
 from ..program import Program, ask_program, environment
 from .checkpoint import Segment, segment_name
 from .options import HARDWARE_REMEDY, Target

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tasktrail.events import Cancelled, CreateTask, Failed, Recorded
 from tasktrail.events.errors import IllegalTransition, InvalidValue
 from tasktrail.events.system_events import Adjusted
-from tasktrail.projections.lawful import Lawbook
+from tasktrail.projections.legal_transitions import Lawbook
 
 
 def fail(core: Core, task_id: int) -> None:

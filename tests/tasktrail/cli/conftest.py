@@ -41,7 +41,7 @@ from tasktrail.events.creation import as_commands, ids_by_name
 from tasktrail.events.errors import ServiceUnreachable, WaitTimeout
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.system_events import EndpointEnabled
-from tasktrail.handlers.printed import Output, read
+from tasktrail.handlers.attempt_output import Output, read
 from tasktrail.paths import DataPaths
 from tasktrail.projections import (
     DisabledEndpoint,

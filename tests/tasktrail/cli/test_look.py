@@ -14,7 +14,7 @@ from tasktrail.cli.reference import option_lines
 from tasktrail.cli.terminal import duration, moment, percent, plain, size
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
-from tasktrail.handlers.printed import PrintedWriter
+from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
 
 

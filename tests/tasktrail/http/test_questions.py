@@ -9,7 +9,7 @@ import pytest
 from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import UnknownAttempt
-from tasktrail.handlers.printed import PrintedWriter
+from tasktrail.handlers.attempt_output import PrintedWriter
 
 Wish = Callable[..., dict[str, Any]]
 

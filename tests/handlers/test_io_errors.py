@@ -13,9 +13,9 @@ from PIL import Image
 
 from tasktrail.handlers import Unusable
 from tasktrail.handlers.document.preview import document_preview
-from tasktrail.handlers.faults import disk_fault, writing
 from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.thumbnail import image_thumbnail
+from tasktrail.handlers.io_errors import disk_fault, writing
 from tasktrail.testing import RecordingContext, run_handler, task_type_of
 
 ROOM = 20_000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.handlers.printed import PrintedWriter, attempts, last_part, read, shown
+from tasktrail.handlers.attempt_output import PrintedWriter, attempts, last_part, read, shown
 
 
 def write(root: Path, *pieces: bytes, limit: int = 400, attempt: int = 1, fresh: bool = True) -> None:

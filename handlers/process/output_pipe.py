@@ -19,7 +19,7 @@ from threading import Lock, Thread
 from types import TracebackType
 
 from ...events.reports import Run
-from ..printed import PrintedWriter
+from ..attempt_output import PrintedWriter
 
 _ASYNCIO = f"{Path(os.__file__).parent}/asyncio/"
 _CHUNK = 65536
