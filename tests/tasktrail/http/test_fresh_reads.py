@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tasktrail import Client
+from tasktrail.actors.base import PING, PONG
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
@@ -174,6 +175,9 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
 ) -> None:
     lagging.create_task(**wish())
     assert lagging.get_task(1).status == "pending"
+    assert (
+        lagging._system.projector.ask(PING, timeout=20) == PONG
+    )  # it has nothing in hand with which it would fold more
     with monkeypatch.context() as patch:
         patch.setattr("tasktrail.api.service.VIEWS_WITHIN", 0.05)
         patch.setattr(lagging._system.projector, "tell", lambda _: None)
