@@ -65,38 +65,38 @@ from .messages import Intake, Submit
 from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check_schedule
 from .state import Running, SchedulerState
-from .turn import BY_SCHEDULER, Origin, Turn
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
-def handle(turn: Turn, submit: Submit) -> None:
+def handle(work: UnitOfWork, submit: Submit) -> None:
     """Carry out a command, or answer with the reason why not; a refusal changes nothing."""
     command = submit.command
     if isinstance(command, CancelTask):
-        publishing = held_up_by(turn.state, command)
+        publishing = held_up_by(work.state, command)
         if publishing is not None:
             publishing.deferred.append(submit)
             return
-    turn.answer(submit.token, _outcome(turn, submit))
+    work.answer(submit.token, _outcome(work, submit))
 
 
-def handle_deferred(turn: Turn, submits: list[Submit]) -> None:
+def handle_deferred(work: UnitOfWork, submits: list[Submit]) -> None:
     """Carry out the commands that waited for the end of publishing. One that was sent twice is carried out once."""
     answers: dict[str, Accepted | TasktrailError] = {}
     for submit in submits:
         command = submit.command
-        publishing = held_up_by(turn.state, command) if isinstance(command, CancelTask) else None
+        publishing = held_up_by(work.state, command) if isinstance(command, CancelTask) else None
         if publishing is not None:  # a cancel with children may have to wait for another one
             publishing.deferred.append(submit)
             continue
-        answer = answers.get(command.command_id) or _outcome(turn, submit)
+        answer = answers.get(command.command_id) or _outcome(work, submit)
         if command.command_id:
             answers[command.command_id] = answer
-        turn.answer(submit.token, answer)
+        work.answer(submit.token, answer)
 
 
-def _outcome(turn: Turn, submit: Submit) -> Accepted | TasktrailError:
+def _outcome(work: UnitOfWork, submit: Submit) -> Accepted | TasktrailError:
     try:
-        return _carry_out(turn, submit)
+        return _carry_out(work, submit)
     except TasktrailError as error:
         return error
 
@@ -112,112 +112,112 @@ def _origin(submit: Submit) -> Origin:
     )
 
 
-def _carry_out(turn: Turn, submit: Submit) -> Accepted:
+def _carry_out(work: UnitOfWork, submit: Submit) -> Accepted:
     command = submit.command
     match command:
         case CreateTask():
-            return _create(turn, submit, command)
+            return _create(work, submit, command)
         case CreateGraph():
-            return _create_graph(turn, submit, command)
+            return _create_graph(work, submit, command)
         case StartTask():
-            position = _start(turn, submit, command)
+            position = _start(work, submit, command)
         case CancelTask():
-            position = cancel_tasks(turn, command, _origin(submit))
+            position = cancel_tasks(work, command, _origin(submit))
         case RetryTask():
-            position = _retry(turn, submit, command)
+            position = _retry(work, submit, command)
         case SaveCheckpoint():
-            events = decide(turn.state.tasks.get(command.task_id), command, turn.decision_context())
-            position = turn.record_all(command.task_id, events, _origin(submit))
+            events = decide(work.state.tasks.get(command.task_id), command, work.decision_context())
+            position = work.record_all(command.task_id, events, _origin(submit))
         case AdjustTask():
-            position = _adjust(turn, submit, command)
+            position = _adjust(work, submit, command)
         case RedeliverNotice() | EnableEndpoint():
-            position, task_id = carry_out_notice(turn, command, submit.intake, _origin(submit))
+            position, task_id = carry_out_notice(work, command, submit.intake, _origin(submit))
             return Accepted(task_id, position, command.command_id)
         case _:
-            return Accepted(0, carry_out_operator(turn, command, submit.intake, _origin(submit)), command.command_id)
+            return Accepted(0, carry_out_operator(work, command, submit.intake, _origin(submit)), command.command_id)
     return Accepted(command.task_id, position, command.command_id)
 
 
-def _create(turn: Turn, submit: Submit, command: CreateTask) -> Accepted:
-    _refuse_while_stopping(turn)
-    state = turn.state
-    context = turn.decision_context(submit.intake, correction=state.correction(command.type))
+def _create(work: UnitOfWork, submit: Submit, command: CreateTask) -> Accepted:
+    _refuse_while_stopping(work)
+    state = work.state
+    context = work.decision_context(submit.intake, correction=state.correction(command.type))
     events = decide(None, command, context)
     task_id = state.durable.last_task_id + 1
-    _own(turn, task_id)
-    turn.record_all(task_id, events, _origin(submit))
-    enter(turn, task_id, _origin(submit))
+    _own(work, task_id)
+    work.record_all(task_id, events, _origin(submit))
+    enter(work, task_id, _origin(submit))
     return Accepted(task_id, state.position, command.command_id)
 
 
-def _create_graph(turn: Turn, submit: Submit, command: CreateGraph) -> Accepted:
-    _refuse_while_stopping(turn)
-    state = turn.state
+def _create_graph(work: UnitOfWork, submit: Submit, command: CreateGraph) -> Accepted:
+    _refuse_while_stopping(work)
+    state = work.state
     found = submit.intake.by_name
     types = {task.name: task.type for task in command.tasks}
     by_name = {
-        name: turn.decision_context(intake, correction=state.correction(types[name])) for name, intake in found.items()
+        name: work.decision_context(intake, correction=state.correction(types[name])) for name, intake in found.items()
     }
-    events = decide(None, command, replace(turn.decision_context(), by_name=by_name))
+    events = decide(None, command, replace(work.decision_context(), by_name=by_name))
     ids = ids_by_name(command, state.durable.last_task_id + 1)
-    _own(turn, *ids.values())
+    _own(work, *ids.values())
     for task_id, event in zip(ids.values(), events, strict=True):
-        turn.record(task_id, event, _origin(submit))
+        work.record(task_id, event, _origin(submit))
     for task_id in ids.values():
-        enter(turn, task_id, _origin(submit))
+        enter(work, task_id, _origin(submit))
     return Accepted(min(ids.values()), state.position, command.command_id, ids)
 
 
-def _own(turn: Turn, *task_ids: int) -> None:
+def _own(work: UnitOfWork, *task_ids: int) -> None:
     """A service that leaves other tasks as they are works on those that are created through it."""
-    if turn.state.own is not None:
-        turn.state.own.update(task_ids)
+    if work.state.own is not None:
+        work.state.own.update(task_ids)
 
 
-def _refuse_while_stopping(turn: Turn) -> None:
-    if turn.state.draining:
+def _refuse_while_stopping(work: UnitOfWork) -> None:
+    if work.state.draining:
         raise NotReady("The service is stopping and takes no new tasks")
 
 
-def _start(turn: Turn, submit: Submit, command: StartTask) -> int:
-    task = turn.state.tasks.get(command.task_id)
-    events = decide(task, command, turn.decision_context())
+def _start(work: UnitOfWork, submit: Submit, command: StartTask) -> int:
+    task = work.state.tasks.get(command.task_id)
+    events = decide(task, command, work.decision_context())
     assert task is not None
     if events:
-        position = turn.record_all(command.task_id, events, _origin(submit))
-        turn.place(turn.state.tasks[command.task_id])
+        position = work.record_all(command.task_id, events, _origin(submit))
+        work.place(work.state.tasks[command.task_id])
         return position
-    against = why_not_now(turn, task)
+    against = why_not_now(work, task)
     if against:
         reasons = "; ".join(f"{obstacle.reason}: {obstacle.detail}" for obstacle in against)
         remedy = f"`tasktrail why {task.id}` tells what lifts the reasons; when they are gone it starts by itself."
         raise CannotStartNow(f"Task {task.id} waits for {reasons}", remedy=remedy)
-    return start_now(turn, task, _origin(submit))
+    return start_now(work, task, _origin(submit))
 
 
-def _adjust(turn: Turn, submit: Submit, command: AdjustTask) -> int:
-    task = turn.state.tasks.get(command.task_id)
-    events = decide(task, command, turn.decision_context())
+def _adjust(work: UnitOfWork, submit: Submit, command: AdjustTask) -> int:
+    task = work.state.tasks.get(command.task_id)
+    events = decide(task, command, work.decision_context())
     wanted = {name: getattr(command, name) for name in ("priority", "scheduled_for", "held")}
     if all(value is None or value == getattr(task, name) for name, value in wanted.items()):
         remedy = f"`tasktrail show {command.task_id}` shows how it is."
         raise NothingToChange(f"Task {command.task_id} is so already", remedy=remedy)
-    position = turn.record_all(command.task_id, events, _origin(submit))
-    turn.place(turn.state.tasks[command.task_id])
+    position = work.record_all(command.task_id, events, _origin(submit))
+    work.place(work.state.tasks[command.task_id])
     return position
 
 
-def _retry(turn: Turn, submit: Submit, command: RetryTask) -> int:
-    state = turn.state
+def _retry(work: UnitOfWork, submit: Submit, command: RetryTask) -> int:
+    state = work.state
     task = state.tasks.get(command.task_id)
     if task is not None and (
         above := why_it_never_fits(task.memory_needed, task.temp_needed, state.limits, state.sample)
     ):
         raise NeverFits(f"Task {task.id}: {above}")
     in_the_way = that_would_end(state, task) if task is not None else ()
-    events = decide(task, command, turn.decision_context(ended_dependencies=in_the_way))
-    turn.record_all(command.task_id, events, _origin(submit))
-    enter(turn, command.task_id, _origin(submit))
+    events = decide(task, command, work.decision_context(ended_dependencies=in_the_way))
+    work.record_all(command.task_id, events, _origin(submit))
+    enter(work, command.task_id, _origin(submit))
     return state.position
 
 
@@ -230,31 +230,31 @@ def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
     return None
 
 
-def cancel_tasks(turn: Turn, command: CancelTask, origin: Origin) -> int:
+def cancel_tasks(work: UnitOfWork, command: CancelTask, origin: Origin) -> int:
     """Cancel a task and, if the command says so, all tasks below it; the position of the last event.
 
     The children are cancelled even if their parent has ended.
     """
-    state = turn.state
+    state = work.state
     below = list(_open_below(state, command))
     task = state.tasks.get(command.task_id)
     if not below or (task is not None and not task.finished):
-        events = decide(task, command, turn.decision_context())
-        position = turn.record_all(command.task_id, events, origin)
-        _over(turn, command.task_id, origin)
+        events = decide(task, command, work.decision_context())
+        position = work.record_all(command.task_id, events, origin)
+        _over(work, command.task_id, origin)
         origin = replace(origin, causation_id=f"event:{position}")
     for task_id in below:
         if not state.tasks[task_id].finished:  # the end of another one may have ended it already
-            turn.record_all(task_id, decide(state.tasks[task_id], command, turn.decision_context()), origin)
-            _over(turn, task_id, origin)
+            work.record_all(task_id, decide(state.tasks[task_id], command, work.decision_context()), origin)
+            _over(work, task_id, origin)
     return state.position
 
 
-def _over(turn: Turn, task_id: int, origin: Origin) -> None:
-    running = turn.state.running.get(task_id)
+def _over(work: UnitOfWork, task_id: int, origin: Origin) -> None:
+    running = work.state.running.get(task_id)
     if running is not None:
-        turn.stop(running)
-    ended(turn, task_id, origin)
+        work.stop(running)
+    ended(work, task_id, origin)
 
 
 def _open_below(state: SchedulerState, command: CancelTask) -> Iterator[int]:
@@ -267,65 +267,65 @@ def _open_below(state: SchedulerState, command: CancelTask) -> Iterator[int]:
 _NOT_RECORDED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 
 
-def carry_out_operator(turn: Turn, command: OperatorCommand, intake: Intake, origin: Origin) -> int:
+def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intake, origin: Origin) -> int:
     """Carry out an operator's command; the position of what was recorded. A refusal raises and changes nothing."""
     event: SystemEvent
     match command:
         case SetLimits():
-            event = _limits(turn, command)
+            event = _limits(work, command)
         case PauseQueue():
-            event = _pause(turn, QueuePaused(type=command.type, user_id=command.user_id))
+            event = _pause(work, QueuePaused(type=command.type, user_id=command.user_id))
         case DrainQueue():
-            event = _pause(turn, QueuePaused(drain=True))
+            event = _pause(work, QueuePaused(drain=True))
         case ResumeQueue():
-            event = _resume(turn, command)
+            event = _resume(work, command)
         case AddSchedule():
-            event = added(turn, command, intake)
+            event = added(work, command, intake)
         case RemoveSchedule():
-            event = removed(turn, command)
+            event = removed(work, command)
         case _:
             assert_never(command)
-    position = turn.record(0, event, origin)
+    position = work.record(0, event, origin)
     if isinstance(event, LimitsChanged | QueuePaused | QueueResumed):
-        turn.look_again()
+        work.look_again()
     return position
 
 
-def note_drained(turn: Turn) -> None:
+def note_drained(work: UnitOfWork) -> None:
     """Record once that a drain has reached its end."""
-    pause = turn.state.durable.pauses.everything
-    if pause is not None and pause.drain and not pause.drained and not turn.state.running:
-        turn.record(0, QueueDrained(), Origin(actor=BY_SCHEDULER.actor, causation_id=f"event:{pause.position}"))
+    pause = work.state.durable.pauses.everything
+    if pause is not None and pause.drain and not pause.drained and not work.state.running:
+        work.record(0, QueueDrained(), Origin(actor=BY_SCHEDULER.actor, causation_id=f"event:{pause.position}"))
 
 
-def _limits(turn: Turn, command: SetLimits) -> LimitsChanged:
+def _limits(work: UnitOfWork, command: SetLimits) -> LimitsChanged:
     change = LimitsChanged(**{name: value for name, value in asdict(command).items() if name not in _NOT_RECORDED})
     if change == LimitsChanged():
         raise NothingToChange("The command names no limit to change")
-    changes = turn.state.durable.limit_changes
+    changes = work.state.durable.limit_changes
     if changes.with_another(change) == changes.merged:
         raise NothingToChange("The limits are set so already")
     return change
 
 
-def _pause(turn: Turn, event: QueuePaused) -> QueuePaused:
-    held = _pause_about(turn, event)
+def _pause(work: UnitOfWork, event: QueuePaused) -> QueuePaused:
+    held = _pause_about(work, event)
     if held is not None and (held.drain or not event.drain):
         raise NothingToChange(f"{_words(event)} is paused already, since position {held.position}")
     return event
 
 
-def _resume(turn: Turn, command: ResumeQueue) -> QueueResumed:
+def _resume(work: UnitOfWork, command: ResumeQueue) -> QueueResumed:
     event = QueueResumed(type=command.type, user_id=command.user_id)
-    if _pause_about(turn, event) is None:
+    if _pause_about(work, event) is None:
         raise NothingToChange(f"{_words(event)} is not paused")
     return event
 
 
-def _pause_about(turn: Turn, event: QueuePaused | QueueResumed) -> Pause | None:
+def _pause_about(work: UnitOfWork, event: QueuePaused | QueueResumed) -> Pause | None:
     if event.type is not None and event.user_id is not None:
         raise NothingToChange("A pause is about a type or about a user", field="user_id", remedy="Send two commands.")
-    return turn.state.durable.pauses.about(event)
+    return work.state.durable.pauses.about(event)
 
 
 def _words(event: QueuePaused | QueueResumed) -> str:
@@ -334,9 +334,9 @@ def _words(event: QueuePaused | QueueResumed) -> str:
     return "The queue" if event.user_id is None else f"User {event.user_id}"
 
 
-def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
+def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdded:
     """The event for a new schedule."""
-    if command.schedule in turn.state.durable.schedules.by_name:
+    if command.schedule in work.state.durable.schedules.by_name:
         raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
     for field in _ALONE:
         if getattr(command.task, field):
@@ -347,7 +347,7 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
             field="task.output_file",
             remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
         )
-    (task,) = decide(None, command.task, turn.decision_context(intake))
+    (task,) = decide(None, command.task, work.decision_context(intake))
     assert isinstance(task, Created)
     event = ScheduleAdded(
         schedule=command.schedule,
@@ -355,18 +355,18 @@ def added(turn: Turn, command: AddSchedule, intake: Intake) -> ScheduleAdded:
         cron=command.cron.strip(),
         every=command.every,
         timezone=command.timezone,
-        starting_at=(command.starting_at or turn.now).astimezone(UTC),
+        starting_at=(command.starting_at or work.now).astimezone(UTC),
         missed=command.missed,
         max_missed=command.max_missed,
-        added_at=turn.now if turn.stands_still else None,
+        added_at=work.now if work.stands_still else None,
     )
     check_schedule(event)
     return event
 
 
-def removed(turn: Turn, command: RemoveSchedule) -> ScheduleRemoved:
+def removed(work: UnitOfWork, command: RemoveSchedule) -> ScheduleRemoved:
     """The event for the end of a schedule."""
-    if command.schedule not in turn.state.durable.schedules.by_name:
+    if command.schedule not in work.state.durable.schedules.by_name:
         raise UnknownSchedule(f"There is no schedule {command.schedule}", field="schedule")
     return ScheduleRemoved(schedule=command.schedule)
 
@@ -374,17 +374,17 @@ def removed(turn: Turn, command: RemoveSchedule) -> ScheduleRemoved:
 _ALONE = ("depends_on", "parent_task_id", "scheduled_for", "deadline")
 
 
-def carry_out_notice(turn: Turn, command: NoticeCommand, intake: Intake, origin: Origin) -> tuple[int, int]:
+def carry_out_notice(work: UnitOfWork, command: NoticeCommand, intake: Intake, origin: Origin) -> tuple[int, int]:
     """Record a command about notices, for the Notifier; (position, task id), with task id 0 for an endpoint."""
     match command:
         case RedeliverNotice():
             wanted = intake.redelivery
             if wanted is None:
                 raise UnknownNotice(f"Task {command.task_id} has no notice {command.notice_id}", field="notice_id")
-            if wanted.target in turn.state.durable.disabled:
+            if wanted.target in work.state.durable.disabled:
                 raise EndpointDisabled(f"{wanted.target} has said that it is gone", field="notice_id")
-            return turn.record(0, wanted, origin), command.task_id
+            return work.record(0, wanted, origin), command.task_id
         case EnableEndpoint():
-            if command.target not in turn.state.durable.disabled:
+            if command.target not in work.state.durable.disabled:
                 raise UnknownEndpoint(f"{command.target} is not disabled", field="target")
-            return turn.record(0, EndpointEnabled(target=command.target), origin), 0
+            return work.record(0, EndpointEnabled(target=command.target), origin), 0

@@ -11,49 +11,49 @@ from msgspec.structs import replace
 from ...events import RetryTask, TaskState
 from ...events.decide import after_dependency, ends_with, how_it_ended, policy_for
 from .state import SchedulerState
-from .turn import BY_SCHEDULER, Origin, Turn
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
-def enter(turn: Turn, task_id: int, origin: Origin) -> None:
+def enter(work: UnitOfWork, task_id: int, origin: Origin) -> None:
     """A task is new, or was retried: see what has become of its dependencies, and put it where it belongs."""
-    state = turn.state
+    state = work.state
     state.link(state.tasks[task_id])
     for other in state.tasks[task_id].spec.depends_on:
-        _tell(turn, task_id, state.tasks[other], origin, turn.state.position)
+        _tell(work, task_id, state.tasks[other], origin, work.state.position)
         if state.tasks[task_id].finished:
-            ended(turn, task_id, origin)
+            ended(work, task_id, origin)
             return
     state.block(state.tasks[task_id])
-    turn.place(state.tasks[task_id])
+    work.place(state.tasks[task_id])
 
 
-def ended(turn: Turn, task_id: int, origin: Origin = BY_SCHEDULER) -> None:
+def ended(work: UnitOfWork, task_id: int, origin: Origin = BY_SCHEDULER) -> None:
     """A task has ended with the event that was recorded last: free the tasks that depend on it, or end them, too."""
-    state = turn.state
+    state = work.state
     over = deque([(task_id, state.position)])
     while over:
         task_id, position = over.popleft()
         task = state.tasks[task_id]
-        turn.unplace(task_id)
+        work.unplace(task_id)
         state.unlink(task_id)
         if task.status == "completed":
             for freed in state.unblock(task_id):
-                turn.place(freed)
+                work.place(freed)
             continue
         for other in sorted(state.dependents.get(task_id, ())):
-            _tell(turn, other, task, origin, position)
+            _tell(work, other, task, origin, position)
             dependent = state.tasks[other]
             if dependent.finished:
                 over.append((other, state.position))
             elif task_id in dependent.ignored and state.free(other, task_id):
-                turn.place(dependent)
+                work.place(dependent)
 
 
-def _tell(turn: Turn, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
+def _tell(work: UnitOfWork, task_id: int, dependency: TaskState, origin: Origin, position: int) -> None:
     """Record what the dependency leads to; `position` is where the cause is recorded."""
-    for event in after_dependency(turn.state.tasks[task_id], dependency):
+    for event in after_dependency(work.state.tasks[task_id], dependency):
         cause = replace(origin, actor="scheduler", reason=how_it_ended(dependency), causation_id=f"event:{position}")
-        turn.record(task_id, event, cause)
+        work.record(task_id, event, cause)
 
 
 def that_would_end(state: SchedulerState, task: TaskState) -> tuple[int, ...]:

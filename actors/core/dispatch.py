@@ -25,7 +25,7 @@ from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, RunningCounts, is
 from .queue import EQUAL, Entry, Share
 from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
 from .state import Running, SchedulerState, beat_every
-from .turn import BY_SCHEDULER, Origin, Turn
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 BACKFILL_BOUND = 32
 """How many tasks may start past one that does not fit. Then resources are kept for it."""
@@ -89,17 +89,17 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
     return Choice(None, passed, too_big)
 
 
-def dispatch(turn: Turn) -> None:
+def dispatch(work: UnitOfWork) -> None:
     """Start whatever can start now. When nothing could, the queue is not looked at again before something changes."""
-    state = turn.state
+    state = work.state
     if state.looked_in_vain_at == _what_decides(state):
         return
-    _take_back(turn)
+    _take_back(work)
     while state.free_slots > 0 and len(state.queue) and not state.draining and state.durable.pauses.everything is None:
         task = _next_fitting(state)
         if task is None:
             break
-        _start_or_give_up(turn, task)
+        _start_or_give_up(work, task)
     state.looked_in_vain_at = _what_decides(state)
 
 
@@ -122,16 +122,16 @@ def _what_decides(state: SchedulerState) -> tuple[object, ...]:
     )
 
 
-def _take_back(turn: Turn) -> None:
+def _take_back(work: UnitOfWork) -> None:
     """Queue the tasks that stood aside and may fit now: all of them, or the best could come behind the others."""
-    state = turn.state
+    state = work.state
     ceiling = ceiling_of(state.limits, state.sample, state.reserved)
     back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
     if len(back) > _ONE_BY_ONE:
-        turn.place_all(back)
+        work.place_all(back)
     else:
         for task in back:
-            turn.place(task)
+            work.place(task)
 
 
 def _next_fitting(state: SchedulerState) -> TaskState | None:
@@ -161,28 +161,28 @@ def bound_of(state: SchedulerState) -> int:
     return BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
 
 
-def _start_or_give_up(turn: Turn, task: TaskState) -> None:
+def _start_or_give_up(work: UnitOfWork, task: TaskState) -> None:
     """Start the task. If that fails it ends, and its end says why: it must not keep the others from starting."""
     try:
-        prepared = _prepare(turn, task)
+        prepared = _prepare(work, task)
     except Exception as error:  # noqa: BLE001 - whatever an odd task from an old log leads to
         why = f"The task cannot be started: {type(error).__name__}: {error}"
         command = GiveUp(task_id=task.id, error=why, error_type=UNSTARTABLE, rule="cannot start")
-        turn.record_all(task.id, decide(task, command, turn.decision_context()), BY_SCHEDULER)
-        ended(turn, task.id)
+        work.record_all(task.id, decide(task, command, work.decision_context()), BY_SCHEDULER)
+        ended(work, task.id)
     else:
-        _start(turn, task, *prepared, BY_SCHEDULER)
+        _start(work, task, *prepared, BY_SCHEDULER)
 
 
-def start_now(turn: Turn, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
+def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
     """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
-    return _start(turn, task, *_prepare(turn, task), origin)
+    return _start(work, task, *_prepare(work, task), origin)
 
 
-def _prepare(turn: Turn, task: TaskState) -> tuple[Started, Run]:
+def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
     """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
-    state, spec, checkpoint = turn.state, task.spec, task.resume_from
-    parts = terms(task, turn.now)
+    state, spec, checkpoint = work.state, task.spec, task.resume_from
+    parts = terms(task, work.now)
     event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
     run = Run(
         task.id,
@@ -203,16 +203,16 @@ def _prepare(turn: Turn, task: TaskState) -> tuple[Started, Run]:
     return event, run
 
 
-def _start(turn: Turn, task: TaskState, event: Started, run: Run, origin: Origin) -> int:
-    state = turn.state
+def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: Origin) -> int:
+    state = work.state
     state.queue.remove(task.id)
     state.overtaken.pop(task.id, None)
-    position = turn.record(task.id, event, origin)
+    position = work.record(task.id, event, origin)
     task = state.tasks[task.id]
-    running = Running(task.id, task.attempt, position, task, turn.now)
+    running = Running(task.id, task.attempt, position, task, work.now)
     state.hold(running)
-    turn.watch_attempt(running)
-    turn.order(run)
+    work.watch_attempt(running)
+    work.order(run)
     return position
 
 

@@ -17,7 +17,7 @@ from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .state import SchedulerState
-from .turn import Turn
+from .unit_of_work import UnitOfWork
 
 
 class WaitReason(StrEnum):
@@ -144,9 +144,9 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
     )
 
 
-def why_not_now(turn: Turn, task: TaskState) -> tuple[Obstacle, ...]:
+def why_not_now(work: UnitOfWork, task: TaskState) -> tuple[Obstacle, ...]:
     """Why the task could not be started by hand at once, ahead of the queue and of its own times."""
-    return (*recorded_obstacles(turn.state, task), *live_obstacles(turn.state, task))
+    return (*recorded_obstacles(work.state, task), *live_obstacles(work.state, task))
 
 
 def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:

@@ -17,10 +17,10 @@ from .messages import Boot
 from .resources import MachineSample, temp_quota
 from .state import Running
 from .timeouts import tick
-from .turn import BY_SCHEDULER, Origin, Turn
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
-def boot(turn: Turn, message: Boot) -> None:
+def boot(work: UnitOfWork, message: Boot) -> None:
     """Record that the service has started, close the attempts that the last one left open, queue what waits."""
     event = ServiceStarted(
         version=message.version,
@@ -30,41 +30,41 @@ def boot(turn: Turn, message: Boot) -> None:
         accepted_loss=message.accepted_loss,
         rebuilt_indexes=message.rebuilt_indexes,
     )
-    turn.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else BY_SCHEDULER)
-    if (jump := turn.state.durable.jumps.unseen(turn.state.durable.last_at, turn.now)) is not None:
-        turn.record(0, jump, BY_SCHEDULER)
-    recover(turn, {})
+    work.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else BY_SCHEDULER)
+    if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
+        work.record(0, jump, BY_SCHEDULER)
+    recover(work, {})
 
 
-def recover(turn: Turn, running: Mapping[int, Running]) -> None:
+def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
     """Go on from newly folded tasks. `running` are the attempts that the executor really holds a slot for.
 
     An attempt that the log has open and the executor does not know is closed as interrupted. One that the executor
     has and the log has over is stopped: the order may have been lost with the answer to the commit.
     """
-    state = turn.state
+    state = work.state
     for entry in running.values():
         state.hold(entry)
         entry.seen = False
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
-            turn.stop(entry)
+            work.stop(entry)
     # By their ids: after a whole replay a retried task has another place than after one from a snapshot.
     for task in sorted((task for task in state.tasks.values() if task.status == "running"), key=_number):
         held = running.get(task.id)
         if held is None or held.attempt != task.attempt:
-            _interrupt(turn, task, "the service was gone while the attempt ran")
-    _place_all(turn)
+            _interrupt(work, task, "the service was gone while the attempt ran")
+    _place_all(work)
     # A task whose limit was reached meanwhile must not be started first.
-    tick(turn)
+    tick(work)
     # Running attempts are watched after that: their reports since the last commit come next, perhaps of their end.
     for entry in running.values():
-        turn.watch_attempt(entry)
+        work.watch_attempt(entry)
 
 
-def _place_all(turn: Turn) -> None:
+def _place_all(work: UnitOfWork) -> None:
     """Queue the waiting tasks, forget the finished ones."""
-    state = turn.state
+    state = work.state
     finished, waiting = set(), []
     for task in state.tasks.values():  # perhaps a million: nothing is called that would do nothing
         if task.finished:
@@ -80,7 +80,7 @@ def _place_all(turn: Turn) -> None:
             state.block(task)
         waiting.append(task)
     waiting.sort(key=_number)
-    turn.place_all(waiting)
+    work.place_all(waiting)
     state.forget_finished(finished)
 
 
@@ -88,36 +88,36 @@ def _number(task: TaskState) -> int:
     return task.id
 
 
-def _interrupt(turn: Turn, task: TaskState, error: str) -> None:
+def _interrupt(work: UnitOfWork, task: TaskState, error: str) -> None:
     resumes = task.resume_from is not None
     command = AbortAttempt(task_id=task.id, outcome="interrupted", error=error)
     origin = Origin(actor="recovery", reason=RESUMING if resumes else RECOVERING)
-    turn.record_all(task.id, decide(task, command, turn.decision_context()), origin)
+    work.record_all(task.id, decide(task, command, work.decision_context()), origin)
 
 
-def work_on(turn: Turn, task_id: int) -> None:
+def work_on(work: UnitOfWork, task_id: int) -> None:
     """The task is this service's own from now on."""
-    if turn.state.own is not None:
-        turn.state.own.add(task_id)
-    task = turn.state.tasks.get(task_id)
+    if work.state.own is not None:
+        work.state.own.add(task_id)
+    task = work.state.tasks.get(task_id)
     if task is not None and task.waiting:
-        turn.place(task)
+        work.place(task)
 
 
-def sampled(turn: Turn, sample: MachineSample, temp_used: Mapping[int, int]) -> None:
+def sampled(work: UnitOfWork, sample: MachineSample, temp_used: Mapping[int, int]) -> None:
     """The machine was sampled."""
     for task_id, used in temp_used.items():
-        _watch_temp(turn, task_id, used)
-    turn.state.look_at(sample)
+        _watch_temp(work, task_id, used)
+    work.state.look_at(sample)
 
 
-def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
+def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:
     """Note how much temp space a running attempt uses, and end it when that is more than its quota."""
-    running, task = turn.state.running.get(task_id), turn.state.tasks.get(task_id)
+    running, task = work.state.running.get(task_id), work.state.tasks.get(task_id)
     if running is None or task is None:
         return
     running.temp_peak = max(running.temp_peak, used)
-    quota = temp_quota(running.reserved_for, turn.state.limits)
+    quota = temp_quota(running.reserved_for, work.state.limits)
     if not quota or used <= quota or running.stopping or running.publishing or task.status != "running":
         return
     error = TempQuotaReached(f"Attempt {task.attempt} took {used:,} bytes of temp space, its quota is {quota:,}")
@@ -128,37 +128,37 @@ def _watch_temp(turn: Turn, task_id: int, used: int) -> None:
         error_type=TempQuotaReached.__name__,
         retryable=False,
     )
-    context = replace(turn.decision_context(), probed=running.estimate, temp_peak=running.temp_peak)
+    context = replace(work.decision_context(), probed=running.estimate, temp_peak=running.temp_peak)
     events = decide(task, command, context)
-    turn.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
-    turn.stop(running)
-    ended(turn, task.id)
+    work.record_all(task.id, events, Origin(actor="scheduler", causation_id=f"event:{running.started_position}"))
+    work.stop(running)
+    ended(work, task.id)
 
 
-def limits_changed(turn: Turn, limits: Limits) -> None:
+def limits_changed(work: UnitOfWork, limits: Limits) -> None:
     """Other limits are configured from now on; the operators' changes stay on top of them."""
-    turn.state.configure(limits)
-    turn.look_again()
+    work.state.configure(limits)
+    work.look_again()
 
 
-def drain_service(turn: Turn) -> None:
+def drain_service(work: UnitOfWork) -> None:
     """Start nothing more and ask the running attempts to stop. They end as interrupted and resume at the next start."""
-    turn.state.draining = True
-    for running in turn.state.running.values():
+    work.state.draining = True
+    for running in work.state.running.values():
         if not running.publishing:
-            turn.stop(running)
+            work.stop(running)
 
 
-def close(turn: Turn) -> None:
+def close(work: UnitOfWork) -> None:
     """Record what still runs as interrupted; the executor kills it next."""
-    state = turn.state
+    state = work.state
     state.draining = True
     for running in list(state.running.values()):
         task = state.tasks[running.task_id]
         if task.status == "running" and task.attempt == running.attempt:
-            _interrupt(turn, task, "the service was stopped while the attempt ran")
+            _interrupt(work, task, "the service was stopped while the attempt ran")
         for submit in running.deferred:
-            turn.answer(submit.token, NotReady("The service has stopped"))
+            work.answer(submit.token, NotReady("The service has stopped"))
         state.release(running)
-    turn.record(0, ServiceStopped(), BY_SCHEDULER)
+    work.record(0, ServiceStopped(), BY_SCHEDULER)
     state.closed = True

@@ -37,7 +37,7 @@ from .messages import (
     WorkOn,
 )
 from .state import Running, SchedulerState
-from .turn import BY_SCHEDULER, Origin, Turn
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
 def needed(state: SchedulerState, message: Message) -> Iterator[int]:
@@ -81,56 +81,56 @@ def _up_from(state: SchedulerState, parent: int | None) -> Iterator[int]:
 
 def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     """What `message` leads to at `now`."""
-    turn = Turn(state, now)
+    work = UnitOfWork(state, now)
     if state.closed:
-        _refuse(turn, message)
+        _refuse(work, message)
     else:
-        _handle(turn, message)
-        dispatch(turn)
+        _handle(work, message)
+        dispatch(work)
         if not state.closed:
-            commands.note_drained(turn)
-    return Staged(turn.facts, turn.effects)
+            commands.note_drained(work)
+    return Staged(work.facts, work.effects)
 
 
-def _handle(turn: Turn, message: Message) -> None:
+def _handle(work: UnitOfWork, message: Message) -> None:
     match message:
         case Submit():
-            commands.handle(turn, message)
+            commands.handle(work, message)
         case Tick():
-            timeouts.tick(turn)
-            _fire(turn)
+            timeouts.tick(work)
+            _fire(work)
         case Jumped():
-            timeouts.clock_jumped(turn, message.jump)
-            _fire(turn)
+            timeouts.clock_jumped(work, message.jump)
+            _fire(work)
         case Sampled():
-            lifecycle.sampled(turn, message.sample, message.temp_used)
+            lifecycle.sampled(work, message.sample, message.temp_used)
         case LimitsConfigured():
-            lifecycle.limits_changed(turn, message.limits)
+            lifecycle.limits_changed(work, message.limits)
         case Delivered():
-            turn.record(0, message.fact, Origin(actor="notifier"))
+            work.record(0, message.fact, Origin(actor="notifier"))
         case Reconcile():
-            attempts.ask_for_held(turn)
+            attempts.ask_for_held(work)
         case Boot():
-            lifecycle.boot(turn, message)
+            lifecycle.boot(work, message)
         case WorkOn():
-            lifecycle.work_on(turn, message.task_id)
+            lifecycle.work_on(work, message.task_id)
         case Drain():
-            lifecycle.drain_service(turn)
+            lifecycle.drain_service(work)
         case Close():
-            lifecycle.close(turn)
+            lifecycle.close(work)
         case _:
-            attempts.handle_report(turn, message)
+            attempts.handle_report(work, message)
 
 
-def _fire(turn: Turn) -> None:
-    if not turn.state.draining and turn.state.own is None:
-        timeouts.fire(turn)
+def _fire(work: UnitOfWork) -> None:
+    if not work.state.draining and work.state.own is None:
+        timeouts.fire(work)
 
 
-def _refuse(turn: Turn, message: Message) -> None:
+def _refuse(work: UnitOfWork, message: Message) -> None:
     """After `Close` nothing is recorded any more."""
     if isinstance(message, Submit):
-        turn.answer(message.token, NotReady("The service has stopped"))
+        work.answer(message.token, NotReady("The service has stopped"))
 
 
 def resume_from_log(
@@ -140,9 +140,9 @@ def resume_from_log(
 
     `jumps`: those of the wall clock that may not be recorded yet.
     """
-    turn = Turn(state, now)
+    work = UnitOfWork(state, now)
     for jump in jumps:
         if jump not in state.durable.jumps.kept:
-            turn.record(0, jump, BY_SCHEDULER)
-    lifecycle.recover(turn, running)
-    return Staged(turn.facts, turn.effects)
+            work.record(0, jump, BY_SCHEDULER)
+    lifecycle.recover(work, running)
+    return Staged(work.facts, work.effects)

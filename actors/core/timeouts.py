@@ -20,63 +20,63 @@ from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
 from .schedules import FIRE_TIME, Schedule, due_runs
 from .state import PUBLISH_PATIENCE, Running, beat_in
-from .turn import BY_SCHEDULER, Origin, Turn
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
-def tick(turn: Turn) -> None:
+def tick(work: UnitOfWork) -> None:
     """Act on the timers whose time has come."""
-    for timer in turn.state.due_timers(turn.now):
-        task = turn.state.tasks.get(timer.task_id)
-        if task is None or not turn.state.is_ours(timer.task_id):
+    for timer in work.state.due_timers(work.now):
+        task = work.state.tasks.get(timer.task_id)
+        if task is None or not work.state.is_ours(timer.task_id):
             continue
         if timer.attempt:
-            _look_at_attempt(turn, task, timer.attempt)
+            _look_at_attempt(work, task, timer.attempt)
         elif task.waiting:
-            _look_at_waiting(turn, task)
+            _look_at_waiting(work, task)
 
 
-def clock_jumped(turn: Turn, jump: ClockJumped) -> None:
+def clock_jumped(work: UnitOfWork, jump: ClockJumped) -> None:
     """The wall clock was set: timers for elapsed time are wrong now, and what goes by the clock may be due."""
-    state = turn.state
-    turn.record(0, jump, BY_SCHEDULER)
+    state = work.state
+    work.record(0, jump, BY_SCHEDULER)
     for entry in state.running.values():
         entry.set_clock(jump.shows - jump.shown)
-        turn.watch_attempt(entry)
+        work.watch_attempt(entry)
     for task in state.tasks.values():
-        if task.waiting and task.not_before is not None and task.not_before > turn.now:
-            turn.place(task)  # perhaps its time had come and is ahead again, or a clock far ahead had set it
+        if task.waiting and task.not_before is not None and task.not_before > work.now:
+            work.place(task)  # perhaps its time had come and is ahead again, or a clock far ahead had set it
         elif task.waiting and limits_waiting(task.spec):
-            turn.watch_waiting(task)
-    tick(turn)
+            work.watch_waiting(task)
+    tick(work)
 
 
-def _look_at_waiting(turn: Turn, task: TaskState) -> None:
-    end = _first(turn, turn.state.waiting_ends(task))
+def _look_at_waiting(work: UnitOfWork, task: TaskState) -> None:
+    end = _first(work, work.state.waiting_ends(task))
     if end is None:
-        turn.place(task)
+        work.place(task)
         return
     command = GiveUp(task_id=task.id, error=end.error, error_type=end.error_type, rule=end.name)
-    turn.record_all(task.id, decide(task, command, turn.decision_context()), Origin(actor="scheduler", reason=end.name))
-    ended(turn, task.id)
+    work.record_all(task.id, decide(task, command, work.decision_context()), Origin(actor="scheduler", reason=end.name))
+    ended(work, task.id)
 
 
-def _look_at_attempt(turn: Turn, task: TaskState, attempt: int) -> None:
-    running = turn.state.running.get(task.id)
+def _look_at_attempt(work: UnitOfWork, task: TaskState, attempt: int) -> None:
+    running = work.state.running.get(task.id)
     if running is None or running.attempt != attempt or running.stopping or task.status != "running":
         return
     if running.granted_at is not None:
-        end = _hung_publishing(turn, running, running.granted_at + PUBLISH_PATIENCE)
+        end = _hung_publishing(work, running, running.granted_at + PUBLISH_PATIENCE)
     else:
-        _hear_out(turn.now, task, running)
-        end = _first(turn, turn.state.attempt_ends(running))
+        _hear_out(work.now, task, running)
+        end = _first(work, work.state.attempt_ends(running))
         if end is None:
-            turn.watch_attempt(running)
+            work.watch_attempt(running)
         elif running.doubted != end and (limit := _of_silence(task, end)):
             running.doubted = end
-            turn.state.set_timer(turn.now + timedelta(seconds=_hear_first(limit)), task.id, attempt)
+            work.state.set_timer(work.now + timedelta(seconds=_hear_first(limit)), task.id, attempt)
             return
     if end is not None:
-        _end(turn, task, running, end)
+        _end(work, task, running, end)
 
 
 def _hear_out(now: datetime, task: TaskState, running: Running) -> None:
@@ -109,14 +109,14 @@ def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
     return limit is not None and now - last_sign >= timedelta(seconds=limit + beat_in(limit))
 
 
-def _hung_publishing(turn: Turn, running: Running, at: datetime) -> End | None:
+def _hung_publishing(work: UnitOfWork, running: Running, at: datetime) -> End | None:
     """Once an attempt has the grant its work is done, and only publishing itself is limited."""
     seconds = PUBLISH_PATIENCE.total_seconds()
     error = f"timeout: attempt {running.attempt} published for longer than {seconds:.0f} s"
-    return End(at, "timeout", error, "AttemptTimeout") if at <= turn.now else None
+    return End(at, "timeout", error, "AttemptTimeout") if at <= work.now else None
 
 
-def _end(turn: Turn, task: TaskState, running: Running, end: End) -> None:
+def _end(work: UnitOfWork, task: TaskState, running: Running, end: End) -> None:
     command = AbortAttempt(
         task_id=task.id,
         outcome="timed_out",
@@ -124,35 +124,35 @@ def _end(turn: Turn, task: TaskState, running: Running, end: End) -> None:
         error_type=end.error_type,
         retryable=not end.final,
     )
-    events = decide(task, command, turn.decision_context())
+    events = decide(task, command, work.decision_context())
     cause = f"event:{running.started_position}"
-    turn.record_all(task.id, events, Origin(actor="scheduler", reason=end.name, causation_id=cause))
-    turn.stop(running)
-    if turn.state.tasks[task.id].finished:
-        ended(turn, task.id)
+    work.record_all(task.id, events, Origin(actor="scheduler", reason=end.name, causation_id=cause))
+    work.stop(running)
+    if work.state.tasks[task.id].finished:
+        ended(work, task.id)
     else:
-        turn.place(turn.state.tasks[task.id])
+        work.place(work.state.tasks[task.id])
 
 
-def _first(turn: Turn, ends: Iterator[End]) -> End | None:
+def _first(work: UnitOfWork, ends: Iterator[End]) -> End | None:
     """The limit that was reached first, if one was."""
-    return min((end for end in ends if end.at <= turn.now), default=None)
+    return min((end for end in ends if end.at <= work.now), default=None)
 
 
-def fire(turn: Turn) -> None:
+def fire(work: UnitOfWork) -> None:
     """Create the tasks of schedules whose time has come.
 
     The time is recorded in `Created`, so the fold of the log knows which runs were made, and none is made twice.
     """
-    next_runs = turn.state.next_runs
-    while (schedule := next_runs.take_due(turn.now)) is not None:
+    next_runs = work.state.next_runs
+    while (schedule := next_runs.take_due(work.now)) is not None:
         name = schedule.spec.schedule
-        for at in due_runs(schedule, turn.now):
-            _create(turn, schedule, at)
-        next_runs.done(name, turn.now)
+        for at in due_runs(schedule, work.now):
+            _create(work, schedule, at)
+        next_runs.done(name, work.now)
 
 
-def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
+def _create(work: UnitOfWork, schedule: Schedule, at: datetime) -> None:
     spec = schedule.spec
     compact = at.strftime("%Y%m%dT%H%M%SZ")
     event = replace(
@@ -168,20 +168,20 @@ def _create(turn: Turn, schedule: Schedule, at: datetime) -> None:
         command_id=f"schedule:{spec.schedule}:{compact}",
         causation_id=f"event:{schedule.position}",
     )
-    task_id = turn.state.durable.last_task_id + 1
-    taken = _taken(turn, event)
-    turn.record(task_id, event, origin)
+    task_id = work.state.durable.last_task_id + 1
+    taken = _taken(work, event)
+    work.record(task_id, event, origin)
     if taken is None:
-        enter(turn, task_id, origin)
+        enter(work, task_id, origin)
     else:  # nobody is there to be refused: the history of the task says that its run was made and why it failed
         command = GiveUp(task_id=task_id, error=taken.message, error_type=type(taken).__name__, rule=taken.code)
-        turn.record_all(task_id, decide(turn.state.tasks[task_id], command, turn.decision_context()), origin)
+        work.record_all(task_id, decide(work.state.tasks[task_id], command, work.decision_context()), origin)
 
 
-def _taken(turn: Turn, event: Created) -> OutputTaken | None:
+def _taken(work: UnitOfWork, event: Created) -> OutputTaken | None:
     try:
         if not event.overwrite:
-            check_output(output_of(event), turn.state.outputs.first)
+            check_output(output_of(event), work.state.outputs.first)
     except OutputTaken as error:
         return error
     return None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..actors.core.limits import Limits
 from ..actors.core.state import SchedulerState
-from ..actors.core.turn import Turn
+from ..actors.core.unit_of_work import UnitOfWork
 from ..config.load import load_config
 from ..events import Recorded
 from ..events.clock import Clock, SystemClock
@@ -202,9 +202,9 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
     for record in records:
         state.apply(record, record.position)
     state.grace = {task.spec.type: 0.0 for task in state.tasks.values()}
-    turn = Turn(state, now)
+    work = UnitOfWork(state, now)
     for task in state.tasks.values():
         if task.waiting:
             state.block(task)
-            turn.place(task)
+            work.place(task)
     return state

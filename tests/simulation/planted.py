@@ -10,7 +10,7 @@ from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeo
 from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
-from tasktrail.actors.core.turn import BY_SCHEDULER, Turn
+from tasktrail.actors.core.unit_of_work import BY_SCHEDULER, UnitOfWork
 from tasktrail.actors.scheduler import JumpWatch
 from tasktrail.events import Failed, Retried, TaskState
 from tasktrail.events import decide as rules
@@ -54,21 +54,21 @@ def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: task .* two live attempts|I7: attempts without|I7: the limits have")
 def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
     """A retry by hand starts although the cancelled attempt is not gone."""
-    place = Turn.place
+    place = UnitOfWork.place
 
-    def hasty(self: Turn, task: TaskState) -> None:
+    def hasty(self: UnitOfWork, task: TaskState) -> None:
         running = self.state.running.pop(task.id, None)
         if running is not None:
             self.state.reserved.give_back(running.reserved_for, seen=running.seen)
         place(self, task)
 
-    patch.setattr(Turn, "place", hasty)
+    patch.setattr(UnitOfWork, "place", hasty)
 
 
 @planted("I7: attempt .* goes on")
 def stop_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A cancelled attempt is not told."""
-    patch.setattr(Turn, "stop", lambda _self, running: setattr(running, "stopping", True))
+    patch.setattr(UnitOfWork, "stop", lambda _self, running: setattr(running, "stopping", True))
 
 
 @planted("I7: the output may be published|I7: task .* while it publishes")
@@ -76,11 +76,11 @@ def cancelled_attempt_publishes(patch: pytest.MonkeyPatch) -> None:
     """The grant is given whatever became of the task meanwhile."""
     said = attempts._said
 
-    def careless(turn: Turn, report: Any) -> None:
+    def careless(work: UnitOfWork, report: Any) -> None:
         if isinstance(report, PublishWanted):
-            turn.order(Grant(report.task_id, report.attempt))
+            work.order(Grant(report.task_id, report.attempt))
         else:
-            said(turn, report)
+            said(work, report)
 
     patch.setattr(attempts, "_said", careless)
 
@@ -90,9 +90,9 @@ def deferred_cancel_lost(patch: pytest.MonkeyPatch) -> None:
     """A cancel during publishing is put aside and forgotten."""
     handle = commands.handle
 
-    def forgetful(turn: Turn, submit: Any) -> None:
-        handle(turn, submit)
-        for running in turn.state.running.values():
+    def forgetful(work: UnitOfWork, submit: Any) -> None:
+        handle(work, submit)
+        for running in work.state.running.values():
             running.deferred.clear()
 
     patch.setattr(commands, "handle", forgetful)
@@ -147,9 +147,9 @@ def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
     """After a failed commit, what runs is looked at before the reports that could not be recorded."""
     go_on = lifecycle.recover
 
-    def hasty(turn: Turn, running: dict[int, Running]) -> None:
-        go_on(turn, running)
-        timeouts.tick(turn)
+    def hasty(work: UnitOfWork, running: dict[int, Running]) -> None:
+        go_on(work, running)
+        timeouts.tick(work)
 
     patch.setattr(lifecycle, "recover", hasty)
 
@@ -164,11 +164,11 @@ def jump_not_folded(patch: pytest.MonkeyPatch) -> None:
 def timers_of_attempts_not_set_anew(patch: pytest.MonkeyPatch) -> None:
     """When the clock is set back, running attempts are looked at too late."""
 
-    def lazy(turn: Turn, jump: ClockJumped) -> None:
-        turn.record(0, jump, BY_SCHEDULER)
-        for entry in turn.state.running.values():
+    def lazy(work: UnitOfWork, jump: ClockJumped) -> None:
+        work.record(0, jump, BY_SCHEDULER)
+        for entry in work.state.running.values():
             entry.set_clock(jump.shows - jump.shown)
-        timeouts.tick(turn)
+        timeouts.tick(work)
 
     patch.setattr(timeouts, "clock_jumped", lazy)
 
@@ -198,9 +198,9 @@ def after_resume(patch: pytest.MonkeyPatch, damage: Callable[[SchedulerState], N
     """Each time memory was made anew from the log, this happens to it."""
     resume = lifecycle.recover
 
-    def forgetful(turn: Turn, running: dict[int, Running]) -> None:
-        resume(turn, running)
-        damage(turn.state)
+    def forgetful(work: UnitOfWork, running: dict[int, Running]) -> None:
+        resume(work, running)
+        damage(work.state)
 
     patch.setattr(lifecycle, "recover", forgetful)
 
@@ -299,14 +299,14 @@ def dependency_unblocked_early(patch: pytest.MonkeyPatch) -> None:
 @planted("I6: task .* before it is due")
 def due_time_ignored(patch: pytest.MonkeyPatch) -> None:
     """A task is ready although its time has not come."""
-    place = Turn.place
+    place = UnitOfWork.place
 
-    def hasty(self: Turn, task: TaskState) -> None:
+    def hasty(self: UnitOfWork, task: TaskState) -> None:
         now, self.now = self.now, self.later(86400)
         place(self, task)
         self.now = now
 
-    patch.setattr(Turn, "place", hasty)
+    patch.setattr(UnitOfWork, "place", hasty)
 
 
 @planted("I7: slots are held for nothing|I5: stuck for ever")

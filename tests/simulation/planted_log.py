@@ -11,7 +11,7 @@ from tasktrail.actors import scheduler as module
 from tasktrail.actors.base import Orders
 from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Submit
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.core.unit_of_work import UnitOfWork
 from tasktrail.actors.scheduler import Scheduler, _Kept
 from tasktrail.events import Cancelled
 from tasktrail.events import decide as rules
@@ -142,13 +142,13 @@ def ended_twice(patch: pytest.MonkeyPatch) -> None:
 @planted("I3: time runs back")
 def log_follows_the_clock_back(patch: pytest.MonkeyPatch) -> None:
     """Records are stamped with a clock that was set back."""
-    begin = Turn.__init__
+    begin = UnitOfWork.__init__
 
-    def naive(self: Turn, state: SchedulerState, now: Any) -> None:
+    def naive(self: UnitOfWork, state: SchedulerState, now: Any) -> None:
         begin(self, state, now)
         self._recorded_at = now
 
-    patch.setattr(Turn, "__init__", naive)
+    patch.setattr(UnitOfWork, "__init__", naive)
 
 
 @planted("I5|I14: .*never|never answered|outlives")

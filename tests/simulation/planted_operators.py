@@ -14,7 +14,7 @@ from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.core.unit_of_work import UnitOfWork
 from tasktrail.events import Created, TaskState
 from tasktrail.projections.outbox import Outbox
 
@@ -140,10 +140,10 @@ def adjusted_task_keeps_its_place(patch: pytest.MonkeyPatch) -> None:
     """A priority is changed, and the queue is not told."""
     adjust = commands._adjust
 
-    def lazy(turn: Turn, *rest: Any) -> int:
-        place = turn.place
-        turn.place = lambda task: None if task.id in turn.state.queue else place(task)  # type: ignore[method-assign]  # the fault
-        return adjust(turn, *rest)
+    def lazy(work: UnitOfWork, *rest: Any) -> int:
+        place = work.place
+        work.place = lambda task: None if task.id in work.state.queue else place(task)  # type: ignore[method-assign]  # the fault
+        return adjust(work, *rest)
 
     patch.setattr(commands, "_adjust", lazy)
 
@@ -152,17 +152,17 @@ def adjusted_task_keeps_its_place(patch: pytest.MonkeyPatch) -> None:
 def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
     """What was next when the drain came still starts."""
 
-    def hasty(turn: Turn) -> None:
-        pauses = turn.state.durable.pauses
+    def hasty(work: UnitOfWork) -> None:
+        pauses = work.state.durable.pauses
         pause = pauses.everything
         if pause is not None and pause.drain and not pause.drained:
             pauses.everything = None
-            if turn.state.free_slots > 0 and not turn.state.draining:
-                task = dispatch._next_fitting(turn.state)
+            if work.state.free_slots > 0 and not work.state.draining:
+                task = dispatch._next_fitting(work.state)
                 if task is not None:
-                    dispatch.start_now(turn, task)
+                    dispatch.start_now(work, task)
             pauses.everything = pause
-        dispatch.dispatch(turn)
+        dispatch.dispatch(work)
 
     patch.setattr(step, "dispatch", hasty)
 
@@ -177,8 +177,8 @@ def drain_never_ends(patch: pytest.MonkeyPatch) -> None:
 def pause_ignored_by_hand(patch: pytest.MonkeyPatch) -> None:
     """`StartTask` goes ahead of the queue, and past a pause as well."""
 
-    def hasty(turn: Turn, task: TaskState) -> Any:
-        return tuple(one for one in explanation.why_not_now(turn, task) if one.reason != "Paused")
+    def hasty(work: UnitOfWork, task: TaskState) -> Any:
+        return tuple(one for one in explanation.why_not_now(work, task) if one.reason != "Paused")
 
     patch.setattr(commands, "why_not_now", hasty)
 

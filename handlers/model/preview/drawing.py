@@ -258,9 +258,9 @@ def _spread_over_a_ball() -> Any:
     """Points that lie evenly on the unit ball; any few at equal steps do so as well."""
     number = np.arange(_TABLE)
     height = 1 - (2 * number + 1) / _TABLE
-    turn = number * (np.pi * (3 - np.sqrt(5)))
+    work = number * (np.pi * (3 - np.sqrt(5)))
     radius = np.sqrt(1 - height**2)
-    return np.stack((radius * np.cos(turn), radius * np.sin(turn), height), axis=1).astype(np.float32)
+    return np.stack((radius * np.cos(work), radius * np.sin(work), height), axis=1).astype(np.float32)
 
 
 _BALL = _spread_over_a_ball()

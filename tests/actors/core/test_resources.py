@@ -12,7 +12,7 @@ from tasktrail.actors.core.explanation import WaitReason, obstacles, why_not_now
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Sampled
 from tasktrail.actors.core.resources import MachineSample, Reserved, ceiling_of, fits
-from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.core.unit_of_work import UnitOfWork
 from tasktrail.events import Created
 from tasktrail.events.errors import CannotStartNow
 from tasktrail.events.reports import AttemptEnd, CapacityChanged
@@ -167,7 +167,7 @@ def test_all_reasons_against_a_start_are_told_at_once(make_core: MakeCore) -> No
     waiting = core.create(memory=6, temp=6, depends_on=(1,))
     answer = core.start(waiting)
     assert isinstance(answer, CannotStartNow)
-    found = why_not_now(Turn(core.state, core.now), core.state.tasks[waiting])
+    found = why_not_now(UnitOfWork(core.state, core.now), core.state.tasks[waiting])
     assert [obstacle.reason.value for obstacle in found] == [
         "Dependency", "ConcurrencyLimit", "Memory", "Cpu", "TempSpace",
     ]  # fmt: skip

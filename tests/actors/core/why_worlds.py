@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tasktrail.actors.core.explanation import Obstacle, Why, explain
 from tasktrail.actors.core.messages import Drain, LimitsConfigured, Sampled, Tick
 from tasktrail.actors.core.resources import MachineSample
-from tasktrail.actors.core.turn import Turn
+from tasktrail.actors.core.unit_of_work import UnitOfWork
 from tasktrail.events import AdjustTask
 from tasktrail.events.commands import PauseQueue, ResumeQueue
 from tasktrail.events.reports import CapacityChanged
@@ -162,14 +162,14 @@ class Lifting:
 
     def _dependency(self, one: Obstacle) -> None:
         for free in [free for other in one.tasks for free in self.core.state.unblock(other)]:
-            Turn(self.core.state, self.core.now).place(free)
+            UnitOfWork(self.core.state, self.core.now).place(free)
 
     _dependencyfailed = _dependency
 
     def _nohandler(self, _one: Obstacle) -> None:
         state = self.core.state
         state.grace = {**state.grace, self.task.spec.type: 0.5}
-        Turn(state, self.core.now).place(state.tasks[self.task.id])
+        UnitOfWork(state, self.core.now).place(state.tasks[self.task.id])
 
     def _stopping(self, _one: Obstacle) -> None:
         self.core.end(self.task.id, "stopped")

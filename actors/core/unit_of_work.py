@@ -1,4 +1,4 @@
-"""One turn of the Scheduler: it stages facts, folds them into memory, and collects effects."""
+"""The unit of work of one message: it stages facts, folds them into memory, and collects effects."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ BY_SCHEDULER = Origin(actor="scheduler")
 NOTHING = Intake()
 
 
-class Turn:
+class UnitOfWork:
     """What one message leads to.
 
     Timers and delays go by the wall clock. When that is set back, the log's time stands still: it never runs backwards.
