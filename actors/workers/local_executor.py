@@ -33,21 +33,21 @@ from .worker_process import LaunchSettings, family, launch, open_shared_lock, wo
 _REMEMBERED = 4096
 """Ended attempts that are remembered, so that a repeated `Run` is not run again."""
 _LAST_RESORT = 5.0
-"""Seconds `close` waits for the sweep after it had to kill a keeper."""
+"""Seconds `close` waits for the sweep after it had to kill a reaper."""
 
 logger = get_logger(__name__)
 
 
 class LocalExecutor:
-    """Keeps `slots` warm workers, each under a keeper of its own, and one thread that talks to them all.
+    """Keeps `slots` warm workers, each under a reaper of its own, and one thread that talks to them all.
 
     Args:
         slots: attempts at once.
         homes: task type → `module:attribute`, from `Registry.homes`.
-        lock_path: file on which keepers hold a shared lock; see `wait_for_orphans`.
+        lock_path: file on which reapers hold a shared lock; see `wait_for_orphans`.
         pythonpath: folders that workers import from, beside those of the service.
         pass_environment: names of further environment variables that workers may see.
-        nice: added to the workers' niceness, not to the keepers'.
+        nice: added to the workers' niceness, not to the reapers'.
         rules: when workers are replaced.
         sandbox: what holds for every attempt.
         output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
@@ -106,18 +106,18 @@ class LocalExecutor:
         """See `Executor`."""
         if self._settings.alone:
             return Capabilities(
-                hard_kill_tree="a PID namespace per worker: the kernel kills all of it with its keeper",
+                hard_kill_tree="a PID namespace per worker: the kernel kills all of it with its reaper",
                 kills_escaped=True,
                 finds_orphans=True,
             )
         if sys.platform == "linux":
             return Capabilities(
-                hard_kill_tree="a keeper per worker: sub-reaper, kills every descendant",
+                hard_kill_tree="a reaper per worker, which kills every descendant",
                 kills_escaped=True,
                 finds_orphans=True,
             )
         return Capabilities(
-            hard_kill_tree="a keeper per worker: kills the worker's process group",
+            hard_kill_tree="a reaper per worker: kills the worker's process group",
             kills_escaped=False,
             finds_orphans=False,
         )
@@ -167,7 +167,7 @@ class LocalExecutor:
             self.reactor.dispose()
             return
         self.reactor.post(self._kill_all)
-        self.reactor.at(timeout, self._kill_keepers)
+        self.reactor.at(timeout, self._kill_reapers)
         if not self.reactor.inside():
             self._thread.join(timeout + _LAST_RESORT)
 
@@ -302,10 +302,10 @@ class LocalExecutor:
             for slot in self._slots:
                 slot.kill("the executor was closed")
 
-    def _kill_keepers(self) -> None:
+    def _kill_reapers(self) -> None:
         with self.lock:
             for slot in self._slots:
-                slot.kill_keeper()
+                slot.kill_reaper()
 
     def _finish(self) -> None:
         self.reactor.finish()

@@ -176,6 +176,6 @@ class PipeWriter:
             except BlockingIOError:
                 return
             except BrokenPipeError:
-                self._rest = b""  # the worker has died; its keeper tells
+                self._rest = b""  # the worker has died; its reaper tells
             if not self._rest:
                 self._reactor.forget(self.fd)

@@ -104,7 +104,7 @@ class Hub(Protocol):
 class Slot:
     """Starts a worker, gives it runs, kills it, and tells how its attempts end.
 
-    `state` is one of: empty, starting, idle, busy, dying (the keeper is killing the tree). All methods are called with
+    `state` is one of: empty, starting, idle, busy, dying (the reaper is killing the tree). All methods are called with
     the hub's lock held.
     """
 
@@ -202,10 +202,10 @@ class Slot:
             self._why = self._why or why
             self._process.kill()
 
-    def kill_keeper(self) -> None:
+    def kill_reaper(self) -> None:
         """The last resort."""
         if self._process is not None:
-            self._process.kill_keeper()
+            self._process.kill_reaper()
 
     def _overdue(self, run: Run) -> None:
         with self._hub.lock:
@@ -221,7 +221,7 @@ class Slot:
     def _bind(self, bounded: AttemptBounded) -> None:
         """Watch what the attempt uses. One timer looks at whatever attempt runs then, however short they are."""
         assert self._process is not None
-        self._watch = UsageWatch(self._process.keeper, bounded)
+        self._watch = UsageWatch(self._process.reaper, bounded)
         if not self._looking:
             self._looking = True
             self._hub.reactor.at(usage.INTERVAL, self._look)
@@ -253,7 +253,7 @@ class Slot:
             return  # the attempt has said its last word; what a stray thread adds counts for nothing
         if type(frame) is WorkerReady and not self._pid:
             assert self._process is not None
-            self._on_ready(usage.outer_pid(self._process.keeper, frame.pid))
+            self._on_ready(usage.outer_pid(self._process.reaper, frame.pid))
             return
         ended = frame.ended if type(frame) is Retiring else frame
         run = self._run
@@ -284,7 +284,7 @@ class Slot:
         self._process = None
         self.state = "empty"
         died = self._faulty or not self._why
-        why = self._why or ("its keeper was killed" if ending.keeper_killed else "it died")
+        why = self._why or ("its reaper was killed" if ending.reaper_killed else "it died")
         ending, said = self._with_output(ending)
         self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {said}" if died and said else why))
         if self._run is not None:
@@ -402,8 +402,8 @@ def _refuse_unkeepable(frame: Any) -> None:
 
 
 def _cause_of_death(ending: Exit) -> str:
-    if ending.keeper_killed:
-        return "The worker's keeper was killed."
+    if ending.reaper_killed:
+        return "The worker's reaper was killed."
     if ending.code < 0:
         number = -ending.code
         name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"

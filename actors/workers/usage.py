@@ -58,9 +58,9 @@ def usage_below(root: int) -> Usage:
 
 
 def buried_by(root: int) -> float:
-    """CPU seconds of the ended processes that the keeper `root` has waited for.
+    """CPU seconds of the ended processes that the reaper `root` has waited for.
 
-    Where the worker has a PID namespace, a copy of the keeper is the first process in there and waits for the others.
+    Where the worker has a PID namespace, a copy of the reaper is the first process in there and waits for the others.
     """
     found = _stat(root)
     buried = 0.0 if found is None else found.waited_for
@@ -70,10 +70,10 @@ def buried_by(root: int) -> float:
     return buried
 
 
-def outer_pid(keeper: int, inner: int) -> int:
+def outer_pid(reaper: int, inner: int) -> int:
     """The worker's process id for us; it knows only the one in its own namespace, if it has one."""
-    for first in _children(keeper):
-        if _command(first) == _command(keeper):
+    for first in _children(reaper):
+        if _command(first) == _command(reaper):
             return next(iter(_children(first)), inner)
     return inner
 
@@ -119,21 +119,21 @@ class UsageWatch:
     """One attempt: what it may use, and what it has used.
 
     Args:
-        keeper: process id; the attempt's tree is what lies below.
+        reaper: process id; the attempt's tree is what lies below.
         bounded: what it may use.
         look: what lies below a process uses.
     """
 
     def __init__(
         self,
-        keeper: int,
+        reaper: int,
         bounded: AttemptBounded,
         look: Callable[[int], Usage] = usage_below,
     ) -> None:
-        self._keeper = keeper
+        self._reaper = reaper
         self._bounded = bounded
         self._look = look
-        self._before = bounded.cpu_before + buried_by(keeper)
+        self._before = bounded.cpu_before + buried_by(reaper)
         self.cpu = bounded.cpu
         """CPU seconds that it may use; 0: any."""
         self._rule = bounded.rule
@@ -148,7 +148,7 @@ class UsageWatch:
 
     def reached(self) -> TasktrailError | None:
         """Look; the limit that is reached, if any is."""
-        found = self._look(self._keeper)
+        found = self._look(self._reaper)
         cpu = max(0.0, found.cpu - self._before)
         self.used = Usage(cpu, max(self.used.resident, found.resident))
         if self.cpu and cpu > self.cpu:

@@ -1,4 +1,4 @@
-"""A keeper with its worker: how they are started, talked to, and found again when a keeper was killed."""
+"""A reaper with its worker: how they are started, talked to, and found again when a reaper was killed."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ...handlers.process import keeper
+from ...handlers.process import reaper
 from ...handlers.process.channel import MAX_REPORT, FrameBuffer, GarbageFrame, worker_report_decoder
 from ..logger import get_logger
 from .reactor import PipeWriter, Reactor
@@ -27,7 +27,7 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What all workers of an executor have in common."""
 
     lock: int | None
-    """Descriptor that keepers hold until their tree is gone."""
+    """Descriptor that reapers hold until their tree is gone."""
     family: str
     """Beginning of every worker's mark."""
     environment: dict[str, str]
@@ -36,13 +36,13 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     alone: bool = False
     """Whether each worker is to have a PID namespace of its own, where the system allows it."""
     keeps_output: bool = False
-    """Whether the worker keeps what each attempt prints; else the keeper reads it, for the last words."""
+    """Whether the worker keeps what each attempt prints; else the reaper reads it, for the last words."""
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """A keeper with its worker, as the service holds them."""
+    """A reaper with its worker, as the service holds them."""
 
-    keeper: "subprocess.Popen[bytes]"
+    reaper: "subprocess.Popen[bytes]"
     mark: str
     job: int
     control: int
@@ -71,7 +71,7 @@ def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source:
 
 
 def launch(settings: LaunchSettings) -> Launched:
-    """Start a keeper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
+    """Start a reaper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
     job_end, job = os.pipe()
     control_end, control = os.pipe()
@@ -82,7 +82,7 @@ def launch(settings: LaunchSettings) -> Launched:
     theirs = (job_end, control_end, report_end, lifeline_end, status_end)
     try:
         process = subprocess.Popen(
-            _keeper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock),
+            _reaper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -99,21 +99,21 @@ def launch(settings: LaunchSettings) -> Launched:
         for fd in theirs:
             os.close(fd)
     return Launched(
-        keeper=process, mark=mark, job=job, control=control, report=report, lifeline=lifeline, status=status
+        reaper=process, mark=mark, job=job, control=control, report=report, lifeline=lifeline, status=status
     )
 
 
-def _keeper_command(
+def _reaper_command(
     settings: LaunchSettings, lifeline: int, status: int, pipes: tuple[int, int, int], lock: tuple[int, ...]
 ) -> list[str]:
-    script = str(Path(keeper.__file__).resolve())
+    script = str(Path(reaper.__file__).resolve())
     numbers = [str(number) for number in pipes]
     return [
         *(sys.executable, "-I", "-S", script),
         *(str(number) for number in (os.getpid(), lifeline, status, settings.nice)),
         *(str(int(switch)) for switch in (settings.alone, settings.keeps_output)),
         *(",".join(numbers), ",".join(map(str, lock))),
-        *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", keeper.KEEPER_PID, *numbers, keeper.OUTPUT),
+        *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", reaper.REAPER_PID, *numbers, reaper.OUTPUT),
     ]
 
 
@@ -137,7 +137,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """Peak resident bytes since its last attempt began."""
     tail: str = ""
     """The end of what the tree printed."""
-    keeper_killed: bool = False
+    reaper_killed: bool = False
 
 
 class WorkerProcess:
@@ -146,12 +146,12 @@ class WorkerProcess:
     The three callbacks are called from the reactor's thread, with the lock held.
 
     Args:
-        launched: the keeper and our ends of the pipes.
+        launched: the reaper and our ends of the pipes.
         reactor: watches them.
         lock: guards the executor and its slots.
         on_frame: the worker said something. May raise GarbageFrame.
         on_garbage: the worker sent what is no frame; it is not listened to any more.
-        on_exit: the worker, its keeper and everything below them are gone.
+        on_exit: the worker, its reaper and everything below them are gone.
     """
 
     def __init__(
@@ -185,9 +185,9 @@ class WorkerProcess:
             raise
 
     @property
-    def keeper(self) -> int:
+    def reaper(self) -> int:
         """Its process id."""
-        return self._launched.keeper.pid
+        return self._launched.reaper.pid
 
     def send(self, data: bytes) -> bool:
         """Send a frame to the main thread of the worker. False when the worker has died."""
@@ -201,17 +201,17 @@ class WorkerProcess:
             try:
                 os.write(self._launched.lifeline, b"T")
             except BrokenPipeError:
-                return  # the keeper was killed; its status pipe tells
+                return  # the reaper was killed; its status pipe tells
 
     def kill(self) -> None:
-        """Have the keeper kill the whole tree."""
+        """Have the reaper kill the whole tree."""
         if not self._lifeline_cut:
             self._lifeline_cut = True
             os.close(self._launched.lifeline)
 
-    def kill_keeper(self) -> None:
-        """The last resort when the keeper itself hangs; what it kept is swept afterwards."""
-        self._launched.keeper.kill()
+    def kill_reaper(self) -> None:
+        """The last resort when the reaper itself hangs; what it kept is swept afterwards."""
+        self._launched.reaper.kill()
 
     def _on_report(self) -> None:
         while self._listening and self._read_reports() == _CHUNK:
@@ -257,12 +257,12 @@ class WorkerProcess:
             self._sweep(0)
 
     def _sweep(self, clean: int) -> None:
-        """The keeper was killed. Its worker dies with it; what had escaped is found by its mark, looking twice."""
+        """The reaper was killed. Its worker dies with it; what had escaped is found by its mark, looking twice."""
         clean = 0 if kill_marked(self._launched.mark) else clean + 1
         if clean < 2:  # noqa: PLR2004 - twice
             self._reactor.at(_SWEEP_PAUSE, lambda: self._sweep(clean))
         else:
-            self._finish(Exit(code=-9, keeper_killed=True))
+            self._finish(Exit(code=-9, reaper_killed=True))
 
     def _finish(self, ending: Exit) -> None:
         """Hear the last words, close everything, tell."""
@@ -276,7 +276,7 @@ class WorkerProcess:
                 self._control.close()
                 os.close(self._launched.report)
                 os.close(self._launched.status)
-                self._launched.keeper.wait()
+                self._launched.reaper.wait()
             finally:
                 self._on_exit(ending)  # whatever broke before: the slot must not be lost
 
@@ -285,12 +285,12 @@ def _write(pipe: PipeWriter, data: bytes) -> bool:
     try:
         pipe.write(data)
     except BrokenPipeError:
-        return False  # the worker has died; its keeper tells the rest
+        return False  # the worker has died; its reaper tells the rest
     return True
 
 
 def _parse(status: bytes) -> Exit | None:
-    """What the keeper wrote last. None if it was killed before."""
+    """What the reaper wrote last. None if it was killed before."""
     line, _, tail = status.partition(b"\n")
     try:
         _, code, microseconds, peak = map(int, (b"0", *line.split()[1:]))
@@ -299,7 +299,7 @@ def _parse(status: bytes) -> Exit | None:
     return Exit(code=code, cpu=microseconds / 1e6, peak=peak, tail=tail.decode("utf-8", "replace"))
 
 
-# --- what a keeper could not clear up: because it still does, or because it was killed itself -----------------------
+# --- what a reaper could not clear up: because it still does, or because it was killed itself -----------------------
 
 MARK = "TASKTRAIL_WORKER"
 """Environment variable that every worker has and hands on to what it starts."""
@@ -323,7 +323,7 @@ def family(path: Path) -> str:
 def wait_for_orphans(path: Path, timeout: float) -> bool:
     """Wait until no process of an earlier service is left; to be called before new work begins.
 
-    Keepers hold a shared lock on the file until their tree is gone. Whatever escaped a killed keeper is found by its
+    Reapers hold a shared lock on the file until their tree is gone. Whatever escaped a killed reaper is found by its
     mark and killed (Linux). False when something is still there after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout

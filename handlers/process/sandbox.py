@@ -24,7 +24,7 @@ import msgspec
 from ...events.errors import InvalidPath
 from ...events.reports import Run
 from ..contract import TaskType
-from . import keeper, landlock, seccomp
+from . import landlock, reaper, seccomp
 from .landlock import READ, READ_FILE, RUN, USE, WRITE, WRITE_FILE, PathRule
 
 SandboxMode: TypeAlias = Literal["off", "auto", "require"]
@@ -82,7 +82,7 @@ def sandbox_support() -> SandboxSupport:
     """What the kernel can enforce for this user. The first call takes some 30 ms. Nothing changes in this process."""
     if sys.platform != "linux":
         return SandboxSupport()
-    found = _ask_keeper()
+    found = _ask_reaper()
     return SandboxSupport(
         landlock=landlock.version(),
         seccomp=seccomp.available(platform.machine()),
@@ -91,8 +91,8 @@ def sandbox_support() -> SandboxSupport:
     )
 
 
-def _ask_keeper() -> list[str]:
-    script = str(Path(keeper.__file__).resolve())
+def _ask_reaper() -> list[str]:
+    script = str(Path(reaper.__file__).resolve())
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", script, "probe"],
@@ -144,7 +144,7 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "dri", "kfd", "shm")
 _GPUS = "nvidia"
 _FONTS = (".fonts", ".local/share/fonts")
 _OWN_SHM = "tasktrail-shm"
-"""How the keeper names the memory file system that it mounts for its worker alone."""
+"""How the reaper names the memory file system that it mounts for its worker alone."""
 
 _CAPABILITY_VERSION = 0x20080522
 _KEPT = sum(1 << number for number in (0, 1, 2, 3, 4))

@@ -50,8 +50,8 @@ from .channel import (
     worker_report_decoder,
 )
 from .context import plain_text
-from .keeper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .output_pipe import Printing
+from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
 
 _CHUNK = 65536
@@ -232,7 +232,7 @@ class SandboxedAttempts:
         self._clear()
 
     def _clear(self) -> None:
-        """Kill whatever is left. When that takes too long, the worker ends, and its keeper goes on with it."""
+        """Kill whatever is left. When that takes too long, the worker ends, and its reaper goes on with it."""
         deadline = time.monotonic() + _PATIENCE
         while self._kill_others():
             if time.monotonic() > deadline:

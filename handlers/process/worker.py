@@ -1,4 +1,4 @@
-"""A worker process: runs one attempt after another. Its keeper starts it with `python -m`.
+"""A worker process: runs one attempt after another. Its reaper starts it with `python -m`.
 
 The handler runs in the main thread, as libraries expect. The process ends by `os._exit`, because some media libraries
 hang in the interpreter's orderly end.
@@ -24,9 +24,9 @@ from ..contract import TaskType, declared, missing_packages, resolve
 from ..workspace import make_private_folder
 from .attempt import failure, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
-from .keeper import PR_SET_PDEATHSIG
 from .limits import KernelLimits, bounds_for
 from .output_pipe import Printing, print_line_by_line, print_trace
+from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import Baseline, Leftovers, Meter, cpu_seconds, trim
@@ -34,16 +34,16 @@ from .worker_state import Baseline, Leftovers, Meter, cpu_seconds, trim
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
 FIRST = 1
-"""Process id of a keeper's copy that is the first process of a namespace."""
+"""Process id of a reaper's copy that is the first process of a namespace."""
 FORKED = 70
 ORPHANED = 71
-"""Exit code of a worker whose keeper or service was gone before it could begin."""
+"""Exit code of a worker whose reaper or service was gone before it could begin."""
 
 
 def main() -> NoReturn:
-    """Arguments: the keeper's process id; the pipes for jobs, control, reports and what is printed."""
-    keeper, job, control, report, output = (int(argument) for argument in sys.argv[1:6])
-    _guard(keeper)
+    """Arguments: the reaper's process id; the pipes for jobs, control, reports and what is printed."""
+    reaper, job, control, report, output = (int(argument) for argument in sys.argv[1:6])
+    _guard(reaper)
     for fd in (job, control, report):
         os.set_inheritable(fd, False)
     try:
@@ -54,20 +54,20 @@ def main() -> NoReturn:
         if not setup.sandbox.active:
             channel.listen()
             printing.listen()
-        worker = Worker(channel, setup, keeper, printing)
+        worker = Worker(channel, setup, reaper, printing)
         channel.send(WorkerReady(os.getpid()))
         worker.work()
     except (ServiceGone, BrokenPipeError):
         os._exit(ORPHANED)
 
 
-def _guard(keeper: int) -> None:
-    """Die with the keeper, survive signals that are meant for a handler's tools, leave no core files."""
+def _guard(reaper: int) -> None:
+    """Die with the reaper, survive signals that are meant for a handler's tools, leave no core files."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if os.getppid() != keeper:
+    if os.getppid() != reaper:
         os._exit(ORPHANED)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A handler function, not SIG_IGN: that would be inherited by every tool a handler starts.
@@ -79,7 +79,7 @@ def _guard(keeper: int) -> None:
 class Worker:
     """Runs the attempts that come through the channel, until the service is gone."""
 
-    def __init__(self, channel: WorkerChannel, setup: Setup, keeper: int, printing: Printing) -> None:
+    def __init__(self, channel: WorkerChannel, setup: Setup, reaper: int, printing: Printing) -> None:
         self._channel = channel
         self._printing = printing
         self._setup = setup
@@ -87,13 +87,13 @@ class Worker:
         self._types: dict[str, TaskType] = {}
         self._meter = Meter()
         self._limits = KernelLimits(setup.sandbox.memory_limit)
-        self._leftovers = Leftovers(keeper if keeper != FIRST or _sees_own_namespace() else 0)
+        self._leftovers = Leftovers(reaper if reaper != FIRST or _sees_own_namespace() else 0)
         self._clean = Baseline()
         self._sandboxed: SandboxedAttempts | None = None
         gc.freeze()
         if setup.sandbox.active:
             self._sandboxed = SandboxedAttempts(
-                channel, setup.sandbox, printing, alone=keeper == FIRST, work=self._work_sandboxed
+                channel, setup.sandbox, printing, alone=reaper == FIRST, work=self._work_sandboxed
             )
 
     def work(self) -> NoReturn:

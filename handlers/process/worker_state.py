@@ -92,10 +92,10 @@ class Meter:
 class Leftovers:
     """Looks for what an attempt left behind: child processes, daemons, threads, encoders."""
 
-    def __init__(self, keeper: int) -> None:
-        # The keeper adopts orphans, so whatever it has besides this worker was left by an attempt. The open file is
+    def __init__(self, reaper: int) -> None:
+        # The reaper adopts orphans, so whatever it has besides this worker was left by an attempt. The open file is
         # read again and again: that is the cheapest way to ask.
-        self._adopted = _open_quietly(f"/proc/{keeper}/task/{keeper}/children", os.O_RDONLY)
+        self._adopted = _open_quietly(f"/proc/{reaper}/task/{reaper}/children", os.O_RDONLY)
         self._only_us = f"{os.getpid()} ".encode()
         self._threads = frozenset(threading.enumerate())
 

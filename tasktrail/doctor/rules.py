@@ -181,7 +181,7 @@ def _killing(facts: Facts, _config: Config) -> Iterator[Finding]:
         text
         for text, strong in (
             ("processes that leave for a session of their own survive a cancel", can.kills_escaped),
-            ("processes may survive a kill of their keeper", can.finds_orphans),
+            ("processes may survive a kill of their reaper", can.finds_orphans),
         )
         if not strong
     ]
@@ -221,10 +221,10 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
     yield _wall(
         "sandbox_processes",
         level,
-        "an attempt sees no process but its own, and none of them outlives its keeper (PID namespace)"
+        "an attempt sees no process but its own, and none of them outlives its reaper (PID namespace)"
         if sandbox_support.own_proc
         else "",
-        "a process that an attempt hides may outlive a kill of its keeper: there is no PID namespace"
+        "a process that an attempt hides may outlive a kill of its reaper: there is no PID namespace"
         if not sandbox_support.pid_namespace
         else "an attempt sees that there are other processes: its namespace cannot have a /proc of its own",
         "Allow user namespaces to the service's user, or CAP_SYS_ADMIN to its container.",

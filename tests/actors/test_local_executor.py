@@ -59,7 +59,7 @@ def exits(reports: Reports) -> list[WorkerGone]:
 
 
 def test_the_mechanism_of_the_kill_is_named(make: MakeExecutor) -> None:
-    assert make().capabilities.hard_kill_tree.startswith("a keeper per worker")
+    assert make().capabilities.hard_kill_tree.startswith("a reaper per worker")
 
 
 def test_capacity_grows_slot_by_slot(make: MakeExecutor) -> None:
@@ -168,7 +168,7 @@ def test_workers_see_no_secret_of_the_service(make: MakeExecutor, monkeypatch: p
     assert seen["TASKTRAIL_WORKER"]
 
 
-def test_workers_are_nicer_than_their_keepers(make: MakeExecutor) -> None:
+def test_workers_are_nicer_than_their_reapers(make: MakeExecutor) -> None:
     executor = make(nice=3)
     reports = Reports(executor)
 
@@ -176,7 +176,7 @@ def test_workers_are_nicer_than_their_keepers(make: MakeExecutor) -> None:
 
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     result = reports.end(1).result
-    assert [os.getpriority(os.PRIO_PROCESS, result[who]) - ours for who in ("keeper", "pid")] == [0, 3]
+    assert [os.getpriority(os.PRIO_PROCESS, result[who]) - ours for who in ("reaper", "pid")] == [0, 3]
 
 
 def test_options_larger_than_a_pipe_arrive_whole(make: MakeExecutor) -> None:

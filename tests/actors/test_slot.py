@@ -80,7 +80,7 @@ def test_wishes_to_an_empty_slot_do_nothing() -> None:
 
     slot.stop()
     slot.kill("why")
-    slot.kill_keeper()
+    slot.kill_reaper()
 
     assert (slot.state, hub.told) == ("empty", [])
     assert not any(isinstance(report, AttemptEnded | Run) for report in hub.told)

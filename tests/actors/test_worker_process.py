@@ -1,4 +1,4 @@
-"""What a worker starts with, and how those of a killed keeper are found again."""
+"""What a worker starts with, and how those of a killed reaper are found again."""
 
 import os
 import subprocess

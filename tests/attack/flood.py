@@ -256,7 +256,7 @@ def submitters(data: Path, address: str, seconds: float) -> list[subprocess.Pope
 def memory_of(service: psutil.Process) -> tuple[int, int]:
     """Resident bytes of the service with the processes that read for it, and how many of these there are.
 
-    Pages that they share are counted in each. Workers and keepers are not counted: they do no work here.
+    Pages that they share are counted in each. Workers and reapers are not counted: they do no work here.
     """
     total, readers = service.memory_info().rss, 0
     for child in service.children():

@@ -2,7 +2,7 @@
 
 First a handler tries everything it can think of to reach the data folder, the service, other tasks, the network and the
 rest of the machine; then handlers leave their processes as dirty as can be. All of that happens as root and as a plain
-user, where the script may choose. Then keepers and services are killed with -9 at random moments while handlers start
+user, where the script may choose. Then reapers and services are killed with -9 at random moments while handlers start
 daemons without a mark, a session or an environment of ours: none may be there 5 s later.
 
 Every try is first proven able to succeed, without the sandbox; one that cannot, on this machine, shows nothing.
@@ -210,7 +210,7 @@ def daemons_alive(lifetime: str) -> list[int]:
 
 
 class Campaign:
-    """Kills keepers, services or both, and counts who survives.
+    """Kills reapers, services or both, and counts who survives.
 
     Args:
         folder: for locks and task folders.
@@ -222,14 +222,14 @@ class Campaign:
         self._rng = rng
         self._lifetime = f"86400.{rng.randrange(10**9):09d}"
         self._service: subprocess.Popen[str] | None = None
-        self.kills = {"keeper": 0, "service": 0, "both": 0}
+        self.kills = {"reaper": 0, "service": 0, "both": 0}
         self.daemons = 0
         self.survivors: list[str] = []
 
     def run(self, kills: int) -> None:
         """So many kills."""
         for number in range(1, kills + 1):
-            victim = self._rng.choices(["keeper", "service", "both"], [5, 3, 2])[0]
+            victim = self._rng.choices(["reaper", "service", "both"], [5, 3, 2])[0]
             self._kill(victim)
             if number % 50 == 0:
                 print(f"{number} kills, {self.daemons} daemons, {len(self.survivors)} survivors", flush=True)
@@ -241,11 +241,11 @@ class Campaign:
 
     def _kill(self, victim: str) -> None:
         service = self._running()
-        keepers = [child.pid for child in psutil.Process(service.pid).children()]
+        reapers = [child.pid for child in psutil.Process(service.pid).children()]
         time.sleep(self._rng.uniform(0, 0.05))
         before = daemons_alive(self._lifetime)
         self.daemons += len(before)
-        victims = {"keeper": keepers, "service": [service.pid], "both": [service.pid, *keepers]}[victim]
+        victims = {"reaper": reapers, "service": [service.pid], "both": [service.pid, *reapers]}[victim]
         self._rng.shuffle(victims)
         for pid in victims:
             try:
@@ -253,7 +253,7 @@ class Campaign:
             except ProcessLookupError:
                 continue
         self.kills[victim] += 1
-        if victim != "keeper":
+        if victim != "reaper":
             service.wait()
             self._service = None
         deadline = time.monotonic() + SURVIVE

@@ -129,12 +129,12 @@ def floor_rate(children: list["subprocess.Popen[bytes]"], jobs: int) -> float:
 
 
 def memory(reports: Reports, executor: LocalExecutor) -> dict[str, int]:
-    """Resident and private bytes of a keeper and its idle worker."""
+    """Resident and private bytes of a reaper and its idle worker."""
     executor.do([run("hog", 1)])
     result = reports.end(1).result
     return {
         f"{who}_{kind.lower()}": _bytes_of(result[pid], kind)
-        for who, pid in (("keeper", "keeper"), ("worker", "pid"))
+        for who, pid in (("reaper", "reaper"), ("worker", "pid"))
         for kind in ("Rss", "Private_Dirty")
     }
 
@@ -153,18 +153,18 @@ def first_words(reports: Reports, task_id: int) -> str:
 
 def kill_latencies(reports: Reports, executor: LocalExecutor, times: int) -> dict[str, list[float]]:
     """Milliseconds from the kill (or the end of a grace of 200 ms) to the told end, a detached child included."""
-    taken: dict[str, list[float]] = {"stop_ignored": [], "worker_killed": [], "keeper_killed": []}
+    taken: dict[str, list[float]] = {"stop_ignored": [], "worker_killed": [], "reaper_killed": []}
     task_id = 1
     for _ in range(times):
         for how, spent in taken.items():
             task_id += 1
             executor.do([run("parent", task_id, shape="grandchild")])
-            worker, keeper, *_ = json.loads(first_words(reports, task_id))
+            worker, reaper, *_ = json.loads(first_words(reports, task_id))
             begun = time.perf_counter()
             if how == "stop_ignored":
                 executor.do([Stop(task_id, 1)])
             else:
-                os.kill(worker if how == "worker_killed" else keeper, signal.SIGKILL)
+                os.kill(worker if how == "worker_killed" else reaper, signal.SIGKILL)
             reports.end(task_id)
             spent.append((time.perf_counter() - begun) * 1000 - (200 if how == "stop_ignored" else 0))
     return taken

@@ -38,7 +38,7 @@ def tables(*, quick: bool) -> list[Table]:
     pages = Table("I", f"Page of 50 and total, {rows:,} tasks, {len(_FILTERS)} filters", "ms")
     pages.add("tasktrail, p50", lambda: page(0.5))
     pages.add("tasktrail, p99", lambda: page(0.99), Goal(at_most=20))
-    idle = Table("J", "CPU of the idle service, keepers and workers included", "% of one core")
+    idle = Table("J", "CPU of the idle service, reapers and workers included", "% of one core")
     idle.add("tasktrail, 2 workers", lambda: _idle(2.0 if quick else 10.0), Goal(at_most=1))
     return [pages, idle]
 

@@ -89,7 +89,7 @@ def reports(executor: LocalExecutor) -> Reports:
 
 @pytest.fixture
 def pids(reports: Reports) -> Callable[[], list[int]]:
-    """What the attempt `parent` says first: worker, keeper, children."""
+    """What the attempt `parent` says first: worker, reaper, children."""
 
     def said() -> list[int]:
         report = reports.until(lambda report: isinstance(report, AttemptProgressed))

@@ -56,7 +56,7 @@ def test_nothing_is_left_when_a_killed_worker_is_reported_lost(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_nothing_is_left_when_even_the_keeper_was_killed(
+def test_nothing_is_left_when_even_the_reaper_was_killed(
     *, executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone, shape: str
 ) -> None:
     executor.do([run("parent", shape=shape)])
@@ -65,7 +65,7 @@ def test_nothing_is_left_when_even_the_keeper_was_killed(
     os.kill(tree[1], signal.SIGKILL)
     ended = reports.end(1)
 
-    assert (ended.outcome, "keeper" in ended.error) == ("lost", True)
+    assert (ended.outcome, "reaper" in ended.error) == ("lost", True)
     wait_gone(tree, 0.0)
 
 
@@ -86,18 +86,18 @@ def test_a_forked_copy_of_the_service_keeps_no_worker_alive(tmp_path: Path, wait
     wait_gone(tree, WITHIN)
 
 
-def test_a_new_service_finds_what_escaped_when_service_and_keepers_were_killed(
+def test_a_new_service_finds_what_escaped_when_service_and_reapers_were_killed(
     tmp_path: Path, wait_gone: WaitGone
 ) -> None:
     lock = tmp_path / "workers.lock"
-    tree = kill_service(lock, "daemon", keeper_too=True)
+    tree = kill_service(lock, "daemon", reaper_too=True)
 
     assert wait_for_orphans(lock, WITHIN)
 
     wait_gone(tree, 0.0)
 
 
-def test_a_worker_dies_with_its_keeper_even_when_nobody_looks(tmp_path: Path, wait_gone: WaitGone) -> None:
+def test_a_worker_dies_with_its_reaper_even_when_nobody_looks(tmp_path: Path, wait_gone: WaitGone) -> None:
     with start_service(tmp_path / "workers.lock", "plain") as service:
         tree = read_tree(service)
         service.send_signal(signal.SIGSTOP)
@@ -109,18 +109,18 @@ def test_a_worker_dies_with_its_keeper_even_when_nobody_looks(tmp_path: Path, wa
     assert wait_for_orphans(tmp_path / "workers.lock", WITHIN)
 
 
-def test_the_keeper_holds_the_lock_and_its_worker_does_not(
+def test_the_reaper_holds_the_lock_and_its_worker_does_not(
     executor: LocalExecutor, run: Callable[..., Run], pids: Pids, tmp_path: Path
 ) -> None:
     executor.do([run("parent", shape="plain")])
-    worker, keeper, child = pids()
+    worker, reaper, child = pids()
 
     def holds_lock(pid: int) -> bool:
         # `resolve` bears a descriptor that is closed while we look.
         lock = (tmp_path / "workers.lock").resolve()
         return any(fd.resolve() == lock for fd in Path(f"/proc/{pid}/fd").iterdir())
 
-    assert [holds_lock(keeper), holds_lock(worker), holds_lock(child)] == [True, False, False]
+    assert [holds_lock(reaper), holds_lock(worker), holds_lock(child)] == [True, False, False]
 
 
 def test_waiting_for_orphans_gives_up_in_time(reports: Reports, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_closing_kills_every_tree(
     wait_gone(tree, 0.0)
 
 
-def test_closing_does_not_wait_for_a_keeper_that_hangs(
+def test_closing_does_not_wait_for_a_reaper_that_hangs(
     executor: LocalExecutor, reports: Reports, run: Callable[..., Run], pids: Pids, wait_gone: WaitGone
 ) -> None:
     executor.do([run("parent", shape="session")])
@@ -193,12 +193,12 @@ def test_a_worker_that_was_told_to_end_is_shown_with_the_reason(
     assert exited == WorkerGone(worker, -9, "stopped: its grace was over")
 
 
-def kill_service(lock: Path, shape: str, *extra: str, keeper_too: bool = False) -> list[int]:
+def kill_service(lock: Path, shape: str, *extra: str, reaper_too: bool = False) -> list[int]:
     """Start the little service, kill -9 it in mid-attempt, and tell which processes its attempt had."""
     with start_service(lock, shape, *extra) as service:
         tree = read_tree(service)
         service.send_signal(signal.SIGSTOP)
-        if keeper_too:
+        if reaper_too:
             os.kill(tree[1], signal.SIGKILL)
     return tree
 
@@ -215,7 +215,7 @@ def start_service(lock: Path, shape: str, *extra: str) -> Iterator["subprocess.P
 
 
 def read_tree(service: "subprocess.Popen[str]") -> list[int]:
-    """Worker, keeper and children of the service's attempt."""
+    """Worker, reaper and children of the service's attempt."""
     assert service.stdout is not None
     tree: list[int] = json.loads(service.stdout.readline())
     return tree

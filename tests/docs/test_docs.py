@@ -126,7 +126,7 @@ def test_the_limits_are_explained_in_the_reference_as_their_options_are() -> Non
 def test_every_error_is_in_the_reference_with_its_code_and_status() -> None:
     """All modules are loaded first: only then are all the classes known, whatever ran before."""
     for module in walk_packages(tasktrail.__path__, "tasktrail."):
-        if not module.name.endswith(("__main__", ".keeper", ".worker")):
+        if not module.name.endswith(("__main__", ".reaper", ".worker")):
             import_module(module.name)
     text = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
     rows = [f"| `{error.__name__}` | `{error.code}` | {error.status} |" for error in every_error(errors.TasktrailError)]

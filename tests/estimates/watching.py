@@ -76,8 +76,8 @@ class Past:
 
 
 def _workers() -> list[psutil.Process]:
-    """Children of the keepers, which are our children."""
-    return [worker for keeper in psutil.Process().children() for worker in _children(keeper)]
+    """Children of the reapers, which are our children."""
+    return [worker for reaper in psutil.Process().children() for worker in _children(reaper)]
 
 
 def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:

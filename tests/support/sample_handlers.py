@@ -106,7 +106,7 @@ def hog(context: Context) -> dict[str, int]:
     """Use memory and CPU for a moment."""
     block = bytearray(context.options.count)
     spun = sum(range(2_000_000))
-    return {"pid": os.getpid(), "keeper": os.getppid(), "size": len(block), "spun": spun}
+    return {"pid": os.getpid(), "reaper": os.getppid(), "size": len(block), "spun": spun}
 
 
 _loaded: list[bytes] = []

@@ -47,7 +47,7 @@ HEALTHY = Facts(
     temp=folder("/data/tmp"),
     config_is_open=False,
     holder=None,
-    capabilities=Capabilities(hard_kill_tree="a keeper per worker", kills_escaped=True, finds_orphans=True),
+    capabilities=Capabilities(hard_kill_tree="a reaper per worker", kills_escaped=True, finds_orphans=True),
     sandbox_support=WHOLE,
     limits=MachineLimits(memory=8 * GB, cpus=4.0),
     types=("image_thumbnail", "video_convert"),

@@ -147,7 +147,7 @@ def test_a_timed_out_attempt_is_retried_by_the_rule_once_its_process_is_gone(ser
 
 def test_a_killed_worker_is_lost_and_the_task_is_tried_again(service: TaskService) -> None:
     task_id = service.create_task(type="parent", options={"shape": "plain"})
-    inner, _keeper, *theirs = json.loads(until(service, task_id, "Progressed").event.message)  # type: ignore[union-attr]
+    inner, _reaper, *theirs = json.loads(until(service, task_id, "Progressed").event.message)  # type: ignore[union-attr]
     worker, *children = (outer_pid(number) for number in (inner, *theirs))
     os.kill(worker, signal.SIGKILL)
     failed = until(service, task_id, "Failed")

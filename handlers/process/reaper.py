@@ -1,22 +1,22 @@
-"""The keeper: the parent of one worker. It ends the worker's whole process tree and only then itself.
+"""The reaper: the parent of one worker. It ends the worker's whole process tree and only then itself.
 
-It runs as a script (`python -I -S keeper.py …`) and uses nothing but the standard library, so that it starts in a few
+It runs as a script (`python -I -S reaper.py …`) and uses nothing but the standard library, so that it starts in a few
 milliseconds and stays small. The service holds the other end of two pipes:
 
-* lifeline (service → keeper): each byte means "SIGTERM to the worker's process group"; the end of file means that the
+* lifeline (service → reaper): each byte means "SIGTERM to the worker's process group"; the end of file means that the
   service is gone or wants the tree killed.
-* status (keeper → service): one line `exit CODE CPU_MICROSECONDS PEAK_BYTES` and the last output of the tree, written
-  when nothing is left. The end of file without that line means that the keeper itself was killed.
+* status (reaper → service): one line `exit CODE CPU_MICROSECONDS PEAK_BYTES` and the last output of the tree, written
+  when nothing is left. The end of file without that line means that the reaper itself was killed.
 
-What the tree prints goes into a pipe. The keeper reads it; where it is kept for each attempt, the worker does, and the
-keeper has what was left there when the worker died.
+What the tree prints goes into a pipe. The reaper reads it; where it is kept for each attempt, the worker does, and the
+reaper has what was left there when the worker died.
 
-Where the kernel allows it and it is asked to, the keeper gives the worker a PID namespace of its own. The first process
-in there, a fork of the keeper, starts the worker and buries what is orphaned. It dies with the keeper, and the kernel
+Where the kernel allows it and it is asked to, the reaper gives the worker a PID namespace of its own. The first process
+in there, a fork of the reaper, starts the worker and buries what is orphaned. It dies with the reaper, and the kernel
 kills with it whatever is in the namespace: a process can leave its group, its session and its environment behind, but
 not its namespace.
 
-Otherwise processes that leave the worker's group or session, or lose their parent, become children of the keeper,
+Otherwise processes that leave the worker's group or session, or lose their parent, become children of the reaper,
 because it is their sub-reaper (Linux). Elsewhere only the process group is killed.
 """
 
@@ -35,10 +35,10 @@ MS_NOSUID_NODEV_NOEXEC = 0b1110
 MS_REC_SLAVE = 0x4000 | 0x80000
 SHM = b"tasktrail-shm"
 """How the worker's own `/dev/shm` is called in its list of mounts."""
-KEEPER_PID = "{keeper}"
-"""Stands for the keeper's process id in the worker's command."""
+REAPER_PID = "{reaper}"
+"""Stands for the reaper's process id in the worker's command."""
 OUTPUT = "{output}"
-"""The same for the end of the pipe from which the worker reads what its tree prints; -1: the keeper does."""
+"""The same for the end of the pipe from which the worker reads what its tree prints; -1: the reaper does."""
 TAIL = 8192
 """Bytes of the tree's last output that are kept to explain a crash: Python's own account of one takes some thousand."""
 
@@ -57,11 +57,11 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    keeper = Keeper(lifeline, status, service, kept=bool(kept))
-    keeper.keep(inherited, nice, command, alone=bool(alone) and enter_pid_namespace())
+    reaper = Reaper(lifeline, status, service, kept=bool(kept))
+    reaper.keep(inherited, nice, command, alone=bool(alone) and enter_pid_namespace())
 
 
-class Keeper:
+class Reaper:
     """One worker, its pipes, and the end of both."""
 
     def __init__(self, lifeline: int, status: int, service: int, *, kept: bool) -> None:
@@ -123,7 +123,7 @@ class Keeper:
 
     def _spawn(self, command: list[str], nice: int) -> int:
         """Start the worker as our child; its process id."""
-        stands_for = {KEEPER_PID: str(os.getpid()), OUTPUT: str(self._output if self._kept else -1)}
+        stands_for = {REAPER_PID: str(os.getpid()), OUTPUT: str(self._output if self._kept else -1)}
         command = [stands_for.get(part, part) for part in command]
         null = os.open(os.devnull, os.O_RDONLY)
         # The worker must start with plain signals: ignored ones would be passed on to everything it starts.
@@ -157,7 +157,7 @@ class Keeper:
         """Start the worker, bury everybody, and tell how the worker ended; our end is the end of all the others."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if select.select([life], [], [], 0)[0]:
-            return  # the keeper had died before
+            return  # the reaper had died before
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _mount_own_proc()

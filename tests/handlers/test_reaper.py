@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.handlers.process import keeper
+from tasktrail.handlers.process import reaper
 
 CHROOT = r"""
     for place in /*; do
@@ -21,8 +21,8 @@ CHROOT = r"""
 
 
 def probe_in_chroot(folder: Path) -> str:
-    """What the keeper finds in a root that is a plain folder, with all that is mounted here below it."""
-    python, script = Path(sys.executable).resolve(), Path(keeper.__file__).resolve()
+    """What the reaper finds in a root that is a plain folder, with all that is mounted here below it."""
+    python, script = Path(sys.executable).resolve(), Path(reaper.__file__).resolve()
     command = ["unshare", "--mount", "sh", "-euc", CHROOT, "sh", str(folder), str(python), str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
@@ -31,13 +31,13 @@ def probe_in_chroot(folder: Path) -> str:
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may change its root")
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
 def test_a_worker_has_a_proc_of_its_own_in_a_chroot_too(tmp_path: Path) -> None:
-    here = keeper_says()
+    here = reaper_says()
     if here != "namespace proc":
         pytest.skip(f"nor has it outside: {here!r}")
     assert probe_in_chroot(tmp_path) == here
 
 
-def keeper_says() -> str:
+def reaper_says() -> str:
     """What it finds here, asked in a process of its own."""
-    command = [sys.executable, "-I", "-S", str(Path(keeper.__file__).resolve()), "probe"]
+    command = [sys.executable, "-I", "-S", str(Path(reaper.__file__).resolve()), "probe"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
