@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..events import Command, CreateGraph, GraphTask
+from ..events import Command
 from ..events.errors import InvalidValue
 from ..events.values import check_plain, in_words
 from .refusals import KINDS, refusal
@@ -34,7 +34,11 @@ def check_commands(commands: object) -> None:
 
 
 def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
-    """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field."""
+    """A command of `kind` from plain values, checked. Raises `InvalidValue` or `Malformed`, naming the field.
+
+    A Struct among the values is taken apart, because the converter believes what a program has put into one.
+    """
+    fields = {name: _taken_apart(value) for name, value in fields.items()}
     try:
         return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
     except UnicodeEncodeError as error:
@@ -55,11 +59,17 @@ def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
 
 def validated(command: Command) -> Command:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
-    fields = _fields(command)
-    if isinstance(command, CreateGraph):
-        fields["tasks"] = [_fields(task) if isinstance(task, GraphTask) else task for task in command.tasks]
-    return command_from_fields(type(command), fields)
+    return command_from_fields(type(command), _fields(command))
 
 
 def _fields(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def _taken_apart(value: Any) -> Any:
+    """A Struct as its fields, also within a list; anything else as it is."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _taken_apart(one) for name, one in _fields(value).items()}
+    if isinstance(value, list | tuple) and any(isinstance(one, msgspec.Struct) for one in value):
+        return [_taken_apart(one) for one in value]
+    return value

@@ -10,7 +10,17 @@ from tasktrail.api.commands import Commands
 from tasktrail.api.reader import Reader
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
-from tasktrail.events import Accepted, CancelTask, Command, CreateGraph, CreateTask, Task, TasktrailError
+from tasktrail.events import (
+    Accepted,
+    CancelTask,
+    Checkpoint,
+    Command,
+    CreateGraph,
+    CreateTask,
+    GraphTask,
+    Task,
+    TasktrailError,
+)
 from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.projections import TaskFilters
 
@@ -42,6 +52,9 @@ WRONG: list[tuple[Callable[[Any], object], str, str]] = [
     (lambda tasks: tasks.set_limits(users=5), "users", "has to be an object, not a whole number"),
     (lambda tasks: tasks.set_limits(types=[1]), "types", "has to be an object, not a list"),
     (lambda tasks: tasks.retry_tasks(delay="soon"), "delay", "has to be a number, not text"),
+    (lambda tasks: tasks.create_graph([GraphTask(name="a", type="t", priority=99)]), "tasks[0].priority", "at most 10"),
+    (lambda tasks: tasks.add_schedule("s", CreateTask(type="t", priority=99), every=60), "task.priority", "at most 10"),
+    (lambda tasks: tasks.save_checkpoint(1, Checkpoint(processed_bytes="5")), "checkpoint.processed_bytes", "whole"),  # type: ignore[arg-type]  # as a program may
     (lambda tasks: tasks.cancel_task("7"), "task_id", "has to be a whole number, not text"),
     (lambda tasks: tasks.cancel_task(None), "task_id", "has to be a whole number, not null"),
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskFilters, TaskService
-from tasktrail.events import Checkpoint, Created, CreateTask, Fact, SaveCheckpoint
+from tasktrail.events import Checkpoint, Created, CreateGraph, CreateTask, Fact, GraphTask, SaveCheckpoint
+from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import InvalidValue
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections.errors import BeyondTheLog
@@ -53,6 +54,16 @@ def test_no_checkpoint_from_outside_is_let_in_that_could_not_go_on(
     assert refused.value.field == field
     with pytest.raises(InvalidValue):
         service.send(SaveCheckpoint(task_id=task_id, checkpoint=checkpoint))
+
+
+def test_no_task_within_a_command_is_let_in_unchecked(service: TaskService) -> None:
+    wrong = CreateTask(type="echo", priority=99)
+    for command in (
+        AddSchedule(schedule="often", task=wrong, every=60.0),
+        CreateGraph(tasks=(GraphTask(name="a", type="echo", max_retries=-1),)),
+    ):
+        with pytest.raises(InvalidValue):
+            service.send(command)
 
 
 @pytest.mark.parametrize("field", ["user_id", "parent_task_id", "depends_on"])
