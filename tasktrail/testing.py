@@ -153,11 +153,12 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
     """
     task_type = task_type_of(handler)
     try:
-        answer = task_type.handle(context)
+        try:
+            answer = task_type.handle(context)
+        except* StopAsked:
+            answer = Stopped()
     except Unusable as error:
         answer = Rejected(reason=str(error))
-    except StopAsked:
-        answer = Stopped()
     classify_answer(context, answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):

@@ -149,7 +149,7 @@ def _handle(run: Run, task_type: TaskType, link: Link, source: Input | None, sta
     context = AttemptContext(run, options, link, source, staged)
     try:
         answer: object = task_type.handle(context)
-    except StopAsked:
+    except* StopAsked:  # also out of a group of asyncio's tasks
         answer = Stopped()
     finally:
         context.flush()

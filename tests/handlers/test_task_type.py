@@ -1,5 +1,6 @@
 """A type may be declared with the names of its functions; the common part of every handler is done by the runtime."""
 
+import asyncio
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -99,21 +100,37 @@ def deep(context: TaskContext[Any]) -> None:
             return
 
 
+@handler("grouped")
+async def grouped(context: TaskContext[Any]) -> None:
+    """Ask in one of several tasks of asyncio."""
+
+    async def ask() -> None:
+        while True:
+            context.progress(1, "waiting")
+            context.check_stop()
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask())
+        group.create_task(ask())
+
+
 @handler("rude")
 def rude(_context: TaskContext[Any]) -> None:
     """Stop without being asked."""
     raise StopAsked
 
 
-def test_a_stop_that_is_noticed_deep_inside_ends_the_attempt_as_stopped(tmp_path: Path) -> None:
-    executor = InlineExecutor({"deep": task_type_of(deep)})
+@pytest.mark.parametrize("kind", [deep, grouped])
+def test_a_stop_that_is_noticed_deep_inside_ends_the_attempt_as_stopped(tmp_path: Path, kind: object) -> None:
+    executor = InlineExecutor({"it": task_type_of(kind)})
     reports = Reports(executor)
-    executor.do([Run(1, 1, "deep", "", "", {}, None, str(tmp_path))])
+    executor.do([Run(1, 1, "it", "", "", {}, None, str(tmp_path))])
     reports.until(lambda report: isinstance(report, AttemptProgressed))
 
     executor.do([Stop(1, 1)])
 
-    assert reports.end(1).outcome == "stopped"
+    assert (reports.end(1).outcome, reports.end(1).error) == ("stopped", "")
     executor.close(5)
 
 
@@ -128,6 +145,7 @@ def test_a_stop_that_nobody_asked_for_is_no_answer(tmp_path: Path) -> None:
 
 def test_a_test_of_a_handler_sees_the_same(tmp_path: Path) -> None:
     assert run_handler(deep, context_for(deep, tmp_path, stop_after=2)) == Stopped()
+    assert run_handler(grouped, context_for(grouped, tmp_path, stop_after=2)) == Stopped()
 
 
 class Kept(msgspec.Struct, frozen=True):
