@@ -67,8 +67,12 @@ def _said(
     work: UnitOfWork, report: AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted
 ) -> None:
     """The running attempt says something. Raises a `TasktrailError` for what the rules refuse, a stale report first."""
+    running = work.state.running.get(report.task_id)
+    if running is None or running.attempt != report.attempt:
+        return  # it holds no slot
+    if not isinstance(report, AttemptProbed):
+        running.heard_at = work.now  # also by what is refused: its worker lives
     events = decide(work.state.tasks.get(report.task_id), report, work.decision_context())
-    running = work.state.running[report.task_id]
     match report:
         case AttemptProbed():
             running.estimate = report.estimate
@@ -85,7 +89,6 @@ def _said(
             work.order(Saved(report.task_id, report.attempt))
         case PublishWanted():
             _grant(work, running)
-    running.heard_at = work.now
 
 
 def _origin(running: Running) -> Origin:

@@ -201,7 +201,10 @@ class Outputs:
 
 
 class Durable(msgspec.Struct):
-    """What the log says, beside the tasks: nothing but the log leads to it. A snapshot holds it as it is."""
+    """What the log says, beside the tasks. A snapshot holds it as it is: its writer folds the log, and nothing else.
+
+    The Scheduler itself also notes here which runs of a schedule it has given up because they were missed.
+    """
 
     position: int = 0
     """The log is folded up to here."""

@@ -1,6 +1,7 @@
 """Each limit on waiting and running ends in a failure that names it, and survives a restart."""
 
 from datetime import timedelta
+from math import nan
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tasktrail.actors.core.step import step
 from tasktrail.events import Event, Failed, Started
 from tasktrail.events.commands import CreateTask
 from tasktrail.events.errors import InvalidValue
-from tasktrail.events.reports import AttemptBeat, Run
+from tasktrail.events.reports import AttemptBeat, AttemptProgressed, Run
 from tasktrail.events.system_events import ServiceStarted
 
 
@@ -209,6 +210,8 @@ def test_anything_said_is_a_sign_of_life_and_a_beat_of_an_old_attempt_is_none(co
     core.progress(task_id, 1.0)
     core.wait(15)
     core.checkpoint(task_id)
+    core.wait(15)
+    assert core.tell(AttemptProgressed(task_id, 1, nan)) == []  # refused, but a worker that says it lives
     assert after(core, 15) == []
     beat(core, task_id, attempt=7)
     failure(looked_at_twice(core, 5), "heartbeat_timeout", "HeartbeatTimeout")
