@@ -330,7 +330,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: Annotated[
         Literal["auto", "off", "require"],
         _key(
-            "Whether attempts are walled in, each in a process of its own that reaches its input, its folder, its "
+            "Whether attempts are sandboxed, each in a process of its own that reaches its input, its folder, its "
             "output and what its type asks for: as far as the kernel can (`tasktrail doctor` shows it), never, or "
             "wholly, and else the service does not start.",
             "auto, off or require",

@@ -2,9 +2,9 @@
 
 A port of this machine can be reached by everybody on it, so a connection says nothing by itself. The kernel is asked
 whose it is (`Peers`); whoever is neither the service's own user nor root has to show the secret from the data folder
-(`Access`). Then it matters what made the program ask (`Gate`): a page of somebody else can make a browser send requests
-here. It cannot set `Host` (a rebound name shows itself there) and cannot hide `Origin` or `Sec-Fetch-Site`. Requests
-through the Unix socket, which its permissions guard, come from no browser and pass.
+(`Access`). Then it matters what made the program ask (`AccessMiddleware`): a page of somebody else can make a browser
+send requests here. It cannot set `Host` (a rebound name shows itself there) and cannot hide `Origin` or
+`Sec-Fetch-Site`. Requests through the Unix socket, which its permissions guard, come from no browser and pass.
 """
 
 import asyncio

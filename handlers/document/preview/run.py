@@ -72,7 +72,9 @@ class _Preview:
 
     def _fingerprint(self) -> str:
         versions = [str(pypdfium2.PYPDFIUM_INFO), str(pypdfium2.PDFIUM_INFO), PIL.__version__]
-        fonts = [markdown_it.__version__, *font_names()] if self._renderer == "text" else []
+        fonts = font_names() if self._renderer == "text" else []
+        if self._kind == "markdown":
+            versions.append(markdown_it.__version__)
         decided = (msgspec.to_builtins(self._options), self._layout, self._kind, self._renderer)
         return fingerprint(self._context.input_file, *decided, versions, fonts)
 
