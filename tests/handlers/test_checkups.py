@@ -40,7 +40,9 @@ def test_a_machine_without_libreoffice_is_told_what_to_install(monkeypatch: pyte
 
 def test_an_ffmpeg_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "find_program", lambda: Path("/usr/bin/ffmpeg"))
-    monkeypatch.setattr(video, "examine_program", lambda path: Program(path=path, trouble="version 4.0 is older than 5.1"))
+    monkeypatch.setattr(
+        video, "examine_program", lambda path: Program(path=path, trouble="version 4.0 is older than 5.1")
+    )
     (line,) = weak(list(video.checkup()))
     assert line == "ffmpeg: /usr/bin/ffmpeg: version 4.0 is older than 5.1"
 

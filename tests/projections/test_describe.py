@@ -1,0 +1,92 @@
+"""The sentence that `history` and `log` show for an event of the service."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tasktrail.events import Created
+from tasktrail.events.system_events import (
+    SYSTEM_TAGS,
+    AcceptedLoss,
+    Adjusted,
+    ClockJumped,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    EndpointEnabled,
+    LimitsChanged,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    RedeliveryRequested,
+    ScheduleAdded,
+    ScheduleRemoved,
+    ServiceStarted,
+    ServiceStopped,
+    SystemEvent,
+    WorkerExited,
+)
+from tasktrail.projections.describe import describe
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOTICE: dict[str, Any] = {"notice_id": "n", "task_id": 1, "channel": "email", "target": "a@b.example"}
+SERVICE: dict[str, Any] = {"version": "1", "epoch": 2, "pid": 7, "host": "here"}
+DAILY = ScheduleAdded(schedule="nightly", task=Created(type="scan"), cron="0 3 * * *", starting_at=NOON)
+
+SENTENCES: list[tuple[SystemEvent, str]] = [
+    (ServiceStarted(**SERVICE), "service 1 started on here, pid 7, epoch 2"),
+    (
+        ServiceStarted(**SERVICE, accepted_loss=AcceptedLoss(known_position=9, log_position=5)),
+        "service 1 started on here, pid 7, epoch 2, without what was recorded up to 9",
+    ),
+    (
+        ServiceStarted(**SERVICE, rebuilt_indexes=("a", "b")),
+        "service 1 started on here, pid 7, epoch 2; damaged indexes were rebuilt: a, b",
+    ),
+    (ServiceStopped(), "service stopped"),
+    (
+        ClockJumped(shown=NOON, shows=NOON.replace(hour=13)),
+        "the clock was set from 2026-01-31T12:00:00.000000Z to 2026-01-31T13:00:00.000000Z",
+    ),
+    (Adjusted(task_id=3, held=True), "task 3 adjusted: held"),
+    (
+        Adjusted(task_id=3, held=False, priority=9, scheduled_for=NOON),
+        "task 3 adjusted: released, priority 9, not before 2026-01-31T12:00:00.000000Z",
+    ),
+    (Adjusted(task_id=3, ignored_dependency=2), "task 3 adjusted: waits no longer for task 2"),
+    (Adjusted(task_id=3), "task 3 adjusted: nothing"),
+    (WorkerExited(pid=8, exit_code=-9, why="killed"), "worker 8 ended with exit code -9: killed"),
+    (DeliveryAttempted(**NOTICE, ok=True), "email to a@b.example delivered"),
+    (DeliveryAttempted(**NOTICE, ok=False, detail="busy"), "email to a@b.example not delivered: busy"),
+    (
+        DeliveryAttempted(**NOTICE, ok=False, final=True, disabled=True),
+        "email to a@b.example given up; the endpoint is disabled",
+    ),
+    (
+        DeliveryPostponed(**NOTICE, until=NOON, limit=30),
+        "email to a@b.example waits until 2026-01-31T12:00:00.000000Z: at most 30 an hour",
+    ),
+    (RedeliveryRequested(**NOTICE, told=4), "email to a@b.example is to be sent again"),
+    (EndpointEnabled(target="a@b.example"), "endpoint a@b.example enabled"),
+    (LimitsChanged(max_concurrent=4, types={"scan": 1}), "limits changed: max_concurrent 4, types {'scan': 1}"),
+    (LimitsChanged(fair_share=False), "limits changed: fair_share off"),
+    (QueuePaused(), "the queue paused"),
+    (QueuePaused(type="scan", drain=True), "type scan is to be drained"),
+    (QueueResumed(user_id=5), "user 5 resumed"),
+    (QueueDrained(), "the queue is drained: nothing runs any more"),
+    (DAILY, "schedule nightly added: scan at `0 3 * * *` in UTC"),
+    (
+        ScheduleAdded(schedule="often", task=Created(type="scan"), every=90.0, starting_at=NOON),
+        "schedule often added: scan every 90 s",
+    ),
+    (ScheduleRemoved(schedule="nightly"), "schedule nightly removed"),
+]
+
+
+@pytest.mark.parametrize(("event", "sentence"), SENTENCES)
+def test_an_event_of_the_service_is_told_in_a_sentence(event: SystemEvent, sentence: str) -> None:
+    assert describe(event) == sentence
+
+
+def test_every_event_of_the_service_has_its_sentence_here() -> None:
+    assert {type(event) for event, _ in SENTENCES} == set(SYSTEM_TAGS)
