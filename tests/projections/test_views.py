@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from histories import BEGIN, OPERATIONS, Journal
@@ -15,8 +15,20 @@ from hypothesis import strategies as st
 from tasktrail.events.errors import HistoryMissing, LogCorrupt
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.reports import AttemptProgressed
-from tasktrail.projections import TaskFilters, TaskQueries, TaskViews, ViewsFailed, ViewsGap, catch_up, rebuild
+from tasktrail.events.system_events import SYSTEM_TAGS
+from tasktrail.projections import (
+    TaskFilters,
+    TaskQueries,
+    TaskViews,
+    ViewsFailed,
+    ViewsGap,
+    catch_up,
+    rebuild,
+    verification,
+)
 from tasktrail.projections.views import writer as module
+from tasktrail.projections.views.checksums import KEYS
+from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
 
 TABLES = ("tasks", "counts", "totals", "durations", "ends", "progress")
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
@@ -343,3 +355,16 @@ def test_two_writers_notice_each_other(history: Journal, tmp_path: Path) -> None
     other.apply(history.records[:20])
     one.close()
     other.close()
+
+
+def test_every_table_has_checksums_and_is_compared_by_verify() -> None:
+    found = TaskViews(":memory:").connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    tables = {name for (name,) in found if not name.startswith("search_")}
+    assert tables == {*KEYS, "tasks", "search"}, "add the table to KEYS in projections/views/checksums.py"
+    compared = {"tasks", *verification._NUMBERS}
+    assert compared >= tables - {"progress"}, "add the table to _NUMBERS in projections/verification.py"
+
+
+def test_what_the_service_notes_about_a_task_is_found_by_the_task() -> None:
+    about_a_task = {kind for kind in SYSTEM_TAGS if "task_id" in kind.__struct_fields__}
+    assert set(get_args(SPEAK_OF_A_TASK)) == about_a_task, "history shows only what SPEAK_OF_A_TASK names"
