@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,11 @@ def test_every_line_is_json_and_tells_what_happens_to_whom(serve: Serve, data: P
     assert [line["attempt"] for line in lost] == [1, 2, 3]
     assert all("\n" not in line["error"] for line in lost)
     commands = [(line["event"], line["command"], line["type"], line.get("code")) for line in told if "command" in line]
-    assert commands == [
-        ("command accepted", "create_task", "talker", None),
-        ("command accepted", "create_task", "talker", None),
-        ("command refused", "start_task", "", "illegal_transition"),
-        ("command refused", "create_task", "unheard_of", "unknown_type"),
-    ]
+    assert Counter(commands) == {  # the Scheduler and the intake refuse in threads of their own: in no order
+        ("command accepted", "create_task", "talker", None): 2,
+        ("command refused", "start_task", "", "illegal_transition"): 1,
+        ("command refused", "create_task", "unheard_of", "unknown_type"): 1,
+    }
 
 
 def test_a_service_that_does_not_start_says_so_in_json(serve: Serve) -> None:
