@@ -13,6 +13,8 @@ from ..events.values import check_plain, in_words
 from .refusals import KINDS, refusal
 
 C = TypeVar("C", bound=msgspec.Struct)
+_NESTED = frozenset({"task", "tasks", "checkpoint"})
+"""Fields of commands that hold Structs. Only these are looked into: every command passes here."""
 
 
 def new_command_id() -> str:
@@ -38,7 +40,8 @@ def command_from_fields(kind: type[C], fields: dict[str, Any]) -> C:
 
     A Struct among the values is taken apart, because the converter believes what a program has put into one.
     """
-    fields = {name: _taken_apart(value) for name, value in fields.items()}
+    for name in _NESTED.intersection(fields):
+        fields = {**fields, name: _taken_apart(fields[name])}
     try:
         return msgspec.convert({"command": kind.__struct_config__.tag, **fields}, kind)
     except UnicodeEncodeError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasktrail import Client, TaskService
@@ -22,6 +23,8 @@ from tasktrail.events import (
     TasktrailError,
 )
 from tasktrail.events.errors import InvalidPath, InvalidValue
+from tasktrail.intake.conversion import _NESTED
+from tasktrail.intake.refusals import KINDS
 from tasktrail.projections import TaskFilters
 
 
@@ -114,3 +117,13 @@ def test_paths_count_from_the_current_folder(tasks: Sent, monkeypatch: pytest.Mo
     assert isinstance(one, CreateTask)
     assert isinstance(graph, CreateGraph)
     assert (one.input_file, graph.tasks[0].output_file) == (f"{tmp_path}/in.jpg", f"{tmp_path}/out.jpg")
+
+
+def test_the_fields_that_hold_structs_are_known() -> None:
+    found = {
+        field.encode_name
+        for kind in KINDS
+        for field in msgspec.inspect.type_info(kind).fields  # type: ignore[attr-defined]  # each of them is a Struct
+        if "StructType" in repr(field.type)
+    }
+    assert found == _NESTED
