@@ -71,7 +71,7 @@ def _said(
     if running is None or running.attempt != report.attempt:
         return  # it holds no slot
     if not isinstance(report, AttemptProbed):
-        running.heard_at = work.now  # also by what is refused: its worker lives
+        running.heard_at = work.now  # a report that is refused shows, too, that the worker lives
     events = decide(work.state.tasks.get(report.task_id), report, work.decision_context())
     match report:
         case AttemptProbed():

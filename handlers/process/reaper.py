@@ -17,7 +17,7 @@ kills with it whatever is in the namespace: a process can leave its group, its s
 not its namespace.
 
 Otherwise processes that leave the worker's group or session, or lose their parent, become children of the reaper,
-because it is their sub-reaper (Linux). Elsewhere only the process group is killed.
+because it is a child subreaper (Linux). Elsewhere only the process group is killed.
 """
 
 import ctypes
