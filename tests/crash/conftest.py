@@ -35,9 +35,12 @@ TYPES = (
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process exists and is more than a zombie."""
+    """Whether the process still has memory, without which it runs no code.
+
+    A process that ends gives up its memory first, then its locks, and only later becomes a zombie.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/statm").read_text().split()[0] != "0"
     except OSError:
         return False
 
