@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "setting up $(VENV) with $$($$found --version)"; \
 	$$found -m venv --clear $(VENV); }
 	@$(PIP_INSTALL) --upgrade pip
-	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media]' --group dev --group bench
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media]' --group dev --group bench --group outside
 	@touch $(READY)
 
 demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle
@@ -97,7 +97,7 @@ long: ## What CI has no time for: a million simulated steps, the kill campaigns,
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
-	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench
+	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench --group outside
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; } > constraints.txt
 	rm -rf .venv-pins
