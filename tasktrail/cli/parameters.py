@@ -1,68 +1,19 @@
 """The kinds of values that options and arguments take: times, ids, sizes, `key=value`; and what the shell offers."""
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from ..times import FORMS, read_time
 from .completion import WORDS, SuggestedParam, completion_items, option_pairs, suggestions, type_names
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_SPAN = re.compile(r"([+-])((?:\d{1,9}[smhdw])+)")
 _BARE = re.compile(r"[+-]\d{1,9}")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_NEAR = {"yesterday": -1, "today": 0, "tomorrow": 1}
-FORMS = "+10m, 'tomorrow 9:00', 22:30, '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
-
-
-def read_time(text: str, now: datetime) -> datetime:
-    """Read a time. A text without a zone is local time. Raises `ValueError`.
-
-    `+2h30m` counts from now, `-1d` back. A clock alone is its next time; `monday 9:00` is the next one, and a day
-    alone begins at midnight.
-
-    Args:
-        text: as it was typed.
-        now: an aware time.
-    """
-    words = text.strip().lower()
-    if words == "now":
-        return now
-    if span := _SPAN.fullmatch(words):
-        return now + _length(span[2]) * (1 if span[1] == "+" else -1)
-    first, _, rest = words.partition(" ")
-    here = now.astimezone()
-    if first in _NEAR:
-        return _at(here.date() + timedelta(days=_NEAR[first]), rest)
-    if first in _DAYS:
-        ahead = (_DAYS.index(first) - here.weekday()) % 7
-        at = _at(here.date() + timedelta(days=ahead), rest)
-        return at if at > now else _at(here.date() + timedelta(days=ahead + 7), rest)
-    if _CLOCK.fullmatch(words):
-        at = _at(here.date(), words)
-        return at if at > now else _at(here.date() + timedelta(days=1), words)
-    at = datetime.fromisoformat(text.strip())
-    return at if at.tzinfo else at.astimezone()
-
-
-def _length(text: str) -> timedelta:
-    parts = re.findall(r"(\d+)([smhdw])", text)
-    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
-
-
-def _at(day: date, clock: str) -> datetime:
-    """The local time of that day; midnight when no clock is given."""
-    found = _CLOCK.fullmatch(clock.strip() or "0:00")
-    if found is None:
-        raise ValueError(f"{clock!r} is no time of a day")
-    hour, minute, second = (int(part or 0) for part in found.groups())
-    return datetime.combine(day, time(hour, minute, second)).astimezone()
 
 
 def _now(ctx: click.Context | None) -> datetime:

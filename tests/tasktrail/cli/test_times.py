@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.cli.parameters import read_time
+from tasktrail.times import read_time
 
 NOW = datetime(2026, 3, 27, 14, 30, 15, tzinfo=UTC)  # a Friday, two days before the clocks go forward in Berlin
 
