@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,11 @@ def disagreements(root: Path) -> list[str]:
     ]
     for folder in {path.split("/")[0] for path in listed}:
         for path in files(root, folder):
-            if path.parent.relative_to(root).as_posix() not in listed:
+            if path.suffix != ".py":
+                if path.name != "py.typed" and not ships(path, root, table, listed):
+                    found.append(f"{path.relative_to(root)} is data that no package-data entry takes along")
+            elif path.parent.relative_to(root).as_posix() not in listed:
                 found.append(f"{path.relative_to(root)} is in no listed package")
-            elif path.suffix != ".py" and path.name != "py.typed" and not ships(path, root, table, listed):
-                found.append(f"{path.relative_to(root)} is data that no package-data entry takes along")
     for room in table["package-dir"].values():
         link = root / "tasktrail" / room
         if not link.is_symlink() or link.readlink() != Path("..", room):
@@ -62,8 +64,11 @@ def disagreements(root: Path) -> list[str]:
 
 
 def ships(path: Path, root: Path, table: dict[str, Any], listed: dict[str, str]) -> bool:
-    package = listed[path.parent.relative_to(root).as_posix()]
-    return any(path.match(pattern) for pattern in table.get("package-data", {}).get(package, []))
+    """Whether the package that the file stands in or below takes it along."""
+    folder = next((folder for folder in path.parents if folder.relative_to(root).as_posix() in listed), root)
+    package = listed.get(folder.relative_to(root).as_posix(), "")
+    patterns = table.get("package-data", {}).get(package, [])
+    return any(fnmatchcase(path.relative_to(folder).as_posix(), pattern) for pattern in patterns)
 
 
 def test_every_source_file_is_packaged_and_every_room_is_linked() -> None:
@@ -164,6 +169,15 @@ def test_a_listed_package_without_a_folder_is_found(small_tree: Path) -> None:
 def test_data_that_no_package_takes_along_is_found(small_tree: Path) -> None:
     (small_tree / "events" / "schema.sql").touch()
     assert disagreements(small_tree) == ["events/schema.sql is data that no package-data entry takes along"]
+
+
+def test_data_in_a_folder_of_its_own_is_found_unless_an_entry_of_the_package_above_takes_it(small_tree: Path) -> None:
+    (small_tree / "events" / "sounds").mkdir()
+    (small_tree / "events" / "sounds" / "bell.wav").touch()
+    assert disagreements(small_tree) == ["events/sounds/bell.wav is data that no package-data entry takes along"]
+    with (small_tree / "pyproject.toml").open("a") as file:
+        file.write('[tool.setuptools.package-data]\n"tasktrail.events" = ["sounds/*"]\n')
+    assert disagreements(small_tree) == []
 
 
 def test_a_missing_or_wrong_link_is_found(small_tree: Path) -> None:

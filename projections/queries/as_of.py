@@ -1,5 +1,6 @@
 """The past: any answer as it would have been given at an earlier position or time. Replay only, nothing is run."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -101,7 +102,7 @@ def as_of(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> Pa
     `scratch`: where the views of then are built, as SQLite names it; an empty name is a file that goes with them.
     """
     point = parse_point(point)
-    moment = _moment(log, point)
+    moment = time_of(log, point)
     views = TaskViews(scratch, bulk=True)
     records = _until(log, point)
     try:
@@ -118,14 +119,15 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     """One task as of the point, from its own records alone. Raises `UnknownTask` when it was not created yet."""
     check_task_id(task_id)
     point = parse_point(point)
-    moment = _moment(log, point)
+    moment = time_of(log, point)
     states: dict[int, TaskState] = fold_batch(_up_to(read_stream(log, task_id), point), {}, Tally())
     if task_id not in states:
         raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
     return view(states[task_id], moment)
 
 
-def _moment(log: ReadableLog, point: Point) -> datetime:
+def time_of(log: ReadableLog, point: Point) -> datetime:
+    """The time at a point. Raises `BeyondTheLog` for a position that is not reached yet."""
     if isinstance(point, datetime):
         return point
     head = log.head().position
@@ -133,6 +135,15 @@ def _moment(log: ReadableLog, point: Point) -> datetime:
         raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field="as_of")
     latest = next(log.read(point - 1, 1), None) if point else None
     return latest.recorded_at if latest else datetime.min.replace(tzinfo=UTC)
+
+
+def position_at(log: ReadableLog, at: datetime) -> int:
+    """The last position that was recorded up to and at a time; 0 when there was none."""
+
+    def recorded_at(position: int) -> datetime:
+        return next(log.read(position - 1, 1)).recorded_at
+
+    return bisect_right(range(1, log.head().position + 1), at, key=recorded_at)  # time never decreases along the log
 
 
 def _until(log: ReadableLog, point: Point) -> Iterator[Recorded]:

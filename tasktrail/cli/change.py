@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.commands import CancelTask, RetryTask
+from ..words import duration, moment
 from .command import CliCommand, pass_session
 from .completion import STATUS_WORDS, TYPES
 from .failing import DONE, NO_SERVICE, complain
 from .fields import F, default_actor, options_of, reason_and_actor, with_options
 from .parameters import OPEN_ID, WAITING_ID, TaskIdParam
 from .session import Session
-from .terminal import duration, moment, print_json, say
+from .terminal import print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

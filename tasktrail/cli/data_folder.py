@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..words import moment, size
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
 from .fields import default_actor, reason_and_actor
 from .progress import counting
 from .session import Session
-from .terminal import fitted, moment, plain, print_json, say, size
+from .terminal import fitted, plain, print_json, say
 
 if TYPE_CHECKING:
     from ..projections import Verification

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.commands import AddSchedule, AdjustTask, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from ..words import moment, size
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
 from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
 from .parameters import FILE, TYPE, WAITING_ID
 from .session import Session
-from .terminal import Column, moment, plain, print_json, print_pairs, say, size
+from .terminal import Column, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..actors.core.board import LimitsBoard

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, TypeVar
 import click
 
 from ..events.errors import NotReady, ServiceUnreachable, WaitTimeout
-from .terminal import duration, localized, moment, percent, plain
+from ..words import duration, moment, percent
+from .terminal import localized, plain
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -9,25 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..words import duration, percent, rate, size
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
 from .parameters import TASK_ID, NumberParam, WholeParam
 from .progress import Signals
 from .session import DEFAULT_DATA, Session
-from .terminal import (
-    Column,
-    TerminalLayout,
-    duration,
-    fitted,
-    localized,
-    percent,
-    plain,
-    print_json,
-    print_pairs,
-    rate,
-    say,
-    size,
-)
+from .terminal import Column, TerminalLayout, fitted, localized, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..actors.core.board import QueueBoard, Resources

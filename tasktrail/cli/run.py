@@ -9,13 +9,14 @@ import click
 from msgspec.structs import replace
 
 from ..events.errors import CannotStartNow
+from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import TASK_FLAGS, build_command, default_actor, task_fields
 from .parameters import FILE, TYPE
 from .progress import ENDED, Display, Signals, display_on, until_ended
 from .session import Session
-from .terminal import as_text, duration, moment, percent, plain, print_json, print_pairs, say
+from .terminal import as_text, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..api.protocol import Tasks

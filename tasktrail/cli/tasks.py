@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ..words import duration, moment, percent, size
 from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
 from .failing import json_bytes
@@ -18,21 +19,7 @@ from .notices import in_short
 from .parameters import TASK_ID, PointParam, WholeParam
 from .queue import sum_of
 from .session import Session
-from .terminal import (
-    Column,
-    TerminalLayout,
-    as_text,
-    duration,
-    localized,
-    moment,
-    percent,
-    plain,
-    print_json,
-    print_pairs,
-    say,
-    size,
-    wrapped,
-)
+from .terminal import Column, TerminalLayout, as_text, localized, plain, print_json, print_pairs, say, wrapped
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading

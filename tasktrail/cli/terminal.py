@@ -8,12 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any, Literal, Self, TextIO
 
 import click
 import msgspec
+
+from ..words import ago, moment
 
 
 def plain(text: str) -> str:
@@ -39,71 +41,6 @@ def _is_chinese() -> bool:
     """Whether the locale is Chinese, by the variables of POSIX in their order."""
     told = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return next(filter(None, told), "").lower().startswith("zh")
-
-
-def moment(at: datetime | None) -> str:
-    """A time in UTC, to the second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
-
-
-def ago(at: datetime | None, now: datetime) -> str:
-    """A time as its distance, in one unit: 3 m ago, in 5 h, 12 d ago; with no unit that suits, the date."""
-    if at is None:
-        return ""
-    seconds = (now - at).total_seconds()
-    for unit, length, most in (("s", 1, 90), ("m", 60, 90), ("h", 3600, 48), ("d", 86400, 100)):
-        number = round(abs(seconds) / length)
-        if number < most:
-            return f"{number} {unit} ago" if seconds >= 0 else f"in {number} {unit}"
-    return f"{at.astimezone(UTC):%Y-%m-%d}"
-
-
-def duration(seconds: float) -> str:
-    """A duration as a person would say it: 0.42 s, 12.3 s, 4m 05s, 3h 20m, 2d 4h."""
-    if seconds < 10:  # noqa: PLR2004 - the second digit says nothing beyond
-        return f"{seconds:.2f} s"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:  # noqa: PLR2004 - an hour
-        return f"{minutes}m {rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:  # noqa: PLR2004 - a day
-        return f"{hours}h {minutes:02}m"
-    return f"{hours // 24}d {hours % 24}h"
-
-
-def about(seconds: float) -> str:
-    """A duration that is only guessed, in one unit: about 45 s, about 12 min, about 3 h."""
-    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if (number := max(1, round(seconds / length))) < most:
-            return f"about {number} {unit}"
-    return f"about {round(seconds / 86400)} d"
-
-
-def size(count: float) -> str:
-    """Bytes in a unit that suits: 512 B, 64.0 MiB."""
-    if count < 1024:  # noqa: PLR2004 - a KiB
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if count < 1024:  # noqa: PLR2004 - of the next unit
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TiB"
-
-
-def rate(per_minute: float) -> str:
-    """How often, in a unit in which the number is not tiny: 18 a minute, 1.5 an hour, 3 a day."""
-    if per_minute >= 1 or not per_minute:
-        return f"{round(per_minute, 1):g} a minute"
-    if per_minute * 60 >= 1:
-        return f"{round(per_minute * 60, 1):g} an hour"
-    return f"{round(per_minute * 1440, 1):g} a day"
-
-
-def percent(progress: float) -> str:
-    """A percentage with one digit, rounded down so that 100 % means all of it."""
-    return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
 _WORDS = re.compile(r"(\s*)((?:`[^`\s][^`]{0,60}`|\S)+)")

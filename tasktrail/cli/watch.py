@@ -18,12 +18,13 @@ import click
 import msgspec
 
 from ..events.errors import ServiceUnreachable
+from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .parameters import TASK_ID
 from .progress import ENDED, LOOK_EVERY, Display, Lines, Poller, Signals, headline
 from .session import Session
-from .terminal import Column, about, duration, localized, percent, plain, print_json, say, table_rows, width_of, wrapped
+from .terminal import Column, localized, plain, print_json, say, table_rows, width_of, wrapped
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading

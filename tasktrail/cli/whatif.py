@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..whatif.question import PolicyChange
+from ..words import duration, moment
 from .command import CliCommand, pass_session
 from .fields import options_of
 from .parameters import PointParam
 from .progress import counting
 from .session import Session
-from .terminal import Column, TerminalLayout, duration, moment, print_json, print_pairs, say
+from .terminal import Column, TerminalLayout, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..whatif.answer import Changed, Fidelity, TypeRow, WhatIf

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 from litestar import Litestar, Request, Response
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
@@ -22,13 +23,16 @@ from .requests import MAX_BODY, known_only, possible_task
 
 def build_app(backend: Backend) -> Litestar:
     """An ASGI application that answers from `backend`. The caller closes the backend."""
+    from ..web.routes import page_router  # the pages are built on this folder
+
     routes = [*commands.COMMAND_ROUTES, *queries.QUERY_ROUTES]
     return Litestar(
-        route_handlers=[*_options_routes(routes), *routes],
+        route_handlers=[*_options_routes(routes), *routes, page_router()],
         dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         guards=[known_only, possible_task],
         openapi_config=openapi_config(__version__),
+        state=State({"backend": backend}),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )

@@ -151,7 +151,9 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
 
     One that is given twice and takes one value is refused too: nobody could say which of them is meant.
     """
-    known = handler.parsed_fn_signature.parameters
+    known = dict(handler.parsed_fn_signature.parameters)
+    for provided in handler.resolve_dependencies().values():
+        known |= provided.parsed_fn_signature.parameters
     given = connection.query_params
     for name in given:
         if name not in known:

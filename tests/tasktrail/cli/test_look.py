@@ -11,11 +11,12 @@ import pytest
 
 from tasktrail.cli import terminal
 from tasktrail.cli.reference import option_lines
-from tasktrail.cli.terminal import duration, moment, percent, plain, size
+from tasktrail.cli.terminal import plain
 from tasktrail.events import Checkpoint, Started
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
+from tasktrail.words import duration, moment, percent, size
 
 
 @pytest.fixture

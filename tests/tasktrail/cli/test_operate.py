@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from tasktrail.actors.core.board import QueueBoard
 from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Environment, Session
-from tasktrail.cli.terminal import TerminalLayout, rate
+from tasktrail.cli.terminal import TerminalLayout
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
 from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueueDrained
+from tasktrail.words import rate
 
 Cli = Callable[..., Any]
 

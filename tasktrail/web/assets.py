@@ -1,0 +1,60 @@
+"""The page's own style, script and icon, from memory. Their address names their content, so a browser keeps them."""
+
+import gzip
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.params import FromPath
+
+from ..errors import UnknownRoute
+
+_FOLDER = Path(__file__).parent / "static"
+_KINDS = {".css": "text/css", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_FOREVER = "public, max-age=31536000, immutable"
+
+
+class Asset(msgspec.Struct, frozen=True):
+    """A file, as it is sent."""
+
+    kind: str
+    plain: bytes
+    packed: bytes
+    version: str
+
+
+def _read(path: Path) -> Asset:
+    content = path.read_bytes()
+    return Asset(_KINDS[path.suffix], content, gzip.compress(content, mtime=0), sha256(content).hexdigest()[:12])
+
+
+_ASSETS = {path.name: _read(path) for path in _FOLDER.iterdir() if path.suffix in _KINDS}
+
+
+def asset(name: str) -> str:
+    """The address of a file in `static`."""
+    return f"/static/{_ASSETS[name].version}/{name}"
+
+
+@get("/static/{version:str}/{name:str}", include_in_schema=False)
+async def get_asset(request: Request[Any, Any, Any], version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
+    """A file. One that is asked for by an old address, by a page from before an upgrade, is not kept."""
+    found = _ASSETS.get(name)
+    if found is None:
+        raise UnknownRoute(f"Nothing answers at {request.url.path}")
+    headers = {
+        "cache-control": _FOREVER if version == found.version else "no-cache",
+        "etag": f'"{found.version}"',
+        "vary": "accept-encoding",
+        "x-content-type-options": "nosniff",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(b"", status_code=304, headers=headers, media_type=found.kind)
+    packed = re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("accept-encoding", ""))
+    if packed:
+        headers["content-encoding"] = "gzip"
+    return Response(found.packed if packed else found.plain, headers=headers, media_type=found.kind)

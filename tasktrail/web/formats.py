@@ -1,0 +1,72 @@
+"""How the page writes times, durations, bytes and percentages: filters for its templates."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from ..words import about, ago, duration, percent, rate, size
+
+
+def zone() -> tzinfo:
+    """The time zone of the service's machine, in which times are shown."""
+    found = datetime.now(UTC).astimezone().tzinfo
+    assert found is not None
+    return found
+
+
+def exact(at: datetime) -> str:
+    """A time to the second, with its zone: 2026-01-31 13:00:00 CET."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def when(at: datetime | None, now: datetime) -> Markup:
+    """A time as its distance from `now`, and exactly in its title; a script keeps the distance up to date."""
+    return _time(at, ago(at, now), exact(at), "relative") if at else Markup("")
+
+
+def at_time(at: datetime | None) -> Markup:
+    """A time to the second, for the places where one is compared with another."""
+    return _time(at, exact(at), at.astimezone(UTC).isoformat(), "") if at else Markup("")
+
+
+def _time(at: datetime, shown: str, title: str, kind: str) -> Markup:
+    stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    mark = Markup(" data-{}").format(kind) if kind else Markup("")
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(stamp, title, mark, shown)
+
+
+def number(value: float) -> str:
+    """A number with groups of three: 1,234,567."""
+    return f"{value:,}"
+
+
+def compact(value: Any) -> str:
+    """A value as JSON on one line, in the order of its keys."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+
+
+def wrapping(text: str) -> Markup:
+    """A long path or name that may break behind each of its separators."""
+    broken = str(escape(text))
+    for separator in ("/", "_", "-", "."):
+        broken = broken.replace(separator, f"{separator}<wbr>")
+    return Markup(broken)  # noqa: S704 - escaped above
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "about": about,
+    "at_time": at_time,
+    "bytes": size,
+    "compact": compact,
+    "duration": duration,
+    "exact": exact,
+    "number": number,
+    "percent": percent,
+    "rate": rate,
+    "when": when,
+    "wrapping": wrapping,
+}
+"""Filter → function. `{{ task.updated_at | when(now) }}`, `{{ task.progress | percent }}`."""

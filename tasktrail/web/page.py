@@ -1,0 +1,217 @@
+"""What every page has: the moment that it shows, its addresses, its frame, and what a browser may do with it.
+
+A module for one page has route handlers that take `page` as a dependency and end with `page.answer("NAME.html", …)`:
+
+    @get("/limits")
+    async def limits(page: NamedDependency[Page]) -> Response[str]:
+        return page.answer("limits.html", board=await page.ask(page.service.limits))
+
+Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same module, which ends with
+`page.redirect("/limits", said="…")`; `page.present()` comes first in it, since the past cannot be acted on.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import Request, Response
+from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from .. import __version__
+from ..actors.logger import get_logger
+from ..errors import BadRequest, UnknownRoute, WrongMethod
+from ..events import TasktrailError
+from ..events.errors import InvalidValue
+from ..http.backend import Backend
+from ..http.problems import headers_of, unexpected
+from ..http.requests import AsOfQuery
+from ..projections.queries.as_of import Point
+from .assets import asset
+from .formats import FILTERS, zone
+from .moments import QUICK, Moment, canonical, moment_of
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""Of every page: nothing from elsewhere, nothing inline, in no frame, and kept by nobody."""
+NAVIGATION = (("/", "Now"),)
+_FLASH = "tasktrail-said"
+_FLASH_KEPT = 60
+_LONGEST_FLASH = 1000
+
+logger = get_logger("tasktrail.web")
+
+templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+templates.filters |= FILTERS
+templates.globals.update(asset=asset, navigation=NAVIGATION, quick=QUICK, tasktrail_version=__version__)
+
+
+class Page:
+    """One request for a page: what is asked, of which moment, and how it is answered."""
+
+    def __init__(self, request: Request[Any, Any, Any], backend: Backend, as_of: str, past: Moment | None) -> None:
+        self.request = request
+        self.backend = backend
+        self.service = backend.service
+        self.as_of = as_of
+        """The moment as it stands in addresses; empty for now."""
+        self.past = past
+        """The moment that is shown; none for now."""
+        self.now = past.at if past else self.service.source.clock.now()
+        """What ages are counted from."""
+        self.path: str = request.url.path
+
+    @property
+    def point(self) -> Point | None:
+        """The moment for questions that take `as_of`."""
+        return self.past.position if self.past else None
+
+    async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Ask the service something that is answered at once, with all that is durable."""
+        return await self.backend.ask(function, *args)
+
+    def url(self, path: str, **query: object) -> str:
+        """An address in the moment that this page shows. Parameters that are None or empty are left out."""
+        kept = {name: value for name, value in query.items() if value not in (None, "")}
+        if self.as_of:
+            kept.setdefault("as_of", self.as_of)
+        return f"{quote(path)}?{urlencode(kept, doseq=True)}" if kept else quote(path)
+
+    def here(self, **changes: object) -> str:
+        """This page's own address with other parameters: `page.here(offset=50)`. `as_of=None` leads to now."""
+        return _with(self.path, self.parameters() | changes)
+
+    def parameters(self) -> dict[str, object]:
+        """The parameters of this page's address; lists for those that are repeated."""
+        found: dict[str, list[str]] = {}
+        for name, value in parse_qsl(self.request.url.query):
+            found.setdefault(name, []).append(value)
+        return {name: values if values[1:] else values[0] for name, values in found.items()}
+
+    def present(self) -> None:
+        """Raises `InvalidValue` when the past is shown, which cannot be acted on."""
+        if self.past:
+            raise InvalidValue("as_of: the past can be looked at, not acted on", field="as_of")
+
+    def render(self, template: str, **values: Any) -> str:
+        """The text of a template, which may be a part of a page."""
+        return templates.get_template(template).render(page=self, now=self.now, **values)
+
+    def answer(self, template: str, *, status: int = 200, **values: Any) -> Response[str]:
+        """The whole page."""
+        head = self.service.watermark.position
+        said, kind = _flash(self.request)
+        text = self.render(template, said=said, said_kind=kind, head=head, zone=zone(), **values)
+        answer = Response(text, status_code=status, media_type="text/html", headers=HEADERS)
+        if said:
+            answer.delete_cookie(_FLASH)
+        return answer
+
+    def redirect(self, to: str, *, said: str = "", kind: str = "good") -> Response[None]:
+        """To another page (303), which shows `said` once. `kind`: good, or bad for what was refused."""
+        answer: Response[None] = Response(None, status_code=303, headers={**HEADERS, "location": to})
+        if said:
+            answer.set_cookie(
+                Cookie(
+                    key=_FLASH,
+                    value=quote(f"{kind}:{said[:_LONGEST_FLASH]}"),
+                    max_age=_FLASH_KEPT,
+                    httponly=True,
+                    samesite="strict",
+                )
+            )
+        return answer
+
+
+def _with(path: str, query: dict[str, object]) -> str:
+    kept = {name: value for name, value in query.items() if value not in (None, "", [])}
+    return f"{quote(path)}?{urlencode(kept, doseq=True)}" if kept else quote(path)
+
+
+def _flash(request: Request[Any, Any, Any]) -> tuple[str, str]:
+    kind, _, said = unquote(request.cookies.get(_FLASH, "")).partition(":")
+    return (said, kind) if kind in ("good", "bad") else ("", "")
+
+
+class Elsewhere(Exception):
+    """The request is answered at another address."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+async def open_page(
+    request: Request[Any, Any, Any], backend: NamedDependency[Backend], as_of: AsOfQuery = None
+) -> Page:
+    """The dependency `page`. A moment in words is answered at the address of the moment that it means."""
+    wanted = (as_of or "").strip()
+    if not wanted:
+        return Page(request, backend, "", None)
+    plain = Page(request, backend, "", None)
+    exactly = await backend.ask(canonical, backend.service, wanted, plain.now)
+    if exactly != wanted and request.method == "GET":
+        raise Elsewhere(plain.here(as_of=exactly))
+    return Page(request, backend, exactly, await backend.ask(moment_of, backend.service, exactly))
+
+
+def _plain(request: Request[Any, Any, Any]) -> Page:
+    return Page(request, request.app.state.backend, "", None)
+
+
+def refused(request: Request[Any, Any, Any], error: TasktrailError) -> Response[str]:
+    """A page that says what was wrong and what to do."""
+    answer = _plain(request).answer("error.html", status=error.status, error=error)
+    answer.headers |= headers_of(error)
+    return answer
+
+
+def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[str]:
+    match error.status_code:
+        case 404:
+            return refused(request, UnknownRoute(f"There is no page at {request.url.path}"))
+        case 405:
+            return refused(request, WrongMethod(f"{request.method} {request.url.path} is not possible"))
+        case 400:
+            return refused(request, BadRequest(error.detail))
+        case _:
+            return _fault(request, error)
+
+
+def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
+    logger.error("a page failed", method=request.method, path=request.url.path, exc_info=error)
+    return refused(request, unexpected())
+
+
+def _elsewhere(_request: Request[Any, Any, Any], error: Elsewhere) -> Response[None]:
+    return Response(None, status_code=303, headers={**HEADERS, "location": error.location})
+
+
+HANDLERS: ExceptionHandlersMap = {
+    Elsewhere: _elsewhere,
+    TasktrailError: refused,
+    HTTPException: _framework,
+    Exception: _fault,
+}

@@ -1,0 +1,22 @@
+"""All pages: where a new one is entered, and what they have in common."""
+
+from litestar import Router
+from litestar.di import Provide
+
+from . import now
+from .assets import get_asset
+from .page import HANDLERS, open_page
+
+PAGES = (now.now,)
+"""The handlers of all pages. A page of its own module is entered here, and in `NAVIGATION` in `page.py`."""
+
+
+def page_router() -> Router:
+    """The routes of the page."""
+    return Router(
+        path="/",
+        route_handlers=[get_asset, *PAGES],
+        dependencies={"page": Provide(open_page)},
+        exception_handlers=HANDLERS,
+        include_in_schema=False,
+    )

@@ -1,0 +1,115 @@
+// What the page adds where scripts run: parts that change while somebody looks, and ages that stay right.
+// Everything works without it, by plain links and forms.
+"use strict";
+
+// --- live parts: the server sends a part whole; only what differs is changed, so focus and selections stay -----------
+
+function sameKind(one, other) {
+  return one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
+}
+
+function morph(shown, wanted) {
+  if (shown.nodeType === Node.TEXT_NODE) {
+    if (shown.data !== wanted.data) shown.data = wanted.data;
+    return;
+  }
+  if (shown.nodeType !== Node.ELEMENT_NODE || shown.isEqualNode(wanted)) return;
+  const kept = shown.nodeName === "DETAILS" ? ["open"] : shown.matches("input, select, textarea") ? ["value", "checked"] : [];
+  for (const { name, value } of [...wanted.attributes]) {
+    if (!kept.includes(name) && shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+  }
+  for (const { name } of [...shown.attributes]) {
+    if (!kept.includes(name) && !wanted.hasAttribute(name)) shown.removeAttribute(name);
+  }
+  morphInside(shown, wanted);
+}
+
+function morphInside(shown, wanted) {
+  let place = shown.firstChild;
+  for (const next of [...wanted.childNodes]) {
+    const found = next.id ? [...shown.children].find((one) => one.id === next.id) : null;
+    if (found && found !== place) {
+      shown.insertBefore(found, place);
+      place = found;
+    }
+    if (place && sameKind(place, next)) {
+      morph(place, next);
+      place = place.nextSibling;
+    } else {
+      shown.insertBefore(document.importNode(next, true), place);
+    }
+  }
+  while (place) {
+    const gone = place;
+    place = place.nextSibling;
+    gone.remove();
+  }
+}
+
+function follow(address, state) {
+  const source = new EventSource(address);
+  const tell = (text, lost) => {
+    state.hidden = false;
+    state.classList.toggle("is-lost", lost);
+    if (state.textContent !== text) state.textContent = text;
+  };
+  source.addEventListener("open", () => tell("live", false));
+  source.addEventListener("part", (event) => {
+    const part = JSON.parse(event.data);
+    const shown = document.getElementById(part.id);
+    if (!shown) return;
+    const read = new DOMParser().parseFromString(part.html, "text/html");
+    morphInside(shown, read.body);
+    keepAges();
+  });
+  source.addEventListener("error", () => {
+    tell("not live: connecting again", true);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(address, state), 3000);
+  });
+  addEventListener("pagehide", () => source.close(), { once: true });
+}
+
+// --- ages -----------------------------------------------------------------------------------------------------------
+
+const UNITS = [["s", 1, 90], ["m", 60, 90], ["h", 3600, 48], ["d", 86400, 100]];
+
+function age(seconds) {
+  for (const [unit, length, most] of UNITS) {
+    const number = Math.round(Math.abs(seconds) / length);
+    if (number < most) return seconds >= 0 ? `${number} ${unit} ago` : `in ${number} ${unit}`;
+  }
+  return "";
+}
+
+function keepAges() {
+  if (document.body.classList.contains("past")) return;
+  for (const one of document.querySelectorAll("time[data-relative]")) {
+    const text = age((Date.now() - Date.parse(one.dateTime)) / 1000);
+    if (text && one.textContent !== text) one.textContent = text;
+  }
+}
+
+// --- forms ----------------------------------------------------------------------------------------------------------
+
+// A form is sent once, however often its button is pressed.
+addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+// Escape closes what was opened over the page.
+addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" && event.target.closest?.("details.moment[open], details.confirm[open]");
+  if (open) {
+    open.open = false;
+    open.querySelector("summary").focus();
+  }
+});
+
+const live = document.body.dataset.live;
+if (live) follow(live, document.querySelector("[data-live-state]"));
+setInterval(keepAges, 5000);
