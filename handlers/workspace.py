@@ -88,8 +88,8 @@ class TempFiles:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._root = root
-        self._max_size = max_size
-        self._cleanup_after = cleanup_after
+        self.max_size = max_size
+        self.cleanup_after = cleanup_after
         self._protected = protected
         self._clock = clock
         root.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ class TempFiles:
         listed = [info for task_id in self.tasks() if (info := _look_at(self.folder(task_id), task_id))]
         protected = self._protected()
         may_go = sorted((info for info in listed if info.task_id not in protected), key=lambda info: info.written_at)
-        oldest, too_much = self._clock() - self._cleanup_after, sum(info.size for info in listed) - self._max_size
+        oldest, too_much = self._clock() - self.cleanup_after, sum(info.size for info in listed) - self.max_size
         removed = []
         for info in may_go:
             if info.written_at >= oldest and too_much <= 0:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from copy import copy
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,10 @@ from msgspec.structs import replace
 from . import __version__
 from .actors.base import PING, WAKE, Committed, StateQuery, logger
 from .actors.core.limits import UNLIMITED
-from .actors.core.messages import Boot, Close, Drain
+from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
 from .actors.core.resources import Ceiling
 from .actors.core.state import SchedulerState
+from .actors.delivery.attempt import Deadline, Result
 from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
@@ -40,6 +42,7 @@ from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
+from .config.load import Reloaded, with_live_keys
 from .config.settings import Config
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
@@ -55,6 +58,7 @@ from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
+from .projections.notices import Notice
 
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
@@ -156,6 +160,16 @@ class System:
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
         memory = Machine(self.paths.temp).limits().memory
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
+
+    def reload(self, config: Config) -> Reloaded:
+        """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
+        check_targets(config.apprise)
+        self.config, reloaded = with_live_keys(self.config, config)
+        self._senders = self._make_senders()
+        self._temp_files.cleanup_after = self.config.cleanup_after
+        self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
+        self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
+        return reloaded
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:
@@ -314,6 +328,8 @@ class System:
             sandbox=self.config.for_workers(self.paths.protected()),
             output_root=self.paths.output,
             max_output=self.config.max_output,
+            nice=self.config.worker_nice,
+            io=self.config.worker_io,
         )
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
@@ -330,20 +346,28 @@ class System:
         )
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
+        self._senders = self._make_senders()
+        return Notifier.start(
+            feed=self._to_notifier,
+            open_log=lambda: LogReader(self.paths.log),
+            deliver=self._deliver,
+            report=self.scheduler.tell,
+            clock=self.clock,
+            snapshot=self._snapshot(OUTBOX_SNAPSHOT.name),
+            mail_limit=self.config.smtp.max_per_hour,
+        )
+
+    def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
+        """Through the senders of this moment: a reload replaces them."""
+        return self._senders.deliver(notice, deadline, now)
+
+    def _make_senders(self) -> Senders:
         smtp = self.config.smtp
         server = (
             MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
         )
         webhooks = WebhookSender(self.config.webhook_secret, self.config.allow_endpoints)
-        return Notifier.start(
-            feed=self._to_notifier,
-            open_log=lambda: LogReader(self.paths.log),
-            deliver=Senders(webhooks, MailSender(server), TargetSender(self.config.apprise)).deliver,
-            report=self.scheduler.tell,
-            clock=self.clock,
-            snapshot=self._snapshot(OUTBOX_SNAPSHOT.name),
-            mail_limit=smtp.max_per_hour,
-        )
+        return Senders(webhooks, MailSender(server), TargetSender(self.config.apprise))
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]
         return Snapshotter.start(
@@ -374,7 +398,7 @@ class System:
         return before != self._looked_at
 
     def _start_janitor(self) -> "Janitor.ref":  # type: ignore[name-defined]
-        files = TempFiles(
+        self._temp_files = TempFiles(
             self.paths.temp,
             max_size=self.config.max_temp_size or UNLIMITED,
             cleanup_after=self.config.cleanup_after,
@@ -382,7 +406,7 @@ class System:
         )
         return Janitor.start(
             feed=self._to_janitor,
-            files=files,
+            files=self._temp_files,
             clock=self.clock,
             last_task_id=lambda: self.scheduler.ask(StateQuery(last_task_id), timeout=30),
         )

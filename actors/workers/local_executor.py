@@ -22,7 +22,7 @@ from ...events.reports import (
     Stop,
     TellHeld,
 )
-from ...handlers.process.channel import Setup, Unencodable, encode_frame
+from ...handlers.process.channel import IoRank, Setup, Unencodable, encode_frame
 from ...handlers.process.sandbox import Sandbox, sandbox_support
 from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
@@ -47,7 +47,8 @@ class LocalExecutor:
         lock_path: file on which reapers hold a shared lock; see `wait_for_orphans`.
         pythonpath: folders that workers import from, beside those of the service.
         pass_environment: names of further environment variables that workers may see.
-        nice: added to the workers' niceness, not to the reapers'.
+        nice: added to the workers' niceness.
+        io: how the workers' disk accesses rank, see `Setup`.
         rules: when workers are replaced.
         sandbox: what holds for every attempt.
         output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
@@ -63,6 +64,7 @@ class LocalExecutor:
         pythonpath: Iterable[str] = (),
         pass_environment: Iterable[str] = (),
         nice: int = 0,
+        io: IoRank = "normal",
         rules: SlotRules | None = None,
         sandbox: Sandbox | None = None,
         output_root: Path | None = None,
@@ -78,12 +80,11 @@ class LocalExecutor:
             lock=None,
             family=f"{secrets.token_hex(8)}:",
             environment=worker_environment(pythonpath, pass_environment, os.environ),
-            nice=nice,
             alone=sandbox.mode != "off" and sandbox_support().pid_namespace,
             keeps_output=bool(output_root and max_output),
         )
         kept_in = str(output_root) if self._settings.keeps_output else ""
-        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output)
+        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io)
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         self._to_start: deque[Slot] = deque()
         self._to_come: set[Slot] = set()

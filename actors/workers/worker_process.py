@@ -32,7 +32,6 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Beginning of every worker's mark."""
     environment: dict[str, str]
     """The worker's whole environment but for its mark."""
-    nice: int = 0
     alone: bool = False
     """Whether each worker is to have a PID namespace of its own, where the system allows it."""
     keeps_output: bool = False
@@ -110,7 +109,7 @@ def _reaper_command(
     numbers = [str(number) for number in pipes]
     return [
         *(sys.executable, "-I", "-S", script),
-        *(str(number) for number in (os.getpid(), lifeline, status, settings.nice)),
+        *(str(number) for number in (os.getpid(), lifeline, status)),
         *(str(int(switch)) for switch in (settings.alone, settings.keeps_output)),
         *(",".join(numbers), ",".join(map(str, lock))),
         *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", reaper.REAPER_PID, *numbers, reaper.OUTPUT),

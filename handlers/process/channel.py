@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container
 from threading import Lock, Thread
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,8 @@ from ...events.reports import (
     WorkerBound,
 )
 from .sandbox import Sandbox
+
+IoRank: TypeAlias = Literal["normal", "low", "idle"]
 
 MAX_REPORT = 1024 * 1024
 """Longest frame a worker may send, in bytes. Anything longer is taken for garbage."""
@@ -74,6 +76,10 @@ class Setup(Frame, frozen=True, tag="setup"):
     """Folder where what attempts print is kept; empty: it is not."""
     max_output: int = 0
     """Bytes kept of each attempt."""
+    nice: int = 0
+    """Added to the worker's niceness."""
+    io: IoRank = "normal"
+    """How its disk accesses rank: low, after those of other programs; idle, only while nobody else has any (Linux)."""
 
 
 class WorkerReady(Frame, frozen=True, tag="ready"):

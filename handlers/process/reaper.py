@@ -48,9 +48,9 @@ def main() -> None:
     if sys.argv[1:] == ["probe"]:
         sys.stdout.write(probe_namespace())
         return
-    service, lifeline, status, nice, alone, kept = (int(argument) for argument in sys.argv[1:7])
-    inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[7:9])
-    command = sys.argv[9:]
+    service, lifeline, status, alone, kept = (int(argument) for argument in sys.argv[1:6])
+    inherited, private = ([int(number) for number in part.split(",") if number] for part in sys.argv[6:8])
+    command = sys.argv[8:]
     for fd in (lifeline, status, *private):
         os.set_inheritable(fd, False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -58,7 +58,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     reaper = Reaper(lifeline, status, service, kept=bool(kept))
-    reaper.keep(inherited, nice, command, alone=bool(alone) and enter_pid_namespace())
+    reaper.keep(inherited, command, alone=bool(alone) and enter_pid_namespace())
 
 
 class Reaper:
@@ -86,16 +86,16 @@ class Reaper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(bell_end, warn_on_full_buffer=False)
 
-    def keep(self, inherited: list[int], nice: int, command: list[str], *, alone: bool) -> None:
+    def keep(self, inherited: list[int], command: list[str], *, alone: bool) -> None:
         """Run `command` until it ends or the lifeline breaks; return when no process of the tree is left.
 
         alone: the next child is the first process of a PID namespace.
         """
         try:
             if alone:
-                self._fork_first(inherited, nice, command)
+                self._fork_first(inherited, command)
             else:
-                self._worker = self._spawn(command, nice)
+                self._worker = self._spawn(command)
         except OSError as error:
             self._write_status(f"exit 127 0 0\n{error}".encode())
             return
@@ -121,7 +121,7 @@ class Reaper:
         line = f"exit {self._code} {int(self._seconds * 1e6)} {self._peak}\n".encode()
         self._write_status(line + self._tail)
 
-    def _spawn(self, command: list[str], nice: int) -> int:
+    def _spawn(self, command: list[str]) -> int:
         """Start the worker as our child; its process id."""
         stands_for = {REAPER_PID: str(os.getpid()), OUTPUT: str(self._output if self._kept else -1)}
         command = [stands_for.get(part, part) for part in command]
@@ -135,11 +135,9 @@ class Reaper:
         ]
         worker = os.posix_spawn(command[0], command, os.environ, file_actions=redirect, setpgroup=0, setsigdef=defaults)
         os.close(null)
-        if nice:
-            os.setpriority(os.PRIO_PROCESS, worker, min(os.getpriority(os.PRIO_PROCESS, 0) + nice, 19))
         return worker
 
-    def _fork_first(self, inherited: list[int], nice: int, command: list[str]) -> None:
+    def _fork_first(self, inherited: list[int], command: list[str]) -> None:
         self._news, news_end = os.pipe()
         life, life_end = os.pipe()
         self._worker = os.fork()
@@ -149,11 +147,11 @@ class Reaper:
             return
         try:
             os.close(life_end)
-            self._be_first(life, news_end, inherited, nice, command)
+            self._be_first(life, news_end, inherited, command)
         finally:
             os._exit(127)
 
-    def _be_first(self, life: int, news: int, inherited: list[int], nice: int, command: list[str]) -> None:
+    def _be_first(self, life: int, news: int, inherited: list[int], command: list[str]) -> None:
         """Start the worker, bury everybody, and tell how the worker ended; our end is the end of all the others."""
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if select.select([life], [], [], 0)[0]:
@@ -162,7 +160,7 @@ class Reaper:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _mount_own_proc()
         try:
-            worker = self._spawn(command, nice)
+            worker = self._spawn(command)
         except OSError as error:
             os.write(news, b"127 0 0\n")
             os.write(self._output_end, str(error).encode())

@@ -16,7 +16,7 @@ from ..actors.core.state import SchedulerState
 from ..actors.feed import Watermark
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
-from ..config.load import checked, load_config
+from ..config.load import Reloaded, checked, load_config
 from ..config.settings import Config
 from ..events import Accepted, Command, RedeliverNotice, Task
 from ..events.commands import digest
@@ -61,9 +61,13 @@ class TaskService(Questions, Commands):
         self._running = _Running(system)
         super().__init__(self._running)
         self._system = system
-        config = system.config
+        self._intake = self._make_intake()
+        self._most = system.ceiling()
+
+    def _make_intake(self) -> CommandIntake:
+        system, config = self._system, self._system.config
         roots = ([Path(root) for root in config.input_roots], [Path(root) for root in config.output_roots])
-        self._intake = CommandIntake(
+        return CommandIntake(
             system.registry,
             PathRules(*roots, system.paths.protected()),
             max_user_level=config.max_user_level,
@@ -72,7 +76,6 @@ class TaskService(Questions, Commands):
             targets=config.apprise,
             why_never=self._why_it_never_fits,
         )
-        self._most = system.ceiling()
 
     @classmethod
     def open(
@@ -121,6 +124,20 @@ class TaskService(Questions, Commands):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def reload(self, config: Config | None = None) -> Reloaded:
+        """Read the configuration again, and take what can change while the service runs.
+
+        Args:
+            config: take this one instead of the one in the data folder.
+
+        Raises:
+            ConfigurationError: it cannot be used, and nothing has changed.
+        """
+        config = load_config(self._system.paths.data) if config is None else checked(config)
+        reloaded = self._system.reload(config)
+        self._intake = self._make_intake()
+        return reloaded
 
     # --- commands -----------------------------------------------------------------------------------------------
 

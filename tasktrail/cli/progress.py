@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 class Signals:
-    """While it is entered, SIGINT and SIGTERM are queued. Only the main thread may enter it."""
+    """While it is entered, SIGINT, SIGTERM and `more` are queued. Only the main thread may enter it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: int) -> None:
+        self._numbers = (signal.SIGINT, signal.SIGTERM, *more)
         # A SimpleQueue may be put to from a signal handler that interrupts its own `get`; an Event may not.
         self._queue: SimpleQueue[int] = SimpleQueue()
         self._before: dict[int, Any] = {}
@@ -35,7 +36,7 @@ class Signals:
         """The signal that `next` answered last."""
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._numbers:
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -1,4 +1,4 @@
-"""`tasktrail types` and `config`: every option of the task types, and every key of the configuration."""
+"""`tasktrail types` and `config show`: every option of the task types, and every key of the configuration."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from .command import CliCommand, pass_session
+from .command import CliCommand, CliGroup, everywhere, pass_session
 from .failing import DONE, complain
 from .parameters import TYPE
 from .session import Session
@@ -116,16 +116,23 @@ _KEYS = (
 )
 
 
-@click.command(
-    "config",
+@click.group("config", cls=CliGroup, params=everywhere(root=False), invoke_without_command=True)
+@click.pass_context
+def config_command(ctx: click.Context) -> int:
+    """Show the configuration; without a further word as `config show` does."""
+    return DONE if ctx.invoked_subcommand else ctx.invoke(show_config)
+
+
+@config_command.command(
+    "show",
     cls=CliCommand,
     examples=[
-        ("tasktrail config", "what a service that starts on ./tasktrail-data now would work with"),
-        ("tasktrail config --data /srv/tasks --json", "a line of JSON for each key, with what it means"),
+        ("tasktrail config show", "what a service that starts on ./tasktrail-data now would work with"),
+        ("tasktrail config show --data /srv/tasks --json", "a line of JSON for each key, with what it means"),
     ],
 )
 @pass_session
-def config_command(session: Session) -> int:
+def show_config(session: Session) -> int:
     """Print every key of the configuration: its value now, where that is set, and what is allowed.
 
     A configuration that cannot be used is told first; then the keys are shown with their defaults.
@@ -159,6 +166,7 @@ def _as_json(setting: "Setting") -> dict[str, Any]:
         "variable": key.variable,
         "allowed": key.rule.allowed,
         "meaning": key.rule.says,
+        "holds": "reload" if key.rule.live else "start",
     }
 
 

@@ -1,7 +1,9 @@
 """`tasktrail serve`: run the service until a signal stops it."""
 
 import os
+import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from .fields import default_actor, reason_and_actor
 from .parameters import WholeParam
 from .progress import Signals
 from .session import Session
+from .systemd import tell_reloading, tell_systemd
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ def serve_command(
     It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
     error once commands are accepted. SIGTERM or Ctrl-C stops it in good order, a second one at once.
 
+    SIGHUP makes it read its configuration again. It says which keys hold at once, and which wait for the next start.
+
     Everybody on this machine can reach the port. It answers the user that the service runs as, and root; others, and
     all where the system does not tell who connects, have to show the secret in DATA/http-token (--token).
     """
@@ -103,7 +108,7 @@ def serve_command(
                 port=config.port if port is None else port,
                 token_file=service.paths.http_token,
             )
-            return _serve(service, server, reporter)
+            return _serve(service, server, reporter, session.load_config)
     except Exception as error:
         if not reporter.lines:
             raise  # the command line tells it
@@ -123,11 +128,15 @@ def refuse_broken_handlers(config: "Config") -> None:
         )
 
 
-def _serve(service: "TaskService", server: "HttpServer", reporter: "Announcer") -> int:
-    with Signals() as signals:
+def _serve(
+    service: "TaskService", server: "HttpServer", reporter: "Announcer", read_config: Callable[[], "Config"]
+) -> int:
+    with Signals(signal.SIGHUP) as signals:
         server.start()
         announced = _announce(service, server, reporter)
-        while signals.next(_LOOK_EVERY) is None and service.fatal is None:
+        while (number := signals.next(_LOOK_EVERY)) in (None, signal.SIGHUP) and service.fatal is None:
+            if number == signal.SIGHUP:
+                _reload(service, reporter, read_config)
             if not announced and service.ready:
                 announced = _announce(service, server, reporter)
         _stop(service, server, signals, reporter)
@@ -135,6 +144,21 @@ def _serve(service: "TaskService", server: "HttpServer", reporter: "Announcer") 
         reporter.say("error", f"the service cannot go on: {service.fatal}")
         return REFUSED
     return DONE
+
+
+def _reload(service: "TaskService", reporter: "Announcer", read_config: Callable[[], "Config"]) -> None:
+    """Read the configuration again. One that cannot be used changes nothing."""
+    tell_reloading()
+    try:
+        reloaded = service.reload(read_config())
+    except TasktrailError as error:
+        reporter.say("error", f"the configuration stays as it was: {error}", field=getattr(error, "field", ""))
+    else:
+        taken, waiting = ", ".join(reloaded.taken), ", ".join(reloaded.waiting)
+        text = f"the configuration was read again: {taken or 'nothing'} changed"
+        later = f"; the next start takes {waiting}" if waiting else ""
+        reporter.say("info", text + later, taken=reloaded.taken, waiting=reloaded.waiting)
+    tell_systemd("READY=1")
 
 
 class Announcer:
@@ -153,6 +177,7 @@ class Announcer:
 
     def ready(self, address: str, socket: str) -> None:
         """Say that commands are accepted."""
+        tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
         fields = {"ready": True, "address": address, "socket": socket}
         if self._as_json and not self.lines:
             _say(json_bytes(fields))
@@ -202,6 +227,7 @@ def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer)
 
 def _stop(service: "TaskService", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
+    tell_systemd("STOPPING=1")
     reporter.say("info", "stopping", "stopping")
 
     failure: list[Exception] = []

@@ -108,6 +108,33 @@ def _settings(data_dir: Path, file: Path | None, environment: Mapping[str, str])
     return found
 
 
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of reading the configuration again."""
+
+    taken: tuple[str, ...] = ()
+    """Keys whose new value holds from now on."""
+    waiting: tuple[str, ...] = ()
+    """Keys whose new value holds from the next start on."""
+
+
+def with_live_keys(old: Config, new: Config) -> tuple[Config, Reloaded]:
+    """The running service's configuration once it has taken from another one what it can take while it runs."""
+    before, after = _values(old), _values(new)
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    fixed = {key.name for key in keys() if not key.rule.live}
+    values = {**after, **{name: value for name, value in before.items() if name in fixed}}
+    taken = tuple(name for name in changed if name not in fixed)
+    return _assembled(values), Reloaded(taken=taken, waiting=tuple(name for name in changed if name in fixed))
+
+
+def _values(config: Config) -> dict[str, Any]:
+    """Every key with its value, by its dotted name."""
+    fixed = {
+        key.name: getattr(config.smtp, key.name[5:]) if "." in key.name else getattr(config, key.name) for key in keys()
+    }
+    return fixed | {f"{TARGETS}{name}": url for name, url in config.apprise.items()}
+
+
 def checked(config: object) -> Config:
     """A configuration that was made in Python, as if it had been read. Raises ConfigurationError, as `load_config`.
 
@@ -118,14 +145,12 @@ def checked(config: object) -> Config:
     if not isinstance(config.smtp, Smtp) or not isinstance(config.apprise, Mapping):
         name, kind = ("apprise", "a dict") if isinstance(config.smtp, Smtp) else ("smtp", "an Smtp")
         raise ConfigurationError(f"{name} of the Config has to be {kind}", field=name)
-    given = [
-        (key, getattr(config.smtp, key.name[5:]) if "." in key.name else getattr(config, key.name)) for key in keys()
-    ]
+    given = _values(config)
     values: dict[str, Any] = {}
     wrong: list[ConfigurationError] = []
-    for key, raw in given:
+    for key in keys():
         with _noted(wrong):
-            values[key.name] = _value(key, _plain(raw), "of the Config", text=False)
+            values[key.name] = _value(key, _plain(given[key.name]), "of the Config", text=False)
     for name, raw in config.apprise.items():
         with _noted(wrong):
             target = _target(f"{TARGETS}{name}", "of the Config")

@@ -36,6 +36,11 @@ team = "slack://TokenA/TokenB/TokenC/#builds"
 Sizes are bytes or texts: `KB`, `MB`, `GB`, `TB` count in thousands, `KiB`, `MiB`, `GiB`, `TiB` in 1024. Durations are
 seconds or texts with `ms`, `s`, `m`, `h` or `d`. In the environment a list is separated by commas. Secrets belong into
 the environment or into a file that only the service can read; they are shown nowhere.
+
+`tasktrail config show` prints what holds and where each value comes from. A running service reads its configuration
+again on SIGHUP (`systemctl reload`). A key with `reload` in the last column has its new value then, one with `start`
+keeps the old value until the next start, and the service says which those are. A configuration with an error changes
+nothing.
 """
 
 
@@ -50,11 +55,12 @@ def reference() -> str:
 
 
 def _table(title: str, rows: Iterable[Key]) -> list[str]:
-    lines = [f"## {title}", "", "| key | meaning | allowed | default | variable |", "|---|---|---|---|---|"]
+    lines = [f"## {title}", "", "| key | meaning | allowed | default | variable | holds |", "|---|---|---|---|---|---|"]
     for key in rows:
         name = key.name.rpartition(".")[2]
         default = key.rule.default or f"`{_literal(key.default)}`"
-        lines.append(f"| `{name}` | {key.rule.says} | {key.rule.allowed} | {default} | `{key.variable}` |")
+        holds = "reload" if key.rule.live else "start"
+        lines.append(f"| `{name}` | {key.rule.says} | {key.rule.allowed} | {default} | `{key.variable}` | {holds} |")
     return lines
 
 

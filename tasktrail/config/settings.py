@@ -134,33 +134,35 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Makes the value of a text such as `4GiB`."""
     check: Callable[[str], None] | None = None
     """Looks at a text, or at each of a list; raises ValueError."""
+    live: bool = False
+    """Whether a running service takes a new value, when it is asked to read its configuration again."""
 
 
 def _key(says: str, allowed: str, *, default: str = "", **bounds: Any) -> msgspec.Meta:
-    read, check = bounds.pop("read", None), bounds.pop("check", None)
-    rule = Rule(says=says, allowed=allowed, default=default, read=read, check=check)
+    known = {name: bounds.pop(name) for name in ("read", "check", "live") if name in bounds}
+    rule = Rule(says=says, allowed=allowed, default=default, **known)
     return msgspec.Meta(extra={"rule": rule}, **bounds)
 
 
-def _bytes(says: str) -> msgspec.Meta:
-    return _key(says, _SIZES, read=parse_size, ge=0, le=_EXABYTE)
+def _bytes(says: str, *, live: bool = False) -> msgspec.Meta:
+    return _key(says, _SIZES, read=parse_size, live=live, ge=0, le=_EXABYTE)
 
 
 def _mark(says: str, default: str) -> msgspec.Meta:
-    return _key(says, _SIZES, default=default, read=parse_size)
+    return _key(says, _SIZES, default=default, read=parse_size, live=True)
 
 
 def _number(says: str) -> msgspec.Meta:
-    return _key(says, "0 to 1000000", ge=0, le=1_000_000)
+    return _key(says, "0 to 1000000", live=True, ge=0, le=1_000_000)
 
 
 def _limits(says: str) -> msgspec.Meta:
-    return _key(says, "a list of `name=number`, numbers from 1", check=check_limit)
+    return _key(says, "a list of `name=number`, numbers from 1", check=check_limit, live=True)
 
 
-def _seconds(says: str, default: str) -> msgspec.Meta:
+def _seconds(says: str, default: str, *, live: bool = False) -> msgspec.Meta:
     allowed = 'seconds, or a text such as `"30s"`, `"2h"`, `"1.5d"`'
-    return _key(says, allowed, default=default, read=parse_duration, ge=0, le=_TEN_YEARS)
+    return _key(says, allowed, default=default, read=parse_duration, live=live, ge=0, le=_TEN_YEARS)
 
 
 def usable_cpus() -> int:
@@ -177,15 +179,28 @@ _PORT = "0 to 65535"
 class Smtp(msgspec.Struct, frozen=True, kw_only=True):
     """The mail server that notices by email go through."""
 
-    host: Annotated[str, _key("Name of the mail server. Empty: no mail is sent.", "a host name")] = ""
-    port: Annotated[int, _key("Its port.", "1 to 65535", ge=1, le=65535)] = 587
-    user: Annotated[str, _key("Who logs in. Empty: nobody does.", "a text")] = ""
-    password: Annotated[Secret, _key("The password of `user`. Never shown.", "a text", default="none")] = Secret("")
+    host: Annotated[str, _key("Name of the mail server. Empty: no mail is sent.", "a host name", live=True)] = ""
+    port: Annotated[int, _key("Its port.", "1 to 65535", live=True, ge=1, le=65535)] = 587
+    user: Annotated[str, _key("Who logs in. Empty: nobody does.", "a text", live=True)] = ""
+    password: Annotated[Secret, _key("The password of `user`. Never shown.", "a text", default="none", live=True)] = (
+        Secret("")
+    )
     starttls: Annotated[
-        bool, _key("Encrypt by STARTTLS and check the certificate; without it a server is not used.", "true or false")
+        bool,
+        _key(
+            "Encrypt by STARTTLS and check the certificate; without it a server is not used.",
+            "true or false",
+            live=True,
+        ),
     ] = True
     sender: Annotated[
-        str, _key("The address that mail comes from; needed with `host`.", "one mail address", check=check_mail_address)
+        str,
+        _key(
+            "The address that mail comes from; needed with `host`.",
+            "one mail address",
+            check=check_mail_address,
+            live=True,
+        ),
     ] = ""
     max_per_hour: Annotated[
         int,
@@ -198,6 +213,7 @@ TARGET = Rule(
     allowed="one address of Apprise, such as `slack://…`; the name: a letter, then letters, digits and `_`, lower case",
     default="none",
     check=check_target,
+    live=True,
 )
 """Of each key of the table [apprise], whatever its name."""
 
@@ -213,24 +229,41 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Worker processes kept ready.", "1 to 1024", default="the number of usable CPUs", ge=1, le=1024),
     ] = msgspec.field(default_factory=usable_cpus)
+    worker_nice: Annotated[
+        int,
+        _key(
+            "Added to the niceness of workers and of all they start: other programs go first.", "0 to 19", ge=0, le=19
+        ),
+    ] = 0
+    worker_io: Annotated[
+        Literal["normal", "low", "idle"],
+        _key(
+            "How their disk accesses rank: as those of other programs, after them, or only while nobody else has any. "
+            "Linux, and only with an I/O scheduler that knows ranks (BFQ).",
+            "normal, low or idle",
+        ),
+    ] = "normal"
     max_concurrent: Annotated[
         int,
-        _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", ge=0, le=1024),
+        _key("Tasks that may run at once; 0: as many as `workers`.", "0 to 1024", live=True, ge=0, le=1024),
     ] = 0
-    max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.")] = 0
+    max_memory: Annotated[int, _bytes("Memory that running tasks may be promised in all; 0: no limit.", live=True)] = 0
     worker_memory_limit: Annotated[
         int,
-        _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate."),
+        _bytes("Address space that one attempt may have at most; 0: as much as follows from its estimate.", live=True),
     ] = 0
     max_cpu: Annotated[
         float,
-        _key("No task starts while the machine's CPU use is above this.", "1 to 100, in percent", ge=1, le=100),
+        _key(
+            "No task starts while the machine's CPU use is above this.", "1 to 100, in percent", live=True, ge=1, le=100
+        ),
     ] = 100.0
     max_temp_size: Annotated[
         int,
         _bytes(
             "Temp space that running tasks may be promised in all; 0: no limit. It also bounds what ended tasks leave "
-            "behind: beyond it their whole folders go before `cleanup_after`, the one untouched longest first."
+            "behind: beyond it their whole folders go before `cleanup_after`, the one untouched longest first.",
+            live=True,
         ),
     ] = 0
     temp_low: Annotated[
@@ -265,6 +298,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "Users take turns, before priorities count: first who has the least running, "
             "then whose last start is longest ago.",
             "true or false",
+            live=True,
         ),
     ] = False
     max_user_level: Annotated[
@@ -272,7 +306,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     max_task_temp: Annotated[
         int,
-        _bytes("Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB."),
+        _bytes(
+            "Temp space at which a running task is stopped; 0: three times its estimate, and at least 1 GiB.", live=True
+        ),
     ] = 0
     max_output: Annotated[
         int,
@@ -290,7 +326,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     cleanup_after: Annotated[
-        float, _seconds("Time since a task's end, and the last write there, after which its temp folder goes.", "`24h`")
+        float,
+        _seconds(
+            "Time since a task's end, and the last write there, after which its temp folder goes.", "`24h`", live=True
+        ),
     ] = 86400.0
     grace_period: Annotated[
         float, _seconds("Between the wish to stop an attempt and its kill, for types that name none.", "`0.5s`")
@@ -300,6 +339,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key(
             "Crashes in a row without a new checkpoint after which a task is failed for good.",
             "1 to 1000",
+            live=True,
             ge=1,
             le=1000,
         ),
@@ -344,6 +384,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "Empty: they go unsigned. Never shown.",
             "`whsec_` and the base64 of 24 to 64 random bytes; up to 4 of them, separated by spaces",
             default="none",
+            live=True,
             check=check_webhook_secrets,
         ),
     ] = Secret("")
@@ -353,6 +394,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key(
             "Receivers of webhooks that may be in a private network, without https, on any port, named by number.",
             "a list of `host` or `host:port`",
+            live=True,
             check=check_endpoint,
         ),
     ] = ()

@@ -3,10 +3,12 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import psutil
 import pytest
 from inline_executor import Reports
 from structlog.testing import capture_logs
@@ -177,6 +179,18 @@ def test_workers_are_nicer_than_their_reapers(make: MakeExecutor) -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     result = reports.end(1).result
     assert [os.getpriority(os.PRIO_PROCESS, result[who]) - ours for who in ("reaper", "pid")] == [0, 3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ranks of disk accesses are Linux's")
+@pytest.mark.parametrize(("io", "rank"), [("low", (2, 7)), ("idle", (3, 0))])
+def test_what_workers_read_and_write_ranks_as_asked(make: MakeExecutor, io: str, rank: tuple[int, int]) -> None:
+    executor = make(io=io)
+    reports = Reports(executor)
+
+    executor.do([run("hog")])
+
+    found = psutil.Process(reports.end(1).result["pid"]).ionice()
+    assert (found.ioclass, found.value) == rank
 
 
 def test_options_larger_than_a_pipe_arrive_whole(make: MakeExecutor) -> None:

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.secret import Secret
 from tasktrail.api.service import TaskService
-from tasktrail.config.load import checked, keys, load_config
+from tasktrail.config.load import Reloaded, checked, keys, load_config, with_live_keys
 from tasktrail.config.reference import reference
 from tasktrail.config.settings import Config, Smtp, parse_duration, parse_size, usable_cpus
 from tasktrail.events.errors import ConfigurationError
@@ -350,3 +351,16 @@ def test_one_that_was_read_stays_as_it_is(tmp_path: Path) -> None:
     )
     assert checked(config) == config
     assert checked(Config()) == Config()
+
+
+def test_a_running_service_takes_what_can_change_and_keeps_the_rest() -> None:
+    old = Config(workers=2, max_memory=GIB, apprise={"team": Secret("slack://a")}, smtp=Smtp(host="a", sender="a@b.c"))
+    new = Config(
+        workers=3, max_memory=2 * GIB, apprise={"all": Secret("slack://b")}, smtp=Smtp(host="b", sender="a@b.c")
+    )
+
+    held, reloaded = with_live_keys(old, new)
+
+    assert held == replace(new, workers=2)
+    assert reloaded == Reloaded(taken=("max_memory", "smtp.host", "apprise.team", "apprise.all"), waiting=("workers",))
+    assert with_live_keys(held, held) == (held, Reloaded())

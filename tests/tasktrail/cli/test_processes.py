@@ -4,9 +4,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,14 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
     environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_DATA": str(tmp_path / "data")}
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str, **more: Any) -> "subprocess.Popen[str]":
+    def start(*arguments: str, env: Mapping[str, str] | None = None, **more: Any) -> "subprocess.Popen[str]":
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasktrail", *arguments], env=environment, cwd=tmp_path, text=True, **streams
+            [sys.executable, "-m", "tasktrail", *arguments],
+            env={**environment, **(env or {})},
+            cwd=tmp_path,
+            text=True,
+            **streams,
         )
         started.append(process)
         return process
@@ -186,6 +191,40 @@ def test_a_second_signal_stops_the_service_at_once(call: Any, service: "subproce
     again = json.loads(call("log", "--limit", "1")[1])
     assert again["event"] == "service_started"
     assert (tmp_path / "data" / "log.db").exists()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    """The end of systemd of a unit's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(WITHIN)
+        yield receiver
+
+
+@pytest.mark.slow
+def test_a_reload_takes_what_can_change_and_names_what_waits(
+    spawn: Spawn, call: Any, systemd: socket.socket, tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "tasktrail.toml"
+    service = spawn("serve", env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    assert systemd.recv(1000).startswith(b"READY=1\nSTATUS=accepts commands at http://")
+
+    path.write_text(path.read_text().replace("workers = 2", "workers = 3\nmax_concurrent = 1"))
+    service.send_signal(signal.SIGHUP)
+
+    assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", systemd.recv(1000))
+    assert "max_concurrent changed; the next start takes workers" in line_with(service, "read again")
+    assert systemd.recv(1000) == b"READY=1"
+    assert json.loads(call("limits", "--json")[1])["limits"]["max_concurrent"] == 1
+
+    path.write_text("max_concurrent = -1\n")
+    service.send_signal(signal.SIGHUP)
+
+    assert "stays as it was" in line_with(service, "max_concurrent")
+    assert json.loads(call("limits", "--json")[1])["limits"]["max_concurrent"] == 1
+    service.send_signal(signal.SIGTERM)
+    assert ended(service) == 0
 
 
 @pytest.mark.slow
