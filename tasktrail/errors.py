@@ -59,15 +59,24 @@ class TooLarge(TasktrailError):
 
 
 class Unauthorized(TasktrailError):
-    """The port does not know who asks: another user of this machine, without the secret or with a wrong one."""
+    """Nobody knows who asks: nothing is shown, or something that is not valid."""
 
     code = "unauthorized"
     status = 401
-    title = "The port does not know who asks"
+    title = "The service does not know who asks"
     remedy = (
-        "Ask as the service's own user, or send `Authorization: Bearer …` (--token, TASKTRAIL_TOKEN) with the secret "
-        "in the file http-token of the data folder."
+        "Send `Authorization: Bearer …` (--token, TASKTRAIL_TOKEN) with a token, or with the secret in the file "
+        "http-token of the data folder; or ask through the socket in that folder."
     )
+
+
+class Forbidden(TasktrailError):
+    """Who asks is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+    title = "This is not allowed"
+    remedy = "Use a token with another role (`tasktrail token list` shows them), or ask whoever gives tokens out."
 
 
 class Busy(TasktrailError):

@@ -40,6 +40,7 @@ class DataPaths:
         self.workers_lock = self.data / "workers.lock"
         self.socket = self.data / "tasktrail.sock"
         self.http_token = self.data / "http-token"
+        self.http_sessions = self.data / "http-sessions"
         self.config = self.data / "tasktrail.toml"
         self.temp = (temp_dir or self.data / "tmp").absolute()
 
@@ -114,7 +115,7 @@ class UnixName:
 
 _OTHERS = 0o077
 _FILES = re.compile(
-    r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-token.*|tasktrail\.toml|accepted-loss\.json.*"
+    r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|accepted-loss\.json.*"
 )
 _FOLDERS = re.compile(r"snapshots|output|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")

@@ -71,7 +71,7 @@ class Client(Commands):
     ) -> None:
         """A client of the service at `url`, or behind a Unix socket. Answers must come within `answer_within` seconds.
 
-        `token`: the secret in the file `http-token` of the data folder, for a service of another user.
+        `token`: a token, or the secret in the file `http-token` of the service's data folder.
         """
         self._connection = Connection(url, socket, answer_within, token)
         self._seen = 0

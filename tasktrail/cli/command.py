@@ -29,7 +29,11 @@ def everywhere(*, root: bool) -> list[click.Option]:
     return [
         option("--data", "TASKTRAIL_DATA", "The data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
-        option("--token", "TASKTRAIL_TOKEN", "The secret of the service at --url, for others than its own user."),
+        option(
+            "--token",
+            "TASKTRAIL_TOKEN",
+            "The secret in DATA/http-token of --url. Others see a command line: rather set the variable.",
+        ),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
         option("--wide", None, "Lines as long as they need to be, whole times. In a pipe it is so.", is_flag=True),
         option(

@@ -44,10 +44,7 @@ _DOES_NOT_RUN = "the service does not run"
     "--port",
     type=WholeParam(0, 65535),
     metavar="N",
-    help=(
-        "Its port; 0 takes any free one. Only the service's own user and root get answers there, and whoever shows the "
-        "secret in DATA/http-token. Default: key `port`, 0"
-    ),
+    help="Its port; 0 takes any free one. Default: key `port`, 0",
 )
 @click.option(
     "--accept-loss",
@@ -70,12 +67,12 @@ def serve_command(
     """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
 
     It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
-    error once commands are accepted. SIGTERM or Ctrl-C stops it in good order, a second one at once.
+    error once commands are accepted, and an address that logs a browser in: once, and within an hour. `tasktrail open`
+    makes another. SIGTERM or Ctrl-C stops it in good order, a second one at once.
 
     SIGHUP makes it read its configuration again. It says which keys hold at once, and which wait for the next start.
 
-    Everybody on this machine can reach the port. It answers the user that the service runs as, and root; others, and
-    all where the system does not tell who connects, have to show the secret in DATA/http-token (--token).
+    Everybody on this machine can reach the port. It answers whoever shows the secret in DATA/http-token.
     """
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
@@ -106,7 +103,8 @@ def serve_command(
                 socket_path=service.paths.socket,
                 host=config.host if host is None else host,
                 port=config.port if port is None else port,
-                token_file=service.paths.http_token,
+                secret_file=service.paths.http_token,
+                session_file=service.paths.http_sessions,
             )
             return _serve(service, server, reporter, session.load_config)
     except Exception as error:
@@ -175,14 +173,17 @@ class Announcer:
         else:
             _say(plain or f"tasktrail: {text}")
 
-    def ready(self, address: str, socket: str) -> None:
-        """Say that commands are accepted."""
+    def ready(self, address: str, socket: str, login: str) -> None:
+        """Say that commands are accepted. `login`: an address that logs a browser in, which no log gets to see."""
         tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
-        fields = {"ready": True, "address": address, "socket": socket}
-        if self._as_json and not self.lines:
-            _say(json_bytes(fields))
+        fields = {"address": address, "socket": socket}
+        if self.lines:
+            self.say("info", "ready", ready=True, **fields)
+        elif self._as_json:
+            _say(json_bytes({"ready": True, **fields, "open": login}))
         else:
-            self.say("info", "ready", f"ready {address} {socket}", **fields)
+            _say(f"ready {address} {socket}")
+            _say(f"open {login}")
 
     def complain(self, error: Exception) -> int:
         """Log that the service did not start, or broke. Returns the exit code."""
@@ -221,7 +222,7 @@ def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer)
         interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)
         text = f"recovered {interrupted} interrupted tasks, {resuming} of them resume"
         reporter.say("info", text, text, interrupted=interrupted, resuming=resuming)
-    reporter.ready(server.address, socket)
+    reporter.ready(server.address, socket, server.login_address())
     return True
 
 

@@ -1,249 +1,125 @@
-"""Who may use the loopback port: programs of our own users, but no web page that a browser was lured to.
+"""Who may use the port, and from where: programs and people that show something, and no web page of somebody else.
 
-A port of this machine can be reached by everybody on it, so a connection says nothing by itself. The kernel is asked
-whose it is (`Peers`); whoever is neither the service's own user nor root has to show the secret from the data folder
-(`Access`). Then it matters what made the program ask (`AccessMiddleware`): a page of somebody else can make a browser
-send requests here. It cannot set `Host` (a rebound name shows itself there) and cannot hide `Origin` or
-`Sec-Fetch-Site`. Requests through the Unix socket, which its permissions guard, come from no browser and pass.
+A port can be reached by others, so a connection says nothing by itself. A request shows the secret of the data folder,
+a token, or the cookie of a session (`Access`). Then it matters what made the program ask (`AccessMiddleware`): a page
+of somebody else can make a browser send requests here. It cannot set `Host` (a rebound name shows itself there) and
+cannot hide `Origin` or `Sec-Fetch-Site`. The Unix socket is guarded by its permissions, and no browser uses it.
 """
 
 import asyncio
-import errno
-import os
-import re
 import secrets
-import socket
-import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from hmac import compare_digest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from ..actors.logger import get_logger
-from ..errors import ListenFailed, Unauthorized, WrongHost, WrongOrigin, problem
+from ..errors import Unauthorized, WrongHost, WrongOrigin, problem
 from ..events import TasktrailError
+from .identity import OWNER, Identity
 from .problems import MEDIA_TYPE, headers_of
+from .sessions import Sessions, csrf_of
 
 if TYPE_CHECKING:
     from .connections import GuardedConnection
 
-
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST = 1
-_NLMSG_ERROR = 2
-_HEADER = struct.Struct("=IHHII")
-_REQUEST = struct.Struct("=BBBxI2s2s16s16sI8s")
-_ANSWER = struct.Struct("=BBBB48xIIIII")
-_NO_COOKIE = b"\xff" * 8
-_ESTABLISHED, _FIN_WAIT_1, _FIN_WAIT_2 = 1, 4, 5
-_CONNECTED = (_ESTABLISHED, _FIN_WAIT_1, _FIN_WAIT_2)
-_TABLES = {socket.AF_INET: Path("/proc/net/tcp"), socket.AF_INET6: Path("/proc/net/tcp6")}
-
-
-class Peers:
-    """Asks the kernel. Belongs to one thread; close it."""
-
-    def __init__(self) -> None:
-        self._netlink = _netlink_socket()
-        self._number = 0
-        self._proven = False
-        """Whether the kernel has answered once. Only then does "no such socket" mean that there is none."""
-
-    def close(self) -> None:
-        """Close the socket to the kernel."""
-        if self._netlink is not None:
-            self._netlink.close()
-            self._netlink = None
-
-    def user_of(self, connection: socket.socket) -> int | None:
-        """The user id of the process that has connected; None when the kernel does not say, or it has closed."""
-        try:
-            theirs, ours = connection.getpeername(), connection.getsockname()
-        except OSError:  # gone already
-            return None
-        if self._netlink is not None:
-            try:
-                user = self._asked(connection.family, theirs, ours)
-            except OSError:  # this kernel, or a sandbox around us, does not know the question
-                self.close()
-            else:
-                if user is not None or self._proven:
-                    return user
-        return _in_table(connection.family, theirs, ours)
-
-    def _asked(self, family: int, theirs: tuple[str, int], ours: tuple[str, int]) -> int | None:
-        assert self._netlink is not None
-        self._number = (self._number + 1) % 2**31
-        body = _REQUEST.pack(
-            family,
-            socket.IPPROTO_TCP,
-            0,
-            0xFFFFFFFF,
-            struct.pack("!H", theirs[1]),
-            struct.pack("!H", ours[1]),
-            socket.inet_pton(family, theirs[0]),
-            socket.inet_pton(family, ours[0]),
-            0,
-            _NO_COOKIE,
-        )
-        head = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._number, 0)
-        self._netlink.send(head + body)
-        while True:
-            answer = self._netlink.recv(65536)
-            _length, kind, _flags, number, _port = _HEADER.unpack_from(answer)
-            if number != self._number:
-                continue  # late, to an earlier question
-            if kind == _NLMSG_ERROR:
-                (failed,) = struct.unpack_from("=i", answer, _HEADER.size)
-                if -failed == errno.ENOENT:
-                    return None
-                raise OSError(-failed, os.strerror(-failed))
-            self._proven = True
-            _family, state, _timer, _retransmits, *_queues, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-            return _trusted(state, user, inode)
-
-
-def _trusted(state: int, user: int, inode: int) -> int | None:
-    """The user, unless the socket belongs to no process any more: the kernel then says 0, which is no root."""
-    return user if inode and state in _CONNECTED else None
-
-
-def _netlink_socket() -> socket.socket | None:
-    """A socket to ask the kernel through, or None where there is none."""
-    netlink = getattr(socket, "AF_NETLINK", None)
-    if netlink is None:
-        return None
-    with suppress(OSError):
-        asking = socket.socket(netlink, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
-        asking.settimeout(1)
-        return asking
-    return None
-
-
-def _in_table(family: int, theirs: tuple[str, int], ours: tuple[str, int]) -> int | None:
-    """The same from the kernel's table of sockets.
-
-    It is read twice: a socket that is still there the second time did belong to the user that was named the first time.
-    """
-    wanted = (_as_in_table(family, theirs), _as_in_table(family, ours))
-    first, second = ([row for row in _rows(family) if row[:2] == wanted] for _ in range(2))
-    if len(first) != 1 or len(second) != 1:
-        return None
-    (*_addresses, state, user, inode), again = first[0], second[0]
-    return _trusted(state, user, inode) if again[4] == inode else None
-
-
-def _rows(family: int) -> Iterator[tuple[str, str, int, int, int]]:
-    """Local address, remote one, state, user, inode."""
-    try:
-        with _TABLES[socket.AddressFamily(family)].open(encoding="ascii") as table:
-            for line in list(table)[1:]:
-                part = line.split()
-                yield part[1], part[2], int(part[3], 16), int(part[7]), int(part[9])
-    except (OSError, KeyError, ValueError, IndexError):  # another system, or a table of another form
-        return
-
-
-def _as_in_table(family: int, address: tuple[str, int]) -> str:
-    """Words of 32 bits in the machine's own order, as the kernel prints them."""
-    packed = socket.inet_pton(family, address[0])
-    words = (struct.unpack_from("=I", packed, place)[0] for place in range(0, len(packed), 4))
-    return "".join(f"{word:08X}" for word in words) + f":{address[1]:04X}"
-
-
-_SHORTEST = 16
-_LONGEST = 4096
 _SCHEME = b"bearer"
-
-logger = get_logger("tasktrail.http")
+CODE_LASTS = 3600.0
+"""Seconds that an address which logs a browser in can be used, once."""
+_MOST_CODES = 100
 
 
 class Access:
-    """Belongs to the thread of the event loop; close it."""
+    """What is shown, and who has shown it. Belongs to the thread of the event loop."""
 
-    def __init__(self, token: str = "") -> None:
-        """`token`: what a stranger has to show; nothing does when it is empty."""
-        self._digest = sha256(token.encode()).digest() if token else None
-        self._peers = Peers()
-        self._users = {0, os.geteuid()}
+    def __init__(self, secret: str, sessions: Sessions, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`secret`: the owner's."""
+        self.sessions = sessions
+        self.address = ""
+        """Where the port is, as a browser on this machine would call it."""
+        self._secret = _hashed(secret)
+        self._monotonic = monotonic
+        self._codes: dict[str, tuple[str, float]] = {}
+        self.cookie = f"tasktrail_{self._secret[:8]}"
+        """The name of the cookie. Browsers send cookies to all ports of a host, so it differs from folder to folder."""
 
-    def knows(self, connection: socket.socket) -> bool:
-        """Whether it comes from the service's own user or from root."""
-        return self._peers.user_of(connection) in self._users
+    def owner(self) -> Identity:
+        """Whoever comes through the Unix socket."""
+        return Identity(name=OWNER, role="admin", way="socket", credential=self._secret)
 
-    def takes(self, authorization: bytes) -> bool:
-        """Whether the header `Authorization` shows the secret. How far a wrong one is right cannot be measured."""
-        scheme, _, shown = authorization.partition(b" ")
-        if self._digest is None or scheme.lower() != _SCHEME:
-            return False
-        return compare_digest(sha256(shown.strip(b" ")).digest(), self._digest)
+    def of(self, credential: str) -> Identity | None:
+        """Whose it is, if it is valid. How far a wrong one is right cannot be measured."""
+        if compare_digest(credential, self._secret):
+            return Identity(name=OWNER, role="admin", way="secret", credential=credential)
+        return None
 
-    def close(self) -> None:
-        """Close the socket to the kernel."""
-        self._peers.close()
+    def shown(self, secret: bytes) -> Identity:
+        """Who shows a secret or a token. Raises `Unauthorized`."""
+        who = self.of(sha256(secret).hexdigest())
+        if who is None:
+            raise Unauthorized("What is shown is neither the secret of this service nor a token that is valid")
+        return who
+
+    def identify(self, headers: dict[bytes, bytes], *, secure: bool) -> Identity | None:
+        """Who sends these headers; None if they show nothing. Raises `Unauthorized` for what is wrong."""
+        authorization = headers.get(b"authorization")
+        if authorization is not None:
+            scheme, _, shown = authorization.partition(b" ")
+            if scheme.lower() != _SCHEME:
+                raise Unauthorized("The header `Authorization` has to be `Bearer` and a secret or token")
+            return self.shown(shown.strip(b" "))
+        value = _cookie(headers.get(b"cookie", b""), self.cookie_name(secure=secure))
+        session = self.sessions.find(value) if value else None
+        who = self.of(session.credential) if session is not None else None
+        return who and msgspec.structs.replace(who, way="session", csrf=csrf_of(value))
+
+    def cookie_name(self, *, secure: bool) -> str:
+        """With the prefix `__Host-` no other host, not even one of the same domain, can plant it."""
+        return f"__Host-{self.cookie}" if secure else self.cookie
+
+    def session_cookie(self, credential: str, *, secure: bool) -> str:
+        """Begin a session: the header `Set-Cookie`."""
+        return self._cookie_header(self.sessions.begin(credential), secure=secure)
+
+    def end_session(self, headers: dict[bytes, bytes], *, secure: bool) -> str:
+        """Log out: the header `Set-Cookie`, which takes the cookie away."""
+        self.sessions.end(_cookie(headers.get(b"cookie", b""), self.cookie_name(secure=secure)))
+        return self._cookie_header("", secure=secure) + "; Max-Age=0"
+
+    def _cookie_header(self, value: str, *, secure: bool) -> str:
+        kept = "; Secure" if secure else ""
+        return f"{self.cookie_name(secure=secure)}={value}; Path=/; HttpOnly; SameSite=Strict{kept}"
+
+    def login_path(self, credential: str) -> str:
+        """A path that logs a browser in, once and soon: what is printed may be read by others later."""
+        now = self._monotonic()
+        self._codes = {code: known for code, known in self._codes.items() if known[1] > now}
+        while len(self._codes) >= _MOST_CODES:
+            del self._codes[next(iter(self._codes))]
+        code = secrets.token_urlsafe(32)
+        self._codes[_hashed(code)] = credential, now + CODE_LASTS
+        return f"/login?code={code}"
+
+    def redeem(self, code: str) -> Identity | None:
+        """Whose browser the code logs in. It does so once."""
+        credential, until = self._codes.pop(_hashed(code), ("", 0.0))
+        return self.of(credential) if until > self._monotonic() else None
 
 
-def token_in(path: Path) -> str:
-    """The secret in the file, which is made when there is none; empty when it cannot be made, on a full disk say.
-
-    One that others could read is replaced. Raises `ListenFailed` for a file that holds no secret.
-    """
-    with suppress(FileNotFoundError):
-        token, private = _token_and_privacy(path)
-        if private:
-            return token
-        logger.warning("others could read the secret of the port: it is replaced", path=str(path))
-    try:
-        return _make(path)
-    except OSError as error:
-        logger.warning("the secret of the port cannot be written: none is taken", path=str(path), reason=str(error))
-        return ""
+def _hashed(text: str) -> str:
+    return sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def _token_and_privacy(path: Path) -> tuple[str, bool]:
-    """The token, and whether nobody else can have read it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            token = file.read(_LONGEST + 1).strip()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _useless(path, error.strerror or str(error)) from error
-    if not re.fullmatch(rb"[!-~]{%d,%d}" % (_SHORTEST, _LONGEST), token):
-        raise _useless(path, f"it has to hold {_SHORTEST} to {_LONGEST} visible ASCII characters")
-    return token.decode(), not status.st_mode & 0o077 and status.st_uid in (0, os.geteuid())
-
-
-def _useless(path: Path, why: str) -> ListenFailed:
-    return ListenFailed(
-        f"{path} holds no secret for the port: {why}", remedy="Delete the file; the next start makes a new one."
-    )
-
-
-def _make(path: Path) -> str:
-    token = secrets.token_urlsafe(32)
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    making.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        making.replace(path)
-    except OSError:
-        with suppress(OSError):
-            making.unlink(missing_ok=True)
-        raise
-    return token
+def _cookie(header: bytes, name: str) -> str:
+    """The value of a cookie. Of two with the same name neither counts: nobody could say which is ours."""
+    pairs = (pair.strip().partition("=") for pair in header.decode("latin-1").split(";"))
+    values = [value for key, _, value in pairs if key == name]
+    return values[0] if len(values) == 1 else ""
 
 
 async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -271,61 +147,110 @@ async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OURS = frozenset({b"none", b"same-origin"})
 """What `Sec-Fetch-Site` says of an address that somebody typed, and of a page of our own."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_PROTECTING = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", _POLICY),
+)
+"""On every answer: it is what it is declared as, stands in no frame of others, and loads nothing from elsewhere."""
 
 
 class AccessMiddleware:
-    """ASGI middleware that lets requests of known programs through to the application."""
+    """ASGI middleware that lets requests of those who are known through to the application."""
 
-    def __init__(self, app: ASGIApp, access: Access, hosts: frozenset[str] = LOOPBACK) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        hosts: frozenset[str] = LOOPBACK,
+        public: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ()),
+    ) -> None:
+        """`public`: paths, and beginnings of paths, that answer everybody."""
         self._app = app
         self._access = access
         self._hosts = hosts
+        self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through or answer it with a problem."""
         kind: str = scope["type"]
-        error = self._objection(scope)
-        if error is not None:
-            await _refuse(error, send)
-        elif kind != "http":  # the server's own: it starts, it stops
+        if kind != "http":  # the server's own: it starts, it stops
             await self._app(scope, receive, send)
-        else:
-            bodies = scope["state"]["connection"].room.bodies
-            async with bodies.reading(dict(scope["headers"]), receive) as reading:
-                if scope.get("method") == "HEAD":
-                    await answer_head(self._app, scope, reading, send)
-                else:
-                    await self._app(scope, reading, send)
+            return
+        send = _protected(send)
+        headers = dict(scope["headers"])
+        try:
+            who = self._who(scope, headers)
+        except TasktrailError as error:
+            await _refuse(error, send)
+            return
+        path: str = scope["path"]
+        if who is None and path not in self._public[0] and not path.startswith(self._public[1]):
+            await _ask_to_log_in(scope, headers, send)
+            return
+        connection: GuardedConnection = scope["state"]["connection"]
+        if who is not None:
+            connection.known()
+        scope["state"]["who"] = who
+        async with connection.room.bodies.reading(headers, receive) as reading:
+            if scope.get("method") == "HEAD":
+                await answer_head(self._app, scope, reading, send)
+            else:
+                await self._app(scope, reading, send)
 
-    def _objection(self, scope: Any) -> TasktrailError | None:
-        if scope["type"] != "http":
-            return None
+    def _who(self, scope: Any, headers: dict[bytes, bytes]) -> Identity | None:
         connection: GuardedConnection = scope["state"]["connection"]
         if connection.private:
-            return None
-        headers = dict(scope["headers"])
-        # A secret that is shown has to be right, even where none is needed.
-        shown = headers.get(b"authorization")
-        if not (connection.own if shown is None else self._access.takes(shown)):
-            return Unauthorized(
-                "The connection is not from the service's user, and shows no secret"
-                if shown is None
-                else "The header `Authorization` does not hold the secret of this port"
-            )
+            return self._access.owner()
+        who = self._access.identify(headers, secure=scope["scheme"] == "https")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if _without_port(host) not in self._hosts:
-            return WrongHost(f"The request is for {host!r}" if host else "The request names no host")
+            raise WrongHost(f"The request is for {host!r}" if host else "The request names no host")
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if origin and origin.partition("://")[2] != host:
-            return WrongOrigin(f"A page of {origin!r} sends the request")
-        if headers.get(b"sec-fetch-site", b"none").lower() not in _OURS:
-            return WrongOrigin("A page of another site makes the browser ask")
-        return None
+        if origin and origin != f"{scope['scheme']}://{host}":
+            raise WrongOrigin(f"A page of {origin!r} sends the request")
+        site = headers.get(b"sec-fetch-site", b"none").lower()
+        if site not in _OURS:
+            raise WrongOrigin("A page of another site makes the browser ask")
+        return who
+
+
+def _protected(send: Send) -> Send:
+    """Add what keeps browsers from being misled, unless the answer says it by itself."""
+
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            said = {name for name, _ in headers}
+            message = {**message, "headers": headers + [one for one in _PROTECTING if one[0] not in said]}
+        await send(message)
+
+    return sending
 
 
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host
+
+
+async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:
+    """Send a person to the page where one logs in, and tell a program what is missing."""
+    if scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b""):
+        query = scope["query_string"].decode("latin-1")
+        wanted = scope["path"] + (f"?{query}" if query else "")
+        location = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
+        await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    else:
+        await _refuse(Unauthorized("The request shows neither the secret of this service nor a token"), send)
 
 
 async def _refuse(error: TasktrailError, send: Send) -> None:

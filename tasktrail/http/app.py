@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, get_args
 
 import msgspec
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
@@ -14,28 +14,43 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from .. import __version__
 from ..events import Accepted, Command, CreateTask
-from . import commands, queries
+from . import commands, login, queries
+from .access import Access
 from .backend import Backend
 from .commands import RetryTasks
+from .csrf import from_own_page
+from .identity import Identity
+from .permissions import SEE, permitted
 from .problems import HANDLERS, MEDIA_TYPE
 from .requests import MAX_BODY, known_only, possible_task
 
+ROUTES: Sequence[HTTPRouteHandler] = (*commands.COMMAND_ROUTES, *queries.QUERY_ROUTES, login.login_address)
+"""Those for programs; the pages have theirs in `web/`."""
 
-def build_app(backend: Backend) -> Litestar:
+
+def build_app(backend: Backend, access: Access) -> Litestar:
     """An ASGI application that answers from `backend`. The caller closes the backend."""
     from ..web.routes import page_router  # the pages are built on this folder
 
-    routes = [*commands.COMMAND_ROUTES, *queries.QUERY_ROUTES]
     return Litestar(
-        route_handlers=[*_options_routes(routes), *routes, page_router()],
-        dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
+        route_handlers=[*_options_routes(ROUTES), *ROUTES, page_router()],
+        dependencies={
+            "backend": Provide(lambda: backend, sync_to_thread=False),
+            "access": Provide(lambda: access, sync_to_thread=False),
+            "who": Provide(_who, sync_to_thread=False),
+        },
         exception_handlers=HANDLERS,
-        guards=[known_only, possible_task],
+        guards=[permitted, from_own_page, known_only, possible_task],
         openapi_config=openapi_config(__version__),
         state=State({"backend": backend}),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )
+
+
+def _who(request: Request[Any, Any, Any]) -> Identity:
+    who: Identity = request.scope["state"]["who"]
+    return who
 
 
 def _options_routes(routes: Sequence[HTTPRouteHandler]) -> Iterator[HTTPRouteHandler]:
@@ -54,7 +69,7 @@ def _allowing(path: str, allowed: str) -> HTTPRouteHandler:
         return Response(None, headers={"Allow": allowed})
 
     return HTTPRouteHandler(
-        path, http_method="OPTIONS", status_code=204, include_in_schema=False, sync_to_thread=False
+        path, http_method="OPTIONS", status_code=204, include_in_schema=False, sync_to_thread=False, needs=SEE
     )(options)
 
 
@@ -114,7 +129,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
                 "description": "An error",
                 "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
             }
-            if method == "post":
+            if method == "post" and path in _BODIES:
                 operation["requestBody"] = {
                     "required": path == "/v1/commands" or "required" in _BODIES[path],
                     "content": {"application/json": {"schema": _BODIES[path]}},
@@ -147,4 +162,5 @@ def openapi_config(version: str) -> OpenAPIConfig:
         path="/openapi.json",
         render_plugins=[Described()],
         use_handler_docstrings=True,
+        openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False, opt={"needs": SEE}),
     )

@@ -38,6 +38,8 @@ from ..events.commands import (
 from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
 from .backend import Backend
+from .permissions import COMMANDS as COMMAND_NEEDS
+from .permissions import SUBMIT
 from .requests import (
     MAX_BODY,
     MAX_COMMAND,
@@ -79,7 +81,7 @@ async def one(backend: Backend, decode: Callable[[], Item]) -> Accepted:
     return answer
 
 
-@post("/v1/commands", status_code=202, request_max_body_size=MAX_BODY)
+@post("/v1/commands", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY)
 async def send_commands(request: Json, backend: NamedDependency[Backend]) -> Accepted | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
     body = await json_body(request)
@@ -89,7 +91,7 @@ async def send_commands(request: Json, backend: NamedDependency[Backend]) -> Acc
     return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
 
 
-@post("/v1/tasks", status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
+@post("/v1/tasks", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def create_task(request: Json, backend: NamedDependency[Backend]) -> Accepted:
     """A new task."""
     body = await json_body(request)
@@ -121,7 +123,7 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     route: Callable[..., Any] = on_task if "{task_id" in path else on_schedule if "{schedule" in path else plain
     route.__name__ = name or str(kind.__struct_config__.tag)
     route.__doc__ = (kind.__doc__ or "").partition("\n")[0]
-    return post(path, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)(route)
+    return post(path, needs=COMMAND_NEEDS[kind], status_code=202, request_max_body_size=MAX_COMMAND + SLACK)(route)
 
 
 COMMANDS: dict[str, type[Command]] = {
@@ -164,7 +166,7 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 _FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label", "search")
 
 
-@post("/v1/tasks/retry", status_code=202, request_max_body_size=MAX_COMMAND)
+@post("/v1/tasks/retry", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND)
 async def retry_tasks(request: Json, backend: NamedDependency[Backend]) -> dict[str, Any]:
     """Give every failed task that passes the filters another life. A refusal of one stops no other."""
     body = await json_body(request)

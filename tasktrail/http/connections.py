@@ -1,7 +1,8 @@
 """Connections and the bodies they send: how many there may be, how long each may take, and what one of them may hold.
 
-Each way in has a room of its own, so that a flood at one leaves space at the others: the Unix socket, the port for our
-own users, the port for strangers. In a full room the connection that has been idle longest is closed for a new one.
+Each way in has a room of its own, so that a flood at one leaves space at the others: the Unix socket, the port for
+strangers, and the port for those who have shown who they are, to which a connection moves when it does. In a full
+room the connection that has been idle longest is closed for a new one.
 
 Small bodies are bounded by the number of connections. A larger one needs room for all of it before any of it is read,
 so that none waits half read for another; until there is room it waits in the kernel, at the client's cost.
@@ -22,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from ..actors.logger import get_logger
-from ..errors import BadRequest, Busy, RequestTimeout, Unauthorized, problem
+from ..errors import BadRequest, Busy, RequestTimeout, problem
 from ..events import TasktrailError
 from .problems import MEDIA_TYPE, headers_of
 from .requests import MAX_BODY
@@ -30,7 +31,7 @@ from .requests import MAX_BODY
 WANTED_DESCRIPTORS = 65_536
 KEPT_DESCRIPTORS = 384
 """Descriptors that are kept free for the log, the views, the workers' pipes and the inputs that are read."""
-MAX_UNIX, MAX_OWN, MAX_STRANGE = 512, 2048, 128
+MAX_UNIX, MAX_KNOWN, MAX_STRANGE = 512, 2048, 256
 """Connections in each room, where there are descriptors enough."""
 HEAD_WITHIN = 20.0
 """Seconds from the first byte of a request, or from the connection, to the end of its headers."""
@@ -107,8 +108,8 @@ class Rooms:
     def __init__(self, descriptors: int) -> None:
         free = max(descriptors - KEPT_DESCRIPTORS, descriptors // 4, 12)
         unix, strange = min(MAX_UNIX, free // 4), min(MAX_STRANGE, free // 8)
-        own = min(MAX_OWN, free - unix - strange)
-        self.unix, self.own, self.strange = Room(unix, unix // 2), Room(own, own // 4), Room(strange, strange // 4)
+        known = min(MAX_KNOWN, free - unix - strange)
+        self.unix, self.known, self.strange = Room(unix, unix // 2), Room(known, known // 4), Room(strange)
 
 
 class GuardedConnection(H11Protocol):
@@ -116,12 +117,13 @@ class GuardedConnection(H11Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, config: Config, state: ServerState, room: Room, *, private: bool, own: bool) -> None:
-        """`private`: through the Unix socket; `own`: from the service's own user or root."""
+    def __init__(self, config: Config, state: ServerState, room: Room, inner: Room | None = None) -> None:
+        """`inner`: the room for those who have shown who they are. Without one they are known by the way they come."""
         super().__init__(config, state, {"connection": self})
         self.room = room
-        self.private = private
-        self.own = own
+        self._inner = inner
+        self.private = inner is None
+        """Whether it came through the Unix socket."""
         self._seen: tuple[Any, ...] = ()
         self._since = 0.0
 
@@ -151,6 +153,15 @@ class GuardedConnection(H11Protocol):
         super().on_response_complete()
         self._note()
 
+    def known(self) -> None:
+        """Whoever asks has shown who it is. Raises `Busy` when there is no room for those."""
+        if self._inner is not None and self.room is not self._inner:
+            if not self._inner.enter(self):
+                raise Busy("All connections are busy")
+            self.room.leave(self)
+            self.room = self._inner
+            self._note()
+
     def _note(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self.room.idle.pop(self, None)
@@ -159,7 +170,7 @@ class GuardedConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem, like every other error."""
-        self._refuse(BadRequest(msg) if self.private or self.own else Unauthorized("The connection is a stranger's"))
+        self._refuse(BadRequest(msg))
 
     def _refuse(self, error: TasktrailError) -> None:
         body = msgspec.json.encode(problem(error))

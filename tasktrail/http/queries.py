@@ -23,6 +23,7 @@ from ..events.errors import InvalidValue, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .backend import Backend
+from .permissions import AUDIT, PUBLIC, SEE, SEE_ALL
 from .requests import LARGEST, AsOfQuery, MinPositionQuery, PositionQuery, TaskIdPath, point, unescaped
 from .streams import (
     EVENT_STREAM,
@@ -63,7 +64,7 @@ class Progress(msgspec.Struct, frozen=True):
     message: str
 
 
-@get("/v1/tasks")
+@get("/v1/tasks", needs=SEE)
 async def list_tasks(
     backend: NamedDependency[Backend],
     status: ValuesQuery = None,
@@ -103,7 +104,7 @@ async def list_tasks(
     return TaskPage(tasks, total)
 
 
-@get("/v1/tasks/{task_id:int}")
+@get("/v1/tasks/{task_id:int}", needs=SEE)
 async def get_task(
     backend: NamedDependency[Backend], task_id: TaskIdPath, as_of: AsOfQuery = None, min_position: MinPositionQuery = 0
 ) -> Task:
@@ -112,7 +113,7 @@ async def get_task(
     return await backend.read(min_position, lambda: backend.service.get_task(task_id, as_of=moment))
 
 
-@get("/v1/tasks/{task_id:int}/progress")
+@get("/v1/tasks/{task_id:int}/progress", needs=SEE)
 async def get_progress(
     backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
 ) -> Progress:
@@ -121,7 +122,7 @@ async def get_progress(
     return Progress(task_id, percent, message)
 
 
-@get("/v1/tasks/{task_id:int}/output")
+@get("/v1/tasks/{task_id:int}/output", needs=SEE)
 async def get_output(
     backend: NamedDependency[Backend],
     task_id: TaskIdPath,
@@ -140,13 +141,13 @@ async def get_output(
 LimitQuery = Annotated[int, QueryParameter(ge=0, le=10_000, description="At most so many tasks of the queue")]
 
 
-@get("/v1/tasks/{task_id:int}/why")
+@get("/v1/tasks/{task_id:int}/why", needs=SEE)
 async def why(backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0) -> Why:
     """All reasons why a task is not running, and what is ahead of it."""
     return await backend.read(min_position, backend.service.why, task_id)
 
 
-@get("/v1/queue")
+@get("/v1/queue", needs=SEE)
 async def queue(
     backend: NamedDependency[Backend], limit: LimitQuery = QUEUE_SHOWN, min_position: MinPositionQuery = 0
 ) -> QueueBoard:
@@ -154,19 +155,19 @@ async def queue(
     return await backend.read(min_position, backend.service.queue, limit)
 
 
-@get("/v1/limits")
+@get("/v1/limits", needs=SEE)
 async def get_limits(backend: NamedDependency[Backend]) -> LimitsBoard:
     """What may run at once, and the pauses that hold."""
     return await backend.ask(backend.service.limits)
 
 
-@get("/v1/schedules")
+@get("/v1/schedules", needs=SEE)
 async def get_schedules(backend: NamedDependency[Backend]) -> list[ScheduleBoard]:
     """The recurring schedules, and when each runs next."""
     return await backend.ask(backend.service.schedules)
 
 
-@get("/v1/tasks/{task_id:int}/notices")
+@get("/v1/tasks/{task_id:int}/notices", needs=SEE)
 async def get_notices(
     backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
 ) -> list[NoticeStatus]:
@@ -174,7 +175,7 @@ async def get_notices(
     return await backend.read(min_position, backend.service.notices, task_id)
 
 
-@get("/v1/endpoints")
+@get("/v1/endpoints", needs=SEE_ALL)
 async def get_endpoints(
     backend: NamedDependency[Backend], min_position: MinPositionQuery = 0
 ) -> list[DisabledEndpoint]:
@@ -191,7 +192,7 @@ _LAST = 2**63 - 1
 HttpRequest = Request[Any, Any, Any]
 
 
-@get("/v1/events")
+@get("/v1/events", needs=SEE)
 async def get_log(
     request: HttpRequest,
     backend: NamedDependency[Backend],
@@ -204,7 +205,7 @@ async def get_log(
     return await _stream(request, backend, StreamRequest(after=after, limit=limit, follow=follow, seconds=seconds))
 
 
-@get("/v1/tasks/{task_id:int}/events")
+@get("/v1/tasks/{task_id:int}/events", needs=SEE)
 async def get_events(
     request: HttpRequest,
     backend: NamedDependency[Backend],
@@ -225,7 +226,7 @@ async def get_events(
     return Stream(array(encoded(backend, span, as_json_array, connection)), media_type="application/json")
 
 
-@get("/v1/tasks/{task_id:int}/notes")
+@get("/v1/tasks/{task_id:int}/notes", needs=SEE)
 async def get_notes(
     backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
 ) -> list[dict[str, Any]]:
@@ -287,19 +288,19 @@ class Readiness(msgspec.Struct, frozen=True):
     """What does not stand against commands, and is not as it should be: views that cannot be written."""
 
 
-@get("/v1/stats")
+@get("/v1/stats", needs=SEE)
 async def get_stats(backend: NamedDependency[Backend], min_position: MinPositionQuery = 0) -> Stats:
     """Numbers over all tasks."""
     return await backend.read(min_position, backend.service.stats)
 
 
-@get("/v1/types")
+@get("/v1/types", needs=SEE)
 async def get_types(backend: NamedDependency[Backend]) -> list[TypeInfo]:
     """The task types there are handlers for, with the JSON schema of their options."""
     return await backend.ask(backend.service.types)
 
 
-@get("/v1/verify")
+@get("/v1/verify", needs=AUDIT)
 async def verify(backend: NamedDependency[Backend]) -> Verification:
     """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
     if not backend.verifying.acquire(blocking=False):
@@ -311,13 +312,13 @@ async def verify(backend: NamedDependency[Backend]) -> Verification:
         backend.verifying.release()
 
 
-@get("/healthz")
+@get("/healthz", needs=PUBLIC)
 async def healthz() -> Health:
     """Whether the process answers."""
     return Health()
 
 
-@get("/readyz")
+@get("/readyz", needs=SEE)
 async def readyz(backend: NamedDependency[Backend]) -> Readiness:
     """Whether commands are accepted; if not, 503 and the reason."""
     obstacle = backend.service.obstacle

@@ -8,6 +8,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import uvicorn
@@ -16,10 +17,13 @@ from ..actors.logger import get_logger
 from ..api.service import TaskService
 from ..errors import ListenFailed
 from ..paths import UnixName
-from .access import LOOPBACK, Access, AccessMiddleware, token_in
+from .access import LOOPBACK, Access, AccessMiddleware
 from .app import build_app
 from .backend import Backend
 from .connections import KEEP_ALIVE, MAX_HEAD, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
+from .owner_secret import secret_in
+from .permissions import public_paths
+from .sessions import Sessions
 
 START_WITHIN = 30.0
 GRACE = 0.5
@@ -38,7 +42,8 @@ class HttpServer:
         socket_path: where the Unix socket appears, for the owner only.
         host: a loopback address.
         port: 0 for any free one; `address` tells which.
-        token_file: holds the secret for the port, and is made when missing; without it there is none.
+        secret_file: holds the owner's secret for the port, and is made when missing; without it nobody knows it.
+        session_file: keeps the sessions of browsers; without it they end with the server.
     """
 
     def __init__(
@@ -48,13 +53,16 @@ class HttpServer:
         socket_path: Path,
         host: str = "127.0.0.1",
         port: int = 0,
-        token_file: Path | None = None,
+        secret_file: Path | None = None,
+        session_file: Path | None = None,
     ) -> None:
         self._service = service
         self._path = socket_path
         self._host = host
         self._port = port
-        self._token_file = token_file
+        self._secret_file = secret_file
+        self._session_file = session_file
+        self._access: Access | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._made: tuple[int, int] | None = None
@@ -64,9 +72,10 @@ class HttpServer:
     def start(self) -> None:
         """Listen, and return when requests are answered. Raises `ListenFailed`."""
         raise_descriptor_limit()
-        token = token_in(self._token_file) if self._token_file else ""
+        secret = secret_in(self._secret_file) if self._secret_file else token_urlsafe(32)
+        access = self._access = Access(secret, Sessions(self._session_file))
         backend = Backend(self._service)
-        app = build_app(backend)
+        app = build_app(backend, access)
         tcp = listen_tcp(self._host, self._port)
         try:
             unix = listen_unix(self._path)
@@ -77,8 +86,8 @@ class HttpServer:
         host, port = tcp.getsockname()[:2]
         literal = f"[{host}]" if ":" in host else host
         self.address = f"http://{literal}:{port}"
-        access = Access(token)
-        self._server = _Server(AccessMiddleware(app, access, LOOPBACK | {literal}), backend, access)
+        access.address = self.address
+        self._server = _Server(AccessMiddleware(app, access, LOOPBACK | {literal}, public_paths(app)), backend)
         self._thread = threading.Thread(
             target=self._server.serve_on, args=([unix, tcp],), name="http-server", daemon=True
         )
@@ -86,6 +95,11 @@ class HttpServer:
         if not self._server.up.wait(START_WITHIN) or self._server.fault is not None:
             self.stop()
             raise ListenFailed("The HTTP server has not started") from self._server.fault
+
+    def login_address(self) -> str:
+        """An address that logs a browser in as the owner, once and within an hour. For a server that has started."""
+        assert self._access is not None
+        return self.address + self._access.login_path(self._access.owner().credential)
 
     def stop(self, timeout: float = 5.0) -> bool:
         """End streams, let answers under way end, and stop; whether that was done within `timeout` seconds."""
@@ -102,7 +116,7 @@ class HttpServer:
 class _Server(uvicorn.Server):
     """Uvicorn with listeners of ours. It says when it is up, and ends its connections when it stops."""
 
-    def __init__(self, app: AccessMiddleware, backend: Backend, access: Access) -> None:
+    def __init__(self, app: AccessMiddleware, backend: Backend) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -116,7 +130,6 @@ class _Server(uvicorn.Server):
             )
         )
         self._desk = backend
-        self._access = access
         self._rooms = Rooms(raise_descriptor_limit())
         self.up = threading.Event()
         self.fault: BaseException | None = None
@@ -132,7 +145,6 @@ class _Server(uvicorn.Server):
             for one in sockets:
                 one.close()
             self._desk.close()
-            self._access.close()
             self.up.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -141,19 +153,15 @@ class _Server(uvicorn.Server):
         assert sockets is not None
         unix, tcp = sockets
         listeners: list[Any] = [  # they have what uvicorn asks of a server
-            Listener(unix, lambda _connection: self._guarded(self._rooms.unix, private=True), self._rooms.own),
-            Listener(tcp, self._from_port, self._rooms.own),
+            Listener(unix, lambda _connection: self._guarded(self._rooms.unix), self._rooms.known),
+            Listener(tcp, lambda _connection: self._guarded(self._rooms.strange, self._rooms.known), self._rooms.known),
         ]
         self.servers = listeners
         self.started = True
         self.up.set()
 
-    def _from_port(self, connection: socket.socket) -> GuardedConnection:
-        own = self._access.knows(connection)
-        return self._guarded(self._rooms.own if own else self._rooms.strange, own=own)
-
-    def _guarded(self, room: Room, *, private: bool = False, own: bool = False) -> GuardedConnection:
-        return GuardedConnection(self.config, self.server_state, room, private=private, own=own)
+    def _guarded(self, room: Room, inner: Room | None = None) -> GuardedConnection:
+        return GuardedConnection(self.config, self.server_state, room, inner)
 
     async def on_tick(self, counter: int) -> bool:
         """Called every tenth of a second. Once a second the deadlines are checked."""

@@ -11,6 +11,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from ..errors import UnknownRoute
+from ..http.permissions import PUBLIC
 
 _FOLDER = Path(__file__).parent / "static"
 _KINDS = {".css": "text/css", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -39,7 +40,7 @@ def asset(name: str) -> str:
     return f"/static/{_ASSETS[name].version}/{name}"
 
 
-@get("/static/{version:str}/{name:str}", include_in_schema=False)
+@get("/static/{version:str}/{name:str}", include_in_schema=False, needs=PUBLIC)
 async def get_asset(request: Request[Any, Any, Any], version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """A file. One that is asked for by an old address, by a page from before an upgrade, is not kept."""
     found = _ASSETS.get(name)

@@ -3,10 +3,11 @@
 from litestar import Response, get
 from litestar.di import NamedDependency
 
+from ..http.permissions import SEE
 from .page import Page
 
 
-@get("/", include_in_schema=False)
+@get("/", include_in_schema=False, needs=SEE)
 async def now(page: NamedDependency[Page]) -> Response[str]:
     """What stands where."""
     stats = None if page.past else await page.ask(page.service.stats)

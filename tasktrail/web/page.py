@@ -2,7 +2,7 @@
 
 A module for one page has route handlers that take `page` as a dependency and end with `page.answer("NAME.html", …)`:
 
-    @get("/limits")
+    @get("/limits", needs=SEE)
     async def limits(page: NamedDependency[Page]) -> Response[str]:
         return page.answer("limits.html", board=await page.ask(page.service.limits))
 
@@ -12,7 +12,7 @@ Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same m
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -34,6 +34,9 @@ from ..projections.queries.as_of import Point
 from .assets import asset
 from .formats import FILTERS, zone
 from .moments import QUICK, Moment, canonical, moment_of
+
+if TYPE_CHECKING:
+    from ..http.identity import Identity
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -75,6 +78,10 @@ class Page:
         self.request = request
         self.backend = backend
         self.service = backend.service
+        self.who: Identity | None = request.scope["state"]["who"]
+        """Who looks; None on pages that are for everybody."""
+        self.csrf = self.who.csrf if self.who else ""
+        """What forms have to carry: `parts.csrf()` writes it."""
         self.as_of = as_of
         """The moment as it stands in addresses; empty for now."""
         self.past = past

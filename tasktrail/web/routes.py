@@ -3,11 +3,11 @@
 from litestar import Router
 from litestar.di import Provide
 
-from . import now
+from . import login, now
 from .assets import get_asset
 from .page import HANDLERS, open_page
 
-PAGES = (now.now,)
+PAGES = (now.now, login.login_page, login.log_in, login.log_out)
 """The handlers of all pages. A page of its own module is entered here, and in `NAVIGATION` in `page.py`."""
 
 

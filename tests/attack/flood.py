@@ -106,6 +106,7 @@ def serving(data: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes],
                 raise SystemExit(f"the service has not started: {errors.read_text()[-2000:]}")
             time.sleep(0.1)
         line = next(line for line in errors.read_text().splitlines() if '"ready"' in line)
+        os.environ["TASKTRAIL_TOKEN"] = (data / "http-token").read_text().strip()  # all of it comes from somebody known
         yield process, str(json.loads(line)["address"])
     finally:
         process.terminate()
@@ -125,6 +126,7 @@ class Flood:
         self._size = size
         self._head = head
         self._random = random_
+        self._lines = f"{HEAD}Authorization: Bearer {os.environ['TASKTRAIL_TOKEN']}\r\n"
         self._half = memoryview(b" " * (BODY - 1))
         self.seen: Counter[str] = Counter()
 
@@ -156,7 +158,7 @@ class Flood:
             with suppress(OSError), await self._connect(buffer=4096) as one:
                 after = self._random.choice((0, self._head - 110, self._head - 60))
                 accept = self._random.choice(("Accept: text/event-stream\r\n", ""))
-                text = f"GET /v1/events?follow=true&after={after} HTTP/1.1\r\n{accept}{HEAD}\r\n"
+                text = f"GET /v1/events?follow=true&after={after} HTTP/1.1\r\n{accept}{self._lines}\r\n"
                 loop = asyncio.get_running_loop()
                 await loop.sock_sendall(one, text.encode())
                 status = (await loop.sock_recv(one, 12))[9:].decode() or "cut"
@@ -170,7 +172,7 @@ class Flood:
         while True:
             with suppress(OSError), await self._connect() as one:
                 loop = asyncio.get_running_loop()
-                text = f"POST /v1/commands HTTP/1.1\r\n{HEAD}Content-Length: {BODY}\r\n\r\n"
+                text = f"POST /v1/commands HTTP/1.1\r\n{self._lines}Content-Length: {BODY}\r\n\r\n"
                 await loop.sock_sendall(one, text.encode())
                 self.seen["bodies begun"] += 1
                 sending = asyncio.create_task(loop.sock_sendall(one, self._half))
@@ -187,7 +189,7 @@ class Flood:
         while True:
             with suppress(OSError), await self._connect() as one:
                 loop = asyncio.get_running_loop()
-                text = f"GET /v1/tasks?as_of={self._head} HTTP/1.1\r\n{HEAD}\r\n"
+                text = f"GET /v1/tasks?as_of={self._head} HTTP/1.1\r\n{self._lines}\r\n"
                 await loop.sock_sendall(one, text.encode())
                 status = (await loop.sock_recv(one, 4096))[9:12].decode() or "cut"
                 self.seen[f"long questions: {status}"] += 1
@@ -211,12 +213,13 @@ class Flood:
 
 
 SUBMITTER = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 from tasktrail import Client
 from tasktrail.events.errors import TasktrailError
 where, seconds, document, picture, out = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
-client = Client(where) if where.startswith("http:") else Client("http://localhost", socket=Path(where))
+token, unix = os.environ["TASKTRAIL_TOKEN"], "http://localhost"
+client = Client(where, token=token) if where.startswith("http:") else Client(unix, socket=Path(where))
 took, refused, end = [], [], time.monotonic() + seconds
 while time.monotonic() < end:
     begun = time.monotonic()

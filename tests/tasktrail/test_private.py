@@ -52,7 +52,7 @@ def use(service: TaskService) -> None:
 @pytest.mark.usefixtures("umask")
 def test_every_file_and_folder_is_the_owners_alone(open_service: Opener, data: Path) -> None:
     service = open_service(snapshot_every=10)
-    server = HttpServer(service, socket_path=service.paths.socket, port=0, token_file=service.paths.http_token)
+    server = HttpServer(service, socket_path=service.paths.socket, port=0, secret_file=service.paths.http_token)
     server.start()
     use(service)
     assert wrong(data) == {}

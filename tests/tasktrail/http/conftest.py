@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from owner import AUTH, secret_file
 from PIL import Image
 
 from tasktrail import Client
@@ -34,19 +35,22 @@ def service(data: Path) -> Iterator[TaskService]:
 
 @pytest.fixture(scope="session")
 def server(service: TaskService, data: Path) -> Iterator[HttpServer]:
-    running = HttpServer(service, socket_path=data / "tasktrail.sock")
+    running = HttpServer(service, socket_path=data / "tasktrail.sock", secret_file=secret_file(data))
     running.start()
     yield running
     assert running.stop()
 
 
 @pytest.fixture
-def serve(service: TaskService, tmp_path: Path) -> Iterator[Callable[..., HttpServer]]:
+def serve(
+    service: TaskService, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., HttpServer]]:
     """Start another server, on the same service or on one that stands in front of it."""
     started: list[HttpServer] = []
+    secret = secret_file(tmp_path_factory.mktemp("secret"))
 
     def start(served: Any = service, **more: Any) -> HttpServer:
-        running = HttpServer(served, **{"socket_path": tmp_path / "other.sock", **more})
+        running = HttpServer(served, **{"socket_path": tmp_path / "other.sock", "secret_file": secret, **more})
         started.append(running)
         running.start()
         return running
@@ -59,7 +63,7 @@ def serve(service: TaskService, tmp_path: Path) -> Iterator[Callable[..., HttpSe
 @pytest.fixture(scope="session")
 def web(server: HttpServer) -> Iterator[httpx.Client]:
     """Plain HTTP on the loopback port."""
-    with httpx.Client(base_url=server.address, headers=JSON, trust_env=False) as client:
+    with httpx.Client(base_url=server.address, headers=JSON | AUTH, trust_env=False) as client:
         yield client
 
 

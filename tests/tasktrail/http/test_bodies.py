@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from owner import AUTH, LINE
 
 from tasktrail.errors import Busy, RequestTimeout
 from tasktrail.http import connections
@@ -25,7 +26,7 @@ def begin(server: HttpServer, size: int, sent: int) -> socket.socket:
     url = httpx.URL(server.address)
     one = socket.create_connection((url.host, url.port or 0), timeout=30)
     one.sendall(
-        b"POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"POST /v1/commands HTTP/1.1\r\nHost: localhost\r\n" + LINE.encode() + b"Content-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n" % size
     )
     one.sendall(b" " * sent)
@@ -65,9 +66,9 @@ def test_unfinished_bodies_leave_room_for_those_that_are_sent(
     with ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(begin(server, 14 * MIB, MIB // 8))
-        small = httpx.post(f"{server.address}/v1/tasks", json=wish(), trust_env=False, timeout=30)
+        small = httpx.post(f"{server.address}/v1/tasks", json=wish(), headers=AUTH, trust_env=False, timeout=30)
         assert small.status_code == 202
-        accepted = httpx.post(f"{server.address}/v1/commands", json=large, trust_env=False, timeout=30)
+        accepted = httpx.post(f"{server.address}/v1/commands", json=large, headers=AUTH, trust_env=False, timeout=30)
     assert accepted.status_code == 202
     assert all("position" in one for one in accepted.json())
 
@@ -79,7 +80,7 @@ def test_a_body_without_an_announced_size_is_taken(serve: Serve, wish: Wish) -> 
         yield text[10:]
 
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{serve().address}/v1/tasks", content=pieces(), headers=headers, trust_env=False)
+    answer = httpx.post(f"{serve().address}/v1/tasks", content=pieces(), headers=headers | AUTH, trust_env=False)
     assert answer.status_code == 202
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from owner import SECRET
 
 from tasktrail import Client
 from tasktrail.api import connection
@@ -242,7 +243,7 @@ def test_a_command_whose_answer_is_lost_is_repeated_with_one_effect(
     proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
-    with Client(proxy.url) as client:
+    with Client(proxy.url, token=SECRET) as client:
         client.types()
         before = service.watermark.position
         proxy.cuts = 2
@@ -257,7 +258,7 @@ def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
 ) -> None:
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
     before = service.watermark.position
-    with Client(proxy.url) as client:
+    with Client(proxy.url, token=SECRET) as client:
         proxy.cuts = 99
         with pytest.raises(OutcomeUnknown, match="keep-this-id"):
             client.send(CreateTask(**wish(command_id="keep-this-id")))
@@ -270,7 +271,7 @@ def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
 
 def test_a_question_whose_answer_is_lost_is_asked_again(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
-    with Client(proxy.url) as client:
+    with Client(proxy.url, token=SECRET) as client:
         proxy.cuts = 2
         assert client.types()
 
@@ -343,7 +344,7 @@ def test_a_stream_ends_when_the_service_stops(
     serve: Callable[..., HttpServer], service: TaskService, many: Many
 ) -> None:
     server = serve()
-    with Client(server.address) as client:
+    with Client(server.address, token=SECRET) as client:
         seen = client.follow(service.watermark.position)
         service.send_many(many(1))
         next(seen)

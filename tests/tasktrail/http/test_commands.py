@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from owner import AUTH
 
 from tasktrail.api.service import TaskService
 from tasktrail.http import backend
@@ -234,7 +235,9 @@ def test_a_command_without_answer_in_time_is_an_unknown_outcome_with_its_id(
 ) -> None:
     monkeypatch.setattr(backend, "ANSWER_WITHIN", 0.05)
     server = serve(Silent(service))
-    answer = httpx.post(f"{server.address}/v1/tasks", json=wish(command_id="remember-me"), trust_env=False)
+    answer = httpx.post(
+        f"{server.address}/v1/tasks", json=wish(command_id="remember-me"), headers=AUTH, trust_env=False
+    )
     assert "remember-me" in assert_problem(answer, 503, "outcome_unknown")["detail"]
 
 
@@ -253,8 +256,8 @@ def test_a_fault_of_ours_is_a_problem_without_its_details(
 ) -> None:
     server = serve(Broken(service))
     for answer in (
-        httpx.get(f"{server.address}/v1/stats", trust_env=False),
-        httpx.post(f"{server.address}/v1/tasks", json=wish(), trust_env=False),
+        httpx.get(f"{server.address}/v1/stats", headers=AUTH, trust_env=False),
+        httpx.post(f"{server.address}/v1/tasks", json=wish(), headers=AUTH, trust_env=False),
     ):
         assert_problem(answer, 500, "error")
         assert "secret" not in answer.text

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from owner import AUTH, LINE
 
 from tasktrail import Client
 from tasktrail.http import connections
@@ -37,7 +38,7 @@ def is_closed(connection: socket.socket) -> bool:
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Place for four connections at each way in."""
-    for name in ("MAX_UNIX", "MAX_OWN", "MAX_STRANGE"):
+    for name in ("MAX_UNIX", "MAX_KNOWN", "MAX_STRANGE"):
         monkeypatch.setattr(connections, name, 4)
 
 
@@ -49,7 +50,7 @@ def test_the_longest_idle_connection_makes_place(serve: Serve) -> None:
         for _ in range(8):
             stack.enter_context(connect(server))
         assert is_closed(first)
-        assert httpx.get(f"{server.address}/healthz", trust_env=False).status_code == 200
+        assert httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).status_code == 200
 
 
 @pytest.mark.usefixtures("cramped")
@@ -66,16 +67,16 @@ def test_a_flood_at_the_port_leaves_the_unix_socket_alone(serve: Serve, tmp_path
 @pytest.mark.usefixtures("cramped")
 def test_streams_that_nobody_reads_are_bounded_and_the_rest_still_answers(serve: Serve) -> None:
     server = serve()
-    asking = b"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    asking = f"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode()
     with ExitStack() as stack:
         one = stack.enter_context(connect(server))
         one.sendall(asking)
         assert one.recv(12) == b"HTTP/1.1 200"
-        answer = httpx.get(f"{server.address}/v1/events?follow=true", trust_env=False)
+        answer = httpx.get(f"{server.address}/v1/events?follow=true", headers=AUTH, trust_env=False)
         assert (answer.status_code, answer.json()["code"]) == (503, "busy")
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json()["remedy"].startswith("End some")
-        assert httpx.get(f"{server.address}/healthz", trust_env=False).status_code == 200
+        assert httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).status_code == 200
 
 
 def test_headers_that_do_not_come_end_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,7 @@ def test_a_connection_that_has_asked_may_wait_for_its_next_question(
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_WITHIN", 0)
     server = serve()
-    asking = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    asking = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode()
     with connect(server) as one, connect(server) as silent:
         one.sendall(asking)
         assert one.recv(12) == b"HTTP/1.1 200"
@@ -111,7 +112,8 @@ def test_a_body_that_does_not_come_ends_the_connection(serve: Serve, monkeypatch
     with connect(server) as half:
         half.sendall(
             b"POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 1000\r\n\r\n{"
+            + LINE.encode()
+            + b"Content-Length: 1000\r\n\r\n{"
         )
         assert is_closed(half)
 
@@ -137,7 +139,7 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 @pytest.mark.parametrize("descriptors", [64, 256, 1024, 4096, 65_536])
 def test_the_rooms_fit_into_the_descriptors_there_are(descriptors: int) -> None:
     rooms = Rooms(descriptors)
-    sizes = (rooms.unix.size, rooms.own.size, rooms.strange.size)
+    sizes = (rooms.unix.size, rooms.known.size, rooms.strange.size)
     assert min(sizes) > 0
     assert sum(sizes) <= max(descriptors - connections.KEPT_DESCRIPTORS, descriptors // 4)
 

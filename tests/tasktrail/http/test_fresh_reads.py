@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from owner import AUTH, secret_file
 
 from tasktrail import Client
 from tasktrail.actors.base import PING, PONG
@@ -40,7 +41,8 @@ class Hook(HTTPServer):
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 data = json.loads(self.rfile.read(int(self.headers["content-length"])))["data"]
-                task = httpx.get(f"{hook.asked}/v1/tasks/{data['task']['id']}", trust_env=False).json()
+                address = f"{hook.asked}/v1/tasks/{data['task']['id']}"
+                task = httpx.get(address, headers=AUTH, trust_env=False).json()
                 hook.answers.append((data["event"], task["status"]))
                 self.send_response(204)
                 self.end_headers()
@@ -72,7 +74,9 @@ def lagging(tmp_path: Path, hook: Hook) -> Iterator[TaskService]:
 
 @pytest.fixture
 def house(lagging: TaskService, tmp_path: Path) -> Iterator[HttpServer]:
-    server = HttpServer(lagging, socket_path=tmp_path / "data" / "tasktrail.sock")
+    server = HttpServer(
+        lagging, socket_path=tmp_path / "data" / "tasktrail.sock", secret_file=secret_file(tmp_path / "data")
+    )
     server.start()
     yield server
     assert server.stop()
@@ -98,7 +102,7 @@ def ended(lines: Iterator[str]) -> None:
 def test_who_has_read_a_stream_to_the_end_of_a_task_and_everybody_else_sees_it_ended(
     house: HttpServer, lagging: TaskService, wish: Wish, tmp_path: Path, path: str, accept: str
 ) -> None:
-    with httpx.Client(base_url=house.address, trust_env=False, timeout=WITHIN) as web:
+    with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False, timeout=WITHIN) as web:
         release(lagging, **wish())
         with web.stream("GET", path, headers={"accept": accept}) as stream:
             ended(stream.iter_lines())
@@ -112,7 +116,7 @@ def test_who_has_read_a_stream_to_the_end_of_a_task_and_everybody_else_sees_it_e
 
 def test_who_has_read_an_array_of_events_sees_them(house: HttpServer, lagging: TaskService, wish: Wish) -> None:
     release(lagging, **wish())
-    with httpx.Client(base_url=house.address, trust_env=False) as web:
+    with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False) as web:
         while web.get("/v1/tasks/1/events").json()[-1]["event"] != "completed":
             pass
         assert web.get("/v1/tasks/1").json()["status"] == "completed"
@@ -181,6 +185,6 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
         patch.setattr("tasktrail.api.service.VIEWS_WITHIN", 0.05)
         patch.setattr(lagging._system.projector, "tell", lambda _: None)
         lagging.cancel_task(1)
-        with httpx.Client(base_url=house.address, trust_env=False) as web:
+        with httpx.Client(base_url=house.address, headers=AUTH, trust_env=False) as web:
             answer = web.get("/v1/tasks/1")
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from owner import AUTH
 
 from tasktrail.http.server import HttpServer
 
@@ -128,7 +129,7 @@ def send_all(server: HttpServer, wish: dict[str, Any], seed: int, number: int) -
     connection = http.client.HTTPConnection(url.host, url.port)
     for body in bodies(dice, wish, number):
         route = dice.choice(ROUTES)
-        connection.request("POST", route, body, {"content-type": "application/json"})
+        connection.request("POST", route, body, {"content-type": "application/json"} | AUTH)
         answer = connection.getresponse()
         assert_sane(answer.status, answer.getheader("content-type"), answer.read(), (seed, route, body))
     connection.close()
@@ -167,7 +168,7 @@ def test_no_question_causes_a_fault(server: HttpServer, web: httpx.Client, wish:
         path = f"{dice.choice(QUESTIONS)}?{query}"
         if "min_position=" in path or "after=" in path:
             path = path.replace("=1", "=0")
-        connection.request("GET", path)
+        connection.request("GET", path, headers=AUTH)
         answer = connection.getresponse()
         assert_sane(answer.status, answer.getheader("content-type"), answer.read(), (seed, path))
     connection.close()

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from owner import SECRET
 
 from tasktrail import Client
 
@@ -119,7 +120,7 @@ def test_a_schedule_with_an_odd_name_is_removed_by_its_route(web: httpx.Client, 
 
 
 def test_the_client_speaks_all_of_it(web: httpx.Client, wish: Wish) -> None:
-    with Client(str(web.base_url)) as client:
+    with Client(str(web.base_url), token=SECRET) as client:
         client.pause(user_id=79, reason="test")
         task_id = web.post("/v1/tasks", json=wish(user_id=79, held=False)).json()["task_id"]
         why = client.why(task_id)

@@ -228,6 +228,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/queue/resume",
         "/v1/queue/drain",
         "/v1/limits",
+        "/v1/login",
         "/v1/schedules",
         "/v1/schedules/{schedule}/remove",
         "/v1/stats",
@@ -238,10 +239,10 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
     }
     schemas = document["components"]["schemas"]
     assert schemas["CreateTask"]["properties"]["priority"]["maximum"] == 10
-    for operations in paths.values():
+    for path, operations in paths.items():
         for method, operation in operations.items():
             assert "application/problem+json" in operation["responses"]["default"]["content"]
-            assert ("requestBody" in operation) == (method == "post")
+            assert ("requestBody" in operation) == (method == "post" and path != "/v1/login")
     references = [part.split('"')[0] for part in web.get("/openapi.json").text.split("#/components/schemas/")[1:]]
     assert set(references) <= set(schemas)
 

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import psutil
 import pytest
+from owner import AUTH
 
 from tasktrail.api import reader_process as apart_module
 from tasktrail.api.reader import Questions
@@ -167,15 +168,15 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
     server = serve()
 
     def ask(_number: int) -> httpx.Response:
-        return httpx.get(f"{server.address}/v1/tasks?as_of=1", trust_env=False, timeout=60)
+        return httpx.get(f"{server.address}/v1/tasks?as_of=1", headers=AUTH, trust_env=False, timeout=60)
 
     with ThreadPoolExecutor(12) as pool:
         waiting = [pool.submit(ask, number) for number in range(12)]
         assert asked.acquire(timeout=30)
         assert asked.acquire(timeout=30)
         for path in ("/healthz", "/v1/stats", "/v1/tasks", "/v1/queue"):
-            assert httpx.get(f"{server.address}{path}", trust_env=False).status_code == 200
-        assert httpx.post(f"{server.address}/v1/tasks", json=wish(), trust_env=False).status_code == 202
+            assert httpx.get(f"{server.address}{path}", headers=AUTH, trust_env=False).status_code == 200
+        assert httpx.post(f"{server.address}/v1/tasks", json=wish(), headers=AUTH, trust_env=False).status_code == 202
         refusals = [one.result() for one in islice(as_completed(waiting, timeout=60), 9)]
         assert {answer.status_code for answer in refusals} == {503}
         hold.set()
@@ -189,7 +190,7 @@ def test_a_process_that_has_ended_by_itself_leaves_no_zombie(
 ) -> None:
     server = serve()
     before = helpers()
-    assert httpx.get(f"{server.address}/v1/tasks?as_of=1", trust_env=False, timeout=60).status_code == 200
+    assert httpx.get(f"{server.address}/v1/tasks?as_of=1", headers=AUTH, trust_env=False, timeout=60).status_code == 200
     (made,) = helpers() - before
     psutil.Process(made).terminate()
     assert eventually(lambda: made not in helpers())
@@ -198,7 +199,7 @@ def test_a_process_that_has_ended_by_itself_leaves_no_zombie(
 def test_the_processes_end_with_the_server(serve: Serve, eventually: Callable[[Callable[[], bool]], bool]) -> None:
     server = serve()
     before = helpers()
-    assert httpx.get(f"{server.address}/v1/tasks?as_of=1", trust_env=False, timeout=60).status_code == 200
+    assert httpx.get(f"{server.address}/v1/tasks?as_of=1", headers=AUTH, trust_env=False, timeout=60).status_code == 200
     made = helpers() - before
     assert made
     assert server.stop()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from owner import AUTH, LINE
 
 from tasktrail import Client
 from tasktrail.api.service import TaskService
@@ -36,7 +37,7 @@ def open_files() -> int:
 
 def test_it_answers_on_a_port_and_on_the_unix_socket(serve: Serve, tmp_path: Path) -> None:
     server = serve()
-    assert httpx.get(f"{server.address}/healthz", trust_env=False).json() == {"status": "ok"}
+    assert httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).json() == {"status": "ok"}
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))) as unix:
         assert unix.get("http://whatever.example/healthz").json() == {"status": "ok"}
 
@@ -101,7 +102,7 @@ def test_addresses_that_others_can_reach_are_refused(service: TaskService, tmp_p
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
 def test_loopback_addresses_are_served_under_their_own_name(serve: Serve, host: str) -> None:
     server = serve(host=host)
-    assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 200
+    assert httpx.get(f"{server.address}/readyz", headers=AUTH, trust_env=False).status_code == 200
 
 
 def test_a_port_that_is_taken_is_a_typed_error(service: TaskService, serve: Serve, tmp_path: Path) -> None:
@@ -122,7 +123,9 @@ def test_it_stops_whatever_is_open(service: TaskService, serve: Serve, many: Man
     ended = [threading.Event() for _ in range(3)]
 
     def follow(over: threading.Event) -> None:
-        with httpx.stream("GET", f"{server.address}/v1/events?follow=true", timeout=10, trust_env=False) as answer:
+        with httpx.stream(
+            "GET", f"{server.address}/v1/events?follow=true", timeout=10, headers=AUTH, trust_env=False
+        ) as answer:
             began.release()
             for _ in answer.iter_bytes():
                 pass
@@ -136,7 +139,7 @@ def test_it_stops_whatever_is_open(service: TaskService, serve: Serve, many: Man
     stalled = socket.create_connection((url.host, url.port or 0))
     idle = socket.create_connection((url.host, url.port or 0))
     with stalled, idle:
-        stalled.sendall(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stalled.sendall(f"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode())
         assert stalled.recv(10)
         assert server.stop()
     assert all(over.wait(10) for over in ended), "a stream was cut off instead of ended"
@@ -151,8 +154,8 @@ def test_it_can_be_stopped_twice_and_without_having_started(service: TaskService
 
 def test_nothing_is_written_to_standard_output(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
     server = serve()
-    httpx.get(f"{server.address}/v1/tasks", trust_env=False)
-    httpx.get(f"{server.address}/nowhere", trust_env=False)
+    httpx.get(f"{server.address}/v1/tasks", headers=AUTH, trust_env=False)
+    httpx.get(f"{server.address}/nowhere", headers=AUTH, trust_env=False)
     server.stop()
     assert capfd.readouterr().out == ""
 
@@ -163,7 +166,7 @@ def test_no_thread_and_no_descriptor_is_left_behind(
     def once() -> None:
         server = HttpServer(service, socket_path=tmp_path / "again.sock")
         server.start()
-        httpx.get(f"{server.address}/v1/tasks", trust_env=False)
+        httpx.get(f"{server.address}/v1/tasks", headers=AUTH, trust_env=False)
         assert server.stop()
 
     def left() -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from owner import LINE
 
 from tasktrail.api.service import TaskService
 from tasktrail.events import Accepted, CreateTask
@@ -203,7 +204,7 @@ def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
 def test_a_slow_reader_holds_up_nobody_and_misses_nothing(web: httpx.Client, service: TaskService, many: Many) -> None:
     after = service.watermark.position
     host, port = web.base_url.host, web.base_url.port or 0
-    asking = f"GET /v1/events?after={after} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+    asking = f"GET /v1/events?after={after} HTTP/1.1\r\nHost: {host}\r\n{LINE}Accept: text/event-stream\r\n\r\n"
     with socket.create_connection((host, port)) as slow:
         slow.sendall(asking.encode())
         slow.recv(1000)

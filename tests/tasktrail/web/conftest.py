@@ -1,7 +1,6 @@
 """One real service with its page for all tests here."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskService]:
 @pytest.fixture(scope="session")
 def browser(service: TaskService) -> Iterator[httpx.Client]:
     """Asks as a browser without scripts does, through the Unix socket."""
-    path: Path = service.paths.socket
+    path = service.paths.socket
     running = HttpServer(service, socket_path=path)
     running.start()
     transport = httpx.HTTPTransport(uds=str(path))

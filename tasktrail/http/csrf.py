@@ -1,0 +1,40 @@
+"""No page of somebody else can make a logged-in browser change something, even if it gets past the other checks.
+
+A request that changes something in a session carries what only the pages of that session know: in the field `csrf` of a
+form, or in the header `X-CSRF-Token`. The cookie alone is not enough, because a browser adds it by itself.
+"""
+
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Any
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from ..errors import WrongOrigin
+
+if TYPE_CHECKING:
+    from .identity import Identity
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FIELD = "csrf"
+HEADER = "x-csrf-token"
+
+
+async def from_own_page(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """The guard of all routes. Raises `WrongOrigin`."""
+    who: Identity | None = connection.scope["state"]["who"]
+    if who is None or who.way != "session" or connection.scope.get("method") in _SAFE:
+        return
+    carried = connection.headers.get(HEADER, "")
+    if not carried and isinstance(connection, Request):
+        kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in _FORMS:
+            carried = str((await connection.form()).get(FIELD, ""))
+    if not compare_digest(carried.encode("utf-8", "replace"), who.csrf.encode()):
+        raise WrongOrigin(
+            "The request does not carry what the pages of this session have given it",
+            field=FIELD,
+            remedy="Load the page again, and send its form once more.",
+        )

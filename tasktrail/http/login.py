@@ -1,0 +1,21 @@
+"""How a program gets an address that logs a browser in. The page where people do it is in `web/login.py`."""
+
+import msgspec
+from litestar import post
+from litestar.di import NamedDependency
+
+from .access import Access
+from .identity import Identity
+from .permissions import SEE
+
+
+class LoginAddress(msgspec.Struct, frozen=True):
+    """An address that logs a browser in, once and within an hour."""
+
+    address: str
+
+
+@post("/v1/login", needs=SEE, status_code=200)
+async def login_address(who: NamedDependency[Identity], access: NamedDependency[Access]) -> LoginAddress:
+    """An address that logs a browser in as whoever asks, once and within an hour."""
+    return LoginAddress(access.address + access.login_path(who.credential))

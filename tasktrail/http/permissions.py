@@ -1,0 +1,109 @@
+"""What each role may do. Every route names what it needs, as in `@get("/v1/queue", needs=SEE)`; one without is shut.
+
+docs/reference/access.md shows the same as a table.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.routes import HTTPRoute
+
+from ..errors import Forbidden
+from ..events import AdjustTask, CancelTask, Command, CreateTask, EnableEndpoint, RedeliverNotice, RetryTask, StartTask
+from ..events.commands import (
+    AddSchedule,
+    CreateGraph,
+    DrainQueue,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    SaveCheckpoint,
+    SetLimits,
+)
+from .identity import Identity, Role
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What a route needs of whoever asks."""
+
+    roles: frozenset[Role] = frozenset()
+    whole: bool = False
+    """It is about more than the tasks of one user, so nobody who is bound to one may ask."""
+    nobody: bool = False
+    """It answers whoever asks, also somebody whom nobody knows."""
+
+
+def _need(*roles: Role, whole: bool = False) -> Need:
+    return Need(frozenset({*roles, "admin"}), whole)
+
+
+PUBLIC = Need(nobody=True)
+"""Where one logs in, and what shows nothing."""
+SEE = _need("reader", "submitter", "operator", "auditor")
+"""Tasks and what belongs to them: of one's own user only, if one is bound."""
+SEE_ALL = _need("reader", "submitter", "operator", "auditor", whole=True)
+"""What belongs to no user."""
+SUBMIT = _need("submitter", "operator")
+"""New tasks, and to start, cancel and retry them."""
+STEER = _need("operator")
+"""To change how tasks wait, and who is told of them."""
+OPERATE = _need("operator", whole=True)
+"""To change how the service works for everybody."""
+AUDIT = _need("operator", "auditor", whole=True)
+"""To check the whole log."""
+COMMANDS: dict[type[Command], Need] = {
+    CreateTask: SUBMIT,
+    CreateGraph: SUBMIT,
+    StartTask: SUBMIT,
+    CancelTask: SUBMIT,
+    RetryTask: SUBMIT,
+    SaveCheckpoint: SUBMIT,
+    AdjustTask: STEER,
+    RedeliverNotice: STEER,
+    EnableEndpoint: OPERATE,
+    SetLimits: OPERATE,
+    PauseQueue: OPERATE,
+    ResumeQueue: OPERATE,
+    DrainQueue: OPERATE,
+    AddSchedule: OPERATE,
+    RemoveSchedule: OPERATE,
+}
+"""What it takes to send a command, whichever way it comes."""
+
+
+def check(who: Identity | None, need: Need | None, what: str) -> None:
+    """Raises `Forbidden` unless `who` may do `what`."""
+    if need is None:  # forgotten, so nobody may
+        raise Forbidden(f"Nobody may {what}: the route does not say what it needs")
+    if need.nobody:
+        return
+    if who is None or who.role not in need.roles:
+        known = f"The role {who.role} of {who.name}" if who else "Whoever nobody knows"
+        raise Forbidden(f"{known} may not {what}")
+    if need.whole and who.user_id is not None:
+        raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
+
+
+def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard of all routes."""
+    who: Identity | None = connection.scope["state"]["who"]
+    check(who, handler.opt.get("needs"), f"{connection.scope.get('method', '')} {connection.url.path}")
+
+
+def handlers_of(app: Litestar) -> Iterator[tuple[str, str, BaseRouteHandler]]:
+    """Path, method and handler of all routes."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for method, (handler, _kwargs) in route.route_handler_map.items():
+                yield route.path, str(method), handler
+
+
+def public_paths(app: Litestar) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The paths that answer everybody: whole ones, and beginnings of those with a part that varies."""
+    paths = {path for path, _method, handler in handlers_of(app) if handler.opt.get("needs") == PUBLIC}
+    varied = {path for path in paths if "{" in path}
+    return frozenset(paths - varied), tuple(sorted({path.partition("{")[0] for path in varied}))

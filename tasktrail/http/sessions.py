@@ -1,0 +1,115 @@
+"""Sessions of browsers. The cookie holds 256 random bits; here, and in a file, is only their hash.
+
+The file lets sessions outlive a restart. A session ends when it is logged out of, when it is too old, and as soon as
+the secret or token that it began with is no longer valid.
+"""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from ..actors.logger import get_logger
+
+LASTS = timedelta(days=7)
+MOST = 1000
+"""Sessions at once; the oldest gives way."""
+
+logger = get_logger("tasktrail.http")
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What is known of one."""
+
+    credential: str
+    """SHA-256 of the secret or token that it began with, in hex."""
+    expires_at: datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sessions:
+    """All of them. Belongs to the thread of the event loop."""
+
+    def __init__(self, path: Path | None = None, now: Callable[[], datetime] = _now) -> None:
+        """`path`: the file; without one a session ends with the service."""
+        self._path = path
+        self._now = now
+        self._known = _read(path) if path else {}
+
+    def begin(self, credential: str) -> str:
+        """A new session; what its cookie holds. It is always a fresh one, so nobody can plant a known one."""
+        value = secrets.token_urlsafe(32)
+        self._tidy()
+        while len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        self._known[_digest(value)] = Session(credential, self._now() + LASTS)
+        self._write()
+        return value
+
+    def find(self, value: str) -> Session | None:
+        """The session that the cookie belongs to."""
+        session = self._known.get(_digest(value))
+        return session if session is not None and session.expires_at > self._now() else None
+
+    def end(self, value: str) -> None:
+        """Log out."""
+        if self._known.pop(_digest(value), None) is not None:
+            self._write()
+
+    def _tidy(self) -> None:
+        now = self._now()
+        self._known = {digest: session for digest, session in self._known.items() if session.expires_at > now}
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        try:
+            write_private(self._path, msgspec.json.encode(self._known))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            logger.warning("sessions cannot be written: they end with the service", reason=reason)
+
+
+def csrf_of(value: str) -> str:
+    """What the forms of the session have to carry."""
+    return sha256(b"csrf:" + value.encode()).hexdigest()
+
+
+def _digest(value: str) -> str:
+    return sha256(value.encode("utf-8", "replace")).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Session]:
+    """The sessions in the file. One that cannot be read costs nothing but a log-in."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Session])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError) as error:
+        logger.warning("sessions cannot be read: browsers have to log in again", reason=str(error))
+        return {}
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Put a file for the owner only in place, whole or not at all."""
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    making.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        making.replace(path)
+    except OSError:
+        with suppress(OSError):
+            making.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,66 @@
+"""Logging a browser in and out: by an address that works once, or with the secret or a token in a form."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from ..errors import Unauthorized
+from ..http.access import Access
+from ..http.permissions import PUBLIC, SEE
+from .page import HEADERS, templates
+
+NextQuery = Annotated[str, QueryParameter(description="Where to go afterwards")]
+CodeQuery = Annotated[str | None, QueryParameter(description="Of an address that works once")]
+Browser = Request[Any, Any, Any]
+
+
+def local(path: str) -> str:
+    """A path of this service, whatever somebody has put into the address."""
+    plain = path.startswith("/") and path[1:2] != "/" and path.isprintable() and "\\" not in path
+    return path if plain else "/"
+
+
+def _to(path: str, cookie: str) -> Response[None]:
+    return Response(None, status_code=303, headers={**HEADERS, "location": path, "set-cookie": cookie})
+
+
+def _form(next_path: str, status: int = 200, told: str = "") -> Response[str]:
+    text = templates.get_template("login.html").render(next_path=next_path, told=told)
+    return Response(text, status_code=status, media_type="text/html", headers=HEADERS)
+
+
+@get("/login", needs=PUBLIC)
+async def login_page(
+    request: Browser,
+    access: NamedDependency[Access],
+    code: CodeQuery = None,
+    next: NextQuery = "/",  # noqa: A002 - the parameter's name
+) -> Response[Any]:
+    """The page where one logs in. With a code that is still good, go on at once."""
+    if code is None:
+        return _form(local(next))
+    who = access.redeem(code)
+    if who is None:
+        return _form(local(next), 401, "This address has been used, or is too old.")
+    return _to(local(next), access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
+
+
+@post("/login", needs=PUBLIC, status_code=303)
+async def log_in(request: Browser, access: NamedDependency[Access]) -> Response[Any]:
+    """Log in with the secret of the data folder, or with a token."""
+    form = await request.form()
+    next_path = local(str(form.get("next", "/")))
+    try:
+        who = access.shown(str(form.get("token", "")).strip().encode("utf-8", "replace"))
+    except Unauthorized:
+        return _form(next_path, 401, "This is no token that is valid here.")
+    return _to(next_path, access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
+
+
+@post("/logout", needs=SEE, status_code=303)
+async def log_out(request: Browser, access: NamedDependency[Access]) -> Response[None]:
+    """End the session."""
+    headers = dict(request.scope["headers"])
+    return _to("/login", access.end_session(headers, secure=request.scope["scheme"] == "https"))
