@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins python-page clean
+.PHONY: help setup demo test test-all test-browser check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins python-page clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make the environment in .venv (every other target does it by itself)
 
@@ -32,8 +32,8 @@ $(READY): pyproject.toml constraints.txt
 	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media]' --group dev --group bench --group outside
 	@touch $(READY)
 
-demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle
-	$(BIN)/tasktrail demo
+demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle (ARGS=--keep leaves its page open)
+	$(BIN)/tasktrail demo $(ARGS)
 
 test: $(READY) ## Run the fast tests (unit, property, contract)
 	$(BIN)/pytest -n 2 -m "not slow and not crash" $(ARGS)
@@ -41,6 +41,9 @@ test: $(READY) ## Run the fast tests (unit, property, contract)
 test-all: $(READY) ## Run every test, and a short kill campaign
 	$(BIN)/pytest -n 2 $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
+
+test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
+	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, dead code, architecture
 	$(BIN)/ruff check .

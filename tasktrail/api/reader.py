@@ -24,7 +24,7 @@ from ..events.errors import UnknownAttempt, UnknownTask
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
-from ..handlers.contract import missing_packages
+from ..handlers.contract import TaskType, missing_packages
 from ..handlers.registry import Registry, unknown_type
 from ..paths import path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
@@ -259,21 +259,23 @@ class Questions:
 
 def type_infos(registry: Registry) -> list[TypeInfo]:
     """The registered task types as `tasktrail types` shows them."""
-    return [
-        TypeInfo(
-            name=task_type.name,
-            summary=task_type.summary,
-            resumable=task_type.resumable,
-            needs_input=task_type.needs_input,
-            needs_output=task_type.needs_output,
-            options=msgspec.json.schema(task_type.options),
-            programs=task_type.programs() if task_type.programs else (),
-            output_suffix=task_type.output_suffix,
-            missing=missing_packages(task_type),
-            install=task_type.packages.install,
-        )
-        for task_type in registry
-    ]
+    return list(map(type_info, registry))
+
+
+def type_info(task_type: TaskType) -> TypeInfo:
+    """One task type as `tasktrail types` shows it."""
+    return TypeInfo(
+        name=task_type.name,
+        summary=task_type.summary,
+        resumable=task_type.resumable,
+        needs_input=task_type.needs_input,
+        needs_output=task_type.needs_output,
+        options=msgspec.json.schema(task_type.options),
+        programs=task_type.programs() if task_type.programs else (),
+        output_suffix=task_type.output_suffix,
+        missing=missing_packages(task_type),
+        install=task_type.packages.install,
+    )
 
 
 class Reader(Questions):

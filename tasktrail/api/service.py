@@ -111,6 +111,11 @@ class TaskService(Questions, Commands):
         system.start()
         return cls(system)
 
+    @property
+    def config(self) -> Config:
+        """The configuration that holds."""
+        return self._system.config
+
     def close(self) -> None:
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
         if not self._running.closed:

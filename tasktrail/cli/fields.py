@@ -171,7 +171,6 @@ _FIELDS = (
     "user_level",
     "document_id",
     "label",
-    "unique",
     "estimated_time",
     "notify_email",
     "notify_webhook",

@@ -199,11 +199,18 @@ def report(session: Session, task: "Task") -> int:
 @click.command(
     "demo",
     cls=CliCommand,
-    examples=[("tasktrail demo", "takes under two minutes; its files stay in ./.demo")],
+    examples=[
+        ("tasktrail demo", "takes under two minutes; its files stay in ./.demo"),
+        ("tasktrail demo --keep", "and then leaves the page with its tasks open, until Ctrl-C"),
+    ],
 )
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
-def demo_command(work: Path | None) -> int:
-    """Run every task type on real files, with a kill -9 in the middle of a transcode."""
+@click.option("--keep", is_flag=True, help="Leave the service running at the end, until Ctrl-C.")
+def demo_command(work: Path | None, *, keep: bool) -> int:
+    """Run every task type on real files, with a kill -9 in the middle of a transcode.
+
+    It ends by printing the address of the page with its tasks.
+    """
     from ..handlers.contract import MEDIA, require_packages
     from ..handlers.registry import Registry
 
@@ -212,4 +219,4 @@ def demo_command(work: Path | None) -> int:
             require_packages(task_type)
     from ..demo.story import run
 
-    return run(work)
+    return run(work, keep=keep)

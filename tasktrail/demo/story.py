@@ -11,8 +11,10 @@ import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -40,12 +42,17 @@ DONE_WITHIN = 300.0
 
 
 class ServiceProcess:
-    """`tasktrail serve` as a process of its own, on any free port."""
+    """`tasktrail serve` as a process of its own, on any free port unless one is given."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        command = [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", "0"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    def __init__(self, data: Path, port: int = 0) -> None:
+        self.address = ""
+        self.login = ""
+        """An address that logs a browser in."""
+        command = [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", str(port)]
+        # A Ctrl-C in the terminal is for the demo, which stops the service.
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         self._ready = threading.Event()
         self._said: deque[str] = deque(maxlen=20)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -62,12 +69,20 @@ class ServiceProcess:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self._said.append(line)
-            if line.startswith("ready"):
+            word, _, rest = line.strip().partition(" ")
+            if word == "ready":
+                self.address = rest.partition(" ")[0]
+            if word == "open":
+                self.login = rest
                 self._ready.set()
 
     def kill(self) -> None:
         """As the kernel does when memory runs out: without a word."""
         self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def wait(self) -> None:
+        """Until it ends."""
         self._process.wait()
 
     def stop(self) -> None:
@@ -88,6 +103,7 @@ class Demo:
     """One run of the demo, in a folder of its own."""
 
     def __init__(self, work: Path, console: Console) -> None:
+        self._port = 0
         self._samples = work / "samples"
         self._out = Path(tempfile.mkdtemp(prefix="run-", dir=work))
         self._data = self._out / "data"
@@ -104,13 +120,15 @@ class Demo:
             f"  {long.name}: {source.frames} frames, {source.duration:.1f} s, {source.width}x{source.height}"
         )
         with ServiceProcess(self._data) as service, Client.connect(self._data) as tasks:
+            self._port = urlsplit(service.address).port or 0
+            self._say("Watch", f"in a browser, if you like: {service.login}")
             self._say("Submit", f"tasks of every type to the service (pid {service.pid})")
             video, others = self._submit(tasks, long, files)
             self._say("Work", f"live progress, until the transcode of {long.name} is at {KILL_AT:.0f} %")
             before = self._watch(tasks, [video, *others], until=KILL_AT)
             service.kill()
             self._say("kill -9", f"the service is gone, and its workers with it; the transcode was at {before:.0f} %")
-        with ServiceProcess(self._data) as service, Client.connect(self._data) as tasks:
+        with ServiceProcess(self._data, self._port) as service, Client.connect(self._data) as tasks:
             self._say("Start again", f"pid {service.pid}; the log says what was open, nothing waits for a time-out")
             resumed = self._resumed_at(tasks, video)
             self._watch(tasks, [video, *others], until=None)
@@ -118,8 +136,22 @@ class Demo:
             service.stop()
         return self._verify(ended, source, resumed)
 
+    def show(self, *, keep: bool) -> None:
+        """Say where the page with the tasks is; `keep` a service running behind it until somebody ends it."""
+        serve = f"tasktrail --data {self._data} serve --port {self._port}"
+        if not keep:
+            self._say("The page", f"with these tasks is http://127.0.0.1:{self._port}/ while this runs: {serve}")
+            return
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with ServiceProcess(self._data, self._port) as service:
+            self._say("The page", f"with these tasks, until Ctrl-C: {service.login}")
+            with suppress(KeyboardInterrupt):
+                service.wait()
+            self._say("Stop", "in good order")
+            service.stop()
+
     def _say(self, head: str, text: str) -> None:
-        self._console.print(f"\n[bold]{head}[/bold]  {text}", highlight=False)
+        self._console.print(f"\n[bold]{head}[/bold]  {text}", highlight=False, soft_wrap=True)
 
     def _submit(self, tasks: Client, long: Path, files: dict[Sample, Path]) -> tuple[int, list[int]]:
         video = tasks.create_task(
@@ -208,16 +240,18 @@ def _message(task: Task) -> str:
     return task.message if task.status == "running" else task.status
 
 
-def run(work: Path | None = None) -> int:
-    """Run the demo below `work` (default `.demo` here); the exit code."""
+def run(work: Path | None = None, *, keep: bool = False) -> int:
+    """Run the demo below `work` (default `.demo` here), and `keep` its page up; the exit code."""
     console = Console()
     folder = (work or Path(".demo")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
+    demo = Demo(folder, console)
     try:
-        kept = Demo(folder, console).run()
+        kept = demo.run()
+        console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
+        demo.show(keep=keep)
     except TasktrailError as error:
         console.print(f"[red]{error}")
         return 1
-    console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
     return 0 if kept else 1

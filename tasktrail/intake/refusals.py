@@ -5,9 +5,10 @@ this file; `tests/tasktrail/test_msgspec_words.py` fails when a release changes 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from enum import Enum, EnumType
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
@@ -65,7 +66,8 @@ def refusal(
         return Malformed(sentence("The body", text, "") if text.startswith("Expected") else text)
     if where.startswith("key` in") or field.endswith(_ANY_KEY):
         field = _with_key(field.removesuffix(_ANY_KEY), _values(given), kind)
-    return InvalidValue(sentence(field, text, field, *KINDS, GraphTask), field=field)
+    own = () if kind is None or kind in KINDS else (kind,)
+    return InvalidValue(sentence(field, text, field, *KINDS, GraphTask, *own), field=field)
 
 
 def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -156,14 +158,28 @@ def _clause(text: str) -> str:
 
 @cache
 def _choices(kinds: tuple[type[msgspec.Struct], ...]) -> dict[str, tuple[str, ...]]:
-    """Field → the words that it takes."""
-    fields = (field for kind in kinds for field in msgspec.structs.fields(kind))
-    return {field.name: words for field in fields if (words := tuple(dict.fromkeys(_words(field.type))))}
+    """Field → the words that it takes. Where several Structs have it, the last one counts."""
+    fields = (field for kind in kinds for field in _fields_of(kind, set()))
+    return {field.encode_name: words for field in fields if (words := tuple(dict.fromkeys(_words(field.type))))}
+
+
+def _fields_of(kind: Any, seen: set[Any]) -> Iterator[msgspec.structs.FieldInfo]:
+    """The fields of a Struct, those of the Structs in it first."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in seen:
+        seen.add(kind)
+        for field in msgspec.structs.fields(kind):
+            yield from _fields_of(field.type, seen)
+            yield field
+    for part in get_args(kind):
+        yield from _fields_of(part, seen)
 
 
 def _words(kind: Any) -> Iterator[str]:
     if get_origin(kind) is Literal:
-        yield from get_args(kind)
+        yield from map(str, get_args(kind))
+    elif isinstance(kind, EnumType):
+        members: Iterable[Enum] = kind
+        yield from (str(member.value) for member in members)
     else:
         for part in get_args(kind):
             yield from _words(part)

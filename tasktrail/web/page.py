@@ -10,7 +10,7 @@ Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same m
 `page.redirect("/limits", said="…")`; `page.present()` comes first in it, since the past cannot be acted on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -28,6 +28,7 @@ from ..errors import BadRequest, UnknownRoute, WrongMethod
 from ..events import TasktrailError
 from ..events.errors import InvalidValue
 from ..http.backend import Backend
+from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need
 from ..http.problems import headers_of, unexpected
 from ..http.requests import AsOfQuery
 from ..projections.queries.as_of import Point
@@ -52,7 +53,13 @@ HEADERS = {
     "cache-control": "no-store",
 }
 """Of every page: nothing from elsewhere, nothing inline, in no frame, and kept by nobody."""
-NAVIGATION = (("/", "Now"),)
+NAVIGATION: Sequence[tuple[str, str, Need]] = (
+    ("/", "Now", SEE),
+    ("/submit", "Submit", SUBMIT),
+    ("/schedules", "Schedules", SEE_ALL),
+    ("/limits", "Limits", SEE_ALL),
+)
+"""Address, name, and what it takes to see it."""
 _FLASH = "tasktrail-said"
 _FLASH_KEPT = 60
 _LONGEST_FLASH = 1000
@@ -116,6 +123,11 @@ class Page:
         for name, value in parse_qsl(self.request.url.query):
             found.setdefault(name, []).append(value)
         return {name: values if values[1:] else values[0] for name, values in found.items()}
+
+    def may(self, need: Need) -> bool:
+        """Whether whoever asks may do what needs this: nobody is shown what is refused anyway."""
+        who = self.who
+        return who is not None and who.role in need.roles and not (need.whole and who.user_id is not None)
 
     def present(self) -> None:
         """Raises `InvalidValue` when the past is shown, which cannot be acted on."""

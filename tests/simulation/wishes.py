@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 TYPES = ("plain", "plain", "other", "seldom")
 LABELS = ("", "", "red", "blue")
-KEYS = ("",) * 6 + ("a", "b")
 
 
 @wish(3)
@@ -39,7 +38,6 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     command = CreateTask(
         type=rng.choice(TYPES),
         label=rng.choice(LABELS),
-        unique=rng.choice(KEYS),
         output_file=rng.choice(("", f"/out/{last % 5}", f"/out/{last}")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),
@@ -79,13 +77,7 @@ def create_graph(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     first = GraphTask(name="a", type="plain", label="red", options={"fate": rng.choice(("", "flaky"))})
     policy: DependencyPolicy = rng.choice(("wait", "ignore", "fail", "cancel"))
     second = GraphTask(
-        name="b",
-        type="other",
-        options={"fate": ""},
-        depends_on=("a",),
-        parent="a",
-        on_dependency_failure=policy,
-        unique=rng.choice(("", "a", "b")),
+        name="b", type="other", options={"fate": ""}, depends_on=("a",), parent="a", on_dependency_failure=policy
     )
     found = Intake(can_resume=rng.random() < 0.5, estimate=Estimated(memory=rng.choice((0, 2))))
     return CreateGraph(tasks=(first, second), command_id=command_id), Intake(by_name={"a": found, "b": found})

@@ -8,7 +8,7 @@ import pytest
 from tasktrail.web.page import HEADERS, NAVIGATION
 
 
-@pytest.mark.parametrize("path", [path for path, _name in NAVIGATION])
+@pytest.mark.parametrize("path", [path for path, _name, _need in NAVIGATION])
 def test_a_page_allows_nothing_inline_and_nothing_from_elsewhere(browser: httpx.Client, path: str) -> None:
     answer = browser.get(path)
     assert answer.status_code == 200

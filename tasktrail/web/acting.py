@@ -1,0 +1,28 @@
+"""What a form of the page has sent becomes a command, signed by whoever sent it."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+
+from ..events import Accepted, Command, TasktrailError
+from ..http.backend import Backend
+from ..http.identity import Identity
+from ..intake.conversion import command_from_fields
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+async def sent(request: Request[Any, Any, Any]) -> dict[str, str]:
+    """The fields of the form, as they were typed."""
+    return {name: str(value) for name, value in (await request.form()).items()}
+
+
+async def act(backend: Backend, who: Identity, kind: type[Command], fields: Mapping[str, Any]) -> Accepted:
+    """Send a command; durable when this returns. Raises its refusal."""
+    command = command_from_fields(kind, {**fields, "actor": who.name})
+    (answer,) = await backend.send(lambda: [command])
+    if isinstance(answer, TasktrailError):
+        raise answer
+    return answer

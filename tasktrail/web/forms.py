@@ -1,0 +1,130 @@
+"""A form of several groups of fields: what it shows, what was typed into it, and what is wrong with that."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ..api.protocol import TypeInfo
+from ..events import CreateTask, Task, TasktrailError
+from .fields import Field, FormFields
+
+PATHS = ("input_file", "output_file")
+_FIRST = ("priority", "user_id", "label", "held", "overwrite")
+"""What many will want to set; the others are folded."""
+ONCE = ("scheduled_for", "deadline", "depends_on", "on_dependency_failure", "parent_task_id")
+"""Of one task only: a schedule has its own times, and its tasks stand alone."""
+_REASON = ("reason",)
+_OWN = (*ONCE, "held", "estimated_time", "resumable")
+"""What another task like this one would not have: its time has passed, and estimates are made anew."""
+
+Errors = dict[str, dict[str, str]]
+"""Section → field → sentence."""
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A form that was sent and did not do: what was typed, and what is wrong with it."""
+
+    typed: Mapping[str, str] | None = None
+    errors: Errors = {}
+    problem: TasktrailError | None = None
+    """What is about no field."""
+
+    @property
+    def status(self) -> int:
+        """Of the answer that shows the form again."""
+        return self.problem.status if self.problem else 400 if self.errors else 200
+
+
+UNTRIED = Tried()
+
+
+class Form:
+    """Groups of fields, by the name of their section."""
+
+    def __init__(self, sections: Mapping[str, FormFields]) -> None:
+        self._sections = sections
+
+    def shown(self, tried: Tried = UNTRIED) -> dict[str, list[Field]]:
+        """The fields of each section."""
+        return {name: fields.shown(tried.typed, tried.errors.get(name, {})) for name, fields in self._sections.items()}
+
+    def read(self, typed: Mapping[str, str], now: datetime) -> tuple[dict[str, dict[str, Any]], Errors]:
+        """The values of each section, without those that are the default; and all that is wrong."""
+        values: dict[str, dict[str, Any]] = {}
+        errors: Errors = {}
+        for name, fields in self._sections.items():
+            values[name], wrong = fields.read(typed, now)
+            if wrong:
+                errors[name] = wrong
+        return values, errors
+
+    def typed(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """What somebody would have typed to give these values, section by section."""
+        return {
+            name: text
+            for section, fields in self._sections.items()
+            for name, text in fields.typed(values.get(section, {})).items()
+        }
+
+    def refused(self, typed: Mapping[str, str], error: TasktrailError) -> Tried:
+        """The form, with the refusal beside the field that it is about, if it is about one."""
+        errors = {name: found for name, fields in self._sections.items() if (found := fields.error_of(error))}
+        return Tried(typed, errors, None if errors else error)
+
+
+def wrong_fields(sections: Mapping[str, Sequence[Field]]) -> list[Field]:
+    """The fields with an error, in the order of the form: what stands above it, with links to them."""
+
+    def wrong(fields: Sequence[Field]) -> list[Field]:
+        return [found for field in fields for found in ([field] if field.error else []) + wrong(field.fields)]
+
+    return [field for fields in sections.values() for field in wrong(fields)]
+
+
+def task_sections(
+    info: TypeInfo, options: type[msgspec.Struct], *, once: bool = True, bound: bool = False
+) -> dict[str, FormFields]:
+    """The sections of a form for a new task.
+
+    Args:
+        info: its type.
+        options: the Struct of the type's options.
+        once: whether it is one task and not those of a schedule.
+        bound: whether the user is given, because whoever asks is bound to one.
+    """
+    hidden = (*PATHS, *_REASON, *(() if once else ONCE), *(("user_id",) if bound else ()))
+    needed = (info.needs_input, info.needs_output)
+    paths = [name for name, needs in zip(PATHS, needed, strict=True) if needs]
+    more = [name for name in PATHS if name not in paths]
+    more += [name for name in described(CreateTask) if name not in (*hidden, *_FIRST)]
+    return {
+        "paths": FormFields(CreateTask, paths, required=paths),
+        "options": FormFields(options, prefix="options.", within="options."),
+        "first": FormFields(CreateTask, [name for name in _FIRST if name not in hidden]),
+        "more": FormFields(CreateTask, more),
+        "reason": FormFields(CreateTask, _REASON),
+    }
+
+
+def task_fields(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The fields of a task that the sections come to, without its type."""
+    plain = {field: value for name in ("paths", "first", "more") for field, value in values[name].items()}
+    return plain | ({"options": values["options"]} if values["options"] else {})
+
+
+def task_typed(task: Task, form: Form) -> dict[str, str]:
+    """What somebody would have typed to ask for a task like this one."""
+    fields = msgspec.to_builtins(task)
+    plain = {name: fields[name] for name in CreateTask.__struct_fields__ if name in fields and name not in _OWN}
+    return form.typed({"paths": plain, "first": plain, "more": plain, "options": fields["options"]})
+
+
+def described(kind: type[msgspec.Struct]) -> list[str]:
+    """The fields of a command that say what they mean."""
+    return [
+        field.name
+        for field in msgspec.structs.fields(kind)
+        if any(isinstance(note, msgspec.Meta) and note.extra for note in getattr(field.type, "__metadata__", ()))
+    ]

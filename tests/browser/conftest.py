@@ -1,0 +1,73 @@
+"""A real browser in front of real services. Whatever a page does wrong fails the test that shows it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browsing import WITHIN, Role, Service, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+collect_ignore_glob = [] if find_spec("playwright") and find_spec("axe_playwright_python") else ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium, which finds nobody but this machine."""
+    if shutil.which(CHROMIUM) is None:
+        pytest.skip(f"there is no {CHROMIUM}; the environment variable CHROMIUM may name another browser")
+    from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415 - only where it is installed
+
+    flags = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    flags += ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=WITHIN * 1000)
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def service(browser: "Browser", tmp_path: Path) -> Iterator[Service]:  # noqa: ARG001 - without a browser none is needed
+    """A service for one test."""
+    found = Service(tmp_path)
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
+    """Log in to a service. At the end of the test there may be no fault in any session."""
+    visits: list[Visit] = []
+    with ExitStack() as stack:
+
+        def come(
+            service: Service,
+            role: Role = "owner",
+            *,
+            user: int | None = None,
+            width: int = 1280,
+            dark: bool = False,
+            script: bool = True,
+        ) -> Visit:
+            context = browser.new_context(
+                viewport={"width": width, "height": 900},
+                color_scheme="dark" if dark else "light",
+                java_script_enabled=script,
+                reduced_motion="reduce",
+            )
+            stack.callback(context.close)
+            context.set_default_timeout(WITHIN * 1000)
+            visits.append(Visit(context, service))
+            visits[-1].log_in(role, user)
+            return visits[-1]
+
+        yield come
+    assert [fault for one in visits for fault in one.faults()] == []

@@ -1,0 +1,167 @@
+"""A service that people look at, and a person who looks: what the tests of the page are written in."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from tasktrail import Client
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
+
+SUPPORT = Path(__file__).parent
+WITHIN = 20.0
+"""Seconds that anything may take that a test waits for."""
+CONFIGURATION = """
+handlers = ["browser_handlers"]
+sandbox = "off"  # a staged task follows a file that the test writes
+workers = 2
+"""
+Role = Literal["owner", "reader", "submitter", "operator", "auditor", "admin"]
+
+
+class Service:
+    """`tasktrail serve` on a data folder of its own, always on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.data.mkdir(parents=True)
+        (self.data / "tasktrail.toml").write_text(CONFIGURATION, encoding="utf-8")
+        self.address = ""
+        self.login = ""
+        """The address that the service has printed: it logs one browser in as the owner of the data."""
+        self._said: deque[str] = deque(maxlen=50)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and come back when it takes commands."""
+        port = urlsplit(self.address).port or 0
+        ready = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tasktrail", "--data", str(self.data), "serve", "--port", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+        )
+        threading.Thread(target=self._listen, args=(self._process, ready), daemon=True).start()
+        assert ready.wait(WITHIN), self.said()
+
+    def _listen(self, process: "subprocess.Popen[str]", ready: threading.Event) -> None:
+        assert process.stderr is not None
+        with process.stderr as lines:
+            for line in lines:
+                self._said.append(line)
+                if found := re.match(r"ready (http://\S+)", line):
+                    self.address = found[1]
+                if found := re.match(r"open (http://\S+)", line):
+                    self.login = found[1]
+                    ready.set()
+
+    def said(self) -> str:
+        """Its last lines."""
+        return "".join(self._said)
+
+    def stop(self) -> None:
+        """In good order."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(WITHIN)
+
+    def kill(self) -> None:
+        """Without a word, as when memory runs out."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(WITHIN)
+
+    def client(self) -> Client:
+        """Somebody who talks to it in Python."""
+        return Client.connect(self.data)
+
+    def command(self, *words: str) -> str:
+        """What a command of the command line prints about it."""
+        command = [sys.executable, "-m", "tasktrail", "--data", str(self.data), *words]
+        env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env).stdout
+
+    def secret(self) -> str:
+        """What the owner of the data shows."""
+        return (self.data / "http-token").read_text(encoding="utf-8").strip()
+
+    def token(self, role: str, user: int | None) -> str:
+        """A new token of that role."""
+        bound = ("--user", str(user)) if user is not None else ()
+        return self.command("token", "add", f"{role}-{time.monotonic_ns()}", "--role", role, *bound).strip()
+
+    def staged(self, **fields: Any) -> "Staged":
+        """A new task that does what it is told."""
+        words = self.folder / f"words-{time.monotonic_ns()}"
+        words.touch()
+        with self.client() as tasks:
+            return Staged(tasks.create_task(type="staged", options={"words": str(words)}, **fields), words)
+
+
+class Staged:
+    """A task that does what the test tells it."""
+
+    def __init__(self, task_id: int, words: Path) -> None:
+        self.id = task_id
+        self._words = words
+
+    def tell(self, line: str) -> None:
+        """`40 half of it`, `end`, or `fail because`."""
+        with self._words.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+class Visit:
+    """One session of a browser, and all that went wrong in it."""
+
+    def __init__(self, context: "BrowserContext", service: Service) -> None:
+        self._service = service
+        self._expected: list[str] = []
+        self._faults: list[str] = []
+        context.on("console", self._heard)
+        context.on("weberror", lambda error: self._faults.append(f"page error: {error.error}"))
+        context.on("request", self._asked)
+        self.page: Page = context.new_page()
+
+    def expect(self, pattern: str) -> None:
+        """What would be a fault elsewhere belongs to this test."""
+        self._expected.append(pattern)
+
+    def faults(self) -> list[str]:
+        """The faults that no test has announced."""
+        return [fault for fault in self._faults if not any(re.search(pattern, fault) for pattern in self._expected)]
+
+    def go(self, path: str) -> "Page":
+        """Open a page."""
+        self.page.goto(self._service.address + path)
+        return self.page
+
+    def log_in(self, role: Role, user: int | None) -> None:
+        """The owner by the printed address, which works once, and then with the secret; the others with a token."""
+        if role == "owner" and self._service.login:
+            self.page.goto(self._service.login)
+            self._service.login = ""
+            return
+        self.go("/login")
+        shown = self._service.secret() if role == "owner" else self._service.token(role, user)
+        self.page.get_by_label("Token").fill(shown)
+        self.page.get_by_role("button", name="Log in").click()
+
+    def _heard(self, message: "ConsoleMessage") -> None:
+        if message.type in ("error", "warning", "assert"):
+            self._faults.append(f"console: {message.text} ({message.location.get('url', '')})")
+
+    def _asked(self, request: "Request") -> None:
+        if not request.url.startswith(f"{self._service.address}/"):
+            self._faults.append(f"request to {request.url}")
