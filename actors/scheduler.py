@@ -19,6 +19,7 @@ import msgspec
 
 from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TaskState, TasktrailError
 from ..events.clock import Clock
+from ..events.commands import TaskFields
 from ..events.creation import ids_by_name
 from ..events.errors import (
     CommandIdReused,
@@ -34,7 +35,7 @@ from ..events.log.event_log import already_appended
 from ..events.log.sqlite import LogReader
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
-from ..events.system_events import ClockJumped
+from ..events.system_events import ClockJumped, Deduplicated
 from .base import Actor, Alarm, Committed, Orders, StateQuery, Ticket, logger
 from .core.messages import (
     Answered,
@@ -372,11 +373,31 @@ class Scheduler(Actor):
         if known is None:
             return False
         if known.digest == ticket.digest:
-            self._answered.append((ticket, _known_answer(known, submit.command)))
+            self._answered.append((ticket, self._known_answer(known, submit.command)))
         else:
             error = CommandIdReused(f"Command id {ticket.command_id} was used for task {known.task_id}")
             self._answered.append((ticket, error))
         return True
+
+    def _known_answer(self, known: Answer, command: Command) -> Accepted:
+        """The answer that a command got the first time. The ids of a graph follow from its first new one."""
+        tasks = command.tasks if isinstance(command, CreateGraph) else (command,)
+        unique = sum(1 for task in tasks if isinstance(task, TaskFields) and task.unique)
+        existing = {event.name: event.task_id for event in self._existing(known, unique)}
+        ids = ids_by_name(command, known.task_id, existing) if isinstance(command, CreateGraph) else {}
+        return Accepted(known.task_id, known.position, known.command_id, ids, existing=len(existing) == len(tasks))
+
+    def _existing(self, known: Answer, most: int) -> Iterator[Deduplicated]:
+        """What the command found to be there: its last records, if any, of which there are at most so many."""
+        durable = self.state.position - len(self._facts)
+        records: Iterable[Fact] = (
+            self._log.read(after=max(0, known.position - most), limit=min(most, known.position))
+            if known.position <= durable
+            else self._facts[max(0, known.position - durable - most) : known.position - durable]
+        )
+        for record in records:
+            if isinstance(record.event, Deduplicated) and record.command_id == known.command_id:
+                yield record.event
 
     # --- committing ---------------------------------------------------------------------------------------------
 
@@ -533,12 +554,6 @@ def _warn_of_jumps(events: Iterable[Event]) -> None:
     for event in events:
         if isinstance(event, ClockJumped):
             logger.warning("the wall clock was set", shown=event.shown.isoformat(), shows=event.shows.isoformat())
-
-
-def _known_answer(known: Answer, command: Command) -> Accepted:
-    """The answer that a command got the first time. The ids of a graph follow from its first one."""
-    ids = ids_by_name(command, known.task_id) if isinstance(command, CreateGraph) else {}
-    return Accepted(known.task_id, known.position, known.command_id, ids)
 
 
 def _can_be_written(report: Message) -> bool:

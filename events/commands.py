@@ -109,6 +109,11 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     label: Annotated[
         str, msgspec.Meta(max_length=200), says("A group of your own; a limit may be set for it.", value="NAME")
     ] = ""
+    unique: Annotated[
+        str,
+        msgspec.Meta(max_length=200),
+        says("While a task of the same user with this key is not over, that one is the answer.", value="KEY"),
+    ] = ""
     scheduled_for: Annotated[
         Moment, says("Not before this time.", example="+10m, 'tomorrow 9:00' or 2026-08-01T22:00:00Z")
     ] = None
@@ -262,7 +267,9 @@ class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int
     command_id: str
     ids: dict[str, int] = {}
-    """Of a graph: the tasks' ids by their local names."""
+    """Of a graph: the tasks' ids by their local names. Those below `task_id` were there already."""
+    existing: bool = False
+    """Nothing was created: an open task has the `unique` key. Of a graph: that is so for all of its tasks."""
 
 
 # --- commands to the service as a whole; each is recorded as an event of the service ---

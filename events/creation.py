@@ -11,14 +11,18 @@ from .context import DecisionContext
 from .errors import GraphCycle, InvalidValue, OutputTaken, UnknownDependency
 from .estimates import recorded
 from .recorded import Event
-from .task_events import Created, DependencyPolicies
+from .system_events import Deduplicated
+from .task_events import Created, DependencyPolicies, unique_key
 
 _WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on", "notify_targets")
 _COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
 
 
 def create(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
-    """The one event of a new task. Raises `UnknownDependency` or `InvalidValue`, naming the field."""
+    """The one event of a new task, or of one that is there already. Raises an error that names the field."""
+    held_by = context.open_keys.get(unique_key(command.user_id, command.unique))
+    if held_by is not None:
+        return (Deduplicated(task_id=held_by),)
     for other in (*command.depends_on, *filter(None, (command.parent_task_id,))):
         if not 1 <= other <= context.last_task_id:
             field = "depends_on" if other in command.depends_on else "parent_task_id"
@@ -51,11 +55,15 @@ def _expected(context: DecisionContext) -> float:
 
 
 def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event, ...]:
-    """A `Created` for each task, in the order of their ids, which follow `last_task_id`. All or nothing."""
+    """A `Created` for each new task, in the order of their ids, which follow `last_task_id`. All or nothing.
+
+    Then a `Deduplicated` for each that is there already.
+    """
     events: list[Event] = []
+    existing = existing_in(command, context.open_keys)
     writers: dict[str, str] = {}
     """Output → the first of the graph's own tasks that writes it."""
-    for number, (name, place, create_one) in enumerate(as_commands(command, context.last_task_id + 1)):
+    for number, (name, place, create_one) in enumerate(as_commands(command, context.last_task_id + 1, existing)):
         found = replace(
             context.by_name.get(name, context),
             now=context.now,
@@ -69,6 +77,7 @@ def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event,
                 raise OutputTaken(f"task {writers[output]} will write {output!r}", field="output_file")
         except (UnknownDependency, InvalidValue, OutputTaken) as error:
             raise type(error)(f"Task {name}: {error.message}", field=f"tasks[{place}].{error.field}") from error
+    events += (Deduplicated(task_id=task_id, name=name) for name, task_id in existing.items())
     return tuple(events)
 
 
@@ -117,18 +126,40 @@ def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
 # --- graphs: the order of their tasks, their ids, and the cycles that are refused; no recursion ---
 
 _SHARED = TaskFields.__struct_fields__
+_NONE: Mapping[str, int] = {}
 
 
-def ids_by_name(command: CreateGraph, first: int) -> dict[str, int]:
-    """The id of each task when the first one gets `first`. A task that has to come earlier gets a lower id."""
-    return {command.tasks[place].name: first + number for number, place in enumerate(_order(command.tasks))}
+def existing_in(command: CreateGraph, open_keys: Mapping[str, int]) -> dict[str, int]:
+    """The tasks that are there already: name → id. Raises `InvalidValue` when two ask for the same key."""
+    existing: dict[str, int] = {}
+    asked: dict[str, str] = {}
+    for place, task in enumerate(command.tasks):
+        key = unique_key(task.user_id, task.unique)
+        if key and asked.setdefault(key, task.name) != task.name:
+            text = f"Task {task.name}: task {asked[key]} of the graph has the same key"
+            raise InvalidValue(text, field=f"tasks[{place}].unique")
+        if key in open_keys:
+            existing[task.name] = open_keys[key]
+    return existing
 
 
-def as_commands(command: CreateGraph, first: int) -> Iterator[tuple[str, int, CreateTask]]:
-    """(name, place in the command, the single command with ids in place of names), in the order of ids."""
-    ids = ids_by_name(command, first)
+def ids_by_name(command: CreateGraph, first: int, existing: Mapping[str, int] = _NONE) -> dict[str, int]:
+    """The id of each task when the first new one gets `first`. A task that has to come earlier gets a lower id."""
+    names = [command.tasks[place].name for place in _order(command.tasks)]
+    new = (name for name in names if name not in existing)
+    ids = {**existing, **{name: first + number for number, name in enumerate(new)}}
+    return {name: ids[name] for name in names}
+
+
+def as_commands(
+    command: CreateGraph, first: int, existing: Mapping[str, int] = _NONE
+) -> Iterator[tuple[str, int, CreateTask]]:
+    """(name, place in the command, the single command with ids in place of names) of the new ones, in order of ids."""
+    ids = ids_by_name(command, first, existing)
     places = {task.name: place for place, task in enumerate(command.tasks)}
     for name in ids:
+        if name in existing:
+            continue
         task = command.tasks[places[name]]
         parent = ids[task.parent] if isinstance(task.parent, str) else task.parent
         for other in _numbers(task):

@@ -27,6 +27,7 @@ from .creation import check_start, create, create_graph
 from .errors import (
     IllegalTransition,
     InvalidValue,
+    KeyTaken,
     NeverFits,
     OutputTaken,
     RetriesExhausted,
@@ -54,6 +55,7 @@ from .task_events import (
     FailureOutcome,
     Progressed,
     Retried,
+    key_of,
     output_of,
 )
 
@@ -132,6 +134,9 @@ def _retry(state: TaskState, command: RetryTask, context: DecisionContext) -> tu
             f"Task {holder} is not finished and will write the output of task {state.id}, {output_of(state.spec)!r}",
             remedy=f"Wait for task {holder}, or cancel it, and retry this one then.",
         )
+    holder = context.open_keys.get(key_of(state.spec), state.id)
+    if holder != state.id:
+        raise KeyTaken(f"Task {holder} is not finished and has the key of task {state.id}, {state.spec.unique!r}")
     if context.ended_dependencies:
         first = context.ended_dependencies[0]
         raise IllegalTransition(

@@ -117,6 +117,15 @@ class OutputTaken(TasktrailError):
     remedy = "Wait for that task or cancel it, choose another output, or set `overwrite` (CLI: --overwrite)."
 
 
+class KeyTaken(TasktrailError):
+    """Another task with the same `unique` key has not ended yet."""
+
+    code = "key_taken"
+    status = 409
+    title = "Another open task has this key"
+    remedy = "Wait for that task or cancel it, and retry this one then."
+
+
 class NeverFits(TasktrailError):
     """The task needs more than this machine, or its limits, could give it with nothing else running."""
 

@@ -67,6 +67,19 @@ class Adjusted(_SystemEvent, frozen=True, kw_only=True):
     """The task waits no longer for this one, which has ended: the edge's policy is `ignore`."""
 
 
+class Deduplicated(_SystemEvent, frozen=True, kw_only=True):
+    """A task with a `unique` key was asked for while an open one has the key. That one was the answer."""
+
+    task_id: int
+    """The open task."""
+    name: str = ""
+    """In a graph: what the task that was asked for is called there."""
+    schedule: str = ""
+    """The schedule that asked, …"""
+    fire_time: datetime | None = None
+    """… and the time that its run was for. That run counts as made."""
+
+
 class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
     """An operator changed what may run at once. What is none or missing stays as it was; see `SetLimits`."""
 
@@ -191,6 +204,7 @@ SystemEvent: TypeAlias = (
     | ServiceStopped
     | ClockJumped
     | Adjusted
+    | Deduplicated
     | LimitsChanged
     | QueuePaused
     | QueueResumed
@@ -209,6 +223,7 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ServiceStopped: "service_stopped",
     ClockJumped: "clock_jumped",
     Adjusted: "adjusted",
+    Deduplicated: "deduplicated",
     LimitsChanged: "limits_changed",
     QueuePaused: "queue_paused",
     QueueResumed: "queue_resumed",

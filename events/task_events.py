@@ -105,6 +105,8 @@ class Created(_Event, frozen=True, kw_only=True):
     document_id: int = 0
     label: str = ""
     """A group of the sender's own, which a limit may be set for."""
+    unique: str = ""
+    """While the task is open, its user gets no second one with this key. Empty: any number."""
     schedule: str = ""
     """The schedule that made it; empty when somebody did."""
     fire_time: datetime | None = None
@@ -141,6 +143,16 @@ class Created(_Event, frozen=True, kw_only=True):
 def output_of(spec: Created) -> str:
     """What a task's output is known by: one file has one name, as far as could be seen when the task came."""
     return spec.output_real or spec.output_file
+
+
+def key_of(spec: Created) -> str:
+    """What at most one open task may have: its user and `unique`; empty for a task without a key."""
+    return unique_key(spec.user_id, spec.unique)
+
+
+def unique_key(user_id: int, unique: str) -> str:
+    """The same for a task that is asked for."""
+    return f"{user_id} {unique}" if unique else ""
 
 
 class Started(_Event, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import (
     Adjusted,
     ClockJumped,
+    Deduplicated,
     DeliveryAttempted,
     DeliveryPostponed,
     EndpointEnabled,
@@ -65,6 +66,9 @@ def _system(event: SystemEvent) -> str:
             return f"the clock was set from {timestamp(event.shown)} to {timestamp(event.shows)}"
         case Adjusted():
             return f"task {event.task_id} adjusted: {_adjustment(event)}"
+        case Deduplicated():
+            asked = event.name or (f"the run of schedule {event.schedule}" if event.schedule else "the task asked for")
+            return f"task {event.task_id} is open and has the key of {asked}: it is the answer"
         case WorkerExited():
             return f"worker {event.pid} ended with exit code {event.exit_code}{_colon(event.why)}"
         case DeliveryAttempted():

@@ -13,11 +13,13 @@ from ..events.recorded import EVENT_TAGS
 from ..events.system_events import (
     SYSTEM_TAGS,
     Adjusted,
+    Deduplicated,
     DeliveryAttempted,
     DeliveryPostponed,
     RedeliveryRequested,
     ServiceStarted,
 )
+from ..events.task_events import key_of
 
 _Move: TypeAlias = str
 """An event's tag; of a failure and a retry with what sets them apart."""
@@ -54,6 +56,10 @@ class Lawbook:
 
     def __init__(self) -> None:
         self._tracks: dict[int, _Track] = {}
+        self._keys: dict[int, str] = {}
+        """Task with a key → the key."""
+        self._holders: dict[str, int] = {}
+        """Key → the open task that has it."""
         self._epoch = 0
 
     @property
@@ -98,6 +104,10 @@ class Lawbook:
         track.attempt += isinstance(event, Started)
         track.life += move == "retried by hand"
         track.position = record.position
+        if isinstance(event, Created) and event.unique:
+            self._keys[task_id] = key_of(event)
+        if task_id in self._keys:
+            yield from self._judge_key(task_id, track)
         if record.attempt != track.attempt:
             yield f"task {task_id} is in attempt {track.attempt}, the record says {record.attempt}"
         if record.life != track.life:
@@ -111,6 +121,14 @@ class Lawbook:
             if other not in self._tracks:
                 yield f"task {task_id} refers to task {other}, which does not exist"
 
+    def _judge_key(self, task_id: int, track: _Track) -> Iterator[str]:
+        key = self._keys[task_id]
+        if track.status in ("completed", "failed", "cancelled"):
+            if self._holders.get(key) == task_id:
+                del self._holders[key]
+        elif (holder := self._holders.setdefault(key, task_id)) != task_id:
+            yield f"task {task_id} is open and has the same key as task {holder}, which is open, too"
+
     def _judge_system(self, record: Recorded, event: Event) -> Iterator[str]:
         if record.task_id != 0 or record.attempt or record.life:
             yield f"`{EVENT_TAGS[type(event)]}` must stand under task 0, without attempt or life"
@@ -123,6 +141,9 @@ class Lawbook:
                 status = self._tracks[task_id].status if task_id in self._tracks else "unknown"
                 if status not in _WAITING:
                     yield f"task {task_id} is {status} and cannot be adjusted"
+            case Deduplicated(task_id=task_id):
+                if task_id not in self._keys or self._holders.get(self._keys[task_id]) != task_id:
+                    yield f"task {task_id} is the answer to a command, and is not open with a key"
             case DeliveryAttempted() | DeliveryPostponed() | RedeliveryRequested():
                 task_id = event.task_id
                 if task_id not in self._tracks:

@@ -23,7 +23,7 @@ from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_ty
 from ..events.log.rows import from_row
 from ..events.log.sqlite import LogReader
 from ..events.recorded import EVENT_TAGS
-from ..events.system_events import SYSTEM_TAGS, Adjusted, RedeliveryRequested
+from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
 from .queries.reader import connect
@@ -101,7 +101,7 @@ class Findings:
 __all__ = ["Verification", "verify"]
 
 _EVERY = 5000
-_ABOUT_A_TASK = (SYSTEM_TAGS[Adjusted], SYSTEM_TAGS[RedeliveryRequested])
+_ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
 _CANCELLED = EVENT_TAGS[Cancelled]
 
 

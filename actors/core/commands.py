@@ -17,6 +17,7 @@ from ...events import (
     CreateGraph,
     CreateTask,
     EnableEndpoint,
+    Event,
     OperatorCommand,
     RedeliverNotice,
     RetryTask,
@@ -47,6 +48,7 @@ from ...events.errors import (
     UnknownSchedule,
 )
 from ...events.system_events import (
+    Deduplicated,
     EndpointEnabled,
     LimitsChanged,
     QueueDrained,
@@ -143,11 +145,28 @@ def _create(work: UnitOfWork, submit: Submit, command: CreateTask) -> Accepted:
     state = work.state
     context = work.decision_context(submit.intake, correction=state.correction(command.type))
     events = decide(None, command, context)
+    if isinstance(events[0], Deduplicated):
+        return _existing(work, events, _origin(submit))
     task_id = state.durable.last_task_id + 1
     _own(work, task_id)
     work.record_all(task_id, events, _origin(submit))
     enter(work, task_id, _origin(submit))
     return Accepted(task_id, state.position, command.command_id)
+
+
+def _existing(work: UnitOfWork, events: tuple[Event, ...], origin: Origin) -> Accepted:
+    """All that was asked for is there already. The record is what the answer, and its repetition, rests on."""
+    ids: dict[str, int] = {}
+    for event in events:
+        assert isinstance(event, Deduplicated)
+        ids[event.name] = event.task_id
+        _own(work, event.task_id)
+        work.record(0, event, origin)
+        if work.state.own is not None and work.state.tasks[event.task_id].waiting:
+            work.place(work.state.tasks[event.task_id])
+    first = next(iter(ids.values()))
+    ids.pop("", None)
+    return Accepted(first, work.state.position, origin.command_id, ids, existing=True)
 
 
 def _create_graph(work: UnitOfWork, submit: Submit, command: CreateGraph) -> Accepted:
@@ -159,13 +178,17 @@ def _create_graph(work: UnitOfWork, submit: Submit, command: CreateGraph) -> Acc
         name: work.decision_context(intake, correction=state.correction(types[name])) for name, intake in found.items()
     }
     events = decide(None, command, replace(work.decision_context(), by_name=by_name))
-    ids = ids_by_name(command, state.durable.last_task_id + 1)
-    _own(work, *ids.values())
-    for task_id, event in zip(ids.values(), events, strict=True):
+    new = tuple(event for event in events if isinstance(event, Created))
+    existing = events[len(new) :]
+    first = state.durable.last_task_id + 1
+    for task_id, event in enumerate(new, first):
+        _own(work, task_id)
         work.record(task_id, event, _origin(submit))
-    for task_id in ids.values():
+    for task_id in range(first, first + len(new)):
         enter(work, task_id, _origin(submit))
-    return Accepted(min(ids.values()), state.position, command.command_id, ids)
+    answer = _existing(work, existing, _origin(submit)) if existing else Accepted(first, state.position, "")
+    ids = ids_by_name(command, first, answer.ids)
+    return Accepted(first if new else answer.task_id, state.position, command.command_id, ids, existing=not new)
 
 
 def _own(work: UnitOfWork, *task_ids: int) -> None:
@@ -347,7 +370,8 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
             field="task.output_file",
             remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
         )
-    (task,) = decide(None, command.task, work.decision_context(intake))
+    # Whether its key is free is asked by each run.
+    (task,) = decide(None, command.task, replace(work.decision_context(intake), open_keys={}))
     assert isinstance(task, Created)
     event = ScheduleAdded(
         schedule=command.schedule,

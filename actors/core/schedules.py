@@ -18,7 +18,7 @@ from cronsim import CronSim, CronSimError
 from ...events import Created, Fact
 from ...events.clock_jumps import corrects
 from ...events.errors import InvalidValue
-from ...events.system_events import ClockJumped, ScheduleAdded, ScheduleRemoved
+from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleRemoved
 
 ON_TIME = timedelta(seconds=60)
 """A run that comes later than this is one that was missed."""
@@ -56,9 +56,9 @@ class Schedules(msgspec.Struct):
             self.by_name.pop(event.schedule, None)
         elif isinstance(event, ClockJumped) and corrects(event):
             return self._come_back(event.shows)
-        elif isinstance(event, Created) and event.fire_time is not None and event.schedule in self.by_name:
+        elif isinstance(event, Created | Deduplicated) and event.fire_time and event.schedule in self.by_name:
             schedule = self.by_name[event.schedule]
-            schedule.runs += 1
+            schedule.runs += isinstance(event, Created)
             schedule.done_until = max(schedule.done_until, event.fire_time)
             return [event.schedule]
         return []

@@ -16,6 +16,7 @@ from ...events.state import create, evolve, overlay
 from ...events.system_events import (
     Adjusted,
     ClockJumped,
+    Deduplicated,
     DeliveryAttempted,
     EndpointEnabled,
     LimitsChanged,
@@ -25,7 +26,7 @@ from ...events.system_events import (
     ScheduleAdded,
     ScheduleRemoved,
 )
-from ...events.task_events import Estimated, output_of
+from ...events.task_events import Estimated, key_of, output_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
 from .limits import (
     LimitChanges,
@@ -220,6 +221,8 @@ class Durable(msgspec.Struct):
     """Open task that was adjusted → where that is recorded last."""
     experience: dict[str, Experience] = {}
     """Task type → how its estimates came out."""
+    open_keys: dict[str, int] = {}
+    """`key_of` each open task that has one → the task."""
     disabled: dict[str, int] = {}
     """Endpoint that has said that it is gone → where that is recorded."""
 
@@ -309,6 +312,8 @@ class SchedulerState:
         elif isinstance(event, Created):
             durable.last_task_id = task_id
             self.tasks[task_id] = create(task_id, event, fact.recorded_at)
+            if event.unique:
+                self._hold_key(self.tasks[task_id])
             if event.fire_time is not None:
                 self._apply_to_schedules(fact, position)
         else:
@@ -320,12 +325,22 @@ class SchedulerState:
             self.tasks[task_id] = task
             if durable.adjusted_at and task.finished:
                 durable.adjusted_at.pop(task_id, None)
+            if task.spec.unique:
+                self._hold_key(task)
             if type(event) is Started:
                 forgotten = durable.fair_share.take(task.spec.user_id, position)
                 if forgotten is not None:
                     self.queue.share_changed(forgotten)
             elif type(event) is Completed:
                 durable.experience.setdefault(task.spec.type, Experience()).learn(task, event)
+
+    def _hold_key(self, task: TaskState) -> None:
+        """An open task has its key, and gives it up with its end."""
+        keys, key = self.durable.open_keys, key_of(task.spec)
+        if not task.finished:
+            keys[key] = task.id
+        elif keys.get(key) == task.id:
+            del keys[key]
 
     def _apply_system(self, fact: Fact, position: int) -> None:
         durable, event = self.durable, fact.event
@@ -345,7 +360,7 @@ class SchedulerState:
             case ClockJumped():
                 durable.jumps.apply(event)
                 self._apply_to_schedules(fact, position)
-            case ScheduleAdded() | ScheduleRemoved():
+            case ScheduleAdded() | ScheduleRemoved() | Deduplicated():
                 self._apply_to_schedules(fact, position)
             case QueuePaused() | QueueResumed() | QueueDrained():
                 durable.pauses.apply(fact, position)

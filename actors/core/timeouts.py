@@ -14,8 +14,8 @@ from ...events.creation import check_output
 from ...events.decide import decide
 from ...events.errors import OutputTaken
 from ...events.recorded import timestamp
-from ...events.system_events import ClockJumped
-from ...events.task_events import output_of
+from ...events.system_events import ClockJumped, Deduplicated
+from ...events.task_events import key_of, output_of
 from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
 from .schedules import FIRE_TIME, Schedule, due_runs
@@ -168,6 +168,10 @@ def _create(work: UnitOfWork, schedule: Schedule, at: datetime) -> None:
         command_id=f"schedule:{spec.schedule}:{compact}",
         causation_id=f"event:{schedule.position}",
     )
+    held_by = work.state.durable.open_keys.get(key_of(event))
+    if held_by is not None:
+        work.record(0, Deduplicated(task_id=held_by, schedule=spec.schedule, fire_time=at), origin)
+        return
     task_id = work.state.durable.last_task_id + 1
     taken = _taken(work, event)
     work.record(task_id, event, origin)

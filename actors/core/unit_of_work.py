@@ -65,6 +65,7 @@ class UnitOfWork:
             last_task_id=state.durable.last_task_id,
             max_crashes=state.limits.max_crashes,
             outputs=state.outputs.first,
+            open_keys=state.durable.open_keys,
             output_real=intake.output_real,
             retry_rules=state.retry_rules,
             ended_dependencies=ended_dependencies,

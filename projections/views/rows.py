@@ -10,7 +10,7 @@ from msgspec.structs import astuple, fields
 
 from ...events import Created, Recorded, TaskState
 from ...events.priority import queue_key
-from ...events.system_events import Adjusted, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
+from ...events.system_events import Adjusted, Deduplicated, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ..errors import ViewsDamaged
 from .checksums import row_sum, sound
 
@@ -164,7 +164,7 @@ def match_expression(search: str) -> str:
 
 # --- positions of what the service noted about a task under task id 0; the log has no index for them ---
 
-SPEAK_OF_A_TASK = Adjusted | DeliveryAttempted | DeliveryPostponed | RedeliveryRequested
+SPEAK_OF_A_TASK = Adjusted | Deduplicated | DeliveryAttempted | DeliveryPostponed | RedeliveryRequested
 
 
 def write_notes(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:

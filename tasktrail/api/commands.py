@@ -93,6 +93,7 @@ class Commands(ABC):
         user_id: int = 0,
         document_id: int = 0,
         label: str = "",
+        unique: str = "",
         scheduled_for: datetime | str | None = None,
         held: bool = False,
         timeout: float | None = None,
@@ -108,7 +109,9 @@ class Commands(ABC):
         correlation_id: str = "",
         **unknown: Never,
     ) -> int:
-        """A new task's id. The fields are those of `CreateTask`; paths may be relative to the current folder.
+        """A new task's id, or that of the open task with the same `unique` key.
+
+        The fields are those of `CreateTask`; paths may be relative to the current folder.
 
         Raises `Malformed` for any other field.
         """

@@ -171,6 +171,7 @@ _FIELDS = (
     "user_level",
     "document_id",
     "label",
+    "unique",
     "estimated_time",
     "notify_email",
     "notify_webhook",

@@ -84,5 +84,7 @@ def _submit_one(session: Session, wanted: Any) -> int:
         for name, task_id in accepted.ids.items():
             click.echo(f"{name}: {task_id}")
     else:
+        if accepted.existing:
+            click.echo(f"Task {accepted.task_id} is open and has this key; nothing was created.", err=True)
         click.echo(accepted.task_id)
     return 0

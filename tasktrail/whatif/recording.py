@@ -182,7 +182,7 @@ def jump_of(record: Recorded, before: Recorded | None) -> ClockJumped | None:
 
 def _creation(event: Created, position: int) -> Submit:
     """The command behind a task. Tasks of schedules come as they were recorded; the schedules are not asked again."""
-    event = without_silence_limits(event)
+    event = as_played(event)
     command = CreateTask(**{name: getattr(event, name) for name in _OF_CREATED})
     estimate = Estimated(memory=event.estimated_memory, temp=event.estimated_temp, seconds=event.estimated_time)
     # Whether the output was free was checked at the time. In the replay its holder may end later.
@@ -193,11 +193,15 @@ def _creation(event: Created, position: int) -> Submit:
     )
 
 
-def without_silence_limits(event: Created) -> Created:
-    """The same without its limits on silence: replayed attempts report nothing. What those ended, ends as recorded."""
-    if event.heartbeat_timeout is None and event.no_progress_timeout is None:
+def as_played(event: Created) -> Created:
+    """The same without its limits on silence and its key.
+
+    Replayed attempts report nothing; what silence ended, ends as recorded. That the key was free was checked at the
+    time; in the replay its holder may end later, and the same tasks are to be compared.
+    """
+    if event.heartbeat_timeout is None and event.no_progress_timeout is None and not event.unique:
         return event
-    return replace(event, heartbeat_timeout=None, no_progress_timeout=None)
+    return replace(event, heartbeat_timeout=None, no_progress_timeout=None, unique="")
 
 
 def _command(record: Recorded) -> Command | None:

@@ -17,7 +17,7 @@ from ..events.reports import CapacityChanged, Run, Stop
 from ..events.system_events import ClockJumped
 from .executor import AttemptAction, ReplayExecutor
 from .policy import Policy
-from .recording import LATE, Arrival, Recording, ServiceKilled, StartExpected, WorkersReady, without_silence_limits
+from .recording import LATE, Arrival, Recording, ServiceKilled, StartExpected, WorkersReady, as_played
 from .timeline import Timeline
 
 _GRACE = 0.5
@@ -93,9 +93,10 @@ class Replay:
             if isinstance(record.event, Started) and self._is_over(record):
                 self._executor.skip((record.task_id, record.life))
         self._policy.set_up(state)
+        state.durable.open_keys.clear()
         state.durable.experience.clear()  # the recorded estimates have been corrected already
         for task_id, task in state.tasks.items():
-            state.tasks[task_id] = replace(task, spec=without_silence_limits(task.spec))
+            state.tasks[task_id] = replace(task, spec=as_played(task.spec))
         self._known = dict(state.tasks)
         if not recording.before:
             state.closed = recording.starts_with_a_service

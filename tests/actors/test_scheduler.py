@@ -22,9 +22,11 @@ from tasktrail.events import (
     Command,
     Completed,
     Created,
+    CreateGraph,
     CreateTask,
     Fact,
     Failed,
+    GraphTask,
     Progressed,
     Recorded,
     RetryTask,
@@ -269,6 +271,23 @@ def test_a_repeated_command_gets_the_first_answer_and_has_no_second_effect(house
 def test_a_repetition_inside_one_batch_is_found_too(house: House) -> None:
     one, two = (promise.get() for promise in house.send(create("same"), create("same")))
     assert one == two
+
+
+def test_a_command_that_found_its_task_to_be_there_is_answered_alike_when_repeated(house: House) -> None:
+    """In the batch, after the commit, and after the task is over."""
+    first = house.send(create("first", unique="k", held=True))[0].get()
+    graph = CreateGraph(
+        tasks=(GraphTask(name="new", type="noop"), GraphTask(name="old", type="noop", unique="k")), command_id="graph"
+    )
+    again = create("again", unique="k")
+    answers = [promise.get() for promise in house.send(again, graph, again, graph)]
+    assert answers[:2] == answers[2:]
+    assert (answers[0].task_id, answers[0].existing) == (first.task_id, True)
+    assert (answers[1].task_id, answers[1].existing, answers[1].ids) == (2, False, {"new": 2, "old": first.task_id})
+    house.send(CancelTask(task_id=first.task_id, command_id="over"))[0].get()
+    assert [promise.get() for promise in house.send(again, graph)] == answers[:2]
+    assert house.send(create("first", unique="k", held=True))[0].get() == first
+    assert house.state(lambda state: state.durable.last_task_id) == 2
 
 
 def test_a_command_id_cannot_be_used_for_another_command(house: House) -> None:

@@ -11,6 +11,7 @@ from tasktrail.events.system_events import (
     AcceptedLoss,
     Adjusted,
     ClockJumped,
+    Deduplicated,
     DeliveryAttempted,
     DeliveryPostponed,
     EndpointEnabled,
@@ -44,6 +45,12 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         "service 1 started on here, pid 7, epoch 2; damaged indexes were rebuilt: a, b",
     ),
     (ServiceStopped(), "service stopped"),
+    (Deduplicated(task_id=3), "task 3 is open and has the key of the task asked for: it is the answer"),
+    (Deduplicated(task_id=3, name="a"), "task 3 is open and has the key of a: it is the answer"),
+    (
+        Deduplicated(task_id=3, schedule="nightly", fire_time=NOON),
+        "task 3 is open and has the key of the run of schedule nightly: it is the answer",
+    ),
     (
         ClockJumped(shown=NOON, shows=NOON.replace(hour=13)),
         "the clock was set from 2026-01-31T12:00:00.000000Z to 2026-01-31T13:00:00.000000Z",

@@ -11,11 +11,15 @@ import pytest
 from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
+from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.schema import migrations
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.recorded import record_at
+from tasktrail.events.system_events import Deduplicated
 from tasktrail.projections import TaskViews, Verification, rebuild
+from tasktrail.projections.legal_transitions import Lawbook
 from tasktrail.projections.verification import verify
 
 RECORDS = 40
@@ -401,6 +405,30 @@ def test_damage_of_a_page_is_told_at_its_first_position_and_what_lies_behind_is_
 def has_dbstat(conn: sqlite3.Connection) -> bool:
     """Whether this SQLite was built with the table that tells what each page is for."""
     return ("ENABLE_DBSTAT_VTAB",) in conn.execute("PRAGMA compile_options").fetchall()
+
+
+def judged(*events: tuple[int, Event]) -> list[str]:
+    """What a history of tasks in their first life, and of the service (0), is found to break."""
+    law, found = Lawbook(), []
+    for position, (task_id, event) in enumerate(events, 1):
+        fact = Fact(task_id, 1, event, BEGIN, life=1 if task_id else 0)
+        found += law.judge(record_at(fact, position, b""))
+    return found
+
+
+def test_two_open_tasks_of_one_key_are_found() -> None:
+    one, other = Created(type="noop", unique="k"), Created(type="noop", unique="k", user_id=1)
+    assert judged((1, one), (2, other), (1, Cancelled()), (3, one), (0, Deduplicated(task_id=3))) == []
+    assert judged((1, one), (2, one)) == [
+        "task 2 is open and has the same key as task 1, which is open, too",
+    ]
+
+
+def test_an_answer_that_is_no_open_task_with_a_key_is_found() -> None:
+    keyed, plain = Created(type="noop", unique="k"), Created(type="noop")
+    words = "is the answer to a command, and is not open with a key"
+    assert judged((1, keyed), (1, Cancelled()), (0, Deduplicated(task_id=1))) == [f"task 1 {words}"]
+    assert judged((1, plain), (0, Deduplicated(task_id=1))) == [f"task 1 {words}"]
 
 
 def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> None:

@@ -23,7 +23,7 @@ from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import decode, to_row
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import create, evolve, overlay
-from tasktrail.events.system_events import Adjusted, QueueDrained, ServiceStarted
+from tasktrail.events.system_events import Adjusted, Deduplicated, QueueDrained, ServiceStarted
 from tasktrail.events.task_events import is_terminal
 
 Key: TypeAlias = tuple[int, int]
@@ -64,6 +64,8 @@ class Ledger:
         self._ends: Counter[Key] = Counter()
         self._writers: defaultdict[str, set[int]] = defaultdict(set)
         """Output → open tasks that write it."""
+        self._holders: dict[tuple[int, str], int] = {}
+        """User and key → the open task that has it."""
         self._crashes: Counter[int] = Counter()
         self._priorities: dict[int, int] = {}
         """Task that was adjusted → the priority it was given last."""
@@ -102,9 +104,13 @@ class Ledger:
 
     def _add_to_service(self, record: Recorded) -> None:
         event = record.event
-        self.standing.follow(record)
+        self.standing.follow(record, max(self.latest, record.recorded_at))
         if isinstance(event, QueueDrained):
             must(all(self.tasks[task_id].status != "running" for task_id in self.open), "drained, and attempts run")
+        elif isinstance(event, Deduplicated):
+            spec = self.tasks[event.task_id].spec
+            held_by = self._holders.get((spec.user_id, spec.unique))
+            must(held_by == event.task_id, f"I8: task {event.task_id} is the answer, the key is that of {held_by}")
         elif isinstance(event, Adjusted):
             self.tasks[event.task_id] = overlay(self.tasks[event.task_id], event, record.recorded_at)
             if event.priority is not None:
@@ -127,7 +133,8 @@ class Ledger:
             must(task is None and task_id == len(self.tasks) + 1, f"task {task_id} is created out of turn")
             task = create(task_id, event, record.recorded_at)
             if event.schedule:
-                self.standing.check_run(event, max(self.latest, record.recorded_at))
+                self.standing.check_run(event.schedule, event.fire_time, max(self.latest, record.recorded_at))
+                self.standing.plans[event.schedule].runs += 1
         else:
             if task is None:
                 broken(f"task {task_id} has events and was never created")
@@ -143,9 +150,17 @@ class Ledger:
             must(self._ends[task_id, task.life] == 1, f"I2: life {task.life} of task {task_id} ends twice")
             self.open.discard(task_id)
             self._writers[task.spec.output_file].discard(task_id)
+            self._holders.pop((task.spec.user_id, task.spec.unique), None)
         else:
+            self._check_key(task)
             self.open.add(task_id)
             self._writers[task.spec.output_file].add(task_id)
+
+    def _check_key(self, task: TaskState) -> None:
+        """One user has at most one open task with a key."""
+        if task.spec.unique:
+            holder = self._holders.setdefault((task.spec.user_id, task.spec.unique), task.id)
+            must(holder == task.id, f"I8: tasks {holder} and {task.id} are open with one key")
 
     def _check(self, task: TaskState, event: Event, record: Recorded) -> None:
         name = EVENT_TAGS[type(event)]

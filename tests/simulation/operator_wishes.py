@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from eyes import Eyes, wish
-from wishes import LABELS
+from wishes import KEYS, LABELS
 
 from tasktrail.actors.core.messages import Intake
 from tasktrail.events import Command, CreateTask
@@ -76,6 +76,7 @@ def add_schedule(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
         type=rng.choice(("plain", "other")),
         user_id=rng.randint(0, 3),
         label=rng.choice(LABELS),
+        unique=rng.choice(KEYS),
         options={"fate": ""},
         output_file=rng.choice(("", "/out/{fire_time}")),
         queue_timeout=rng.choice((None, 1800.0)),

@@ -42,6 +42,20 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
     patch.setitem(table, event, lambda state, fact, at: replace(right(state, fact, at), **fields))
 
 
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+@planted("I8: tasks .* are open with one key")
+def key_given_up_between_attempts(patch: pytest.MonkeyPatch) -> None:
+    """A task that waits for a retry has its key no longer."""
+    hold = SchedulerState._hold_key
+
+    def hasty(self: SchedulerState, task: TaskState) -> None:
+        hold(self, replace(task, status="failed") if task.status == "retrying" else task)
+
+    patch.setattr(SchedulerState, "_hold_key", hasty)
+
+
 # --- attempts ---------------------------------------------------------------------------------------------------
 
 

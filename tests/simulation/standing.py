@@ -11,10 +11,11 @@ from broken import broken, must
 from msgspec.structs import replace
 
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.events import Created, Recorded, TaskState
+from tasktrail.events import Recorded, TaskState
 from tasktrail.events.clock_jumps import corrects
 from tasktrail.events.system_events import (
     ClockJumped,
+    Deduplicated,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
@@ -55,8 +56,8 @@ class Standing:
         self.plans: dict[str, Plan] = {}
         self._made: set[tuple[str, datetime]] = set()
 
-    def follow(self, record: Recorded) -> None:
-        """Fold one record of the system stream."""
+    def follow(self, record: Recorded, latest: datetime) -> None:
+        """Fold one record of the system stream. `latest`: what the clock has shown at most."""
         match record.event:
             case LimitsChanged() as event:
                 self._change(event)
@@ -79,6 +80,8 @@ class Standing:
             case ScheduleAdded() as event:
                 must(event.schedule not in self.plans, f"schedule {event.schedule} is added twice")
                 self.plans[event.schedule] = Plan(event, event.added_at or record.recorded_at, record.position)
+            case Deduplicated(schedule=name, fire_time=at) if name:
+                self.check_run(name, at, latest)
             case ScheduleRemoved(schedule=name):
                 del self.plans[name]
             case ClockJumped() as jump if corrects(jump):
@@ -122,22 +125,21 @@ class Standing:
             if _words(scope) in self.pauses:
                 broken(f"task {task.id} starts at {position} although {_words(scope)} is paused")
 
-    def check_run(self, event: Created, latest: datetime) -> None:
-        """A schedule has made a task: for one of its times, once, not before it, and not after its end."""
-        plan, at = self.plans.get(event.schedule), event.fire_time
+    def check_run(self, name: str, at: datetime | None, latest: datetime) -> None:
+        """A schedule has made a task, or found it: for one of its times, once, not before it, and not after its end."""
+        plan = self.plans.get(name)
         if plan is None or at is None:
-            broken(f"schedule {event.schedule} runs and does not exist")
-        must((event.schedule, at) not in self._made, f"schedule {event.schedule} runs twice for {at}")
-        self._made.add((event.schedule, at))
+            broken(f"schedule {name} runs and does not exist")
+        must((name, at) not in self._made, f"schedule {name} runs twice for {at}")
+        self._made.add((name, at))
         number = firing.number(plan.spec, at)
-        must(number is not None, f"schedule {event.schedule} runs for {at}, which is none of its times")
-        must(at <= latest, f"schedule {event.schedule} runs for {at}, before its time")
-        must(at > plan.added_at, f"schedule {event.schedule} runs for {at}, before it was added")
-        must(at >= plan.spec.starting_at, f"schedule {event.schedule} runs for {at}, before it begins")
+        must(number is not None, f"schedule {name} runs for {at}, which is none of its times")
+        must(at <= latest, f"schedule {name} runs for {at}, before its time")
+        must(at > plan.added_at, f"schedule {name} runs for {at}, before it was added")
+        must(at >= plan.spec.starting_at, f"schedule {name} runs for {at}, before it begins")
         if plan.latest is not None and number is not None and number <= plan.latest:
-            broken(f"schedule {event.schedule} runs for {at} after a later run, or twice")
+            broken(f"schedule {name} runs for {at} after a later run, or twice")
         plan.latest = number
-        plan.runs += 1
 
     def check_none_missed(self, now: datetime) -> None:
         """The timers were looked at: no schedule that makes up for missed runs has its latest one still to make."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TYPES = ("plain", "plain", "other", "seldom")
 LABELS = ("", "", "red", "blue")
+KEYS = ("",) * 6 + ("a", "b")
 
 
 @wish(3)
@@ -38,6 +39,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     command = CreateTask(
         type=rng.choice(TYPES),
         label=rng.choice(LABELS),
+        unique=rng.choice(KEYS),
         output_file=rng.choice(("", f"/out/{last % 5}", f"/out/{last}")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),
@@ -77,7 +79,13 @@ def create_graph(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     first = GraphTask(name="a", type="plain", label="red", options={"fate": rng.choice(("", "flaky"))})
     policy: DependencyPolicy = rng.choice(("wait", "ignore", "fail", "cancel"))
     second = GraphTask(
-        name="b", type="other", options={"fate": ""}, depends_on=("a",), parent="a", on_dependency_failure=policy
+        name="b",
+        type="other",
+        options={"fate": ""},
+        depends_on=("a",),
+        parent="a",
+        on_dependency_failure=policy,
+        unique=rng.choice(("", "a", "b")),
     )
     found = Intake(can_resume=rng.random() < 0.5, estimate=Estimated(memory=rng.choice((0, 2))))
     return CreateGraph(tasks=(first, second), command_id=command_id), Intake(by_name={"a": found, "b": found})

@@ -41,6 +41,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.events.system_events import Deduplicated
 from tasktrail.handlers.registry import Registry
 
 WITHIN = 20.0
@@ -83,6 +84,35 @@ def test_every_answer_sees_ones_own_commands(service: TaskService) -> None:
         task_id = service.create_task(type="noop", held=True)
         assert service.get_task(task_id).status == "pending"
         assert service.list_tasks(TaskFilters(status="pending"))[1] == number + 1
+
+
+def test_one_open_task_for_a_key_over_restarts_and_for_every_way_in(open_service: Opener) -> None:
+    tasks = open_service()
+    first = tasks.create_task(type="noop", unique="k", held=True)
+    again = CreateTask(type="noop", unique="k", command_id="again")
+    accepted = tasks.send(again)
+    assert (accepted.task_id, accepted.existing) == (first, True)
+    graph: list[dict[str, Any]] = [
+        {"name": "a", "type": "noop", "depends_on": ["b"]},
+        {"name": "b", "type": "noop", "unique": "k"},
+    ]
+    assert tasks.create_graph(graph, command_id="graph") == {"a": 2, "b": first}
+    tasks.add_schedule("often", {"type": "noop", "unique": "k"}, every=1.0)
+    for record in tasks.follow():
+        if isinstance(record.event, Deduplicated) and record.event.schedule:
+            assert record.event.task_id == first
+            break
+    tasks.remove_schedule("often")
+    assert tasks.verify().ok
+    tasks.close()
+    tasks = open_service()
+    assert tasks.create_task(type="noop", unique="k") == first
+    assert tasks.send(again) == accepted
+    assert tasks.create_graph(graph, command_id="graph") == {"a": 2, "b": first}
+    tasks.start_task(first)
+    tasks.wait(2, timeout=WITHIN)
+    assert tasks.create_task(type="noop", unique="k") == 3
+    assert tasks.verify().ok
 
 
 def test_a_higher_priority_runs_first(open_service: Opener) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tasktrail.api.reader import type_infos
 from tasktrail.cli.submit import submit_command
-from tasktrail.events import CreateGraph, CreateTask, RetryTask, Started
+from tasktrail.events import Accepted, CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.errors import OutcomeUnknown
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.handlers.contract import Job, handler
@@ -25,6 +25,23 @@ def test_submit_prints_the_number_of_the_new_task(cli: Callable[..., Any], tasks
     shown = cli("submit", "noop")
     assert (shown.code, shown.out) == (0, "1\n")
     assert tasks.closed
+
+
+def test_submit_prints_the_number_of_the_task_that_is_there_and_says_so(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[CreateTask] = []
+
+    def answer(command: CreateTask) -> Accepted:
+        asked.append(command)
+        return Accepted(7, 9, command.command_id, existing=True)
+
+    monkeypatch.setattr(tasks, "_record", answer)
+    shown = cli("submit", "noop", "--unique", "nightly")
+    assert (shown.code, shown.out) == (0, "7\n")
+    assert shown.err == "Task 7 is open and has this key; nothing was created.\n"
+    assert json.loads(cli("submit", "noop", "--unique", "nightly", "--json").out)["existing"] is True
+    assert [command.unique for command in asked] == ["nightly", "nightly"]
 
 
 def test_submit_as_json_prints_what_the_route_answers(cli: Callable[..., Any], tasks: Any) -> None:
