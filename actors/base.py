@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import pykka
 
-from ..events import Accepted, Recorded, TasktrailError
+from ..events import Accepted, Recorded, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.reports import Order
 from .logger import get_logger
@@ -196,6 +196,12 @@ class Committed(msgspec.Struct, frozen=True):
     """These records are durable. A consumer that missed some reads them from the log."""
 
     records: list[Recorded]
+    tasks: dict[int, TaskState]
+    """The tasks that they are about, as they are after the last of them."""
+    queued_at: dict[int, datetime]
+    """Of tasks that have started: since when they had waited for free resources only."""
+    seconds: float
+    """What writing them took."""
 
 
 class Wake(msgspec.Struct, frozen=True):

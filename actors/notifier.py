@@ -52,6 +52,22 @@ class Senders:
                 return self._targets.send(notice, deadline)
 
 
+class NoticesHealth:
+    """How far the Notifier is. It writes here, and others look."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        """The last record that it knows of."""
+        self.waiting = 0
+        """Notices that are neither delivered nor given up."""
+        self.trouble: Exception | None = None
+        """Why it cannot read the log at the moment."""
+
+    def set_trouble(self, error: Exception | None) -> None:
+        """It cannot read the log, or with None can again."""
+        self.trouble = error
+
+
 class DeliveryFinished(msgspec.Struct, frozen=True):
     """From a sending thread: the result of a delivery."""
 
@@ -71,6 +87,7 @@ class Notifier(Actor):
         clock: for what is due.
         within: seconds after which a delivery is cut off.
         mail_limit: mails that one address gets within an hour; 0 is no limit.
+        health: is told how far it is.
     """
 
     def __init__(
@@ -84,6 +101,7 @@ class Notifier(Actor):
         within: float = DELIVER_WITHIN,
         snapshot: Path | None = None,
         mail_limit: int = 0,
+        health: NoticesHealth | None = None,
     ) -> None:
         super().__init__()
         self._feed = feed
@@ -94,6 +112,7 @@ class Notifier(Actor):
         self._within = within
         self._snapshot = snapshot
         self._mail_limit = mail_limit
+        self._health = health or NoticesHealth()
         self._threads = ThreadPoolExecutor(MAX_DELIVERIES, thread_name_prefix="notice")
         self._deadlines: set[Deadline] = set()
         self._deadlines_lock = threading.Lock()
@@ -110,7 +129,7 @@ class Notifier(Actor):
     def on_start(self) -> None:
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
-        self._retrier = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, lambda _: None)
+        self._retrier = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, self._health.set_trouble)
         if self._retrier.run(self._catch_up):
             self._send_due()
 
@@ -166,6 +185,7 @@ class Notifier(Actor):
         else:
             self._news = self._folded.apply(records)
         self._behind = False
+        self._health.position, self._health.waiting = self._folded.position, len(self._folded)
 
     @property
     def _dispatcher(self) -> Dispatcher:

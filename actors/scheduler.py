@@ -17,7 +17,19 @@ from typing import Any
 
 import msgspec
 
-from ..events import Accepted, Answer, Command, CreateGraph, Event, EventLog, Fact, Recorded, TaskState, TasktrailError
+from ..events import (
+    Accepted,
+    Answer,
+    Command,
+    CreateGraph,
+    Event,
+    EventLog,
+    Fact,
+    Recorded,
+    Started,
+    TaskState,
+    TasktrailError,
+)
 from ..events.clock import Clock
 from ..events.commands import TaskFields
 from ..events.creation import ids_by_name
@@ -419,12 +431,14 @@ class Scheduler(Actor):
         try:
             if self._opened is None:
                 self._begin()
+            began = self._clock.monotonic()
             records = self._append()
+            seconds = self._clock.monotonic() - began
         except BaseException as error:  # noqa: BLE001 - sorted out by kind
             self._append_failed(error)
             return
         was_in_trouble = self.trouble is not None
-        self._tell(records)
+        self._tell(records, seconds)
         if was_in_trouble:
             for message in (*self._kept.take(), Tick()):  # reports go before what time has brought
                 self._take_or_drop(message)
@@ -464,7 +478,7 @@ class Scheduler(Actor):
             self._alarm.set(self._clock.now() + timedelta(seconds=left))
         return left > 0
 
-    def _tell(self, records: list[Recorded]) -> None:
+    def _tell(self, records: list[Recorded], seconds: float) -> None:
         """Everything staged is durable now: publish, order, answer, and forget finished tasks.
 
         Answers come last, because a caller that has one may ask for its position at once.
@@ -474,15 +488,27 @@ class Scheduler(Actor):
             self.trouble = self._retry_at = None
             self._on_trouble(None)
         answered, orders = self._answered, self._orders
-        self.state.forget_finished({record.task_id for record in records})
+        committed = self._committed(records, seconds)
+        self.state.forget_finished(set(committed.tasks))
         self._begin_batch_of(self.state.running)
         if records:
-            self._pass_on(self._publish, Committed(records))
+            self._pass_on(self._publish, committed)
         if orders:
             self._pass_on(self._order, Orders(orders))
         for ticket, answer in answered:
             self._pass_on(ticket.reply, answer)
         self._alarm.set(self.state.next_wake())
+
+    def _committed(self, records: list[Recorded], seconds: float) -> Committed:
+        """The records, with what only memory knows of their tasks."""
+        known, running = self.state.tasks, self.state.running
+        tasks = {record.task_id: known[record.task_id] for record in records if record.task_id in known}
+        queued_at = {
+            record.task_id: running[record.task_id].queued_at or record.recorded_at
+            for record in records
+            if type(record.event) is Started and record.task_id in running
+        }
+        return Committed(records, tasks, queued_at, seconds)
 
     def _pass_on(self, tell: Callable[[Any], None], what: Any) -> None:
         """A listener that breaks does not affect the others. Reconciliation finds lost orders."""

@@ -182,7 +182,7 @@ def about_record(record: Recorded) -> _LogLine | None:
             given_up = "delivery given up" if event.final else "delivery failed"
             tried = {"notice_id": event.notice_id, "channel": event.channel, "error": first_line(event.detail)}
             return "error" if event.final else "warning", given_up, {**envelope, **tried}
-        case WorkerExited() if event.why.startswith(_DEATHS):
+        case WorkerExited() if has_died(event):
             fields = {"pid": event.pid, "exit_code": event.exit_code, "error": first_line(event.why)}
             return "warning", "worker died", fields
         case Created() if event.schedule:
@@ -191,6 +191,11 @@ def about_record(record: Recorded) -> _LogLine | None:
         case _ if type(event) in _NAMES:
             return "info", _NAMES[type(event)], {**(envelope if record.task_id else {}), **_fields(record)}
     return None
+
+
+def has_died(event: WorkerExited) -> bool:
+    """Whether the worker process ended unexpectedly; we end some ourselves."""
+    return event.why.startswith(_DEATHS)
 
 
 def _about_failure(event: Failed, envelope: dict[str, Any]) -> _LogLine:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from . import __version__
 from .actors.base import PING, WAKE, Committed, StateQuery, logger
 from .actors.core.limits import UNLIMITED
+from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
 from .actors.core.resources import Ceiling
 from .actors.core.state import SchedulerState
@@ -30,7 +31,7 @@ from .actors.feed import Endings, Feed, Watermark
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.machine import Machine, disk_size
-from .actors.notifier import Notifier, Senders
+from .actors.notifier import NoticesHealth, Notifier, Senders
 from .actors.projector import Projector, ViewsHealth
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
@@ -59,6 +60,7 @@ from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice
+from .telemetry.numbers import Numbers
 
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
@@ -66,6 +68,8 @@ _START_WITHIN = 600.0
 """Seconds that folding the log may take."""
 _STOP_WITHIN = 10.0
 _WATCH_EVERY = 0.5
+_LOOK_WITHIN = 2.0
+"""Seconds that a look at the service waits for the Scheduler."""
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +107,7 @@ class System:
         self.committed = Watermark()
         self.projected = Watermark()
         self.views = ViewsHealth()
+        self.notices = NoticesHealth()
         self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
@@ -117,6 +122,7 @@ class System:
         self.notifier = Child("notifier", self._start_notifier, restart=True)
         self.service_log = None if own_only else ServiceLog(self._first_record, self.clock)
         """None for a program that works on its own tasks only: it follows them, and reports what becomes of them."""
+        self.numbers = Numbers([task_type.name for task_type in self.registry], self.clock)
         self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
         self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
@@ -151,7 +157,7 @@ class System:
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(_STOP_WITHIN)
-            self._close_service_log()
+            self._close_onlookers()
             self._lock.release()
             raise (self.fatal or error) from None
 
@@ -202,14 +208,15 @@ class System:
         for feed in (self._to_projector, self._to_notifier, self._to_janitor):
             feed.close()
         hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
-        self._close_service_log()
+        self._close_onlookers()
         if self._lock is not None:
             self._lock.release()
         return hung
 
-    def _close_service_log(self) -> None:
+    def _close_onlookers(self) -> None:
         if self.service_log is not None:
             self.service_log.close()
+        self.numbers.close()
 
     def _wait_until_idle(self, deadline: float) -> None:
         pause = threading.Event()
@@ -261,6 +268,14 @@ class System:
     def degraded(self) -> list[str]:
         """What is out of order although commands are accepted."""
         return [] if self.views_trouble is None else [f"the views lag behind: {self.views_trouble}"]
+
+    def load(self) -> Load | None:
+        """What waits and runs; None if the Scheduler does not answer at once."""
+        try:
+            load: Load = self.scheduler.ask(StateQuery(load_of), timeout=_LOOK_WITHIN)
+        except NotReady:
+            return None
+        return load
 
     # --- the actors ---------------------------------------------------------------------------------------------
 
@@ -355,6 +370,7 @@ class System:
             clock=self.clock,
             snapshot=self._snapshot(OUTBOX_SNAPSHOT.name),
             mail_limit=self.config.smtp.max_per_hour,
+            health=self.notices,
         )
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
@@ -423,6 +439,7 @@ class System:
         self.committed.rise(message.records[-1].position)
         if self.service_log is not None:
             self.service_log.put(message.records)
+        self.numbers.put(message)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
         if any(is_terminal(record.event) for record in message.records):

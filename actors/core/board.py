@@ -123,7 +123,7 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         aside=len(state.set_aside),
         entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in state.running),
-        resources=_resources(state),
+        resources=resources_of(state),
         pauses=state.durable.pauses.all(),
         fair_share=state.limits.fair_share,
     )
@@ -205,7 +205,8 @@ def _machine(sample: MachineSample) -> MachineNow:
     return MachineNow(cpu_percent=cpu, disk_low=sample.disk_low, **bytes_of)
 
 
-def _resources(state: SchedulerState) -> Resources:
+def resources_of(state: SchedulerState) -> Resources:
+    """What there is, and how much of it is promised."""
     limits = state.limits
     return Resources(
         slots=state.slots,

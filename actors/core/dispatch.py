@@ -205,11 +205,12 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
 
 def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: Origin) -> int:
     state = work.state
+    queued_at = state.queued_at(task)
     state.queue.remove(task.id)
     state.overtaken.pop(task.id, None)
     position = work.record(task.id, event, origin)
     task = state.tasks[task.id]
-    running = Running(task.id, task.attempt, position, task, work.now)
+    running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at)
     state.hold(running)
     work.watch_attempt(running)
     work.order(run)

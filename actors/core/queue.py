@@ -9,6 +9,7 @@ When users share the machine, the one with the fewest running attempts goes firs
 whose last start is longer ago. So users take turns even where there is only one slot.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace, merge, nsmallest
 from itertools import count, islice
@@ -274,6 +275,17 @@ class ReadyQueue:
 
     def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
         return merge(*map(self._ordered, buckets))
+
+    def standing(self) -> tuple[Counter[LimitKey], int | None]:
+        """How many tasks are parked at each limit or pause, and the best of the others. Looks at each bucket once."""
+        parked: Counter[LimitKey] = Counter()
+        best: Entry | None = None
+        for bucket in self._buckets.values():
+            if bucket.parked_at is not None:
+                parked[bucket.parked_at] += bucket.live
+            elif best is None or bucket.heap[0] < best:
+                best = bucket.heap[0]
+        return parked, None if best is None else best[1]
 
     def best(self) -> list[tuple[LimitKeys, Entry]]:
         """The best task of each bucket."""

@@ -175,12 +175,16 @@ class SetAside:
         self._entries: dict[int, _Parked] = {}
         self._memory: list[_Parked] = []
         self._temp: list[_Parked] = []
+        self.for_temp: set[int] = set()
+        """Those that stand here for temp space; all others do for memory."""
 
     def park(self, task: TaskState, best: Ceiling) -> None:
         """Keep the task, which does not fit under `ceiling`."""
         of_memory = task.memory_needed > best.memory
         entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
         self._entries[task.id] = entry
+        if not of_memory:
+            self.for_temp.add(task.id)
         heap = self._memory if of_memory else self._temp
         heappush(heap, entry)
         if len(heap) > 2 * len(self._entries) + _SLACK:
@@ -190,6 +194,7 @@ class SetAside:
     def discard(self, task_id: int) -> None:
         """Forget the task, if it is in here."""
         self._entries.pop(task_id, None)
+        self.for_temp.discard(task_id)
 
     def fitting(self, best: Ceiling) -> Iterator[int]:
         """The tasks that may fit under `ceiling`, by the need for which they stand here. No others are looked at."""

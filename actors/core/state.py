@@ -1,9 +1,10 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about the present moment."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -82,6 +83,8 @@ class Running(msgspec.Struct):
     """The limit on silence that had been reached at the last look; the next one acts on it."""
     percent: float = 0.0
     """The percentage that it reported last, recorded or not."""
+    queued_at: datetime | None = None
+    """Since when the task had waited for free resources only; None: it was started by hand while it waited for more."""
 
     def signs(self) -> Signs:
         """The times that the limits of an attempt are measured from."""
@@ -91,7 +94,7 @@ class Running(msgspec.Struct):
     def set_clock(self, by: timedelta) -> None:
         """The wall clock was set: move all times with it, so that elapsed time stays the same."""
         self.since += by
-        for name in ("granted_at", "reported_at", "heard_at", "moved_at"):
+        for name in ("granted_at", "reported_at", "heard_at", "moved_at", "queued_at"):
             moment = getattr(self, name)
             if moment is not None:
                 setattr(self, name, moment + by)
@@ -201,6 +204,34 @@ class Outputs:
             del self._others[output]
 
 
+ParkedBy: TypeAlias = Literal["Held", "NoHandler", "NotBefore", "RetryDelay"]
+"""Reasons to wait, as they are called in `explanation`."""
+
+
+class Parked:
+    """Waiting tasks that only an operator, a handler or time brings into the queue, and how many there are by why."""
+
+    def __init__(self) -> None:
+        self._why: dict[int, ParkedBy] = {}
+        self.counts: Counter[ParkedBy] = Counter()
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._why
+
+    def put(self, task_id: int, why: ParkedBy | None) -> None:
+        """The task is parked for this reason, or not at all."""
+        old = self._why.get(task_id)
+        if old == why:
+            return
+        if old is not None:
+            self.counts[old] -= 1
+        if why is None:
+            del self._why[task_id]
+        else:
+            self._why[task_id] = why
+            self.counts[why] += 1
+
+
 class Durable(msgspec.Struct):
     """What the log says, beside the tasks. A snapshot holds it as it is: its writer folds the log, and nothing else.
 
@@ -271,6 +302,7 @@ class SchedulerState:
         self.dependents: dict[int, set[int]] = {}
         self.unblocked_at: dict[int, datetime] = {}
         """Waiting task with a limit on its time in the queue → when the last dependency was met."""
+        self.parked = Parked()
         self.families = Families()
         self.outputs = Outputs()
         self.overtaken: dict[int, int] = {}
@@ -323,6 +355,8 @@ class SchedulerState:
                 fact.recorded_at,
             )
             self.tasks[task_id] = task
+            if not task.waiting:
+                self.parked.put(task_id, None)
             if durable.adjusted_at and task.finished:
                 durable.adjusted_at.pop(task_id, None)
             if task.spec.unique:

@@ -13,7 +13,7 @@ from ...events.reports import Order, Stop
 from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
 from .messages import Answered, Commanded, Effect, Intake
-from .state import PUBLISH_PATIENCE, Running, SchedulerState
+from .state import PUBLISH_PATIENCE, ParkedBy, Running, SchedulerState
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,12 +148,23 @@ class UnitOfWork:
         """Whether a waiting task only waits for free resources. If it also waits for a time, a timer is set."""
         state = self.state
         state.set_aside.discard(task.id)
-        parked = task.held or task.spec.type not in state.grace or not state.is_ours(task.id)
         not_before = state.not_before(task)
         early = not_before is not None and not_before > self.now
         if early or limits_waiting(task.spec):
             self.watch_waiting(task)
-        return not (parked or early or task.id in state.running or state.blocked.get(task.id))
+        elsewhere = task.id in state.running or bool(state.blocked.get(task.id))
+        parked = None if elsewhere else self._parked_by(task, early=early)
+        state.parked.put(task.id, parked)
+        return not (elsewhere or parked) and state.is_ours(task.id)
+
+    def _parked_by(self, task: TaskState, *, early: bool) -> ParkedBy | None:
+        if task.held:
+            return "Held"
+        if task.spec.type not in self.state.grace:
+            return "NoHandler"
+        if early:
+            return "NotBefore" if task.started_at is None else "RetryDelay"
+        return None
 
     def watch_waiting(self, task: TaskState) -> None:
         """Look at a waiting task again when it is due, or when the first of its limits may be reached."""

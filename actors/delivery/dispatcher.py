@@ -66,6 +66,10 @@ class Dispatcher:
         """The last record that is folded in."""
         return self._outbox.position
 
+    def __len__(self) -> int:
+        """How many notices are neither delivered nor given up."""
+        return len(self._outbox)
+
     def apply(self, records: Iterable[Recorded]) -> bool:
         """Fold records in. Returns whether that may have changed what can be sent."""
         before, changed = len(self._outbox), False

@@ -119,10 +119,14 @@ class TaskQueries:
                 raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(states)} were found")
         return [view(states[task_id], now) for task_id in ids], total
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Type and status → number of tasks."""
+        with self._moment() as conn:
+            return read_counts(conn)
+
     def types(self) -> set[str]:
         """The types that there are tasks of."""
-        with self._moment() as conn:
-            return {kind for kind, _status in read_counts(conn)}
+        return {kind for kind, _status in self.counts()}
 
     def stats(self, now: datetime) -> Stats:
         """The numbers over all tasks."""

@@ -27,9 +27,11 @@ from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..paths import DataPaths, path_of
-from ..projections import ViewsDamaged, ViewsFailed
+from ..projections import TaskQueries, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
 from ..system import RecoveryReport, System
+from ..telemetry.numbers import Numbers
+from ..telemetry.readings import Readings
 from .commands import Commands
 from .reader import Questions
 from .source import Source
@@ -244,6 +246,27 @@ class TaskService(Questions, Commands):
         return self._system.obstacle()
 
     @property
+    def numbers(self) -> Numbers:
+        """What has happened since the start, in numbers."""
+        return self._system.numbers
+
+    def readings(self) -> Readings:
+        """A look at the service as it is. It does not wait for views that lag, and hardly for the Scheduler."""
+        system = self._system
+        position = system.committed.position
+        return Readings(
+            tasks=self._running.counts(),
+            load=None if system.fatal else system.load(),
+            position=position,
+            log_bytes=sum(map(_size, (system.paths.log, Path(f"{system.paths.log}-wal")))),
+            views_lag=max(0, position - system.projected.position),
+            notices_lag=max(0, position - system.notices.position),
+            notices_waiting=system.notices.waiting,
+            ready=self.ready,
+            degraded=len(self.degraded),
+        )
+
+    @property
     def failed(self) -> threading.Event:
         """Set when the service cannot go on; `fatal` says why."""
         return self._system.failed
@@ -262,6 +285,13 @@ class TaskService(Questions, Commands):
     def degraded(self) -> list[str]:
         """What is out of order although commands are accepted."""
         return self._system.degraded()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone, which the watch over the log notices
+        return 0
 
 
 class _Running(Source):
@@ -293,6 +323,14 @@ class _Running(Source):
             self._wait_for_views(self._end())
         if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
+
+    def counts(self) -> dict[tuple[str, str], int] | None:
+        """Type and status → tasks, of the views as they are just now; None if they cannot be read."""
+        try:
+            queries: TaskQueries = self._own("now", lambda: TaskQueries.open(self.paths.views))
+            return queries.counts()
+        except (ViewsDamaged, ViewsFailed):
+            return None
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""

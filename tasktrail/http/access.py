@@ -142,6 +142,7 @@ async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         getting.cancel()
     with suppress(asyncio.CancelledError):
         await getting
+    scope["path_template"] = asked.get("path_template", "")
 
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})

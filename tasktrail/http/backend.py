@@ -19,7 +19,9 @@ from ..api.service import TaskService
 from ..errors import Busy
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
+from ..telemetry.exposition import Exposition
 from .connections import StreamBuffers
+from .counting import RequestCounts
 from .requests import Item
 from .streams import RecordFeed
 
@@ -44,6 +46,8 @@ class Backend:
 
     def __init__(self, service: TaskService) -> None:
         self.service = service
+        self.requests = RequestCounts()
+        self.metrics = Exposition(service.numbers, service.readings, [self.requests])
         self.feed = RecordFeed(service)
         self.verifying = threading.Lock()
         self.held = StreamBuffers()

@@ -327,6 +327,13 @@ async def readyz(backend: NamedDependency[Backend]) -> Readiness:
     return Readiness(ready=True, position=backend.service.watermark.position, degraded=backend.service.degraded)
 
 
+@get("/metrics", media_type="text/plain", needs=SEE_ALL)
+async def get_metrics(request: HttpRequest, backend: NamedDependency[Backend]) -> Response[bytes]:
+    """Numbers for Prometheus; in the form of OpenMetrics where the client prefers that."""
+    page, media_type = await backend.ask(backend.metrics.page, request.headers.get("accept", ""))
+    return Response(page, headers={"content-type": media_type, "cache-control": "no-store"})
+
+
 QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     list_tasks,
     get_task,
@@ -346,4 +353,5 @@ QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     verify,
     healthz,
     readyz,
+    get_metrics,
 )

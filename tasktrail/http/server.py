@@ -21,6 +21,7 @@ from .access import LOOPBACK, Access, AccessMiddleware
 from .app import build_app
 from .backend import Backend
 from .connections import KEEP_ALIVE, MAX_HEAD, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
+from .counting import CountingMiddleware
 from .owner_secret import secret_in
 from .permissions import public_paths
 from .sessions import Sessions
@@ -87,7 +88,8 @@ class HttpServer:
         literal = f"[{host}]" if ":" in host else host
         self.address = f"http://{literal}:{port}"
         access.address = self.address
-        self._server = _Server(AccessMiddleware(app, access, LOOPBACK | {literal}, public_paths(app)), backend)
+        guarded = AccessMiddleware(app, access, LOOPBACK | {literal}, public_paths(app))
+        self._server = _Server(CountingMiddleware(guarded, backend.requests), backend)
         self._thread = threading.Thread(
             target=self._server.serve_on, args=([unix, tcp],), name="http-server", daemon=True
         )
@@ -116,7 +118,7 @@ class HttpServer:
 class _Server(uvicorn.Server):
     """Uvicorn with listeners of ours. It says when it is up, and ends its connections when it stops."""
 
-    def __init__(self, app: AccessMiddleware, backend: Backend) -> None:
+    def __init__(self, app: CountingMiddleware, backend: Backend) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,13 +1,18 @@
-"""Axis S: a start with a million tasks waiting, from the snapshot and by folding the whole log."""
+"""Axis S: a million tasks waiting: a start, from the snapshot and by folding the whole log, memory, and metrics."""
 
 import atexit
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 
-from harness import Goal, Table
+import httpx
+import psutil
+from harness import SUPPORT, Goal, Table, quantile
 from storage import fill, started
 
 from tasktrail.actors.snapshots import take_snapshots
@@ -27,6 +32,57 @@ def tables(*, quick: bool) -> Iterator[Table]:
     memory = Table("S2", f"Resident memory of a waiting task, {number:,} of them", "bytes")
     memory.add("from the snapshot", lambda: _memory(number))
     yield memory
+    scraping: dict[str, float] = {}
+
+    def scrape(what: str) -> float:
+        if what not in scraping:
+            scraping.update(_scrapes(_folder(number)))
+        return scraping.pop(what)
+
+    metrics = Table("S3", f"A scrape of /metrics, {number:,} waiting tasks", "ms")
+    metrics.add("p50", lambda: scrape("p50"), Goal(at_most=20))
+    metrics.add("p99", lambda: scrape("p99"), Goal(at_most=20))
+    metrics.add("CPU of the service", lambda: scrape("CPU"))
+    yield metrics
+
+
+_SERVE = """
+import sys
+from tasktrail.config.settings import Config
+from tasktrail.api.service import TaskService
+from tasktrail.http.server import HttpServer
+config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=10**9)
+with TaskService.open(sys.argv[1], config=config) as tasks:
+    server = HttpServer(tasks, socket_path=tasks.paths.socket)
+    server.start()
+    tasks._system.views.wait(600)  # they are checked after a start
+    print(tasks.paths.socket, flush=True)
+    sys.stdin.read()
+    server.stop()
+"""
+
+
+def _scrapes(folder: Path) -> dict[str, float]:
+    """Milliseconds of a scrape over the Unix socket, from the request to the last byte, and of CPU."""
+    service = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(SUPPORT), "PATH": ""},
+    )
+    assert service.stdout is not None
+    transport = httpx.HTTPTransport(uds=service.stdout.readline().strip())
+    took = []
+    with service, httpx.Client(transport=transport, base_url="http://localhost", timeout=60) as web:
+        before = sum(psutil.Process(service.pid).cpu_times()[:2])
+        for _ in range(200):
+            begun = time.perf_counter()
+            page = web.get("/metrics")
+            took.append((time.perf_counter() - begun) * 1000)
+            assert "tasktrail_queue_tasks{" in page.text
+        cpu = (sum(psutil.Process(service.pid).cpu_times()[:2]) - before) * 1000 / len(took)
+    return {"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "CPU": cpu}
 
 
 def _memory(number: int) -> float:

@@ -71,9 +71,12 @@ def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetim
     asleep: list[TaskState] = []
     for task in tasks:
         queued, blocked = task.id in state.queue, state.blocked.get(task.id)
+        aside, parked = task.id in state.set_aside, task.id in state.parked
         if not task.waiting:
-            if queued or blocked or task.id in state.set_aside or task.id in state.overtaken:
+            if queued or blocked or aside or parked or task.id in state.overtaken:
                 broken(f"task {task.id} is {task.status} and still waits somewhere")
+        elif state.own is None and [queued, bool(blocked) or task.id in state.running, aside, parked].count(True) != 1:
+            broken(f"task {task.id} is counted in no place, or in several")
         elif task.held or task.spec.type not in state.grace or task.id in state.running or blocked:
             if queued:
                 broken(f"task {task.id} is queued although something stands against it")

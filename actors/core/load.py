@@ -1,0 +1,76 @@
+"""How much waits and runs, in numbers that cost the same however many tasks there are."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from .board import Resources, resources_of
+from .explanation import LIMIT_REASONS, WaitReason
+from .limits import LimitKey
+from .resources import shortages
+from .state import SchedulerState
+
+_LACKING = {
+    "memory": WaitReason.MEMORY,
+    "cpu": WaitReason.CPU,
+    "temp": WaitReason.TEMP_SPACE,
+    "disk_low": WaitReason.TEMP_SPACE,
+}
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of this moment."""
+
+    waiting: dict[str, int]
+    """Reason → tasks that wait for it. Each task counts once, `why` names all its reasons."""
+    running: dict[str, int]
+    """Task type → attempts that hold a slot."""
+    paused: bool
+    """Whether nothing at all may start, because an operator wants it so."""
+    resources: Resources
+
+
+def load_of(state: SchedulerState) -> Load:
+    """What waits and what runs now."""
+    return Load(
+        waiting={str(reason): number for reason, number in _waiting(state).items() if number},
+        running=dict(Counter(entry.reserved_for.spec.type for entry in state.running.values())),
+        paused=state.durable.pauses.everything is not None,
+        resources=resources_of(state),
+    )
+
+
+def _waiting(state: SchedulerState) -> Counter[WaitReason]:
+    waiting: Counter[WaitReason] = Counter()
+    for why, number in state.parked.counts.items():
+        waiting[WaitReason(why)] += number
+    waiting[WaitReason.DEPENDENCY] += len(state.blocked)
+    waiting[WaitReason.STOPPING] += sum(state.tasks[task_id].waiting for task_id in state.running)
+    waiting[WaitReason.TEMP_SPACE] += len(state.set_aside.for_temp)
+    waiting[WaitReason.MEMORY] += len(state.set_aside) - len(state.set_aside.for_temp)
+    for reason, number in _ready(state):
+        waiting[reason] += number
+    return waiting
+
+
+def _ready(state: SchedulerState) -> Iterator[tuple[WaitReason, int]]:
+    """Of the tasks that could start: those at a limit, and the rest, which waits for what the first of it waits for."""
+    if state.draining or state.durable.pauses.everything is not None:
+        yield WaitReason.SHUTTING_DOWN if state.draining else WaitReason.PAUSED, len(state.queue)
+        return
+    parked, best = state.queue.standing()
+    for key, number in parked.items():
+        yield _reason_at(state, key), number
+    if best is None:
+        return
+    rest = len(state.queue) - parked.total()
+    if state.free_slots <= 0:
+        yield WaitReason.CONCURRENCY_LIMIT, rest
+        return
+    lacking = next(shortages(state.tasks[best], state.limits, state.sample, state.reserved), None)
+    yield WaitReason.HIGHER_PRIORITY if lacking is None else _LACKING[lacking.resource], rest
+
+
+def _reason_at(state: SchedulerState, key: LimitKey) -> WaitReason:
+    return WaitReason.PAUSED if state.durable.pauses.of(key) is not None else LIMIT_REASONS[key[0]]

@@ -1,0 +1,26 @@
+"""What a service looks like at this moment, as far as it can be said at once."""
+
+import msgspec
+
+from ..actors.core.load import Load
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at the service. What does not answer at once is None, and the rest is said all the same."""
+
+    tasks: dict[tuple[str, str], int] | None
+    """Type and status → tasks; None while the views cannot be read."""
+    load: Load | None
+    """None while the Scheduler does not answer."""
+    position: int
+    """Where the log ends."""
+    log_bytes: int
+    """Of the log's files."""
+    views_lag: int
+    """Records that the views do not have yet."""
+    notices_lag: int
+    """Records that the Notifier does not know yet."""
+    notices_waiting: int
+    ready: bool
+    degraded: int
+    """How many things are out of order although commands are accepted."""
