@@ -236,6 +236,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/verify",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     schemas = document["components"]["schemas"]
     assert schemas["CreateTask"]["properties"]["priority"]["maximum"] == 10
