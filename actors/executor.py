@@ -42,6 +42,12 @@ class Executor(Protocol):
     def capacity(self) -> int:
         """Attempts that can run at once now. `CapacityChanged` follows each change, and says it once after `open`."""
 
+    def memory(self) -> dict[tuple[int, int], int]:
+        """Task and number of each attempt that runs → the bytes that its processes have in memory; from any thread.
+
+        Only those of which that is known are in it.
+        """
+
     def do(self, orders: Sequence[Order]) -> None:
         """Carry out orders, from any thread; never blocks long.
 

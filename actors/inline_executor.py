@@ -70,6 +70,10 @@ class InlineExecutor:
         """See `Executor`."""
         return 0 if self._closed else self._slots
 
+    def memory(self) -> dict[tuple[int, int], int]:
+        """See `Executor`: a thread's share is not known."""
+        return {}
+
     def do(self, orders: Sequence[Order]) -> None:
         """See `Executor`."""
         with self._lock:

@@ -279,6 +279,7 @@ _NUMBERS = {
     "totals": "SELECT * FROM totals ORDER BY type",
     "durations": "SELECT * FROM durations WHERE number != 0 ORDER BY type, bucket",
     "ends": "SELECT * FROM ends WHERE number != 0 ORDER BY minute, status",
+    "minutes": "SELECT * FROM minutes ORDER BY minute",
     "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "disabled": "SELECT * FROM disabled ORDER BY target",

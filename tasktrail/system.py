@@ -104,6 +104,7 @@ class System:
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers)
         self._make_executor = executor or self._worker_processes
+        self._executor: Executor | None = None
         self.committed = Watermark()
         self.projected = Watermark()
         self.views = ViewsHealth()
@@ -347,10 +348,13 @@ class System:
             io=self.config.worker_io,
         )
 
+    def memory_of_attempts(self) -> dict[tuple[int, int], int]:
+        """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""
+        return self._executor.memory() if self._executor is not None else {}
+
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
-        return WorkerPool.start(
-            executor=self._make_executor(), report=self.scheduler.tell, close_within=_STOP_WITHIN / 2
-        )
+        self._executor = self._make_executor()
+        return WorkerPool.start(executor=self._executor, report=self.scheduler.tell, close_within=_STOP_WITHIN / 2)
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(

@@ -44,6 +44,8 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that it was promised."""
     temp: int
     stopping: bool
+    expected: float = 0.0
+    """Seconds that an attempt may be expected to take, by its type's estimate; 0: not known."""
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +196,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         memory=entry.reserved_for.memory_needed,
         temp=entry.reserved_for.temp_needed,
         stopping=entry.stopping,
+        expected=task.seconds_needed,
     )
 
 

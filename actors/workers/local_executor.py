@@ -28,6 +28,7 @@ from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from .reactor import Reactor
 from .slot import Slot, SlotRules
+from .usage import usage_below
 from .worker_process import LaunchSettings, family, launch, open_shared_lock, worker_environment
 
 _REMEMBERED = 4096
@@ -140,6 +141,14 @@ class LocalExecutor:
         """Slots whose worker is ready, at work, or being replaced at once."""
         with self.lock:
             return sum(slot.usable for slot in self._slots)
+
+    def memory(self) -> dict[tuple[int, int], int]:
+        """See `Executor`."""
+        with self.lock:
+            reapers = {key: slot.reaper for key, slot in self._attempts.items()}
+        # Without the lock while `/proc` is read.
+        found = {key: usage_below(pid).resident for key, pid in reapers.items() if pid is not None}
+        return {key: resident for key, resident in found.items() if resident}
 
     def do(self, orders: Sequence[Order]) -> None:
         """See `Executor`."""

@@ -166,6 +166,11 @@ class Slot:
         """The run that the worker has and that has not ended."""
         return self._run
 
+    @property
+    def reaper(self) -> int | None:
+        """The process below which the attempt runs, while one runs."""
+        return self._process.reaper if self._process is not None and self._run is not None else None
+
     def give(self, run: Run, frame: bytes) -> bool:
         """Let the idle worker run it. False when the worker turns out to be dead: the run has not begun then.
 

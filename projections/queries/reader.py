@@ -19,6 +19,7 @@ from ..views.checksums import OF_TASKS, is_damage, sound, teach
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
+from .activity import Span, read_activity
 from .filters import TaskFilters, count, kept_total, page
 from .stats import Stats, read_counts, read_stats
 
@@ -28,6 +29,9 @@ _CHILDREN = f"""
 SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), max({OF_TASKS})
 FROM tasks WHERE parent_task_id = ? GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
+_FAILURES = """
+SELECT id FROM tasks WHERE status = 'failed' AND (? IS NULL OR +user_id = ?) ORDER BY updated_at DESC LIMIT ?
+"""
 _MAX_ID = 2**63 - 1
 
 Page: TypeAlias = tuple[list[Task], int]
@@ -104,6 +108,17 @@ class TaskQueries:
         """The endpoints that are disabled."""
         with self._moment() as conn:
             return read_disabled(conn)
+
+    def failures(self, now: datetime, limit: int, user_id: int | None = None) -> "list[Task]":
+        """The tasks that failed last, the latest first; of one user, if one is named."""
+        with self._moment() as conn:
+            ids = [row[0] for row in conn.execute(_FAILURES, (user_id, user_id, limit))]
+        return [self.get(task_id, now) for task_id in ids]
+
+    def activity(self, now: datetime, minutes: int, step: int) -> "list[Span]":
+        """What was done in the last minutes, at most a day of them, in spans of `step` minutes."""
+        with self._moment() as conn:
+            return read_activity(conn, now, minutes, step)
 
     def list(self, filters: TaskFilters, now: datetime) -> Page:
         """One page, and the number of all tasks that pass the filters."""

@@ -21,6 +21,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "totals": ("type",),
     "durations": ("type", "bucket"),
     "ends": ("minute", "status"),
+    "minutes": ("minute",),
     "notices": ("task_id", "version", "channel", "target"),
     "notes": ("task_id", "position"),
     "disabled": ("target",),

@@ -1,17 +1,20 @@
 """A batch of records folded, task by task, and what the batch adds to the numbers that are kept beside the rows."""
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from math import ceil, log
 from typing import TYPE_CHECKING, cast
 
-from ...events import Created, Recorded, Status, TaskState
+import msgspec
+
+from ...events import Created, Recorded, Started, Status, TaskState
 from ...events.errors import LogCorrupt
 from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted
 from ...events.task_events import is_terminal
+from .checksums import sound
 
 if TYPE_CHECKING:
     from ...events import TaskEvent
@@ -31,6 +34,56 @@ def upper_bound(number: int) -> float:
     return 0.001 * float(1.1**number)
 
 
+def minute_of(at: datetime) -> int:
+    """The minute that a time is in, counted since 1970."""
+    return int(at.timestamp() // 60)
+
+
+class Minute(msgspec.Struct):
+    """What began in one minute."""
+
+    created: int = 0
+    started: int = 0
+    longest_wait: int = 0
+    """Milliseconds."""
+    waits: dict[int, int] = msgspec.field(default_factory=dict)
+    """How long the attempts had waited that started: class, as `bucket` has it → number."""
+
+    def starts(self, waited: float) -> None:
+        """An attempt starts after so many seconds in the queue."""
+        self.started += 1
+        self.longest_wait = max(self.longest_wait, round(waited * 1000))
+        self.waits[bucket(waited)] = self.waits.get(bucket(waited), 0) + 1
+
+    def add(self, other: "Minute") -> None:
+        """Both together."""
+        self.created += other.created
+        self.started += other.started
+        self.longest_wait = max(self.longest_wait, other.longest_wait)
+        for number, times in other.waits.items():
+            self.waits[number] = self.waits.get(number, 0) + times
+
+
+def read_minutes(conn: sqlite3.Connection, first: int, end: int) -> dict[int, Minute]:
+    """The minutes from one to before another in which anything began."""
+    rows = conn.execute("SELECT * FROM minutes WHERE minute >= ? AND minute < ?", (first, end))
+    return {
+        minute: Minute(created, started, longest, _WAITS.decode(waits))
+        for minute, created, started, longest, waits in sound(rows)
+    }
+
+
+def _in_order(waits: dict[int, int]) -> str:
+    return msgspec.json.encode(dict(sorted(waits.items()))).decode()
+
+
+_WAITS = msgspec.json.Decoder(dict[int, int])
+_KEEP_MINUTE = """
+INSERT INTO minutes VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT DO UPDATE SET created = excluded.created,
+    started = excluded.started, longest_wait = excluded.longest_wait, waits = excluded.waits
+"""
+
+
 class Tally:
     """What one batch adds to the kept numbers."""
 
@@ -39,6 +92,15 @@ class Tally:
         self._totals: dict[str, tuple[int, int]] = {}
         self._durations: Counter[tuple[str, int]] = Counter()
         self._ends: Counter[tuple[int, Status]] = Counter()
+        self._minutes: defaultdict[int, Minute] = defaultdict(Minute)
+
+    def created(self, at: datetime) -> None:
+        """A task was created."""
+        self._minutes[minute_of(at)].created += 1
+
+    def started(self, before: TaskState, at: datetime) -> None:
+        """An attempt of a task started that was waiting before."""
+        self._minutes[minute_of(at)].starts(max(0.0, (at - before.queued_since).total_seconds()))
 
     def changed(self, before: TaskState | None, after: TaskState) -> None:
         """A task went from one state to another within the batch, over however many events."""
@@ -54,7 +116,7 @@ class Tally:
 
     def ended(self, state: TaskState, at: datetime) -> None:
         """A life came to its end. Counted by event: one batch may hold two ends of one task."""
-        self._ends[int(at.timestamp() // 60), state.status] += 1
+        self._ends[minute_of(at), state.status] += 1
         if state.status == "completed":
             self._durations[state.spec.type, bucket(state.duration)] += 1
 
@@ -78,6 +140,22 @@ class Tally:
         if self._ends:
             latest = max(minute for minute, _status in self._ends)
             conn.execute("DELETE FROM ends WHERE minute <= ?", (latest - MINUTES_KEPT,))
+        if self._minutes:
+            self._write_minutes(conn)
+
+    def _write_minutes(self, conn: sqlite3.Connection) -> None:
+        first, latest = min(self._minutes), max(self._minutes)
+        for minute, known in read_minutes(conn, first, latest + 1).items():
+            if minute in self._minutes:
+                self._minutes[minute].add(known)
+        conn.executemany(
+            _KEEP_MINUTE,
+            [
+                (minute, one.created, one.started, one.longest_wait, _in_order(one.waits))
+                for minute, one in self._minutes.items()
+            ],
+        )
+        conn.execute("DELETE FROM minutes WHERE minute <= ?", (latest - MINUTES_KEPT,))
 
 
 def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
@@ -105,8 +183,11 @@ def fold_batch(records: Iterable[Recorded], before: Mapping[int, TaskState], tal
             continue
         elif isinstance(event, Created):
             states[record.task_id] = create(record.task_id, event, record.recorded_at)
+            tally.created(record.recorded_at)
         else:
             state = _known(record.task_id, states, before, record)
+            if isinstance(event, Started):
+                tally.started(state, record.recorded_at)
             state = evolve(state, cast("TaskEvent", event), record.recorded_at)
             states[record.task_id] = state
             if is_terminal(event):

@@ -51,6 +51,14 @@ CREATE TABLE ends (
     minute INTEGER NOT NULL, status TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER,
     PRIMARY KEY (minute, status)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE minutes (
+    minute INTEGER PRIMARY KEY,
+    created INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    longest_wait INTEGER NOT NULL,
+    waits TEXT NOT NULL,
+    checksum INTEGER
+) STRICT;
 CREATE TABLE notices (
     task_id INTEGER NOT NULL,
     version INTEGER NOT NULL,
@@ -90,6 +98,7 @@ CREATE INDEX tasks_by_label ON tasks (label);
 CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);
+CREATE INDEX tasks_failed ON tasks (updated_at) WHERE status = 'failed';
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 

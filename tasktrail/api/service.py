@@ -281,6 +281,10 @@ class TaskService(Questions, Commands):
         """How far the log is committed."""
         return self._system.committed
 
+    def memory_of_attempts(self) -> dict[tuple[int, int], int]:
+        """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""
+        return self._system.memory_of_attempts()
+
     @property
     def degraded(self) -> list[str]:
         """What is out of order although commands are accepted."""

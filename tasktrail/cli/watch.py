@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from ..events.errors import ServiceUnreachable
+from ..expectation import means_of, seconds_left
 from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -180,11 +181,6 @@ def totals_since(first: "Stats", now: "Stats", known: Iterable["Task"]) -> Total
     return Totals(total=unfinished + sum(ended.values()), left=_left(now, list(known)), **ended)
 
 
-def means_of(stats: "Stats") -> dict[str, float]:
-    """Type → seconds that a task of it took in the mean, of those types of which tasks have ended."""
-    return {name: kind.durations.mean for name, kind in stats.by_type.items() if kind.durations}
-
-
 def _left(stats: "Stats", known: Sequence["Task"]) -> float | None:
     """Seconds until all that may start is done. A held task waits until somebody releases it: nobody knows how long."""
     means = means_of(stats)
@@ -209,8 +205,7 @@ def _is_held(task: "Task") -> bool:
 
 def _expected(task: "Task", means: Mapping[str, float]) -> float | None:
     """How many seconds of work the task is expected to need; None when that is unknown."""
-    whole = means.get(task.type) or task.estimated_time
-    return whole * (1 - task.progress / 100) if whole else None
+    return seconds_left(task.progress, means.get(task.type) or task.estimated_time)
 
 
 def _open(tasks: Iterable["Task"]) -> list["Task"]:

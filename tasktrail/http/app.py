@@ -30,7 +30,8 @@ ROUTES: Sequence[HTTPRouteHandler] = (*commands.COMMAND_ROUTES, *queries.QUERY_R
 
 def build_app(backend: Backend, access: Access) -> Litestar:
     """An ASGI application that answers from `backend`. The caller closes the backend."""
-    from ..web.routes import page_router  # the pages are built on this folder
+    from ..web.live import Hub  # the pages are built on this folder
+    from ..web.routes import page_router
 
     return Litestar(
         route_handlers=[*_options_routes(ROUTES), *ROUTES, page_router()],
@@ -42,7 +43,7 @@ def build_app(backend: Backend, access: Access) -> Litestar:
         exception_handlers=HANDLERS,
         guards=[permitted, from_own_page, known_only, possible_task],
         openapi_config=openapi_config(__version__),
-        state=State({"backend": backend}),
+        state=State({"backend": backend, "hub": Hub(backend), "activity": {}}),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )

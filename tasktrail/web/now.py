@@ -1,15 +1,180 @@
-"""Now: what runs, what waits and why, what has failed, and what of the machine is in use."""
+"""Now: what runs, what waits and why, what has failed, what of the machine is in use, and how the last day went."""
 
-from litestar import Response, get
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.response import Stream
 
-from ..http.permissions import SEE
+from ..actors.core.board import QueueBoard, Queued, RunningNow, queue_board
+from ..actors.core.explanation import Why, explain
+from ..actors.core.state import SchedulerState
+from ..events import RetryTask, TasktrailError
+from ..expectation import means_of, seconds_left
+from ..http.identity import Identity
+from ..http.permissions import SEE, SUBMIT
+from . import charts
+from .acting import act, sent
 from .page import Page
+
+RUNNING_SHOWN = 50
+QUEUE_SHOWN = 8
+FAILURES_SHOWN = 8
+_MINE = 200
+"""Tasks of the queue among which those of one user are looked for."""
+HOUR, DAY = 60, 24 * 60
+PARTS = ("numbers", "running", "queue", "failures", "resources", "activity")
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that runs, with what is expected of it."""
+
+    id: int
+    type: str
+    input_file: str
+    message: str
+    progress: float
+    stopping: bool = False
+    started_at: datetime | None
+    left: float | None
+    """Seconds."""
+    memory: int = 0
+    """Bytes that it has now; 0: not known."""
+    reserved: int = 0
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A task at the head of the queue, and why it waits there."""
+
+    id: int
+    type: str
+    input_file: str
+    since: datetime
+    reasons: tuple[str, ...] = ()
+    otherwise: str = ""
+    """What is said when there is no reason."""
 
 
 @get("/", include_in_schema=False, needs=SEE)
 async def now(page: NamedDependency[Page]) -> Response[str]:
     """What stands where."""
-    stats = None if page.past else await page.ask(page.service.stats)
-    board = None if page.past else await page.ask(page.service.queue, 10)
-    return page.answer("now.html", stats=stats, board=board)
+    return page.answer("now.html", **await page.ask(standing, page))
+
+
+@get("/live", include_in_schema=False, needs=SEE)
+async def live_now(page: NamedDependency[Page]) -> Stream:
+    """The parts of it that change."""
+    return page.follow(lambda shared: shared.parts("now.html", PARTS, **standing(shared)))
+
+
+@post("/retry", include_in_schema=False, needs=SUBMIT)
+async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> Response[None]:
+    """Give a task that has failed another life."""
+    page.present()
+    task_id = (await sent(page.request)).get("task_id", "")
+    task = await page.own_task(int(task_id) if task_id.isdecimal() else 0)
+    try:
+        await act(page.backend, who, RetryTask, {"task_id": task.id, "reason": "retried on the page"})
+    except TasktrailError as error:
+        return page.redirect("/", said=f"Task {task.id} is not retried: {error.message}", kind="bad")
+    return page.redirect("/", said=f"Task {task.id} is retried.")
+
+
+def standing(page: Page) -> dict[str, Any]:
+    """All that the page shows, from kept numbers and the Scheduler's memory, however many tasks there are."""
+    service, user = page.service, page.user_id
+    limit = QUEUE_SHOWN if user is None else _MINE
+
+    def look(state: SchedulerState, at: datetime) -> tuple[QueueBoard, list[tuple[Queued, Why | None]]]:
+        board = queue_board(state, at, limit)
+        shown = [one for one in board.entries if user in (None, one.user_id)][:QUEUE_SHOWN]
+        return board, [(one, explain(state, one.task_id, at)) for one in shown]
+
+    stats = service.stats()
+    board, reasons = service.source.state(look)
+    means, memory = means_of(stats), service.memory_of_attempts()
+    running = [_running(one, means, memory) for one in board.running if user in (None, one.user_id)]
+    whole = user is None
+    return {
+        "note": "",
+        "whole": whole,
+        "stats": stats if whole else None,
+        "board": board if whole else None,
+        "running": running[:RUNNING_SHOWN],
+        "running_total": len(running),
+        "waiting_in_words": _waiting_in_words(board),
+        "queue": [_waiting(one, why, whole=whole) for one, why in reasons],
+        "may_retry": page.may(SUBMIT) and not page.past,
+        "failures": service.source.ask(lambda views: views.failures(page.now, FAILURES_SHOWN, user)),
+        **(activity(page) if whole else {}),
+    }
+
+
+def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int]) -> Running:
+    return Running(
+        id=one.task_id,
+        type=one.type,
+        input_file=one.input_file,
+        message=one.message,
+        progress=one.progress,
+        stopping=one.stopping,
+        started_at=one.started_at,
+        left=seconds_left(one.progress, means.get(one.type) or one.expected),
+        memory=memory.get((one.task_id, one.attempt), 0),
+        reserved=one.memory,
+    )
+
+
+def _waiting(one: Queued, why: Why | None, *, whole: bool) -> Waiting:
+    """The reasons of a task. Those of the machine and of others are no business of a user who sees only his own."""
+    reasons = why.reasons if why else ()
+    remark = why.remark if why and whole else ""
+    return Waiting(
+        id=one.task_id,
+        type=one.type,
+        input_file=one.input_file,
+        since=one.waiting_since,
+        reasons=(
+            *(reason.detail if whole else str(reason.reason) for reason in reasons),
+            *([remark] if remark else []),
+        ),
+        otherwise="It starts next.",
+    )
+
+
+def _waiting_in_words(board: QueueBoard) -> str:
+    parts = [f"{board.ready:,} ready"]
+    parts += [f"{board.blocked:,} wait for others"] if board.blocked else []
+    parts += [f"{board.aside:,} do not fit"] if board.aside else []
+    return ", ".join(parts)
+
+
+def _over(now: datetime) -> datetime:
+    """A time in the last minute that is over."""
+    return now - timedelta(minutes=1)
+
+
+def activity(page: Page) -> dict[str, Any]:
+    """The charts, up to the last minute that is over: they change once a minute."""
+    minute = int(page.now.timestamp() // 60)
+    kept: dict[int, dict[str, Any]] = page.request.app.state.activity
+    if minute not in kept:
+        hour, day = page.service.source.ask(
+            lambda views: (views.activity(_over(page.now), HOUR, 1), views.activity(_over(page.now), DAY, 30))
+        )
+        made = {
+            "hour": hour,
+            "day": day,
+            "hour_rates": charts.rates(hour, "a minute"),
+            "hour_waits": charts.waits(hour),
+            "day_rates": charts.rates(day, "in half an hour"),
+            "day_waits": charts.waits(day),
+        }
+        kept.clear()
+        kept[minute] = made
+    return kept[minute]
+
+
+ROUTES = (now, live_now, retry)

@@ -10,7 +10,8 @@ Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same m
 `page.redirect("/limits", said="…")`; `page.present()` comes first in it, since the past cannot be acted on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -20,17 +21,19 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
+from litestar.response import Stream
 from litestar.types import ExceptionHandlersMap
 
 from .. import __version__
 from ..actors.logger import get_logger
 from ..errors import BadRequest, UnknownRoute, WrongMethod
-from ..events import TasktrailError
-from ..events.errors import InvalidValue
+from ..events import Task, TasktrailError
+from ..events.errors import InvalidValue, UnknownTask
 from ..http.backend import Backend
 from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need
 from ..http.problems import headers_of, unexpected
 from ..http.requests import AsOfQuery
+from ..http.streams import EVENT_STREAM
 from ..projections.queries.as_of import Point
 from .assets import asset
 from .formats import FILTERS, zone
@@ -38,6 +41,7 @@ from .moments import QUICK, Moment, canonical, moment_of
 
 if TYPE_CHECKING:
     from ..http.identity import Identity
+    from .live import Hub
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -134,8 +138,57 @@ class Page:
         if self.past:
             raise InvalidValue("as_of: the past can be looked at, not acted on", field="as_of")
 
+    @property
+    def user_id(self) -> int | None:
+        """The only user whose tasks may be shown; None: all tasks."""
+        return self.who.user_id if self.who else None
+
+    async def own_task(self, task_id: int) -> Task:
+        """A task that may be seen and touched. Raises `UnknownTask`."""
+        task = await self.ask(self.service.get_task, task_id)
+        if self.user_id not in (None, task.user_id):
+            raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+        return task
+
+    # --- live parts -----------------------------------------------------------------------------------------------
+
+    def live(self) -> str:
+        """The address of this page's live parts: `/live` in front of its own."""
+        return _with(f"/live{self.path.rstrip('/')}", self.parameters())
+
+    def parts(self, template: str, names: Iterable[str], **values: Any) -> dict[str, str]:
+        """The blocks of a template that stand in `<section id=… data-part>` of the same name."""
+        found = templates.get_template(template)
+        context = found.new_context({"page": self, "now": self.now, **values})
+        return {name: "".join(found.blocks[name](context)) for name in names}
+
+    def follow(self, render: Callable[["Page"], dict[str, str]], *, task_id: int | None = None) -> Stream:
+        """The parts of a page while they change, for everybody who looks at the same.
+
+        Args:
+            render: makes the parts, in a thread, of the page that it is given: one without a session of its own.
+            task_id: they change only when something is recorded about this task, or by the service.
+        """
+        shared = copy(self)
+        shared.csrf = ""
+        shared.path = self.path.removeprefix("/live") or "/"
+        hub: Hub = self.request.app.state.hub
+        connection = self.request.scope["state"]["connection"]
+        key = (shared.path, self.request.url.query, self.user_id, self.who and self.who.role)
+        hub.refuse_too_many(key, connection)
+
+        def parts() -> dict[str, str]:
+            shared.now = self.service.source.clock.now()
+            return render(shared)
+
+        return Stream(
+            hub.follow(key, parts, connection, task_id), media_type=EVENT_STREAM, headers={"cache-control": "no-store"}
+        )
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
     def render(self, template: str, **values: Any) -> str:
-        """The text of a template, which may be a part of a page."""
+        """The text of a template."""
         return templates.get_template(template).render(page=self, now=self.now, **values)
 
     def answer(self, template: str, *, status: int = 200, **values: Any) -> Response[str]:

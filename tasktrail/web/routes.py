@@ -7,7 +7,7 @@ from . import limits, login, now, schedules, submit
 from .assets import get_asset
 from .page import HANDLERS, open_page
 
-PAGES = (now.now, login.login_page, login.log_in, login.log_out, *submit.ROUTES, *schedules.ROUTES, *limits.ROUTES)
+PAGES = (*now.ROUTES, login.login_page, login.log_in, login.log_out, *submit.ROUTES, *schedules.ROUTES, *limits.ROUTES)
 """The handlers of all pages. A page of its own module is entered here, and in `NAVIGATION` in `page.py`."""
 
 

@@ -73,6 +73,21 @@ def kinds(reports: Reports, task_id: int = 1) -> list[str]:
     return [type(report).__name__ for report in reports.of(task_id)]
 
 
+def test_the_memory_of_an_attempt_is_known_while_it_runs_in_a_process_of_its_own(
+    executor: Executor, reports: Reports, run: MakeRun
+) -> None:
+    executor.do([run("patient")])
+    reports.until(lambda report: isinstance(report, AttemptProgressed))
+    seen = executor.memory()
+    executor.do([Stop(1, 1)])
+    reports.end(1)
+    assert set(seen) == (
+        {(1, 1)} if isinstance(executor, LocalExecutor) and Path("/proc/self/stat").exists() else set()
+    )
+    assert all(resident > 1_000_000 for resident in seen.values())
+    assert executor.memory() == {}
+
+
 def test_capacity_is_told_after_open_and_can_be_asked(executor: Executor, reports: Reports) -> None:
     reports.capacity(1)
 

@@ -455,6 +455,7 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("UPDATE tasks SET id = 2000 WHERE id = 2", ["task 2 is missing", "task 2000 is there"]),
         ("UPDATE counts SET number = number + 1", ["table counts"]),
         ("DELETE FROM ends", ["table ends"]),
+        ("UPDATE minutes SET longest_wait = longest_wait + 1", ["table minutes"]),
         ("DELETE FROM durations", ["table durations"]),
         ("INSERT INTO totals VALUES ('zzz', 1, 1, NULL)", ["table totals"]),
         ("INSERT INTO search (rowid, type) VALUES (9999, 'zebra')", ["table search"]),

@@ -30,7 +30,7 @@ from tasktrail.projections.views import writer as module
 from tasktrail.projections.views.checksums import KEYS
 from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
 
-TABLES = ("tasks", "counts", "totals", "durations", "ends", "progress")
+TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "progress")
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
 
 

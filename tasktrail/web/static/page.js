@@ -46,27 +46,41 @@ function morphInside(shown, wanted) {
   }
 }
 
+// While the page is hidden nothing is followed: a browser has few connections to one place, and other pages need them.
 function follow(address, state) {
-  const source = new EventSource(address);
+  let source = null;
   const tell = (text, lost) => {
     state.hidden = false;
     state.classList.toggle("is-lost", lost);
     if (state.textContent !== text) state.textContent = text;
   };
-  source.addEventListener("open", () => tell("live", false));
-  source.addEventListener("part", (event) => {
-    const part = JSON.parse(event.data);
-    const shown = document.getElementById(part.id);
-    if (!shown) return;
-    const read = new DOMParser().parseFromString(part.html, "text/html");
-    morphInside(shown, read.body);
-    keepAges();
-  });
-  source.addEventListener("error", () => {
-    tell("not live: connecting again", true);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(address, state), 3000);
-  });
-  addEventListener("pagehide", () => source.close(), { once: true });
+  const close = () => {
+    source?.close();
+    source = null;
+  };
+  const open = () => {
+    close();
+    source = new EventSource(address);
+    source.addEventListener("open", () => tell("live", false));
+    source.addEventListener("part", (event) => take(JSON.parse(event.data)));
+    source.addEventListener("error", () => {
+      tell("not live: connecting again", true);
+      if (source?.readyState === EventSource.CLOSED) setTimeout(() => source && open(), 3000);
+    });
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => event.persisted && open());
+  if (!document.hidden) open();
+}
+
+function take(part) {
+  const shown = document.getElementById(part.id);
+  if (!shown) return;
+  const read = new DOMParser().parseFromString(part.html, "text/html");
+  for (const field of read.querySelectorAll('input[name="csrf"]')) field.setAttribute("value", document.body.dataset.csrf);
+  morphInside(shown, read.body);
+  keepAges();
 }
 
 // --- ages -----------------------------------------------------------------------------------------------------------

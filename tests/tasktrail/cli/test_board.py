@@ -9,10 +9,11 @@ import pytest
 from rich.cells import cell_len
 
 from tasktrail.cli import watch
-from tasktrail.cli.watch import Board, Totals, Watch, means_of, picture, totals_in_words, totals_of
+from tasktrail.cli.watch import Board, Totals, Watch, picture, totals_in_words, totals_of
 from tasktrail.events import Started
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
+from tasktrail.expectation import means_of
 
 NAME = "Aufzeichnung der Sitzung vom 3. März, Teil {}.mov"
 

@@ -1,0 +1,196 @@
+"""Parts of pages that change while somebody looks, as server-sent events.
+
+All who look at the same thing share a `View`: it is rendered once, and each changed part is encoded once. It is
+rendered again when the log has grown, at most about once a second, and less often the more views there are, so that
+looking costs the service a bounded share of a processor. Nothing is queued for a slow reader: when it is ready again it
+gets the newest state of the parts that it has not seen.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
+from contextlib import suppress
+
+import msgspec
+
+from ..actors.logger import get_logger
+from ..errors import Busy
+from ..http.backend import Backend
+from ..http.connections import GuardedConnection
+from ..http.streams import SILENCE, SLICE, refuse_too_many
+
+PAUSE = 0.8
+"""Seconds between two renderings of a view, at least."""
+IDLE = 5.0
+"""Seconds after which a view is rendered again although the log has not grown: ages and the machine go on."""
+REST = 2.0
+"""After a rendering none follows for so many times as long as it took: views get a third of a processor."""
+MOST_VIEWS = 256
+"""Different views that are followed at once."""
+_RETRY = b"retry: 1000\n\n"
+_ALIVE = b": still here\n\n"
+
+Render = Callable[[], dict[str, str]]
+"""Part → HTML. Called in a thread."""
+
+logger = get_logger("tasktrail.web")
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """The newest state of a part, as it is sent."""
+
+    turn: int
+    html: str
+    frame: bytes
+
+
+class View:
+    """What is looked at, and by how many."""
+
+    def __init__(self, render: Render, task_id: int | None) -> None:
+        self.render = render
+        self.task_id = task_id
+        self.parts: dict[str, _Part] = {}
+        self.turn = 0
+        self.readers = 0
+        self.stale = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.worker: asyncio.Task[None] | None = None
+
+    def take(self, rendered: dict[str, str]) -> None:
+        """Keep what differs from what was there, and tell everybody."""
+        differing = {name: html for name, html in rendered.items() if html != self._html(name)}
+        if differing:
+            self.turn += 1
+            for name, html in differing.items():
+                data = msgspec.json.encode({"id": name, "html": html})
+                self.parts[name] = _Part(self.turn, html, b"event: part\ndata: %s\n\n" % data)
+            self.tell()
+
+    def _html(self, name: str) -> str | None:
+        part = self.parts.get(name)
+        return part.html if part else None
+
+    def tell(self) -> None:
+        """Wake all readers."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Hub:
+    """All views that are looked at. Belongs to the event loop."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._views: dict[Hashable, View] = {}
+        self._turn = asyncio.Lock()
+        """One view is rendered at a time."""
+        self._listener: asyncio.Task[None] | None = None
+
+    @property
+    def views(self) -> int:
+        """How many different ones are looked at."""
+        return len(self._views)
+
+    def refuse_too_many(self, key: Hashable, connection: GuardedConnection) -> None:
+        """Raises `Busy` when there is no place for another reader, or for another view."""
+        refuse_too_many(connection)
+        if key not in self._views and self.views >= MOST_VIEWS:
+            raise Busy(f"{MOST_VIEWS} different views are followed, as many as there may be")
+
+    async def follow(
+        self, key: Hashable, render: Render, connection: GuardedConnection, task_id: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        """The parts of a view from now on, first all of them.
+
+        Args:
+            key: the same for what looks the same.
+            render: makes the parts.
+            connection: of the reader, who takes the place of a stream there.
+            task_id: render again only when something is recorded about this task, or by the service.
+        """
+        room = connection.room
+        if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
+            connection.drop()
+        room.streams += 1
+        try:
+            view = self._enter(key, render, task_id)
+            try:
+                yield _RETRY
+                async for frame in self._frames(view):
+                    with self._backend.held.holding(len(frame), connection):
+                        for start in range(0, len(frame), SLICE):
+                            yield frame[start : start + SLICE]
+            finally:
+                self._leave(key, view)
+        finally:
+            room.streams -= 1
+
+    async def _frames(self, view: View) -> AsyncIterator[bytes]:
+        seen = 0
+        while not self._backend.feed.closed:
+            changed = view.changed
+            unseen = [name for name, part in view.parts.items() if part.turn > seen]
+            seen = view.turn
+            for name in unseen:
+                yield view.parts[name].frame
+            if not unseen:
+                try:
+                    await asyncio.wait_for(changed.wait(), SILENCE)
+                except TimeoutError:
+                    yield _ALIVE
+
+    def _enter(self, key: Hashable, render: Render, task_id: int | None) -> View:
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = View(render, task_id)
+            view.worker = asyncio.create_task(self._keep(view))
+        view.readers += 1
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen())
+        return view
+
+    def _leave(self, key: Hashable, view: View) -> None:
+        view.readers -= 1
+        if view.readers:
+            return
+        del self._views[key]
+        if view.worker is not None:
+            view.worker.cancel()
+        if not self._views and self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
+
+    async def _keep(self, view: View) -> None:
+        """Render the view again and again, as long as anybody looks."""
+        loop = asyncio.get_running_loop()
+        while not self._backend.feed.closed:
+            view.stale.clear()
+            async with self._turn:
+                began = loop.time()
+                try:
+                    view.take(await self._backend.ask(view.render))
+                except Exception:  # a view must outlive one bad question: the service may be mending something
+                    logger.exception("a view could not be rendered")
+                await asyncio.sleep(REST * (loop.time() - began))
+            await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(view.stale.wait(), IDLE)
+
+    async def _listen(self) -> None:
+        """Mark the views that a new record is about."""
+        feed, position = self._backend.feed, self._backend.service.watermark.position
+        with feed.following():
+            while not feed.closed:
+                if not await feed.wait(position, SILENCE):
+                    continue
+                records = feed.after(position)
+                if records is None:
+                    position, about = self._backend.service.watermark.position, None
+                else:
+                    position = records[-1].position if records else position
+                    about = {record.task_id for record in records}
+                for view in self._views.values():
+                    if about is None or view.task_id is None or 0 in about or view.task_id in about:
+                        view.stale.set()
+        for view in self._views.values():
+            view.tell()

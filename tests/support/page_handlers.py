@@ -1,0 +1,32 @@
+"""A task type that says what it is told to say, for tests of what pages make of it."""
+
+import threading
+from typing import Any
+
+import msgspec
+
+from tasktrail.handlers import TaskContext, handler
+
+
+class Saying(msgspec.Struct, frozen=True, kw_only=True):
+    """Options."""
+
+    message: str = ""
+    percent: float = 40.0
+    error: str = ""
+    result: dict[str, Any] = {}
+    wait: bool = False
+
+
+@handler("saying", options=Saying, needs_folder=False)
+def saying(context: TaskContext[Saying]) -> dict[str, Any]:
+    """Report, and then end as it is told; or wait until it is stopped."""
+    asked = context.options
+    if asked.message:
+        context.progress(asked.percent, asked.message)
+        print(asked.message)
+    if asked.error:
+        raise type(asked.error[:60], (Exception,), {})(asked.error)
+    while asked.wait and not context.should_stop():
+        threading.Event().wait(0.02)
+    return asked.result

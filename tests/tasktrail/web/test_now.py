@@ -1,0 +1,72 @@
+"""The Now page: what runs, what waits and why, what has failed, and what can be done about it."""
+
+import re
+from collections.abc import Callable
+
+import httpx
+
+from tasktrail.api.service import TaskService
+
+
+def part(page: str, name: str) -> str:
+    found = re.search(rf'<section [^>]*id="{name}".*?</section>', page, flags=re.DOTALL)
+    assert found, name
+    return found[0]
+
+
+def test_what_runs_is_shown_with_its_message_bar_and_memory(browser: httpx.Client, running: Callable[..., int]) -> None:
+    task_id = running("cutting <b>film</b>")
+    shown = part(browser.get("/").text, "running")
+    assert f'href="/tasks/{task_id}"' in shown
+    assert "cutting &lt;b&gt;film&lt;/b&gt;" in shown
+    assert 'value="40.0"' in shown
+    assert re.search(r"[\d.]+ MiB <span", shown), "what the attempt has in memory"
+
+
+def test_what_waits_is_shown_with_the_reasons(
+    browser: httpx.Client, service: TaskService, running: Callable[..., int]
+) -> None:
+    running("one")
+    running("two")
+    waiting = service.create_task(type="saying", input_file="", output_file="")
+    shown = part(browser.get("/").text, "queue")
+    assert f'href="/tasks/{waiting}"' in shown
+    assert "2 attempts hold all the slots" in shown
+    service.cancel_task(waiting)
+
+
+def test_a_failure_is_shown_and_retried_by_its_button(
+    browser: httpx.Client, service: TaskService, failed: Callable[[str], int]
+) -> None:
+    task_id = failed("no luck")
+    shown = part(browser.get("/").text, "failures")
+    assert "no luck" in shown
+    assert f'aria-label="Retry task {task_id}"' in shown
+
+    answer = browser.post("/retry", data={"task_id": str(task_id)})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert f"Task {task_id} is retried." in browser.get("/").text
+    assert "is retried." not in browser.get("/").text, "it is said once"
+    assert service.wait(task_id, 10).life == 2
+    assert next(record.actor for record in service.events(task_id) if record.life == 2) == "http"
+
+
+def test_a_retry_that_is_refused_is_told_with_the_reason(browser: httpx.Client, running: Callable[..., int]) -> None:
+    task_id = running()
+    assert browser.post("/retry", data={"task_id": str(task_id)}).status_code == 303
+    assert f"Task {task_id} is not retried: " in browser.get("/").text
+
+
+def test_a_retry_of_nothing_is_a_page_that_says_so(browser: httpx.Client) -> None:
+    for wrong in ({}, {"task_id": "x"}, {"task_id": "999999"}):
+        answer = browser.post("/retry", data=wrong)
+        assert answer.status_code == 404
+        assert "does not exist" in answer.text
+
+
+def test_charts_say_in_words_what_they_draw(browser: httpx.Client) -> None:
+    shown = part(browser.get("/").text, "activity")
+    labels = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', shown)
+    assert len(labels) == 4
+    assert labels[0].startswith("Tasks a minute. ")
+    assert shown.count("<summary>As a table</summary>") == 2
