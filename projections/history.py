@@ -134,9 +134,9 @@ def _attempts(records: Iterable[Recorded]) -> tuple[Attempt, ...]:
                 queued_at = record.recorded_at
                 life += cause == "manual"
             case Started():
-                running = _opened(record, record.event, len(done) + 1, life, queued_at)
+                running = opened(record, record.event, life, queued_at)
             case _ if running is not None:
-                running = _followed(running, record)
+                running = followed(running, record)
         if running is not None and running.outcome is not None:
             done.append(running)
             running = None
@@ -156,9 +156,10 @@ def _waited(records: Iterable[Recorded]) -> tuple[float, datetime | None]:
     return waited, since
 
 
-def _opened(record: Recorded, event: Started, number: int, life: int, queued_at: datetime | None) -> Attempt:
+def opened(record: Recorded, event: Started, life: int, queued_at: datetime | None) -> Attempt:
+    """The attempt that begins, of a task that went to the queue at that time."""
     return Attempt(
-        number=number,
+        number=record.attempt,
         life=life,
         started_at=record.recorded_at,
         waited=_seconds(queued_at or record.recorded_at, record.recorded_at),
@@ -168,7 +169,7 @@ def _opened(record: Recorded, event: Started, number: int, life: int, queued_at:
     )
 
 
-def _followed(attempt: Attempt, record: Recorded) -> Attempt:
+def followed(attempt: Attempt, record: Recorded) -> Attempt:
     """The attempt after an event that fell into it."""
     match record.event:
         case Progressed(progress=progress):

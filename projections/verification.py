@@ -282,6 +282,7 @@ _NUMBERS = {
     "minutes": "SELECT * FROM minutes ORDER BY minute",
     "notices": "SELECT * FROM notices ORDER BY task_id, version, channel",
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
+    "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
     "search": "SELECT term, doc, cnt FROM temp.words ORDER BY term",
 }

@@ -36,6 +36,7 @@ class DataPaths:
         self.views = self.data / "views.db"
         self.snapshots = self.data / "snapshots"
         self.output = self.data / "output"
+        self.pictures = self.data / "pictures"
         self.lock = self.data / "lock"
         self.workers_lock = self.data / "workers.lock"
         self.socket = self.data / "tasktrail.sock"
@@ -117,7 +118,7 @@ _OTHERS = 0o077
 _FILES = re.compile(
     r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|accepted-loss\.json.*"
 )
-_FOLDERS = re.compile(r"snapshots|output|tmp|seals|replaced-\d{8}T\d+Z")
+_FOLDERS = re.compile(r"snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")
 
 

@@ -16,12 +16,14 @@ from ...events.task import Children, view
 from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import OF_TASKS, is_damage, sound, teach
+from ..views.dependants import read_dependants
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
 from .activity import Span, read_activity
 from .filters import TaskFilters, count, kept_total, page
 from .stats import Stats, read_counts, read_stats
+from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
 _MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
@@ -104,6 +106,11 @@ class TaskQueries:
         with self._moment() as conn:
             return read_notes(conn, task_id)
 
+    def dependants(self, task_id: int, most: int) -> "list[int]":
+        """The first tasks that depend on the task, by id; at most `most` of them."""
+        with self._moment() as conn:
+            return read_dependants(conn, task_id, most)
+
     def endpoints(self) -> "list[DisabledEndpoint]":
         """The endpoints that are disabled."""
         with self._moment() as conn:
@@ -138,6 +145,25 @@ class TaskQueries:
         """Type and status → number of tasks."""
         with self._moment() as conn:
             return read_counts(conn)
+
+    def stretch(self, filters: TaskFilters, now: datetime, place: Place = START) -> Stretch:
+        """The tasks behind a place in a list, however long that is; see `walk`."""
+        with self._moment() as conn:
+            found = walk(conn, filters, read_counts(conn), place)
+            rows = conn.execute(_MANY, (msgspec.json.encode(found.ids).decode(),)) if found.ids else ()
+            states = {row[0]: state_of(row) for row in rows}
+        tasks = tuple(view(states[task_id], now) for task_id in found.ids)
+        return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut)
+
+    def census(self, filters: TaskFilters) -> Census:
+        """How many tasks pass, by status; of very many only so many are counted."""
+        with self._moment() as conn:
+            return census(conn, filters, read_counts(conn))
+
+    def ids(self, filters: TaskFilters, most: int) -> tuple[int, ...]:
+        """The ids of the tasks that pass, in order, at most `most` of them."""
+        with self._moment() as conn:
+            return all_ids(conn, filters, read_counts(conn), most)
 
     def types(self) -> set[str]:
         """The types that there are tasks of."""

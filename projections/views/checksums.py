@@ -24,6 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "minutes": ("minute",),
     "notices": ("task_id", "version", "channel", "target"),
     "notes": ("task_id", "position"),
+    "dependants": ("depends_on", "task_id"),
     "disabled": ("target",),
 }
 """Tables with one checksum a row, in their last column; and what tells the rows apart."""

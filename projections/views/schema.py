@@ -79,6 +79,9 @@ CREATE TABLE notices (
 CREATE TABLE notes (
     task_id INTEGER NOT NULL, position INTEGER NOT NULL, checksum INTEGER, PRIMARY KEY (task_id, position)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE dependants (
+    depends_on INTEGER NOT NULL, task_id INTEGER NOT NULL, checksum INTEGER, PRIMARY KEY (depends_on, task_id)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE disabled (
     target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL, checksum INTEGER
 ) STRICT, WITHOUT ROWID;

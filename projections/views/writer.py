@@ -14,6 +14,7 @@ from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
 from . import schema
 from .checksums import is_damage, sound, teach
+from .dependants import write_dependants
 from .fold import Tally, fold_batch, touched
 from .notice_table import write_notices
 from .rows import (
@@ -171,6 +172,7 @@ class TaskViews:
         self._write_rows(before, after)
         write_notices(conn, fresh, after)
         write_notes(conn, fresh)
+        write_dependants(conn, fresh)
         for task_id, state in after.items():
             tally.changed(before.get(task_id), state)
         tally.write(conn)

@@ -14,6 +14,7 @@ from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
 from ..actors.feed import Watermark
+from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
 from ..config.load import Reloaded, checked, load_config
@@ -64,6 +65,13 @@ class TaskService(Questions, Commands):
         super().__init__(self._running)
         self._system = system
         self._intake = self._make_intake()
+        self.pictures = PictureMaker(
+            system.paths.pictures,
+            lock_path=system.paths.workers_lock,
+            sandbox=system.config.for_workers(system.paths.protected()),
+            clock=system.clock,
+        )
+        """For the page."""
         self._most = system.ceiling()
 
     def _make_intake(self) -> CommandIntake:
@@ -122,6 +130,7 @@ class TaskService(Questions, Commands):
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
         if not self._running.closed:
             self._running.closed = True
+            self.pictures.close()
             self.source.disconnect()  # the last to close the log merges its write-ahead log, which a reader cannot
             self._system.stop()
             self.source.disconnect()

@@ -96,6 +96,7 @@ class Backend:
         """Called about once a second, with the loop's time."""
         for lane in self._lanes:
             lane.tidy()
+        self.service.pictures.tidy()
         if malloc_trim is not None and now >= self._trim_at:
             self._trim_at = now + _TRIM_EVERY
             self._bulk.submit(malloc_trim, 0)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+import msgspec
 from markupsafe import Markup, escape
 
 from ..words import about, ago, duration, percent, rate, size
@@ -56,15 +57,50 @@ def wrapping(text: str) -> Markup:
     return Markup(broken)  # noqa: S704 - escaped above
 
 
+def clip(value: object, most: int) -> str:
+    """Text of at most so many characters; what a page shows may have been written by anybody, and be of any length."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def basename(path: str) -> str:
+    """The last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON on several lines."""
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def plainly(value: Any) -> str:
+    """A field of a task in a line."""
+    match value:
+        case None | "" | () | {}:
+            return "-"
+        case datetime():
+            return exact(value)
+        case str():
+            return value
+        case msgspec.Struct():
+            return compact(msgspec.to_builtins(value))
+        case _:
+            return compact(value)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "about": about,
     "at_time": at_time,
+    "basename": basename,
     "bytes": size,
+    "clip": clip,
     "compact": compact,
     "duration": duration,
     "exact": exact,
     "number": number,
     "percent": percent,
+    "plainly": plainly,
+    "pretty": pretty,
     "rate": rate,
     "when": when,
     "wrapping": wrapping,

@@ -59,6 +59,7 @@ HEADERS = {
 """Of every page: nothing from elsewhere, nothing inline, in no frame, and kept by nobody."""
 NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/", "Now", SEE),
+    ("/tasks", "Tasks", SEE),
     ("/submit", "Submit", SUBMIT),
     ("/schedules", "Schedules", SEE_ALL),
     ("/limits", "Limits", SEE_ALL),

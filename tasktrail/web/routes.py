@@ -3,20 +3,37 @@
 from litestar import Router
 from litestar.di import Provide
 
-from . import limits, login, now, schedules, submit
+from . import limits, login, now, schedules, submit, task, tasks
 from .assets import get_asset
+from .batches import Batches
 from .page import HANDLERS, open_page
+from .task import Stories
 
-PAGES = (*now.ROUTES, login.login_page, login.log_in, login.log_out, *submit.ROUTES, *schedules.ROUTES, *limits.ROUTES)
+PAGES = (
+    *now.ROUTES,
+    *tasks.ROUTES,
+    *task.ROUTES,
+    login.login_page,
+    login.log_in,
+    login.log_out,
+    *submit.ROUTES,
+    *schedules.ROUTES,
+    *limits.ROUTES,
+)
 """The handlers of all pages. A page of its own module is entered here, and in `NAVIGATION` in `page.py`."""
 
 
 def page_router() -> Router:
     """The routes of the page."""
+    batches, stories = Batches(), Stories()
     return Router(
         path="/",
         route_handlers=[get_asset, *PAGES],
-        dependencies={"page": Provide(open_page)},
+        dependencies={
+            "page": Provide(open_page),
+            "batches": Provide(lambda: batches, sync_to_thread=False),
+            "stories": Provide(lambda: stories, sync_to_thread=False),
+        },
         exception_handlers=HANDLERS,
         include_in_schema=False,
     )

@@ -465,6 +465,7 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("DROP TABLE progress", ["cannot be read"]),
         ("UPDATE notices SET state = 'delivered' WHERE state != 'delivered'", ["notices"]),
         ("INSERT INTO notes VALUES (1, 1, NULL)", ["notes"]),
+        ("INSERT INTO dependants VALUES (1, 2, NULL)", ["dependants"]),
         ("INSERT INTO disabled VALUES ('https://x.test/', 1, '', '', NULL)", ["disabled"]),
     ],
 )

@@ -1,0 +1,306 @@
+"""Small pictures of the files of tasks, for a page: made by a walled-in worker of their own, one at a time, and kept.
+
+The service itself opens a file only to see which one it is. What it hands out is what the worker wrote into a folder,
+looked at for no more than being a JPEG of a bounded size. A file that has changed has another picture.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from ..events.clock import Clock
+from ..events.errors import TasktrailError
+from ..events.reports import AttemptEnded, Report, Run, Stop
+from ..events.task_events import Estimated
+from ..handlers.pictures import MEMORY, NAME, PICTURE_HOMES, picture_type
+from ..handlers.process.sandbox import Sandbox
+from .logger import get_logger
+from .workers.local_executor import LocalExecutor
+
+_WITHIN = 30.0
+"""Seconds from the beginning to the end of one picture."""
+_IDLE = 60.0
+"""Seconds without a wish after which the worker is let go."""
+_WAITING = 24
+"""Pictures that may be wanted at once."""
+_KEPT_BYTES = 64 * 1024 * 1024
+_KEPT_REFUSALS = 1_000
+_LARGEST = 1024 * 1024
+_JPEG = b"\xff\xd8\xff"
+_CLOSE_WITHIN = 5.0
+_MODE = 0o600
+
+logger = get_logger(__name__)
+
+
+class NoPicture(TasktrailError):
+    """There is no picture of the file, and the message says why."""
+
+    code = "no_picture"
+    status = 404
+    title = "There is no picture of the file"
+    remedy = "Pictures are made of images, films, documents and models that stand where the task says."
+
+
+class _Wish:
+    """A picture that is wanted."""
+
+    def __init__(self, key: str, run: Run) -> None:
+        self.key = key
+        self.run = run
+        self.picture: Future[bytes] = Future()
+        self.until = 0.0
+        """When it has taken too long; 0 while others are before it."""
+
+
+class PictureMaker:
+    """Has pictures made, and keeps them in a folder. Safe to use from many threads.
+
+    Args:
+        folder: of its own; what is in there can be deleted at any time.
+        lock_path: file on which the worker's reaper holds a lock, see `wait_for_orphans`.
+        sandbox: the operator's own bounds. Pictures are made walled in as far as the kernel can, whatever its mode is.
+        clock: for time-outs.
+    """
+
+    def __init__(self, folder: Path, *, lock_path: Path, sandbox: Sandbox, clock: Clock) -> None:
+        self._folder = folder
+        self._work = folder / "work"
+        self._lock_path = lock_path
+        mode = "require" if sandbox.mode == "require" else "auto"
+        # A picture is made of outputs as well, so its roots are looked at where the file is found: see `_found`.
+        self._roots = {"input": sandbox.input_roots, "output": sandbox.output_roots}
+        self._sandbox = replace(sandbox, mode=mode, input_roots=(), output_roots=())
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._executor: LocalExecutor | None = None
+        self._wishes: OrderedDict[int, _Wish] = OrderedDict()
+        self._by_key: dict[str, _Wish] = {}
+        self._numbers = count(1)
+        self._kept: OrderedDict[str, int] | None = None
+        """The files in the folder, the one that was asked for last at the end, and their sizes."""
+        self._refused: OrderedDict[str, str] = OrderedDict()
+        self._used_at = 0.0
+        self._closed = False
+
+    def picture(self, path: str, side: str) -> "Future[bytes]":
+        """A JPEG of the file, or the `NoPicture` that says why there is none. `side`: input or output."""
+        try:
+            kind, real, key = self._found(path, side)
+        except NoPicture as error:
+            return _failed(error)
+        with self._lock:
+            if self._closed:
+                return _failed(NoPicture("The service stops"))
+            self._used_at = self._clock.monotonic()
+            if key in self._refused:
+                return _failed(NoPicture(self._refused[key]))
+            if data := self._read_kept(key):
+                done: Future[bytes] = Future()
+                done.set_result(data)
+                return done
+            if key in self._by_key:
+                return self._by_key[key].picture
+            if len(self._wishes) >= _WAITING:
+                return _failed(NoPicture("Too many pictures are wanted just now", remedy="Look again in a minute."))
+            return self._wish(kind, real, key).picture
+
+    def stamp(self, path: str, side: str) -> str:
+        """What changes when the file does; empty when no picture can be made of it. Nothing is made."""
+        try:
+            return self._found(path, side)[2]
+        except NoPicture:
+            return ""
+
+    def tidy(self) -> None:
+        """Called about once a second: stop what takes too long, and let an idle worker go."""
+        idle = None
+        with self._lock:
+            now = self._clock.monotonic()
+            overdue = [wish for wish in self._wishes.values() if wish.until and now >= wish.until]
+            if self._executor is not None and not self._wishes and now - self._used_at >= _IDLE:
+                idle, self._executor = self._executor, None
+            executor = self._executor
+        if executor is not None and overdue:
+            executor.do([Stop(wish.run.task_id, 1) for wish in overdue])
+        if idle is not None:
+            threading.Thread(target=idle.close, args=(_CLOSE_WITHIN,), name="pictures-close", daemon=True).start()
+
+    def close(self) -> None:
+        """End the worker. Whoever waits is told."""
+        with self._lock:
+            self._closed = True
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close(_CLOSE_WITHIN)
+        for wish in self._take_all():
+            wish.picture.set_exception(NoPicture("The service stops"))
+
+    # --- which file it is -----------------------------------------------------------------------------------------
+
+    def _found(self, path: str, side: str) -> tuple[str, str, str]:
+        """The type that draws it, its real path, and a key that its content has alone. Raises `NoPicture`."""
+        kind = picture_type(Path(path))
+        if not kind:
+            raise NoPicture("Files of this kind are not shown")
+        try:
+            real = os.path.realpath(path)
+            found = os.stat(real)  # noqa: PTH116 - a text
+        except (OSError, ValueError):
+            raise NoPicture("The file is not there") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise NoPicture("It is no regular file")
+        roots = self._roots[side]
+        if roots and not any(os.path.commonpath((real, root)) == root for root in roots):
+            raise NoPicture(f"It lies outside of {side}_roots")
+        told = f"{kind}\0{real}\0{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+        return kind, real, hashlib.sha256(os.fsencode(told)).hexdigest()
+
+    # --- what is kept, with the lock held -------------------------------------------------------------------------
+
+    def _read_kept(self, key: str) -> bytes:
+        kept = self._index()
+        if key not in kept:
+            return b""
+        kept.move_to_end(key)
+        try:
+            return (self._folder / f"{key}.jpg").read_bytes()
+        except OSError:
+            del kept[key]
+            return b""
+
+    def _index(self) -> "OrderedDict[str, int]":
+        if self._kept is None:
+            shutil.rmtree(self._work, ignore_errors=True)
+            self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files = ((file.stat(), file.stem) for file in self._folder.glob("*.jpg"))
+            self._kept = OrderedDict(
+                (key, found.st_size) for found, key in sorted(files, key=lambda one: one[0].st_mtime)
+            )
+        return self._kept
+
+    def _keep(self, key: str, data: bytes) -> None:
+        kept = self._index()
+        file = self._folder / f"{key}.jpg"
+        try:
+            part = self._folder / f"{key}.part"
+            with open(part, "wb", opener=lambda name, flags: os.open(name, flags, _MODE)) as out:
+                out.write(data)
+            part.replace(file)
+        except OSError as error:  # a full disk: it is made again the next time
+            logger.warning("a picture was not kept", error=str(error))
+            return
+        kept[key] = len(data)
+        while sum(kept.values()) > _KEPT_BYTES:
+            oldest, _size = kept.popitem(last=False)
+            (self._folder / f"{oldest}.jpg").unlink(missing_ok=True)
+
+    # --- the worker -------------------------------------------------------------------------------------------------
+
+    def _wish(self, kind: str, real: str, key: str) -> _Wish:
+        self._index()
+        number = next(self._numbers)
+        run = Run(
+            task_id=number,
+            attempt=1,
+            type=kind,
+            input_file=real,
+            output_file="",
+            options={},
+            checkpoint=None,
+            work_dir=str(self._work / str(number)),
+            estimate=Estimated(memory=MEMORY, temp=MEMORY // 4, seconds=1.0),
+        )
+        wish = _Wish(key, run)
+        self._wishes[number] = self._by_key[key] = wish
+        if self._executor is None:
+            self._executor = LocalExecutor(
+                slots=1, homes=PICTURE_HOMES, lock_path=self._lock_path, nice=10, sandbox=self._sandbox
+            )
+            self._executor.open(self._on_reports)
+        self._time_first()
+        self._executor.do([run])
+        return wish
+
+    def _time_first(self) -> None:
+        """Only the first is being made; its time runs."""
+        first = next(iter(self._wishes.values()), None)
+        if first is not None and not first.until:
+            first.until = self._clock.monotonic() + _WITHIN
+
+    def _on_reports(self, reports: list[Report]) -> None:
+        """From the executor's thread."""
+        for report in reports:
+            if isinstance(report, AttemptEnded):
+                self._ended(report)
+
+    def _ended(self, ended: AttemptEnded) -> None:
+        with self._lock:
+            wish = self._wishes.pop(ended.task_id, None)
+            if wish is None:
+                return
+            del self._by_key[wish.key]
+            self._time_first()
+            self._used_at = self._clock.monotonic()
+            data, why = _result(wish.run, ended)
+            shutil.rmtree(wish.run.work_dir, ignore_errors=True)
+            if data:
+                self._keep(wish.key, data)
+            elif ended.outcome != "stopped" or wish.until <= self._used_at:
+                self._refused[wish.key] = why
+                if len(self._refused) > _KEPT_REFUSALS:
+                    self._refused.popitem(last=False)
+        if data:
+            wish.picture.set_result(data)
+        else:
+            wish.picture.set_exception(NoPicture(why))
+
+    def _take_all(self) -> list[_Wish]:
+        with self._lock:
+            wishes = list(self._wishes.values())
+            self._wishes.clear()
+            self._by_key.clear()
+        return wishes
+
+
+def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
+    """The picture, or in words why there is none."""
+    match ended.outcome:
+        case "completed":
+            data = _read_picture(Path(run.work_dir, NAME))
+            return data, "" if data else "What was made is no picture"
+        case "outgrown":
+            return b"", f"It would take more than {MEMORY // 1024**2} MiB of memory to draw it"
+        case "stopped":
+            return b"", "It took too long to draw"
+        case "rejected":
+            return b"", ended.error
+        case _:
+            return b"", f"It could not be drawn: {ended.error}"
+
+
+def _read_picture(path: Path) -> bytes:
+    """What the worker wrote there, if it is a plain file of a bounded size that begins like a JPEG."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return b""
+        data = file.read(_LARGEST + 1)
+    return data if data.startswith(_JPEG) and len(data) <= _LARGEST else b""
+
+
+def _failed(error: NoPicture) -> "Future[bytes]":
+    failed: Future[bytes] = Future()
+    failed.set_exception(error)
+    return failed

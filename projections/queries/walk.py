@@ -1,0 +1,365 @@
+"""A stretch of a list: the tasks behind a place in it, found within bounded work however many tasks there are.
+
+A page that is named by its number costs a walk over all pages before it, and a total a look at every task that passes.
+So a stretch goes on from a place, which is a task's key and id, and a census counts up to a bound and says so. Both
+walk along one index: the one that lets the fewest tasks pass. What else is asked for is tried on each row, and when too
+much time has gone the walk ends where it stands and tells how far it came.
+"""
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import chain, islice, product
+from operator import itemgetter
+from time import perf_counter
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import Task
+from ...events.errors import InvalidValue
+from ...events.state import WAITING
+from ..views.rows import match_expression
+from .filters import STATUSES, Counts, TaskFilters, ids_of, kept_total, values_of
+
+PATIENCE = 0.04
+"""Seconds that a walk may take before it ends where it stands."""
+COUNT_WITHIN = 0.025
+"""The same for a census."""
+COUNTED = 10_000
+"""Tasks that a census counts at most, unless the kept numbers know them all."""
+FEW = 2_000
+"""So many tasks are sorted at once; of more, the index of the sort is walked. Of one value no more are counted to find
+out which index lets the fewest pass. A word that so many have is a whole word: to find the beginnings of all words that
+it begins, SQLite would read all of them before the first."""
+_BEGINNING = 3
+"""Characters from which on a word may be the beginning of one."""
+_BRANCHES = 32
+"""Alternatives that are walked side by side; with more of them another index leads."""
+
+_BY_VALUE = {
+    "parent_task_id": "tasks_by_parent",
+    "document_id": "tasks_by_document",
+    "user_id": "tasks_by_user",
+    "label": "tasks_by_label",
+}
+_BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
+
+Values: TypeAlias = tuple[object, ...]
+Hit: TypeAlias = tuple[int, float | None, int]
+"""A task's id, the key that it is sorted by, and whether it passes."""
+Clock: TypeAlias = Callable[[], float]
+
+
+class Place(NamedTuple):
+    """Between two tasks of a list: behind the one that has this key and id, or before it."""
+
+    back: bool
+    """Whether what stands before it is asked for."""
+    key: float | None
+    """What the task is sorted by; none where that is the id, or where the task has no such key."""
+    id: int
+
+    def __str__(self) -> str:
+        return "~".join(("before" if self.back else "after", "" if self.key is None else repr(self.key), str(self.id)))
+
+
+START = Place(back=False, key=None, id=0)
+END = Place(back=True, key=None, id=0)
+_PLACE = re.compile(r"(before|after)~(-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)?~(\d{1,15})")
+
+
+def parse_place(text: str) -> Place:
+    """The place that a text names: the start when it is empty. Raises `InvalidValue`."""
+    if text in ("", "end"):
+        return END if text else START
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise InvalidValue(f"{text[:40]!r} is no place in a list", field="place", remedy="Begin at the first page.")
+    return Place(found[1] == "before", float(found[2]) if found[2] else None, int(found[3]))
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Some tasks of a list that stand one behind the other."""
+
+    tasks: tuple[Task, ...]
+    before: str = ""
+    """The place to ask for what stands before them; empty when nothing does."""
+    after: str = ""
+    """The same for what stands behind them."""
+    cut: bool = False
+    """Whether the walk ended for want of time: what is between these tasks and the place to go on at was looked at."""
+
+
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks pass, by status."""
+
+    by_status: dict[str, int]
+    """All six statuses; the tasks that pass the filters but for their status."""
+    complete: bool = True
+    """False: there are more; only so many were counted."""
+
+    def total(self, filters: TaskFilters) -> int:
+        """Those in the statuses that the filters name."""
+        return sum(self.by_status[status] for status in values_of(filters.status) or STATUSES)
+
+
+class Found(NamedTuple):
+    """What a walk came upon."""
+
+    ids: tuple[int, ...]
+    before: str
+    after: str
+    cut: bool
+
+
+def walk(
+    conn: sqlite3.Connection,
+    filters: TaskFilters,
+    counts: Counts,
+    place: Place,
+    *,
+    within: float = PATIENCE,
+    clock: Clock = perf_counter,
+) -> Found:
+    """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is not looked at."""
+    deadline = clock() + within
+    found: list[Hit] = []
+    last: Hit | None = None
+    cut = False
+    for hit in _Walk(conn, filters, counts).hits(place):
+        if hit[2]:
+            found.append(hit)
+            if len(found) > filters.limit:
+                break
+        last = hit
+        if clock() >= deadline:
+            cut = True
+            break
+    more = cut or len(found) > filters.limit
+    found = found[: filters.limit]
+    if not cut:
+        last = found[-1] if found else None
+    if last is None:
+        return Found((), "", "", cut=False)
+    onward = _named(last, back=place.back) if more else ""
+    backward = "" if place in (START, END) else _named(found[0] if found else last, back=not place.back)
+    ids = tuple(hit[0] for hit in found)
+    return Found(ids[::-1], onward, backward, cut) if place.back else Found(ids, backward, onward, cut)
+
+
+def census(
+    conn: sqlite3.Connection,
+    filters: TaskFilters,
+    counts: Counts,
+    *,
+    within: float = COUNT_WITHIN,
+    most: int = COUNTED,
+    clock: Clock = perf_counter,
+) -> Census:
+    """How many pass, exactly where the kept numbers tell; else up to `most`, and for `within` seconds."""
+    numbers: Counter[str] = Counter()
+    complete, passed, deadline = True, 0, clock() + within
+    if kept_total(filters, counts) is not None:
+        for (kind, status), number in counts.items():
+            numbers[status] += number if kind in (values_of(filters.type) or (kind,)) else 0
+    else:
+        for status, passes in _Walk(conn, replace(filters, status=""), counts).statuses():
+            if clock() >= deadline or passed == most:
+                complete = False
+                break
+            numbers[status] += passes
+            passed += passes
+    return Census(by_status={status: numbers[status] for status in STATUSES}, complete=complete)
+
+
+def all_ids(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, most: int) -> tuple[int, ...]:
+    """The ids of the tasks that pass, in order, at most `most` of them. It takes as long as it takes."""
+    hits = _Walk(conn, replace(filters, sort="id"), counts).hits(START)
+    return tuple(islice((task_id for task_id, _key, passes in hits if passes), most))
+
+
+def _named(hit: Hit, *, back: bool) -> str:
+    return str(Place(back, hit[1], hit[0]))
+
+
+class _Lead(NamedTuple):
+    """The index that is walked, as alternatives of one value each; what it covers need not be tried on a row."""
+
+    source: str
+    branches: tuple[tuple[str, Values], ...]
+    """The condition of each alternative, and its values."""
+    covers: frozenset[str]
+    """The fields of the filters that hold for all that is found."""
+    size: int
+    """How many tasks pass it; only a bound where they were not all counted."""
+    id: str = "tasks.id"
+
+
+class _Part(NamedTuple):
+    """A piece of a walk in the order of a column: those that have a key, or the others, which stand in order of ids."""
+
+    where: str
+    values: Values = ()
+    keyless: bool = False
+
+
+class _Walk:
+    """One list, and the index that leads through it. Only our own names and question marks get into a statement."""
+
+    def __init__(self, conn: sqlite3.Connection, filters: TaskFilters, counts: Counts) -> None:
+        self._conn = conn
+        self._filters = filters
+        self._counts = counts
+        self._wanted: dict[str, Values] = {
+            "status": values_of(filters.status),
+            "type": values_of(filters.type),
+            "label": values_of(filters.label),
+            "user_id": ids_of(filters.user_id),
+            "document_id": ids_of(filters.document_id),
+            "parent_task_id": ids_of(filters.parent_task_id),
+        }
+        self._words = self._expression(filters.search)
+        every = _Lead("tasks", (("1", ()),), frozenset(), sum(counts.values()) + 1)
+        self._lead = min((every, *self._leads()), key=lambda lead: lead.size)
+
+    def hits(self, place: Place) -> Iterator[Hit]:
+        """The tasks behind the place, in order, those that do not pass among them."""
+        column = _column(self._filters)
+        statuses = self._wanted["status"]
+        down = self._filters.sort.startswith("-") != place.back
+        if column == "id":
+            return self._by_id(place, down=down)
+        every = column != "queue_key"
+        if not every:  # the head of the queue has the smallest key, and those that do not wait have none
+            down = not down
+            if statuses and WAITING.isdisjoint(statuses):
+                return self._by_id(place, down=down)
+            every = bool(statuses) and WAITING.issuperset(statuses)
+        walked = self._sorted if self._lead.size <= FEW else self._along
+        parts = _parts(column, place, down=down, every=every)
+        return chain.from_iterable(walked(column, part, down=down) for part in parts)
+
+    def statuses(self) -> Iterator[tuple[str, int]]:
+        """The status of each task of the leading index, and whether it passes; in no order."""
+        tests, tested = self._tests(self._lead.covers)
+        for where, values in self._lead.branches:
+            statement = f"SELECT tasks.status, {tests} FROM {self._lead.source} WHERE {where}"  # noqa: S608 - our own names
+            yield from self._conn.execute(statement, (*tested, *values))
+
+    def _by_id(self, place: Place, *, down: bool) -> Iterator[Hit]:
+        """Each alternative of the leading index is a walk in the order of ids; they are merged."""
+        lead = self._lead
+        tests, tested = self._tests(lead.covers)
+        way, sign = ("DESC", "<") if down else ("ASC", ">")
+        bound, at = ("", ()) if place in (START, END) else (f" AND {lead.id} {sign} ?", (place.id,))
+        select = f"SELECT {lead.id}, NULL, {tests} FROM {lead.source}"  # noqa: S608 - our own names
+        streams = [
+            self._conn.execute(f"{select} WHERE {where}{bound} ORDER BY {lead.id} {way}", (*tested, *values, *at))
+            for where, values in lead.branches
+        ]
+        return merge(*streams, key=itemgetter(0), reverse=down)
+
+    def _along(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """Walk the index of the column, and try everything on each row."""
+        tests, tested = self._tests(frozenset())
+        way = "DESC" if down else "ASC"
+        order = f"tasks.id {way}" if part.keyless else f"tasks.{column} {way}, tasks.id {way}"
+        select = f"SELECT tasks.id, tasks.{column}, {tests} FROM tasks INDEXED BY {_BY_SORT[column]}"  # noqa: S608 - our own names
+        yield from self._conn.execute(f"{select} WHERE {part.where} ORDER BY {order}", (*tested, *part.values))
+
+    def _sorted(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """Read the few tasks of the leading index, and sort them."""
+        tests, tested = self._tests(self._lead.covers)
+        select = f"SELECT tasks.id, tasks.{column}, {tests} FROM {self._lead.source}"  # noqa: S608 - our own names
+        found: list[Hit] = []
+        for where, values in self._lead.branches:
+            statement = f"{select} WHERE {where} AND {part.where}"
+            found += self._conn.execute(statement, (*tested, *values, *part.values))
+        return iter(sorted(found, key=lambda hit: (hit[1] or 0.0, hit[0]), reverse=down))
+
+    def _tests(self, covered: frozenset[str]) -> tuple[str, list[object]]:
+        """What is left to try on a row: an expression that is true of those that pass, and its values."""
+        terms: list[str] = []
+        tested: list[object] = []
+        for field, values in self._wanted.items():
+            if values and field not in covered:
+                terms.append(f"tasks.{field} IN ({', '.join('?' * len(values))})")
+                tested += values
+        if self._words and "search" not in covered:
+            terms.append("EXISTS (SELECT 1 FROM search WHERE search MATCH ? AND rowid = tasks.id)")
+            tested.append(self._words)
+        return " AND ".join(terms) or "1", tested
+
+    # --- which index leads: the one that lets the fewest tasks pass ---
+
+    def _leads(self) -> Iterator[_Lead]:
+        yield from self._by_counts()
+        for field, index in _BY_VALUE.items():
+            if 0 < len(self._wanted[field]) <= _BRANCHES:
+                source = f"tasks INDEXED BY {index}"
+                branches = tuple((f"tasks.{field} = ?", (value,)) for value in self._wanted[field])
+                size = sum(self._probe(f"{source} WHERE {where}", values) for where, values in branches)
+                yield _Lead(source, branches, frozenset((field,)), size)
+        if self._words:
+            words = (self._words,)
+            # CROSS: the text index leads, in the order of ids, and each hit is looked up by its id.
+            source = "search CROSS JOIN tasks ON tasks.id = search.rowid"
+            size = self._probe("search WHERE search MATCH ?", words)
+            yield _Lead(source, (("search MATCH ?", words),), frozenset(("search",)), size, "search.rowid")
+
+    def _by_counts(self) -> Iterator[_Lead]:
+        statuses, types = self._wanted["status"], self._wanted["type"]
+        if not statuses and not types:
+            return
+        size = sum(
+            number
+            for (kind, status), number in self._counts.items()
+            if (not statuses or status in statuses) and (not types or kind in types)
+        )
+        if statuses and types and len(statuses) * len(types) <= _BRANCHES:
+            both = tuple(("tasks.status = ? AND tasks.type = ?", pair) for pair in product(statuses, types))
+            yield _Lead("tasks INDEXED BY tasks_by_status_and_type", both, frozenset(("status", "type")), size)
+            return
+        field, values = ("status", statuses) if statuses else ("type", types)
+        if len(values) <= _BRANCHES:
+            branches = tuple((f"tasks.{field} = ?", (value,)) for value in values)
+            yield _Lead(f"tasks INDEXED BY tasks_by_{field}", branches, frozenset((field,)), size)
+
+    def _probe(self, source: str, values: Values) -> int:
+        statement = f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT {FEW + 1})"  # noqa: S608 - our own names
+        return int(self._conn.execute(statement, values).fetchone()[0])
+
+    def _expression(self, search: str) -> str:
+        """The search in FTS5's language. A short word, and one that very many tasks have, counts as a whole word."""
+        told = []
+        for begins in map(match_expression, search.split()):
+            whole = begins.removesuffix("*")
+            short = 0 < len(whole) < _BEGINNING + len('""')
+            often = whole and (short or self._probe("search WHERE search MATCH ?", (whole,)) > FEW)
+            told.append(whole if often else begins)
+        return " ".join(filter(None, told))
+
+
+def _parts(column: str, place: Place, *, down: bool, every: bool) -> list[_Part]:
+    """The pieces behind the place, in order; `every`: all tasks that pass have a key."""
+    sign = "<" if down else ">"
+    keyed, keyless = _Part(f"tasks.{column} IS NOT NULL"), _Part(f"tasks.{column} IS NULL", keyless=True)
+    if place.key is not None:
+        keyed = _Part(f"(tasks.{column}, tasks.id) {sign} (?, ?)", (place.key, place.id))
+    elif place not in (START, END):
+        keyless = _Part(f"tasks.{column} IS NULL AND tasks.id {sign} ?", (place.id,), keyless=True)
+    if every:
+        return [keyed]
+    order = [keyless, keyed] if down else [keyed, keyless]
+    beyond_first = place not in (START, END) and order[0].keyless != (place.key is None)
+    return order[1:] if beyond_first else order
+
+
+def _column(filters: TaskFilters) -> str:
+    """The column to sort by. Ids are given in order of creation."""
+    field = filters.sort.removeprefix("-")
+    return {"created_at": "id", "effective_priority": "queue_key"}.get(field, field)

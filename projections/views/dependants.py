@@ -1,0 +1,24 @@
+"""Which tasks wait, or waited, for a task: what `depends_on` says, turned round."""
+
+import sqlite3
+from collections.abc import Iterable
+
+from ...events import Created, Recorded
+from .checksums import sound
+
+
+def write_dependants(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
+    """Fold a batch in."""
+    rows = [
+        (other, record.task_id)
+        for record in records
+        if isinstance(record.event, Created)
+        for other in set(record.event.depends_on)
+    ]
+    conn.executemany("INSERT INTO dependants VALUES (?, ?, NULL)", rows)
+
+
+def read_dependants(conn: sqlite3.Connection, task_id: int, most: int) -> list[int]:
+    """The first tasks that depend on a task, by id; at most so many."""
+    wanted = "SELECT * FROM dependants WHERE depends_on = ? ORDER BY task_id LIMIT ?"
+    return [dependant for _other, dependant in sound(conn.execute(wanted, (task_id, most)))]

@@ -1,0 +1,128 @@
+"""One command for each of many tasks, sent in the background: how far it is, and what was refused and why.
+
+A batch has an id, and each command one that is made from it, so that sending the same form again, also after a restart
+of the service, changes nothing twice. What came of a batch is kept in memory only; the log has what it did.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import islice
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from ..actors.logger import get_logger
+from ..api.service import TaskService
+from ..errors import Busy
+from ..events import Command, TasktrailError
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+KEPT = 100
+"""Batches whose result is remembered."""
+MOST = 100_000
+"""Tasks of one batch."""
+_UNDER_WAY = 4
+"""Batches that are carried out at once, or wait for that."""
+_AT_ONCE = 500
+_NAMED = 20
+"""Tasks that are named for each reason of a refusal."""
+
+logger = get_logger("tasktrail.web")
+
+
+class Refused:
+    """Tasks that were refused for the same reason."""
+
+    def __init__(self, error: TasktrailError) -> None:
+        self.title = error.title
+        self.advice = error.advice
+        self.example = error.message
+        self.number = 0
+        self.ids: list[int] = []
+        """The first of them."""
+
+    def add(self, task_id: int) -> None:
+        """One more."""
+        self.number += 1
+        if len(self.ids) < _NAMED:
+            self.ids.append(task_id)
+
+
+class Batch:
+    """What was asked for, and how far it is."""
+
+    def __init__(self, batch_id: str, title: str, back: str) -> None:
+        self.id = batch_id
+        self.title = title
+        """In words: retry 12 tasks."""
+        self.back = back
+        """The address of the list that it came from."""
+        self.total: int | None = None
+        """None while the tasks are looked up."""
+        self.done = 0
+        self.refused: dict[str, Refused] = {}
+        self.over = False
+        self.trouble = ""
+        """Why it ended before its end."""
+        self.work: Future[None] | None = None
+        """What carries it out; nobody else holds it."""
+
+    @property
+    def refused_number(self) -> int:
+        """How many were refused."""
+        return sum(group.number for group in self.refused.values())
+
+    @property
+    def percent(self) -> float:
+        """How far it is."""
+        return 100.0 if self.over else 100 * (self.done + self.refused_number) / max(1, self.total or 1)
+
+
+class Batches:
+    """All batches that are remembered. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: OrderedDict[tuple[str, str], Batch] = OrderedDict()
+
+    def begin(self, owner: str, batch: Batch) -> bool:
+        """Remember it; false when somebody of that name has sent it before. Raises `Busy`."""
+        with self._lock:
+            if (owner, batch.id) in self._kept:
+                return False
+            if sum(not one.over for one in self._kept.values()) >= _UNDER_WAY:
+                raise Busy(f"{_UNDER_WAY} commands for many tasks are being carried out already")
+            self._kept[owner, batch.id] = batch
+            for key in list(islice(self._kept, max(0, len(self._kept) - KEPT))):
+                if self._kept[key].over:
+                    del self._kept[key]
+            return True
+
+    def get(self, owner: str, batch_id: str) -> Batch | None:
+        """The batch that somebody of that name has sent."""
+        with self._lock:
+            return self._kept.get((owner, batch_id))
+
+
+def carry_out(
+    service: TaskService, batch: Batch, find: Callable[[], Sequence[int]], command: Callable[[int], Command]
+) -> None:
+    """Send each task its command, some hundreds at a time, and write down what comes of it."""
+    try:
+        ids = find()
+        batch.total = len(ids)
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            for task_id, answer in zip(some, service.send_many([command(one) for one in some]), strict=True):
+                if isinstance(answer, TasktrailError):
+                    batch.refused.setdefault(answer.code, Refused(answer)).add(task_id)
+                else:
+                    batch.done += 1
+    except TasktrailError as error:
+        batch.trouble = error.message
+    except Exception:
+        batch.trouble = "The service met a fault of its own"
+        logger.exception("a batch failed", batch=batch.id)
+    finally:
+        batch.over = True

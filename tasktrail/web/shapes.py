@@ -1,0 +1,215 @@
+"""Tasks as numbers for SVG: attempts along a line of time, and a task among those that it hangs together with."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from ..projections.story import Course, Point
+from ..words import duration, percent
+
+LEFT, RIGHT, TOP, BOTTOM = 44, 990, 12, 132
+_THIN = 3.0
+"""Width of the shortest attempt."""
+_TICKS = 5
+
+
+class Dot(msgspec.Struct, frozen=True):
+    """A checkpoint."""
+
+    x: float
+    y: float
+    title: str
+
+
+class Bar(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt on the line of time."""
+
+    number: int
+    x: float
+    width: float
+    outcome: str
+    """Empty while it runs."""
+    title: str
+    curve: str
+    """Points of its progress, as SVG's `polyline` has them."""
+    dots: tuple[Dot, ...]
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """A moment that is named below the line."""
+
+    x: float
+    text: str
+
+
+class TimeShape(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempts of a task along a line of time."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    levels: tuple[Tick, ...]
+    """Lines of 0, 50 and 100 %; `x` is their height."""
+
+
+def time_shape(courses: Sequence[Course], begin: datetime, end: datetime) -> TimeShape:
+    """The attempts between two moments; what is without an end reaches to the second one."""
+    span = max((end - begin).total_seconds(), 0.001)
+
+    def place(seconds: float) -> float:
+        return round(LEFT + (RIGHT - LEFT) * min(max(seconds / span, 0.0), 1.0), 2)
+
+    ticks = tuple(
+        Tick(place(span * number / _TICKS), duration(span * number / _TICKS) if number else "0")
+        for number in range(_TICKS + 1)
+    )
+    levels = tuple(Tick(_height(level), f"{level:g} %") for level in (0.0, 50.0, 100.0))
+    return TimeShape(bars=tuple(_bar(course, begin, end, place) for course in courses), ticks=ticks, levels=levels)
+
+
+def _bar(course: Course, begin: datetime, end: datetime, place: Callable[[float], float]) -> Bar:
+    attempt = course.attempt
+    start = (attempt.started_at - begin).total_seconds()
+    ended = ((attempt.ended_at or end) - begin).total_seconds()
+    x = place(start)
+    width = max(_THIN, round(place(ended) - x, 2))
+
+    def spot(point: Point) -> tuple[float, float]:
+        return min(place(start + point.after), round(x + width, 2)), _height(point.progress)
+
+    how = f"{(attempt.outcome or 'running').replace('_', ' ')} after {duration(max(0.0, ended - start))}"
+    points = [(x, _height(course.curve[0].progress)), *map(spot, course.curve)] if course.curve else []
+    return Bar(
+        number=attempt.number,
+        x=min(x, RIGHT - _THIN),
+        width=width,
+        outcome=attempt.outcome or "",
+        title=f"Attempt {attempt.number}: {how}, at {percent(attempt.progress)}",
+        curve=" ".join(f"{across:g},{down:g}" for across, down in points),
+        dots=tuple(
+            Dot(*spot(point), f"Checkpoint at {percent(point.progress)}, {duration(point.after)} after the start")
+            for point in course.checkpoints
+        ),
+    )
+
+
+def _height(progress: float) -> float:
+    return round(BOTTOM - (BOTTOM - TOP) * min(max(progress, 0.0), 100.0) / 100, 2)
+
+
+# --- a task among others --------------------------------------------------------------------------------------------
+
+BOX_WIDTH, BOX_HEIGHT = 178, 44
+_ACROSS, _DOWN = 230, 58
+SIDE = 8
+"""Tasks that are shown on one side."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A task, as far as whoever looks may see it."""
+
+    id: int
+    type: str = ""
+    status: str = ""
+    """Empty: it cannot be seen."""
+
+
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task hangs together with. Of many only the first are there; the numbers tell of how many."""
+
+    center: Node
+    parent: Node | None = None
+    dependencies: tuple[Node, ...] = ()
+    dependants: tuple[Node, ...] = ()
+    children: tuple[Node, ...] = ()
+    more_dependencies: int = 0
+    more_dependants: bool = False
+    more_children: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (self.parent or self.dependencies or self.dependants or self.children)
+
+
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    """A task in the drawing, or words about those that are left out."""
+
+    x: int
+    y: int
+    node: Node | None = None
+    words: str = ""
+    center: bool = False
+
+
+class Arrow(msgspec.Struct, frozen=True):
+    """A line from one box to another, curved, as SVG's `path` has it."""
+
+    path: str
+    kind: str
+    """depends or part."""
+
+
+class GraphShape(msgspec.Struct, frozen=True, kw_only=True):
+    """The drawing."""
+
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+
+
+def graph_shape(around: Around) -> GraphShape:
+    """What it waits for at the left, what waits for it at the right, its parent above and its children below."""
+    left = _listed(around.dependencies, f"and {around.more_dependencies} more" if around.more_dependencies else "")
+    right = _listed(around.dependants, "and more" if around.more_dependants else "")
+    below = _listed(around.children, "and more" if around.more_children else "")
+    columns = 1 + bool(left) + bool(right)
+    middle = _ACROSS if left else 0
+    above = 1 if around.parent else 0
+    tallest = max(len(left), len(right), 1 + above + len(below))
+    center_row = max(above, (max(len(left), len(right)) - 1) // 2)
+    center = Box(x=middle, y=center_row * _DOWN, node=around.center, center=True)
+    boxes, arrows = [center], []
+    for row, (node, words) in enumerate(left):
+        box = Box(x=0, y=row * _DOWN, node=node, words=words)
+        boxes.append(box)
+        arrows.append(_across(box, center))
+    for row, (node, words) in enumerate(right):
+        box = Box(x=middle + _ACROSS, y=row * _DOWN, node=node, words=words)
+        boxes.append(box)
+        arrows.append(_across(center, box))
+    if around.parent:
+        box = Box(x=middle, y=(center_row - 1) * _DOWN, node=around.parent)
+        boxes.append(box)
+        arrows.append(_down(box, center))
+    above_it = center
+    for row, (node, words) in enumerate(below, center_row + 1):
+        box = Box(x=middle, y=row * _DOWN, node=node, words=words)
+        boxes.append(box)
+        arrows.append(_down(above_it, box))
+        above_it = box
+    rows = max(tallest, center_row + 1 + len(below))
+    return GraphShape(
+        width=(columns - 1) * _ACROSS + BOX_WIDTH,
+        height=(rows - 1) * _DOWN + BOX_HEIGHT,
+        boxes=tuple(boxes),
+        arrows=tuple(arrows),
+    )
+
+
+def _listed(nodes: Sequence[Node], more: str) -> list[tuple[Node | None, str]]:
+    listed: list[tuple[Node | None, str]] = [(node, "") for node in nodes]
+    return [*listed, (None, more)] if more else listed
+
+
+def _across(one: Box, other: Box) -> Arrow:
+    x, y = one.x + BOX_WIDTH, one.y + BOX_HEIGHT // 2
+    to_x, to_y = other.x, other.y + BOX_HEIGHT // 2
+    half = (x + to_x) // 2
+    return Arrow(f"M{x} {y}C{half} {y} {half} {to_y} {to_x} {to_y}", "depends")
+
+
+def _down(one: Box, other: Box) -> Arrow:
+    x = one.x + BOX_WIDTH // 2
+    return Arrow(f"M{x} {one.y + BOX_HEIGHT}L{x} {other.y}", "part")

@@ -1,0 +1,497 @@
+"""One task: how far it is, what may be done to it, its story, its attempts, its files, and why it is what it is."""
+
+import asyncio
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from threading import Lock
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.exceptions import HTTPException
+from litestar.params import PathParameter
+from markupsafe import escape
+
+from ..actors.core.explanation import Why
+from ..actors.pictures import NoPicture
+from ..events import AdjustTask, CancelTask, Command, Recorded, RetryTask, StartTask, Task, TasktrailError
+from ..events.errors import InvalidValue, Malformed, UnknownTask
+from ..events.recorded import EVENT_TAGS
+from ..events.state import FINISHED, WAITING
+from ..handlers.attempt_output import Output
+from ..http.permissions import COMMANDS, SEE, SUBMIT, check
+from ..http.queries import AttemptQuery
+from ..http.requests import TaskIdPath
+from ..intake.conversion import command_from_fields, new_command_id
+from ..projections import NoticeStatus, TaskFilters, TaskQueries
+from ..projections.causes import Chain, chain_to
+from ..projections.describe import describe
+from ..projections.history import Line
+from ..projections.queries.walk import Census
+from ..projections.story import Course, Story, StoryFold, line_of, skim
+from ..times import read_time
+from .page import Page
+from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
+
+_FOLDS = 128
+"""Tasks whose folded story is remembered."""
+_NOTES = 100
+"""Notes of the service about a task that are shown, the last ones."""
+_PRINTED = 16 * 1024
+"""Bytes of output that are shown, from its end."""
+_NOTICES = 100
+_DEADLINE_OF_PICTURE = 40.0
+
+Side: TypeAlias = Literal["input", "output"]
+SidePath = Annotated[Side, PathParameter(description="Of which file")]
+
+
+class FileSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of the task, as it is now."""
+
+    side: Side
+    path: str
+    size: int | None = None
+    """Bytes; none when it is not there."""
+    picture: str = ""
+    """The address of its picture; empty when none can be made."""
+
+
+class CauseStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A link of the chain of causes."""
+
+    position: int
+    task_id: int
+    at: datetime
+    event: str
+    text: str
+    actor: str
+    reason: str
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the page shows."""
+
+    task: Task
+    left: float | None
+    """Seconds until it has run to its end, as far as that can be guessed."""
+    story: Story
+    lines: tuple[Line, ...]
+    notes_left_out: int
+    timeline: TimeShape | None
+    graph: GraphShape | None
+    children: Census | None
+    causes: tuple[CauseStep, ...]
+    cause_command: str
+    causes_complete: bool
+    files: tuple[FileSeen, ...] = ()
+    why: Why | None = None
+    output: Output | None = None
+    attempt: int = 0
+    """The attempt whose output is shown."""
+    notices: tuple[NoticeStatus, ...] = ()
+    notices_left_out: int = 0
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+@get("/tasks/{task_id:int}", include_in_schema=False, needs=SEE)
+async def task(
+    page: NamedDependency[Page], stories: NamedDependency["Stories"], task_id: TaskIdPath, attempt: AttemptQuery = None
+) -> Response[str]:
+    """One task, now or as of an earlier moment."""
+    seen = await page.ask(look, page, stories, task_id, attempt)
+    return page.answer("task.html", seen=seen, **words_of(page, seen))
+
+
+def words_of(page: Page, seen: Seen) -> dict[str, Any]:
+    """What the templates of the page need beside what is seen."""
+    return {
+        "task": seen.task,
+        "may": _may(page, seen.task),
+        "command_id": new_command_id(),
+        "all_fields": _fields(seen.task),
+        "finished": FINISHED,
+    }
+
+
+def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
+    """Ask for everything. Raises `UnknownTask`, also for a task that whoever looks may not see."""
+    return _then(page, task_id) if page.past else _now(page, stories, task_id, attempt)
+
+
+def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
+    service = page.service
+    source = service.source
+    found = source.ask(lambda views: views.get(task_id, page.now))
+    _check_own(page, found)
+    of_task = TaskFilters(parent_task_id=task_id)
+    children = source.ask(lambda views: views.census(of_task))
+    fold = stories.up_to(task_id, found.version, lambda version, limit: service.events_after(task_id, version, limit))
+    story, last = fold
+    notes, left_out = _notes(page, task_id)
+    notices = source.ask(lambda views: views.notices(task_id))
+    number = found.attempt if attempt is None else attempt
+    output = service.output(task_id, number, last=_PRINTED) if found.attempt else None
+    chain = _chain(page, last)
+    return Seen(
+        task=found,
+        left=time_left(found, story.courses, page.now),
+        story=story,
+        lines=_merged(story.lines, notes),
+        notes_left_out=left_out,
+        timeline=_timeline(found, story, page.now),
+        graph=_graph(page, found, children),
+        children=children if any(children.by_status.values()) else None,
+        causes=tuple(map(_step, chain.records)),
+        cause_command=chain.command_id,
+        causes_complete=chain.complete,
+        files=_files(page, found),
+        why=service.why(task_id) if found.status in WAITING else None,
+        output=output,
+        attempt=number,
+        notices=tuple(notices[-_NOTICES:]),
+        notices_left_out=max(0, len(notices) - _NOTICES),
+    )
+
+
+def _then(page: Page, task_id: int) -> Seen:
+    assert page.past is not None
+    service, position = page.service, page.past.position
+    found = service.get_task(task_id, as_of=position)
+    _check_own(page, found)
+    fold = StoryFold()
+    skim(fold, lambda version, limit: service.events_after(task_id, version, limit), found.version)
+    story, last = fold.story(), fold.last
+    notes, left_out = _notes(page, task_id, position)
+    chain = _chain(page, last)
+    return Seen(
+        task=found,
+        left=time_left(found, story.courses, page.now),
+        story=story,
+        lines=_merged(story.lines, notes),
+        notes_left_out=left_out,
+        timeline=_timeline(found, story, page.now),
+        graph=_graph(page, found, None),
+        children=None,
+        causes=tuple(map(_step, chain.records)),
+        cause_command=chain.command_id,
+        causes_complete=chain.complete,
+    )
+
+
+def _bound(page: Page) -> int | None:
+    return page.who.user_id if page.who else None
+
+
+def _check_own(page: Page, found: Task) -> None:
+    """A task of another user does not exist for who is bound to one."""
+    if _bound(page) not in (None, found.user_id):
+        raise UnknownTask(f"Task {found.id} does not exist", field="task_id")
+
+
+class Stories:
+    """Stories that were told lately, so that each new record of a task is read once. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._folds: OrderedDict[int, StoryFold] = OrderedDict()
+
+    def up_to(
+        self, task_id: int, version: int, read: Callable[[int, int], list[Recorded]]
+    ) -> tuple[Story, Recorded | None]:
+        """The story up to a version of the task at least, and its last record."""
+        with self._lock:
+            fold = self._folds.pop(task_id, None) or StoryFold()
+            skim(fold, read, version)
+            self._folds[task_id] = fold
+            while len(self._folds) > _FOLDS:
+                self._folds.popitem(last=False)
+            return fold.story(), fold.last
+
+
+def _notes(page: Page, task_id: int, until: int | None = None) -> tuple[list[Line], int]:
+    """What the service noted about the task, the last ones; and how many there are before them."""
+    positions = page.service.source.ask(lambda views: views.notes(task_id))
+    positions = [position for position in positions if until is None or position <= until]
+    log = page.service.source.log()
+    records = [record for position in positions[-_NOTES:] for record in log.read(position - 1, 1)]
+    return [line_of(record, None) for record in records], max(0, len(positions) - _NOTES)
+
+
+def _merged(lines: tuple[Line, ...], notes: list[Line]) -> tuple[Line, ...]:
+    return tuple(sorted((*lines, *notes), key=lambda line: line.position))
+
+
+def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
+    if not story.courses:
+        return None
+    begin = found.created_at if not story.courses_left_out else story.courses[0].attempt.started_at
+    return time_shape(story.courses, begin, found.completed_at or now)
+
+
+def time_left(found: Task, courses: tuple[Course, ...], now: datetime) -> float | None:
+    """Seconds until the running attempt is done, if it goes on as fast as it has; by its estimate at its beginning."""
+    if found.status != "running" or found.started_at is None or not courses:
+        return None
+    curve = courses[-1].curve
+    ran = (now - found.started_at).total_seconds()
+    began = curve[0].progress if curve and courses[-1].attempt.resumed else 0.0
+    done = found.progress - began
+    if done >= 1 and ran > 0:
+        return max(0.0, ran * (100 - found.progress) / done)
+    expected = found.estimate.seconds if found.estimate else found.estimated_time
+    return max(0.0, expected - ran) if expected > ran else None
+
+
+def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | None:
+    source, bound = page.service.source, _bound(page)
+
+    def node(task_id: int) -> Node:
+        if page.past:
+            return Node(id=task_id)
+        try:
+            state = source.ask(lambda views: views.state(task_id))
+        except UnknownTask:
+            return Node(id=task_id)
+        if bound not in (None, state.spec.user_id):
+            return Node(id=task_id)
+        return Node(id=task_id, type=state.spec.type, status=state.status)
+
+    def below(views: TaskQueries) -> list[Task]:
+        filters = TaskFilters(parent_task_id=found.id, sort="id", limit=SIDE + 1)
+        return list(views.stretch(filters, page.now).tasks)
+
+    kids = source.ask(below) if children is not None and any(children.by_status.values()) else []
+    kids = [kid for kid in kids if bound in (None, kid.user_id)]
+    after = [] if page.past else source.ask(lambda views: views.dependants(found.id, SIDE + 1))
+    around = Around(
+        center=Node(id=found.id, type=found.type, status=found.status),
+        parent=node(found.parent_task_id) if found.parent_task_id else None,
+        dependencies=tuple(map(node, found.depends_on[:SIDE])),
+        more_dependencies=max(0, len(found.depends_on) - SIDE),
+        dependants=tuple(map(node, after[:SIDE])),
+        more_dependants=len(after) > SIDE,
+        children=tuple(Node(id=kid.id, type=kid.type, status=kid.status) for kid in kids[:SIDE]),
+        more_children=len(kids) > SIDE,
+    )
+    return None if around.alone else graph_shape(around)
+
+
+def _chain(page: Page, last: Recorded | None) -> Chain:
+    if last is None:
+        return Chain(records=())
+    log, bound = page.service.source.log(), _bound(page)
+    owners: dict[int, bool] = {}
+
+    def may_see(task_id: int) -> bool:
+        if bound is None or task_id == last.task_id:
+            return True
+        if task_id not in owners:
+            state = page.service.source.ask(lambda views: views.state(task_id)) if task_id else None
+            owners[task_id] = state is not None and state.spec.user_id == bound
+        return owners[task_id]
+
+    def read(position: int) -> Recorded | None:
+        found = next(iter(log.read(position - 1, 1)), None)
+        return found if found is not None and may_see(found.task_id) else None
+
+    def before(record: Recorded) -> Recorded | None:
+        return next(iter(log.read_task_after(record.task_id, record.version - 2, 1)), None)
+
+    return chain_to(last, read, before)
+
+
+def _step(record: Recorded) -> CauseStep:
+    return CauseStep(
+        position=record.position,
+        task_id=record.task_id,
+        at=record.recorded_at,
+        event=EVENT_TAGS[type(record.event)],
+        text=describe(record.event),
+        actor=record.actor,
+        reason=record.reason,
+    )
+
+
+def _fields(found: Task) -> list[tuple[str, Any]]:
+    return [(name, getattr(found, name)) for name in found.__struct_fields__ if name != "children"]
+
+
+# --- the task's files -----------------------------------------------------------------------------------------------
+
+
+def _files(page: Page, found: Task) -> tuple[FileSeen, ...]:
+    sides: tuple[tuple[Side, str], ...] = (("input", found.input_file), ("output", found.output_file))
+    return tuple(_file(page, found, side, path) for side, path in sides if path)
+
+
+def _file(page: Page, found: Task, side: Side, path: str) -> FileSeen:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a text
+        size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError):
+        return FileSeen(side=side, path=path)
+    stamp = page.service.pictures.stamp(path, side)
+    address = page.url(f"/tasks/{found.id}/picture/{side}", v=stamp[:16]) if stamp else ""
+    return FileSeen(side=side, path=path, size=size, picture=address)
+
+
+_PICTURE_HEADERS = {
+    "content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+}
+
+
+@get("/tasks/{task_id:int}/picture/{side:str}", include_in_schema=False, needs=SEE)
+async def picture(
+    page: NamedDependency[Page], task_id: TaskIdPath, side: SidePath, v: Annotated[str | None, "its version"] = None
+) -> Response[bytes]:
+    """A small picture of the task's input or output as that is now; words in its place where there is none."""
+    page.present()
+    found = await page.ask(lambda: page.service.source.ask(lambda views: views.get(task_id, page.now)))
+    _check_own(page, found)
+    path = found.input_file if side == "input" else found.output_file
+    try:
+        wanted = await page.ask(page.service.pictures.picture, path, side)
+        data = await asyncio.wait_for(asyncio.wrap_future(wanted), _DEADLINE_OF_PICTURE)
+    except (NoPicture, TimeoutError) as error:
+        told = error.message if isinstance(error, NoPicture) else "It takes long to draw; look again later"
+        headers = {**_PICTURE_HEADERS, "cache-control": "no-store"}
+        return Response(_placard(told), media_type="image/svg+xml", headers=headers)
+    etag = f'"{sha256(data).hexdigest()[:32]}"'
+    kept = "private, max-age=86400" if v else "private, no-cache"
+    headers = {**_PICTURE_HEADERS, "cache-control": kept, "etag": etag}
+    if page.request.headers.get("if-none-match") == etag:
+        return Response(b"", status_code=304, headers=headers, media_type="image/jpeg")
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _placard(words: str) -> bytes:
+    """A drawing of words: an image that cannot be shown says why, and a browser's console stays empty."""
+    words = " ".join(words.split())[:180]
+    rows = [words[start : start + 46] for start in range(0, len(words), 46)]
+    lines = "".join(f'<tspan x="16" dy="20">{escape(row)}</tspan>' for row in ("No picture:", *rows))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="360" height="140" viewBox="0 0 360 140">'
+        '<rect width="360" height="140" fill="#8884"/>'
+        f'<text y="16" font-family="sans-serif" font-size="13" fill="#777">{lines}</text></svg>'
+    ).encode()
+
+
+# --- what can be done to it -----------------------------------------------------------------------------------------
+
+
+def _may(page: Page, found: Task) -> frozenset[str]:
+    """The actions that make sense now and that whoever looks may do."""
+    if page.past or page.who is None:
+        return frozenset()
+    waits, over = found.status in WAITING, found.status in FINISHED
+    wanted: dict[str, tuple[bool, type[Command]]] = {
+        "start": (waits, StartTask),
+        "cancel": (not over, CancelTask),
+        "retry": (found.status in ("failed", "cancelled"), RetryTask),
+        "adjust": (waits, AdjustTask),
+    }
+    return frozenset(
+        name for name, (sensible, kind) in wanted.items() if sensible and page.who.role in COMMANDS[kind].roles
+    )
+
+
+@post("/tasks/{task_id:int}/act", include_in_schema=False, status_code=303, needs=SUBMIT)
+async def act_on_one(page: NamedDependency[Page], task_id: TaskIdPath) -> Response[None]:
+    """Do it, and show the task with what came of it."""
+    page.present()
+    form = await page.request.form()
+    fields = {name: str(form.get(name, "")) for name in form}
+    here = f"/tasks/{task_id}"
+    try:
+        command = _command(task_id, fields, page.who.name if page.who else "", page.now)
+        check(page.who, COMMANDS[type(command)], f"{fields['action']} tasks")
+        await page.ask(_send, page, command)
+    except HTTPException:
+        raise
+    except UnknownTask:
+        raise
+    except TasktrailError as error:
+        told = f"{error.message} {error.advice}".strip()
+        return page.redirect(here, said=told, kind="bad")
+    return page.redirect(here, said=_DONE[fields["action"]])
+
+
+_DONE = {
+    "start": "The task is to start.",
+    "cancel": "The task is cancelled.",
+    "retry": "The task has another life.",
+    "adjust": "The task is adjusted.",
+    "hold": "The task is held until somebody starts it.",
+}
+
+
+def _send(page: Page, command: StartTask | CancelTask | RetryTask | AdjustTask) -> None:
+    found = page.service.source.ask(lambda views: views.get(command.task_id, page.now))
+    _check_own(page, found)
+    page.service.send(command)
+
+
+def _command(
+    task_id: int, fields: Mapping[str, str], actor: str, now: datetime
+) -> StartTask | CancelTask | RetryTask | AdjustTask:
+    common: dict[str, Any] = {
+        "task_id": task_id,
+        "reason": fields.get("reason", "").strip(),
+        "actor": actor,
+        "command_id": fields.get("command_id", ""),
+    }
+    match fields.get("action", ""):
+        case "start":
+            return command_from_fields(StartTask, common)
+        case "cancel":
+            return command_from_fields(CancelTask, {**common, "children": "children" in fields})
+        case "retry":
+            delay = fields.get("delay", "").strip() or "0"
+            return command_from_fields(
+                RetryTask, {**common, "force": "force" in fields, "delay": _number("delay", delay)}
+            )
+        case "hold":
+            return command_from_fields(AdjustTask, {**common, "held": True})
+        case "adjust":
+            return command_from_fields(AdjustTask, {**common, **_changes(fields, now)})
+        case other:
+            raise Malformed(f"action: {other[:40]!r} is nothing that can be done to a task", field="action")
+
+
+def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if priority := fields.get("priority", "").strip():
+        changes["priority"] = int(_number("priority", priority))
+    if when := fields.get("scheduled_for", "").strip():
+        try:
+            changes["scheduled_for"] = read_time(when, now)
+        except (ValueError, OverflowError):
+            raise InvalidValue(
+                f"scheduled_for: {when[:40]!r} is no time that is understood",
+                field="scheduled_for",
+                remedy="Write a time such as 2026-01-31 12:00, or a distance such as +2h.",
+            ) from None
+    if not changes:
+        raise InvalidValue("Nothing was changed: give a priority or a time", field="priority")
+    return changes
+
+
+def _number(field: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidValue(f"{field}: {text[:40]!r} is no number", field=field) from None
+
+
+ROUTES = (task, picture, act_on_one)

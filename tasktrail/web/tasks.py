@@ -1,0 +1,385 @@
+"""Tasks: the list with its filters, and one command for all that were chosen or that pass.
+
+The list goes on from a place, not by page numbers, so that its last page is found as quickly as its first one. What
+changes many tasks takes three steps: choose, confirm, look at what came of it. The first two only read, so they are
+plain addresses; the third is a form that can be sent twice without doing anything twice.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+from msgspec.structs import replace
+
+from ..api.reader_process import LIST_WITHIN, ListQuestion
+from ..errors import UnknownRoute
+from ..events import CancelTask, Command, RetryTask, Task
+from ..events.commands import AdjustTask
+from ..events.errors import InvalidValue, Malformed, UnknownTask
+from ..events.state import WAITING, Status
+from ..http.permissions import COMMANDS, SEE, SUBMIT, check
+from ..http.queries import SortQuery, TaskPage, TextQuery, ValuesQuery
+from ..intake.conversion import command_from_fields
+from ..projections import TaskFilters
+from ..projections.queries.filters import STATUSES, values_of
+from ..projections.queries.walk import Census, Stretch, parse_place
+from .batches import MOST, Batch, Batches, carry_out
+from .page import Page
+
+PER_PAGE = 50
+MOST_PER_PAGE = 100
+WITHIN = 3.0
+"""Seconds that a form waits for its batch before it shows how far it is."""
+FIELDS = ("status", "type", "label", "user_id", "document_id", "parent_task_id", "search")
+HEADINGS = (
+    ("Task", "created_at"),
+    ("Status", ""),
+    ("Type", ""),
+    ("Progress", ""),
+    ("Input", ""),
+    ("Changed", "updated_at"),
+    ("Priority", "priority"),
+    ("Message", ""),
+)
+"""Heading → what a click on it sorts by; empty: nothing."""
+
+PlaceQuery = Annotated[str | None, QueryParameter(description="Where in the list to go on; empty: at its start")]
+IdsQuery = Annotated[list[str] | None, QueryParameter(description="Numbers of tasks that were chosen")]
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be done to many tasks."""
+
+    name: str
+    text: str
+    verb: str
+    of: frozenset[Status]
+    """The statuses in which it means something."""
+    command: type[Command]
+    danger: bool = False
+
+
+ACTIONS = {
+    action.name: action
+    for action in (
+        Action(name="retry", text="Retry", verb="retried", of=frozenset({"failed", "cancelled"}), command=RetryTask),
+        Action(
+            name="cancel",
+            text="Cancel",
+            verb="cancelled",
+            of=frozenset({"pending", "running", "retrying"}),
+            command=CancelTask,
+            danger=True,
+        ),
+        Action(name="priority", text="Change priority", verb="given the priority", of=WAITING, command=AdjustTask),
+    )
+}
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page of the list shows."""
+
+    filters: TaskFilters
+    stretch: Stretch
+    total: int
+    complete: bool
+    """False: there are more than `total`."""
+    census: Census | None
+    types: list[str]
+
+
+# --- the list -------------------------------------------------------------------------------------------------------
+
+
+@get("/tasks", include_in_schema=False, needs=SEE)
+async def tasks(
+    page: NamedDependency[Page],
+    status: ValuesQuery = None,
+    type: ValuesQuery = None,  # noqa: A002 - the field's name
+    label: ValuesQuery = None,
+    user_id: ValuesQuery = None,
+    document_id: ValuesQuery = None,
+    parent_task_id: ValuesQuery = None,
+    search: TextQuery = None,
+    sort: SortQuery = None,
+    limit: TextQuery = None,
+    offset: TextQuery = None,
+    place: PlaceQuery = None,
+) -> Response[str]:
+    """The tasks that pass the filters."""
+    given = {
+        "status": status,
+        "type": type,
+        "label": label,
+        "user_id": user_id,
+        "document_id": document_id,
+        "parent_task_id": parent_task_id,
+    }
+    texts = {name: ",".join(values or ()) for name, values in given.items()}
+    texts |= {"search": search or "", "sort": sort or "", "limit": limit or str(PER_PAGE), "offset": offset or ""}
+    filters = _own(page, TaskFilters.parse(texts))
+    filters = replace(filters, limit=min(filters.limit, MOST_PER_PAGE))
+    listed = await (_then(page, filters) if page.past else page.ask(_now, page, filters, place or ""))
+    return page.answer(
+        "tasks.html", listed=listed, headings=_headings(page, filters), actions=_allowed(page), **_words(page)
+    )
+
+
+def _own(page: Page, filters: TaskFilters) -> TaskFilters:
+    """The filters, of the tasks that whoever looks may see."""
+    user_id = page.who.user_id if page.who else None
+    return filters if user_id is None else replace(filters, user_id=user_id)
+
+
+def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
+    source = page.service.source
+    stretch = source.ask(lambda views: views.stretch(filters, page.now, parse_place(place)))
+    census = source.ask(lambda views: views.census(filters))
+    return Listed(
+        filters=filters,
+        stretch=stretch,
+        total=census.total(filters),
+        complete=census.complete,
+        census=census,
+        types=_types(page),
+    )
+
+
+async def _then(page: Page, filters: TaskFilters) -> Listed:
+    """The past has no index: the log is replayed to it, in a process of its own."""
+    assert page.past is not None
+    asked = replace(filters, as_of=page.past.position)
+    found = msgspec.json.decode(await page.backend.apart(ListQuestion(asked), LIST_WITHIN), type=TaskPage)
+    stretch = Stretch(tasks=tuple(found.tasks))
+    types = await page.ask(_types, page)
+    return Listed(filters=filters, stretch=stretch, total=found.total, complete=True, census=None, types=types)
+
+
+def _types(page: Page) -> list[str]:
+    source = page.service.source
+    return sorted(source.ask(lambda views: views.types()) | {task_type.name for task_type in source.registry})
+
+
+def _words(page: Page) -> dict[str, Any]:
+    parameters = page.parameters()
+
+    def given(field: str) -> list[str]:
+        found = parameters.get(field) or []
+        return list(found) if isinstance(found, list) else [str(found)]
+
+    return {"statuses": STATUSES, "note_of": note_of, "values_of": values_of, "fields": FIELDS, "given": given}
+
+
+def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
+    """The headings with where a click leads, and how the list is sorted by them now."""
+    found = []
+    for text, field in HEADINGS:
+        now = "" if filters.sort.removeprefix("-") != field else "descending" if filters.sort[0] == "-" else "ascending"
+        other = field if now == "descending" else f"-{field}"
+        href = page.here(sort=other, place=None, offset=None) if field else ""
+        found.append({"text": text, "href": href, "sorted": now})
+    return found
+
+
+def note_of(task: Task, now: Any) -> str:
+    """What stands beside a task in a list: what it waits for, its error, or what it does."""
+    due = {"pending": task.scheduled_for, "retrying": task.due_at}.get(task.status)
+    told = (
+        "held" if task.held and task.status in WAITING else "",
+        "waits for its time" if due is not None and due > now else "",
+        task.error or (task.message if task.completed_at is None else "") or task.last_error,
+    )
+    return "; ".join(filter(None, told))
+
+
+def _allowed(page: Page) -> list[Action]:
+    """What whoever looks may do."""
+    if page.past:
+        return []
+    return [action for action in ACTIONS.values() if page.who and page.who.role in COMMANDS[action.command].roles]
+
+
+# --- one command for many -------------------------------------------------------------------------------------------
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks are meant: those that were chosen, or all that pass the filters."""
+
+    ids: tuple[int, ...] = ()
+    filters: TaskFilters | None = None
+
+
+@get("/tasks/confirm", include_in_schema=False, needs=SUBMIT)
+async def confirm(
+    page: NamedDependency[Page],
+    action: TextQuery = None,
+    of: TextQuery = None,
+    id: IdsQuery = None,  # noqa: A002 - the name of the boxes
+    status: ValuesQuery = None,
+    type: ValuesQuery = None,  # noqa: A002 - the field's name
+    label: ValuesQuery = None,
+    user_id: ValuesQuery = None,
+    document_id: ValuesQuery = None,
+    parent_task_id: ValuesQuery = None,
+    search: TextQuery = None,
+) -> Response[Any]:
+    """How many tasks are meant, and the form that does it."""
+    page.present()
+    wanted = _action(page, action or "")
+    texts = {
+        "status": ",".join(status or ()),
+        "type": ",".join(type or ()),
+        "label": ",".join(label or ()),
+        "user_id": ",".join(user_id or ()),
+        "document_id": ",".join(document_id or ()),
+        "parent_task_id": ",".join(parent_task_id or ()),
+        "search": search or "",
+    }
+    choice = _choice(page, of or "", id or (), texts)
+    if not choice.ids and choice.filters is None:
+        return page.redirect(page.url("/tasks", **texts), said="No task was chosen.", kind="bad")
+    number, others, complete = await page.backend.bulk(_counted, page, choice, wanted)
+    kept = {name: value for name, value in texts.items() if value}
+    return page.answer(
+        "tasks_confirm.html",
+        action=wanted,
+        choice=choice,
+        number=number,
+        others=others,
+        complete=complete,
+        kept=kept,
+        back=page.url("/tasks", **kept),
+        batch=secrets.token_hex(16),
+        most=MOST,
+    )
+
+
+def _action(page: Page, name: str) -> Action:
+    """The action. Raises `Malformed`, and `Forbidden` where whoever asks may not."""
+    if name not in ACTIONS:
+        raise Malformed(f"action: {name[:40]!r} is nothing that can be done", field="action")
+    check(page.who, COMMANDS[ACTIONS[name].command], f"have tasks {ACTIONS[name].verb}")
+    return ACTIONS[name]
+
+
+def _choice(page: Page, of: str, ids: Sequence[str], texts: Mapping[str, str]) -> Choice:
+    if of == "all":
+        return Choice(filters=_own(page, TaskFilters.parse(texts)))
+    numbers = [part for text in ids for part in text.split(",") if part.strip()]
+    if len(numbers) > MOST:
+        raise InvalidValue(f"id: at most {MOST:,} tasks at once", field="id")
+    for number in numbers:
+        if not number.strip().isdecimal() or not 0 < int(number) < 2**53:
+            raise InvalidValue(f"id: {number[:40]!r} is no number of a task", field="id")
+    return Choice(ids=tuple(dict.fromkeys(int(number) for number in numbers)))
+
+
+def _counted(page: Page, choice: Choice, action: Action) -> tuple[int, int, bool]:
+    """How many tasks are meant, for how many others it means nothing, and whether that is all."""
+    source = page.service.source
+    if choice.filters is not None:
+        filters = choice.filters
+        census = source.ask(lambda views: views.census(filters))
+        named = values_of(filters.status) or STATUSES
+        meant = sum(census.by_status[status] for status in named if status in action.of)
+        if not census.complete:
+            narrowed = _narrowed(filters, action)
+            meant = len(source.ask(lambda views: views.ids(narrowed, MOST + 1))) if narrowed else 0
+            return meant, 0, meant <= MOST
+        return meant, census.total(filters) - meant, True
+    states = [source.ask(lambda views, one=one: _status_of(page, views, one)) for one in choice.ids]  # type: ignore[misc]
+    meant = sum(status in action.of for status in states)
+    return meant, len(states) - meant, True
+
+
+def _status_of(page: Page, views: Any, task_id: int) -> str:
+    """The task's status; empty where there is no such task for whoever asks."""
+    try:
+        state = views.state(task_id)
+    except UnknownTask:
+        return ""
+    bound = page.who.user_id if page.who else None
+    return str(state.status) if bound in (None, state.spec.user_id) else ""
+
+
+def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
+    """The filters, of the tasks that the action means something for; none when it means nothing for any."""
+    statuses = tuple(status for status in values_of(filters.status) or STATUSES if status in action.of)
+    return replace(filters, status=statuses) if statuses else None
+
+
+@post("/tasks/act", include_in_schema=False, status_code=303, needs=SUBMIT)
+async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) -> Response[None]:
+    """Do it, in the background when it takes long, and show what comes of it."""
+    page.present()
+    form = await page.request.form()
+    fields = {name: str(form.get(name, "")) for name in form}
+    action = _action(page, fields.get("action", ""))
+    texts = {name: fields.get(name, "") for name in FIELDS}
+    choice = _choice(page, fields.get("of", ""), [str(one) for one in form.getall("id", [])], texts)
+    batch_id = fields.get("batch", "")
+    if not batch_id.isalnum() or len(batch_id) > 64:  # noqa: PLR2004 - as long as a digest
+        raise Malformed("batch: the form has none", field="batch", remedy="Open the page of the form again.")
+    assert page.who is not None
+    owner, asked = page.who.name, _command_of(action, fields, page.who.name)
+    back = page.url("/tasks", **{name: text for name, text in texts.items() if text})
+    batch = Batch(batch_id, action.text, back)
+    if batches.begin(f"{owner}/{page.who.user_id}", batch):
+
+        def find() -> Sequence[int]:
+            return _found(page, choice, action)
+
+        def command(task_id: int) -> Command:
+            return replace(asked, task_id=task_id, command_id=f"{batch_id}:{task_id}")
+
+        batch.work = asyncio.ensure_future(page.backend.bulk(carry_out, page.service, batch, find, command))
+        await asyncio.wait([batch.work], timeout=WITHIN)
+    return page.redirect(f"/tasks/batches/{batch_id}")
+
+
+def _found(page: Page, choice: Choice, action: Action) -> Sequence[int]:
+    source = page.service.source
+    if choice.filters is None:
+        return [one for one in choice.ids if source.ask(lambda views, one=one: _status_of(page, views, one))]  # type: ignore[misc]
+    narrowed = _narrowed(choice.filters, action)
+    return source.ask(lambda views: views.ids(narrowed, MOST)) if narrowed else ()
+
+
+def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryTask | CancelTask | AdjustTask:
+    """The command for a task that is not named yet. Raises `InvalidValue`."""
+    common = {"task_id": 1, "reason": fields.get("reason", "").strip(), "actor": actor}
+    if not common["reason"]:
+        raise InvalidValue("reason: say why, for those who will ask", field="reason")
+    match action.name:
+        case "retry":
+            return command_from_fields(RetryTask, {**common, "force": "force" in fields})
+        case "cancel":
+            return command_from_fields(CancelTask, {**common, "children": "children" in fields})
+        case _:
+            priority = fields.get("priority", "").strip()
+            if not priority.isdecimal():
+                raise InvalidValue("priority: give a whole number from 0 to 10", field="priority")
+            return command_from_fields(AdjustTask, {**common, "priority": int(priority)})
+
+
+@get("/tasks/batches/{batch_id:str}", include_in_schema=False, needs=SUBMIT)
+async def batch(
+    page: NamedDependency[Page], batches: NamedDependency[Batches], batch_id: FromPath[str]
+) -> Response[str]:
+    """What came of a command for many."""
+    assert page.who is not None
+    found = batches.get(f"{page.who.name}/{page.who.user_id}", batch_id)
+    if found is None:
+        raise UnknownRoute(
+            "What came of this is not kept any more",
+            remedy="The history of each task shows what was done to it, by whom and why.",
+        )
+    return page.answer("tasks_batch.html", batch=found)
+
+
+ROUTES = (tasks, confirm, act, batch)

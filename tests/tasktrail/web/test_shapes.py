@@ -1,0 +1,107 @@
+"""What is drawn lies within the drawing, at the right place."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.projections.history import Attempt
+from tasktrail.projections.story import Course, Point
+from tasktrail.web.shapes import (
+    BOTTOM,
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    LEFT,
+    RIGHT,
+    SIDE,
+    TOP,
+    Around,
+    Node,
+    graph_shape,
+    time_shape,
+)
+
+BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def attempt(number: int, start: float, end: float | None) -> Attempt:
+    ended = None if end is None else BEGIN + timedelta(seconds=end)
+    return Attempt(
+        number=number,
+        life=1,
+        started_at=BEGIN + timedelta(seconds=start),
+        waited=0.0,
+        resumed=False,
+        worker="w",
+        effective_priority=0.0,
+        ended_at=ended,
+        outcome=None if end is None else "failed",
+        progress=50.0,
+    )
+
+
+def test_attempts_lie_where_their_time_is() -> None:
+    first = Course(attempt=attempt(1, 25, 50), curve=(Point(5, 20.0), Point(25, 100.0)), checkpoints=(Point(5, 20.0),))
+    running = Course(attempt=attempt(2, 75, None))
+    shape = time_shape([first, running], BEGIN, BEGIN + timedelta(seconds=100))
+    one, other = shape.bars
+    quarter = (RIGHT - LEFT) / 4
+    assert (one.x, one.width) == (LEFT + quarter, quarter)
+    assert (other.x, other.width, other.outcome, other.curve) == (LEFT + 3 * quarter, quarter, "", "")
+    assert one.curve.endswith(f"{LEFT + 2 * quarter:g},{TOP:g}")
+    assert one.dots[0].x == pytest.approx(LEFT + 0.3 * (RIGHT - LEFT))
+    assert one.title == "Attempt 1: failed after 25.0 s, at 50.0 %"
+    assert [tick.text for tick in shape.ticks] == ["0", "20.0 s", "40.0 s", "1m 00s", "1m 20s", "1m 40s"]
+
+
+seconds = st.floats(-1e7, 1e7)
+
+
+@given(st.lists(st.tuples(seconds, st.none() | seconds, st.lists(st.tuples(seconds, st.floats(-1e3, 1e3))))), seconds)
+def test_whatever_clocks_say_nothing_is_drawn_outside(
+    lives: list[tuple[float, float | None, list[tuple[float, float]]]], end: float
+) -> None:
+    courses = [
+        Course(attempt=attempt(number, start, stop), curve=tuple(Point(*point) for point in points))
+        for number, (start, stop, points) in enumerate(lives, 1)
+    ]
+    for bar in time_shape(courses, BEGIN, BEGIN + timedelta(seconds=end)).bars:
+        assert LEFT <= bar.x <= RIGHT
+        assert bar.width > 0
+        assert bar.x + bar.width <= RIGHT + 4
+        for pair in bar.curve.split():
+            across, down = map(float, pair.split(","))
+            assert LEFT - 1 <= across <= RIGHT + 4
+            assert TOP <= down <= BOTTOM
+
+
+def nodes(number: int, first: int) -> tuple[Node, ...]:
+    return tuple(Node(id=first + one, type="t", status="pending") for one in range(number))
+
+
+sides = st.integers(0, SIDE)
+
+
+@given(before=sides, after=sides, below=sides, above=st.booleans(), more=st.booleans())
+def test_every_task_has_a_box_of_its_own_and_every_arrow_two(
+    before: int, after: int, below: int, *, above: bool, more: bool
+) -> None:
+    around = Around(
+        center=Node(id=1),
+        parent=Node(id=2) if above else None,
+        dependencies=nodes(before, 100),
+        dependants=nodes(after, 200),
+        children=nodes(below, 300),
+        more_dependencies=3 if more else 0,
+        more_children=more,
+    )
+    shape = graph_shape(around)
+    shown = [box.node.id for box in shape.boxes if box.node]
+    assert len(shown) == len(set(shown)) == 1 + above + before + after + below
+    places = [(box.x, box.y) for box in shape.boxes]
+    assert len(set(places)) == len(places)
+    assert all(0 <= x <= shape.width - BOX_WIDTH and 0 <= y <= shape.height - BOX_HEIGHT for x, y in places)
+    assert len(shape.arrows) == len(shape.boxes) - 1
+    assert [box.words for box in shape.boxes if not box.node] == (["and 3 more", "and more"] if more else [])
+    assert around.alone == (not (before or after or below or above))

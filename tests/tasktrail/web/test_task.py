@@ -1,0 +1,271 @@
+"""The page of one task: what it shows of its life and its files, and what can be done to it."""
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from histories import Journal
+from PIL import Image
+
+from tasktrail.api.service import TaskService
+from tasktrail.config.settings import Config
+from tasktrail.events import Checkpoint, Created, Progressed, Started
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.task_events import Checkpointed, Failed
+from tasktrail.http.server import HttpServer
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
+
+
+@pytest.fixture
+def create(service: TaskService, tmp_path: Path) -> Callable[..., int]:
+    Image.new("RGB", (640, 480), "teal").save(tmp_path / "in.png")
+    numbers = count()
+
+    def make(**fields: Any) -> int:
+        usual = {"type": "image_thumbnail", "input_file": tmp_path / "in.png"}
+        return service.create_task(**{**usual, "output_file": tmp_path / f"{next(numbers)}.jpg", **fields})
+
+    return make
+
+
+def shown(browser: httpx.Client, task_id: int, **query: Any) -> str:
+    answer = browser.get(f"/tasks/{task_id}", params=query)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) < 150_000
+    return answer.text
+
+
+def forms(page: str) -> dict[str, dict[str, str]]:
+    """Action → what its form sends when nothing is filled in."""
+    found = {}
+    for inside in re.findall(r'<form method="post" action="/tasks/\d+/act"[^>]*>(.*?)</form>', page, re.DOTALL):
+        sent = {name: html.unescape(value) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', inside)}
+        found[sent["action"]] = sent
+    return found
+
+
+def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create(options={"width": 99})
+    done = service.wait(task_id, 60)
+    page = shown(browser, task_id)
+    assert f"Task {task_id} " in page
+    assert "is-completed" in page
+    assert "created as image_thumbnail" in page
+    assert '<rect class="attempt is-completed"' in page
+    assert '<polyline class="line"' in page
+    assert "&#34;width&#34;: 99" in page
+    assert re.search(r'id="sizes">[\d.]+ KiB became [\d.]+ (KiB|B): [\d.e+]+ % of the input', page)
+    assert forms(page) == {}
+    command = service.events(task_id)[0].command_id
+    assert f"command <code>{command}</code> by python" in page
+    assert re.search(r"<dt>attempt</dt><dd>1</dd>", page)
+    assert done.status == "completed"
+
+
+def test_pictures_of_input_and_output_are_served_with_what_keeps_them_harmless(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create()
+    service.wait(task_id, 60)
+    addresses = re.findall(r'<img src="([^"]+)" alt="Picture of the (\w+)"', shown(browser, task_id))
+    assert [side for _address, side in addresses] == ["input", "output"]
+    for address, _side in addresses:
+        answer = browser.get(html.unescape(address))
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; sandbox")
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["cache-control"] == "private, max-age=86400"
+        assert Image.open(BytesIO(answer.content)).format == "JPEG"
+        again = browser.get(html.unescape(address), headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+def test_what_cannot_be_drawn_says_why_in_its_place(
+    browser: httpx.Client, create: Callable[..., int], tmp_path: Path
+) -> None:
+    broken = tmp_path / "<b>broken.png"
+    broken.write_bytes(b"no picture")
+    task_id = create(input_file=broken, held=True)
+    answer = browser.get(f"/tasks/{task_id}/picture/input")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("image/svg+xml")
+    assert answer.headers["cache-control"] == "no-store"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert "<b>" not in answer.text
+    assert "is not an image" in " ".join(re.sub(r"<[^>]*>", " ", answer.text).split())
+    assert "not there" in browser.get(f"/tasks/{task_id}/picture/output").text
+
+
+@pytest.mark.parametrize("path", ["picture/secret", "picture/..%2finput", "picture/input?as_of=1", "picture"])
+def test_only_the_two_files_of_the_task_as_they_are_now_have_pictures(
+    browser: httpx.Client, create: Callable[..., int], path: str
+) -> None:
+    assert browser.get(f"/tasks/{create(held=True)}/{path}").status_code in (400, 404)
+
+
+def test_a_task_that_failed_shows_why_with_the_traceback_folded_and_is_retried(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    task_id = create(input_file=tmp_path / "bad.png", max_retries=0)
+    service.wait(task_id, 60)
+    page = shown(browser, task_id)
+    assert "bad.png is not an image" in page
+    assert re.search(r'<details id="output" class="output">\s*<summary>What attempt 1 printed', page)
+    sent = forms(page)["retry"] | {"reason": "it is mended"}
+    assert "checked" in page  # beyond its retries, so it is forced
+    Image.new("RGB", (9, 9)).save(tmp_path / "bad.png")
+    answer = browser.post(f"/tasks/{task_id}/act", data={**sent, "force": "on"}, follow_redirects=True)
+    assert "The task has another life." in answer.text
+    browser.post(f"/tasks/{task_id}/act", data={**sent, "force": "on"})  # a second press changes nothing
+    assert service.wait(task_id, 60).status == "completed"
+    retried = [record for record in service.events(task_id) if record.reason == "it is mended"]
+    assert len(retried) == 1
+    assert (retried[0].actor, retried[0].command_id) == ("http", sent["command_id"])
+    assert "it is mended" in shown(browser, task_id)
+
+
+def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create(held=True, priority=2)
+    page = shown(browser, task_id)
+    assert "is held until somebody starts it" in page
+    assert set(forms(page)) == {"start", "adjust", "cancel"}
+
+    def act(action: str, **fields: str) -> str:
+        sent = forms(shown(browser, task_id))[action]
+        answer = browser.post(f"/tasks/{task_id}/act", data={**sent, **fields}, follow_redirects=True)
+        assert answer.status_code == 200
+        return answer.text
+
+    assert "The task is adjusted." in act("adjust", priority="7", reason="soon", scheduled_for="+2h")
+    changed = service.get_task(task_id)
+    assert (changed.priority, changed.held) == (7, True)
+    assert changed.scheduled_for is not None
+    assert "adjusted: priority 7" in shown(browser, task_id)
+    refused = act("adjust", scheduled_for="whenever")
+    assert "said is-bad" in refused
+    assert "is no time that is understood" in refused
+    assert "Nothing was changed" in act("adjust", priority="")
+    assert "The task is cancelled." in act("cancel", reason="enough")
+    assert service.get_task(task_id).status == "cancelled"
+    assert "enough" in shown(browser, task_id)
+
+
+def test_a_refusal_is_told_on_the_page(browser: httpx.Client, service: TaskService, create: Callable[..., int]) -> None:
+    task_id = create(held=True)
+    sent = forms(shown(browser, task_id))["cancel"]
+    service.cancel_task(task_id)
+    answer = browser.post(f"/tasks/{task_id}/act", data=sent, follow_redirects=True)
+    assert "said is-bad" in answer.text
+    assert (
+        browser.post(f"/tasks/{task_id}/act", data={**sent, "action": "burn"}, follow_redirects=True).status_code == 200
+    )
+
+
+def test_the_graph_leads_to_the_tasks_around(browser: httpx.Client, create: Callable[..., int]) -> None:
+    before, parent = create(held=True), create(held=True)
+    task_id = create(held=True, depends_on=[before], parent_task_id=parent)
+    after = create(held=True, depends_on=[task_id])
+    child = create(held=True, parent_task_id=task_id)
+    graph = shown(browser, task_id).partition('<svg class="graph"')[2].partition("</svg>")[0]
+    assert {int(found) for found in re.findall(r'href="/tasks/(\d+)"', graph)} == {
+        before,
+        parent,
+        task_id,
+        after,
+        child,
+    }
+    assert graph.count("<path") == 4
+    assert "1 pending" in shown(browser, task_id)
+
+
+def test_the_past_is_shown_as_it_was_and_cannot_be_acted_on(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create(held=True)
+    then = service.watermark.position
+    service.cancel_task(task_id, reason="regretted")
+    page = shown(browser, task_id, as_of=then)
+    assert "is-pending" in page
+    assert "regretted" not in page
+    assert "This is the past" in page
+    assert forms(page) == {}
+    assert '<img src="/tasks' not in page
+    refused = browser.post(f"/tasks/{task_id}/act?as_of={then}", data={"action": "start"})
+    assert refused.status_code == 400
+    assert browser.get(f"/tasks/{task_id}", params={"as_of": then - 1}).status_code == 404
+
+
+def elements(page: str) -> list[tuple[str, dict[str, str]]]:
+    """The elements of a page with their attributes, as a browser reads them."""
+    found: list[tuple[str, dict[str, str]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, {name: value or "" for name, value in attrs}))
+
+    Reader().feed(page)
+    return found
+
+
+@contextmanager
+def served(data: Path) -> Iterator[httpx.Client]:
+    """A service on a folder whose log somebody has written, held back from working on it."""
+    with TaskService.open(data, config=Config(workers=1), own_only=True) as service:
+        running = HttpServer(service, socket_path=service.paths.socket)
+        running.start()
+        transport = httpx.HTTPTransport(uds=str(service.paths.socket))
+        with httpx.Client(base_url="http://localhost", transport=transport, headers={"accept": "text/html"}) as client:
+            yield client
+        assert running.stop()
+
+
+def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    log = SqliteEventLog(data / "log.db", now=Journal(None).at)  # type: ignore[arg-type]  # only its time
+    journal = Journal(log)
+    huge = HOSTILE * 20_000
+    journal.record(
+        1,
+        Created(
+            type=HOSTILE[:200],
+            input_file=f"/in/{HOSTILE}.png",
+            output_file=f"/out/{huge[:4000]}",
+            options={HOSTILE: huge},
+            label=HOSTILE,
+            notify_targets=(HOSTILE,),
+            max_retries=1,
+        ),
+    )
+    journal.record(1, Started(worker=HOSTILE))
+    journal.record(1, Progressed(progress=40.0, message=huge))
+    journal.record(1, Checkpointed(checkpoint=Checkpoint(data={HOSTILE: huge[:1000]}), message=HOSTILE))
+    for number in range(700):
+        journal.record(1, Progressed(progress=40 + number / 20, message=f"{HOSTILE} {number}"))
+    journal.record(1, Failed(outcome="failed", error=huge, error_type=HOSTILE, rule=HOSTILE, final=True))
+    log.close()
+    with served(data) as client:
+        for path in ("/tasks", "/tasks/1", "/tasks/1?as_of=4", "/tasks?as_of=4", "/tasks/confirm?action=retry&of=all"):
+            answer = client.get(path)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.content) < 150_000, path
+            for tag, attributes in elements(answer.text):
+                assert not [name for name in attributes if name.startswith("on") or name == "style"]
+                assert (tag != "script") or attributes["src"].startswith("/static/")
+                assert (tag != "img") or attributes["src"].startswith("/")
+        assert "No picture" in client.get("/tasks/1/picture/input").text

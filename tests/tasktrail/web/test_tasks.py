@@ -1,0 +1,278 @@
+"""The list of tasks, and one command for many of them, by plain links and forms."""
+
+import html
+import re
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tasktrail.api.service import TaskService
+from tasktrail.web.batches import Batch, Batches, carry_out
+
+_documents = count(7_000)
+
+
+@pytest.fixture
+def document() -> int:
+    """A document that no other test knows."""
+    return next(_documents)
+
+
+@pytest.fixture
+def create(service: TaskService, tmp_path: Path) -> Callable[..., int]:
+    """A task that is held, so that it stays as it is."""
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "in.png")
+    numbers = count()
+
+    def make(**fields: Any) -> int:
+        usual = {"type": "image_thumbnail", "input_file": tmp_path / "in.png", "held": True}
+        return service.create_task(**{**usual, "output_file": tmp_path / f"{next(numbers)}.jpg", **fields})
+
+    return make
+
+
+def rows(page: httpx.Response) -> list[int]:
+    """The tasks of the list, from the top."""
+    assert page.status_code == 200, page.text
+    return [
+        int(found) for found in re.findall(r'<td data-label="Task"><a class="task-link" href="/tasks/(\d+)', page.text)
+    ]
+
+
+def link(page: httpx.Response, text: str) -> str:
+    """Where a link of that text leads; empty when there is none."""
+    found = re.search(rf'<a [^>]*href="([^"]*)"[^>]*>{text}', page.text)
+    return html.unescape(found[1]) if found else ""
+
+
+def form(page: httpx.Response) -> dict[str, Any]:
+    """What the form of a confirmation sends when nothing is filled in."""
+    sent: dict[str, Any] = {}
+    inside = page.text.partition('action="/tasks/act"')[2].partition("</form>")[0]
+    for name, value in re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', inside):
+        sent.setdefault(name, []).append(html.unescape(value))
+    return sent
+
+
+def test_the_list_shows_the_newest_first_and_counts_each_status(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document) for _ in range(3)]
+    service.cancel_task(ids[0])
+    page = browser.get("/tasks", params={"document_id": document})
+    assert rows(page) == ids[::-1]
+    assert "3 tasks pass" in page.text
+    counted = re.findall(r'<a class="chip is-(\w+)"[^>]*>\w+ <span class="num">([\d,+]+)', page.text)
+    assert dict(counted) == dict.fromkeys(("running", "completed", "failed", "retrying"), "0") | {
+        "pending": "2",
+        "cancelled": "1",
+    }
+    narrowed = browser.get(link(page, "cancelled"))
+    assert rows(narrowed) == [ids[0]]
+    assert 'aria-current="true">cancelled' in narrowed.text
+    assert f"document_id={document}" in str(narrowed.url)
+
+
+def test_filters_stand_in_the_address_and_in_the_form(
+    browser: httpx.Client, create: Callable[..., int], document: int, tmp_path: Path
+) -> None:
+    create(document_id=document)
+    wanted = create(document_id=document, label="<b>night", user_id=5, input_file=tmp_path / "in.png", priority=3)
+    page = browser.get("/tasks", params={"document_id": document, "label": "<b>night", "user_id": "5"})
+    assert rows(page) == [wanted]
+    assert 'name="label" value="&lt;b&gt;night"' in page.text
+    assert "<b>night" not in page.text
+    searched = browser.get("/tasks", params={"document_id": document, "search": tmp_path.name, "sort": "priority"})
+    assert len(rows(searched)) == 2
+    assert f'name="search" value="{tmp_path.name}"' in searched.text
+    assert rows(browser.get("/tasks", params={"document_id": document, "search": "nowhere"})) == []
+
+
+def test_a_click_on_a_heading_sorts_and_another_one_turns_it_round(
+    browser: httpx.Client, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document, priority=priority) for priority in (4, 9, 1)]
+    page = browser.get("/tasks", params={"document_id": document})
+    down = browser.get(link(page, "Priority"))
+    assert rows(down) == [ids[1], ids[0], ids[2]]
+    assert 'aria-sort="descending"><a href="' in down.text
+    up = browser.get(link(down, "Priority"))
+    assert rows(up) == [ids[2], ids[0], ids[1]]
+    assert rows(browser.get(link(up, "Task</a>"))) == ids[::-1]
+
+
+def test_pages_lead_through_the_whole_list_and_back(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document) for _ in range(12)][::-1]
+    page = browser.get("/tasks", params={"document_id": document, "limit": 5})
+    seen = rows(page)
+    assert not link(page, "Back")
+    while further := link(page, "Further"):
+        page = browser.get(further)
+        seen += rows(page)
+    assert seen == ids
+    page = browser.get(link(page, "Back"))
+    assert rows(page) == ids[5:10]
+    assert rows(browser.get(link(page, "First"))) == ids[:5]
+    assert rows(browser.get(link(page, "Last"))) == ids[-5:]
+    assert service.list_tasks()[1] >= 12
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"place": "nowhere"},
+        {"status": "done"},
+        {"sort": "colour"},
+        {"limit": "many"},
+        {"user_id": "-1"},
+        {"search": "///"},
+        {"colour": "red"},
+        {"place": "after~1e999~1"},
+        {"as_of": "99999999"},
+    ],
+)
+def test_a_wrong_wish_is_answered_by_a_page_that_says_what_is_wrong(
+    browser: httpx.Client, query: dict[str, str]
+) -> None:
+    page = browser.get("/tasks", params=query)
+    assert page.status_code in ((200, 400) if query.get("place", "").startswith("after") else (400, 404))
+    assert "fault of its own" not in page.text
+
+
+def test_a_change_of_many_is_counted_before_and_asks_for_a_reason(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document) for _ in range(4)]
+    service.cancel_task(ids[0])
+    page = browser.get("/tasks/confirm", params={"action": "cancel", "of": "all", "document_id": document})
+    assert '<b id="number">3</b>' in page.text
+    assert "For the other 1 it means nothing" in page.text
+    sent = form(page)
+    refused = browser.post("/tasks/act", data=sent)
+    assert refused.status_code == 400
+    assert "say why" in refused.text
+    done = browser.post("/tasks/act", data={**sent, "reason": "no longer <i>needed"}, follow_redirects=True)
+    assert '<dd id="done">3</dd>' in done.text
+    assert '<dd id="refused">0</dd>' in done.text
+    assert {service.get_task(one).status for one in ids} == {"cancelled"}
+    last = service.events(ids[1])[-1]
+    assert (last.reason, last.actor) == ("no longer <i>needed", "http")
+    assert last.command_id.endswith(f":{ids[1]}")
+
+
+def test_the_same_form_sent_twice_changes_nothing_twice(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document) for _ in range(2)]
+    chosen = {"action": "cancel", "of": "chosen", "id": [str(one) for one in ids]}
+    sent = form(browser.get("/tasks/confirm", params=chosen)) | {"reason": "twice"}
+    assert sent["id"] == [str(one) for one in ids]
+    first = browser.post("/tasks/act", data=sent)
+    position = service.watermark.position
+    again = browser.post("/tasks/act", data=sent)
+    assert first.status_code == again.status_code == 303
+    assert first.headers["location"] == again.headers["location"]
+    assert service.watermark.position == position
+    assert '<dd id="done">2</dd>' in browser.get(again.headers["location"]).text
+
+
+def test_refusals_are_told_by_their_reason(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document) for _ in range(3)]
+    for one in ids[:2]:
+        service.cancel_task(one)
+    sent = form(
+        browser.get("/tasks/confirm", params={"action": "cancel", "id": ",".join(map(str, ids)), "of": "chosen"})
+    )
+    done = browser.post("/tasks/act", data={**sent, "reason": "all"}, follow_redirects=True)
+    assert '<dd id="done">1</dd>' in done.text
+    assert "2 refused: " in done.text
+    assert f'href="/tasks/{ids[0]}"' in done.text
+    assert f'href="/tasks/{ids[2]}"' not in done.text.partition("2 refused")[2]
+
+
+def test_many_are_retried_and_given_another_priority(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    ids = [create(document_id=document, max_retries=0) for _ in range(2)]
+    for one in ids:
+        service.cancel_task(one)
+    sent = form(browser.get("/tasks/confirm", params={"action": "retry", "of": "all", "document_id": document}))
+    browser.post("/tasks/act", data={**sent, "reason": "again", "force": "on"})
+    assert {service.events(one)[2].event.forced for one in ids} == {True}  # type: ignore[union-attr]  # a retry
+    waiting = create(document_id=document)
+    sent = form(browser.get("/tasks/confirm", params={"action": "priority", "of": "chosen", "id": str(waiting)}))
+    wrong = browser.post("/tasks/act", data={**sent, "reason": "soon", "priority": "11"})
+    assert wrong.status_code == 400
+    browser.post("/tasks/act", data={**sent, "reason": "soon", "priority": "8"})
+    assert service.get_task(waiting).priority == 8
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/tasks/confirm?action=burn&of=all", "is nothing that can be done"),
+        ("/tasks/confirm?action=retry&of=chosen&id=x", "is no number of a task"),
+        ("/tasks/confirm?action=retry&of=all&as_of=1", "the past can be looked at"),
+        ("/tasks/batches/0123456789", "is not kept any more"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_words(browser: httpx.Client, path: str, told: str) -> None:
+    page = browser.get(path)
+    assert page.status_code in (400, 404)
+    assert told in page.text
+
+
+def test_nothing_chosen_leads_back_to_the_list(browser: httpx.Client) -> None:
+    page = browser.get(
+        "/tasks/confirm", params={"action": "retry", "of": "chosen", "label": "x"}, follow_redirects=True
+    )
+    assert page.url.path == "/tasks"
+    assert "No task was chosen." in page.text
+
+
+def test_the_past_is_listed_as_it_was_and_cannot_be_changed(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    one = create(document_id=document)
+    then = service.watermark.position
+    create(document_id=document)
+    service.cancel_task(one)
+    page = browser.get("/tasks", params={"document_id": document, "as_of": then})
+    assert rows(page) == [one]
+    assert f'href="/tasks/{one}?as_of={then}"' in page.text
+    assert "1 task passes" in page.text
+    assert "is-pending" in page.text
+    assert "/tasks/confirm" not in page.text
+    assert 'type="checkbox"' not in page.text
+
+
+def test_a_batch_that_breaks_says_so(service: TaskService) -> None:
+    batch = Batch("a", "Retry", "/tasks")
+
+    def broken() -> list[int]:
+        raise RuntimeError("no")
+
+    carry_out(service, batch, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
+    assert batch.over
+    assert batch.trouble
+
+
+def test_results_are_kept_for_who_asked_and_only_so_many() -> None:
+    batches = Batches()
+    for number in range(150):
+        batch = Batch(str(number), "Retry", "/tasks")
+        assert batches.begin("ann", batch)
+        batch.over = True
+    assert batches.get("ann", "149")
+    assert batches.get("bob", "149") is None
+    assert batches.get("ann", "0") is None
+    assert not batches.begin("ann", Batch("149", "Retry", "/tasks"))
