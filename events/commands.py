@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from .system_events import MissedRuns
 from .task_events import Checkpoint, DependencyPolicies, Told
+from .values import TRACEPARENT
 
 MAX_PRIORITY = 10
 MAX_GRAPH = 10_000
@@ -50,6 +51,18 @@ LocalName: TypeAlias = Annotated[
     ),
 ]
 """A task's name within its graph."""
+
+
+TraceContext: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=f"^({TRACEPARENT})?$",
+        description="a trace context as of W3C, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+]
+Traceparent: TypeAlias = Annotated[
+    TraceContext, says("The trace that it belongs to (W3C).", default="$TRACEPARENT", value="CONTEXT")
+]
 
 
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -146,6 +159,7 @@ class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""
+    traceparent: Traceparent = ""
 
 
 class GraphTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,6 +178,7 @@ class CreateGraph(BaseCommand, frozen=True, kw_only=True, tag="create_graph", om
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""
+    traceparent: Traceparent = ""
 
 
 class _OnTask(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
@@ -412,6 +427,11 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def digest(command: Command) -> bytes:
-    """Two commands under one id are the same when this is. Everything counts but id, actor and reason."""
+    """Two commands under one id are the same when this is. Everything counts but id, actor, reason and trace.
+
+    A repetition is sent from a span of its own.
+    """
     bare = replace(command, command_id="", actor="", reason="", correlation_id="")
+    if isinstance(bare, CreateTask | CreateGraph):
+        bare = replace(bare, traceparent="")
     return sha256(_encoder.encode(bare)).digest()

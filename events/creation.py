@@ -43,6 +43,7 @@ def create(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
             on_dependency_failure=policies,
             notify_on=tuple(dict.fromkeys(command.notify_on)),
             notify_targets=tuple(dict.fromkeys(command.notify_targets)),
+            traceparent=command.traceparent,
             **recorded(context.estimate, context.correction),
         ),
     )
@@ -171,6 +172,7 @@ def as_commands(
             **{field: getattr(task, field) for field in _SHARED},
             parent_task_id=parent,
             depends_on=tuple(ids[other] if isinstance(other, str) else other for other in task.depends_on),
+            traceparent=command.traceparent,
         )
         yield name, places[name], create
 

@@ -43,6 +43,8 @@ class Run(Frame, frozen=True, tag="run"):
     """Seconds between two `AttemptBeat`; 0: none are wanted."""
     expected: float = 0.0
     """Seconds that the sender of the task expects it to take."""
+    traceparent: str = ""
+    """What the handler calls belongs into this trace (W3C)."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):

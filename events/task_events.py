@@ -138,6 +138,8 @@ class Created(_Event, frozen=True, kw_only=True):
     """The run time the type itself estimated, whatever history or the command then made of it; 0 is unknown."""
     estimate_basis: dict[str, Any] = {}
     """What the type made its estimate from, for people."""
+    traceparent: str = ""
+    """The trace that the sender wants it to belong to (W3C trace context); empty: none was named."""
 
 
 def output_of(spec: Created) -> str:

@@ -4,6 +4,7 @@ JSON itself has no bounds on whole numbers and Python none either, but msgpack, 
 other languages have: signed 64 bits. What is let in here can be recorded, sent to a worker and read back unchanged.
 """
 
+import re
 from datetime import UTC, datetime
 from math import isfinite, isnan
 from typing import Any
@@ -142,3 +143,17 @@ def _check_text(text: str, field: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidValue(f"{field} is not valid text: {error.reason}", field=field) from error
+
+
+TRACEPARENT = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+"""A trace context as of W3C: version, trace, the span that asks, flags."""
+
+
+def traceparent_in(text: str) -> str:
+    """The trace context in a header or a variable; empty when it is none. Later versions may have more at its end."""
+    found = re.match(TRACEPARENT, text.strip())
+    if found is None:
+        return ""
+    rest = text.strip()[found.end() :]
+    fits = not rest if found[0].startswith("00") else not rest or rest.startswith("-")
+    return found[0] if fits else ""

@@ -139,6 +139,13 @@ class TaskContext(Protocol[O_co]):
         """1 for the first run of the handler, then 2, …"""
 
     @property
+    def traceparent(self) -> str:
+        """The attempt's trace context (W3C), for what the handler calls; empty when the task belongs to no trace.
+
+        In the worker process the variable `TRACEPARENT` holds it as well, so programs that the handler starts have it.
+        """
+
+    @property
     def input_file(self) -> Path:
         """Absolute path; empty path (`Path()`) when the type needs none."""
 

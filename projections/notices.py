@@ -38,6 +38,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of `Task` right after the event."""
     tries: int
     """How many deliveries have failed so far."""
+    traceparent: str = ""
+    """The trace that the task belongs to."""
 
 
 def tells_somebody(spec: Created) -> bool:

@@ -367,4 +367,5 @@ def _notice(due: Due, tries: int, record: Recorded, state: TaskState) -> Notice:
         life=state.life,
         task=msgspec.to_builtins(view(state, record.recorded_at), builtin_types=(datetime,)),
         tries=tries,
+        traceparent=state.spec.traceparent,
     )

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from . import __version__
-from .actors.base import PING, WAKE, Committed, StateQuery, logger
+from .actors.base import PING, WAKE, Committed, Orders, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
@@ -59,8 +59,10 @@ from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
-from .projections.notices import Notice
+from .projections.notices import Notice, log_id
 from .telemetry.numbers import Numbers
+from .telemetry.otlp import receiver_for
+from .telemetry.tracing import Tracing
 
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
@@ -123,6 +125,9 @@ class System:
         self.notifier = Child("notifier", self._start_notifier, restart=True)
         self.service_log = None if own_only else ServiceLog(self._first_record, self.clock)
         """None for a program that works on its own tasks only: it follows them, and reports what becomes of them."""
+        receiver = receiver_for(config.otel_endpoint, os.environ)
+        self.tracing = None if receiver is None else Tracing(receiver, self._log_id, self.clock)
+        """None unless it is configured."""
         self.numbers = Numbers([task_type.name for task_type in self.registry], self.clock)
         self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
@@ -218,6 +223,8 @@ class System:
         if self.service_log is not None:
             self.service_log.close()
         self.numbers.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
     def _wait_until_idle(self, deadline: float) -> None:
         pause = threading.Event()
@@ -286,13 +293,20 @@ class System:
             new_state=self._new_state,
             boot=self._boot,
             clock=self.clock,
-            order=self.pool.tell,
+            order=self._order,
             publish=self._publish,
             on_fatal=self._on_fatal,
             on_trouble=self._on_trouble,
             read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
         )
+
+    def _order(self, orders: Orders) -> None:
+        self.pool.tell(orders if self.tracing is None else self.tracing.marked(orders))
+
+    def _log_id(self) -> str:
+        with closing(LogReader(self.paths.log)) as reader:
+            return log_id(next(reader.read(limit=1)))
 
     def _new_state(self) -> SchedulerState:
         config = self.config
@@ -379,6 +393,7 @@ class System:
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
         """Through the senders of this moment: a reload replaces them."""
+        notice = notice if self.tracing is None else self.tracing.delivering(notice)
         return self._senders.deliver(notice, deadline, now)
 
     def _make_senders(self) -> Senders:
@@ -444,6 +459,8 @@ class System:
         if self.service_log is not None:
             self.service_log.put(message.records)
         self.numbers.put(message)
+        if self.tracing is not None:
+            self.tracing.put(message)
         self._to_projector.put(message.records)
         self._to_notifier.put(message.records)
         if any(is_terminal(record.event) for record in message.records):

@@ -60,8 +60,10 @@ class RecordingContext(Generic[O]):
         attempt: int = 1,
         stop_after: int | None = None,
         crash_after: int | None = None,
+        traceparent: str = "",
     ) -> None:
         self.task_id = 1
+        self.traceparent = traceparent
         self.attempt = attempt
         self.input_file = input_file
         self.output_file = output_file

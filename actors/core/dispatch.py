@@ -199,6 +199,7 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         task.estimate is not None,
         beat_every(spec),
         spec.estimated_time,
+        spec.traceparent,
     )
     return event, run
 

@@ -70,9 +70,11 @@ def _document(notice: Notice, task: dict[str, Any], left_out: list[str]) -> dict
     }
 
 
-def headers(notice_id: str, content: bytes, secret: Secret, now: datetime) -> dict[str, str]:
+def headers(notice_id: str, content: bytes, secret: Secret, now: datetime, traceparent: str = "") -> dict[str, str]:
     """The headers of one try: the id is that of all tries, the time and the signature are this one's."""
     sent = {"content-type": "application/cloudevents+json", "user-agent": "tasktrail", "webhook-id": notice_id}
+    if traceparent:
+        sent["traceparent"] = traceparent
     if secret:
         sent["webhook-timestamp"] = str(int(now.timestamp()))
         # The library signs UTC as it is written on the clock face, so the time must be in UTC.
@@ -118,7 +120,10 @@ class WebhookSender:
                     trust_env=False,
                 ) as client,
                 client.stream(
-                    "POST", url, content=content, headers=headers(notice.notice_id, content, self._secret, now)
+                    "POST",
+                    url,
+                    content=content,
+                    headers=headers(notice.notice_id, content, self._secret, now, notice.traceparent),
                 ) as response,
             ):
                 retry_after = response.headers.get("retry-after")

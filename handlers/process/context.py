@@ -110,6 +110,11 @@ class AttemptContext:
         return self._run.attempt
 
     @property
+    def traceparent(self) -> str:
+        """The trace context of the attempt."""
+        return self._run.traceparent
+
+    @property
     def input_file(self) -> Path:
         """Absolute path, or `Path()`."""
         return Path(self._run.input_file)

@@ -157,7 +157,7 @@ class Worker:
         watched: AttemptBounded | None,
         staged: Path | None = None,
     ) -> AttemptEnded | Retiring:
-        self._clean.enter(_folder(run))
+        self._clean.enter(_folder(run), run.traceparent)
         ending = self._perform(channel, run, task_type, watched, staged)
         if os.getpid() != self._pid:
             os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker

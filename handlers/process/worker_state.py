@@ -177,7 +177,7 @@ class Baseline:
         self._limits = {kind: resource.getrlimit(kind) for kind in _LIMITS}
         self._open = _open_files()
 
-    def enter(self, folder: str) -> None:
+    def enter(self, folder: str, traceparent: str = "") -> None:
         """Begin an attempt in the task's own folder, or in `/` while it has none; its temp files and home are there.
 
         The sandbox keeps it from the home of the service's user, and programs fail that can write nothing at home.
@@ -185,6 +185,8 @@ class Baseline:
         for name in ("TMPDIR", "HOME"):
             os.environ[name] = folder
         self._environment = {**self._environment, b"TMPDIR": os.fsencode(folder), b"HOME": os.fsencode(folder)}
+        if traceparent:  # not in what is restored, so it is gone afterwards
+            os.environ["TRACEPARENT"] = traceparent
         if "tempfile" in sys.modules:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the first it found
         os.chdir(folder if os.path.isdir(folder) else _ROOT)  # noqa: PTH112 - before every attempt

@@ -107,6 +107,7 @@ class Commands(ABC):
         actor: str = "python",
         command_id: str = "",
         correlation_id: str = "",
+        traceparent: str = "",
         **unknown: Never,
     ) -> int:
         """A new task's id, or that of the open task with the same `unique` key.
@@ -127,13 +128,14 @@ class Commands(ABC):
         reason: str = "",
         actor: str | None = None,
         command_id: str | None = None,
+        traceparent: str = "",
     ) -> dict[str, int]:
         """Several new tasks, all or none; their ids by name.
 
         Each has a `name`, the fields of `CreateTask`, and in `depends_on` and `parent` names of others or ids.
         """
         listed = list(map(_with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
-        return self._send(CreateGraph, reason, actor, command_id, tasks=listed).ids
+        return self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent).ids
 
     def start_task(
         self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None

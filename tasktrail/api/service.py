@@ -273,6 +273,8 @@ class TaskService(Questions, Commands):
             notices_waiting=system.notices.waiting,
             ready=self.ready,
             degraded=len(self.degraded),
+            spans_sent=None if system.tracing is None else system.tracing.sent,
+            spans_dropped=None if system.tracing is None else system.tracing.dropped,
         )
 
     @property

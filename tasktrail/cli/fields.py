@@ -181,7 +181,7 @@ _FIELDS = (
     "overwrite",
     "resumable",
 )
-_ONCE = ("deadline", "scheduled_for", "depends_on", "on_dependency_failure", "parent_task_id")
+_ONCE = ("deadline", "scheduled_for", "depends_on", "on_dependency_failure", "parent_task_id", "traceparent")
 """Of one task only: a schedule has its own times, and its tasks stand alone."""
 _SHARED = (
     click.option("--reason", metavar="TEXT", help="Why; recorded with the event."),
@@ -237,9 +237,17 @@ def build_command(
     fields.update(type=task_type, input_file=absolute(input_file), output_file=output)
     fields.setdefault("actor", default_actor())
     fields.setdefault("command_id", new_command_id())
+    fields.setdefault("traceparent", surrounding_trace())
     _refuse_broken_text(fields)
     command: CreateTask = command_from_fields(CreateTask, fields)
     return command
+
+
+def surrounding_trace() -> str:
+    """The trace that the program which has started us names in the environment; empty when it names none."""
+    from ..events.values import traceparent_in
+
+    return traceparent_in(os.environ.get("TRACEPARENT", ""))
 
 
 def _output(session: Session, task_type: str, input_file: str, output_file: str, suffix: str, *, parents: bool) -> str:

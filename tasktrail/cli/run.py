@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SECOND_CTRL_C = 1.5
 """Seconds after a first Ctrl-C in which a second one cancels."""
-_NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id", "actor", "reason"})
+_NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id", "actor", "reason", "traceparent"})
 
 
 @click.command(

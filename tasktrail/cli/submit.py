@@ -14,7 +14,7 @@ from .parameters import FILE, TYPE
 from .session import Session
 from .terminal import print_json
 
-_OF_ALL = ("command_id", "actor", "reason")
+_OF_ALL = ("command_id", "actor", "reason", "traceparent")
 
 
 @click.command(

@@ -19,7 +19,7 @@ from ..http.requests import MAX_COMMAND
 from ..intake.conversion import new_command_id
 from ..intake.refusals import refusal
 from .failing import DONE, exit_code, json_bytes
-from .fields import absolute, default_actor
+from .fields import absolute, default_actor, surrounding_trace
 
 MOST_AT_ONCE = 1000
 """Commands in one go, at most."""
@@ -92,6 +92,8 @@ def _decode(line: bytes, actor: str) -> Command | TasktrailError:
         changes["actor"] = actor
     if not command.command_id:
         changes["command_id"] = new_command_id()
+    if isinstance(command, CreateTask | CreateGraph) and not command.traceparent:
+        changes["traceparent"] = surrounding_trace()
     if isinstance(command, CreateTask):
         for field in ("input_file", "output_file"):
             path = getattr(command, field)
@@ -152,6 +154,7 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     fields.update({name: value for name, value in given.items() if value is not None})
     fields.setdefault("actor", default_actor())
     fields.setdefault("command_id", new_command_id())
+    fields.setdefault("traceparent", surrounding_trace())
     command: CreateGraph = command_from_fields(CreateGraph, fields)
     return command
 

@@ -108,6 +108,12 @@ def check_target(text: str) -> None:
         raise ValueError("no address")
 
 
+def check_address(text: str) -> None:
+    """`http://` or `https://` and a host; without a name and password, which would be shown."""
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", text):
+        raise ValueError(f"no address of http or https: {text}")
+
+
 def check_mail_address(text: str) -> None:
     """Exactly one mail address, with or without a name."""
     from ..actors.delivery.mail import one_address
@@ -400,6 +406,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     host: Annotated[str, _key("Address that the HTTP service listens on.", "an address or host name")] = "127.0.0.1"
     port: Annotated[int, _key("Its port; 0 takes any free one.", _PORT, ge=0, le=65535)] = 0
+    otel_endpoint: Annotated[
+        str,
+        _key(
+            "Where spans of tasks are sent, by OTLP over HTTP; `/v1/traces` is added. Empty: to "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, and without it none are made.",
+            "an address such as `http://localhost:4318`",
+            default="none",
+            check=check_address,
+        ),
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _key("The least important messages that are shown.", "debug, info, warning or error"),

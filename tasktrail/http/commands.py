@@ -35,6 +35,7 @@ from ..events.commands import (
     Seconds,
     SetLimits,
 )
+from ..events.values import traceparent_in
 from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
 from .backend import Backend
@@ -50,6 +51,7 @@ from .requests import (
     decode_command,
     decode_create,
     decode_kind,
+    in_trace,
     is_array,
 )
 
@@ -73,6 +75,11 @@ async def json_body(request: Json) -> bytes:
     return body
 
 
+def trace_of(request: Json) -> str:
+    """The trace that the request belongs to; empty without one, and for what is none."""
+    return traceparent_in(request.headers.get("traceparent", ""))
+
+
 async def one(backend: Backend, decode: Callable[[], Item]) -> Accepted:
     """Send one command. Raises its refusal."""
     answer = (await backend.send(lambda: [decode()]))[0]
@@ -84,18 +91,18 @@ async def one(backend: Backend, decode: Callable[[], Item]) -> Accepted:
 @post("/v1/commands", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY)
 async def send_commands(request: Json, backend: NamedDependency[Backend]) -> Accepted | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
-    body = await json_body(request)
+    body, trace = await json_body(request), trace_of(request)
     if not is_array(body):
-        return await one(backend, lambda: decode_command(body))
-    answers = await backend.send(lambda: decode_array(body))
+        return await one(backend, lambda: in_trace(decode_command(body), trace))
+    answers = await backend.send(lambda: [in_trace(item, trace) for item in decode_array(body)])
     return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
 
 
 @post("/v1/tasks", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
 async def create_task(request: Json, backend: NamedDependency[Backend]) -> Accepted:
-    """A new task."""
-    body = await json_body(request)
-    return await one(backend, lambda: decode_create(body))
+    """A new task. The header `traceparent` (W3C) names the trace that it belongs to."""
+    body, trace = await json_body(request), trace_of(request)
+    return await one(backend, lambda: in_trace(decode_create(body), trace))
 
 
 def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHandler:

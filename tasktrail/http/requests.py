@@ -14,7 +14,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec.structs import replace
 
 from ..errors import TooLarge
-from ..events import Command, CreateTask, TasktrailError
+from ..events import Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..intake.refusals import refusal, sentence
 from ..projections.queries.as_of import Point, parse_point
@@ -36,6 +36,13 @@ _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def in_trace(item: Item, traceparent: str) -> Item:
+    """The same in the trace of its request, unless it is in one already, or makes no task."""
+    if traceparent and isinstance(item, CreateTask | CreateGraph) and not item.traceparent:
+        return replace(item, traceparent=traceparent)
+    return item
 
 
 def is_array(body: bytes) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from ..events import Command, GraphTask, TasktrailError
-from ..events.commands import LocalName, ScheduleName, UserKey
+from ..events.commands import LocalName, ScheduleName, TraceContext, UserKey
 from ..events.errors import InvalidOptions, InvalidValue, Malformed
 from ..handlers.contract import TaskType
 
@@ -106,9 +106,8 @@ _KIND_WORDS = {
 _GOT = {**_KIND_WORDS, "float": "a number with a fraction"}
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _PARTS = {"str": "characters", "array": "entries", "object": "entries"}
-_PATTERNS = {
-    meta.pattern: meta.description for meta in (get_args(kind)[1] for kind in (LocalName, UserKey, ScheduleName))
-}
+_NAMED = (LocalName, UserKey, ScheduleName, TraceContext)
+_PATTERNS = {meta.pattern: meta.description for meta in (get_args(kind)[1] for kind in _NAMED)}
 _NO_CHOICE = "Invalid enum value "
 _EXAMPLE = "2026-08-01T22:00:00Z"
 

@@ -128,6 +128,9 @@ class _Now(Collector):
         lag = {"views": seen.views_lag, "notices": seen.notices_lag}
         yield _gauges("lag_records", "Records of the log that its reader does not have yet.", "reader", lag)
         yield _gauge("notices_waiting", "Notices neither delivered nor given up.", seen.notices_waiting)
+        if seen.spans_sent is not None and seen.spans_dropped is not None:
+            yield counter("spans_sent", "Spans that arrived.", (), {(): seen.spans_sent})
+            yield counter("spans_dropped", "Spans that did not arrive or were left out.", (), {(): seen.spans_dropped})
         if seen.tasks is not None:
             yield self._tasks(seen.tasks)
         if seen.load is not None:

@@ -24,3 +24,6 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     degraded: int
     """How many things are out of order although commands are accepted."""
+    spans_sent: int | None = None
+    """Spans that have arrived since the start; None where none are made."""
+    spans_dropped: int | None = None

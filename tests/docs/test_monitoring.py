@@ -49,6 +49,8 @@ def families() -> dict[str, Metric]:
         notices_waiting=0,
         ready=True,
         degraded=0,
+        spans_sent=1,
+        spans_dropped=0,
     )
     numbers = Numbers(["known"], SystemClock())
     try:

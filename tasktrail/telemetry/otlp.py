@@ -1,0 +1,103 @@
+"""OTLP over HTTP, by the OpenTelemetry SDK's own exporter. The extra `otel` brings it; without it nothing is loaded."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .. import __version__
+from ..actors.logger import get_logger
+from ..events.errors import ConfigurationError
+from .spans import Span
+from .tracing import Receiver
+
+_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PATH = "/v1/traces"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTALL = "pip install 'tasktrail[otel]' in the service's environment, or take `otel_endpoint` out."
+
+logger = get_logger("tasktrail.traces")
+
+
+def receiver_for(endpoint: str, environ: Mapping[str, str]) -> Receiver | None:
+    """Where spans go, by the key `otel_endpoint` or by OpenTelemetry's own variables; None where neither is set.
+
+    Raises `ConfigurationError` when the key is set and the extra is missing. A variable may be meant for other
+    programs, so there the log says so.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return None
+    if not endpoint and not any(environ.get(name) for name in _VARIABLES):
+        return None
+    try:
+        return OtlpReceiver(f"{endpoint.rstrip('/').removesuffix(_PATH)}{_PATH}" if endpoint else None)
+    except ImportError as error:
+        if endpoint:
+            raise ConfigurationError(
+                f"`otel_endpoint` is set, and {error.name} is not installed", remedy=_INSTALL
+            ) from error
+        logger.warning("no traces are made: the extra `otel` is not installed", missing=error.name)
+        return None
+
+
+class OtlpReceiver:
+    """Sends spans. Where no address is given, the exporter takes that of the environment; headers it always does."""
+
+    def __init__(self, address: str | None) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace.export import SpanExportResult
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+        # It would log each failure, with the address; we say once that there is one. Exporters of others stay heard.
+        logging.getLogger(OTLPSpanExporter.__module__).addFilter(_not_ours)
+        self._span: Any = ReadableSpan
+        self._success: Any = SpanExportResult.SUCCESS
+        ours = Resource.create({"service.version": __version__, "service.name": "tasktrail"})
+        self._resource = ours.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and its like win
+        self._scope = InstrumentationScope("tasktrail", __version__)
+        self._exporter = OTLPSpanExporter(endpoint=address)
+
+    def send(self, spans: Sequence[Span]) -> bool:
+        """See `Receiver`."""
+        try:
+            answer: Any = self._exporter.export([self._made(span) for span in spans])
+        except Exception as error:  # noqa: BLE001 - whatever a library may raise, the spans are lost and no more
+            logger.warning("spans could not be sent", error=type(error).__name__)
+            return False
+        return bool(answer is self._success)
+
+    def close(self) -> None:
+        """See `Receiver`."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def _made(self, span: Span) -> Any:
+        from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+        from opentelemetry.trace.status import Status, StatusCode
+
+        def context(span_id: str, *, remote: bool) -> SpanContext:
+            flags = TraceFlags(TraceFlags.SAMPLED)
+            return SpanContext(int(span.trace_id, 16), int(span_id, 16), is_remote=remote, trace_flags=flags)
+
+        attributes = {**span.attributes, **({"error.type": span.error} if span.error else {})}
+        return self._span(
+            span.name,
+            context=context(span.span_id, remote=False),
+            parent=context(span.parent, remote=True) if span.parent else None,
+            resource=self._resource,
+            attributes=attributes,
+            kind=SpanKind[span.kind.upper()],
+            status=Status(StatusCode.ERROR, span.error) if span.error else Status(StatusCode.UNSET),
+            start_time=_nanoseconds(span.began),
+            end_time=_nanoseconds(span.ended),
+            instrumentation_scope=self._scope,
+        )
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not (record.threadName or "").startswith("traces-")
+
+
+def _nanoseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000

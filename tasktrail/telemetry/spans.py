@@ -1,0 +1,213 @@
+"""Spans, made of committed records: a task's life, its waits, its attempts and deliveries, all in one trace.
+
+The ids follow from the log, the task and the attempt, so a handler can be told the id of its attempt's span long before
+that span is over. A trace that the sender of the task did not want recorded is not.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from ..events import Cancelled, Completed, Failed, Recorded, Retried, Started, TaskState
+from ..events.system_events import DeliveryAttempted
+from ..events.task_events import is_terminal
+
+T = TypeVar("T")
+
+Kind: TypeAlias = Literal["internal", "producer", "consumer", "client"]
+_REMEMBERED = 10_000
+"""Tasks of which is known when an attempt began, or when somebody retried them."""
+_SAMPLED = 1
+
+
+class Trace(NamedTuple):
+    """The trace of a task."""
+
+    trace_id: str
+    parent: str
+    """The sender's span; empty when the task came without one."""
+    sampled: bool
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """One span. Ids in hex."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent: str
+    kind: Kind
+    began: datetime
+    ended: datetime
+    attributes: dict[str, str | int | bool]
+    error: str = ""
+    """The type of the error, where it is the span of something that has failed."""
+
+
+class Delivery(NamedTuple):
+    """A delivery under way."""
+
+    trace: Trace
+    span_id: str
+    parent: str
+    kind: str
+    """The task's type."""
+    event: str
+    """What the notice tells of."""
+    began: datetime
+
+
+class Seen(NamedTuple):
+    """A record, the task after it, and since when that had waited for free resources only."""
+
+    record: Recorded
+    task: TaskState | None
+    queued_at: datetime | None
+    delivery: Delivery | None = None
+
+
+def trace_of(log: str, task_id: int, traceparent: str) -> Trace:
+    """The trace that the sender began, or one of the task's own."""
+    if not traceparent:
+        return Trace(_id(32, log, task_id), "", sampled=True)
+    _, trace_id, parent, flags = traceparent.split("-")[:4]
+    return Trace(trace_id, parent, sampled=bool(int(flags, 16) & _SAMPLED))
+
+
+def life_id(log: str, task_id: int, life: int) -> str:
+    """The span of a life."""
+    return _id(16, log, task_id, "life", life)
+
+
+def attempt_id(log: str, task_id: int, attempt: int) -> str:
+    """The span of an attempt."""
+    return _id(16, log, task_id, "attempt", attempt)
+
+
+def traceparent(trace: Trace, span_id: str) -> str:
+    """The trace context (W3C) for what is called from within a span."""
+    return f"00-{trace.trace_id}-{span_id}-{'01' if trace.sampled else '00'}"
+
+
+def _id(digits: int, *parts: object) -> str:
+    return sha256("/".join(map(str, parts)).encode()).hexdigest()[:digits]
+
+
+class Spans:
+    """Makes spans of what is seen, in the order of the log. `log`: what sets the log apart from all others."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+        self._attempts: dict[int, tuple[int, datetime]] = {}
+        """Task → the attempt that began last, and when."""
+        self._lives: dict[int, datetime] = {}
+        """Task that somebody has retried → when."""
+
+    def of(self, seen: Seen) -> Iterator[Span]:
+        """The spans that end with the record."""
+        record, task = seen.record, seen.task
+        if isinstance(record.event, DeliveryAttempted):
+            if seen.delivery is not None and seen.delivery.trace.sampled:
+                yield _delivered(seen.delivery, record, record.event)
+            return
+        if task is None:
+            return
+        trace = trace_of(self._log, task.id, task.spec.traceparent)
+        if trace.sampled:
+            yield from self._of_task(record, task, trace, seen.queued_at)
+
+    def _of_task(self, record: Recorded, task: TaskState, trace: Trace, queued_at: datetime | None) -> Iterator[Span]:
+        event, at = record.event, record.recorded_at
+        match event:
+            case Retried(cause="manual"):
+                _remember(self._lives, task.id, at)
+            case Started():
+                _remember(self._attempts, task.id, (record.attempt, at))
+                began = at if queued_at is None else min(queued_at, at)
+                span_id = _id(16, self._log, task.id, "wait", record.attempt)
+                yield self._span("wait", "internal", record, task, trace, span_id, began)
+            case Completed():
+                yield self._attempt(record, task, trace, "completed", "")
+            case Failed() if record.attempt and event.outcome != "not_started":
+                yield self._attempt(record, task, trace, event.outcome, event.error_type or event.outcome)
+            case Cancelled(attempt_running=True):
+                yield self._attempt(record, task, trace, "cancelled", "")
+        if is_terminal(event):
+            began = self._lives.pop(task.id, task.created_at if record.life == 1 else at)
+            status = {Completed: "completed", Cancelled: "cancelled"}.get(type(event), "failed")
+            error = (event.error_type or event.outcome) if isinstance(event, Failed) else ""
+            span_id = life_id(self._log, task.id, record.life)
+            yield self._span("task", "consumer", record, task, trace, span_id, began, error=error, status=status)
+
+    def _attempt(self, record: Recorded, task: TaskState, trace: Trace, outcome: str, error: str) -> Span:
+        attempt, began = self._attempts.pop(task.id, (0, record.recorded_at))
+        if attempt != record.attempt:  # it had begun before this service did
+            began = task.started_at if task.started_at and task.attempt == record.attempt else record.recorded_at
+        span_id = attempt_id(self._log, task.id, record.attempt)
+        return self._span("attempt", "internal", record, task, trace, span_id, began, error=error, outcome=outcome)
+
+    def _span(
+        self,
+        name: str,
+        kind: Kind,
+        record: Recorded,
+        task: TaskState,
+        trace: Trace,
+        span_id: str,
+        began: datetime,
+        *,
+        error: str = "",
+        **more: str,
+    ) -> Span:
+        attributes: dict[str, str | int | bool] = {
+            "tasktrail.task.id": task.id,
+            "tasktrail.task.type": task.spec.type,
+            "tasktrail.task.life": record.life,
+            "tasktrail.position": record.position,
+            **{f"tasktrail.{key}": value for key, value in more.items()},
+        }
+        if record.attempt and name != "task":
+            attributes["tasktrail.attempt"] = record.attempt
+        return Span(
+            name=f"{name} {task.spec.type}",
+            trace_id=trace.trace_id,
+            span_id=span_id,
+            parent=trace.parent if name == "task" else life_id(self._log, task.id, record.life),
+            kind=kind,
+            began=min(began, record.recorded_at),
+            ended=record.recorded_at,
+            attributes=attributes,
+            error=error,
+        )
+
+
+def _delivered(delivery: Delivery, record: Recorded, event: DeliveryAttempted) -> Span:
+    return Span(
+        name=f"deliver {event.channel}",
+        trace_id=delivery.trace.trace_id,
+        span_id=delivery.span_id,
+        parent=delivery.parent,
+        kind="client",
+        began=min(delivery.began, record.recorded_at),
+        ended=record.recorded_at,
+        attributes={
+            "tasktrail.task.id": event.task_id,
+            "tasktrail.task.type": delivery.kind,
+            "tasktrail.position": record.position,
+            "tasktrail.notice.id": event.notice_id,
+            "tasktrail.notice.channel": event.channel,
+            "tasktrail.notice.event": delivery.event,
+            "tasktrail.notice.final": event.final,
+        },
+        error="" if event.ok else "given_up" if event.final else "failed",
+    )
+
+
+def _remember(known: dict[int, T], task_id: int, value: T) -> None:
+    known.pop(task_id, None)
+    known[task_id] = value
+    if len(known) > _REMEMBERED:
+        del known[next(iter(known))]
