@@ -50,6 +50,11 @@ class ViewsHealth:
             self.generation += 1
             self._sound.set()
 
+    @property
+    def sound(self) -> bool:
+        """Whether they are known to be sound."""
+        return self._sound.is_set()
+
     def wait(self, timeout: float) -> bool:
         """Wait until they are sound. Returns whether they were in time."""
         return self._sound.is_set() or self._sound.wait(timeout)

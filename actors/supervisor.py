@@ -87,9 +87,9 @@ class Supervisor:
         self._watch: threading.Thread | None = None
 
     @property
-    def unwell(self) -> list[str]:
-        """What is wrong, a sentence for each actor that is unwell."""
-        return [child.unwell for child in self._children if child.unwell]
+    def unwell(self) -> dict[str, str]:
+        """Actor → what is wrong with it, for each that is unwell."""
+        return {child.name: child.unwell for child in self._children if child.unwell}
 
     def start(self, child: Child, *, within: float) -> None:
         """Start an actor and wait until it answers a ping. Only then is it certain that `on_start` succeeded."""

@@ -70,6 +70,21 @@ _START_WITHIN = 600.0
 """Seconds that folding the log may take."""
 _STOP_WITHIN = 10.0
 _WATCH_EVERY = 0.5
+_NEEDED = {
+    "scheduler": "no command is decided, and nothing starts",
+    "projector": "questions are not answered",
+    "worker_pool": "nothing starts, and nothing that runs is heard",
+}
+"""Actors without which there is no service, and what does not happen while one hangs."""
+_HELPS = {
+    "notifier": "no notices are sent",
+    "janitor": "old temp files stay",
+    "resource_monitor": "memory, CPU and temp space are not looked at",
+    "snapshotter": "no snapshots are taken",
+    "inspector": "the log is not checked",
+}
+"""The others."""
+_BY_ITSELF = "Look at the service's log; it goes on by itself."
 _LOOK_WITHIN = 2.0
 """Seconds that a look at the service waits for the Scheduler."""
 
@@ -261,21 +276,35 @@ class System:
             logger.error("the service cannot go on", error=str(error))
             self._on_fatal(error)
 
-    def obstacle(self) -> TasktrailError | None:
-        """Why commands are not accepted now; None if they are. Each caller gets an object that it may raise."""
-        error = self.fatal or self.log_trouble
-        if isinstance(error, TasktrailError):
-            return copy(error)
-        if error is not None:
-            return NotReady(f"The service cannot go on: {error}")
-        unwell = self._supervisor.unwell
-        return (
-            NotReady("; ".join(unwell), remedy="Look at the service's log; it goes on by itself.") if unwell else None
-        )
+    def obstacles(self) -> list[TasktrailError]:
+        """All that stands against commands now, the gravest first. Each caller gets objects that it may raise."""
+        found: list[TasktrailError] = []
+        if self.fatal is not None and not isinstance(self.fatal, TasktrailError):
+            found.append(
+                NotReady(f"The service cannot go on: {self.fatal}", remedy="Look at its log and start it again.")
+            )
+        found += [copy(one) for one in (self.fatal, self.log_trouble) if isinstance(one, TasktrailError)]
+        for name, unwell in self._supervisor.unwell.items():
+            if name in _NEEDED:
+                found.append(NotReady(f"{unwell}: {_NEEDED[name]}", remedy=_BY_ITSELF))
+        return found
 
-    def degraded(self) -> list[str]:
-        """What is out of order although commands are accepted."""
-        return [] if self.views_trouble is None else [f"the views lag behind: {self.views_trouble}"]
+    def degraded(self, load: Load | None) -> list[str]:
+        """What is out of order although commands are accepted, in words. `load`: that of this moment, if known."""
+        found = [f"{unwell}: {_HELPS[name]}" for name, unwell in self._supervisor.unwell.items() if name in _HELPS]
+        if self.views_trouble is not None:
+            found.append(f"the views lag behind: {self.views_trouble}")
+        elif not self.views.sound:
+            found.append("the views are being checked, or built anew: questions wait for that")
+        if self.notices.trouble is not None:
+            found.append(f"no notices are sent: {self.notices.trouble}")
+        if load is None:
+            found.append(f"the Scheduler has not answered within {_LOOK_WITHIN:g} s")
+        elif not load.resources.slots:
+            found.append("no worker process is ready: nothing starts")
+        if load is not None and load.resources.sample.disk_low:
+            found.append("temp space has run low: nothing starts until there is more")
+        return found + [error.message for error in self.registry.errors]
 
     def load(self) -> Load | None:
         """What waits and runs; None if the Scheduler does not answer at once."""

@@ -54,6 +54,12 @@ _LOOK_AGAIN = 0.5
 T = TypeVar("T")
 
 
+class _Ready(msgspec.Struct):
+    """Of what `/readyz` answers, the part that may be of interest."""
+
+    degraded: list[str]
+
+
 class Client(Commands):
     """The commands and questions, over HTTP to a running service. May be used from many threads.
 
@@ -272,9 +278,9 @@ class Client(Commands):
                     self._saw(record.position)
                     break
 
-    def check_ready(self) -> None:
-        """Raises the reason if the service takes no commands now."""
-        self._connection.get("/readyz")
+    def check_ready(self) -> list[str]:
+        """What is out of order although the service takes commands, in words. Raises the reasons if it takes none."""
+        return msgspec.json.decode(self._connection.get("/readyz"), type=_Ready).degraded
 
     # --- requests -----------------------------------------------------------------------------------------------
 

@@ -250,9 +250,14 @@ class TaskService(Questions, Commands):
     @property
     def obstacle(self) -> TasktrailError | None:
         """Why commands are not accepted now; None if they are."""
+        return next(iter(self.obstacles), None)
+
+    @property
+    def obstacles(self) -> list[TasktrailError]:
+        """All that stands against commands now, the gravest first."""
         if self._running.closed:
-            return NotReady("The service is stopped", remedy="Start it again.")
-        return self._system.obstacle()
+            return [NotReady("The service is stopped", remedy="Start it again.")]
+        return self._system.obstacles()
 
     @property
     def numbers(self) -> Numbers:
@@ -263,16 +268,17 @@ class TaskService(Questions, Commands):
         """A look at the service as it is. It does not wait for views that lag, and hardly for the Scheduler."""
         system = self._system
         position = system.committed.position
+        load = None if system.fatal else system.load()
         return Readings(
             tasks=self._running.counts(),
-            load=None if system.fatal else system.load(),
+            load=load,
             position=position,
             log_bytes=sum(map(_size, (system.paths.log, Path(f"{system.paths.log}-wal")))),
             views_lag=max(0, position - system.projected.position),
             notices_lag=max(0, position - system.notices.position),
             notices_waiting=system.notices.waiting,
             ready=self.ready,
-            degraded=len(self.degraded),
+            degraded=len(system.degraded(load)),
             spans_sent=None if system.tracing is None else system.tracing.sent,
             spans_dropped=None if system.tracing is None else system.tracing.dropped,
         )
@@ -299,7 +305,7 @@ class TaskService(Questions, Commands):
     @property
     def degraded(self) -> list[str]:
         """What is out of order although commands are accepted."""
-        return self._system.degraded()
+        return self._system.degraded(self._system.load())
 
 
 def _size(path: Path) -> int:

@@ -92,6 +92,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the log lacks that views, snapshots or its mark have seen, and what to do."""
     service_trouble: tuple[str, str] = ("", "")
     """Why the service that runs takes no commands, and what to do."""
+    service_degraded: tuple[str, ...] = ()
+    """What is out of order with it although it takes commands."""
 
 
 def collect(data_dir: Path, config: Config) -> Facts:
@@ -100,6 +102,7 @@ def collect(data_dir: Path, config: Config) -> Facts:
     registry = Registry.load(config.handlers)
     last, trouble = _last_recorded(paths.log)
     holder = _holder(paths.lock)
+    refusal, degraded = (("", ""), ()) if holder is None else _service_trouble(paths.data)
     return Facts(
         platform=sys.platform,
         python=sys.version_info[:3],
@@ -123,7 +126,8 @@ def collect(data_dir: Path, config: Config) -> Facts:
         last_recorded=last,
         log_trouble=trouble,
         history_trouble=_history_trouble(paths),
-        service_trouble=("", "") if holder is None else _service_trouble(paths.data),
+        service_trouble=refusal,
+        service_degraded=degraded,
     )
 
 
@@ -202,13 +206,13 @@ def _capabilities(config: Config) -> Capabilities:
         executor.close(0)
 
 
-def _service_trouble(data: Path) -> tuple[str, str]:
+def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """Why it takes no commands, and what to do; else what is out of order although it does."""
     try:
         with Client.connect(data) as client:
-            client.check_ready()
+            return ("", ""), tuple(client.check_ready())
     except TasktrailError as error:
-        return error.message, error.advice
-    return "", ""
+        return (error.message, error.advice), ()
 
 
 def _last_recorded(path: Path) -> tuple[datetime | None, tuple[str, str]]:

@@ -143,6 +143,8 @@ def _lock(facts: Facts, _config: Config) -> Iterator[Finding]:
     message, remedy = facts.service_trouble
     if message:
         yield Finding("service", "fail", f"it takes no commands now: {message}", remedy)
+    for told in facts.service_degraded:
+        yield Finding("service", "warn", told, "Look at the service's log; it goes on by itself once that is over.")
 
 
 def _log(facts: Facts, _config: Config) -> Iterator[Finding]:

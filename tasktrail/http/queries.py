@@ -285,7 +285,7 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     position: int
     degraded: list[str] = []
-    """What does not stand against commands, and is not as it should be: views that cannot be written."""
+    """What is out of order although commands are accepted, in words."""
 
 
 @get("/v1/stats", needs=SEE)
@@ -320,11 +320,15 @@ async def healthz() -> Health:
 
 @get("/readyz", needs=SEE)
 async def readyz(backend: NamedDependency[Backend]) -> Readiness:
-    """Whether commands are accepted; if not, 503 and the reason."""
-    obstacle = backend.service.obstacle
-    if obstacle is not None:
-        raise obstacle if obstacle.status == _UNAVAILABLE else NotReady(obstacle.message, remedy=obstacle.advice)
-    return Readiness(ready=True, position=backend.service.watermark.position, degraded=backend.service.degraded)
+    """Whether commands are accepted; if not, 503 and all reasons."""
+    obstacles = backend.service.obstacles
+    if obstacles:
+        first = next((one for one in obstacles if one.status == _UNAVAILABLE), NotReady(""))
+        first.message = "; ".join(one.message for one in obstacles)
+        first.advice = " ".join(dict.fromkeys(one.advice for one in obstacles))
+        raise first
+    degraded = await backend.ask(lambda: backend.service.degraded)
+    return Readiness(ready=True, position=backend.service.watermark.position, degraded=degraded)
 
 
 @get("/metrics", media_type="text/plain", needs=SEE_ALL)

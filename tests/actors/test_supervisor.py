@@ -134,7 +134,9 @@ def test_a_consumer_that_dies_again_and_again_rests_and_ends_nothing(house: Hous
     die(child)
     house.supervisor.examine(child)
     assert (house.started, house.fatal) == (5, [])
-    assert house.supervisor.unwell == ["breaking has died 4 times, and rests before it is started once more"]
+    assert house.supervisor.unwell == {
+        "breaking": "breaking has died 4 times, and rests before it is started once more"
+    }
     house.clock.passed = 11.0
     house.supervisor.examine(child)
     assert house.started == 6
@@ -157,7 +159,7 @@ def test_an_actor_with_much_to_do_does_not_hang(house: House) -> None:
         ask_after(house, child, SILENT_AFTER - 1)
         busy.set()
         child.ask("next", SOON)
-    assert (house.supervisor.unwell, house.fatal) == ([], [])
+    assert (house.supervisor.unwell, house.fatal) == ({}, [])
 
 
 def ask_after(house: House, child: Child, seconds: float) -> None:
@@ -178,7 +180,7 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
     assert (line["event"], line["actor"], line["at"]) == ("an actor hangs", "breaking", "Hold")
     assert "test_supervisor.py" in line["where"]
     assert "receive > threading.py" in line["where"]
-    assert house.supervisor.unwell == ["breaking has done nothing for 5 s"]
+    assert house.supervisor.unwell == {"breaking": "breaking has done nothing for 5 s"}
     assert house.fatal == []
     house.clock.passed += SOON
     house.supervisor.examine(child)
@@ -195,10 +197,10 @@ def test_long_work_that_tells_how_far_it_is_does_not_hang(house: House) -> None:
     assert long.stepped.wait(SOON)
     house.clock.passed += 2
     house.supervisor.examine(child)
-    assert house.supervisor.unwell == []
+    assert house.supervisor.unwell == {}
     house.clock.passed += SILENT_AFTER
     house.supervisor.examine(child)
-    assert house.supervisor.unwell == ["breaking has done nothing for 5 s"]
+    assert house.supervisor.unwell == {"breaking": "breaking has done nothing for 5 s"}
     long.rest.set()
 
 
@@ -207,11 +209,11 @@ def test_a_consumer_that_hangs_is_waited_for(house: House) -> None:
     child.tell(hanging)
     assert hanging.begun.wait(SOON)
     ask_after(house, child, 1000.0)
-    assert (house.supervisor.unwell, house.fatal) == (["breaking has done nothing for 1000 s"], [])
+    assert (house.supervisor.unwell, house.fatal) == ({"breaking": "breaking has done nothing for 1000 s"}, [])
     hanging.set()
     child.ask("over?", SOON)
     house.supervisor.examine(child)
-    assert house.supervisor.unwell == []
+    assert house.supervisor.unwell == {}
 
 
 def test_the_watch_waits_for_nobody_and_survives_what_it_looks_at() -> None:

@@ -409,7 +409,8 @@ def has_dbstat(conn: sqlite3.Connection) -> bool:
 
 def judged(*events: tuple[int, Event]) -> list[str]:
     """What a history of tasks in their first life, and of the service (0), is found to break."""
-    law, found = Lawbook(), []
+    law = Lawbook()
+    found: list[str] = []
     for position, (task_id, event) in enumerate(events, 1):
         fact = Fact(task_id, 1, event, BEGIN, life=1 if task_id else 0)
         found += law.judge(record_at(fact, position, b""))

@@ -86,6 +86,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"temp": folder("/data/tmp", free=0)}, ("temp_space", "fail")),
         ({"log_trouble": ("position 7 cannot be read", "Restore a backup.")}, ("log", "fail")),
         ({"holder": "pid 1", "service_trouble": ("the disk is full", "Free space.")}, ("service", "fail")),
+        ({"holder": "pid 1", "service_degraded": ("no worker process is ready",)}, ("service", "warn")),
         ({"last_recorded": NOW + timedelta(minutes=1)}, ("clock", "warn")),
         (
             {"capabilities": Capabilities(hard_kill_tree="a group kill", kills_escaped=False, finds_orphans=False)},

@@ -1,0 +1,156 @@
+"""/readyz says why not, in words, for each cause; `doctor` says the same; what only helps makes nobody unready."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail import Client, system
+from tasktrail.api.service import TaskService
+from tasktrail.doctor.facts import collect
+from tasktrail.doctor.rules import apply_rules
+from tasktrail.events import TasktrailError
+from tasktrail.events.errors import DiskFailed, Fenced, LogCorrupt, LogFull, LogGone, LogLocked
+from tasktrail.http.server import HttpServer
+
+Open = Callable[..., TaskService]
+
+
+@pytest.fixture
+def web(service: TaskService) -> Iterator[httpx.Client]:
+    server = HttpServer(service, socket_path=service.paths.socket)
+    server.start()
+    transport = httpx.HTTPTransport(uds=str(service.paths.socket))
+    with httpx.Client(transport=transport, base_url="http://localhost") as client:
+        yield client
+    assert server.stop()
+
+
+def not_ready(web: httpx.Client) -> tuple[str, str]:
+    answer = web.get("/readyz")
+    assert answer.status_code == 503
+    return answer.json()["code"], answer.json()["detail"]
+
+
+def degraded(web: httpx.Client) -> list[str]:
+    answer = web.get("/readyz")
+    assert answer.status_code == 200, answer.text
+    told: list[str] = answer.json()["degraded"]
+    return told
+
+
+@pytest.fixture
+def settled(service: TaskService) -> TaskService:
+    """A service whose views are checked and whose workers are there."""
+    assert service._system.views.wait(30)
+    task_id = service.create_task(type="quick")
+    service.wait(task_id, 60)
+    return service
+
+
+def hang(service: TaskService, name: str) -> Any:
+    (child,) = [child for child in service._system._supervisor._children if child.name == name]
+    child.unwell = f"{name} has done nothing for 7 s"
+    child.since = service._system.clock.monotonic() + 3600  # so that the watch leaves it as it is
+    return child
+
+
+@pytest.mark.parametrize("kind", [LogFull, DiskFailed, LogLocked])
+def test_a_log_that_cannot_be_written(settled: TaskService, web: httpx.Client, kind: type[TasktrailError]) -> None:
+    settled._system.log_trouble = kind("log.db cannot grow")
+    assert not_ready(web) == (kind.code, "log.db cannot grow")
+    settled._system.log_trouble = None
+    assert degraded(web) == []
+
+
+@pytest.mark.parametrize("kind", [LogGone, LogCorrupt, Fenced])
+def test_a_log_that_is_lost(settled: TaskService, web: httpx.Client, kind: type[TasktrailError]) -> None:
+    settled._system.fatal = kind("log.db is not ours any more")
+    code, told = not_ready(web)
+    assert code in (kind.code, "not_ready")
+    assert told == "log.db is not ours any more"
+    settled._system.fatal = None
+
+
+def test_a_fault_of_our_own(settled: TaskService, web: httpx.Client) -> None:
+    settled._system.fatal = RuntimeError("odd")
+    assert not_ready(web) == ("not_ready", "The service cannot go on: odd")
+    settled._system.fatal = None
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("scheduler", "no command is decided, and nothing starts"),
+        ("worker_pool", "nothing starts, and nothing that runs is heard"),
+        ("projector", "questions are not answered"),
+    ],
+)
+def test_an_actor_that_is_needed_and_hangs(settled: TaskService, web: httpx.Client, name: str, means: str) -> None:
+    child = hang(settled, name)
+    assert not_ready(web) == ("not_ready", f"{name} has done nothing for 7 s: {means}")
+    child.unwell, child.since = "", 0.0
+
+
+@pytest.mark.parametrize("name", ["notifier", "janitor", "resource_monitor", "snapshotter", "inspector"])
+def test_an_actor_that_helps_and_hangs_leaves_the_service_ready(
+    settled: TaskService, web: httpx.Client, name: str
+) -> None:
+    child = hang(settled, name)
+    (told,) = degraded(web)
+    assert told.startswith(f"{name} has done nothing for 7 s: ")
+    assert settled.ready
+    child.unwell, child.since = "", 0.0
+
+
+def test_every_actor_is_needed_or_helps(settled: TaskService) -> None:
+    assert {child.name for child in settled._system._children()} == system._NEEDED.keys() | system._HELPS.keys()
+
+
+def test_several_reasons_are_told_together(settled: TaskService, web: httpx.Client) -> None:
+    settled._system.log_trouble = LogFull("log.db cannot grow")
+    child = hang(settled, "scheduler")
+    code, told = not_ready(web)
+    assert code == "log_full"
+    assert told.startswith("log.db cannot grow; scheduler has done nothing for 7 s")
+    child.unwell, child.since = "", 0.0
+    settled._system.log_trouble = None
+
+
+def test_what_is_out_of_order_although_commands_are_accepted(
+    settled: TaskService, web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled._system.views_trouble = OSError("the disk is full")
+    settled._system.notices.trouble = OSError("the log is locked")
+    monkeypatch.setattr(settled._system, "load", lambda: None)
+    assert degraded(web) == [
+        "the views lag behind: the disk is full",
+        "no notices are sent: the log is locked",
+        "the Scheduler has not answered within 2 s",
+    ]
+
+
+def test_views_that_are_checked_and_a_handler_that_is_missing(open_service: Open) -> None:
+    service = open_service(handlers=("sample_handlers", "no_such_module"))
+    assert service._system.views.wait(30)
+    assert any("no_such_module" in told for told in service.degraded)
+    service._system.views.doubt(service._system.views.generation)
+    assert "the views are being checked, or built anew: questions wait for that" in service.degraded
+    service._system.views.vouch()
+
+
+def test_doctor_says_what_readyz_says(settled: TaskService, web: httpx.Client) -> None:
+    assert web.get("/readyz").status_code == 200
+    child = hang(settled, "janitor")
+    config = settled._system.config
+    with Client.connect(settled.paths.data) as client:
+        assert client.check_ready() == degraded(web)
+    facts = collect(settled.paths.data, config)
+    assert facts.service_degraded == ("janitor has done nothing for 7 s: old temp files stay",)
+    assert [one.level for one in apply_rules(facts, config) if one.name == "service"] == ["warn"]
+    child.unwell, child.since = "", 0.0
+    settled._system.log_trouble = LogFull("log.db cannot grow")
+    facts = collect(settled.paths.data, config)
+    assert facts.service_trouble[0] == "log.db cannot grow"
+    settled._system.log_trouble = None
